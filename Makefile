@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up all they need: a .venv with the versions in constraints.txt.
+PYTHON ?= $(shell python3.11 -c "" 2>/dev/null && echo python3.11 || echo python3)
+WORKERS ?= 2
+BIN := .venv/bin
+
+.PHONY: demo test full check format bench clean
+
+demo: .venv/stamp-demo  ## train the digits network with four kinds of hidden layer
+	$(BIN)/python -m examples.demo
+
+test: .venv/stamp-test  ## the whole test suite, under 8 minutes on 2 cores
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+full: .venv/stamp-test  ## the long runs: 10,000 random networks
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m full
+
+check: .venv/stamp-dev  ## lint, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: .venv/stamp-dev  ## put the formatting right
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/stamp-bench  ## time the layers against dense and other libraries
+	$(BIN)/python -m benchmarks.layers --device cpu
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis examples/out dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# One stamp an extra: `make demo` does not wait for what only `make check` needs.
+.venv/stamp-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[$*]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Benchmarks and the tables of the paper, printed by ``python -m benchmarks.NAME``."""

@@ -1,0 +1,1 @@
+"""Examples: run them with `python -m examples.NAME`."""

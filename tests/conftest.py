@@ -1,0 +1,74 @@
+"""What all tests share: one thread a worker, fixed seeds, and golden files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis
+import matplotlib
+import pytest
+import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # each worker has a core to itself
+matplotlib.use("agg")
+
+# The same examples on every machine: a red run can be repeated. A deadline would measure the
+# machine. `--hypothesis-profile explore` draws new examples.
+hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("fixed")
+
+GOLDEN_ROOT = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --update-golden."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files instead of comparing"
+    )
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Every test starts from the same torch seed, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Compares printed text with a file under tests/golden/<test file>/.
+
+    Arguments:
+        folder: where the files of this test file lie.
+        name: name of the test; the stem of the file's name.
+        update: whether to write the files instead.
+    """
+
+    folder: Path
+    name: str
+    update: bool
+
+    def check(self, text: str, suffix: str = "txt") -> None:
+        """Hold ``text`` against the golden file; ``suffix`` tells the files of one test apart."""
+        path = self.folder / f"{self.name}.{suffix}"
+        text = text.rstrip("\n") + "\n"
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return
+        shown = path.relative_to(GOLDEN_ROOT.parent.parent)
+        if not path.exists():
+            pytest.fail(f"{shown} does not exist: run pytest with --update-golden and read it")
+        expected = path.read_text(encoding="utf-8")
+        assert text == expected, f"text differs from {shown}; --update-golden accepts the new text"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Golden files of the running test: ``golden.check(text)``."""
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in request.node.name).strip("-")
+    folder = GOLDEN_ROOT / request.path.stem.removeprefix("test_")
+    return Golden(folder, name, bool(request.config.getoption("--update-golden")))

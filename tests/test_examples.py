@@ -1,0 +1,74 @@
+"""The examples run end to end, on small sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import tnlayer as tn
+from examples import demo, new_factorization
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_demo_prints_one_line_a_layer_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`make demo` in small: four lines with accuracies that training made, and two pictures."""
+    demo.main(["--legs", "8", "--epochs", "3", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines()]
+    rows = {words[0]: words for words in lines if words and words[0] in demo.networks(8)}
+    assert list(rows) == ["dense", "TT", "tree", "MERA"]
+    assert rows["dense"][1:3] == [f"{2**16:,}", "1x"]
+    for row in rows.values():
+        accuracy = float(row[5].removesuffix("%"))
+        assert accuracy > 80, printed
+    for name in ("mera_network.png", "mera_contraction_tree.png"):
+        content = (tmp_path / name).read_bytes()
+        assert content.startswith(PNG)
+        assert len(content) > 10_000
+
+
+def test_demo_compares_layers_of_one_size() -> None:
+    """The four networks map 4096 features to 4096, and the dense one has all the entries."""
+    networks = demo.networks(12)
+    assert {(net.in_features, net.out_features) for net in networks.values()} == {(4096, 4096)}
+    assert networks["dense"].parameter_count == 4096**2
+    assert all(networks[name].parameter_count < 2000 for name in ("TT", "tree", "MERA"))
+
+
+def test_digits_are_split_the_same_way_every_time() -> None:
+    """Loading twice gives the same 1437 and 360 images."""
+    first, second = demo.load(), demo.load()
+    assert first.train_x.shape == (1437, 64)
+    assert first.test_x.shape == (360, 64)
+    assert torch.equal(first.train_x, second.train_x)
+    assert torch.equal(first.test_y, second.test_y)
+
+
+def test_ladder_is_the_product_of_its_cores() -> None:
+    """The ladder layer equals an einsum over its cores, written out by hand."""
+    net = new_factorization.ladder((2, 3), (4, 5), rail=2, rung=3)
+    layer = tn.Layer(net, dtype=torch.float64)
+    cores = dict(layer.named_parameters())
+    x = torch.randn(7, 6, dtype=torch.float64)
+    y = torch.einsum(
+        "zab,acr,bdr,ecs,fds->zef",
+        x.reshape(7, 2, 3),
+        cores["A0"],
+        cores["A1"],
+        cores["B0"],
+        cores["B1"],
+    )
+    assert torch.allclose(layer(x), y.reshape(7, 20))
+
+
+def test_new_factorization_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example learns the digits well within its few seconds."""
+    new_factorization.main(["--epochs", "8"])
+    printed = capsys.readouterr().out
+    accuracy = float(printed.rpartition("accuracy ")[2].partition("%")[0])
+    assert accuracy > 85, printed

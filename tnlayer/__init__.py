@@ -1,0 +1,34 @@
+"""Describe any tensor network as a graph and get a torch layer with every cost known."""
+
+from tnlayer import topologies
+from tnlayer.errors import BuildError, PlanError, SpecError, TnlayerError
+from tnlayer.graph import Graph
+from tnlayer.network import Network
+from tnlayer.nn.initialise import register_initialiser
+from tnlayer.nn.layer import Layer
+from tnlayer.plan.plan import Plan
+from tnlayer.planning.planner import backward_plan, plan
+from tnlayer.report import Cost, cost
+from tnlayer.runtime.compile import compile
+from tnlayer.runtime.program import Program
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BuildError",
+    "Cost",
+    "Graph",
+    "Layer",
+    "Network",
+    "Plan",
+    "PlanError",
+    "Program",
+    "SpecError",
+    "TnlayerError",
+    "backward_plan",
+    "compile",
+    "cost",
+    "plan",
+    "register_initialiser",
+    "topologies",
+]

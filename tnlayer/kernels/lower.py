@@ -1,0 +1,265 @@
+"""Lowering: a Plan becomes a Schedule of torch calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tnlayer.kernels.forms import Form, Layout
+from tnlayer.kernels.layout import choose_forms, diagonal_order, fixed_result
+from tnlayer.kernels.schedule import (
+    AddUp,
+    Call,
+    Copy,
+    Group,
+    MatMul,
+    Place,
+    Product,
+    PutDiagonal,
+    Repeat,
+    Result,
+    Schedule,
+    Slice,
+    Sum,
+    TakeDiagonal,
+    View,
+    is_alias,
+    sources_of,
+)
+from tnlayer.plan.plan import Plan
+from tnlayer.plan.steps import (
+    Add,
+    Contract,
+    Diagonal,
+    Embed,
+    Expand,
+    Operand,
+    Reduce,
+    Scatter,
+    Select,
+    Step,
+    Value,
+)
+
+
+def lower(
+    plan: Plan,
+    *,
+    layouts: Mapping[str, Layout] | None = None,
+    keep: tuple[str, ...] = (),
+) -> Schedule:
+    """Choose storage orders and write the calls of a plan.
+
+    Arguments:
+        plan: a forward or a backward plan.
+        layouts: storage orders of inputs that are not stored in their legs' order.
+        keep: values to hand out beside the results, for a backward.
+    """
+    orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
+    forms = choose_forms(plan, orders)
+    lowering = _Lowering(plan, orders)
+    for step, form in zip(plan.steps, forms, strict=True):
+        lowering.lower_step(step, form)
+    results = tuple(
+        Result(output.name, lowering.result(output.operand, output.axes)) for output in plan.outputs
+    )
+    saved = tuple(lowering.newest(name) for name in keep)
+    return Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved)
+
+
+def view_as(array: Value, axes: tuple[Group, ...], *, conj: bool = False) -> View:
+    """See an array with the given axes, each a run of its legs in storage order, () of size 1."""
+    position = {leg: index for index, leg in enumerate(array.legs)}
+    by_place = sorted(
+        range(len(axes)), key=lambda axis: position[axes[axis][0]] if axes[axis] else len(position)
+    )
+    groups = tuple(axes[axis] for axis in by_place)
+    assert tuple(leg for group in groups for leg in group) == array.legs, (array, axes)
+    order = tuple(by_place.index(axis) for axis in range(len(axes)))
+    return View(array, groups, order, conj)
+
+
+def axis_by_axis(array: Value, *, conj: bool = False) -> View:
+    """See an array with one axis a leg, in storage order; legs may stand twice."""
+    groups = tuple((leg,) for leg in array.legs)
+    return View(array, groups, tuple(range(len(groups))), conj)
+
+
+class _Lowering:
+    """The arrays that exist so far, by value and storage order, and the calls that made them."""
+
+    def __init__(self, plan: Plan, orders: Mapping[str, Layout]) -> None:
+        self.plan = plan
+        self.inputs = tuple(Value(value.name, orders[value.name]) for value in plan.inputs)
+        self.arrays = {array.name: {array.legs: array} for array in self.inputs}
+        self.calls: list[Call] = []
+
+    # -- arrays ----------------------------------------------------------------------------
+
+    def newest(self, name: str) -> Value:
+        """The array of a value that was made last."""
+        return list(self.arrays[name].values())[-1]
+
+    def orders(self) -> dict[str, tuple[Layout, ...]]:
+        """Storage orders of each value."""
+        return {name: tuple(arrays) for name, arrays in self.arrays.items()}
+
+    def array(self, name: str, layout: Layout) -> Value:
+        """The array of a value in this order, copied if there is none yet."""
+        arrays = self.arrays[name]
+        if layout not in arrays:
+            copy = Value(f"{name}_p{len(arrays)}", layout)
+            source = next(iter(arrays.values()))
+            self.calls.append(Copy(copy, _permuted(source, layout)))
+            arrays[layout] = copy
+        return arrays[layout]
+
+    def positional(self, operand: Operand) -> View:
+        """An operand with its axes as its value has them, one axis a leg."""
+        array = self.array(operand.value.name, operand.legs)
+        return axis_by_axis(array, conj=operand.conj)
+
+    def make(self, name: str, layout: Layout) -> Value:
+        """Register the array of a new value."""
+        array = Value(name, layout)
+        self.arrays[name] = {layout: array}
+        return array
+
+    def result(self, operand: Operand, axes: tuple[Group, ...]) -> View:
+        """A result with the axes with which it leaves; never the memory of an input."""
+        name = operand.value.name
+        legs = tuple(leg for axis in axes for leg in axis)
+        array = self.array(name, legs)
+        if operand.conj or self._is_input_memory(array):
+            copy = Value(f"{array.name}_c", legs)
+            self.calls.append(Copy(copy, axis_by_axis(array, conj=operand.conj)))
+            array = copy
+        return View(array, axes, tuple(range(len(axes))))
+
+    def _is_input_memory(self, array: Value) -> bool:
+        """Whether an array is an input, or another name for one."""
+        names = {value.name for value in self.inputs}
+        for call in self.calls:
+            if is_alias(call) and sources_of(call)[0].array.name in names:
+                names.add(call.result.name)
+        return array.name in names
+
+    # -- steps -----------------------------------------------------------------------------
+
+    def lower_step(self, step: Step, form: Form | None) -> None:
+        """Append the calls of one step."""
+        if isinstance(step, Contract) and form is not None:
+            self._matmul(step, form)
+            return
+        layout = fixed_result(step, self.orders())
+        match step:
+            case Contract():
+                call = self._product(step, layout)
+            case Reduce():
+                source = self.newest(step.operand.value.name)
+                axes = tuple(i for i, leg in enumerate(source.legs) if leg not in layout)
+                view = axis_by_axis(source, conj=step.operand.conj)
+                call = Sum(Value(step.result.name, layout), view, axes)
+            case Expand():
+                source = self.newest(step.operand.value.name)
+                kept = tuple(leg for leg in layout if leg in source.legs)
+                source = self.array(step.operand.value.name, kept)
+                axes = tuple((leg,) if leg in kept else () for leg in layout)
+                view = view_as(source, axes, conj=step.operand.conj)
+                call = Repeat(Value(step.result.name, layout), view)
+            case Diagonal():
+                pairs, _ = diagonal_order(step.operand.legs)
+                view = self.positional(step.operand)
+                call = TakeDiagonal(Value(step.result.name, layout), view, pairs)
+            case Embed():
+                pairs, order = diagonal_order(step.result.legs)
+                view = axis_by_axis(
+                    self.array(step.operand.value.name, order), conj=step.operand.conj
+                )
+                call = PutDiagonal(Value(step.result.name, layout), view, pairs)
+            case Add():
+                views = tuple(self.positional(operand) for operand in step.operands)
+                call = AddUp(Value(step.result.name, layout), views)
+            case Select():
+                view = self.positional(step.operand)
+                call = Slice(Value(step.result.name, layout), view, step.pins)
+            case Scatter():
+                parts = tuple((self.positional(part.operand), part.pins) for part in step.parts)
+                call = Place(Value(step.result.name, layout), parts)
+        self.calls.append(call)
+        self.make(step.result.name, layout)
+
+    def _product(self, step: Contract, layout: Layout) -> Product:
+        """Elementwise: neighbours that travel together in both operands are one axis."""
+        left, right = self.newest(step.left.value.name), self.newest(step.right.value.name)
+        groups: list[list[str]] = []
+        for leg in layout:
+            if groups and all(_adjacent(array, groups[-1][-1], leg) for array in (left, right)):
+                groups[-1].append(leg)
+            else:
+                groups.append([leg])
+        views = (
+            view_as(
+                array,
+                tuple(tuple(g) if g[0] in array.legs else () for g in groups),
+                conj=operand.conj,
+            )
+            for array, operand in ((left, step.left), (right, step.right))
+        )
+        return Product(Value(step.result.name, layout), *views)
+
+    def _matmul(self, step: Contract, form: Form) -> None:
+        """The mm or bmm that a form stands for."""
+        big_operand, small_operand = (
+            (step.right, step.left) if form.swapped else (step.left, step.right)
+        )
+        big = self.array(big_operand.value.name, form.big)
+        small = self.array(small_operand.value.name, form.small)
+        shared = set(step.left.legs) & set(step.right.legs)
+        outer = form.outer
+        summed = tuple(x for x in big.legs if x in shared and x not in step.result.legs)
+        summed = tuple(x for x in summed if x not in outer)
+        free = tuple(x for x in big.legs if x not in shared and x not in outer)
+        other = tuple(x for x in small.legs if x not in shared)
+        lead = (outer,) if outer else ()
+        repeat = outer if form.kind == "inplace" else ()
+        small_lead = () if repeat else lead
+        conj, small_conj = big_operand.conj, small_operand.conj
+        if form.transposed:
+            left = view_as(small, (*small_lead, other, summed), conj=small_conj)
+            right = view_as(big, (*lead, summed, free), conj=conj)
+            left, rows, columns = _repeated(left, repeat), other, free
+        else:
+            left = view_as(big, (*lead, free, summed), conj=conj)
+            right = view_as(small, (*small_lead, summed, other), conj=small_conj)
+            right, rows, columns = _repeated(right, repeat), free, other
+        name = step.result.name
+        if form.kind != "split":
+            self.calls.append(MatMul(self.make(name, form.result), left, right))
+            return
+        partial = Value(f"{name}_k", (*outer, *rows, *columns))
+        self.calls.append(MatMul(partial, left, right))
+        view = view_as(partial, (outer, (*rows, *columns)))
+        self.calls.append(Sum(self.make(name, form.result), view, (0,)))
+
+
+def _repeated(view: View, legs: Group) -> View:
+    """The view with a leading axis of stride 0."""
+    return View(view.array, view.groups, view.order, view.conj, legs)
+
+
+def _adjacent(array: Value, first: str, second: str) -> bool:
+    """Whether two legs are neighbours in an array, or both absent."""
+    if first not in array.legs or second not in array.legs:
+        return first not in array.legs and second not in array.legs
+    return array.legs.index(second) == array.legs.index(first) + 1
+
+
+def _permuted(source: Value, layout: Layout) -> View:
+    """See an array in another order, legs that stay neighbours merged."""
+    groups: list[list[str]] = []
+    for leg in layout:
+        if groups and _adjacent(source, groups[-1][-1], leg):
+            groups[-1].append(leg)
+        else:
+            groups.append([leg])
+    return view_as(source, tuple(tuple(group) for group in groups))

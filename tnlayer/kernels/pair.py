@@ -1,0 +1,63 @@
+"""A forward schedule with the backward that belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tnlayer.kernels.lower import lower
+from tnlayer.kernels.schedule import Schedule
+from tnlayer.plan.adjoint import adjoint
+from tnlayer.plan.counts import elements
+from tnlayer.plan.plan import Plan
+
+Mask = tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Forward and backward schedules for one mask of wanted gradients.
+
+    Arguments:
+        forward: the forward, which keeps what the backward needs.
+        backward: the backward, or None where nothing is wanted.
+        needed: indices of the forward's inputs that the backward reads.
+    """
+
+    forward: Schedule
+    backward: Schedule | None
+    needed: tuple[int, ...]
+
+    def peak_bytes(self, batch: int) -> int:
+        """Largest number of bytes allocated at once in forward and backward.
+
+        Counts y, all intermediates, what is saved and the gradients that are computed; not x, the
+        parameters and the gradient of y, which come from outside.
+        """
+        forward = self.forward.peak_bytes(batch)
+        if self.backward is None:
+            return forward
+        y = self.forward.results[0].view.array
+        kept = self.forward.saved_bytes.at(batch)
+        kept += elements(y.legs, self.forward.sizes).at(batch) * self.forward.plan.itemsize
+        return max(forward, kept + self.backward.peak_bytes(batch))
+
+
+def schedule_pair(plan: Plan, mask: Mask) -> Pair:
+    """Schedules of a plan and its adjoint for the inputs whose mask is set.
+
+    Arguments:
+        plan: a forward plan.
+        mask: for each input of the plan (ports, then parameters), whether its gradient is wanted.
+    """
+    if not any(mask):
+        return Pair(lower(plan), None, ())
+    names = [value.name for value in plan.inputs]
+    wanted = [name for name, asked in zip(names, mask, strict=True) if asked]
+    backward_plan = adjoint(plan, wanted).verify()
+    keep = tuple(value.name for value in backward_plan.saved)
+    forward = lower(plan, keep=keep)
+    layouts = {name: array.legs for name, array in zip(keep, forward.saved, strict=True)}
+    backward = lower(backward_plan, layouts=layouts)
+    read = {value.name for value in backward_plan.inputs}
+    needed = tuple(index for index, name in enumerate(names) if name in read)
+    return Pair(forward, backward, needed)

@@ -1,0 +1,1 @@
+"""The layer, and how its entries are initialised."""

@@ -1,0 +1,373 @@
+"""Layer: networks as a torch.nn.Module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tnlayer.errors import SpecError
+from tnlayer.graph import Graph, Port
+from tnlayer.network import Network
+from tnlayer.nn.initialise import check_initialisers, initialise
+from tnlayer.planning.planner import DEFAULT_BATCH, plan_graph
+from tnlayer.report import Cost, cost_of
+from tnlayer.runtime.autograd import run
+from tnlayer.runtime.compile import check_backend, program_of
+from tnlayer.runtime.program import Program
+
+
+class Layer(nn.Module):
+    """A tensor network as a linear (or multilinear) layer.
+
+    Arguments:
+        net: a network, or several with equal ports, whose results are summed.
+        bias: whether to add a learned vector.
+        batch: batch size to plan for; by default 256. Every other works too.
+        backend: "auto" or "torch".
+        objective: "train" or "infer": what the plan is chosen for.
+        memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
+            parameters and theirs.
+        effort: "fast", "default" or "high": how long to search for a plan.
+        tune: time candidate plans on the device; not in this version.
+        device, dtype: of the parameters; by default torch's. A complex network makes dtype complex.
+
+    Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
+    dimensions (none for a port that is not batched); y is (..., out_features).
+
+    Raises:
+        SpecError: the networks or the options do not fit.
+        BuildError: the backend is not available.
+        PlanError: no plan fits.
+
+    >>> import torch, tnlayer as tn
+    >>> layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=2), bias=True)
+    >>> layer(torch.zeros(7, 16)).shape
+    torch.Size([7, 16])
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        net: Network | Graph | Sequence[Network | Graph],
+        *,
+        bias: bool = False,
+        batch: int | None = None,
+        backend: str = "auto",
+        objective: str = "train",
+        memory_limit: int | None = None,
+        effort: str = "default",
+        tune: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        check_backend(backend)
+        if tune:
+            msg = "tune=True is not in this version: leave it out, plans are chosen by counts"
+            raise SpecError(msg)
+        graphs = _as_graphs(net)
+        dtype = _layer_dtype(graphs, dtype)
+        self._options: dict[str, Any] = {
+            "batch": batch or DEFAULT_BATCH,
+            "objective": objective,
+            "memory_limit": memory_limit,
+            "effort": effort,
+        }
+        self._backend = backend
+        self._graphs = graphs
+        self._programs: dict[torch.dtype, tuple[Program, ...]] = {}
+        self._register_arrays(device, dtype)
+        self._parameters["bias"] = (
+            nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
+            if bias
+            else None
+        )
+        self._programs_for(dtype)
+        self.reset_parameters()
+
+    # -- what it is ------------------------------------------------------------------------
+
+    @property
+    def in_features(self) -> int:
+        """Features of the (first) input."""
+        return self._graphs[0].in_features
+
+    @property
+    def out_features(self) -> int:
+        """Features of y."""
+        return self._graphs[0].out_features
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The networks that are summed."""
+        return self._graphs
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of parameters and arithmetic."""
+        for group in (self._parameters, self._buffers):
+            for array in group.values():
+                if array is not None:
+                    return array.dtype
+        return torch.get_default_dtype()
+
+    def extra_repr(self) -> str:
+        """Features, sizes, dtype and backend."""
+        labels = " + ".join(graph.label or "network" for graph in self._graphs)
+        count = sum(graph.parameter_count for graph in self._graphs)
+        features = " x ".join(str(math.prod(s)) for s in map(self._shape, self._graphs[0].inputs))
+        return (
+            f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
+            f"parameters={count}, bias={self._parameters.get('bias') is not None}, "
+            f"dtype={self.dtype}, backend={self._backend!r}"
+        )
+
+    def source(self) -> str:
+        """The code that runs in training: forward and backward of each network."""
+        return "\n\n".join(program.source() for program in self._programs_for(self.dtype))
+
+    def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
+        """The cost of each network at a batch size, by default the one planned for."""
+        size = batch or self._options["batch"]
+        dtype = _dtype_name(self.dtype)
+        options = {**self._options, "memory_limit": None, "dtype": dtype}
+        return tuple(cost_of(plan_graph(graph, **options), size) for graph in self._graphs)
+
+    def explain(self) -> str:
+        """What runs and what it costs: backend, counts and the plan's steps."""
+        parts = [f"{self!r}\nbackend: torch (the only one of this version)"]
+        parts += [f"{cost}\n\n{cost.plan}" for cost in self.costs()]
+        return "\n\n".join(parts)
+
+    # -- what it does ----------------------------------------------------------------------
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Contract the networks with the inputs and add the bias.
+
+        Raises:
+            SpecError: number, shape, dtype or device of the inputs is wrong.
+        """
+        dtype = self.dtype
+        leading, flat = self._flatten(inputs, dtype)
+        y = self._contract(flat, dtype)
+        bias = self._parameters.get("bias")
+        if bias is not None:
+            y = y + bias
+        return y.reshape(*leading, self.out_features)
+
+    def to_dense(self) -> torch.Tensor:
+        """The dense matrix of a layer with one batched input, (out_features, in_features).
+
+        Raises:
+            SpecError: the layer has several inputs or a product port, or the matrix is too large.
+        """
+        ports = self._graphs[0].inputs
+        if len(ports) != 1 or ports[0].product or not ports[0].batched:
+            msg = f"{self!r} has no dense matrix: it needs one batched input that is no product"
+            raise SpecError(msg)
+        entries = self.in_features * self.out_features
+        if entries > _MAX_DENSE_ENTRIES:
+            msg = f"{self!r}: the dense matrix has {entries} entries; at most {_MAX_DENSE_ENTRIES}"
+            raise SpecError(msg)
+        array = next(iter(self._arrays(self._graphs[0])), torch.empty(0, dtype=self.dtype))
+        identity = torch.eye(self.in_features, dtype=self.dtype, device=array.device)
+        return self._contract((identity,), self.dtype).mT
+
+    def prepare(self, batches: Sequence[int] = ()) -> Layer:
+        """Build the code of a training step now instead of at the first call; returns itself."""
+        del batches  # One plan serves every batch size in this version.
+        for program in self._programs_for(self.dtype):
+            program.kernels(program.training_mask())
+        return self
+
+    def invalidate(self) -> None:
+        """Drop what was computed from parameters; nothing is kept between calls in this version."""
+
+    def reset_parameters(self) -> None:
+        """Initialise: Var(y) = Var(x); Haar-random isometries; the bias is zero."""
+        programs = self._programs_for(self.dtype)
+        for graph, program in zip(self._graphs, programs, strict=True):
+            arrays = {name: self._array(name) for name in (p.name for p in graph.parameters)}
+            if any(array.is_meta for array in arrays.values()):
+                continue
+            ordered = tuple(arrays[name] for name in program.parameter_order)
+            initialise(graph, arrays, lambda x, p=program, o=ordered: p.reference(*x, *o)[0])
+        self._share_variance()
+        bias = self._parameters.get("bias")
+        if bias is not None:
+            nn.init.zeros_(bias)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _share_variance(self) -> None:
+        """Of n summed networks each gives 1/n of the variance of y."""
+        count = len(self._graphs)
+        for graph in self._graphs if count > 1 else ():
+            parameter = next((p for p in graph.parameters if p.node.trainable), None)
+            if parameter is not None:
+                with torch.no_grad():
+                    self._array(parameter.name).div_(math.sqrt(count))
+
+    def _register_arrays(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
+        """Parameters and buffers under the tensors' names, past setattr: no name is outlawed."""
+        owners: dict[str, str] = {}
+        for graph in self._graphs:
+            check_initialisers(graph)
+            for parameter in graph.parameters:
+                if parameter.name in owners:
+                    msg = (
+                        f"tensor {parameter.name!r} is in two of the networks "
+                        f"({owners[parameter.name]!r} and {graph.label!r}); give each its own names"
+                    )
+                    raise SpecError(msg)
+                owners[parameter.name] = graph.label
+                array = torch.empty(parameter.shape, device=device, dtype=dtype)
+                node = parameter.node
+                if node.value is not None and not node.trainable:
+                    self._buffers[parameter.name] = array
+                else:
+                    self._parameters[parameter.name] = nn.Parameter(array, node.trainable)
+
+    def _array(self, name: str) -> torch.Tensor:
+        """A stored array by its tensor's name."""
+        array = self._parameters.get(name)
+        if array is None:
+            array = self._buffers.get(name)
+        return getattr(self, name) if array is None else array
+
+    def _arrays(self, graph: Graph) -> tuple[torch.Tensor, ...]:
+        return tuple(self._array(parameter.name) for parameter in graph.parameters)
+
+    def _programs_for(self, dtype: torch.dtype) -> tuple[Program, ...]:
+        """The programs for a dtype; made again if the layer was moved to another."""
+        programs = self._programs.get(dtype)
+        if programs is None:
+            options = {**self._options, "dtype": _dtype_name(dtype)}
+            programs = tuple(program_of(plan_graph(graph, **options)) for graph in self._graphs)
+            self._programs[dtype] = programs
+        return programs
+
+    def _contract(self, flat: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Sum of the networks' results for flat inputs."""
+        total: torch.Tensor | None = None
+        for program in self._programs_for(dtype):
+            y = run(program, (*flat, *(self._array(name) for name in program.parameter_order)))
+            total = y if total is None else total + y
+        assert total is not None
+        return total
+
+    def _shape(self, port: Port) -> tuple[int, ...]:
+        return self._graphs[0].input_shape(port)
+
+    def _flatten(
+        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype
+    ) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]]:
+        """Leading dimensions, and the inputs with those merged into one."""
+        ports = self._graphs[0].inputs
+        if len(inputs) != len(ports):
+            names = ", ".join(port.name for port in ports)
+            msg = f"{self!r}: expected {len(ports)} inputs ({names}), got {len(inputs)}"
+            raise SpecError(msg)
+        leading: tuple[int, ...] | None = None
+        flat: list[torch.Tensor] = []
+        for port, x in zip(ports, inputs, strict=True):
+            shape = self._shape(port)
+            lead = self._check_input(port, x, shape, dtype)
+            if port.batched:
+                if leading is not None and lead != leading:
+                    msg = (
+                        f"{self!r}: input {port.name!r} has leading dimensions {lead}, those before "
+                        f"it {leading}; pass equal ones, inputs are not broadcast"
+                    )
+                    raise SpecError(msg)
+                leading = lead
+                if len(lead) != 1:
+                    x = x.reshape(math.prod(lead), *shape)
+            flat.append(x if x.dtype == dtype else x.to(dtype))
+        return leading or (), tuple(flat)
+
+    def _check_input(
+        self, port: Port, x: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> tuple[int, ...]:
+        """Leading dimensions of an input of the right shape, dtype and device."""
+        split = x.dim() - len(shape)
+        if split < 0 or tuple(x.shape[split:]) != shape or (split and not port.batched):
+            lead = "..., " if port.batched else ""
+            expected = f"({lead}{', '.join(map(str, shape))})"
+            msg = (
+                f"{self!r}: input {port.name!r} must have shape {expected}, got {tuple(x.shape)}; "
+                f"reshape it, or describe a network with these legs"
+            )
+            raise SpecError(msg)
+        allowed = _allowed_dtypes(port, dtype)
+        if x.dtype not in allowed and not torch.is_autocast_enabled(x.device.type):
+            names = " or ".join(map(str, allowed))
+            msg = (
+                f"{self!r}: input {port.name!r} must have dtype {names}, got {x.dtype}; convert it "
+                f"with x.to({allowed[0]}), or make the layer with dtype={x.dtype}"
+            )
+            raise SpecError(msg)
+        array = next((a for a in self._arrays(self._graphs[0])), x)
+        if array.device != x.device:
+            msg = (
+                f"{self!r}: input {port.name!r} is on {x.device}, the parameters on {array.device}; "
+                f"move one, for example layer.to({str(x.device)!r})"
+            )
+            raise SpecError(msg)
+        return tuple(x.shape[:split])
+
+
+# to_dense() refuses larger matrices.
+_MAX_DENSE_ENTRIES = 2**30
+
+
+def _as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
+    """One or several networks as frozen graphs with equal ports."""
+    nets = [net] if isinstance(net, Network | Graph) else list(net)
+    if not nets:
+        msg = "Layer([]) has no network; pass at least one"
+        raise SpecError(msg)
+    graphs = tuple(n if isinstance(n, Graph) else n.freeze() for n in nets)
+    first = _port_shapes(graphs[0])
+    for graph in graphs[1:]:
+        if _port_shapes(graph) != first:
+            msg = (
+                f"networks {graphs[0].label!r} and {graph.label!r} cannot be summed: their ports "
+                f"are {first} and {_port_shapes(graph)}; make features and flags equal"
+            )
+            raise SpecError(msg)
+    return graphs
+
+
+def _port_shapes(graph: Graph) -> tuple[object, ...]:
+    """What two networks must have in common to be summed."""
+    ports = tuple((graph.input_shape(p), p.batched, p.product, p.dtype) for p in graph.inputs)
+    return (*ports, graph.out_features)
+
+
+def _layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.dtype:
+    """The dtype asked for, or torch's default, complex if a network is."""
+    is_complex = any(graph.is_complex for graph in graphs)
+    if dtype is None:
+        default = torch.get_default_dtype()
+        return default.to_complex() if is_complex else default
+    if is_complex and not dtype.is_complex:
+        msg = f"dtype={dtype} is real, but the network holds complex values or ports; use complex64"
+        raise SpecError(msg)
+    return dtype
+
+
+def _allowed_dtypes(port: Port, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
+    """Dtypes that an input may have: the port's own, or the layer's or its real part's."""
+    if port.dtype is not None:
+        return (getattr(torch, port.dtype),)
+    return (dtype, dtype.to_real()) if dtype.is_complex else (dtype,)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,157 @@
+"""The steps of a Plan: eight kinds, each linear in each operand.
+
+Grammar (SSA: each value is made once, before its uses)::
+
+    step     = Contract(result, left, right)   result[kept] = sum left[...] * right[...]
+             | Reduce(result, operand)         sums the legs that the result lacks
+             | Expand(result, operand)         repeats along the legs that the operand lacks
+             | Diagonal(result, operand)       a leg that stands twice becomes one
+             | Embed(result, operand)          its adjoint: zeros off the diagonal
+             | Add(result, operands)           axis by axis, whatever the legs are called
+             | Select(result, operand, pins)   takes index pins[axis], renames the axes left
+             | Scatter(result, parts)          its adjoint: sums parts into an array of zeros
+    operand  = Operand(value, conj)
+    value    = Value(name, legs)               legs: one an axis
+
+A leg is summed in a Contract if both operands have it and the result does not. A leg that only
+one operand has is never summed there: a Reduce does that before, which costs less.
+The batch is a leg like any other, named ``BATCH``; its size is known at the call only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BATCH = "b"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An array of the plan: its name and one leg an axis."""
+
+    name: str
+    legs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A use of a value, of its complex conjugate where ``conj`` is set."""
+
+    value: Value
+    conj: bool = False
+
+    @property
+    def legs(self) -> tuple[str, ...]:
+        """Legs of the value that is used."""
+        return self.value.legs
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Product of two values, summed over the shared legs that the result lacks."""
+
+    result: Value
+    left: Operand
+    right: Operand
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """Left, then right."""
+        return (self.left, self.right)
+
+    @property
+    def loop_legs(self) -> tuple[str, ...]:
+        """All legs of the loop nest, each once."""
+        return tuple(dict.fromkeys(self.left.legs + self.right.legs))
+
+    @property
+    def summed_legs(self) -> tuple[str, ...]:
+        """The legs that are summed."""
+        return tuple(leg for leg in self.loop_legs if leg not in self.result.legs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unary:
+    """A step with one operand."""
+
+    result: Value
+    operand: Operand
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The only operand."""
+        return (self.operand,)
+
+    @property
+    def loop_legs(self) -> tuple[str, ...]:
+        """Legs of the larger side, each once."""
+        return tuple(dict.fromkeys(self.operand.legs + self.result.legs))
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce(_Unary):
+    """Sum over the legs that the result lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expand(_Unary):
+    """Repetition along the legs that the operand lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagonal(_Unary):
+    """The entries at equal indices of legs that stand twice; the result has each leg once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embed(_Unary):
+    """An array that is zero where two axes of one leg differ; adjoint of Diagonal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Select(_Unary):
+    """The slice at pins[axis] of each pinned axis; the axes left take the result's legs."""
+
+    pins: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Sum of arrays of one shape, axis by axis; takes the first operand's legs."""
+
+    result: Value
+    operands: tuple[Operand, ...]
+
+    @property
+    def loop_legs(self) -> tuple[str, ...]:
+        """Legs of the result."""
+        return self.result.legs
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One term of a Scatter: where an operand goes in the result."""
+
+    operand: Operand
+    pins: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Zeros into which each part is added at its pins; adjoint of Selects of one value."""
+
+    result: Value
+    parts: tuple[Part, ...]
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The parts' operands, in order."""
+        return tuple(part.operand for part in self.parts)
+
+    @property
+    def loop_legs(self) -> tuple[str, ...]:
+        """Legs of the result."""
+        return self.result.legs
+
+
+Step = Contract | Reduce | Expand | Diagonal | Embed | Add | Select | Scatter

@@ -1,0 +1,75 @@
+"""Generated forward and backward behind torch's autograd.
+
+In eager mode a ctx-style Function runs the generated pair. Under functorch transforms, tracing,
+export and forward-mode differentiation the generated forward runs alone, as plain torch calls that
+torch differentiates itself; that is the reference too, and double backward goes through it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import forward_ad
+
+if TYPE_CHECKING:
+    from tnlayer.runtime.program import Kernels, Program
+
+_functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
+
+
+def run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Apply a program to its input arrays, differentiably.
+
+    Arguments:
+        program: the compiled network.
+        arrays: ports, then parameters, in the program's order, all of its dtype.
+    """
+    if torch.compiler.is_compiling() or _functorch_is_active() or forward_ad._current_level >= 0:
+        return program.reference(*arrays)[0]
+    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        return _Contraction.apply(program, *arrays)  # pyright: ignore
+    return program.reference(*arrays)[0]
+
+
+class _Contraction(torch.autograd.Function):
+    """The generated forward and the generated backward for one mask of wanted gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, program: Program, *arrays: torch.Tensor) -> torch.Tensor:
+        mask = ctx.needs_input_grad[1:]
+        kernels: Kernels = program.kernels(mask)
+        y, *saved = kernels.forward(*arrays)
+        ctx.program, ctx.kernels, ctx.mask = program, kernels, mask
+        ctx.shapes = tuple(array.shape for array in arrays)
+        needed = tuple(arrays[index] for index in kernels.needed)
+        ctx.save_for_backward(*needed, *saved)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        kernels: Kernels = ctx.kernels
+        if torch.is_grad_enabled():
+            return (None, *_differentiable_backward(ctx, gradients[0]))
+        wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
+        return (None, *(next(wanted) if asked else None for asked in ctx.mask))
+
+
+def _differentiable_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor | None]:
+    """Gradients that can be differentiated again, from torch's own backward of the forward.
+
+    Arrays that the backward does not read were not kept; the gradients do not depend on them, so
+    zeros stand in for them.
+    """
+    kept = dict(zip(ctx.kernels.needed, ctx.saved_tensors, strict=False))
+    arrays = [
+        kept[index]
+        if index in kept
+        else torch.zeros(shape, dtype=gradient.dtype, device=gradient.device, requires_grad=True)
+        for index, shape in enumerate(ctx.shapes)
+    ]
+    with torch.enable_grad():
+        y = ctx.program.reference(*arrays)[0]
+        wanted = [array for array, asked in zip(arrays, ctx.mask, strict=True) if asked]
+        found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True, allow_unused=True))
+    return [next(found) if asked else None for asked in ctx.mask]

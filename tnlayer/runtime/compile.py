@@ -1,0 +1,77 @@
+"""tn.compile: a network becomes a Program."""
+
+from __future__ import annotations
+
+from tnlayer.errors import BuildError, SpecError
+from tnlayer.graph import Graph
+from tnlayer.network import Network
+from tnlayer.planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE, PlannedGraph, plan_graph
+from tnlayer.runtime.program import Program
+
+BACKENDS = ("auto", "torch", "cpp", "cuda")
+
+
+def compile(
+    net: Network | Graph,
+    *,
+    batch: int = DEFAULT_BATCH,
+    backend: str = "auto",
+    arch: str | None = None,
+    objective: str = "train",
+    device: str = "cpu",
+    memory_limit: int | None = None,
+    effort: str = "default",
+    dtype: str | None = None,
+    minimize: str = DEFAULT_MINIMIZE,
+) -> Program:
+    """Compile a network to a differentiable function of its inputs and parameters.
+
+    Arguments:
+        net: the network.
+        batch: the batch size to plan for; the program is right for every other too.
+        backend: "torch", or "auto", which takes torch as long as it is the only one.
+        arch: architecture of a compiled backend; the torch backend has none.
+        objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
+
+    Raises:
+        SpecError: an option is unknown.
+        BuildError: the backend that was asked for cannot be built.
+        PlanError: no plan fits.
+
+    >>> import torch, tnlayer as tn
+    >>> net = tn.topologies.low_rank(6, 4, rank=2)
+    >>> program = tn.compile(net)
+    >>> arrays = {p.name: torch.ones(p.shape) for p in net.freeze().parameters}
+    >>> program(torch.ones(3, 6), parameters=arrays).shape
+    torch.Size([3, 4])
+    """
+    check_backend(backend)
+    if arch is not None:
+        msg = f"arch={arch!r} is for compiled backends; the torch backend takes none: leave it out"
+        raise SpecError(msg)
+    planned = plan_graph(
+        net,
+        batch=batch,
+        objective=objective,
+        device=device,
+        memory_limit=memory_limit,
+        effort=effort,
+        dtype=dtype,
+        minimize=minimize,
+    )
+    return program_of(planned)
+
+
+def program_of(planned: PlannedGraph) -> Program:
+    """The program of a planned graph."""
+    return Program(planned.graph, planned.plan, planned.form.tensor_names)
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a backend that is unknown, or that this version cannot build."""
+    if backend not in BACKENDS:
+        msg = f"backend={backend!r} is unknown; expected one of {', '.join(BACKENDS)}"
+        raise SpecError(msg)
+    if backend in ("cpp", "cuda"):
+        msg = f"backend={backend!r} is not in this version; use backend='torch' or 'auto'"
+        raise BuildError(msg)

@@ -1,0 +1,74 @@
+"""From generated Python source to functions, with tracebacks that show the source."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tnlayer.debug import debug
+from tnlayer.errors import BuildError
+
+Pins = tuple[tuple[int, int], ...]
+
+
+def put_diagonal(
+    source: torch.Tensor, shape: tuple[int, ...], pairs: tuple[tuple[int, int], ...]
+) -> torch.Tensor:
+    """Zeros of a shape, with the source on the diagonals of pairs of axes taken in turn."""
+    result = source.new_zeros(shape)
+    diagonal = result
+    for first, second in pairs:
+        diagonal = diagonal.diagonal(0, first, second)
+    diagonal.copy_(source)
+    return result
+
+
+def place(parts: Sequence[tuple[torch.Tensor, Pins]], shape: tuple[int, ...]) -> torch.Tensor:
+    """Zeros of a shape, with each part added at its pinned (axis, index) positions."""
+    result = parts[0][0].new_zeros(shape)
+    for part, pins in parts:
+        target = result
+        for axis, index in sorted(pins, reverse=True):
+            target = target.select(axis, index)
+        target.add_(part)
+    return result
+
+
+# All that generated source may name beside its own variables.
+_NAMESPACE: dict[str, Any] = {
+    "torch": torch,
+    "contiguous": torch.contiguous_format,
+    "put_diagonal": put_diagonal,
+    "place": place,
+}
+
+
+def load_source(source: str) -> dict[str, Callable[..., tuple[torch.Tensor, ...]]]:
+    """Compile generated source and return its functions by name.
+
+    The source is registered in linecache under a name made from its content, so that tracebacks,
+    pdb and inspect show the generated line.
+
+    Raises:
+        BuildError: the source does not compile (a fault of the generator).
+    """
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    filename = f"<tnlayer {digest}>"
+    debug(4, f"{filename}\n{source}")
+    try:
+        code = compile(source, filename, "exec")
+    except SyntaxError as error:
+        msg = f"generated source {filename} does not compile: {error}; please report it"
+        raise BuildError(msg) from error
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    namespace = dict(_NAMESPACE)
+    exec(code, namespace)
+    return {
+        name: value
+        for name, value in namespace.items()
+        if name not in _NAMESPACE and not name.startswith("__")
+    }

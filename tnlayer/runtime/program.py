@@ -1,0 +1,156 @@
+"""A Program: a compiled network as a differentiable function of inputs and parameters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tnlayer.errors import SpecError
+from tnlayer.graph import Graph
+from tnlayer.kernels.pair import Mask, Pair, schedule_pair
+from tnlayer.kernels.torch_printer import print_torch
+from tnlayer.plan.plan import Plan
+from tnlayer.runtime.autograd import run
+from tnlayer.runtime.load import load_source
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The functions of a Pair, and their source."""
+
+    forward: Callable[..., tuple[torch.Tensor, ...]]
+    backward: Callable[..., tuple[torch.Tensor, ...]]
+    needed: tuple[int, ...]
+    source: str
+
+
+class Program:
+    """A compiled network; made by :func:`tnlayer.compile`.
+
+    Arguments:
+        graph: the network, with the user's names.
+        plan: its forward plan, with canonical names.
+        tensor_names: canonical name of each parameter of the graph.
+
+    A program may be called by many threads at once; kernels are built under a lock, once for each
+    set of wanted gradients.
+    """
+
+    def __init__(self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str]) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.backend = "torch"
+        self.tensor_names = dict(tensor_names)
+        canonical = {name: user for user, name in self.tensor_names.items()}
+        self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
+        self._kernels: dict[Mask, Kernels] = {}
+        self._lock = threading.Lock()
+        self.dtype: torch.dtype = getattr(torch, plan.dtype)
+        self.reference = self.kernels((False,) * len(plan.inputs)).forward
+
+    @property
+    def batch_range(self) -> range:
+        """The batch sizes for which this program was chosen; it is right for every other too."""
+        return range(2**63 - 1)
+
+    def schedules(self, mask: Mask | None = None) -> Pair:
+        """The schedules for a mask of wanted gradients; by default those of a training step."""
+        return schedule_pair(self.plan, self.training_mask() if mask is None else mask)
+
+    def training_mask(self) -> Mask:
+        """The gradients of a training step: of batched inputs and of trainable parameters."""
+        trainable = {p.name for p in self.graph.parameters if p.node.trainable}
+        ports = (True,) * len(self.plan.ports)
+        return (*ports, *(name in trainable for name in self.parameter_order))
+
+    def kernels(self, mask: Mask) -> Kernels:
+        """The functions for a mask of wanted gradients, built when first needed."""
+        kernels = self._kernels.get(mask)
+        if kernels is None:
+            with self._lock:
+                if mask not in self._kernels:
+                    self._kernels[mask] = _build(self.schedules(mask))
+                kernels = self._kernels[mask]
+        return kernels
+
+    def source(self, mask: Mask | None = None) -> str:
+        """The generated code: forward, and the backward of a training step."""
+        return self.kernels(self.training_mask() if mask is None else mask).source
+
+    def __call__(
+        self, *inputs: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Contract the network with the inputs.
+
+        Arguments:
+            inputs: one a port, (batch, features); (batch, n, d) for a product port; without the
+                batch axis for a port that is not batched.
+            parameters: the arrays by tensor name, at their stored shapes.
+
+        Returns:
+            y of shape (batch, out_features); without the batch axis if no port is batched.
+
+        Raises:
+            SpecError: a parameter is missing or unknown, or an array has a wrong shape.
+        """
+        arrays = (*inputs, *self._ordered(parameters))
+        self._check(arrays)
+        return run(self, tuple(array.to(self.dtype) for array in arrays))
+
+    def _ordered(self, parameters: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor]:
+        wanted = set(self.parameter_order)
+        if set(parameters) != wanted:
+            missing, unknown = sorted(wanted - set(parameters)), sorted(set(parameters) - wanted)
+            msg = (
+                f"program of {self.graph.label!r}: parameters missing {missing}, unknown {unknown}; "
+                f"pass an array for each of {sorted(wanted)}"
+            )
+            raise SpecError(msg)
+        return [parameters[name] for name in self.parameter_order]
+
+    def _check(self, arrays: tuple[torch.Tensor, ...]) -> None:
+        """Every array has the shape that the plan expects."""
+        if len(arrays) != len(self.plan.inputs):
+            given = len(arrays) - len(self.parameter_order)
+            msg = f"expected {len(self.plan.ports)} inputs, got {given}"
+            raise SpecError(msg)
+        for array, value in zip(arrays, self.plan.inputs, strict=True):
+            axes = self.plan.axes_of(value)
+            expected = tuple(self.plan.axis_size(axis) for axis in axes)
+            fits = len(expected) == array.dim() and all(
+                size in (None, found) for size, found in zip(expected, array.shape, strict=True)
+            )
+            if not fits:
+                shown = tuple("batch" if size is None else size for size in expected)
+                msg = f"{value.name}: expected shape {shown}, got {tuple(array.shape)}"
+                raise SpecError(msg)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the spec and the plan; source is generated again."""
+        return {"graph": self.graph, "plan": self.plan, "tensor_names": self.tensor_names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return f"Program({self.graph.label!r}, backend={self.backend!r}, dtype={self.plan.dtype})"
+
+
+def _build(pair: Pair) -> Kernels:
+    """Print, compile and load the functions of a pair."""
+    source = print_torch(pair.forward, "forward")
+    if pair.backward is None:
+        functions = load_source(source)
+        return Kernels(functions["forward"], _no_backward, (), source)
+    source += "\n\n" + print_torch(pair.backward, "backward")
+    functions = load_source(source)
+    return Kernels(functions["forward"], functions["backward"], pair.needed, source)
+
+
+def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Stands where no gradient is wanted."""
+    msg = "this program was built without a backward"
+    raise SpecError(msg)
