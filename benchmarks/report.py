@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+BUSY_LOAD = 0.5
 PACKAGES = (
     "torch",
     "numpy",
@@ -89,13 +90,18 @@ def _git(*arguments: str) -> str:
 
 
 def headline(record: dict[str, Any]) -> str:
-    """One line on the machine, threads and versions of a run."""
+    """One line on the machine, threads and versions of a run; one more if it was busy."""
     machine_record, package_versions = record["machine"], record["versions"]
     known = ", ".join(f"{name} {version}" for name, version in package_versions.items() if version)
-    return (
+    line = (
         f"{machine_record['cpu']}, {machine_record['cores']} cores, "
         f"{machine_record['torch_threads']} torch threads, fp32; {known}"
     )
+    load = machine_record["load_average_at_start"]
+    if load > BUSY_LOAD:
+        # Threads that wait for a core spin at barriers: times grow tenfold and mean nothing.
+        line += f"\nBUSY: load average {load:.1f} at the start; do not quote these times"
+    return line
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from benchmarks.baselines import (
     train_cores,
 )
 from benchmarks.problem import Problem
-from benchmarks.report import format_table
+from benchmarks.report import format_table, headline
 from benchmarks.search import rank_by_time, trees
 from benchmarks.timing import Call, Timing, time_alternating
 from benchmarks.workloads import TINY_WORKLOADS, WORKLOADS
@@ -287,6 +287,15 @@ def test_scaling_prints_claims_beside_fits(
     printed = capsys.readouterr().out
     assert all(title in printed for title in titles)
     assert "N = number of input features" in printed
+
+
+def test_a_busy_machine_is_named() -> None:
+    """The headline warns of times that were taken while something else was running."""
+    machine = {"cpu": "c", "cores": 2, "torch_threads": 2, "load_average_at_start": 0.1}
+    record = {"machine": machine, "versions": {"torch": "2", "tensorkrowch": None}}
+    assert headline(record) == "c, 2 cores, 2 torch threads, fp32; torch 2"
+    machine["load_average_at_start"] = 2.5
+    assert "BUSY: load average 2.5" in headline(record)
 
 
 def test_tables_are_aligned() -> None:

@@ -23,7 +23,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("checks",),
     ("validate",),
-    ("legs", "describe", "drawing", "bridges"),
+    ("legs", "describe", "placement", "drawing", "bridges"),
     ("network", "canonical"),
     ("topologies",),
     ("plan",),

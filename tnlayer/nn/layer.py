@@ -79,6 +79,8 @@ class Layer(nn.Module):
             "effort": effort,
         }
         self._backend = backend
+        # Of a network without tensors, which has no array to ask.
+        self._empty_dtype = dtype
         self._graphs = graphs
         self._programs: dict[torch.dtype, tuple[Program, ...]] = {}
         self._register_arrays(device, dtype)
@@ -103,6 +105,11 @@ class Layer(nn.Module):
         return self._graphs[0].out_features
 
     @property
+    def graph(self) -> Graph:
+        """The network; the first, where several are summed."""
+        return self._graphs[0]
+
+    @property
     def graphs(self) -> tuple[Graph, ...]:
         """The networks that are summed."""
         return self._graphs
@@ -114,7 +121,7 @@ class Layer(nn.Module):
             for array in group.values():
                 if array is not None:
                     return array.dtype
-        return torch.get_default_dtype()
+        return self._empty_dtype
 
     def extra_repr(self) -> str:
         """Features, sizes, dtype and backend."""

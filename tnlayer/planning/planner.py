@@ -123,7 +123,7 @@ def plan_graph(
         minimize=minimize,
         effort=effort,
     )
-    planned = PlannedGraph(graph, form, found.with_names(user_names(form)))
+    planned = PlannedGraph(graph, form, found.with_names(user_names(graph, form)))
     if memory_limit is not None:
         _keep_limit(planned, batch, objective, memory_limit)
     debug(2, f"plan of {graph.label!r} on {device}:\n{planned.plan}")
@@ -141,10 +141,12 @@ def backward_plan(forward: Plan, wanted: Iterable[str] | None = None) -> Plan:
     return adjoint(forward, names)
 
 
-def user_names(form: CanonicalForm) -> dict[str, str]:
-    """The user's name of each canonical tensor and leg."""
+def user_names(graph: Graph, form: CanonicalForm) -> dict[str, str]:
+    """The user's name of each canonical input, tensor and leg."""
+    ports = zip(form.graph.inputs, graph.inputs, strict=True)
+    names = {canonical.name: user.name for canonical, user in ports}
     pairs = (*form.tensor_names.items(), *form.leg_names.items())
-    return {canonical: user for user, canonical in pairs}
+    return names | {canonical: user for user, canonical in pairs}
 
 
 def _keep_limit(planned: PlannedGraph, batch: int, objective: str, memory_limit: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain, count
 
 from tnlayer.graph import Graph, Parameter, Port, TensorNode
 from tnlayer.plan.steps import BATCH, Diagonal, Operand, Reduce, Select, Step, Value
@@ -117,18 +118,23 @@ class _Maker:
             value = view
         self.terms.append(Operand(value, tensor.conj and self.is_complex))
 
+    def unused(self, name: str) -> str:
+        """The name, or with a number behind it: nodes that share a parameter share its name."""
+        taken = {step.result.name for step in self.steps}
+        return next(n for n in chain((name,), (f"{name}{k}" for k in count(1))) if n not in taken)
+
     def simplify(self, output: frozenset[str]) -> None:
         """Take diagonals of repeated legs, then sum legs that stand on one term only."""
         for index, term in enumerate(self.terms):
             distinct = tuple(dict.fromkeys(term.legs))
             if distinct != term.legs:
-                value = Value(f"{term.value.name}_d", distinct)
+                value = Value(self.unused(f"{term.value.name}_d"), distinct)
                 self.steps.append(Diagonal(value, term))
                 self.terms[index] = Operand(value)
         ends = Counter(leg for term in self.terms for leg in term.legs)
         for index, term in enumerate(self.terms):
             kept = tuple(leg for leg in term.legs if leg in output or ends[leg] > 1)
             if kept != term.legs:
-                value = Value(f"{term.value.name}_r", kept)
+                value = Value(self.unused(f"{term.value.name}_r"), kept)
                 self.steps.append(Reduce(value, term))
                 self.terms[index] = Operand(value)
