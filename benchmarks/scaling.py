@@ -218,13 +218,14 @@ def time_layers(legs: Sequence[int], budget: float) -> tuple[list[dict[str, Any]
 
 NOTES = """\
 N = number of input features (2 to the power of legs), D = bond; per sample, forward only.
-MERA: in layer order the disentanglers raise the state to D^legs = N^(log2 D) entries, which is
-where the paper's exponent comes from. It is not what the layer has to cost: a planned order
-finishes one branch of the tree after the other, so that only few legs are ever raised at once.
+MERA: in layer order the disentanglers raise all legs but the two at the ends, so the state grows to
+about D^legs = N^(log2 D) entries: this is the paper's exponent in N (in D: legs - 2). It is not
+what the layer has to cost: a planned order finishes one branch of the tree after the other, so that
+only few legs are ever raised at once.
 MERA and TT also apply about one tensor a leg, a factor log2 N that no power law has; it adds 0.1
 to 0.2 to each exponent in this range. In D a small D is dominated by the terms below the leading
-power. Time: small layers are bound by the overhead of calls, so their exponents come out low;
-"larger half" is closer to the claim's meaning."""
+power. Time: small layers are bound by the overhead of calls, so their exponents come out low and
+"holds" proves little; "larger half" is closer to the claim's meaning."""
 
 
 def fits_table(fits: Sequence[Fit]) -> str:

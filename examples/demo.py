@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from sklearn.datasets import load_digits
@@ -101,7 +102,7 @@ def batches(digits: Digits, size: int, epochs: int) -> Iterator[tuple[Tensor, Te
 
 
 def train(
-    model: nn.Module, digits: Digits, batch: int, epochs: int, tick: Callable[[float], object]
+    model: nn.Module, digits: Digits, batch: int, epochs: int, bar: tqdm[NoReturn]
 ) -> tuple[float, float]:
     """Train and return test accuracy and the median time of a step in seconds."""
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
@@ -113,7 +114,8 @@ def train(
         loss.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - start)
-        tick(loss.item())
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        bar.update()
     model.eval()
     with torch.no_grad():
         right = model(digits.test_x).argmax(1) == digits.test_y
@@ -129,12 +131,7 @@ def run(legs: int, batch: int, epochs: int) -> list[Row]:
         torch.manual_seed(0)
         model = make_model(name, net)
         with tqdm(total=steps, desc=f"{name:>5}", unit="step") as bar:
-
-            def tick(loss: float, bar: tqdm[None] = bar) -> None:
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                bar.update()
-
-            accuracy, seconds = train(model, digits, batch, epochs, tick)
+            accuracy, seconds = train(model, digits, batch, epochs, bar)
         rows.append(Row(name, net, accuracy, seconds))
     return rows
 
@@ -142,7 +139,7 @@ def run(legs: int, batch: int, epochs: int) -> list[Row]:
 def table(rows: Sequence[Row], batch: int) -> str:
     """The table: parameters, compression, FLOPs, accuracy and time, one line a hidden layer."""
     title = ("hidden layer", "parameters", "compression", "FLOPs forward", "FLOPs backward")
-    lines = [(*title, "test accuracy", "time per step")]
+    lines: list[tuple[str, ...]] = [(*title, "test accuracy", "time per step")]
     for row in rows:
         cost = tn.cost(row.network, batch=batch)
         lines.append(

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train a factorization of your own.")
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args(arguments)
-    net = ladder((4, 4, 4), (8, 8, 8), rail=4, rung=4)
+    net = ladder((4, 4, 4), (8, 8, 8), rail=2, rung=4)
     print(tn.cost(net, batch=64))
     accuracy = train(net, options.epochs)
     print(

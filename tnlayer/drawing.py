@@ -98,9 +98,16 @@ def _draw_vertex(ax: Axes, vertex: Vertex, colour: str) -> None:
         "linewidth": 0.8,
     }
     ax.text(
-        vertex.x, vertex.y, _wrapped(vertex.text) if vertex.kind == "tensor" else vertex.text,
-        ha="center", va="center", fontsize=8.5, bbox=box, zorder=4, linespacing=1.0,
-    )  # fmt: skip
+        vertex.x,
+        vertex.y,
+        _wrapped(vertex.text) if vertex.kind == "tensor" else vertex.text,
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        bbox=box,
+        zorder=4,
+        linespacing=1.0,
+    )
 
 
 def _wrapped(name: str) -> str:
@@ -117,9 +124,16 @@ def _draw_line(ax: Axes, picture: Picture, line: Line) -> None:
         return
     ax.add_patch(
         FancyArrowPatch(
-            (a.x, a.y), (b.x, b.y), arrowstyle="-", shrinkA=0, shrinkB=0, zorder=1,
-            connectionstyle=f"arc3,rad={line.bend}", color="#555555", linewidth=1.2,
-        )  # fmt: skip
+            (a.x, a.y),
+            (b.x, b.y),
+            arrowstyle="-",
+            shrinkA=0,
+            shrinkB=0,
+            zorder=1,
+            connectionstyle=f"arc3,rad={line.bend}",
+            color="#555555",
+            linewidth=1.2,
+        )
     )
     # The middle of the arc, a quadratic Bezier curve.
     x = (a.x + b.x + line.bend * (b.y - a.y)) / 2
@@ -130,8 +144,9 @@ def _draw_line(ax: Axes, picture: Picture, line: Line) -> None:
 def _label(ax: Axes, x: float, y: float, text: str) -> None:
     if text:
         box = {"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"}
-        ax.text(x, y, text, ha="center", va="center", fontsize=8, color="#203060", bbox=box,
-                zorder=2)  # fmt: skip
+        ax.text(
+            x, y, text, ha="center", va="center", fontsize=8, color="#203060", bbox=box, zorder=2
+        )
 
 
 def _draw_traces(ax: Axes, graph: Graph, picture: Picture) -> None:
@@ -166,8 +181,14 @@ def _finish(ax: Axes, graph: Graph, picture: Picture) -> None:
     kinds |= set(_tensor_kinds(graph).values())
     patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items() if kind in kinds]
     if patches:
-        ax.legend(handles=patches, fontsize=7, loc="upper left", frameon=False,
-                  bbox_to_anchor=(0.0, 0.0), ncols=len(patches))  # fmt: skip
+        ax.legend(
+            handles=patches,
+            fontsize=7,
+            loc="upper left",
+            frameon=False,
+            bbox_to_anchor=(0.0, 0.0),
+            ncols=len(patches),
+        )
 
 
 def _save(ax: Axes, path: Path) -> None:

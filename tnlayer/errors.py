@@ -1,4 +1,4 @@
-"""The errors of the package: one base class, three kinds, each telling what, where and how to fix."""
+"""The errors of the package: one base, three kinds; each tells what, where and how to fix."""
 
 from __future__ import annotations
 

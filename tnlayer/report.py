@@ -14,6 +14,7 @@ from tnlayer.planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
     PlannedGraph,
+    PlanOptions,
     plan_graph,
 )
 
@@ -94,9 +95,7 @@ class Cost:
         batch = self.batch
         moved = [c.bytes_read + c.bytes_written for c in (self.forward, self.backward)]
         compression = f"{self.compression:,.1f}x fewer"
-        per_sample = [
-            f"{c.flops.at(batch) / batch:,.0f}" for c in (self.forward, self.backward)
-        ]
+        per_sample = [f"{c.flops.at(batch) / batch:,.0f}" for c in (self.forward, self.backward)]
         dense = [self.dense_forward_flops // batch, self.dense_backward_flops // batch]
         rows = [
             ("parameters", f"{self.parameters:,}", f"{self.dense_parameters:,}"),
@@ -104,7 +103,11 @@ class Cost:
             ("FLOPs a sample, forward", per_sample[0], f"{dense[0]:,}"),
             ("FLOPs a sample, backward", per_sample[1], f"{dense[1]:,}"),
             ("FLOPs a call, forward", f"{self.forward_flops:,}", f"{self.dense_forward_flops:,}"),
-            ("FLOPs a call, backward", f"{self.backward_flops:,}", f"{self.dense_backward_flops:,}"),
+            (
+                "FLOPs a call, backward",
+                f"{self.backward_flops:,}",
+                f"{self.dense_backward_flops:,}",
+            ),
             ("elementwise, forward", f"{self.forward.elementwise.at(batch):,}", "0"),
             ("elementwise, backward", f"{self.backward.elementwise.at(batch):,}", "0"),
             ("bytes moved, forward", f"{moved[0].at(batch):,}", ""),
@@ -117,8 +120,12 @@ class Cost:
         ]
         if self.plan.is_complex:
             real = self.forward.real_flops.at(batch), self.backward.real_flops.at(batch)
-            rows.append(("real FLOPs, forward", f"{real[0]:,}", f"{4 * self.dense_forward_flops:,}"))
-            rows.append(("real FLOPs, backward", f"{real[1]:,}", f"{4 * self.dense_backward_flops:,}"))
+            rows.append(
+                ("real FLOPs, forward", f"{real[0]:,}", f"{4 * self.dense_forward_flops:,}")
+            )
+            rows.append(
+                ("real FLOPs, backward", f"{real[1]:,}", f"{4 * self.dense_backward_flops:,}")
+            )
         return rows
 
 
@@ -145,16 +152,8 @@ def cost(
     >>> c.parameters, c.dense_parameters, round(c.compression)
     (20480, 16777216, 819)
     """
-    planned = plan_graph(
-        net,
-        batch=batch,
-        objective=objective,
-        device=device,
-        memory_limit=memory_limit,
-        effort=effort,
-        dtype=dtype,
-        minimize=minimize,
-    )
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
+    planned = plan_graph(net, options)
     return cost_of(planned, batch)
 
 

@@ -116,9 +116,7 @@ def _check_positions(inputs: Sequence[int], count: int) -> tuple[int, ...]:
     return positions
 
 
-def _names(
-    names: Sequence[str] | None, count: int, positions: tuple[int, ...]
-) -> tuple[str, ...]:
+def _names(names: Sequence[str] | None, count: int, positions: tuple[int, ...]) -> tuple[str, ...]:
     """A name an operand, made up where none are given."""
     if names is None:
         ports = ["x"] if len(positions) == 1 else [f"x{k}" for k in range(len(positions))]

@@ -8,8 +8,8 @@ forms are known::
     inplace   outer summed inner      x  summed free           ->  outer free inner
     split     outer free inner        x  outer free inner      ->  sum over outer of free free
 
-``inplace`` (bmm, the small operand repeated with stride 0) leaves the legs where they are, so that a
-gate in the middle of a state needs no permutation. ``split`` sums over outer and inner legs.
+``inplace`` (bmm, the small operand repeated with stride 0) leaves the legs where they are, so that
+a gate in the middle of a state needs no permutation. ``split`` sums over outer and inner legs.
 An operand that fits no form is copied into an order that does.
 """
 
@@ -123,7 +123,9 @@ class FormFinder:
         factor = 5.0 if inner < 4 else 1.5 if inner < 16 else 1.0
         return _CALL + factor * 2 * self.entries(source) * self.itemsize / _BYTES_PER_SECOND
 
-    def matmul_seconds(self, outer: int, rows: int, columns: int, summed: int, repeat: bool) -> float:
+    def matmul_seconds(
+        self, outer: int, rows: int, columns: int, summed: int, repeat: bool
+    ) -> float:
         """Cost of outer products (rows x summed) x (summed x columns)."""
         products = outer * rows * columns * summed
         if outer > 1 and rows * columns * summed < _SMALL_BMM:
@@ -155,7 +157,9 @@ class FormFinder:
         swapped = self.entries(step.right.legs) > self.entries(step.left.legs)
         bigs, smalls = (right, left) if swapped else (left, right)
         for big in dict.fromkeys((*bigs, *self._orders(bigs[0], classes, wanted))):
-            spent = min(self.copy_seconds(source, big) for source in bigs) if big not in bigs else 0.0
+            spent = (
+                min(self.copy_seconds(source, big) for source in bigs) if big not in bigs else 0.0
+            )
             for kind, outer, used in self._fits(big, classes):
                 for small, extra in self._matching(kind, big, used, smalls, classes):
                     yield from self._results(
@@ -200,9 +204,7 @@ class FormFinder:
         found = False
         for small in smalls:
             own = [kind_ for kind_, _ in classes.runs(small)]
-            same = (
-                classes.pick(small, "batch") == batch and classes.pick(small, "summed") == summed
-            )
+            same = classes.pick(small, "batch") == batch and classes.pick(small, "summed") == summed
             if kind == "split":
                 fits = same and classes.runs(small)[-1] == ("summed", inner)
                 fits = fits and own == ["summed", "free", "summed"]
@@ -251,11 +253,20 @@ class FormFinder:
             if kind == "split":
                 seconds += _CALL + count * m * n * self.itemsize / _BYTES_PER_SECOND
             yield Form(
-                kind, swapped, big, small, outer, transposed, (*kept, *rows, *columns), spent + seconds
+                kind,
+                swapped,
+                big,
+                small,
+                outer,
+                transposed,
+                (*kept, *rows, *columns),
+                spent + seconds,
             )
 
 
-def operand_orders(form: Form, step: Contract) -> tuple[tuple[Operand, Layout], tuple[Operand, Layout]]:
+def operand_orders(
+    form: Form, step: Contract
+) -> tuple[tuple[Operand, Layout], tuple[Operand, Layout]]:
     """The big and the small operand, each with the storage order in which the form uses it."""
     big, small = (step.right, step.left) if form.swapped else (step.left, step.right)
     return (big, form.big), (small, form.small)

@@ -53,7 +53,9 @@ def choose_forms(plan: Plan, inputs: Mapping[str, Layout]) -> tuple[Form | None,
         successors: dict[tuple[object, ...], _State] = {}
         for state in beam:
             for successor in _successors(state, step, finder, wanted.get(step.result.name)):
-                live = {n: o for n, o in successor.layouts.items() if last_use.get(n, index) > index}
+                live = {
+                    n: o for n, o in successor.layouts.items() if last_use.get(n, index) > index
+                }
                 successor = _State(successor.seconds, live, successor.trail)
                 key = tuple(sorted(live.items()))
                 known = successors.get(key)
@@ -101,7 +103,9 @@ def _successors(
         return [_State(state.seconds, layouts, (state, None))]
     left, right = step.left.value.name, step.right.value.name
     states: list[_State] = []
-    for form in finder.forms(step, state.layouts[left], state.layouts[right], wanted or frozenset()):
+    for form in finder.forms(
+        step, state.layouts[left], state.layouts[right], wanted or frozenset()
+    ):
         big, small = (right, left) if form.swapped else (left, right)
         layouts = dict(state.layouts)
         for name, used in ((big, form.big), (small, form.small)):

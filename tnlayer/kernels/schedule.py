@@ -144,18 +144,7 @@ class Place:
     parts: tuple[tuple[View, tuple[tuple[int, int], ...]], ...]
 
 
-Call = (
-    Copy
-    | MatMul
-    | Product
-    | Sum
-    | Repeat
-    | TakeDiagonal
-    | PutDiagonal
-    | AddUp
-    | Slice
-    | Place
-)
+Call = Copy | MatMul | Product | Sum | Repeat | TakeDiagonal | PutDiagonal | AddUp | Slice | Place
 
 
 def sources_of(call: Call) -> tuple[View, ...]:

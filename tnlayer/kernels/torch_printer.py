@@ -87,7 +87,7 @@ class _TorchPrinter:
         """A view as reshape, permute, expand and conj, each only where needed."""
         text = view.array.name
         if self.shapes[text] != view.groups:
-            text = f"{text}.reshape({self.shape(view.groups)})" if view.groups else f"{text}.reshape(())"
+            text = f"{text}.reshape({self.shape(view.groups) or '()'})"
         if view.order == (1, 0):
             text = f"{text}.t()"
         elif view.order != tuple(range(len(view.order))):
@@ -104,8 +104,27 @@ class _TorchPrinter:
 
     def expression(self, call: Call) -> str:
         """The right-hand side of a call; records the result's shape."""
-        method = _EXPRESSIONS[type(call)]
-        return method(self, call)
+        match call:
+            case Copy():
+                return self._copy(call)
+            case MatMul():
+                return self._matmul(call)
+            case Product():
+                return self._product(call)
+            case Sum():
+                return self._sum(call)
+            case Repeat():
+                return self._repeat(call)
+            case TakeDiagonal():
+                return self._take_diagonal(call)
+            case PutDiagonal():
+                return self._put_diagonal(call)
+            case AddUp():
+                return self._add_up(call)
+            case Slice():
+                return self._slice(call)
+            case Place():
+                return self._place(call)
 
     def _stored(self, value: Value, axes: tuple[Group, ...]) -> None:
         self.shapes[value.name] = axes
@@ -176,17 +195,3 @@ def _diagonals(pairs: tuple[tuple[int, int], ...]) -> str:
 def _comment(call: Call) -> str:
     """The result with its legs in storage order."""
     return f"{call.result.name}[{' '.join(call.result.legs)}]"
-
-
-_EXPRESSIONS = {
-    Copy: _TorchPrinter._copy,
-    MatMul: _TorchPrinter._matmul,
-    Product: _TorchPrinter._product,
-    Sum: _TorchPrinter._sum,
-    Repeat: _TorchPrinter._repeat,
-    TakeDiagonal: _TorchPrinter._take_diagonal,
-    PutDiagonal: _TorchPrinter._put_diagonal,
-    AddUp: _TorchPrinter._add_up,
-    Slice: _TorchPrinter._slice,
-    Place: _TorchPrinter._place,
-}

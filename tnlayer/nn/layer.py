@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from tnlayer.errors import SpecError
 from tnlayer.graph import Graph, Port
 from tnlayer.network import Network
 from tnlayer.nn.initialise import check_initialisers, initialise
-from tnlayer.planning.planner import DEFAULT_BATCH, plan_graph
+from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
 from tnlayer.report import Cost, cost_of
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.compile import check_backend, program_of
@@ -72,12 +72,12 @@ class Layer(nn.Module):
             raise SpecError(msg)
         graphs = _as_graphs(net)
         dtype = _layer_dtype(graphs, dtype)
-        self._options: dict[str, Any] = {
-            "batch": batch or DEFAULT_BATCH,
-            "objective": objective,
-            "memory_limit": memory_limit,
-            "effort": effort,
-        }
+        self._options = PlanOptions(
+            batch=DEFAULT_BATCH if batch is None else batch,
+            objective=objective,
+            memory_limit=memory_limit,
+            effort=effort,
+        )
         self._backend = backend
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
@@ -140,10 +140,9 @@ class Layer(nn.Module):
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
         """The cost of each network at a batch size, by default the one planned for."""
-        size = batch or self._options["batch"]
-        dtype = _dtype_name(self.dtype)
-        options = {**self._options, "memory_limit": None, "dtype": dtype}
-        return tuple(cost_of(plan_graph(graph, **options), size) for graph in self._graphs)
+        size = self._options.batch if batch is None else batch
+        options = replace(self._options, memory_limit=None, dtype=_dtype_name(self.dtype))
+        return tuple(cost_of(plan_graph(graph, options), size) for graph in self._graphs)
 
     def explain(self) -> str:
         """What runs and what it costs: backend, counts and the plan's steps."""
@@ -156,11 +155,22 @@ class Layer(nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Contract the networks with the inputs and add the bias.
 
+        Under torch.autocast the inputs are cast to the layer's dtype: a product of many tensors
+        loses too much in half precision. For such arithmetic make the layer with that dtype.
+
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong.
         """
+        kind = inputs[0].device.type if inputs else "cpu"
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return self._forward(inputs, autocast=True)
+        return self._forward(inputs, autocast=False)
+
+    def _forward(self, inputs: tuple[torch.Tensor, ...], *, autocast: bool) -> torch.Tensor:
+        """The forward with autocast switched off; ``autocast`` tells whether it was on."""
         dtype = self.dtype
-        leading, flat = self._flatten(inputs, dtype)
+        leading, flat = self._flatten(inputs, dtype, autocast=autocast)
         y = self._contract(flat, dtype)
         bias = self._parameters.get("bias")
         if bias is not None:
@@ -254,8 +264,8 @@ class Layer(nn.Module):
         """The programs for a dtype; made again if the layer was moved to another."""
         programs = self._programs.get(dtype)
         if programs is None:
-            options = {**self._options, "dtype": _dtype_name(dtype)}
-            programs = tuple(program_of(plan_graph(graph, **options)) for graph in self._graphs)
+            options = replace(self._options, dtype=_dtype_name(dtype))
+            programs = tuple(program_of(plan_graph(graph, options)) for graph in self._graphs)
             self._programs[dtype] = programs
         return programs
 
@@ -272,7 +282,7 @@ class Layer(nn.Module):
         return self._graphs[0].input_shape(port)
 
     def _flatten(
-        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype
+        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype, *, autocast: bool
     ) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]]:
         """Leading dimensions, and the inputs with those merged into one."""
         ports = self._graphs[0].inputs
@@ -284,12 +294,12 @@ class Layer(nn.Module):
         flat: list[torch.Tensor] = []
         for port, x in zip(ports, inputs, strict=True):
             shape = self._shape(port)
-            lead = self._check_input(port, x, shape, dtype)
+            lead = self._check_input(port, x, shape, dtype, autocast)
             if port.batched:
                 if leading is not None and lead != leading:
                     msg = (
-                        f"{self!r}: input {port.name!r} has leading dimensions {lead}, those before "
-                        f"it {leading}; pass equal ones, inputs are not broadcast"
+                        f"{self!r}: input {port.name!r} has leading dimensions {lead}, those "
+                        f"before it {leading}; pass equal ones, inputs are not broadcast"
                     )
                     raise SpecError(msg)
                 leading = lead
@@ -299,7 +309,12 @@ class Layer(nn.Module):
         return leading or (), tuple(flat)
 
     def _check_input(
-        self, port: Port, x: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
+        self,
+        port: Port,
+        x: torch.Tensor,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        autocast: bool,
     ) -> tuple[int, ...]:
         """Leading dimensions of an input of the right shape, dtype and device."""
         split = x.dim() - len(shape)
@@ -312,7 +327,7 @@ class Layer(nn.Module):
             )
             raise SpecError(msg)
         allowed = _allowed_dtypes(port, dtype)
-        if x.dtype not in allowed and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype not in allowed and not (autocast and x.dtype.is_floating_point):
             names = " or ".join(map(str, allowed))
             msg = (
                 f"{self!r}: input {port.name!r} must have dtype {names}, got {x.dtype}; convert it "
@@ -322,8 +337,8 @@ class Layer(nn.Module):
         array = next((a for a in self._arrays(self._graphs[0])), x)
         if array.device != x.device:
             msg = (
-                f"{self!r}: input {port.name!r} is on {x.device}, the parameters on {array.device}; "
-                f"move one, for example layer.to({str(x.device)!r})"
+                f"{self!r}: input {port.name!r} is on {x.device}, the parameters on "
+                f"{array.device}; move one, for example layer.to({str(x.device)!r})"
             )
             raise SpecError(msg)
         return tuple(x.shape[:split])

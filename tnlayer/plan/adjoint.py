@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from tnlayer.plan.plan import Output, Plan
 from tnlayer.plan.steps import (
-    BATCH,
     Add,
     Contract,
     Diagonal,

@@ -130,7 +130,8 @@ def _lay_out(plan: Plan) -> _Layout:
         known = root.name in layout.places
         _walk(layout, root, 0)
         node = f"output {output.name}"
-        layout.place(node, Value(output.name, root.legs), 0, layout.next_row(), "output")
+        legs = tuple(leg for axis in output.axes for leg in axis)
+        layout.place(node, Value(output.name, legs), 0, layout.next_row(), "output")
         layout.join(root.name, node, reused=known)
     return layout
 

@@ -43,7 +43,7 @@ ITEMSIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A result of the plan: its name outside, the value, and the legs of each axis it leaves with."""
+    """A result of the plan: its name outside, the value, the legs of each axis it leaves with."""
 
     name: str
     operand: Operand
@@ -196,7 +196,7 @@ class Plan:
         for step in self.steps:
             for operand in step.operands:
                 if known.get(operand.value.name) != operand.value:
-                    msg = f"step {step.result.name} uses {operand.value}, which no step before it made"
+                    msg = f"step {step.result.name} uses {operand.value}, which was not made before"
                     raise PlanError(msg)
             if step.result.name in known:
                 msg = f"step {step.result.name} is made twice"

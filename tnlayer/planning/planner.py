@@ -33,6 +33,19 @@ OBJECTIVES = ("train", "infer")
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a plan is made for; the arguments are those of :func:`plan`."""
+
+    batch: int = DEFAULT_BATCH
+    objective: str = "train"
+    device: str = "cpu"
+    memory_limit: int | None = None
+    effort: str = "default"
+    dtype: str | None = None
+    minimize: str = DEFAULT_MINIMIZE
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedGraph:
     """A graph with its canonical form and a plan of it.
 
@@ -87,46 +100,29 @@ def plan(
     >>> p.proven_optimal, len(p.steps), p.counts.flops.per_sample
     (True, 2, 512)
     """
-    return plan_graph(
-        net,
-        batch=batch,
-        objective=objective,
-        device=device,
-        memory_limit=memory_limit,
-        effort=effort,
-        dtype=dtype,
-        minimize=minimize,
-    ).plan
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
+    return plan_graph(net, options).plan
 
 
-def plan_graph(
-    net: Network | Graph,
-    *,
-    batch: int = DEFAULT_BATCH,
-    objective: str = "train",
-    device: str = "cpu",
-    memory_limit: int | None = None,
-    effort: str = "default",
-    dtype: str | None = None,
-    minimize: str = DEFAULT_MINIMIZE,
-) -> PlannedGraph:
+def plan_graph(net: Network | Graph, options: PlanOptions) -> PlannedGraph:
     """As :func:`plan`, with the graph and its canonical form beside the plan."""
-    if objective not in OBJECTIVES:
-        msg = f"objective={objective!r} is unknown; expected one of {', '.join(OBJECTIVES)}"
+    if options.objective not in OBJECTIVES:
+        known = ", ".join(OBJECTIVES)
+        msg = f"objective={options.objective!r} is unknown; expected one of {known}"
         raise SpecError(msg)
     graph = net if isinstance(net, Graph) else net.freeze()
     form = canonicalise(graph)
     found = make_plan(
         form.graph,
-        batch=batch,
-        dtype=dtype or ("complex64" if graph.is_complex else "float32"),
-        minimize=minimize,
-        effort=effort,
+        batch=options.batch,
+        dtype=options.dtype or ("complex64" if graph.is_complex else "float32"),
+        minimize=options.minimize,
+        effort=options.effort,
     )
     planned = PlannedGraph(graph, form, found.with_names(user_names(graph, form)))
-    if memory_limit is not None:
-        _keep_limit(planned, batch, objective, memory_limit)
-    debug(2, f"plan of {graph.label!r} on {device}:\n{planned.plan}")
+    if options.memory_limit is not None:
+        _keep_limit(planned, options.batch, options.objective, options.memory_limit)
+    debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}")
     return planned
 
 
@@ -266,6 +262,6 @@ def _check_sizes(plan: Plan, graph: Graph) -> None:
             msg = (
                 f"network {graph.label!r}: the best plan found makes an intermediate of {entries} "
                 f"entries a sample in step {step.result.name} (legs {', '.join(step.result.legs)});"
-                f" expected at most {MAX_VALUE_ENTRIES}. Lower the bond sizes, or try effort='high'."
+                f" expected at most {MAX_VALUE_ENTRIES}. Lower the bonds, or try effort='high'."
             )
             raise PlanError(msg)

@@ -52,7 +52,9 @@ def search_order(
         SpecError: minimize or effort is unknown.
     """
     if not _MINIMIZE.fullmatch(minimize):
-        msg = f"minimize={minimize!r} is unknown; expected flops, write, size, max, combo-N, limit-N"
+        msg = (
+            f"minimize={minimize!r} is unknown; expected flops, write, size, max, combo-N, limit-N"
+        )
         raise SpecError(msg)
     if effort not in _TRIALS:
         msg = f"effort={effort!r} is unknown; expected one of {', '.join(_TRIALS)}"
@@ -92,7 +94,9 @@ def _trial(
 ) -> Pairs:
     """The best of some random greedy paths, its subtrees replaced by optimal ones."""
     optimizer = cotengra.RandomGreedyOptimizer(
-        max_repeats=_GREEDY_PATHS, seed=seed, parallel=False
+        max_repeats=_GREEDY_PATHS,
+        seed=seed,
+        parallel=False,  # pyright: ignore[reportArgumentType]  # its type says str only
     )
     tree = optimizer.search(inputs, output, sizes)
     refined = tree.subtree_reconfigure(

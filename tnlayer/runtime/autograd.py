@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
 
 
+def _forward_mode_is_active() -> bool:
+    """Whether a forward_ad.dual_level() is open."""
+    return forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
+
+
 def run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Apply a program to its input arrays, differentiably.
 
@@ -25,7 +30,7 @@ def run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
         program: the compiled network.
         arrays: ports, then parameters, in the program's order, all of its dtype.
     """
-    if torch.compiler.is_compiling() or _functorch_is_active() or forward_ad._current_level >= 0:
+    if torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active():
         return program.reference(*arrays)[0]
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
         return _Contraction.apply(program, *arrays)  # pyright: ignore
@@ -51,7 +56,9 @@ class _Contraction(torch.autograd.Function):
         kernels: Kernels = ctx.kernels
         if torch.is_grad_enabled():
             return (None, *_differentiable_backward(ctx, gradients[0]))
-        wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
+        # Also where the caller runs the backward under autocast.
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
         return (None, *(next(wanted) if asked else None for asked in ctx.mask))
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
-from tnlayer.planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE, PlannedGraph, plan_graph
+from tnlayer.planning.planner import (
+    DEFAULT_BATCH,
+    DEFAULT_MINIMIZE,
+    PlannedGraph,
+    PlanOptions,
+    plan_graph,
+)
 from tnlayer.runtime.program import Program
 
 BACKENDS = ("auto", "torch", "cpp", "cuda")
@@ -49,16 +55,8 @@ def compile(
     if arch is not None:
         msg = f"arch={arch!r} is for compiled backends; the torch backend takes none: leave it out"
         raise SpecError(msg)
-    planned = plan_graph(
-        net,
-        batch=batch,
-        objective=objective,
-        device=device,
-        memory_limit=memory_limit,
-        effort=effort,
-        dtype=dtype,
-        minimize=minimize,
-    )
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
+    planned = plan_graph(net, options)
     return program_of(planned)
 
 

@@ -17,6 +17,7 @@ from tnlayer.plan.plan import Plan
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.load import load_source
 
+
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """The functions of a Pair, and their source."""
@@ -105,8 +106,8 @@ class Program:
         if set(parameters) != wanted:
             missing, unknown = sorted(wanted - set(parameters)), sorted(set(parameters) - wanted)
             msg = (
-                f"program of {self.graph.label!r}: parameters missing {missing}, unknown {unknown}; "
-                f"pass an array for each of {sorted(wanted)}"
+                f"program of {self.graph.label!r}: parameters missing {missing}, unknown {unknown};"
+                f" pass an array for each of {sorted(wanted)}"
             )
             raise SpecError(msg)
         return [parameters[name] for name in self.parameter_order]
