@@ -56,7 +56,7 @@ def as_function(
 ) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
     """The layer as a function of its inputs and trainable parameters, and a point to check at."""
     names = [name for name, p in layer.named_parameters() if p.requires_grad]
-    graph, dtype = layer.graph, layer.dtype
+    graph, dtype = layer.graphs[0], layer.dtype
     source = generator(1)
     inputs = [
         torch.randn(

@@ -103,7 +103,7 @@ def freeze_some(layer: tn.Layer, inputs: list[torch.Tensor], frozen_seed: int) -
     """Let all inputs and parameters take gradients, save a random subset."""
     random = np.random.default_rng(frozen_seed)
     trainable = {name for name, p in layer.named_parameters() if p.requires_grad}
-    assert trainable == {t.name for t in layer.graph.tensors if t.share is None and t.trainable}
+    assert trainable == {t.name for t in layer.graphs[0].tensors if t.share is None and t.trainable}
     for tensor in (*inputs, *(layer.get_parameter(name) for name in sorted(trainable))):
         tensor.requires_grad_(frozen_seed == 0 or random.random() < 0.5)
 
@@ -160,7 +160,7 @@ def check_case(case: Case, dtype: torch.dtype) -> None:
     graph, is_complex = case.net.freeze(), dtype.is_complex
     random = np.random.default_rng(case.seed)
     layer = tn.Layer(case.net, dtype=dtype, backend="torch")
-    assert layer.graph == graph
+    assert layer.graphs == (graph,)
     stored = fill(layer, graph, random, is_complex)
     inputs = draw_inputs(graph, case, case.lead, random, is_complex)
     freeze_some(layer, inputs, case.frozen)
