@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Golden
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tnlayer as tn
-from conftest import Golden
 from tnlayer.kernels.schedule import Copy, MatMul
 
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
