@@ -123,7 +123,7 @@ def test_backward_costs_twice_the_forward(name: str) -> None:
 
 
 def test_frozen_tensors_cost_nothing() -> None:
-    """The gradient of one tensor alone needs one contraction chain, and saves only what it reads."""
+    """The gradient of one tensor alone needs one contraction, and saves only what it reads."""
     forward = tn.plan(TOPOLOGIES["low_rank"], batch=9, minimize="flops")
     last = forward.steps[-1].operands[1].value.name
     backward = tn.backward_plan(forward, [last])

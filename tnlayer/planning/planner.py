@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tnlayer.canonical import CanonicalForm, canonicalise
 from tnlayer.debug import debug
@@ -172,6 +173,8 @@ def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
     return max(0, peak - given * forward.itemsize)
 
 
+# Plans are values: one search serves cost(), compile() and every layer of the same network.
+@lru_cache(maxsize=512)
 def make_plan(
     graph: Graph,
     *,
