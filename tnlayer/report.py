@@ -86,6 +86,31 @@ class Cost:
         work = self.forward.flops + self.forward.elementwise
         return work.at(self.batch) / max(1, moved.at(self.batch))
 
+    def numbers(self) -> dict[str, int | float | str]:
+        """The counts as plain numbers, for a file."""
+        batch = self.batch
+        return {
+            "label": self.label,
+            "batch": batch,
+            "dtype": self.plan.dtype,
+            "parameters": self.parameters,
+            "stored": self.stored,
+            "dense_parameters": self.dense_parameters,
+            "compression": self.compression,
+            "forward_flops": self.forward_flops,
+            "backward_flops": self.backward_flops,
+            "forward_elementwise": self.forward.elementwise.at(batch),
+            "backward_elementwise": self.backward.elementwise.at(batch),
+            "dense_forward_flops": self.dense_forward_flops,
+            "dense_backward_flops": self.dense_backward_flops,
+            "forward_bytes": (self.forward.bytes_read + self.forward.bytes_written).at(batch),
+            "backward_bytes": (self.backward.bytes_read + self.backward.bytes_written).at(batch),
+            "saved_bytes": self.saved.at(batch),
+            "forward_peak": self.forward_peak,
+            "training_peak": self.training_peak,
+            "dense_training_peak": self.dense_training_peak,
+        }
+
     def __str__(self) -> str:
         rows = [("", "network", "dense"), *self._rows()]
         title = f"cost of {self.label or 'network'} at batch {self.batch}, {self.plan.dtype}"
