@@ -11,6 +11,7 @@ other operands with the gradient of y. That needs no automatic differentiation a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ Term = tuple[Array, tuple[int, ...]]
 WHOLE_LOOP_SPACE = 60_000
 WHOLE_LABELS = 26
 WHOLE_OPERANDS = 12
+LARGEST = 2**26
 
 BATCH = 0
 
@@ -65,7 +67,8 @@ def contract(
         terms: arrays with one label an axis; a label may repeat within a term.
         output: labels of the result, each once.
         sizes: size of each label.
-        whole: one call of numpy.einsum, or pairs from left to right; None chooses by size.
+        whole: one call of numpy.einsum, or one pair after another, each time with the joined term
+            that leaves the smallest result; None chooses by size.
     """
     covered = {label for _, labels in terms for label in labels}
     bare = [(np.ones(sizes[label]), (label,)) for label in output if label not in covered]
@@ -78,13 +81,23 @@ def contract(
     if whole:
         return _einsum(todo, output)
     result = todo.pop(0)
+    ends = Counter([*output, *(label for _, labels in todo for label in set(labels))])
     while todo:
-        following = todo.pop(0)
-        needed = set(output).union(*(labels for _, labels in todo))
-        pair = (result, following)
-        kept = [label for label in dict.fromkeys(result[1] + following[1]) if label in needed]
-        result = (_einsum(pair, kept), tuple(kept))
+        kept = [_kept(result, term, ends) for term in todo]
+        entries = [math.prod(sizes[label] for label in labels) for labels in kept]
+        apart = [not (set(result[1]) - {BATCH}) & set(labels) for _, labels in todo]
+        best = min(range(len(todo)), key=lambda k: (apart[k], entries[k]))
+        assert entries[best] <= LARGEST, f"the oracle would need {entries[best]} entries"
+        following = todo.pop(best)
+        ends.subtract(set(following[1]))
+        result = (_einsum([result, following], kept[best]), tuple(kept[best]))
     return _einsum([result], output)
+
+
+def _kept(first: Term, second: Term, ends: Mapping[int, int]) -> list[int]:
+    """Labels of the product of two terms that stand elsewhere too, by the ends beside the first."""
+    mine = set(second[1])
+    return [e for e in dict.fromkeys(first[1] + second[1]) if ends.get(e, 0) > (e in mine)]
 
 
 def _einsum(terms: Sequence[Term], output: Sequence[int]) -> Array:
