@@ -7,11 +7,12 @@ case shrinks to few tensors with few legs. Nothing is filtered out: each draw is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 
 import tnlayer as tn
@@ -68,6 +69,30 @@ class Case:
 
 LAYOUTS = ("contiguous", "strided", "transposed", "expanded", "offset")
 LEADS = ((), (1,), (2,), (17,), (0,), (3, 2), (2, 1, 2), (0, 3))
+
+
+def fixed_series(
+    first_seed: int, count: int, shrink: bool = True
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Decorator of a hypothesis test: that many examples, the same in every run.
+
+    Arguments:
+        first_seed: tells series apart; the same test with two seeds sees other examples.
+        count: number of examples.
+        shrink: whether to look for a small failing example.
+    """
+
+    def decorate(test: Callable[[], None]) -> Callable[[], None]:
+        options = settings(
+            max_examples=count,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+            suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
+        )
+        return seed(first_seed)(options(test))
+
+    return decorate
 
 
 def random_array(
