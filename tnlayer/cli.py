@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from tnlayer.errors import SpecError, TnlayerError
+from tnlayer.errors import BuildError, SpecError, TnlayerError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
 from tnlayer.nn.layer import Layer
+from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.plan.text import table
 from tnlayer.report import cost
 from tnlayer.runtime.measure import median_seconds
+from tnlayer.spec import canonical_json
 
 # torch.einsum takes 52 letters; the dense yardstick must fit in memory.
 _EINSUM_LEGS = 52
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(commands[options.command](options))
     except TnlayerError as error:
-        print(f"tnlayer {options.command}: {error}", file=sys.stderr)
+        # One line, whatever the message quotes.
+        print(f"tnlayer {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -50,19 +53,37 @@ def load_network(text: str) -> Network:
     >>> load_network("tnlayer.topologies:mera").parameter_count
     304
     """
-    if ":" not in text or Path(text).exists():
-        try:
-            return Network.from_json(Path(text).read_bytes())
-        except OSError as error:
-            msg = f"{text!r} cannot be read ({error.strerror}); pass a JSON file or MODULE:FUNCTION"
-            raise SpecError(msg) from error
+    if ":" in text and not Path(text).exists():
+        return _network_from_function(text)
+    try:
+        return Network.from_json(Path(text).read_bytes())
+    except OSError as error:
+        msg = f"{text!r} cannot be read ({error.strerror}); pass a JSON file or MODULE:FUNCTION"
+        raise SpecError(msg) from error
+    except SpecError as error:
+        msg = f"{text!r}: {error}"
+        raise SpecError(msg) from error
+
+
+def _network_from_function(text: str) -> Network:
+    """The network that MODULE:FUNCTION returns; whatever the user's code raises is a SpecError."""
     module_name, _, function_name = text.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        made = getattr(importlib.import_module(module_name), function_name)()
-    except (ImportError, AttributeError, TypeError) as error:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except Exception as error:
+        msg = f"{text!r}: {type(error).__name__}: {error}; expected MODULE:FUNCTION"
+        raise SpecError(msg) from error
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
         msg = f"{text!r}: {error}; expected MODULE:FUNCTION, a function that needs no arguments"
+        raise SpecError(msg) from error
+    try:
+        made = function()
+    except Exception as error:
+        msg = f"{text!r} raised {type(error).__name__}: {error}"
         raise SpecError(msg) from error
     if not isinstance(made, Network):
         msg = f"{text!r} returned {type(made).__name__}; expected a tnlayer.Network"
@@ -82,12 +103,20 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("network", help="a net.json, or MODULE:FUNCTION")
         if name != "show":
-            command.add_argument("--batch", type=int, default=256, help="samples of one call")
+            _add_batch(command, several=name == "bench")
             command.add_argument("--dtype", default=None, help="float32, float64, complex64, ...")
         if name == "cost":
             command.add_argument("--plan", action="store_true", help="print the steps too")
             command.add_argument("--json", action="store_true", help="numbers as JSON")
     return parser
+
+
+def _add_batch(command: argparse.ArgumentParser, *, several: bool) -> None:
+    if several:
+        text = "samples of one call; several make a table each"
+        command.add_argument("--batch", type=int, nargs="+", default=[256], help=text)
+    else:
+        command.add_argument("--batch", type=int, default=256, help="samples of one call")
 
 
 def _show(options: argparse.Namespace) -> str:
@@ -97,60 +126,69 @@ def _show(options: argparse.Namespace) -> str:
 def _cost(options: argparse.Namespace) -> str:
     counted = cost(load_network(options.network), batch=options.batch, dtype=options.dtype)
     if options.json:
-        return json.dumps(counted.numbers(), sort_keys=True, indent=2)
+        return canonical_json(counted.numbers())
     return f"{counted}\n\n{counted.plan}" if options.plan else str(counted)
 
 
 def _code(options: argparse.Namespace) -> str:
-    return _layer(load_network(options.network), options).source().rstrip()
+    net = load_network(options.network)
+    return _layer(net, options.batch, options.dtype).source().rstrip()
 
 
-def _layer(net: Network | Graph, options: argparse.Namespace) -> Layer:
+def _layer(net: Network | Graph, batch: int, dtype_name: str | None) -> Layer:
     """The layer on the torch backend."""
-    if options.batch < 1:
-        msg = f"--batch {options.batch}: expected a positive number of samples"
+    if batch < 1:
+        msg = f"--batch {batch}: expected a positive number of samples"
         raise SpecError(msg)
-    dtype = None if options.dtype is None else getattr(torch, options.dtype, None)
-    if options.dtype is not None and not isinstance(dtype, torch.dtype):
-        msg = f"--dtype {options.dtype!r} is no dtype of torch; expected for example float32"
+    if dtype_name is not None and dtype_name not in ITEMSIZES:
+        msg = f"--dtype {dtype_name!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
         raise SpecError(msg)
-    return Layer(net, backend="torch", batch=options.batch, dtype=dtype)
+    dtype = None if dtype_name is None else getattr(torch, dtype_name)
+    return Layer(net, backend="torch", batch=batch, dtype=dtype)
 
 
 def _bench(options: argparse.Namespace) -> str:
+    """One table a batch size."""
+    net = load_network(options.network)
+    layers = [_layer(net, batch, options.dtype) for batch in options.batch]
+    tables = (_bench_one(layer, b) for layer, b in zip(layers, options.batch, strict=True))
+    return "\n\n".join(tables)
+
+
+def _bench_one(layer: Layer, batch: int) -> str:
     """Time forward and forward+backward of the layer, of dense and of one torch.einsum."""
     torch.manual_seed(0)
-    layer = _layer(load_network(options.network), options)
     graph = layer.graph
-    lead = tuple((options.batch,) if port.batched else () for port in graph.inputs)
-    shapes = (graph.input_shape(port) for port in graph.inputs)
     inputs = tuple(
-        torch.randn((*batch, *shape), dtype=layer.dtype, requires_grad=True)
-        for batch, shape in zip(lead, shapes, strict=True)
+        torch.randn(
+            (*((batch,) if port.batched else ()), *graph.input_shape(port)),
+            dtype=layer.dtype,
+            requires_grad=True,
+        )
+        for port in graph.inputs
     )
-    y = layer(*inputs).detach()
-    gradient = torch.randn_like(y)
     methods: dict[str, Callable[[], torch.Tensor]] = {"tnlayer": lambda: layer(*inputs)}
     wanted = {"tnlayer": [*inputs, *_trainable(layer)]}
     notes: list[str] = []
     dense = _dense(layer, notes)
     if dense is not None:
+        # What torch.nn.Linear(bias=False) runs, with the network's own matrix as its weight.
         methods["dense"] = lambda: torch.nn.functional.linear(inputs[0], dense)
-        wanted["dense"] = [inputs[0], dense]
+        wanted["dense"] = [inputs[0], *([dense] if dense.requires_grad else [])]
     einsum = _einsum(layer, notes)
     if einsum is not None:
         methods["einsum"] = lambda: einsum(inputs[0])
         wanted["einsum"] = wanted["tnlayer"]
-    for name, method in methods.items():
-        error = float((method().detach() - y).abs().max() / y.abs().max().clamp_min(1e-30))
-        notes.append(f"{name}: largest difference from tnlayer {error:.1e} of the largest |y|")
+    gradient = torch.randn_like(layer(*inputs).detach())
 
-    def train(name: str) -> Callable[[], object]:
+    def train(name: str) -> Callable[[], tuple[torch.Tensor, ...]]:
         return lambda: torch.autograd.grad(methods[name](), wanted[name], gradient)
 
-    def infer(name: str) -> Callable[[], object]:
+    def infer(name: str) -> Callable[[], torch.Tensor]:
         return torch.no_grad()(methods[name])
 
+    results = {name: (infer(name)(), train(name)()) for name in methods}
+    notes += _compare(results)
     forward = median_seconds({name: infer(name) for name in methods})
     training = median_seconds({name: train(name) for name in methods})
     rows = [("method", "forward ms", "x tnlayer", "forward+backward ms", "x tnlayer")]
@@ -159,10 +197,48 @@ def _bench(options: argparse.Namespace) -> str:
         cells += [f"{1e3 * training[name]:.3f}", f"{training[name] / training['tnlayer']:.2f}"]
         rows.append((name, cells[0], cells[1], cells[2], cells[3]))
     head = (
-        f"{graph.label or 'network'}, batch {options.batch}, {layer.dtype}, "
+        f"{graph.label or 'network'}, batch {batch}, {layer.dtype}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, medians"
     )
     return "\n".join((head, *table(rows), *notes))
+
+
+def _compare(results: Mapping[str, tuple[torch.Tensor, tuple[torch.Tensor, ...]]]) -> list[str]:
+    """How far each method's y and gradients are from tnlayer's, relative to the largest entry.
+
+    Dense has no gradients of the network's tensors: of its gradients x's alone is compared.
+
+    Raises:
+        BuildError: a difference is above the square root of the dtype's precision.
+    """
+    y, gradients = results["tnlayer"]
+    allowed = torch.finfo(y.dtype).eps ** 0.5
+    notes: list[str] = []
+    for name, (other_y, other_gradients) in results.items():
+        if name == "tnlayer":
+            continue
+        compared = 1 if name == "dense" else len(gradients)
+        pairs = zip(other_gradients[:compared], gradients[:compared], strict=True)
+        of_y = _difference(other_y, y)
+        of_gradients = [_difference(other, ours) for other, ours in pairs]
+        # Not `>`: a NaN must fail.
+        if not all(found <= allowed for found in (of_y, *of_gradients)):
+            msg = (
+                f"{name} and tnlayer disagree: y by {of_y:.1e}, gradients by "
+                f"{', '.join(f'{found:.1e}' for found in of_gradients)} of the largest entry; "
+                f"expected at most {allowed:.1e}; nothing was timed; try a wider --dtype"
+            )
+            raise BuildError(msg)
+        notes.append(
+            f"{name}: agrees with tnlayer, largest difference of y {of_y:.1e}, "
+            f"of gradients {max(of_gradients):.1e}, relative to the largest entry"
+        )
+    return notes
+
+
+def _difference(other: torch.Tensor, ours: torch.Tensor) -> float:
+    scale = ours.abs().max().clamp_min(torch.finfo(ours.dtype).tiny)
+    return float((other - ours).abs().max() / scale)
 
 
 def _trainable(layer: Layer) -> list[torch.Tensor]:
@@ -178,7 +254,9 @@ def _dense(layer: Layer, notes: list[str]) -> torch.Tensor | None:
     if layer.in_features * layer.out_features > _DENSE_ENTRIES:
         notes.append(f"dense: left out, it has more than {_DENSE_ENTRIES} entries")
         return None
-    return layer.to_dense().detach().clone().requires_grad_()
+    dense = layer.to_dense().detach().clone()
+    # A frozen network is timed against a frozen matrix.
+    return dense.requires_grad_(bool(_trainable(layer)))
 
 
 def _einsum(layer: Layer, notes: list[str]) -> Callable[[torch.Tensor], torch.Tensor] | None:
@@ -204,7 +282,7 @@ def _einsum(layer: Layer, notes: list[str]) -> Callable[[torch.Tensor], torch.Te
     x_legs = [0, *(letter[leg] for leg in ports[0].legs)]
     y_legs = [0, *(letter[leg] for leg in graph.output)]
     chain = "found by opt_einsum" if torch.backends.opt_einsum.is_available() else "left to right"
-    notes.append(f"einsum: one torch.einsum over all tensors, order {chain}")
+    notes.append(f"einsum: one torch.einsum over all tensors, order {chain} in every call")
 
     def contract(x: torch.Tensor) -> torch.Tensor:
         y = torch.einsum(x.reshape(-1, *shape), x_legs, *operands, y_legs)
