@@ -106,7 +106,7 @@ def damaged(change: Callable[[dict[str, object]], None]) -> str:
         '{"schema": 1}',
         damaged(lambda d: d.update(surprise=1)),
         damaged(lambda d: d.clear()),
-        damaged(lambda d: d.update({key: 7 for key in d})),
+        damaged(lambda d: d.update(dict.fromkeys(d, 7))),
         NETWORKS["low_rank"]().to_json()[:-9],
         NETWORKS["low_rank"]().to_json().replace("4", "NaN", 1),
         "[" * 100_000,

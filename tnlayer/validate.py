@@ -191,6 +191,12 @@ def _check_ports(graph: Graph) -> None:
     for port in graph.inputs:
         check_dtype_name(port.dtype, f"input {port.name!r}")
         sizes = graph.shape_of(graph.open_legs(port.legs))
+        if port.product and not sizes:
+            msg = (
+                f"input {port.name!r} is a product port with no open leg, expected at least one; "
+                "give it legs, fix fewer of them, or set product=False"
+            )
+            raise SpecError(msg)
         if port.product and len(set(sizes)) > 1:
             listed = ", ".join(
                 f"{leg}={graph.sizes[leg]}" for leg in graph.open_legs(port.legs)[:12]

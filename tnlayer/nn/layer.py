@@ -13,9 +13,10 @@ from tnlayer.errors import SpecError
 from tnlayer.graph import Graph, Port
 from tnlayer.network import Network
 from tnlayer.nn.initialise import check_initialisers, initialise
+from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
 from tnlayer.report import Cost, cost_of
-from tnlayer.runtime.autograd import run
+from tnlayer.runtime.autograd import autocast_is_on, run
 from tnlayer.runtime.compile import check_backend, program_of
 from tnlayer.runtime.program import Program
 
@@ -161,16 +162,8 @@ class Layer(nn.Module):
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong.
         """
-        kind = inputs[0].device.type if inputs else "cpu"
-        if torch.is_autocast_enabled(kind):
-            with torch.autocast(kind, enabled=False):
-                return self._forward(inputs, autocast=True)
-        return self._forward(inputs, autocast=False)
-
-    def _forward(self, inputs: tuple[torch.Tensor, ...], *, autocast: bool) -> torch.Tensor:
-        """The forward with autocast switched off; ``autocast`` tells whether it was on."""
         dtype = self.dtype
-        leading, flat = self._flatten(inputs, dtype, autocast=autocast)
+        leading, flat = self._flatten(inputs, dtype)
         y = self._contract(flat, dtype)
         bias = self._parameters.get("bias")
         if bias is not None:
@@ -282,7 +275,7 @@ class Layer(nn.Module):
         return self._graphs[0].input_shape(port)
 
     def _flatten(
-        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype, *, autocast: bool
+        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype
     ) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]]:
         """Leading dimensions, and the inputs with those merged into one."""
         ports = self._graphs[0].inputs
@@ -294,7 +287,7 @@ class Layer(nn.Module):
         flat: list[torch.Tensor] = []
         for port, x in zip(ports, inputs, strict=True):
             shape = self._shape(port)
-            lead = self._check_input(port, x, shape, dtype, autocast)
+            lead = self._check_input(port, x, shape, dtype)
             if port.batched:
                 if leading is not None and lead != leading:
                     msg = (
@@ -309,12 +302,7 @@ class Layer(nn.Module):
         return leading or (), tuple(flat)
 
     def _check_input(
-        self,
-        port: Port,
-        x: torch.Tensor,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        autocast: bool,
+        self, port: Port, x: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
     ) -> tuple[int, ...]:
         """Leading dimensions of an input of the right shape, dtype and device."""
         split = x.dim() - len(shape)
@@ -327,7 +315,8 @@ class Layer(nn.Module):
             )
             raise SpecError(msg)
         allowed = _allowed_dtypes(port, dtype)
-        if x.dtype not in allowed and not (autocast and x.dtype.is_floating_point):
+        cast = x.dtype.is_floating_point and autocast_is_on(x.device.type)
+        if x.dtype not in allowed and not cast:
             names = " or ".join(map(str, allowed))
             msg = (
                 f"{self!r}: input {port.name!r} must have dtype {names}, got {x.dtype}; convert it "
@@ -378,6 +367,9 @@ def _layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.
     if dtype is None:
         default = torch.get_default_dtype()
         return default.to_complex() if is_complex else default
+    if _dtype_name(dtype) not in ITEMSIZES:
+        msg = f"dtype={dtype} is not supported; expected one of {', '.join(ITEMSIZES)}"
+        raise SpecError(msg)
     if is_complex and not dtype.is_complex:
         msg = f"dtype={dtype} is real, but the network holds complex values or ports; use complex64"
         raise SpecError(msg)

@@ -23,13 +23,27 @@ def _forward_mode_is_active() -> bool:
     return forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
 
 
+def autocast_is_on(kind: str) -> bool:
+    """Whether torch.autocast is active for a type of device (some have none)."""
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Apply a program to its input arrays, differentiably.
+    """Apply a program to its input arrays, differentiably and in their own dtype.
 
     Arguments:
         program: the compiled network.
         arrays: ports, then parameters, in the program's order, all of its dtype.
     """
+    kind = arrays[0].device.type if arrays else "cpu"
+    if autocast_is_on(kind):
+        with torch.autocast(kind, enabled=False):
+            return _run(program, arrays)
+    return _run(program, arrays)
+
+
+def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Choose between the generated pair and the plain forward; autocast is off."""
     if torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active():
         return program.reference(*arrays)[0]
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
@@ -56,8 +70,11 @@ class _Contraction(torch.autograd.Function):
         kernels: Kernels = ctx.kernels
         if torch.is_grad_enabled():
             return (None, *_differentiable_backward(ctx, gradients[0]))
-        # Also where the caller runs the backward under autocast.
-        with torch.autocast(gradients[0].device.type, enabled=False):
+        kind = gradients[0].device.type
+        if autocast_is_on(kind):  # the caller may run the backward under it, too
+            with torch.autocast(kind, enabled=False):
+                wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
+        else:
             wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
         return (None, *(next(wanted) if asked else None for asked in ctx.mask))
 

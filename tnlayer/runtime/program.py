@@ -126,7 +126,8 @@ class Program:
             )
             if not fits:
                 shown = tuple("batch" if size is None else size for size in expected)
-                msg = f"{value.name}: expected shape {shown}, got {tuple(array.shape)}"
+                name = dict(self.plan.names).get(value.name, value.name)
+                msg = f"{name}: expected shape {shown}, got {tuple(array.shape)}"
                 raise SpecError(msg)
 
     def __getstate__(self) -> dict[str, Any]:
