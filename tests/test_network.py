@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,8 @@ def test_fresh_names_do_not_collide() -> None:
 def test_numpy_sizes_and_dims_by_name() -> None:
     """numpy integers are sizes, and input takes its dims as a mapping as well."""
     net = tn.Network()
-    assert net.input("q", {"i": np.int64(2), "j": np.int32(3)}) == ("i", "j")
+    dims: Any = {"i": np.int64(2), "j": np.int32(3)}
+    assert net.input("q", dims) == ("i", "j")
     net.output("j i")
     assert (net.in_features, net.freeze().output) == (6, ("j", "i"))
     assert all(type(size) is int for _, size in net.freeze().leg_sizes)
