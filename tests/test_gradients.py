@@ -142,10 +142,10 @@ def test_gradcheck_of_several_inputs() -> None:
 
 @pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
 def test_gradgradcheck_on_random_networks(is_complex: bool) -> None:
-    """Second derivatives of 50 random networks (25 a kind) must be those of finite differences."""
+    """Second derivatives of at least 50 random networks (25 a kind) must be those of finite differences."""
     checked = 0
 
-    @fixed_series(4000, 25, shrink=False)
+    @fixed_series(4000, 32, shrink=False)
     @given(net=networks(is_complex, SMALL_BOUNDS))
     def check_one(net: tn.Network) -> None:
         nonlocal checked
@@ -156,7 +156,7 @@ def test_gradgradcheck_on_random_networks(is_complex: bool) -> None:
             checked += 1
 
     check_one()
-    assert checked >= 22, "nearly all random networks must have something to differentiate"
+    assert checked >= 25, "nearly all random networks must have something to differentiate"
 
 
 # -- torch.func --------------------------------------------------------------------------------
