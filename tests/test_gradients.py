@@ -142,7 +142,7 @@ def test_gradcheck_of_several_inputs() -> None:
 
 @pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
 def test_gradgradcheck_on_random_networks(is_complex: bool) -> None:
-    """Second derivatives of at least 50 random networks (25 a kind) must be those of finite differences."""
+    """Second derivatives of 50 random networks or more must be those of finite differences."""
     checked = 0
 
     @fixed_series(4000, 32, shrink=False)
