@@ -156,3 +156,15 @@ def test_copies_are_counted_calls() -> None:
     assert pair.backward is not None
     calls = (*pair.forward.calls, *pair.backward.calls)
     assert program.source().count(".clone(") == sum(isinstance(call, Copy) for call in calls)
+
+
+def test_a_real_program_refuses_complex_arrays() -> None:
+    """An imaginary part is never dropped in silence: neither of x nor of a parameter."""
+    net = tn.topologies.low_rank(6, 4, rank=2)
+    program = tn.compile(net)
+    arrays = {p.name: torch.ones(p.shape) for p in net.freeze().parameters}
+    with pytest.raises(tn.SpecError, match="x: expected a real array"):
+        program(1j * torch.ones(2, 6), parameters=arrays)
+    arrays["U"] = arrays["U"] * 1j
+    with pytest.raises(tn.SpecError, match="U: expected a real array"):
+        program(torch.ones(2, 6), parameters=arrays)

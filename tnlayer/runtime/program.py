@@ -113,12 +113,20 @@ class Program:
         return [parameters[name] for name in self.parameter_order]
 
     def _check(self, arrays: tuple[torch.Tensor, ...]) -> None:
-        """Every array has the shape that the plan expects."""
+        """Every array has the shape that the plan expects, and no imaginary part to lose."""
         if len(arrays) != len(self.plan.inputs):
             given = len(arrays) - len(self.parameter_order)
             msg = f"expected {len(self.plan.ports)} inputs, got {given}"
             raise SpecError(msg)
+        names = dict(self.plan.names)
         for array, value in zip(arrays, self.plan.inputs, strict=True):
+            name = names.get(value.name, value.name)
+            if array.is_complex() and not self.plan.is_complex:
+                msg = (
+                    f"{name}: expected a real array for a program of {self.plan.dtype}, got "
+                    f"{array.dtype}; compile with dtype='complex64' or 'complex128'"
+                )
+                raise SpecError(msg)
             axes = self.plan.axes_of(value)
             expected = tuple(self.plan.axis_size(axis) for axis in axes)
             fits = len(expected) == array.dim() and all(
@@ -126,7 +134,6 @@ class Program:
             )
             if not fits:
                 shown = tuple("batch" if size is None else size for size in expected)
-                name = dict(self.plan.names).get(value.name, value.name)
                 msg = f"{name}: expected shape {shown}, got {tuple(array.shape)}"
                 raise SpecError(msg)
 
