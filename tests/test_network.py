@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import Golden
 
 import tnlayer as tn
 from tnlayer.graph import Port
@@ -312,10 +314,9 @@ def test_a_failed_call_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("build", [three_cores, everything], ids=["three-cores", "everything"])
-def test_printed_network(build: object, golden: object) -> None:
+def test_printed_network(build: Callable[[], tn.Network], golden: Golden) -> None:
     """str() prints a table of ports, tensors, sums and pins (golden file)."""
-    assert callable(build)
-    golden.check(str(build()))  # type: ignore[attr-defined]
+    golden.check(str(build()))
 
 
 def test_printed_unfinished_network() -> None:
