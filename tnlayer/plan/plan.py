@@ -55,6 +55,21 @@ class Output:
         return tuple(leg for axis in self.axes for leg in axis)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How a plan keeps to a memory limit; the default keeps everything and takes all at once.
+
+    Arguments:
+        recompute: forward values that the backward makes again instead of having them kept.
+        chunk: samples that pass through at once, or None: the whole batch.
+        slices: inner legs that are looped over, one index at a time.
+    """
+
+    recompute: tuple[str, ...] = ()
+    chunk: int | None = None
+    slices: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Plan:
     """A contraction plan: inputs, steps in order, outputs.
@@ -71,6 +86,7 @@ class Plan:
         batch: the batch size that the plan was chosen for.
         minimize: the search objective, as handed to the search.
         proven_optimal: whether the search was exhaustive, so that no tree is cheaper by it.
+        memory: what is recomputed, chunked or sliced to keep a memory limit.
         names: user's name of each canonical name; for display only, not part of equality.
     """
 
@@ -85,6 +101,7 @@ class Plan:
     batch: int = 1
     minimize: str = "flops"
     proven_optimal: bool = False
+    memory: Memory = Memory()
     names: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @cached_property
