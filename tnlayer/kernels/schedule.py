@@ -209,6 +209,15 @@ class Schedule:
         return {name: index for name, index in last.items() if name not in kept}
 
     @cached_property
+    def leaving(self) -> frozenset[str]:
+        """Names of the arrays whose memory the caller gets: results, under all their names."""
+        names = {result.view.array.name for result in self.results}
+        for call in reversed(self.calls):
+            if is_alias(call) and call.result.name in names:
+                names.update(view.array.name for view in sources_of(call))
+        return frozenset(names)
+
+    @cached_property
     def kernel_count(self) -> int:
         """Number of calls that run code; renamed arrays run none."""
         return sum(not is_alias(call) for call in self.calls)

@@ -1,7 +1,8 @@
 """The torch printer: a Schedule becomes readable Python, one line a call.
 
 It decides nothing: every view, copy and order is in the schedule. Arrays are called as in the plan;
-``B`` is the batch size of the call. Arrays are deleted after their last use, so that what the
+``B`` is the batch size of the call. ``mm``, ``bmm``, ``mul`` and ``copy`` are torch's, or write into
+memory that calls reuse (runtime/scratch.py); what leaves the function is always made by torch's own. Arrays are deleted after their last use, so that what the
 schedule counts as its peak is what is allocated.
 """
 
@@ -135,18 +136,24 @@ class _TorchPrinter:
         source = self.view(call.source)
         if call.source.conj:
             return f"{source}.resolve_conj().clone()"
-        return f"{source}.clone(memory_format=contiguous)"
+        if call.result.name in self.schedule.leaving:
+            return f"{source}.clone(memory_format=contiguous)"
+        return f"copy({source})"
 
     def _matmul(self, call: MatMul) -> str:
         left, right = call.left.axes, call.right.axes
         self._stored(call.result, (*left[:-1], right[-1]))
-        function = "torch.mm" if len(left) == 2 else "torch.bmm"
-        return f"{function}({self.view(call.left)}, {self.view(call.right)})"
+        function = "mm" if len(left) == 2 else "bmm"
+        owner = "torch." if call.result.name in self.schedule.leaving else ""
+        return f"{owner}{function}({self.view(call.left)}, {self.view(call.right)})"
 
     def _product(self, call: Product) -> str:
         pairs = zip(call.left.axes, call.right.axes, strict=True)
         self._stored(call.result, tuple(a or b for a, b in pairs))
-        return f"torch.mul({self.view(call.left)}, {self.view(call.right)}).contiguous()"
+        factors = f"{self.view(call.left)}, {self.view(call.right)}"
+        if call.result.name in self.schedule.leaving:
+            return f"torch.mul({factors}).contiguous()"
+        return f"mul({factors})"
 
     def _sum(self, call: Sum) -> str:
         axes = tuple(a for i, a in enumerate(call.source.axes) if i not in call.axes)

@@ -48,7 +48,9 @@ def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return program.reference(*arrays)[0]
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
         return _Contraction.apply(program, *arrays)  # pyright: ignore
-    return program.reference(*arrays)[0]
+    if torch.is_grad_enabled():
+        return program.reference(*arrays)[0]
+    return program.infer(*arrays)[0]
 
 
 class _Contraction(torch.autograd.Function):

@@ -11,6 +11,7 @@ import torch
 
 from tnlayer.debug import debug
 from tnlayer.errors import BuildError
+from tnlayer.runtime import scratch
 
 Pins = tuple[tuple[int, int], ...]
 
@@ -38,20 +39,42 @@ def place(parts: Sequence[tuple[torch.Tensor, Pins]], shape: tuple[int, ...]) ->
     return result
 
 
+def _copy(source: torch.Tensor) -> torch.Tensor:
+    return source.clone(memory_format=torch.contiguous_format)
+
+
+def _mul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return torch.mul(left, right).contiguous()
+
+
 # All that generated source may name beside its own variables.
-_NAMESPACE: dict[str, Any] = {
+_PLAIN: dict[str, Any] = {
     "torch": torch,
     "contiguous": torch.contiguous_format,
     "put_diagonal": put_diagonal,
     "place": place,
+    "mm": torch.mm,
+    "bmm": torch.bmm,
+    "mul": _mul,
+    "copy": _copy,
+}
+_REUSING = _PLAIN | {
+    "mm": scratch.mm,
+    "bmm": scratch.bmm,
+    "mul": scratch.mul,
+    "copy": scratch.copy,
 }
 
 
-def load_source(source: str) -> dict[str, Callable[..., tuple[torch.Tensor, ...]]]:
+def load_source(source: str, *, reuse: bool = False) -> dict[str, Callable[..., tuple[torch.Tensor, ...]]]:
     """Compile generated source and return its functions by name.
 
     The source is registered in linecache under a name made from its content, so that tracebacks,
     pdb and inspect show the generated line.
+
+    Arguments:
+        source: what a printer gave.
+        reuse: whether intermediates live in memory that calls reuse; not for what torch traces.
 
     Raises:
         BuildError: the source does not compile (a fault of the generator).
@@ -65,10 +88,11 @@ def load_source(source: str) -> dict[str, Callable[..., tuple[torch.Tensor, ...]
         msg = f"generated source {filename} does not compile: {error}; please report it"
         raise BuildError(msg) from error
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    namespace = dict(_NAMESPACE)
+    known = _REUSING if reuse else _PLAIN
+    namespace = dict(known)
     exec(code, namespace)
     return {
         name: value
         for name, value in namespace.items()
-        if name not in _NAMESPACE and not name.startswith("__")
+        if name not in known and not name.startswith("__")
     }

@@ -50,7 +50,10 @@ class Program:
         self._kernels: dict[Mask, Kernels] = {}
         self._lock = threading.Lock()
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
-        self.reference = self.kernels((False,) * len(plan.inputs)).forward
+        inference = self.kernels((False,) * len(plan.inputs))
+        self.infer = inference.forward
+        # What torch traces or differentiates itself allocates each array anew.
+        self.reference = load_source(inference.source)["forward"]
 
     @property
     def batch_range(self) -> range:
@@ -152,10 +155,10 @@ def _build(pair: Pair) -> Kernels:
     """Print, compile and load the functions of a pair."""
     source = print_torch(pair.forward, "forward")
     if pair.backward is None:
-        functions = load_source(source)
+        functions = load_source(source, reuse=True)
         return Kernels(functions["forward"], _no_backward, (), source)
     source += "\n\n" + print_torch(pair.backward, "backward")
-    functions = load_source(source)
+    functions = load_source(source, reuse=True)
     return Kernels(functions["forward"], functions["backward"], pair.needed, source)
 
 
