@@ -101,11 +101,11 @@ class OpTimes:
         seconds = self.move(2 * entries)
         if merged[-1][1] not in (0, 1):
             # The lines that are read before the first one is read again have to stay in a cache.
-            lines, stride = 1, 1
+            lines, stride = 1, 0
             for size, step in reversed(merged):
                 if step * self.itemsize < _LINE_BYTES:
                     break
-                lines, stride = lines * size, max(stride, step)
+                lines, stride = lines * size, min(stride or step, step)
             rate = self.profile.strided.per_unit(lines, stride * self._entry, entries)
             seconds = max(seconds, entries * rate * max(1.0, self._entry))
         return call + seconds + self._loop_overhead([size for size, _ in merged])
@@ -113,15 +113,15 @@ class OpTimes:
     def elementwise(self, sizes: Sequence[int], read: float, kind: str = "product") -> float:
         """An elementwise operation over merged axes that reads so many entries in total."""
         entries = math.prod(sizes)
-        return self.call[kind] + self.move(entries + read) + self._loop_overhead(sizes)
+        # Three arrays are walked where a copy walks two.
+        return self.call[kind] + self.move(entries + read) + 1.5 * self._loop_overhead(sizes)
 
     def reduce(self, outer: int, summed: int, inner: int) -> float:
         """A sum over the middle one of three axes."""
         entries = outer * summed * inner
-        grid = self.profile.reduce[0 if inner > 1 else 1]
         size = entries * self.itemsize
-        seconds = size * grid.per_unit(size) + self._loop_overhead([outer, inner])
-        return self.call["sum"] + seconds
+        rate = self.profile.reduce.per_unit(inner, size)
+        return self.call["sum"] + size * rate + outer * self.profile.row
 
     def _loop_overhead(self, sizes: Sequence[int]) -> float:
         """What short inner rows and small blocks cost beyond the bytes."""

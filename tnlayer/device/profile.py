@@ -42,7 +42,8 @@ class Profile:
         transposed: seconds an entry of a copy of a transposed matrix, by entries.
         row, block: seconds for each inner row, and for each two-dimensional block, of a loop that
             torch cannot merge into long rows.
-        reduce: seconds a byte that a sum over the first or the last axis reads, by bytes.
+        reduce: seconds a byte that a sum reads, by (entries beside each other that it keeps, 1 for a
+            sum over the last axis; bytes).
         fault: seconds for one byte of a fresh array that the system has to map first.
         fault_bytes: size from which on fresh arrays are mapped anew at each call.
         calls: seconds of a call on a few entries, by kind; "forward" and "backward" are what
@@ -63,7 +64,7 @@ class Profile:
     transposed: Grid
     row: float
     block: float
-    reduce: tuple[Grid, ...]
+    reduce: Grid
     fault: float
     fault_bytes: int
     calls: tuple[tuple[str, float], ...]
@@ -161,7 +162,7 @@ def _read(document: Any) -> Profile:
         transposed=_grid(document["transposed"]),
         row=_positive(document["row"]),
         block=_positive(document["block"]),
-        reduce=tuple(map(_grid, document["reduce"])),
+        reduce=_grid(document["reduce"]),
         fault=_positive(document["fault"]),
         fault_bytes=int(document["fault_bytes"]),
         calls=tuple((str(name), _positive(seconds)) for name, seconds in document["calls"]),

@@ -15,23 +15,16 @@ An operand that fits no form is copied into an order that does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
-from tnlayer.plan.steps import BATCH, Contract, Operand
+from tnlayer.device.op_times import OpTimes
+from tnlayer.plan.steps import BATCH, Contract
 
 Layout = tuple[str, ...]
-
-# Seconds and rates of one call, measured on two AVX-512 cores in float32. They only rank forms.
-_CALL = 4e-6
-_BYTES_PER_SECOND = 40e9
-_FLOPS_PER_SECOND = 200e9
-# torch runs its own loop, not the BLAS, for a bmm of matrices with fewer multiplications.
-_SMALL_BMM, _SMALL_BMM_PER_SECOND = 400, 2e9
-_MATRIX = 60e-9
-_SKINNY_ROW = 5e-9
-
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -64,6 +57,10 @@ class Classes:
 
     batch: frozenset[str]
     summed: frozenset[str]
+    # A few layouts are asked for thousands of times.
+    _picked: dict[tuple[Layout, str], Layout] = field(
+        default_factory=dict[tuple[Layout, str], Layout], init=False, compare=False, repr=False
+    )
 
     def of(self, leg: str) -> str:
         """Class of a leg of either operand."""
@@ -82,7 +79,11 @@ class Classes:
 
     def pick(self, layout: Layout, kind: str) -> Layout:
         """The legs of one class, in the layout's order."""
-        return tuple(leg for leg in layout if self.of(leg) == kind)
+        found = self._picked.get((layout, kind))
+        if found is None:
+            found = tuple(leg for leg in layout if self.of(leg) == kind)
+            self._picked[layout, kind] = found
+        return found
 
 
 def classes_of(step: Contract) -> Classes:
@@ -97,47 +98,34 @@ class FormFinder:
 
     Arguments:
         sizes: size of every leg, the batch included.
-        itemsize: bytes of an entry.
+        times: what operations cost on the device.
     """
 
-    def __init__(self, sizes: Mapping[str, int], itemsize: int) -> None:
+    def __init__(self, sizes: Mapping[str, int], times: OpTimes) -> None:
         self.sizes = sizes
-        self.itemsize = itemsize
+        self.times = times
+        # A beam asks for the same few copies again and again.
+        self.copy_seconds = lru_cache(maxsize=None)(self._copy_seconds)
+        self._entries: dict[Layout, int] = {}
+        self._known: dict[tuple[str, tuple[Layout, ...], tuple[Layout, ...]], tuple[Form, ...]] = {}
 
-    def entries(self, legs: Iterable[str]) -> int:
+    def entries(self, legs: Layout) -> int:
         """Product of sizes."""
-        product = 1
-        for leg in legs:
-            product *= self.sizes[leg]
-        return product
+        found = self._entries.get(legs)
+        if found is None:
+            found = self._entries[legs] = math.prod(self.sizes[leg] for leg in legs)
+        return found
 
-    def copy_seconds(self, source: Layout, target: Layout) -> float:
+    def _copy_seconds(self, source: Layout, target: Layout) -> float:
         """Cost of a permuting copy: slow where neighbours in one are far apart in the other."""
         if source == target:
             return 0.0
-        inner = 1
-        for a, b in zip(reversed(source), reversed(target), strict=True):
-            if a != b:
-                break
-            inner *= self.sizes[a]
-        factor = 5.0 if inner < 4 else 1.5 if inner < 16 else 1.0
-        return _CALL + factor * 2 * self.entries(source) * self.itemsize / _BYTES_PER_SECOND
-
-    def matmul_seconds(
-        self, outer: int, rows: int, columns: int, summed: int, repeat: bool
-    ) -> float:
-        """Cost of outer products (rows x summed) x (summed x columns)."""
-        products = outer * rows * columns * summed
-        if outer > 1 and rows * columns * summed < _SMALL_BMM:
-            return _CALL + products / _SMALL_BMM_PER_SECOND
-        moved = outer * rows * columns + outer * rows * summed
-        moved += summed * columns * (1 if repeat else outer)
-        seconds = max(2 * products / _FLOPS_PER_SECOND, moved * self.itemsize / _BYTES_PER_SECOND)
-        if outer > 1:
-            seconds += outer * _MATRIX
-        elif columns <= 8 and summed <= 8:
-            seconds += rows * _SKINNY_ROW
-        return _CALL + seconds
+        strides: dict[str, int] = {}
+        stride = 1
+        for leg in reversed(source):
+            strides[leg] = stride
+            stride *= self.sizes[leg]
+        return self.times.copy([(self.sizes[leg], strides[leg]) for leg in target])
 
     def forms(
         self,
@@ -145,14 +133,31 @@ class FormFinder:
         left: tuple[Layout, ...],
         right: tuple[Layout, ...],
         wanted: frozenset[str],
-    ) -> Iterator[Form]:
-        """All forms worth a look.
+    ) -> tuple[Form, ...]:
+        """All forms worth a look: of those that leave the same arrays behind, the fastest.
 
         Arguments:
             step: a contraction with a summed leg.
             left, right: storage orders in which the operands exist.
             wanted: legs that the result's next use sums.
         """
+        key = (step.result.name, left, right)
+        if key not in self._known:
+            best: dict[tuple[Layout, Layout, Layout], Form] = {}
+            for form in self._all_forms(step, left, right, wanted):
+                leaves = (form.big, form.small, form.result)
+                if leaves not in best or form.seconds < best[leaves].seconds:
+                    best[leaves] = form
+            self._known[key] = tuple(best.values())
+        return self._known[key]
+
+    def _all_forms(
+        self,
+        step: Contract,
+        left: tuple[Layout, ...],
+        right: tuple[Layout, ...],
+        wanted: frozenset[str],
+    ) -> Iterator[Form]:
         classes = classes_of(step)
         swapped = self.entries(step.right.legs) > self.entries(step.left.legs)
         bigs, smalls = (right, left) if swapped else (left, right)
@@ -238,7 +243,8 @@ class FormFinder:
         if kind == "inplace":
             free = free[len(outer) :]
         other = classes.pick(small, "free")
-        summed = self.entries(classes.pick(big, "summed"))
+        inner = classes.pick(big, "summed")
+        summed = self.entries(inner)
         count = self.entries(outer)
         if kind == "split":
             summed //= count
@@ -249,9 +255,14 @@ class FormFinder:
         for transposed in (False, True):
             rows, columns = (other, free) if transposed else (free, other)
             m, n = self.entries(rows), self.entries(columns)
-            seconds = self.matmul_seconds(count, m, n, summed, repeat=kind == "inplace")
+            first, second = (small, big) if transposed else (big, small)
+            variant = _stored(first, rows, inner) + _stored(second, inner, columns)
+            if count > 1:
+                seconds = self.times.bmm(count, m, n, summed, variant, kind == "inplace")
+            else:
+                seconds = self.times.mm(m, n, summed, variant)
             if kind == "split":
-                seconds += _CALL + count * m * n * self.itemsize / _BYTES_PER_SECOND
+                seconds += self.times.reduce(1, count, m * n)
             yield Form(
                 kind,
                 swapped,
@@ -264,9 +275,9 @@ class FormFinder:
             )
 
 
-def operand_orders(
-    form: Form, step: Contract
-) -> tuple[tuple[Operand, Layout], tuple[Operand, Layout]]:
-    """The big and the small operand, each with the storage order in which the form uses it."""
-    big, small = (step.right, step.left) if form.swapped else (step.left, step.right)
-    return (big, form.big), (small, form.small)
+def _stored(layout: Layout, rows: Layout, columns: Layout) -> str:
+    """Whether the matrices with these rows and columns lie transposed in a layout."""
+    if not rows or not columns:
+        return "n"
+    return "t" if layout.index(columns[-1]) < layout.index(rows[-1]) else "n"
+

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from heapq import nsmallest
 
+from tnlayer.device.load import op_times
 from tnlayer.kernels.forms import Form, FormFinder, Layout
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Diagonal, Reduce, Step
@@ -44,24 +44,29 @@ def choose_forms(plan: Plan, inputs: Mapping[str, Layout]) -> tuple[Form | None,
         plan: the plan, whose ``batch`` is the batch size that is optimised for.
         inputs: storage order of each input.
     """
-    finder = FormFinder({**plan.sizes, BATCH: plan.batch}, plan.itemsize)
+    finder = FormFinder({**plan.sizes, BATCH: plan.batch}, op_times(plan.dtype))
     last_use = _last_uses(plan)
     wanted = _wanted(plan)
     beam = [_State(0.0, {name: (layout,) for name, layout in inputs.items()}, None)]
     width = _BEAM if len(plan.steps) <= _LARGE_PLAN else _NARROW_BEAM
     for index, step in enumerate(plan.steps):
-        successors: dict[tuple[object, ...], _State] = {}
-        for state in beam:
-            for successor in _successors(state, step, finder, wanted.get(step.result.name)):
-                live = {
-                    n: o for n, o in successor.layouts.items() if last_use.get(n, index) > index
-                }
-                successor = _State(successor.seconds, live, successor.trail)
-                key = tuple(sorted(live.items()))
-                known = successors.get(key)
-                if known is None or successor.seconds < known.seconds:
-                    successors[key] = successor
-        beam = nsmallest(width, successors.values(), key=lambda state: state.seconds)
+        choices = [
+            (state.seconds + (form.seconds if form else 0.0), state, form)
+            for state in beam
+            for form in _forms(state, step, finder, wanted)
+        ]
+        # Cheapest first, so that of equal states the first one met is the one to keep.
+        choices.sort(key=lambda choice: choice[0])
+        successors: dict[frozenset[tuple[str, tuple[Layout, ...]]], _State] = {}
+        for seconds, state, form in choices:
+            layouts = _layouts_after(state, step, form)
+            live = {n: o for n, o in layouts.items() if last_use.get(n, index) > index}
+            key = frozenset(live.items())
+            if key not in successors:
+                successors[key] = _State(seconds, live, (state, form))
+                if len(successors) == width:
+                    break
+        beam = list(successors.values())
     return min(beam, key=lambda state: state.seconds + _closing(state, plan, finder)).forms()
 
 
@@ -94,26 +99,30 @@ def diagonal_order(legs: Layout) -> tuple[tuple[tuple[int, int], ...], Layout]:
     return tuple(pairs), tuple(left)
 
 
-def _successors(
-    state: _State, step: Step, finder: FormFinder, wanted: frozenset[str] | None
-) -> list[_State]:
-    """The state after one more step, for each form of the step."""
+def _forms(
+    state: _State, step: Step, finder: FormFinder, wanted: Mapping[str, frozenset[str]]
+) -> tuple[Form | None, ...]:
+    """The forms that a step can take in a state; None alone if it is no matrix product."""
     if not (isinstance(step, Contract) and step.summed_legs):
-        layouts = {**state.layouts, step.result.name: (fixed_result(step, state.layouts),)}
-        return [_State(state.seconds, layouts, (state, None))]
+        return (None,)
+    left, right = state.layouts[step.left.value.name], state.layouts[step.right.value.name]
+    return finder.forms(step, left, right, wanted.get(step.result.name, frozenset()))
+
+
+def _layouts_after(
+    state: _State, step: Step, form: Form | None
+) -> Mapping[str, tuple[Layout, ...]]:
+    """The storage orders that exist after a step."""
+    if form is None or not isinstance(step, Contract):
+        return {**state.layouts, step.result.name: (fixed_result(step, state.layouts),)}
     left, right = step.left.value.name, step.right.value.name
-    states: list[_State] = []
-    for form in finder.forms(
-        step, state.layouts[left], state.layouts[right], wanted or frozenset()
-    ):
-        big, small = (right, left) if form.swapped else (left, right)
-        layouts = dict(state.layouts)
-        for name, used in ((big, form.big), (small, form.small)):
-            if used not in layouts[name]:
-                layouts[name] = (*layouts[name], used)
-        layouts[step.result.name] = (form.result,)
-        states.append(_State(state.seconds + form.seconds, layouts, (state, form)))
-    return states
+    big, small = (right, left) if form.swapped else (left, right)
+    layouts = dict(state.layouts)
+    for name, used in ((big, form.big), (small, form.small)):
+        if used not in layouts[name]:
+            layouts[name] = (*layouts[name], used)
+    layouts[step.result.name] = (form.result,)
+    return layouts
 
 
 def _closing(state: _State, plan: Plan, finder: FormFinder) -> float:

@@ -13,6 +13,7 @@ import torch
 
 from tnlayer.device.grid import Grid, fill_grid
 from tnlayer.device.profile import VARIANTS, Profile
+from tnlayer.runtime.calibrate import calibrate
 
 # Sizes at which matrix products are timed; between them the tables interpolate.
 _GEMM_AXIS = (1, 4, 16, 64, 256, 2048, 16384, 131072)
@@ -23,6 +24,8 @@ _SMALL_AXIS = (1, 4, 16, 64)
 # torch runs loops of its own for bmm of matrices with fewer multiplications than this.
 _SMALL_LIMIT = 400
 _BATCHED_TOTAL = 2**18
+# Entries beside each other that a sum keeps; 1 is a sum over the last axis.
+_INNERS = (1, 4, 64, 512)
 _STREAM_BYTES = tuple(2**n for n in range(12, 27, 2))
 # Nothing moves bytes faster than a core's first cache.
 _FASTEST_BYTE = 1e-12
@@ -32,9 +35,13 @@ _LINES = (2, 8, 32, 128, 512, 2048)
 _STRIDES = (16, 128, 1024, 16384)
 _STRIDED_ENTRIES = (2**15, 2**18, 2**22)
 _ROW_ENTRIES = 2**18
+_TURNS, _TURN_BYTES = 4, 2**25
 # glibc never keeps blocks larger than this: they are mapped, and their pages faulted, every time.
 _FAULT_BYTES = 32 * 2**20
 _FAULT_PROBE = 48 * 2**20
+
+# Share of the time that the tables take; fitting them to programs takes the rest.
+_TABLES = 0.6
 
 
 class _Timer:
@@ -85,8 +92,8 @@ def measure_profile(
     with torch.no_grad():
         for number, job in enumerate(jobs):
             job()
-            progress((number + 1) / len(jobs))
-    return probe.profile()
+            progress(_TABLES * (number + 1) / len(jobs))
+    return calibrate(probe.profile(), lambda share: progress(_TABLES + (1 - _TABLES) * share))
 
 
 class _Probe:
@@ -102,7 +109,7 @@ class _Probe:
         self.stream: dict[tuple[int, ...], float] = {}
         self.strided: dict[tuple[int, ...], float] = {}
         self.transposed: dict[tuple[int, ...], float] = {}
-        self.reduce: tuple[dict[tuple[int, ...], float], ...] = ({}, {})
+        self.reduce: dict[tuple[int, ...], float] = {}
         self.row = self.block = self.fault = 0.0
         self.calls: dict[str, float] = {}
 
@@ -165,21 +172,29 @@ class _Probe:
     def _measure_stream(self, size: int) -> None:
         """Bytes count twice: read and written."""
         source = self.random(max(1, size // 2 // self.itemsize))
-        target = torch.empty_like(source)
-        seconds = self.timer.seconds(lambda: target.copy_(source))
+        seconds = self._copy_seconds(source)
         self.stream[(size,)] = max(_FASTEST_BYTE * size, seconds - self.calls["copy"] / 2) / size
-        for axis, found in enumerate(self.reduce):
-            matrix = source.reshape(-1, 16) if source.numel() >= 16 else source.reshape(1, -1)
-            matrix = matrix if axis else matrix.reshape(16, -1)
-            seconds = self.timer.seconds(lambda matrix=matrix, axis=axis: matrix.sum(axis))
-            found[(size // 2,)] = max(1e-13, seconds - self.calls["sum"]) / (size // 2)
+        for inner in _INNERS:
+            matrix = source.reshape(-1, inner) if inner > 1 else source.reshape(_INNERS[-1], -1)
+            seconds = self.timer.seconds(lambda m=matrix, i=inner: m.sum(0 if i > 1 else 1))
+            rest = max(_FASTEST_BYTE * size, seconds - self.calls["sum"])
+            self.reduce[inner, size // 2] = rest / (size // 2)
+
+    def _copy_seconds(self, source: torch.Tensor) -> float:
+        """A copy between arrays that take turns: in a program the next one is another one."""
+        turns = _TURNS if source.numel() * self.itemsize <= _TURN_BYTES else 1
+        # empty_like keeps the strides of a permuted array.
+        sources = itertools.cycle([torch.empty_like(source).copy_(source) for _ in range(turns)])
+        targets = itertools.cycle(
+            [source.new_empty(source.shape) for _ in range(turns)]
+        )
+        return self.timer.seconds(lambda: next(targets).copy_(next(sources)), 2 * turns)
 
     def _measure_strided(self, lines: int, stride: int, entries: int) -> None:
         """Rows of ``lines`` entries that lie ``stride`` apart; the next row reads beside them."""
         inner, outer = stride // _LINE, entries // (lines * stride)
         source = self.random(outer, lines, inner, _LINE).permute(0, 2, 3, 1)
-        target = torch.empty(source.shape, dtype=self.dtype, device=self.device)
-        seconds = self.timer.seconds(lambda: target.copy_(source))
+        seconds = self._copy_seconds(source)
         loops = entries / lines * self.row
         if inner * outer > 1:
             loops += entries / (lines * _LINE) * self.block
@@ -188,9 +203,9 @@ class _Probe:
 
     def _measure_transposed(self, entries: int) -> None:
         """torch has a blocked transposition for two axes."""
-        source = self.random(2 ** (int(math.log2(entries)) // 2), entries >> int(math.log2(entries)) // 2)
-        target = torch.empty(source.mT.shape, dtype=self.dtype, device=self.device)
-        seconds = self.timer.seconds(lambda: target.copy_(source.mT))
+        rows = 2 ** (int(math.log2(entries)) // 2)
+        source = self.random(rows, entries // rows)
+        seconds = self._copy_seconds(source.mT)
         self.transposed[(entries,)] = max(_FASTEST_BYTE, (seconds - self.calls["copy"]) / entries)
 
     def _measure_rows(self) -> None:
@@ -247,10 +262,7 @@ class _Probe:
             transposed=_filled((_STRIDED_ENTRIES,), self.transposed),
             row=self.row,
             block=self.block,
-            reduce=tuple(
-                _filled((tuple(size // 2 for size in _STREAM_BYTES),), found)
-                for found in self.reduce
-            ),
+            reduce=_filled((_INNERS, tuple(size // 2 for size in _STREAM_BYTES)), self.reduce),
             fault=self.fault,
             fault_bytes=_FAULT_BYTES,
             calls=tuple(sorted(self.calls.items())),

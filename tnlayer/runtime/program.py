@@ -76,7 +76,7 @@ class Program:
         if kernels is None:
             with self._lock:
                 if mask not in self._kernels:
-                    self._kernels[mask] = _build(self.schedules(mask))
+                    self._kernels[mask] = build_kernels(self.schedules(mask))
                 kernels = self._kernels[mask]
         return kernels
 
@@ -151,7 +151,7 @@ class Program:
         return f"Program({self.graph.label!r}, backend={self.backend!r}, dtype={self.plan.dtype})"
 
 
-def _build(pair: Pair) -> Kernels:
+def build_kernels(pair: Pair) -> Kernels:
     """Print, compile and load the functions of a pair."""
     source = print_torch(pair.forward, "forward")
     if pair.backward is None:

@@ -141,7 +141,9 @@ def bmm(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 def copy(source: torch.Tensor) -> torch.Tensor:
     """A contiguous copy in kept memory."""
-    array = SCRATCH.take(tuple(source.shape), source)
+    array = None
+    if source.numel() * source.itemsize >= _LEAST_BYTES:
+        array = SCRATCH.take(tuple(source.shape), source)
     if array is None:
         return source.clone(memory_format=torch.contiguous_format)
     return array.copy_(source)
@@ -149,8 +151,9 @@ def copy(source: torch.Tensor) -> torch.Tensor:
 
 def mul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """A contiguous elementwise product in kept memory."""
-    shape = torch.broadcast_shapes(left.shape, right.shape)
-    array = SCRATCH.take(tuple(shape), left)
+    # torch.broadcast_shapes takes longer than a small product.
+    shape = tuple(b if a == 1 else a for a, b in zip(left.shape, right.shape, strict=True))
+    array = SCRATCH.take(shape, left)
     if array is None:
         return torch.mul(left, right).contiguous()
     return torch.mul(left, right, out=array)

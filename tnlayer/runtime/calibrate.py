@@ -1,0 +1,159 @@
+"""Fitting a Profile to whole programs.
+
+A table times one operation in a loop, where code and data are warm. In a program the operations
+before have taken the caches. Two factors, one for what starts a call and one for what moves data,
+are fitted to a few reference programs; products that are bound by arithmetic keep their rates.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from tnlayer import topologies
+from tnlayer.canonical import canonicalise
+from tnlayer.device.grid import Grid
+from tnlayer.device.load import use_profile
+from tnlayer.device.op_times import OpTimes
+from tnlayer.device.profile import Profile
+from tnlayer.kernels.pair import Pair, schedule_pair
+from tnlayer.network import Network
+from tnlayer.plan.steps import BATCH, Value
+from tnlayer.planning.planner import make_plan
+from tnlayer.planning.time_model import schedule_seconds
+from tnlayer.runtime.program import build_kernels
+
+_SMALL: tuple[tuple[Callable[[], Network], int], ...] = (
+    (lambda: topologies.mera(6, 2, 2), 1),
+    (lambda: topologies.tensor_train((4, 4, 4), (4, 4, 4), 2), 1),
+    (lambda: topologies.tucker((4, 4, 4), (4, 4, 4), 2), 2),
+)
+_LARGE: tuple[tuple[Callable[[], Network], int], ...] = (
+    (lambda: topologies.mera(12, 2, 2), 64),
+    (lambda: topologies.mera(10, 2, 3), 256),
+    (lambda: topologies.tensor_train((2,) * 12, (2,) * 12, 3), 128),
+    (lambda: topologies.tensor_train((16,) * 3, (16,) * 3, 8), 64),
+    (lambda: topologies.tucker((16,) * 3, (16,) * 3, 8), 256),
+    (lambda: topologies.btt((64, 64), (64, 64), 2), 128),
+    (lambda: topologies.cp((16,) * 3, (16,) * 3, 32), 256),
+)
+# Products whose least size is this are bound by arithmetic alone.
+_ARITHMETIC = 256
+_SAMPLES = 7
+_TURNS = 2
+_FASTEST_CALL = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A program's measured seconds beside what the tables say: starting calls, and the rest."""
+
+    measured: float
+    starting: float
+    working: float
+
+
+def calibrate(profile: Profile, progress: Callable[[float], object] = lambda share: None) -> Profile:
+    """The profile with its overheads and its rates scaled to what reference programs take."""
+    for turn in range(_TURNS):
+        # The storage orders of the programs follow the profile, so its errors do too.
+        with use_profile(profile):
+            profile = _calibrate_once(profile, lambda share, t=turn: progress((t + share) / _TURNS))
+    return profile
+
+
+def _calibrate_once(profile: Profile, progress: Callable[[float], object]) -> Profile:
+    jobs = [(make, batch, True) for make, batch in _SMALL]
+    jobs += [(make, batch, False) for make, batch in _LARGE]
+    small: list[_Fit] = []
+    large: list[_Fit] = []
+    for number, (make, batch, is_small) in enumerate(jobs):
+        (small if is_small else large).extend(_fits(make(), batch, profile))
+        progress((number + 1) / len(jobs))
+    starting = statistics.median((f.measured - f.working) / f.starting for f in small)
+    starting = min(4.0, max(0.5, starting))
+    working = statistics.median((f.measured - starting * f.starting) / f.working for f in large)
+    return scaled(profile, starting, min(4.0, max(0.7, working)))
+
+
+def scaled(profile: Profile, starting: float, working: float) -> Profile:
+    """The profile with slower calls and slower moving of data."""
+    return replace(
+        profile,
+        gemm=tuple(_scale_products(grid, working) for grid in profile.gemm),
+        batched=tuple(_scale_products(grid, working) for grid in profile.batched),
+        small=_scale(profile.small, working),
+        stream=_scale(profile.stream, working),
+        strided=_scale(profile.strided, working),
+        transposed=_scale(profile.transposed, working),
+        row=profile.row * working,
+        block=profile.block * working,
+        reduce=_scale(profile.reduce, working),
+        calls=tuple((name, seconds * starting) for name, seconds in profile.calls),
+    )
+
+
+def _scale(grid: Grid, factor: float) -> Grid:
+    return Grid(grid.axes, tuple(seconds * factor for seconds in grid.seconds))
+
+
+def _scale_products(grid: Grid, factor: float) -> Grid:
+    """Products with a short side are bound by moving their factors, others by arithmetic."""
+    points = itertools.product(*grid.axes)
+    scaled_seconds = tuple(
+        seconds * factor ** (1 - min(1.0, math.log(min(point)) / math.log(_ARITHMETIC)))
+        for point, seconds in zip(points, grid.seconds, strict=True)
+    )
+    return Grid(grid.axes, scaled_seconds)
+
+
+def _fits(net: Network, batch: int, profile: Profile) -> Iterator[_Fit]:
+    """Forward and backward of one program."""
+    form = canonicalise(net.freeze())
+    plan = make_plan(form.graph, batch=batch, dtype=profile.dtype, minimize="combo-64", effort="fast")
+    pair = schedule_pair(plan, (True,) * len(plan.inputs))
+    assert pair.backward is not None
+    free = replace(profile, calls=tuple((name, _FASTEST_CALL) for name, _ in profile.calls))
+    full_times, free_times = OpTimes(profile, plan.dtype), OpTimes(free, plan.dtype)
+    measured = _measure(pair, batch, profile)
+    for seconds, schedule in zip(measured, (pair.forward, pair.backward), strict=True):
+        whole = schedule_seconds(schedule, batch, full_times)
+        working = schedule_seconds(schedule, batch, free_times)
+        yield _Fit(seconds, whole - working, working)
+
+
+def _measure(pair: Pair, batch: int, profile: Profile) -> tuple[float, float]:
+    """Median seconds of the generated forward and backward."""
+    plan = pair.forward.plan
+    dtype, device = getattr(torch, plan.dtype), torch.device(profile.device)
+    sizes = {**plan.sizes, BATCH: batch}
+
+    def draw(value: Value) -> torch.Tensor:
+        shape = [math.prod(sizes[leg] for leg in axis) for axis in plan.axes_of(value)]
+        return torch.rand(shape, dtype=dtype, device=device) - 0.5
+
+    def wait() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    kernels = build_kernels(pair)
+    inputs = [draw(value) for value in plan.inputs]
+    needed = [inputs[index] for index in kernels.needed]
+    times: list[tuple[float, float]] = []
+    with torch.no_grad():
+        for _ in range(_SAMPLES + 2):
+            start = wait()
+            y, *saved = kernels.forward(*inputs)
+            middle = wait()
+            kernels.backward(y, *needed, *saved)
+            times.append((middle - start, wait() - middle))
+            del y, saved
+    forward, backward = zip(*times[2:], strict=True)
+    return statistics.median(forward), statistics.median(backward)
