@@ -33,7 +33,7 @@ from benchmarks.timing import time_alternating
 from benchmarks.workloads import draw_inputs
 from tnlayer import topologies
 from tnlayer.graph import Graph
-from tnlayer.planning.planner import make_plan
+from tnlayer.planning.trees import make_plan
 
 LEGS = tuple(range(6, 17))
 TIMED_LEGS = tuple(range(6, 15))

@@ -27,6 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("network", "canonical"),
     ("topologies",),
     ("plan",),
+    ("device",),
     ("kernels",),
     ("planning",),
     ("report",),

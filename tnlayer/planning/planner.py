@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tnlayer.canonical import CanonicalForm, canonicalise
 from tnlayer.debug import debug
@@ -15,22 +13,15 @@ from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import elements
-from tnlayer.plan.plan import ITEMSIZES, Output, Plan
-from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
-from tnlayer.planning.search import search_order
-from tnlayer.planning.terms import Terms, make_terms
-
-# No value of a plan may have more entries a sample (or without the batch) than this.
-MAX_VALUE_ENTRIES = 2**36
+from tnlayer.plan.plan import ITEMSIZES, Plan
+from tnlayer.planning.ranges import Choice, choose, choose_range
+from tnlayer.planning.rank import BY_TIME, OBJECTIVES, Request, training_mask
 
 # The batch size that plans are made for where the caller names none.
 DEFAULT_BATCH = 256
 
-# FLOPs + 64 x entries written: an op-by-op backend pays for every intermediate that it writes.
-DEFAULT_MINIMIZE = "combo-64"
-
-
-OBJECTIVES = ("train", "infer")
+# Several objectives are searched, and the time model ranks what they find.
+DEFAULT_MINIMIZE = BY_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +45,20 @@ class PlannedGraph:
         graph: as the user gave it.
         form: its canonical form.
         plan: the forward plan, in canonical names, with the user's names beside them.
+        request: what the plan is for.
+        choice: why this plan, and for which batch sizes.
     """
 
     graph: Graph
     form: CanonicalForm
     plan: Plan
+    request: Request
+    choice: Choice
 
     @property
     def training_mask(self) -> Mask:
         """Wanted gradients of a training step: every input and every trainable parameter."""
-        nodes = self.form.graph.nodes
-        trainable = (nodes[value.name].trainable for value in self.plan.parameters)
-        return (*(True for _ in self.plan.ports), *trainable)
+        return training_mask(self.form.graph, self.plan)
 
 
 def plan(
@@ -85,11 +78,13 @@ def plan(
         net: the network.
         batch: the batch size to plan for; the plan is right for every other too.
         objective: "train" (forward and backward) or "infer".
-        device: where it will run; the search is the same for all devices yet.
+        device: where it will run.
         memory_limit: bytes that may be allocated beyond x, y, parameters and their gradients.
         effort: "fast", "default" or "high": how long to search beyond 12 tensors.
         dtype: name of the dtype of the arithmetic; by default float32, complex64 if need be.
-        minimize: what the search minimises, in cotengra's words: flops, write, combo-N...
+        minimize: "time" ranks the trees of several objectives by predicted time; flops, write, size,
+            combo-N and limit-N (cotengra's words) take the best tree by that count, and "rebuild"
+            contracts all tensors before any input.
 
     Raises:
         SpecError: an option is unknown.
@@ -105,26 +100,44 @@ def plan(
     return plan_graph(net, options).plan
 
 
-def plan_graph(net: Network | Graph, options: PlanOptions) -> PlannedGraph:
-    """As :func:`plan`, with the graph and its canonical form beside the plan."""
+def plan_graph(
+    net: Network | Graph, options: PlanOptions, *, whole_range: bool = False
+) -> PlannedGraph:
+    """As :func:`plan`, with the graph, its canonical form and the choice beside the plan.
+
+    Arguments:
+        net: the network.
+        options: those of :func:`plan`.
+        whole_range: whether to take the plan that is best for a whole range of batch sizes around
+            ``options.batch``, which is then in the choice; else the best at exactly that size.
+    """
+    graph = net if isinstance(net, Graph) else net.freeze()
+    request = _request(graph, options)
+    form = canonicalise(graph)
+    choice = (choose_range if whole_range else choose)(form.graph, options.batch, request)
+    named = choice.plan.with_names(user_names(graph, form))
+    planned = PlannedGraph(graph, form, named, request, choice)
+    if options.memory_limit is not None:
+        _keep_limit(planned, options.batch, options.objective, options.memory_limit)
+    debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}\n{choice.reason}")
+    return planned
+
+
+def _request(graph: Graph, options: PlanOptions) -> Request:
+    """What is asked for, checked."""
+    dtype = options.dtype or ("complex64" if graph.is_complex else "float32")
+    if dtype not in ITEMSIZES:
+        msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
+        raise SpecError(msg)
     if options.objective not in OBJECTIVES:
         known = ", ".join(OBJECTIVES)
         msg = f"objective={options.objective!r} is unknown; expected one of {known}"
         raise SpecError(msg)
-    graph = net if isinstance(net, Graph) else net.freeze()
-    form = canonicalise(graph)
-    found = make_plan(
-        form.graph,
-        batch=options.batch,
-        dtype=options.dtype or ("complex64" if graph.is_complex else "float32"),
-        minimize=options.minimize,
-        effort=options.effort,
-    )
-    planned = PlannedGraph(graph, form, found.with_names(user_names(graph, form)))
-    if options.memory_limit is not None:
-        _keep_limit(planned, options.batch, options.objective, options.memory_limit)
-    debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}")
-    return planned
+    batch = options.batch
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        msg = f"batch={batch!r}: expected a positive int, the batch size to plan for"
+        raise SpecError(msg)
+    return Request(dtype, options.objective, options.device, options.effort, options.minimize)
 
 
 def backward_plan(forward: Plan, wanted: Iterable[str] | None = None) -> Plan:
@@ -171,100 +184,3 @@ def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
         given += sum(elements(value.legs, forward.sizes).at(batch) for value in wanted)
     peak = schedule_pair(forward, mask).peak_bytes(batch)
     return max(0, peak - given * forward.itemsize)
-
-
-# Plans are values: one search serves cost(), compile() and every layer of the same network.
-@lru_cache(maxsize=512)
-def make_plan(
-    graph: Graph,
-    *,
-    batch: int = DEFAULT_BATCH,
-    dtype: str = "float32",
-    minimize: str = DEFAULT_MINIMIZE,
-    effort: str = "default",
-) -> Plan:
-    """Find a forward plan of a (canonical) graph.
-
-    Arguments:
-        graph: the network.
-        batch: the batch size to plan for; the plan is right for every other too.
-        dtype: dtype of parameters and arithmetic.
-        minimize: the search objective.
-        effort: how long to search beyond 12 tensors.
-
-    Raises:
-        SpecError: an option is unknown.
-        PlanError: an intermediate has more than 2**36 entries; names its legs.
-    """
-    if dtype not in ITEMSIZES:
-        msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
-        raise SpecError(msg)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        msg = f"batch={batch!r}: expected a positive int, the batch size to plan for"
-        raise SpecError(msg)
-    terms = make_terms(graph, is_complex=dtype.startswith("complex"))
-    if not terms.terms:
-        msg = f"network {graph.label!r} has no tensor and no input: add one, there is no product"
-        raise SpecError(msg)
-    kept = tuple(leg for axis in terms.output for leg in axis)
-    sizes = {**dict(terms.leg_sizes), BATCH: batch}
-    pairs, optimal = search_order(
-        [term.legs for term in terms.terms],
-        kept,
-        sizes,
-        tensors=len(graph.tensors),
-        minimize=minimize,
-        effort=effort,
-    )
-    steps, result = _contract_pairs(terms, pairs)
-    plan = Plan(
-        leg_sizes=terms.leg_sizes,
-        ports=terms.ports,
-        parameters=terms.parameters,
-        saved=(),
-        steps=(*terms.steps, *steps),
-        outputs=(Output("y", result, terms.output),),
-        port_axes=terms.port_axes,
-        dtype=dtype,
-        batch=batch,
-        minimize=minimize,
-        proven_optimal=optimal,
-    )
-    _check_sizes(plan, graph)
-    return plan.verify()
-
-
-def _contract_pairs(
-    terms: Terms, pairs: tuple[tuple[int, int], ...]
-) -> tuple[tuple[Step, ...], Operand]:
-    """Contract steps for an order; the larger operand, by number of legs, stands left."""
-    left = Counter(leg for term in terms.terms for leg in term.legs)
-    left.update(leg for axis in terms.output for leg in axis)
-    values = list(terms.terms)
-    steps: list[Step] = []
-    for number, (first, second) in enumerate(pairs):
-        a, b = values[first], values[second]
-        if (BATCH in b.legs, len(b.legs)) > (BATCH in a.legs, len(a.legs)):
-            a, b = b, a
-        shared = set(a.legs) & set(b.legs)
-        left.subtract(shared)
-        loop = dict.fromkeys(a.legs + b.legs)
-        result = Value(f"t{number}", tuple(leg for leg in loop if left[leg] > 1))
-        # A leg that still has another end, or leaves, is kept; the two here count as one now.
-        steps.append(Contract(result, a, b))
-        values.append(Operand(result))
-    return tuple(steps), values[-1]
-
-
-def _check_sizes(plan: Plan, graph: Graph) -> None:
-    """Refuse a plan with a value that no machine holds, before anything is allocated."""
-    for step in plan.steps:
-        size = elements(step.result.legs, plan.sizes)
-        entries = max(size.fixed, size.per_sample)
-        if entries > MAX_VALUE_ENTRIES:
-            msg = (
-                f"network {graph.label!r}: the best plan found makes an intermediate of {entries} "
-                f"entries a sample in step {step.result.name} (legs {', '.join(step.result.legs)});"
-                f" expected at most {MAX_VALUE_ENTRIES}. Lower the bonds, or try effort='high'."
-            )
-            raise PlanError(msg)

@@ -37,6 +37,7 @@ def search_order(
     tensors: int,
     minimize: str,
     effort: str,
+    seeded: bool = False,
 ) -> tuple[Pairs, bool]:
     """The order in which to contract terms, as SSA pairs, and whether it is proven optimal.
 
@@ -47,6 +48,7 @@ def search_order(
         tensors: number of tensors among the terms (the others are inputs).
         minimize: "flops", "write", "size", "max", "combo-N" or "limit-N", as cotengra names them.
         effort: "fast", "default" or "high".
+        seeded: whether seeded trials will do where an exhaustive search is possible.
 
     Raises:
         SpecError: minimize or effort is unknown.
@@ -69,7 +71,7 @@ def search_order(
     inputs = [[symbol(leg) for leg in legs] for legs in terms]
     kept = [symbol(leg) for leg in output]
     size_of = {symbol(leg): sizes[leg] for leg in dict.fromkeys(leg for t in terms for leg in t)}
-    if tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS:
+    if not seeded and tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS:
         optimizer = cotengra.OptimalOptimizer(minimize=minimize, search_outer=True)
         return _pairs(optimizer.ssa_path(inputs, kept, size_of), len(terms)), True
     trials = [

@@ -25,7 +25,7 @@ from tnlayer.device.profile import Profile
 from tnlayer.kernels.pair import Pair, schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.steps import BATCH, Value
-from tnlayer.planning.planner import make_plan
+from tnlayer.planning.trees import make_plan
 from tnlayer.planning.time_model import schedule_seconds
 from tnlayer.runtime.program import build_kernels
 

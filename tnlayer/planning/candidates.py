@@ -1,0 +1,130 @@
+"""Candidate plans of a network for one batch size, found by several objectives.
+
+FLOPs alone are the wrong objective where each step is a call of its own, and no static one is right
+for all networks and batch sizes. So several are searched, at the batch size that matters, and the
+time model ranks what they find. Rebuilding W is always among the candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from tnlayer.device.op_times import OpTimes
+from tnlayer.errors import PlanError
+from tnlayer.graph import Graph
+from tnlayer.plan.plan import Plan
+from tnlayer.plan.steps import BATCH, Contract, Step
+from tnlayer.planning.search import EXHAUSTIVE_TENSORS
+from tnlayer.planning.trees import MAX_VALUE_ENTRIES, REBUILD, make_plan
+
+# The first one is searched exhaustively where that is affordable, the others up to fewer tensors.
+OBJECTIVES = ("combo-64", "flops", "combo-4", "combo-256", "write", "size")
+_CHEAP_TENSORS = 8
+
+# W is not rebuilt where it would have more entries than this.
+_MAX_REBUILT = 2**28
+
+
+@lru_cache(maxsize=512)
+def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan, ...]:
+    """Forward plans with distinct contraction trees; ``minimize`` says how each was found.
+
+    Arguments:
+        graph: a canonical network.
+        batch: the batch size that the searches weigh contractions by.
+        dtype: dtype of the arithmetic.
+        effort: "fast", "default" or "high".
+
+    Raises:
+        SpecError: an option is unknown.
+        PlanError: no tree keeps its intermediates below 2**36 entries.
+    """
+    objectives = OBJECTIVES[:3] if effort == "fast" else OBJECTIVES
+    tensors = len(graph.tensors)
+    found: dict[frozenset[frozenset[str]], Plan] = {}
+    problem: PlanError | None = None
+    for position, minimize in enumerate(objectives):
+        # Ten objectives of exhaustive search would cost more than they gain.
+        seeded = position > 0 and _CHEAP_TENSORS < tensors <= EXHAUSTIVE_TENSORS and effort != "high"
+        try:
+            plan = make_plan(
+                graph, batch=batch, dtype=dtype, minimize=minimize, effort=effort, seeded=seeded
+            )
+        except PlanError as error:
+            problem = error
+            continue
+        found.setdefault(tree_key(plan), plan)
+    if not found and problem is not None:
+        raise problem
+    if _can_rebuild(graph):
+        plan = make_plan(graph, batch=batch, dtype=dtype, minimize=REBUILD, effort=effort)
+        found.setdefault(tree_key(plan), plan)
+    return tuple(found.values())
+
+
+def tree_key(plan: Plan) -> frozenset[frozenset[str]]:
+    """What two plans with one contraction tree have in common: the leaves below each node."""
+    leaves: dict[str, frozenset[str]] = {}
+    nodes: set[frozenset[str]] = set()
+    for step in plan.steps:
+        below = frozenset[str]()
+        for operand in step.operands:
+            below |= leaves.get(operand.value.name, frozenset({operand.value.name}))
+        if isinstance(step, Contract):
+            nodes.add(below)
+            leaves[step.result.name] = below
+        else:
+            # A slice or a diagonal is a leaf of its own: tensors that share entries differ.
+            leaves[step.result.name] = frozenset({step.result.name})
+    return frozenset(nodes)
+
+
+def rough_seconds(plan: Plan, batch: int, times: OpTimes, *, training: bool) -> float:
+    """A lower estimate of a plan's time: every contraction in its best form, no copies.
+
+    Arguments:
+        plan: a forward plan.
+        batch: samples of a call.
+        times: the device's operations.
+        training: whether the two contractions of the backward count too.
+    """
+    sizes = {**plan.sizes, BATCH: batch}
+
+    def entries(legs: Iterable[str]) -> int:
+        product = 1
+        for leg in legs:
+            product *= sizes[leg]
+        return product
+
+    return sum(_step_seconds(step, entries, times, training=training) for step in plan.steps)
+
+
+def _step_seconds(
+    step: Step, entries: Callable[[Iterable[str]], int], times: OpTimes, *, training: bool
+) -> float:
+    if not isinstance(step, Contract):
+        return times.move(entries(step.result.legs))
+    left, right, kept = set(step.left.legs), set(step.right.legs), set(step.result.legs)
+    count = entries(left & right & kept)
+    summed = entries((left & right) - kept)
+    rows, columns = entries(left - right), entries(right - left)
+    products = [(rows, columns, summed)]
+    if training:
+        products += [(rows, summed, columns), (summed, columns, rows)]
+    if count > 1:
+        return sum(times.bmm(count, *sizes) for sizes in products)
+    return sum(times.mm(*sizes) for sizes in products)
+
+
+def _can_rebuild(graph: Graph) -> bool:
+    """Whether W, with all legs that tensors share with the ports, is of a reasonable size."""
+    if len(graph.tensors) < 2 or not graph.inputs:
+        return False
+    ports = {leg for port in graph.inputs for leg in port.legs} | set(graph.output)
+    on_tensors = {leg for tensor in graph.tensors for leg in tensor.legs}
+    entries = 1
+    for leg in ports & on_tensors:
+        if leg not in graph.pinned:
+            entries *= graph.sizes[leg]
+    return entries <= min(_MAX_REBUILT, MAX_VALUE_ENTRIES)

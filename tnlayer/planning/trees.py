@@ -1,0 +1,153 @@
+"""Contraction trees: from a graph and an order of contractions to a forward Plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+
+from tnlayer.errors import PlanError, SpecError
+from tnlayer.graph import Graph
+from tnlayer.plan.counts import elements
+from tnlayer.plan.plan import ITEMSIZES, Output, Plan
+from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
+from tnlayer.planning.search import Pairs, search_order
+from tnlayer.planning.terms import Terms, make_terms
+
+# No value of a plan may have more entries a sample (or without the batch) than this.
+MAX_VALUE_ENTRIES = 2**36
+
+# The tree that contracts all tensors before any input: W is rebuilt, then multiplied.
+REBUILD = "rebuild"
+
+
+# Plans are values: one search serves cost(), compile() and every layer of the same network.
+@lru_cache(maxsize=512)
+def make_plan(
+    graph: Graph,
+    *,
+    batch: int,
+    dtype: str = "float32",
+    minimize: str = "combo-64",
+    effort: str = "default",
+    seeded: bool = False,
+) -> Plan:
+    """Find a forward plan of a (canonical) graph.
+
+    Arguments:
+        graph: the network.
+        batch: the batch size to plan for; the plan is right for every other too.
+        dtype: dtype of parameters and arithmetic.
+        minimize: the search objective, or "rebuild": all tensors first, then the inputs.
+        effort: how long to search beyond 12 tensors.
+        seeded: whether to take seeded trials also where an exhaustive search would be possible.
+
+    Raises:
+        SpecError: an option is unknown.
+        PlanError: an intermediate has more than 2**36 entries; names its legs.
+    """
+    if dtype not in ITEMSIZES:
+        msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
+        raise SpecError(msg)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        msg = f"batch={batch!r}: expected a positive int, the batch size to plan for"
+        raise SpecError(msg)
+    terms = make_terms(graph, is_complex=dtype.startswith("complex"))
+    if not terms.terms:
+        msg = f"network {graph.label!r} has no tensor and no input: add one, there is no product"
+        raise SpecError(msg)
+    kept = tuple(leg for axis in terms.output for leg in axis)
+    sizes = {**dict(terms.leg_sizes), BATCH: batch}
+    legs = [term.legs for term in terms.terms]
+    if minimize == REBUILD:
+        inputs = len(terms.terms) - len(graph.tensors)
+        pairs, optimal = _rebuild_order(legs, inputs, kept, sizes, effort), False
+    else:
+        pairs, optimal = search_order(
+            legs,
+            kept,
+            sizes,
+            tensors=len(graph.tensors),
+            minimize=minimize,
+            effort=effort,
+            seeded=seeded,
+        )
+    steps, result = _contract_pairs(terms, pairs)
+    plan = Plan(
+        leg_sizes=terms.leg_sizes,
+        ports=terms.ports,
+        parameters=terms.parameters,
+        saved=(),
+        steps=(*terms.steps, *steps),
+        outputs=(Output("y", result, terms.output),),
+        port_axes=terms.port_axes,
+        dtype=dtype,
+        batch=batch,
+        minimize=minimize,
+        proven_optimal=optimal,
+    )
+    _check_sizes(plan, graph)
+    return plan.verify()
+
+
+def _rebuild_order(
+    legs: list[tuple[str, ...]],
+    inputs: int,
+    kept: tuple[str, ...],
+    sizes: dict[str, int],
+    effort: str,
+) -> Pairs:
+    """The order that contracts the tensors, which stand behind the inputs, before any input."""
+    tensors = legs[inputs:]
+    outside = {leg for term in legs[:inputs] for leg in term} | set(kept)
+    present = {leg for term in tensors for leg in term}
+    found, _ = search_order(
+        tensors,
+        tuple(leg for leg in sizes if leg in outside and leg in present),
+        sizes,
+        tensors=len(tensors),
+        minimize="flops",
+        effort=effort,
+    )
+    # The search counted the tensors from 0 and its results from len(tensors).
+    moved = [(a + inputs, b + inputs) for a, b in found]
+    last = len(legs) + len(moved) - 1 if moved else inputs
+    for number in range(inputs):
+        moved.append((number, last))
+        last = len(legs) + len(moved) - 1
+    return tuple(moved)
+
+
+def _contract_pairs(
+    terms: Terms, pairs: tuple[tuple[int, int], ...]
+) -> tuple[tuple[Step, ...], Operand]:
+    """Contract steps for an order; the larger operand, by number of legs, stands left."""
+    left = Counter(leg for term in terms.terms for leg in term.legs)
+    left.update(leg for axis in terms.output for leg in axis)
+    values = list(terms.terms)
+    steps: list[Step] = []
+    for number, (first, second) in enumerate(pairs):
+        a, b = values[first], values[second]
+        if (BATCH in b.legs, len(b.legs)) > (BATCH in a.legs, len(a.legs)):
+            a, b = b, a
+        shared = set(a.legs) & set(b.legs)
+        left.subtract(shared)
+        loop = dict.fromkeys(a.legs + b.legs)
+        result = Value(f"t{number}", tuple(leg for leg in loop if left[leg] > 1))
+        # A leg that still has another end, or leaves, is kept; the two here count as one now.
+        steps.append(Contract(result, a, b))
+        values.append(Operand(result))
+    return tuple(steps), values[-1]
+
+
+def _check_sizes(plan: Plan, graph: Graph) -> None:
+    """Refuse a plan with a value that no machine holds, before anything is allocated."""
+    for step in plan.steps:
+        size = elements(step.result.legs, plan.sizes)
+        entries = max(size.fixed, size.per_sample)
+        if entries > MAX_VALUE_ENTRIES:
+            msg = (
+                f"network {graph.label!r}: the best plan found makes an intermediate of {entries} "
+                f"entries a sample in step {step.result.name} (legs {', '.join(step.result.legs)});"
+                f" expected at most {MAX_VALUE_ENTRIES}. Lower the bonds, or try effort='high'."
+            )
+            raise PlanError(msg)
