@@ -29,9 +29,10 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("kernels",),
     ("planning",),
-    ("report",),
+    ("report", "compare"),
     ("runtime",),
     ("nn",),
+    ("budget",),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -13,6 +13,7 @@ legs but the largest. In a network with loops it is an upper bound.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ from tnlayer.graph import Graph
 
 # Capacities are whole numbers, so that equal cuts compare equal: bits of log2(size).
 _RESOLUTION = 2**20
+
+# Above what all legs of a network together can carry.
+_UNBOUNDED = 2**60
 
 _SOURCE, _SINK = ("source", ""), ("sink", "")
 
@@ -106,21 +110,43 @@ def _cut(wires: _Wires, bond: str, removed: str, sizes: Mapping[str, int]) -> in
         removed: that end. Each of its legs is one fixed index at a time.
         sizes: size of each leg.
     """
+    legs = {
+        leg: names
+        for leg, names in wires.holders.items()
+        if removed not in names and sizes[leg] > 1
+    }
     network: Any = networkx.DiGraph()
     network.add_nodes_from((_SOURCE, _SINK))
     for name in wires.holders[bond] - {removed}:
         network.add_edge(_SOURCE, ("tensor", name))
-    for leg, names in wires.holders.items():
-        if removed in names or sizes[leg] == 1:
-            continue
-        into, out = ("into", leg), ("out", leg)
-        network.add_edge(into, out, capacity=round(_RESOLUTION * math.log2(sizes[leg])))
-        for name in names:
-            network.add_edge(("tensor", name), into)
-            network.add_edge(out, ("tensor", name))
-        if leg in wires.open_legs:
-            network.add_edge(out, _SINK)
-    _, (near, _) = networkx.minimum_cut(network, _SOURCE, _SINK)
-    return math.prod(
-        sizes[leg] for kind, leg in near if kind == "into" and ("out", leg) not in near
+    for (tail, head), capacity in _capacities(legs, wires.open_legs, sizes).items():
+        network.add_edge(tail, head, capacity=capacity)
+    _, (near, _) = networkx.minimum_cut(
+        network, _SOURCE, _SINK, flow_func=networkx.algorithms.flow.edmonds_karp
     )
+    return math.prod(
+        sizes[leg]
+        for leg, names in legs.items()
+        if any(("tensor", name) in near for name in names)
+        and (leg in wires.open_legs or any(("tensor", name) not in near for name in names))
+    )
+
+
+def _capacities(
+    legs: Mapping[str, frozenset[str]], open_legs: frozenset[str], sizes: Mapping[str, int]
+) -> dict[tuple[tuple[str, str], tuple[str, str]], float]:
+    """Capacities between tensors, and to the sink for open legs; a hyperedge is two nodes."""
+    capacities: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
+    for leg, names in legs.items():
+        capacity = round(_RESOLUTION * math.log2(sizes[leg]))
+        ends = [("tensor", name) for name in sorted(names)]
+        ends += [_SINK] if leg in open_legs else []
+        if len(ends) == 2:
+            capacities[ends[0], ends[1]] += capacity
+            capacities[ends[1], ends[0]] += capacity
+        elif len(ends) > 2:
+            into, out = ("into", leg), ("out", leg)
+            capacities[into, out] = capacity
+            for end in ends:
+                capacities[end, into] = capacities[out, end] = _UNBOUNDED
+    return dict(capacities)

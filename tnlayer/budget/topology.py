@@ -134,8 +134,8 @@ def read_question(
     ]
     if unknown:
         msg = (
-            f"fit_budget: {name} has parameters that are not known: {', '.join(unknown)}. Known are "
-            f"{_known_text()}; pass a value for the others, fit_budget(..., {unknown[0]}=...)"
+            f"fit_budget: {name} has parameters that are not known: {', '.join(unknown)}. Known "
+            f"are {_known_text()}; pass a value for the others, fit_budget(..., {unknown[0]}=...)"
         )
         raise SpecError(msg)
     question = Question(function, known, in_features, out_features, legs, shape, growth)
@@ -152,7 +152,8 @@ def _parameters(function: Topology, given: Mapping[str, Any]) -> dict[str, Any]:
         msg = f"fit_budget: the parameters of {name} cannot be read ({error}); pass a function"
         raise SpecError(msg) from error
     parameters = signature.parameters.values()
-    by_name = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    by_name = {p.name: p.default for p in parameters if p.kind in named}
     takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
     stray = next((key for key in given if key not in by_name), None)
     if stray is not None and not takes_all:
@@ -201,7 +202,7 @@ def _most_legs(question: Question) -> int:
 
 
 def candidates(question: Question) -> list[Candidate]:
-    """All choices of port shapes that are worth a try, those with much padding left out.
+    """All choices of port shapes that suit the topology.
 
     Raises:
         SpecError: no shape suits the topology, or a given shape has too few features.
@@ -214,24 +215,24 @@ def candidates(question: Question) -> list[Candidate]:
         "features": _square,
     }
     error: SpecError | None = None
-    found: list[tuple[int, Candidate]] = []
+    found: list[Candidate] = []
     for arguments in makers[question.shape[0]](question):
         candidate = Candidate(question, {**question.given, **arguments})
         try:
-            candidate, graph = _covering(candidate)
+            found.append(_covering(candidate))
         except SpecError as problem:
             # A family may need more legs, or another number of features: others are tried.
             error = problem
             continue
-        found.append((graph.dense_parameter_count, candidate))
+        if question.shape == ("features",):
+            break
     if not found:
         msg = f"fit_budget: {question.name} has no shape that suits"
         raise error or SpecError(msg)
-    least = min(entries for entries, _ in found)
-    return [candidate for entries, candidate in found if 8 * entries <= 9 * least]
+    return found
 
 
-def _covering(candidate: Candidate) -> tuple[Candidate, Graph]:
+def _covering(candidate: Candidate) -> Candidate:
     """The candidate with dim raised until both ports have enough features."""
     question = candidate.question
     wanted = (question.in_features, question.out_features)
@@ -242,7 +243,7 @@ def _covering(candidate: Candidate) -> tuple[Candidate, Graph]:
             raise SpecError(msg)
         features = (graph.in_features, graph.out_features)
         if features[0] >= wanted[0] and features[1] >= wanted[1]:
-            return candidate, graph
+            return candidate
         if "dim" not in question.shape or "dim" in question.given:
             msg = (
                 f"fit_budget: {question.name} with {dict(candidate.arguments)} has {features[0]} "
@@ -252,7 +253,7 @@ def _covering(candidate: Candidate) -> tuple[Candidate, Graph]:
         dim = candidate.arguments["dim"]
         # Pinned legs may leave y fewer features: from the ratio most of the way in one step.
         missing = max(w / f for w, f in zip(wanted, features, strict=True))
-        more = max(dim + 1, int(dim * missing ** (1 / max(1, len(graph.output) + len(graph.fixed)))))
+        more = max(dim + 1, int(dim * missing ** (1 / max(1, len(graph.output)))))
         candidate = replace(candidate, arguments={**candidate.arguments, "dim": more})
 
 
@@ -316,13 +317,13 @@ def _grids(question: Question) -> Iterator[dict[str, Any]]:
 
 def _grid(legs: int, given: Mapping[str, Any]) -> tuple[int, int] | None:
     """Rows and columns with this number of sites, as given or as equal as possible."""
-    rows, columns = given.get("rows"), given.get("columns")
-    if rows is None and columns is not None:
-        rows = legs // columns
-    if rows is None:
-        rows = next(r for r in range(math.isqrt(legs), 0, -1) if legs % r == 0)
-    columns = legs // rows if columns is None else columns
-    return (rows, columns) if rows * columns == legs else None
+    grids = [(rows, legs // rows) for rows in range(1, legs + 1) if legs % rows == 0]
+    suited = [
+        (rows, columns)
+        for rows, columns in grids
+        if given.get("rows", rows) == rows and given.get("columns", columns) == columns
+    ]
+    return min(suited, key=lambda grid: (abs(grid[0] - grid[1]), grid[0]), default=None)
 
 
 def _matrix(question: Question) -> Iterator[dict[str, Any]]:
@@ -350,5 +351,3 @@ def port_shapes(graph: Graph) -> tuple[tuple[int, ...], tuple[int, ...]]:
         graph.shape_of(graph.open_legs(port.legs)),
         graph.shape_of(graph.open_legs(graph.output)),
     )
-
-
