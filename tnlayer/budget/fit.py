@@ -122,7 +122,7 @@ class Fit:
             ("legs of y", f"{_product(self.out_shape)} = {self.padded_out}"),
             ("padding", f"{zeros} zeros appended to x, {cut} entries cut from y"),
             ("parameters", f"{self.parameters:,}"),
-            ("compression", f"{self.compression:,.4g}"),
+            ("compression", f"{self.compression:,.2f}"),
             ("FLOPs a sample, forward", f"{self.flops:,.0f} at batch {self.batch}"),
             *([] if self.seconds is None else [("ms a call", f"{1e3 * self.seconds:.3g}")]),
             ("budget used", f"{100 * self.used:.1f} %"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tnlayer.budget.shapes import ceiling_root, imbalance, padded_shape, splits
-from tnlayer.checks import suggest
+from tnlayer.checks import check_whole, suggest
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -139,7 +139,7 @@ def read_question(
         )
         raise SpecError(msg)
     question = Question(function, known, in_features, out_features, legs, shape, growth)
-    _check_legs(question)
+    _check_given(question)
     return question
 
 
@@ -178,7 +178,17 @@ def _known_text() -> str:
     return f"for the ports {shapes}, for the size {', '.join(GROWTH_PARAMETERS)}"
 
 
-def _check_legs(question: Question) -> None:
+def _check_given(question: Question) -> None:
+    """Refuse shapes, sizes and numbers of legs that no port can have."""
+    for name in ("in_shape", "out_shape"):
+        shape = question.given.get(name, (1,))
+        if not isinstance(shape, Sequence) or isinstance(shape, str) or not shape:
+            msg = f"fit_budget: {name}={shape!r}, expected a sequence of leg sizes, not empty"
+            raise SpecError(msg)
+    for name in ("dim", "rows", "columns"):
+        if name in question.shape and check_whole(question.given.get(name, 1), name) < 1:
+            msg = f"fit_budget: {name}={question.given[name]}, expected a whole number from 1 up"
+            raise SpecError(msg)
     legs = question.legs
     if legs is None:
         return
@@ -186,7 +196,7 @@ def _check_legs(question: Question) -> None:
     if "dim" not in question.shape and "in_shape" not in question.shape:
         msg = f"fit_budget: legs={legs}, but {question.name} has no legs to choose; leave it out"
         raise SpecError(msg)
-    if not 1 <= legs <= most:
+    if not 1 <= check_whole(legs, "fit_budget: legs") <= most:
         msg = (
             f"fit_budget: legs={legs}, expected 1 to {most}: "
             f"{max(question.in_features, question.out_features)} features have no more legs of 2"
@@ -296,7 +306,9 @@ def _uniform(question: Question) -> Iterator[dict[str, Any]]:
         legs = 2
         while dim > 1 and dim**legs < features:
             legs += 1
-        yield {"legs": legs, "dim": dim}
+        # Where outputs are pinned, y needs more legs than x.
+        for more in range(legs, 2 * legs + 1):
+            yield {"legs": more, "dim": dim}
         return
     for legs in _leg_counts(question):
         # The ports may differ: what the larger one needs is found from the smaller one up.
