@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,7 +229,8 @@ def test_useful_sizes_by_hand() -> None:
 
 def test_shared_and_constant_tensors_absorb_nothing() -> None:
     """Where a tensor is shared or frozen only the entries of the dense map bound a bond."""
-    for options in ({"share": "A"}, {"trainable": False}):
+    cases: list[dict[str, Any]] = [{"share": "A"}, {"trainable": False}]
+    for options in cases:
         net = tn.Network("shared")
         net.input(i=3)
         net.output(j=3)

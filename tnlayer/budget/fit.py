@@ -120,7 +120,7 @@ class Fit:
             *((name, _shown(value)) for name, value in self.chosen),
             ("legs of x", f"{_product(self.in_shape)} = {self.padded_in}"),
             ("legs of y", f"{_product(self.out_shape)} = {self.padded_out}"),
-            ("padding", f"{zeros} zeros appended to x, {cut} entries cut from y"),
+            ("padding", f"{zeros} appended to x, {cut} cut from y"),
             ("parameters", f"{self.parameters:,}"),
             ("compression", f"{self.compression:,.2f}"),
             ("FLOPs a sample, forward", f"{self.flops:,.0f} at batch {self.batch}"),

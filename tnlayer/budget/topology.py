@@ -281,14 +281,15 @@ def _pairs_of_shapes(question: Question) -> Iterator[dict[str, Any]]:
         in_shape = given.get("in_shape") or padded_shape(question.in_features, legs)
         out_shape = given.get("out_shape") or padded_shape(question.out_features, legs)[::-1]
         yield {"in_shape": tuple(in_shape), "out_shape": tuple(out_shape)}
-        if question.growth is None and legs == 2 and not lengths:
+        sized = question.growth is not None or any(p in given for p in GROWTH_PARAMETERS)
+        if not sized and legs == 2 and not lengths:
             yield from _block_shapes(in_shape, out_shape)
 
 
 def _block_shapes(
     in_shape: tuple[int, ...], out_shape: tuple[int, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Without a rank the numbers of blocks are all that can be chosen."""
+    """Other splits, for topologies without a rank: the numbers of blocks are their size."""
     pairs = [
         {"in_shape": first, "out_shape": second}
         for first in splits(math.prod(in_shape))
