@@ -81,7 +81,7 @@ class Padded(nn.Module):
     def _keep_variance(self) -> None:
         """Make up for the zeros in x, which give nothing to the variance of y.
 
-        An isometry stays one: a network that has nothing else keeps its norm instead.
+        Isometries stay isometries: a network of nothing else is left as it is.
         """
         graph = self.layer.graph
         nodes = (parameter.node for parameter in graph.parameters)
