@@ -30,9 +30,10 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("device",),
     ("kernels",),
     ("planning",),
-    ("report",),
+    ("report", "compare"),
     ("runtime",),
     ("nn",),
+    ("budget",),
     ("cli",),
     ("__init__", "__main__"),
 )

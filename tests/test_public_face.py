@@ -19,6 +19,13 @@ FUNCTIONS = {
     "cost": "net, batch",
     "compile": "net, batch, backend='auto', arch=None",
 }
+SEVERAL_NETWORKS = {
+    "compare": "nets, *, batch=256, device='cpu'",
+    "fit_budget": (
+        "topology, in_features, out_features, *, params=None, flops=None, compression=None, "
+        "time=None, batch=256"
+    ),
+}
 LAYER = (
     "net, *, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
     "effort='default', tune=False, device=None, dtype=None"
@@ -88,6 +95,7 @@ def bare(function: Callable[..., Any]) -> str:
 def test_all_is_what_is_there() -> None:
     """Each name of __all__ exists, and the promised names are among them."""
     wanted = {"Network", "Graph", "Layer", "plan", "cost", "compile", "topologies"}
+    wanted |= {"compare", "Comparison", "fit_budget", "Fit"}
     wanted |= {"TnlayerError", "SpecError", "PlanError", "BuildError", "Plan", "Cost", "Program"}
     assert wanted <= set(tn.__all__)
     assert [name for name in tn.__all__ if not hasattr(tn, name)] == []
@@ -112,6 +120,19 @@ def test_functions_take_the_promised_parameters(name: str) -> None:
             assert given[wanted.name].default == wanted.default
     optional = [p for p in given.values() if p.name != "net"]
     assert all(p.default is not inspect.Parameter.empty for p in optional)
+
+
+@pytest.mark.parametrize("name", sorted(SEVERAL_NETWORKS))
+def test_comparisons_take_the_promised_parameters(name: str) -> None:
+    """tn.compare and tn.fit_budget start with the promised parameters, with these defaults."""
+    given, wanted = parameters(getattr(tn, name)), promised(SEVERAL_NETWORKS[name])
+    assert inspect.getdoc(getattr(tn, name))
+    for there, promise in zip(given, wanted, strict=False):
+        assert (there.name, there.kind, there.default) == (
+            promise.name,
+            promise.kind,
+            promise.default,
+        )
 
 
 def test_layer_signature() -> None:

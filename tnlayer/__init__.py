@@ -1,6 +1,8 @@
 """Describe any tensor network as a graph and get a torch layer with every cost known."""
 
 from tnlayer import topologies
+from tnlayer.budget.fit import Fit, fit_budget
+from tnlayer.compare import Comparison, compare
 from tnlayer.errors import BuildError, PlanError, SpecError, TnlayerError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -16,7 +18,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BuildError",
+    "Comparison",
     "Cost",
+    "Fit",
     "Graph",
     "Layer",
     "Network",
@@ -26,8 +30,10 @@ __all__ = [
     "SpecError",
     "TnlayerError",
     "backward_plan",
+    "compare",
     "compile",
     "cost",
+    "fit_budget",
     "plan",
     "register_initialiser",
     "topologies",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m tnlayer show | cost | code | bench NETWORK``."""
+"""The command line: ``python -m tnlayer show | cost | compare | code | bench NETWORK``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from tnlayer.compare import compare
 from tnlayer.errors import BuildError, SpecError, TnlayerError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[argparse.Namespace], str]] = {
         "show": _show,
         "cost": _cost,
+        "compare": _compare,
         "code": _code,
         "bench": _bench,
     }
@@ -97,16 +99,22 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("show", "print the network"),
         ("cost", "print what it costs"),
+        ("compare", "print what several cost, side by side"),
         ("code", "print the generated source"),
         ("bench", "time it against dense and the einsum chain"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("network", help="a net.json, or MODULE:FUNCTION")
+        text = "a net.json, or MODULE:FUNCTION"
+        if name == "compare":
+            command.add_argument("network", nargs="+", help=f"each {text}")
+        else:
+            command.add_argument("network", help=text)
         if name != "show":
             _add_batch(command, several=name == "bench")
             command.add_argument("--dtype", default=None, help="float32, float64, complex64, ...")
         if name == "cost":
             command.add_argument("--plan", action="store_true", help="print the steps too")
+        if name in ("cost", "compare"):
             command.add_argument("--json", action="store_true", help="numbers as JSON")
     return parser
 
@@ -128,6 +136,12 @@ def _cost(options: argparse.Namespace) -> str:
     if options.json:
         return canonical_json(counted.numbers())
     return f"{counted}\n\n{counted.plan}" if options.plan else str(counted)
+
+
+def _compare(options: argparse.Namespace) -> str:
+    nets = [load_network(text) for text in options.network]
+    compared = compare(nets, batch=options.batch, dtype=options.dtype)
+    return canonical_json(compared.numbers()) if options.json else str(compared)
 
 
 def _code(options: argparse.Namespace) -> str:
@@ -188,7 +202,7 @@ def _bench_one(layer: Layer, batch: int) -> str:
         return torch.no_grad()(methods[name])
 
     results = {name: (infer(name)(), train(name)()) for name in methods}
-    notes += _compare(results)
+    notes += _agreement(results)
     forward = median_seconds({name: infer(name) for name in methods})
     training = median_seconds({name: train(name) for name in methods})
     rows = [("method", "forward ms", "x tnlayer", "forward+backward ms", "x tnlayer")]
@@ -203,7 +217,7 @@ def _bench_one(layer: Layer, batch: int) -> str:
     return "\n".join((head, *table(rows), *notes))
 
 
-def _compare(results: Mapping[str, tuple[torch.Tensor, tuple[torch.Tensor, ...]]]) -> list[str]:
+def _agreement(results: Mapping[str, tuple[torch.Tensor, tuple[torch.Tensor, ...]]]) -> list[str]:
     """How far each method's y and gradients are from tnlayer's, relative to the largest entry.
 
     Dense has no gradients of the network's tensors: of its gradients x's alone is compared.

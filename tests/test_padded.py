@@ -1,0 +1,123 @@
+"""Padded: between features that the ports do not have, the network's matrix without its edges."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import tnlayer as tn
+from tnlayer.nn.padded import Padded
+
+
+def make(bias: bool = False) -> Padded:
+    """11 -> 10 features on a train between 12 and 12."""
+    net = tn.topologies.tensor_train((4, 3), (3, 4), rank=3)
+    return Padded(net, 11, 10, bias=bias, dtype=torch.float64, batch=5)
+
+
+def cores(layer: Padded) -> np.ndarray:
+    """The network's whole matrix from its parameters, by numpy."""
+    a, b = (layer.layer.get_parameter(f"core_{k}").detach().numpy() for k in range(2))
+    return np.einsum("ija,akl->jlik", a, b).reshape(12, 12)
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (2, 3), (0,)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_forward(lead: tuple[int, ...], bias: bool) -> None:
+    """y = W[:10, :11] x + bias for any leading dimensions."""
+    layer = make(bias)
+    if layer.bias is not None:
+        torch.nn.init.normal_(layer.bias)
+    x = torch.randn(*lead, 11, dtype=torch.float64)
+    added = 0 if layer.bias is None else layer.bias.detach().numpy()
+    expected = x.numpy() @ cores(layer)[:10, :11].T + added
+    y = layer(x)
+    assert y.shape == (*lead, 10)
+    np.testing.assert_allclose(y.detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        layer.to_dense().detach().numpy(), cores(layer)[:10, :11], rtol=1e-12, atol=1e-12
+    )
+
+
+def test_gradients() -> None:
+    """Gradients of x, bias and all parameters agree with finite differences."""
+    layer = make(bias=True)
+    names, values = zip(*layer.named_parameters(), strict=True)
+    assert set(names) == {"bias", "layer.core_0", "layer.core_1"}
+    x = torch.randn(2, 11, dtype=torch.float64, requires_grad=True)
+
+    def run(x: torch.Tensor, *arrays: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, arrays, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *values))
+
+
+def test_variance_is_kept() -> None:
+    """Zeros in x do not lower the variance of y: ||W||^2 = out_features as without padding."""
+    net = tn.topologies.tensor_train((8, 8), (8, 8), rank=8)
+    layer = Padded(net, 40, 64)
+    for _ in range(2):
+        whole = layer.layer.to_dense().detach().double()
+        # The initialiser sets the squared norm of the whole matrix to its 64 rows.
+        assert float(whole.square().sum()) == pytest.approx(64 * 64 / 40, rel=0.05)
+        layer.reset_parameters()
+
+
+def test_bias_starts_at_zero() -> None:
+    """The bias has the features of y, and reset_parameters() sets it to zero again."""
+    layer = make(bias=True)
+    assert layer.bias is not None
+    assert torch.equal(layer.bias, torch.zeros(10, dtype=torch.float64))
+    torch.nn.init.ones_(layer.bias)
+    layer.reset_parameters()
+    assert torch.equal(layer.bias, torch.zeros(10, dtype=torch.float64))
+
+
+def test_isometries_stay_isometries() -> None:
+    """A network of isometries only is not scaled."""
+    layer = Padded(tn.topologies.brickwall(3, dim=2, depth=2), 5, 6, dtype=torch.float64)
+    whole = layer.layer.to_dense().detach()
+    torch.testing.assert_close(whole @ whole.T, torch.eye(8, dtype=torch.float64))
+
+
+def test_it_is_a_module() -> None:
+    """State, copies, dtype moves and the text of the layer behave."""
+    layer, other = make(bias=True), make(bias=True)
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 11, dtype=torch.float64)
+    assert torch.equal(layer(x), other(x))
+    assert torch.equal(copy.deepcopy(layer)(x), layer(x))
+    assert layer.float()(x.float()).dtype == torch.float32
+    assert "in_features=11 (+1), out_features=10 (+2), bias=True" in repr(layer)
+    assert "def forward(" in layer.source()
+    assert "parameters" in layer.explain()
+
+
+def test_no_padding_of_one_side() -> None:
+    """Only the side that differs is padded or cut."""
+    net = tn.topologies.low_rank(6, 4, rank=2)
+    layer = Padded(net, 6, 3, dtype=torch.float64)
+    x = torch.randn(2, 6, dtype=torch.float64)
+    assert torch.equal(layer(x), layer.layer(x)[:, :3])
+
+
+def test_wrong_use() -> None:
+    """Features beyond the network's, product ports and wrong inputs are errors that say so."""
+    net = tn.topologies.low_rank(6, 4, rank=2)
+    for features in ((7, 4), (6, 5), (0, 4)):
+        with pytest.raises(tn.SpecError, match="expected at least"):
+            Padded(net, *features)
+    product = tn.Network("product")
+    legs = product.input("x", [2, 2])
+    product.port("x", product=True)
+    product.output(product.tensor("A", legs, out=(4,)))
+    with pytest.raises(tn.SpecError, match="one batched input"):
+        Padded(product, 3, 3)
+    layer = make()
+    with pytest.raises(tn.SpecError, match=r"\(\.\.\., 11\), got \(2, 12\)"):
+        layer(torch.zeros(2, 12, dtype=torch.float64))
+    with pytest.raises(tn.SpecError, match="dtype"):
+        layer(torch.zeros(2, 11))

@@ -1,0 +1,131 @@
+"""Padded: a layer between features that a network's ports do not have exactly."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from tnlayer.errors import SpecError
+from tnlayer.graph import Graph
+from tnlayer.network import Network
+from tnlayer.nn.layer import Layer
+
+
+class Padded(nn.Module):
+    """A layer whose x is padded with zeros and whose y is cut to the features that are wanted.
+
+    Arguments:
+        net: a network with one batched input, at least so many features in and out.
+        in_features: features of x; zeros are appended up to the network's.
+        out_features: features of y; what the network gives beyond them is dropped.
+        bias: whether to add a learned vector, of out_features entries.
+        options: as for :class:`tnlayer.Layer`.
+
+    Shapes: x is (..., in_features), y is (..., out_features). The map is the network's matrix
+    without its last rows and columns. The network's parameters lie in ``layer``.
+
+    Raises:
+        SpecError: the network has other ports, or too few features.
+
+    >>> import torch, tnlayer as tn
+    >>> layer = Padded(tn.topologies.tensor_train((4, 3), (4, 3), rank=2), 11, 10, bias=True)
+    >>> layer(torch.zeros(7, 11)).shape
+    torch.Size([7, 10])
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        net: Network | Graph,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        graph = net if isinstance(net, Graph) else net.freeze()
+        ports = graph.inputs
+        if len(ports) != 1 or ports[0].product or not ports[0].batched:
+            msg = f"{graph.label!r} cannot be padded: it needs one batched input that is no product"
+            raise SpecError(msg)
+        if not 1 <= in_features <= graph.in_features or not 1 <= out_features <= graph.out_features:
+            msg = (
+                f"Padded: {graph.label!r} has {graph.in_features} -> {graph.out_features} features,"
+                f" expected at least {in_features} -> {out_features}; make its legs larger"
+            )
+            raise SpecError(msg)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.layer = Layer(graph, device=device, dtype=dtype, **options)
+        self.bias = (
+            nn.Parameter(torch.zeros(out_features, device=device, dtype=self.layer.dtype))
+            if bias
+            else None
+        )
+        self._keep_variance()
+
+    def reset_parameters(self) -> None:
+        """Initialise as Layer does: Var(y) = Var(x), isometries Haar-random, the bias zero."""
+        self.layer.reset_parameters()
+        self._keep_variance()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _keep_variance(self) -> None:
+        """Make up for the zeros in x, which give nothing to the variance of y.
+
+        Isometries stay isometries: a network of nothing else is left as it is.
+        """
+        graph = self.layer.graph
+        nodes = (parameter.node for parameter in graph.parameters)
+        free = (n for n in nodes if n.trainable and not n.isometry and n.value is None)
+        node = next(free, None)
+        if node is not None and graph.in_features > self.in_features:
+            scale = math.sqrt(graph.in_features / self.in_features)
+            with torch.no_grad():
+                self.layer.get_parameter(node.name).mul_(scale)
+
+    def extra_repr(self) -> str:
+        """Features and what was added to them."""
+        graph = self.layer.graph
+        return (
+            f"in_features={self.in_features} (+{graph.in_features - self.in_features}), "
+            f"out_features={self.out_features} (+{graph.out_features - self.out_features}), "
+            f"bias={self.bias is not None}"
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Append zeros to x, contract the network, cut y and add the bias.
+
+        Raises:
+            SpecError: number, shape, dtype or device of x is wrong.
+        """
+        if x.dim() < 1 or x.shape[-1] != self.in_features:
+            msg = (
+                f"Padded: x must have shape (..., {self.in_features}), got {tuple(x.shape)}; "
+                "reshape it, or fit the network to other features"
+            )
+            raise SpecError(msg)
+        missing = self.layer.in_features - self.in_features
+        y = self.layer(nn.functional.pad(x, (0, missing)) if missing else x)
+        y = y[..., : self.out_features]
+        return y if self.bias is None else y + self.bias
+
+    def to_dense(self) -> torch.Tensor:
+        """The dense matrix, (out_features, in_features)."""
+        return self.layer.to_dense()[: self.out_features, : self.in_features]
+
+    def source(self) -> str:
+        """The code that the network runs."""
+        return self.layer.source()
+
+    def explain(self) -> str:
+        """What the network runs and what it costs, at its padded features."""
+        return self.layer.explain()
