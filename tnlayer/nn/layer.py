@@ -16,9 +16,9 @@ from tnlayer.nn.initialise import check_initialisers, initialise
 from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
 from tnlayer.report import Cost, cost_of
-from tnlayer.runtime.autograd import autocast_is_on, run
-from tnlayer.runtime.compile import check_backend, program_of
-from tnlayer.runtime.program import Program
+from tnlayer.runtime.autograd import autocast_is_on, is_traced, run
+from tnlayer.runtime.compile import check_backend
+from tnlayer.runtime.ranged import RangedProgram
 
 
 class Layer(nn.Module):
@@ -27,7 +27,8 @@ class Layer(nn.Module):
     Arguments:
         net: a network, or several with equal ports, whose results are summed.
         bias: whether to add a learned vector.
-        batch: batch size to plan for; by default 256. Every other works too.
+        batch: batch size to plan for; every other works too. By default each size gets the plan of
+            its range, which is made at the first call with such a size.
         backend: "auto" or "torch".
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
@@ -83,7 +84,8 @@ class Layer(nn.Module):
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
-        self._programs: dict[torch.dtype, tuple[Program, ...]] = {}
+        self._one_plan = batch is not None
+        self._programs: dict[torch.dtype, tuple[RangedProgram, ...]] = {}
         self._register_arrays(device, dtype)
         self._parameters["bias"] = (
             nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
@@ -137,7 +139,7 @@ class Layer(nn.Module):
 
     def source(self) -> str:
         """The code that runs in training: forward and backward of each network."""
-        return "\n\n".join(program.source() for program in self._programs_for(self.dtype))
+        return "\n\n".join(program.main.source() for program in self._programs_for(self.dtype))
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
         """The cost of each network at a batch size, by default the one planned for."""
@@ -189,10 +191,14 @@ class Layer(nn.Module):
         return self._contract((identity,), self.dtype).mT
 
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
-        """Build the code of a training step now instead of at the first call; returns itself."""
-        del batches  # One plan serves every batch size in this version.
-        for program in self._programs_for(self.dtype):
-            program.kernels(program.training_mask())
+        """Plan and build now what calls with these batch sizes will run; returns itself.
+
+        Arguments:
+            batches: batch sizes; without any, the one that the layer was made for.
+        """
+        for ranged in self._programs_for(self.dtype):
+            for program in [ranged.at(batch) for batch in batches] or [ranged.main]:
+                program.kernels(program.training_mask())
         return self
 
     def invalidate(self) -> None:
@@ -201,7 +207,8 @@ class Layer(nn.Module):
     def reset_parameters(self) -> None:
         """Initialise: Var(y) = Var(x); Haar-random isometries; the bias is zero."""
         programs = self._programs_for(self.dtype)
-        for graph, program in zip(self._graphs, programs, strict=True):
+        for graph, ranged in zip(self._graphs, programs, strict=True):
+            program = ranged.main
             arrays = {name: self._array(name) for name in (p.name for p in graph.parameters)}
             if any(array.is_meta for array in arrays.values()):
                 continue
@@ -253,23 +260,32 @@ class Layer(nn.Module):
     def _arrays(self, graph: Graph) -> tuple[torch.Tensor, ...]:
         return tuple(self._array(parameter.name) for parameter in graph.parameters)
 
-    def _programs_for(self, dtype: torch.dtype) -> tuple[Program, ...]:
+    def _programs_for(self, dtype: torch.dtype) -> tuple[RangedProgram, ...]:
         """The programs for a dtype; made again if the layer was moved to another."""
         programs = self._programs.get(dtype)
         if programs is None:
             options = replace(self._options, dtype=_dtype_name(dtype))
-            programs = tuple(program_of(plan_graph(graph, options)) for graph in self._graphs)
+            programs = tuple(
+                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
+            )
             self._programs[dtype] = programs
         return programs
 
     def _contract(self, flat: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
         """Sum of the networks' results for flat inputs."""
         total: torch.Tensor | None = None
-        for program in self._programs_for(dtype):
+        for ranged in self._programs_for(dtype):
+            # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
+            program = ranged.main if is_traced() else ranged.at(self._batch_of(flat))
             y = run(program, (*flat, *(self._array(name) for name in program.parameter_order)))
             total = y if total is None else total + y
         assert total is not None
         return total
+
+    def _batch_of(self, flat: tuple[torch.Tensor, ...]) -> int:
+        """Samples of a call; 1 where no input is batched."""
+        ports = self._graphs[0].inputs
+        return next((len(x) for port, x in zip(ports, flat, strict=True) if port.batched), 1)
 
     def _shape(self, port: Port) -> tuple[int, ...]:
         return self._graphs[0].input_shape(port)

@@ -23,6 +23,13 @@ def _forward_mode_is_active() -> bool:
     return forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
 
 
+def is_traced() -> bool:
+    """Whether torch looks into what runs: tracing, functorch transforms, forward mode."""
+    return (
+        torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active()
+    )
+
+
 def autocast_is_on(kind: str) -> bool:
     """Whether torch.autocast is active for a type of device (some have none)."""
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -44,7 +51,7 @@ def run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
 
 def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Choose between the generated pair and the plain forward; autocast is off."""
-    if torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active():
+    if is_traced():
         return program.reference(*arrays)[0]
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
         return _Contraction.apply(program, *arrays)  # pyright: ignore

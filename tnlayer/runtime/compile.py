@@ -8,11 +8,11 @@ from tnlayer.network import Network
 from tnlayer.planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
-    PlannedGraph,
     PlanOptions,
     plan_graph,
 )
 from tnlayer.runtime.program import Program
+from tnlayer.runtime.ranged import program_of
 
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 
@@ -58,11 +58,6 @@ def compile(
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
     planned = plan_graph(net, options)
     return program_of(planned)
-
-
-def program_of(planned: PlannedGraph) -> Program:
-    """The program of a planned graph."""
-    return Program(planned.graph, planned.plan, planned.form.tensor_names)
 
 
 def check_backend(backend: str) -> None:

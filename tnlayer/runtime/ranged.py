@@ -1,0 +1,143 @@
+"""The programs of one network for all batch sizes: made when a size first asks, found in a bisection."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tnlayer.graph import Graph
+from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.runtime.program import Program
+
+_NO_BOUND = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Ranges in ascending order, not overlapping; replaced as a whole, so that readers need no lock."""
+
+    lows: tuple[int, ...] = ()
+    highs: tuple[int, ...] = ()
+    programs: tuple[Program, ...] = ()
+
+    def find(self, batch: int) -> Program | None:
+        """The program whose range has a batch size."""
+        place = bisect_right(self.lows, batch) - 1
+        if place >= 0 and batch <= self.highs[place]:
+            return self.programs[place]
+        return None
+
+    def with_range(self, low: int, high: int, program: Program) -> _Table:
+        """The table with one range more; what others have already is left to them."""
+        place = bisect_right(self.lows, low)
+        if place and self.highs[place - 1] >= low:
+            low = self.highs[place - 1] + 1
+        if place < len(self.lows):
+            high = min(high, self.lows[place] - 1)
+        if low > high:
+            return self
+        return _Table(
+            (*self.lows[:place], low, *self.lows[place:]),
+            (*self.highs[:place], high, *self.highs[place:]),
+            (*self.programs[:place], program, *self.programs[place:]),
+        )
+
+
+class RangedProgram:
+    """A network's programs by batch size.
+
+    Arguments:
+        graph: the network.
+        options: as for the planner. Where ``options.batch`` was named by the user, one plan serves
+            all sizes; else each size gets that of its range.
+        one_plan: whether the user named it.
+
+    ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
+    """
+
+    def __init__(self, graph: Graph, options: PlanOptions, *, one_plan: bool) -> None:
+        self.graph = graph
+        self.options = options
+        self.one_plan = one_plan
+        self.planned = plan_graph(graph, options)
+        self.main = program_of(self.planned)
+        self._lock = threading.Lock()
+        self._table = _Table((0,), (_NO_BOUND,), (self.main,)) if one_plan else _Table()
+
+    def at(self, batch: int) -> Program:
+        """The program for a batch size."""
+        table = self._table
+        # As in _Table.find, without a call: this runs at each call of a layer.
+        place = bisect_right(table.lows, batch) - 1
+        if place >= 0 and batch <= table.highs[place]:
+            return table.programs[place]
+        return self._make(batch)
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int | None, Program], ...]:
+        """(low, high, program) of the ranges made so far; None: no bound."""
+        table = self._table
+        bounds = zip(table.lows, table.highs, table.programs, strict=True)
+        return tuple((lo, None if hi == _NO_BOUND else hi, program) for lo, hi, program in bounds)
+
+    def replace_range(self, low: int, high: int | None, program: Program) -> None:
+        """Let a program serve a range, whatever served it before."""
+        bound = _NO_BOUND if high is None else high
+        with self._lock:
+            table = _Table().with_range(low, bound, program)
+            for lo, hi, known in zip(*_columns(self._table), strict=True):
+                if lo < low:
+                    table = table.with_range(lo, min(hi, low - 1), known)
+                if hi > bound:
+                    table = table.with_range(max(lo, bound + 1), hi, known)
+            self._table = table
+
+    def _make(self, batch: int) -> Program:
+        with self._lock:
+            found = self._table.find(batch)
+            if found is None:
+                options = replace(self.options, batch=max(1, batch))
+                planned = plan_graph(self.graph, options, whole_range=True)
+                found = self._known(planned) or program_of(planned)
+                low, high = planned.choice.low, planned.choice.high
+                bound = _NO_BOUND if high is None else high
+                self._table = self._table.with_range(low, max(bound, batch), found)
+            return found
+
+    def _known(self, planned: PlannedGraph) -> Program | None:
+        """A program that runs the same calls: neighbouring ranges often differ in their plan's batch."""
+        fresh = program_of(planned).schedules()
+        for program in (*self._table.programs, self.main):
+            known = program.schedules()
+            if known.forward.calls == fresh.forward.calls and (
+                (known.backward and known.backward.calls)
+                == (fresh.backward and fresh.backward.calls)
+            ):
+                return program
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what is asked for; plans are made again, or read from the store."""
+        return {"graph": self.graph, "options": self.options, "one_plan": self.one_plan}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        graph, options = state["graph"], state["options"]
+        self.__init__(graph, options, one_plan=state["one_plan"])  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RangedProgram:
+        """Programs are values: a copy of a layer shares them."""
+        copy = object.__new__(RangedProgram)
+        copy.__dict__ = {**self.__dict__, "_lock": threading.Lock()}
+        return copy
+
+
+def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Program, ...]]:
+    return table.lows, table.highs, table.programs
+
+
+def program_of(planned: PlannedGraph) -> Program:
+    """The program of a planned graph."""
+    return Program(planned.graph, planned.plan, planned.form.tensor_names)
+
