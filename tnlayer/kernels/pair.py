@@ -41,6 +41,14 @@ class Pair:
         kept += elements(y.legs, self.forward.sizes).at(batch) * self.forward.plan.itemsize
         return max(forward, kept + self.backward.peak_bytes(batch))
 
+    def workspace_bytes(self, batch: int) -> int:
+        """As ``peak_bytes``, without y and the gradients: what a memory limit is about."""
+        forward = self.forward.workspace_bytes(batch)
+        if self.backward is None:
+            return forward
+        kept = self.forward.saved_bytes.at(batch)
+        return max(forward, kept + self.backward.workspace_bytes(batch))
+
 
 def schedule_pair(plan: Plan, mask: Mask) -> Pair:
     """Schedules of a plan and its adjoint for the inputs whose mask is set.

@@ -4,6 +4,8 @@ Every array is stored contiguously with its legs in a chosen order; a call sees 
 which merges neighbouring legs into one axis and permutes axes, and never copies. Copies are calls
 of their own (Copy), so the list shows all that is executed and every byte that is allocated.
 
+A Loop says that a run of calls is done once for each chunk of the batch.
+
 Grammar::
 
     call = Copy(result, source)              contiguous copy in another order of legs
@@ -13,7 +15,7 @@ Grammar::
          | Repeat(result, source)            contiguous copy of a broadcast view
          | TakeDiagonal(result, source, pairs)   diagonals, pair of axes after pair
          | PutDiagonal(result, source, pairs)    zeros but for the diagonals
-         | AddUp(result, sources)
+         | AddUp(result, left, right)
          | Slice(result, source, pins)       contiguous slice; with no pins the array itself
          | Place(result, parts)              zeros, parts added at their pins
     view = View(array, groups, order, conj, repeat)
@@ -121,10 +123,11 @@ class PutDiagonal:
 
 @dataclass(frozen=True, slots=True)
 class AddUp:
-    """Sum of views of one shape."""
+    """Sum of two views of one shape."""
 
     result: Value
-    sources: tuple[View, ...]
+    left: View
+    right: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +153,8 @@ Call = Copy | MatMul | Product | Sum | Repeat | TakeDiagonal | PutDiagonal | Add
 def sources_of(call: Call) -> tuple[View, ...]:
     """The views that a call reads."""
     match call:
-        case MatMul() | Product():
+        case MatMul() | Product() | AddUp():
             return (call.left, call.right)
-        case AddUp():
-            return call.sources
         case Place():
             return tuple(view for view, _ in call.parts)
         case _:
@@ -161,8 +162,10 @@ def sources_of(call: Call) -> tuple[View, ...]:
 
 
 def is_alias(call: Call) -> bool:
-    """Whether the result is the source's own memory."""
-    return isinstance(call, Slice) and not call.pins and not call.source.conj
+    """Whether the result is the source's own memory: a slice along its first axes, or all of it."""
+    if not isinstance(call, Slice) or call.source.conj:
+        return False
+    return sorted(axis for axis, _ in call.pins) == list(range(len(call.pins)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,29 @@ class Result:
 
     name: str
     view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A run of calls that is done once for each chunk of the batch.
+
+    Inside it an array with the batch leg is the part of it that belongs to the chunk. Calls before
+    the loop depend on no sample; calls after it on sums over all samples.
+
+    Arguments:
+        chunk: samples in a chunk; the last one may have fewer.
+        start, stop: the calls ``calls[start:stop]``.
+        entering: batched inputs; each turn sees a slice.
+        leaving: results with the batch leg: allocated in full before, each turn writes its slice.
+        summed: arrays without the batch leg that the calls make: zeros before, each turn adds.
+    """
+
+    chunk: int
+    start: int
+    stop: int
+    entering: tuple[Value, ...]
+    leaving: tuple[Value, ...]
+    summed: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -183,6 +209,7 @@ class Schedule:
         calls: the calls, in order.
         results: what is returned, in order.
         saved: arrays that are returned too, kept for the backward.
+        loop: the calls that are done chunk by chunk, or None.
     """
 
     plan: Plan
@@ -190,6 +217,7 @@ class Schedule:
     calls: tuple[Call, ...]
     results: tuple[Result, ...]
     saved: tuple[Value, ...] = ()
+    loop: Loop | None = None
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -198,34 +226,82 @@ class Schedule:
 
     @cached_property
     def last_use(self) -> dict[str, int]:
-        """For each array the index of the last call that reads it; kept arrays are absent."""
+        """For each array the index of the last call that reads it; kept arrays are absent.
+
+        What was made before a loop and is read in it lives until the loop's last call.
+        """
         last: dict[str, int] = {}
+        made: dict[str, int] = {}
         for index, call in enumerate(self.calls):
             for view in sources_of(call):
                 last[view.array.name] = index
+            made[call.result.name] = index
             last.setdefault(call.result.name, index)
+        loop = self.loop
+        if loop is not None:
+            outside = {value.name for value in (*loop.leaving, *loop.summed)}
+            for name, index in last.items():
+                inside = name not in outside and made.get(name, -1) >= loop.start
+                if loop.start <= index < loop.stop and not inside:
+                    last[name] = loop.stop - 1
         kept = {result.view.array.name for result in self.results}
         kept |= {value.name for value in self.saved} | {value.name for value in self.inputs}
         return {name: index for name, index in last.items() if name not in kept}
 
+    def turns(self, batch: int) -> int:
+        """How often the loop runs; 1 where there is none."""
+        return 1 if self.loop is None else -(-batch // self.loop.chunk)
+
     @cached_property
     def kernel_count(self) -> int:
-        """Number of calls that run code; renamed arrays run none."""
-        return sum(not is_alias(call) for call in self.calls)
+        """Number of calls that run code at the planned batch; renamed arrays run none."""
+        loop, turns = self.loop, self.turns(self.plan.batch)
+        return sum(
+            turns if loop is not None and loop.start <= index < loop.stop else 1
+            for index, call in enumerate(self.calls)
+            if not is_alias(call)
+        )
 
     def peak_bytes(self, batch: int) -> int:
         """Largest number of bytes that are allocated at once, inputs not counted."""
-        live: dict[str, int] = {}
-        peak = 0
+        return self._peak(batch, frozenset())
+
+    def workspace_bytes(self, batch: int) -> int:
+        """As ``peak_bytes``, without the results."""
+        return self._peak(batch, frozenset(result.view.array.name for result in self.results))
+
+    def _peak(self, batch: int, ignored: frozenset[str]) -> int:
+        """Peak of what is allocated at once, arrays with an ignored name left out."""
+        loop = self.loop
+        first, chunk = (-1, batch) if loop is None else (loop.start, min(loop.chunk, batch))
+        stop = -1 if loop is None else loop.stop
         releases: dict[int, list[str]] = {}
         for name, index in self.last_use.items():
             releases.setdefault(index, []).append(name)
+        live: dict[str, int] = {}
+        held = peak = 0
         for index, call in enumerate(self.calls):
-            live[call.result.name] = 0 if is_alias(call) else self._bytes(call.result).at(batch)
-            peak = max(peak, sum(live.values()))
-            for name in releases.get(index, ()):
-                live.pop(name, None)
+            if loop is not None and index == first:
+                for array in (*loop.leaving, *loop.summed):
+                    live[array.name] = self._bytes(array).at(batch)
+                    held += 0 if array.name in ignored else live[array.name]
+            name, size = call.result.name, 0
+            if not is_alias(call):
+                size = self._bytes(call.result).at(chunk if first <= index < stop else batch)
+            if name in live:
+                # A part of an array that exists. Only a sum is made apart before it is added.
+                peak = max(peak, held + (size if isinstance(call, Sum) and self._adds(name) else 0))
+            else:
+                live[name] = 0 if name in ignored else size
+                held += live[name]
+                peak = max(peak, held)
+            for dead in releases.get(index, ()):
+                held -= live.pop(dead, 0)
         return peak
+
+    def _adds(self, name: str) -> bool:
+        """Whether an array is summed over the chunks."""
+        return self.loop is not None and any(value.name == name for value in self.loop.summed)
 
     @cached_property
     def saved_bytes(self) -> Amount:

@@ -139,6 +139,17 @@ class Plan:
         return any(BATCH in port.legs for port in self.ports)
 
     @cached_property
+    def recomputed(self) -> frozenset[str]:
+        """Names of the steps' results that a backward makes again, by ``memory``.
+
+        A chunk keeps nothing of its samples, so with one all batched values are among them.
+        """
+        names = set(self.memory.recompute)
+        if self.memory.chunk is not None:
+            names |= {step.result.name for step in self.steps if BATCH in step.result.legs}
+        return frozenset(names)
+
+    @cached_property
     def branch(self) -> frozenset[str]:
         """Names of the values that depend on parameters only."""
         names = {value.name for value in self.parameters}

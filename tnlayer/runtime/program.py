@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.kernels.torch_printer import print_torch
-from tnlayer.plan.plan import Plan
+from tnlayer.plan.plan import Memory, Plan
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.load import load_source
 
@@ -50,7 +50,12 @@ class Program:
         self._kernels: dict[Mask, Kernels] = {}
         self._lock = threading.Lock()
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
-        self.reference = self.kernels((False,) * len(plan.inputs)).forward
+        nothing = (False,) * len(plan.inputs)
+        self.inference = self.kernels(nothing).forward
+        # What torch can trace and differentiate: it writes into no part of an array.
+        self.reference = self.inference
+        if plan.memory != Memory():
+            self.reference = _build(schedule_pair(without_limit(plan), nothing)).forward
 
     @property
     def batch_range(self) -> range:
@@ -146,6 +151,11 @@ class Program:
 
     def __repr__(self) -> str:
         return f"Program({self.graph.label!r}, backend={self.backend!r}, dtype={self.plan.dtype})"
+
+
+def without_limit(plan: Plan) -> Plan:
+    """The same plan with everything kept and the whole batch at once."""
+    return replace(plan, memory=Memory())
 
 
 def _build(pair: Pair) -> Kernels:
