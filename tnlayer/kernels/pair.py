@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tnlayer.kernels.lower import lower
 from tnlayer.kernels.schedule import Schedule
@@ -49,7 +50,14 @@ class Pair:
         kept = self.forward.saved_bytes.at(batch)
         return max(forward, kept + self.backward.workspace_bytes(batch))
 
+    def with_chunk(self, chunk: int) -> Pair:
+        """The same calls in chunks of another size."""
+        backward = None if self.backward is None else self.backward.with_chunk(chunk)
+        return replace(self, forward=self.forward.with_chunk(chunk), backward=backward)
 
+
+# Schedules are values: counting, printing and the search for memory ask for the same ones.
+@lru_cache(maxsize=64)
 def schedule_pair(plan: Plan, mask: Mask) -> Pair:
     """Schedules of a plan and its adjoint for the inputs whose mask is set.
 

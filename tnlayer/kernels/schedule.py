@@ -24,7 +24,7 @@ Grammar::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -252,15 +252,25 @@ class Schedule:
         """How often the loop runs; 1 where there is none."""
         return 1 if self.loop is None else -(-batch // self.loop.chunk)
 
-    @cached_property
+    @property
     def kernel_count(self) -> int:
-        """Number of calls that run code at the planned batch; renamed arrays run none."""
-        loop, turns = self.loop, self.turns(self.plan.batch)
+        """Number of calls that run code at the planned batch size."""
+        return self.kernel_count_at(self.plan.batch)
+
+    def kernel_count_at(self, batch: int) -> int:
+        """Number of calls that run code at a batch size; renamed arrays run none."""
+        loop, turns = self.loop, self.turns(batch)
         return sum(
             turns if loop is not None and loop.start <= index < loop.stop else 1
             for index, call in enumerate(self.calls)
             if not is_alias(call)
         )
+
+    def with_chunk(self, chunk: int) -> Schedule:
+        """The same calls in chunks of another size; as it is where there is no loop."""
+        if self.loop is None:
+            return self
+        return replace(self, loop=replace(self.loop, chunk=chunk))
 
     def peak_bytes(self, batch: int) -> int:
         """Largest number of bytes that are allocated at once, inputs not counted."""

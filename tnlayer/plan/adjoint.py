@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Output, Plan
 from tnlayer.plan.steps import (
     Add,
@@ -144,9 +145,19 @@ class _Builder:
                 msg = f"a forward plan has no {type(step).__name__} step"
                 raise NotImplementedError(msg)
 
+    def _entries(self, value: Value) -> tuple[int, int]:
+        """Size of a value for comparing: what grows with the batch counts as larger."""
+        size = elements(value.legs, self.forward.sizes)
+        return (size.per_sample, size.fixed)
+
     def _contract(self, step: Contract, gradient: Operand) -> None:
-        """grad_left = grad * conj(right), over the legs that left lacks; likewise for right."""
-        for operand, other in ((step.left, step.right), (step.right, step.left)):
+        """grad_left = grad * conj(right), over the legs that left lacks; likewise for right.
+
+        The smaller gradient comes first: a large operand that only it reads can then be freed
+        before the larger one is allocated.
+        """
+        pairs = [(step.left, step.right), (step.right, step.left)]
+        for operand, other in sorted(pairs, key=lambda pair: self._entries(pair[0].value)):
             if operand.value.name not in self.depends:
                 continue
             factor = Operand(other.value, self.forward.is_complex and not other.conj)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tnlayer.canonical import CanonicalForm, canonicalise
 from tnlayer.debug import debug
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
-from tnlayer.kernels.pair import Mask, schedule_pair
+from tnlayer.kernels.pair import Mask
 from tnlayer.network import Network
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Output, Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
+from tnlayer.planning.memory import keep_limit
+from tnlayer.planning.memory import workspace_bytes as workspace_bytes
 from tnlayer.planning.search import search_order
 from tnlayer.planning.terms import Terms, make_terms
 
@@ -122,7 +124,7 @@ def plan_graph(net: Network | Graph, options: PlanOptions) -> PlannedGraph:
     )
     planned = PlannedGraph(graph, form, found.with_names(user_names(graph, form)))
     if options.memory_limit is not None:
-        _keep_limit(planned, options.batch, options.objective, options.memory_limit)
+        planned = _keep_limit(planned, options, options.memory_limit)
     debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}")
     return planned
 
@@ -146,31 +148,16 @@ def user_names(graph: Graph, form: CanonicalForm) -> dict[str, str]:
     return names | {canonical: user for user, canonical in pairs}
 
 
-def _keep_limit(planned: PlannedGraph, batch: int, objective: str, memory_limit: int) -> None:
-    """Refuse a plan that allocates more than the limit, rather than break the promise later."""
+def _keep_limit(planned: PlannedGraph, options: PlanOptions, limit: int) -> PlannedGraph:
+    """The planned graph with what keeps the memory limit."""
     mask = planned.training_mask
-    if objective == "infer":
+    if options.objective == "infer":
         mask = (False,) * len(mask)
-    needed = workspace_bytes(planned.plan, mask, batch)
-    if needed > memory_limit:
-        msg = (
-            f"network {planned.graph.label!r}: the plan for batch {batch} and objective "
-            f"{objective!r} allocates {needed} bytes beyond x, y, the parameters and their "
-            f"gradients; memory_limit={memory_limit}. Call with smaller batches, use "
-            f"minimize='write', or raise the limit."
-        )
-        raise PlanError(msg)
-
-
-def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
-    """Peak of what a plan allocates beyond x, y, the parameters and their gradients."""
-    outputs = forward.outputs[0].legs
-    given = elements(outputs, forward.sizes).at(batch)
-    if any(mask):
-        wanted = (v for v, asked in zip(forward.inputs, mask, strict=True) if asked)
-        given += sum(elements(value.legs, forward.sizes).at(batch) for value in wanted)
-    peak = schedule_pair(forward, mask).peak_bytes(batch)
-    return max(0, peak - given * forward.itemsize)
+    try:
+        return replace(planned, plan=keep_limit(planned.plan, mask, options.batch, limit))
+    except PlanError as error:
+        msg = f"network {planned.graph.label!r}: {error}"
+        raise PlanError(msg) from None
 
 
 # Plans are values: one search serves cost(), compile() and every layer of the same network.
