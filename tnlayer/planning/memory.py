@@ -21,7 +21,7 @@ from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import Amount, Counts, elements
 from tnlayer.plan.plan import Memory, Plan
-from tnlayer.plan.steps import BATCH, Step, Value
+from tnlayer.plan.steps import Step, Value
 
 # A stand-in until a device was measured: it only ranks ways to keep a limit.
 _FLOPS_PER_SECOND = 100e9
@@ -212,12 +212,8 @@ class _Search:
             if fits and (best is None or best.chunk is None or chunk > best.chunk):
                 best = memory
             predicted = self._predict_chunk(self.pair(memory))
-            if fits:
-                following = predicted
-            else:
-                # The orders of storage for this chunk need more than others did: aim lower.
-                following = min(predicted, chunk - 1)
-            following = self._even(following)
+            # Where a smaller chunk's calls promised more than they keep, aim lower.
+            following = self._even(predicted if fits else min(predicted, chunk - 1))
             if following == chunk or (best is not None and following <= (best.chunk or 0)):
                 break
             if following < 1:
