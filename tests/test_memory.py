@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import tnlayer as tn
 from tnlayer.graph import Graph
 from tnlayer.plan.plan import Memory, Plan
+from tnlayer.plan.slices import looped_together, sliceable_legs
 from tnlayer.planning.memory import keep_limit, workspace_bytes
 from tnlayer.planning.planner import PlanOptions, plan_graph
 from tnlayer.runtime.program import Program
@@ -103,6 +104,16 @@ class Training:
 
 # -- predicted is measured ---------------------------------------------------------------------
 
+
+def slices_of(plan: Plan, chunk: int | None = None) -> Memory:
+    """As many sliced legs as can go together and with a chunk."""
+    looped = set() if chunk is None else {"b"}
+    for leg in sliceable_legs(plan):
+        if not looped_together(plan, looped | {leg}):
+            looped.add(leg)
+    return Memory(chunk=chunk, slices=tuple(sorted(looped - {"b"})))
+
+
 MEMORIES: dict[str, Callable[[Plan], Memory]] = {
     "keep_all": lambda plan: Memory(),
     "half_again": lambda plan: Memory(recompute=everything(plan)[::2]),
@@ -110,6 +121,9 @@ MEMORIES: dict[str, Callable[[Plan], Memory]] = {
     "chunk_32": lambda plan: Memory(chunk=32),
     "chunk_7": lambda plan: Memory(chunk=7),
     "chunk_5_all_again": lambda plan: Memory(recompute=everything(plan), chunk=5),
+    "slices": slices_of,
+    "slices_chunk_32": lambda plan: slices_of(plan, 32),
+    "slices_all_again": lambda plan: replace(slices_of(plan), recompute=everything(plan)),
 }
 
 
@@ -199,7 +213,7 @@ def test_refusals_say_how_little_is_possible() -> None:
     text = str(error.value)
     assert text.startswith("network 'tensor train'")
     assert "a chunk of 1" in text
-    assert "bytes, legs i0" in text
+    assert "bytes, legs i" in text
     least = int(text.split("smallest workspace found is ")[1].split(" bytes")[0])
     assert tn.compile(net, batch=16, memory_limit=least).plan.memory.chunk == 1
     with pytest.raises(tn.PlanError):
@@ -210,13 +224,17 @@ def test_refusals_say_how_little_is_possible() -> None:
 
 
 def random_memory(plan: Plan, random: np.random.Generator) -> Memory:
-    """Any recompute set, a chunk of 1 to 3 samples or none."""
+    """Any recompute set, a chunk of 1 to 3 samples or none, any slices that can go together."""
     names = [name for name in everything(plan) if random.random() < 0.5]
-    chunk = random.choice([None, 1, 2, 3])
-    return Memory(recompute=tuple(names), chunk=None if chunk is None else int(chunk))
+    chunk = [None, 1, 2, 3][random.integers(4)]
+    looped = set() if chunk is None else {"b"}
+    for leg in random.permutation(sliceable_legs(plan)):
+        if not looped_together(plan, looped | {str(leg)}):
+            looped.add(str(leg))
+    return Memory(tuple(names), chunk, tuple(sorted(looped - {"b"})))
 
 
-def check_memory(case: Case, dtype: str) -> None:
+def check_memory(case: Case, dtype: str) -> Memory:
     """Value and wanted gradients of a program with a random Memory are the oracle's."""
     is_complex = dtype.startswith("complex")
     random = np.random.default_rng(case.seed)
@@ -232,6 +250,7 @@ def check_memory(case: Case, dtype: str) -> None:
     for tensor in (*inputs, *arrays.values()):
         tensor.requires_grad_(case.frozen == 0 or random.random() < 0.5)
     check_program(program, inputs, arrays, laid_out_gradient(case, random, is_complex))
+    return program.plan.memory
 
 
 def laid_out_gradient(
@@ -261,7 +280,7 @@ def check_program(
     grad_y = gradient_of(y)
     found = iter(torch.autograd.grad(y, takers, grad_y))
     plain = [numpy_of(x) for x in inputs]
-    of_inputs, of_stored = oracle.gradients(graph, plain, stored, numpy_of(grad_y))
+    expected = oracle.gradients(graph, plain, stored, numpy_of(grad_y))
     sizes = oracle.gradients(
         graph,
         [np.abs(x) for x in plain],
@@ -269,28 +288,27 @@ def check_program(
         np.abs(numpy_of(grad_y)),
     )
     every = [
-        *zip(inputs, of_inputs, sizes[0], strict=True),
-        *((arrays[name], of_stored[name], sizes[1][name]) for name in arrays),
+        *zip(inputs, expected[0], sizes[0], strict=True),
+        *((arrays[name], expected[1][name], sizes[1][name]) for name in arrays),
     ]
-    for array, expected, magnitude in every:
+    for array, gradient, magnitude in every:
         if array.requires_grad:
-            oracle.assert_close(numpy_of(next(found)), expected, magnitude, "gradient")
+            oracle.assert_close(numpy_of(next(found)), gradient, magnitude, "gradient")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_random_networks_with_random_memory(dtype: str) -> None:
     """Any recompute set and chunk give the oracle's value and gradients: 300 cases each."""
-    seen = 0
+    seen: list[Memory] = []
 
     @fixed_series(5000, 300)
     @given(case=cases(dtype.startswith("complex")))
     def check_one(case: Case) -> None:
-        nonlocal seen
-        seen += 1
-        check_memory(case, dtype)
+        seen.append(check_memory(case, dtype))
 
     check_one()
-    assert seen >= 300
+    assert len(seen) >= 300
+    assert sum(bool(memory.slices) for memory in seen) >= 30
 
 
 SMALL: dict[str, Callable[[], tn.Network]] = {

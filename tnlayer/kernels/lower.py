@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tnlayer.kernels.forms import Form, Layout
 from tnlayer.kernels.layout import choose_forms, diagonal_order, fixed_result
-from tnlayer.kernels.loop import loop_over_chunks
+from tnlayer.kernels.loop import loop_over
 from tnlayer.kernels.schedule import (
     AddUp,
     Call,
@@ -29,6 +29,7 @@ from tnlayer.kernels.schedule import (
 )
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import (
+    BATCH,
     Add,
     Contract,
     Diagonal,
@@ -57,9 +58,8 @@ def lower(
         keep: values to hand out beside the results, for a backward.
     """
     orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
-    chunk = plan.memory.chunk if plan.is_batched else None
-    seen = plan if chunk is None else replace(plan, batch=min(plan.batch, chunk))
-    forms = choose_forms(seen, orders)
+    parts = _looped_legs(plan)
+    forms = choose_forms(_in_one_turn(plan, parts), orders)
     lowering = _Lowering(plan, orders)
     for step, form in zip(plan.steps, forms, strict=True):
         lowering.lower_step(step, form)
@@ -68,7 +68,21 @@ def lower(
     )
     saved = tuple(lowering.newest(name) for name in keep)
     schedule = Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved)
-    return schedule if chunk is None else loop_over_chunks(schedule, chunk)
+    return loop_over(schedule, parts) if parts else schedule
+
+
+def _looped_legs(plan: Plan) -> dict[str, int]:
+    """The legs that the plan's memory wants parted, with the size of a part."""
+    parts = dict.fromkeys(plan.memory.slices, 1)
+    if plan.memory.chunk is not None and plan.is_batched:
+        parts[BATCH] = plan.memory.chunk
+    return parts
+
+
+def _in_one_turn(plan: Plan, parts: Mapping[str, int]) -> Plan:
+    """The plan with the sizes that its legs have inside the loops."""
+    sizes = tuple((leg, parts.get(leg, size)) for leg, size in plan.leg_sizes)
+    return replace(plan, leg_sizes=sizes, batch=min(plan.batch, parts.get(BATCH, plan.batch)))
 
 
 def view_as(array: Value, axes: tuple[Group, ...], *, conj: bool = False) -> View:

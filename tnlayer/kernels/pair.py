@@ -10,6 +10,7 @@ from tnlayer.kernels.schedule import Schedule
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Plan
+from tnlayer.plan.slices import check_slices
 
 Mask = tuple[bool, ...]
 
@@ -64,7 +65,11 @@ def schedule_pair(plan: Plan, mask: Mask) -> Pair:
     Arguments:
         plan: a forward plan.
         mask: for each input of the plan (ports, then parameters), whether its gradient is wanted.
+
+    Raises:
+        PlanError: the plan's memory slices legs that cannot be looped over.
     """
+    check_slices(plan)
     if not any(mask):
         return Pair(lower(plan), None, ())
     names = [value.name for value in plan.inputs]

@@ -4,7 +4,7 @@ Every array is stored contiguously with its legs in a chosen order; a call sees 
 which merges neighbouring legs into one axis and permutes axes, and never copies. Copies are calls
 of their own (Copy), so the list shows all that is executed and every byte that is allocated.
 
-A Loop says that a run of calls is done once for each chunk of the batch.
+A Loop says that a run of calls is done once for each chunk of the batch, or index of a leg.
 
 Grammar::
 
@@ -30,7 +30,7 @@ from typing import Any
 
 from tnlayer.plan.counts import Amount, elements
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import Value
+from tnlayer.plan.steps import BATCH, Value
 
 Group = tuple[str, ...]
 
@@ -178,25 +178,44 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A run of calls that is done once for each chunk of the batch.
+    """A run of calls that is done once for each part of a leg: the batch, or a summed inner leg.
 
-    Inside it an array with the batch leg is the part of it that belongs to the chunk. Calls before
-    the loop depend on no sample; calls after it on sums over all samples.
+    Inside it an array with the leg is the part of it that belongs to the turn. Loops stand one
+    after the other, never one in another.
 
     Arguments:
-        chunk: samples in a chunk; the last one may have fewer.
+        leg: the leg that is parted.
+        step: indices of the leg in one part; the last part of a batch may have fewer.
         start, stop: the calls ``calls[start:stop]``.
-        entering: batched inputs; each turn sees a slice.
-        leaving: results with the batch leg: allocated in full before, each turn writes its slice.
-        summed: arrays without the batch leg that the calls make: zeros before, each turn adds.
+        entering: inputs with the leg; each turn sees its part.
+        leaving: results with the leg: allocated in full before, each turn writes its part.
+        summed: arrays without the leg that the calls make: zeros before, each turn adds.
     """
 
-    chunk: int
+    leg: str
+    step: int
     start: int
     stop: int
     entering: tuple[Value, ...]
     leaving: tuple[Value, ...]
     summed: tuple[Value, ...]
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the leg is the batch."""
+        return self.leg == BATCH
+
+    def size(self, sizes: Mapping[str, int], batch: int) -> int:
+        """Size of the leg."""
+        return batch if self.is_chunked else sizes[self.leg]
+
+    def turns(self, sizes: Mapping[str, int], batch: int) -> int:
+        """How often the calls are done."""
+        return -(-self.size(sizes, batch) // self.step)
+
+    def is_copied(self, value: Value) -> bool:
+        """Whether the part of an input is a copy: it is no run of its memory."""
+        return value.legs[0] != self.leg
 
 
 @dataclass(frozen=True)
@@ -209,7 +228,7 @@ class Schedule:
         calls: the calls, in order.
         results: what is returned, in order.
         saved: arrays that are returned too, kept for the backward.
-        loop: the calls that are done chunk by chunk, or None.
+        loops: runs of the calls that are done part by part, in order.
     """
 
     plan: Plan
@@ -217,7 +236,7 @@ class Schedule:
     calls: tuple[Call, ...]
     results: tuple[Result, ...]
     saved: tuple[Value, ...] = ()
-    loop: Loop | None = None
+    loops: tuple[Loop, ...] = ()
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -237,8 +256,7 @@ class Schedule:
                 last[view.array.name] = index
             made[call.result.name] = index
             last.setdefault(call.result.name, index)
-        loop = self.loop
-        if loop is not None:
+        for loop in self.loops:
             outside = {value.name for value in (*loop.leaving, *loop.summed)}
             for name, index in last.items():
                 inside = name not in outside and made.get(name, -1) >= loop.start
@@ -248,9 +266,9 @@ class Schedule:
         kept |= {value.name for value in self.saved} | {value.name for value in self.inputs}
         return {name: index for name, index in last.items() if name not in kept}
 
-    def turns(self, batch: int) -> int:
-        """How often the loop runs; 1 where there is none."""
-        return 1 if self.loop is None else -(-batch // self.loop.chunk)
+    def loop_at(self, index: int) -> Loop | None:
+        """The loop in which a call stands."""
+        return next((loop for loop in self.loops if loop.start <= index < loop.stop), None)
 
     @property
     def kernel_count(self) -> int:
@@ -259,18 +277,17 @@ class Schedule:
 
     def kernel_count_at(self, batch: int) -> int:
         """Number of calls that run code at a batch size; renamed arrays run none."""
-        loop, turns = self.loop, self.turns(batch)
-        return sum(
-            turns if loop is not None and loop.start <= index < loop.stop else 1
-            for index, call in enumerate(self.calls)
-            if not is_alias(call)
-        )
+        count = 0
+        for index, call in enumerate(self.calls):
+            loop = self.loop_at(index)
+            if not is_alias(call):
+                count += 1 if loop is None else loop.turns(self.sizes, batch)
+        return count
 
     def with_chunk(self, chunk: int) -> Schedule:
-        """The same calls in chunks of another size; as it is where there is no loop."""
-        if self.loop is None:
-            return self
-        return replace(self, loop=replace(self.loop, chunk=chunk))
+        """The same calls with another chunk of the batch; as it is where it has none."""
+        loops = (replace(loop, step=chunk) if loop.is_chunked else loop for loop in self.loops)
+        return replace(self, loops=tuple(loops))
 
     def peak_bytes(self, batch: int) -> int:
         """Largest number of bytes that are allocated at once, inputs not counted."""
@@ -282,36 +299,51 @@ class Schedule:
 
     def _peak(self, batch: int, ignored: frozenset[str]) -> int:
         """Peak of what is allocated at once, arrays with an ignored name left out."""
-        loop = self.loop
-        first, chunk = (-1, batch) if loop is None else (loop.start, min(loop.chunk, batch))
-        stop = -1 if loop is None else loop.stop
         releases: dict[int, list[str]] = {}
         for name, index in self.last_use.items():
             releases.setdefault(index, []).append(name)
         live: dict[str, int] = {}
         held = peak = 0
         for index, call in enumerate(self.calls):
-            if loop is not None and index == first:
+            loop = self.loop_at(index)
+            if loop is not None and index == loop.start:
                 for array in (*loop.leaving, *loop.summed):
                     live[array.name] = self._bytes(array).at(batch)
                     held += 0 if array.name in ignored else live[array.name]
-            name, size = call.result.name, 0
-            if not is_alias(call):
-                size = self._bytes(call.result).at(chunk if first <= index < stop else batch)
+                for array in loop.entering:
+                    if loop.is_copied(array):
+                        live[f"{array.name}_part"] = self._part_bytes(loop, array, batch)
+                        held += live[f"{array.name}_part"]
+            name = call.result.name
+            size = 0 if is_alias(call) else self._part_bytes(loop, call.result, batch)
             if name in live:
-                # A part of an array that exists. Only a sum is made apart before it is added.
-                peak = max(peak, held + (size if isinstance(call, Sum) and self._adds(name) else 0))
+                # A part of an array that exists; it may have to be made apart first.
+                peak = max(peak, held + (size if loop and self._is_apart(loop, call) else 0))
             else:
                 live[name] = 0 if name in ignored else size
                 held += live[name]
                 peak = max(peak, held)
-            for dead in releases.get(index, ()):
+            dying = releases.get(index, [])
+            if loop is not None and index == loop.stop - 1:
+                dying = [*dying, *(f"{array.name}_part" for array in loop.entering)]
+            for dead in dying:
                 held -= live.pop(dead, 0)
         return peak
 
-    def _adds(self, name: str) -> bool:
-        """Whether an array is summed over the chunks."""
-        return self.loop is not None and any(value.name == name for value in self.loop.summed)
+    def _part_bytes(self, loop: Loop | None, value: Value, batch: int) -> int:
+        """Bytes of a value in one turn of a loop."""
+        if loop is None or loop.leg not in value.legs:
+            return self._bytes(value).at(batch)
+        if loop.is_chunked:
+            return self._bytes(value).at(min(loop.step, batch))
+        return self._bytes(value).at(batch) // self.sizes[loop.leg]
+
+    @staticmethod
+    def _is_apart(loop: Loop, call: Call) -> bool:
+        """Whether a part of an existing array is made apart before it is added or written."""
+        if loop.leg in call.result.legs:
+            return not loop.is_chunked
+        return isinstance(call, Sum)
 
     @cached_property
     def saved_bytes(self) -> Amount:

@@ -26,6 +26,7 @@ from tnlayer.kernels.schedule import (
     Sum,
     TakeDiagonal,
     View,
+    sources_of,
 )
 from tnlayer.plan.steps import BATCH, Value
 
@@ -51,16 +52,13 @@ class _TorchPrinter:
         self.shapes: dict[str, tuple[Group, ...] | None] = {
             value.name: axes_of(value) for value in (*plan.ports, *plan.parameters)
         } | {value.name: None for value in plan.saved}
-        # Inside a loop: the size of the batch leg, and the variables that stand for a part.
-        self.batch = "B"
+        # Inside a loop: the loop, and the variables that stand for a part of an array.
+        self.turn: Loop | None = None
         self.parts: dict[str, str] = {}
-        # Arrays that exist before the call that makes them: parts of results, and sums.
-        self.leaving: frozenset[str] = frozenset()
-        self.summed: frozenset[str] = frozenset()
 
     def function(self, name: str) -> str:
         """The whole function."""
-        schedule, loop = self.schedule, self.schedule.loop
+        schedule = self.schedule
         lines = [f"def {name}({', '.join(array.name for array in schedule.inputs)}):"]
         batched = next((p.name for p in schedule.plan.ports if BATCH in p.legs), None)
         if batched is not None:
@@ -69,77 +67,94 @@ class _TorchPrinter:
         dying: dict[int, list[str]] = {}
         for array, last in schedule.last_use.items():
             dying.setdefault(last, []).append(array)
-        for index in range(len(schedule.calls) if loop is None else loop.start):
-            lines += self.call(index, dying, "    ")
-        if loop is not None:
-            lines += self.loop(loop, dying)
-            for index in range(loop.stop, len(schedule.calls)):
-                lines += self.call(index, dying, "    ")
+        index = 0
+        while index < len(schedule.calls):
+            loop = schedule.loop_at(index)
+            found = self.call(index, dying) if loop is None else self.loop(loop, dying)
+            lines += ("    " + line for line in found)
+            index = index + 1 if loop is None else loop.stop
         results = [self.result(result) for result in schedule.results]
         results += [array.name for array in schedule.saved]
         lines.append(f"    return ({', '.join(results)},)")
         return "\n".join(lines) + "\n"
 
-    def call(self, index: int, dying: Mapping[int, list[str]], indent: str) -> list[str]:
+    def call(self, index: int, dying: Mapping[int, list[str]]) -> list[str]:
         """The lines of one call, and the deletion of arrays that no later call reads."""
         call = self.schedule.calls[index]
-        name = call.result.name
-        if name in self.leaving:
-            lines = self.write(call)
-        elif name in self.summed:
-            lines = [self.add(call)]
+        name, loop = call.result.name, self.turn
+        if loop is not None and call.result in loop.leaving:
+            lines = self.write(call, loop) if loop.is_chunked else self.write_later(call, loop)
+        elif loop is not None and call.result in loop.summed:
+            lines = [f"{self.add(call)}  # {_comment(call)}"]
         else:
-            lines = [f"{name} = {self.expression(call)}"]
-        lines[-1] += f"  # {_comment(call)}"
-        if index in dying:
+            lines = [f"{name} = {self.expression(call)}  # {_comment(call)}"]
+        if dying.get(index):
             lines.append(f"del {', '.join(dying[index])}")
-        return [indent + line for line in lines]
+        return lines
+
+    # -- loops -----------------------------------------------------------------------------
 
     def loop(self, loop: Loop, dying: Mapping[int, list[str]]) -> list[str]:
         """The arrays that a loop fills, then the loop itself."""
-        base = loop.entering[0].name
-        inner: list[str] = []
-        for array in loop.entering:
-            part = self.parts[array.name] = f"{array.name}_part"
-            inner.append(f"{part} = {array.name}[start : start + {loop.chunk}]")
-        inner.append(f"C = {self.parts[base]}.shape[0]")
+        base, copied = loop.entering[0].name, [a for a in loop.entering if loop.is_copied(a)]
+        outside = {array.name: self.shapes[array.name] for array in loop.entering}
+        body = [self.enter(array, loop) for array in loop.entering]
+        if loop.is_chunked:
+            body.append(f"C = {self.parts[base]}.shape[0]")
         self.parts |= {array.name: f"{array.name}_part" for array in loop.leaving}
-        self.leaving = frozenset(array.name for array in loop.leaving)
-        self.summed = frozenset(array.name for array in loop.summed)
-        body = [" " * 8 + line for line in inner]
-        after: list[str] = []
-        self.batch = "C"
         # What was made before the loop dies after it, not in its first turn.
-        made = {call.result.name for call in self.schedule.calls[loop.start : loop.stop]}
-        made -= self.leaving | self.summed
-        own = {i: [a for a in arrays if a in made] for i, arrays in dying.items()}
-        own = {index: arrays for index, arrays in own.items() if arrays}
+        calls = self.schedule.calls[loop.start : loop.stop]
+        made = {call.result for call in calls}
+        read = {view.array for call in calls for view in sources_of(call)}
+        assert loop.is_chunked or read.isdisjoint(loop.leaving)
+        inside = {array.name for array in made - {*loop.leaving, *loop.summed}}
+        own = {i: [a for a in arrays if a in inside] for i, arrays in dying.items()}
+        self.turn = loop
         for index in range(loop.start, loop.stop):
-            body += self.call(index, own, " " * 8)
-        after = [array for array in dying.get(loop.stop - 1, ()) if array not in made]
-        self.batch = "B"
-        self.parts = {}
-        self.leaving = self.summed = frozenset()
+            body += self.call(index, own)
+        self.turn, self.parts = None, {}
+        self.shapes |= outside
+        if copied:
+            body.append(f"del {', '.join(f'{array.name}_part' for array in copied)}")
         lines: list[str] = []
         for array in loop.leaving:
-            axes = self.shapes[array.name] = self.flat_batch(array)
+            axes = self.shapes[array.name] = around(array, loop.leg)
             lines.append(f"{array.name} = {base}.new_empty({self.shape(axes)})")
         for array in loop.summed:
             shape = self.shape(self.shapes[array.name] or ())
             lines.append(f"{array.name} = {base}.new_zeros({shape or '()'})")
-        lines.append(f"for start in range(0, B, {loop.chunk}):")
-        end = [f"    del {', '.join(after)}"] if after else []
-        return [*("    " + line for line in lines), *body, *end]
+        step = f", {loop.step}" if loop.step > 1 else ""
+        end = "B" if loop.is_chunked else str(self.sizes[loop.leg])
+        lines.append(f"for start in range(0, {end}{step}):")
+        lines += ("    " + line for line in body)
+        after = [array for array in dying.get(loop.stop - 1, ()) if array not in inside]
+        return [*lines, f"del {', '.join(after)}"] if after else lines
 
-    def flat_batch(self, array: Value) -> tuple[Group, ...]:
-        """Axes in which a result of a loop is allocated: the batch, and all other legs as one."""
-        assert array.legs[0] == BATCH, array
-        return ((BATCH,), array.legs[1:])
+    def enter(self, array: Value, loop: Loop) -> str:
+        """The part of an input that belongs to a turn; a copy unless it is one run of memory."""
+        part = self.parts[array.name] = f"{array.name}_part"
+        whole, axes = array.name, around(array, loop.leg)
+        if loop.is_chunked:
+            return f"{part} = {whole}[{_turn(array, loop)}]"
+        if self.shapes[whole] != axes:
+            whole = f"{whole}.reshape({self.shape(axes)})"
+        self.shapes[array.name] = axes
+        copy = ".contiguous()" if loop.is_copied(array) else ""
+        return f"{part} = {whole}[{_turn(array, loop)}]{copy}"
 
-    def write(self, call: Call) -> list[str]:
-        """A call whose result is a part of an array that exists."""
-        loop = self.schedule.loop
-        assert loop is not None
+    def write_later(self, call: Call, loop: Loop) -> list[str]:
+        """A call whose result is a part of an array, but no run of its memory."""
+        name, part = call.result.name, self.parts[call.result.name]
+        text = self.expression(call)
+        view = f"{part}.reshape({self.shape(around(call.result, loop.leg))})"
+        return [
+            f"{part} = {text}  # {_comment(call)}",
+            f"{name}[{_turn(call.result, loop)}] = {view}",
+            f"del {part}",
+        ]
+
+    def write(self, call: Call, loop: Loop) -> list[str]:
+        """A call whose result is a run of memory of an array that exists."""
         name, part = call.result.name, self.parts[call.result.name]
         match call:
             case MatMul():
@@ -159,8 +174,8 @@ class _TorchPrinter:
                 text = f"{part}.copy_({self.uncopied(call)})"
         axes = self.result_axes(call)
         self.shapes[name] = axes
-        view = f"{name}[start : start + {loop.chunk}].view({self.shape(axes)})"
-        return [f"{part} = {view}", text]
+        view = f"{name}[{_turn(call.result, loop)}].view({self.shape(axes)})"
+        return [f"{part} = {view}", f"{text}  # {_comment(call)}"]
 
     def add(self, call: Call) -> str:
         """A call whose result is added to an array that exists."""
@@ -177,13 +192,15 @@ class _TorchPrinter:
 
     def size(self, legs: Group) -> str:
         """Size of an axis as an expression."""
+        loop = self.turn
         product = 1
         for leg in legs:
             if leg != BATCH:
-                product *= self.sizes[leg]
+                product *= self.sizes[leg] if loop is None or leg != loop.leg else loop.step
         if BATCH not in legs:
             return str(product)
-        return self.batch if product == 1 else f"{self.batch} * {product}"
+        batch = "B" if loop is None or not loop.is_chunked else "C"
+        return batch if product == 1 else f"{batch} * {product}"
 
     def name(self, view: View) -> str:
         """The variable that a view reads."""
@@ -280,6 +297,19 @@ class _TorchPrinter:
     def placed(self, call: Place) -> str:
         """The parts of a Place with their pins."""
         return f"({', '.join(f'({self.view(view)}, {pins!r})' for view, pins in call.parts)},)"
+
+
+def around(array: Value, leg: str) -> tuple[Group, ...]:
+    """Axes of an array that is parted along a leg: what stands before it, the leg, the rest."""
+    place = array.legs.index(leg)
+    before = (array.legs[:place],) if place else ()
+    return (*before, (leg,), array.legs[place + 1 :])
+
+
+def _turn(array: Value, loop: Loop) -> str:
+    """The index of a turn's part in an array with the axes of :func:`around`."""
+    run = f"start : start + {loop.step}"
+    return f":, {run}" if loop.is_copied(array) else run
 
 
 def _comment(call: Call) -> str:

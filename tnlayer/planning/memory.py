@@ -1,10 +1,11 @@
-"""Keeping a memory limit: what to make again, and how many samples to take at once.
+"""Keeping a memory limit: what to make again, and how much to take at once.
 
-Three ways save memory, and the search tries them in the order of what they cost:
+Four ways save memory, and the search tries them in the order of what they cost:
 
 1. keep everything (free, if it fits);
 2. make some values again in the backward: first those that free most bytes for a second of work;
-3. let the batch through in chunks: all batched values are made again, the calls are smaller.
+3. let the batch through in chunks: all batched values are made again, the calls are smaller;
+4. loop over summed inner legs, one index at a time, where a value without samples is too large.
 
 Choosing storage orders takes most of the time of lowering. So the search works on estimates (bytes
 that are live between the steps of a plan, or one lowered pair with another chunk put in), and only
@@ -13,7 +14,7 @@ what looks good is lowered and counted exactly. Nothing is returned that was not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from tnlayer.errors import PlanError
@@ -21,7 +22,8 @@ from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import Amount, Counts, elements
 from tnlayer.plan.plan import Memory, Plan
-from tnlayer.plan.steps import Step, Value
+from tnlayer.plan.slices import looped_together, sliceable_legs
+from tnlayer.plan.steps import BATCH, Step, Value
 
 # A stand-in until a device was measured: it only ranks ways to keep a limit.
 _FLOPS_PER_SECOND = 100e9
@@ -32,6 +34,9 @@ _CALL = 5e-6
 _ATTEMPTS = 4
 # Smaller chunks than the largest that fits may stay in a cache; below this, calls dominate.
 _LEAST_CACHED_CHUNK = 32
+_CACHED = (4, 16)
+# Each slice is one more lowering to try, and one more loop to run.
+_MOST_SLICES = 6
 
 
 def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
@@ -80,10 +85,9 @@ def keep_limit(
     predict = seconds or (lambda candidate: counted_seconds(candidate, mask, batch))
     if search.fits(Memory()):
         return search.plan
-    found = [memory for memory in search.candidates() if search.fits(memory)]
-    if not found:
+    plans = [search.with_memory(memory) for memory in search.found()]
+    if not plans:
         raise PlanError(search.refusal())
-    plans = [search.with_memory(memory) for memory in dict.fromkeys(found)]
     return plans[0] if len(plans) == 1 else min(plans, key=predict)
 
 
@@ -116,21 +120,21 @@ class _Search:
         """Whether a way keeps the limit."""
         return self.workspace(memory) <= self.limit
 
-    def candidates(self) -> Iterator[Memory]:
-        """What may keep the limit, roughly by what it costs."""
-        backward = any(self.mask)
-        if backward:
-            yield from self._recomputations()
-        everything = tuple(step.result.name for step in self.plan.steps)
+    def found(self) -> list[Memory]:
+        """What keeps the limit; slices only where nothing else does."""
+        everything = Memory(recompute=tuple(step.result.name for step in self.plan.steps))
+        found = self.keeping(self._recomputations() if any(self.mask) else ())
         if self.plan.is_batched:
-            largest = self._largest_chunk(())
-            if largest is None and backward:
-                largest = self._largest_chunk(everything)
-            if largest is not None:
-                yield largest
-                for factor in (4, 16):
-                    if largest.chunk is not None and largest.chunk // factor >= _LEAST_CACHED_CHUNK:
-                        yield replace(largest, chunk=largest.chunk // factor)
+            found += self.keeping(self._chunks(Memory())) or self.keeping(self._chunks(everything))
+        if not found:
+            found = self.keeping(self._sliced(everything))
+        if not found and self.plan.is_batched:
+            found = self.keeping(self._sliced(replace(everything, chunk=1)))
+        return found
+
+    def keeping(self, memories: Iterable[Memory]) -> list[Memory]:
+        """Those that keep the limit, each once."""
+        return [memory for memory in dict.fromkeys(memories) if self.fits(memory)]
 
     # -- recomputation ---------------------------------------------------------------------
 
@@ -202,12 +206,21 @@ class _Search:
 
     # -- chunks ----------------------------------------------------------------------------
 
-    def _largest_chunk(self, recompute: tuple[str, ...]) -> Memory | None:
+    def _chunks(self, base: Memory) -> list[Memory]:
+        """The largest chunk that fits, and smaller ones that may stay in a cache."""
+        largest = self._largest_chunk(base)
+        if largest is None or largest.chunk is None:
+            return []
+        smaller = (largest.chunk // factor for factor in _CACHED)
+        kept = (chunk for chunk in smaller if chunk >= _LEAST_CACHED_CHUNK)
+        return [largest, *(replace(largest, chunk=self._even(chunk)) for chunk in kept)]
+
+    def _largest_chunk(self, base: Memory) -> Memory | None:
         """The largest chunk that keeps the limit, in even parts of the batch."""
         chunk = max(1, -(-self.batch // 8))
         best: Memory | None = None
         for _ in range(_ATTEMPTS):
-            memory = Memory(recompute=recompute, chunk=chunk)
+            memory = replace(base, chunk=chunk)
             fits = self.fits(memory)
             if fits and (best is None or best.chunk is None or chunk > best.chunk):
                 best = memory
@@ -220,7 +233,7 @@ class _Search:
                 break
             chunk = following
         if best is None and chunk > 1:
-            memory = Memory(recompute=recompute, chunk=1)
+            memory = replace(base, chunk=1)
             best = memory if self.fits(memory) else None
         return best
 
@@ -242,26 +255,54 @@ class _Search:
         turns = -(-self.batch // chunk)
         return -(-self.batch // turns)
 
+    # -- slices ----------------------------------------------------------------------------
+
+    def _sliced(self, base: Memory) -> list[Memory]:
+        """A leg after the other, largest first, as long as that helps and the limit is not kept."""
+        memory, needed = base, self.workspace(base)
+        looped = {BATCH} if base.chunk is not None else set[str]()
+        batch = base.chunk or self.batch
+        for leg in sorted(sliceable_legs(self.plan), key=lambda leg: -self._carried(leg, batch)):
+            if looped_together(self.plan, looped | {leg}):
+                continue
+            tried = replace(memory, slices=(*memory.slices, leg))
+            size = self.workspace(tried)
+            if size < needed:
+                memory, needed = tried, size
+                looped.add(leg)
+            if needed <= self.limit or len(memory.slices) >= _MOST_SLICES:
+                break
+        if needed > self.limit:
+            return []
+        return [memory] if memory.chunk is None else self._chunks(memory)
+
+    def _carried(self, leg: str, batch: int) -> int:
+        """Bytes of the values that have a leg."""
+        results = (step.result for step in self.plan.steps)
+        return sum(self._bytes(value).at(batch) for value in results if leg in value.legs)
+
     # -- refusal ---------------------------------------------------------------------------
 
     def refusal(self) -> str:
         """What was tried, how little is possible, and what to do."""
         assert self.smallest is not None
         needed, memory = self.smallest
-        chunk = "the whole batch at once" if memory.chunk is None else f"a chunk of {memory.chunk}"
-        again = ", everything made again in the backward" if memory.recompute else ""
+        how = "the whole batch at once" if memory.chunk is None else f"a chunk of {memory.chunk}"
+        how += ", everything made again in the backward" if memory.recompute else ""
+        how += f", {len(memory.slices)} legs sliced" if memory.slices else ""
+        batch = min(self.batch, memory.chunk or self.batch)
         largest = max(
             (step.result for step in self.plan.steps),
-            key=lambda value: self._bytes(value).at(min(self.batch, memory.chunk or self.batch)),
+            key=lambda value: self._bytes(value).at(batch),
         )
         names = dict(self.plan.names)
         legs = ", ".join(names.get(leg, leg) for leg in largest.legs)
-        size = self._bytes(largest).at(min(self.batch, memory.chunk or self.batch))
         return (
             f"memory_limit={self.limit} bytes cannot be kept at batch {self.batch}: the smallest "
-            f"workspace found is {needed} bytes ({chunk}{again}); the largest value in it is "
-            f"{largest.name} of {size} bytes, legs {legs}. Raise the limit to {needed}, or plan "
-            f"for smaller intermediates with minimize='write' or 'size', or smaller bonds."
+            f"workspace found is {needed} bytes ({how}); the largest value in it is "
+            f"{largest.name} of {self._bytes(largest).at(batch)} bytes, legs {legs}. Raise the "
+            f"limit to {needed}, or plan for smaller intermediates with minimize='write' or "
+            f"'size', or smaller bonds."
         )
 
 
