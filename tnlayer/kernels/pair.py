@@ -10,7 +10,7 @@ from tnlayer.kernels.schedule import Schedule
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.slices import check_slices
+from tnlayer.plan.slices import check_memory
 
 Mask = tuple[bool, ...]
 
@@ -67,9 +67,9 @@ def schedule_pair(plan: Plan, mask: Mask) -> Pair:
         mask: for each input of the plan (ports, then parameters), whether its gradient is wanted.
 
     Raises:
-        PlanError: the plan's memory slices legs that cannot be looped over.
+        PlanError: the plan's memory cannot be followed.
     """
-    check_slices(plan)
+    check_memory(plan)
     if not any(mask):
         return Pair(lower(plan), None, ())
     names = [value.name for value in plan.inputs]

@@ -44,25 +44,34 @@ def looped_together(plan: Plan, legs: set[str]) -> tuple[str, ...]:
     return ()
 
 
-def check_slices(plan: Plan) -> None:
-    """Refuse slices of a forward plan that no schedule can follow.
+def check_memory(plan: Plan) -> None:
+    """Refuse a forward plan whose memory no schedule can follow.
 
     Raises:
-        PlanError: a leg is not sliceable, or two loops would stand in each other; names them.
+        PlanError: a value is unknown, the chunk is below 1, a leg is not sliceable, or two loops
+            would stand in each other; names them.
     """
-    slices = plan.memory.slices
-    names = dict(plan.names)
+    memory, names = plan.memory, dict(plan.names)
+    unknown = set(memory.recompute) - {step.result.name for step in plan.steps}
+    if unknown:
+        msg = f"no step makes {', '.join(sorted(unknown))}, which memory.recompute names"
+        raise PlanError(msg)
+    if memory.chunk is not None and memory.chunk < 1:
+        msg = f"memory.chunk={memory.chunk}: a chunk has 1 sample at least"
+        raise PlanError(msg)
+    if not memory.slices:
+        return
     able = sliceable_legs(plan)
-    for leg in slices:
+    for leg in memory.slices:
         if leg not in able:
             msg = (
                 f"leg {names.get(leg, leg)} cannot be looped over: only legs that are summed and "
                 f"stand on contractions alone can: {', '.join(names.get(x, x) for x in able)}"
             )
             raise PlanError(msg)
-    looped = {*slices, *((BATCH,) if plan.memory.chunk is not None else ())}
-    met = looped_together(plan, looped)
-    if slices and met:
+    chunked = {BATCH} if memory.chunk is not None else set[str]()
+    met = looped_together(plan, {*memory.slices, *chunked})
+    if met:
         shown = ", ".join("the batch" if leg == BATCH else names.get(leg, leg) for leg in met)
         msg = f"{shown} meet in one step and cannot both be looped over; slice fewer legs"
         raise PlanError(msg)

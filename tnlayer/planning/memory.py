@@ -35,8 +35,8 @@ _ATTEMPTS = 4
 # Smaller chunks than the largest that fits may stay in a cache; below this, calls dominate.
 _LEAST_CACHED_CHUNK = 32
 _CACHED = (4, 16)
-# Each slice is one more lowering to try, and one more loop to run.
-_MOST_SLICES = 6
+# Legs to slice that are tried; each costs one lowering, which takes seconds for large plans.
+_TRIED_SLICES, _LARGE_PLAN = 8, 100
 
 
 def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
@@ -262,7 +262,8 @@ class _Search:
         memory, needed = base, self.workspace(base)
         looped = {BATCH} if base.chunk is not None else set[str]()
         batch = base.chunk or self.batch
-        for leg in sorted(sliceable_legs(self.plan), key=lambda leg: -self._carried(leg, batch)):
+        legs = sorted(sliceable_legs(self.plan), key=lambda leg: (-self._carried(leg, batch), leg))
+        for leg in legs[: _TRIED_SLICES if len(self.plan.steps) <= _LARGE_PLAN else 2]:
             if looped_together(self.plan, looped | {leg}):
                 continue
             tried = replace(memory, slices=(*memory.slices, leg))
@@ -270,7 +271,7 @@ class _Search:
             if size < needed:
                 memory, needed = tried, size
                 looped.add(leg)
-            if needed <= self.limit or len(memory.slices) >= _MOST_SLICES:
+            if needed <= self.limit:
                 break
         if needed > self.limit:
             return []

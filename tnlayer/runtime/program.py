@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -50,12 +51,18 @@ class Program:
         self._kernels: dict[Mask, Kernels] = {}
         self._lock = threading.Lock()
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
-        nothing = (False,) * len(plan.inputs)
-        self.inference = self.kernels(nothing).forward
-        # What torch can trace and differentiate: it writes into no part of an array.
-        self.reference = self.inference
-        if plan.memory != Memory():
-            self.reference = _build(schedule_pair(without_limit(plan), nothing)).forward
+        self.inference = self.kernels((False,) * len(plan.inputs)).forward
+
+    @cached_property
+    def reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The forward that torch can trace and differentiate: it writes into no part of an array.
+
+        It keeps no memory limit; without one it is what runs in inference.
+        """
+        if self.plan.memory == Memory():
+            return self.inference
+        free = replace(self.plan, memory=Memory())
+        return _build(schedule_pair(free, (False,) * len(free.inputs))).forward
 
     @property
     def batch_range(self) -> range:
@@ -151,11 +158,6 @@ class Program:
 
     def __repr__(self) -> str:
         return f"Program({self.graph.label!r}, backend={self.backend!r}, dtype={self.plan.dtype})"
-
-
-def without_limit(plan: Plan) -> Plan:
-    """The same plan with everything kept and the whole batch at once."""
-    return replace(plan, memory=Memory())
 
 
 def _build(pair: Pair) -> Kernels:
