@@ -217,7 +217,7 @@ def test_memory_limit_is_kept_or_refused() -> None:
     net = TOPOLOGIES["mera"]
     with pytest.raises(tn.PlanError, match="memory_limit=100") as error:
         tn.plan(net, batch=64, memory_limit=100)
-    assert "allocates" in str(error.value)
+    assert "smallest workspace found" in str(error.value)
     assert tn.plan(net, batch=64, memory_limit=2**40) == tn.plan(net, batch=64)
 
 

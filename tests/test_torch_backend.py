@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import re
-import weakref
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from conftest import Golden
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import tnlayer as tn
 from tnlayer.kernels.schedule import Copy, MatMul
@@ -86,67 +81,6 @@ def test_sixty_legs() -> None:
     (gradient,) = torch.autograd.grad(y.sum(), x)
     (expected,) = torch.autograd.grad(state.sum(), x)
     assert torch.allclose(gradient, expected, rtol=1e-9)
-
-
-class LiveBytes(TorchDispatchMode):
-    """Bytes of the storages that calls under this mode made and that are still alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live: dict[int, int] = {}
-        self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {
-            t.untyped_storage().data_ptr()
-            for t in tree_leaves((args, kwargs))
-            if isinstance(t, torch.Tensor)
-        }
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                key = storage.data_ptr()
-                if key not in known and key not in self.live:
-                    self.live[key] = storage.nbytes()
-                    weakref.finalize(storage, self.live.pop, key, None)
-        self.peak = max(self.peak, sum(self.live.values()))
-        return out
-
-
-MEASURED = {
-    "tensor_train": lambda: tn.topologies.tensor_train((8, 8, 8), (8, 8, 8), rank=4),
-    "mera": lambda: tn.topologies.mera(8, 2, 3),
-    "tree": lambda: tn.topologies.tree(8, 2, 2),
-    "tucker": lambda: tn.topologies.tucker((8, 8), (8, 8), rank=4),
-    "cp": lambda: tn.topologies.cp((8, 8), (8, 8), rank=4),
-    "butterfly": lambda: tn.topologies.butterfly(64),
-    "tensor_ring": lambda: tn.topologies.tensor_ring((4, 4, 4), (4, 4, 4), rank=3),
-    "block_term": lambda: tn.topologies.block_term((8, 8), (8, 8), 2, 3),
-    "peps": lambda: tn.topologies.peps(2, 3, 2, 2),
-}
-
-
-@pytest.mark.parametrize("name", MEASURED)
-def test_predicted_peak_is_what_is_allocated(name: str) -> None:
-    """Forward without grad and training step: counted peak within 10% of the measured one."""
-    net = MEASURED[name]()
-    batch = 64
-    program = tn.compile(net, batch=batch)
-    inference = program.schedules((False,) * len(program.plan.inputs))
-    training = program.schedules()
-    arrays = {p.name: torch.randn(p.shape, requires_grad=True) for p in net.freeze().parameters}
-    x = torch.randn(batch, net.in_features, requires_grad=True)
-    program.source()
-    gc.collect()
-    with torch.no_grad(), LiveBytes() as mode:
-        program(x, parameters=arrays)
-    assert mode.peak == pytest.approx(inference.peak_bytes(batch), rel=0.1)
-    gradient = torch.randn(batch, net.out_features)
-    with LiveBytes() as mode:
-        y = program(x, parameters=arrays)
-        torch.autograd.grad(y, [x, *arrays.values()], gradient)
-    assert mode.peak == pytest.approx(training.peak_bytes(batch), rel=0.1)
 
 
 def test_copies_are_counted_calls() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tnlayer.kernels.forms import Form, Layout
 from tnlayer.kernels.layout import choose_forms, diagonal_order, fixed_result
+from tnlayer.kernels.loop import loop_over
 from tnlayer.kernels.schedule import (
     AddUp,
     Call,
@@ -27,6 +29,7 @@ from tnlayer.kernels.schedule import (
 )
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import (
+    BATCH,
     Add,
     Contract,
     Diagonal,
@@ -55,7 +58,8 @@ def lower(
         keep: values to hand out beside the results, for a backward.
     """
     orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
-    forms = choose_forms(plan, orders)
+    parts = _looped_legs(plan)
+    forms = choose_forms(_in_one_turn(plan, parts), orders)
     lowering = _Lowering(plan, orders)
     for step, form in zip(plan.steps, forms, strict=True):
         lowering.lower_step(step, form)
@@ -63,7 +67,22 @@ def lower(
         Result(output.name, lowering.result(output.operand, output.axes)) for output in plan.outputs
     )
     saved = tuple(lowering.newest(name) for name in keep)
-    return Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved)
+    schedule = Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved)
+    return loop_over(schedule, parts) if parts else schedule
+
+
+def _looped_legs(plan: Plan) -> dict[str, int]:
+    """The legs that the plan's memory wants parted, with the size of a part."""
+    parts = dict.fromkeys(plan.memory.slices, 1)
+    if plan.memory.chunk is not None and plan.is_batched:
+        parts[BATCH] = plan.memory.chunk
+    return parts
+
+
+def _in_one_turn(plan: Plan, parts: Mapping[str, int]) -> Plan:
+    """The plan with the sizes that its legs have inside the loops."""
+    sizes = tuple((leg, parts.get(leg, size)) for leg, size in plan.leg_sizes)
+    return replace(plan, leg_sizes=sizes, batch=min(plan.batch, parts.get(BATCH, plan.batch)))
 
 
 def view_as(array: Value, axes: tuple[Group, ...], *, conj: bool = False) -> View:
@@ -177,8 +196,7 @@ class _Lowering:
                 )
                 call = PutDiagonal(Value(step.result.name, layout), view, pairs)
             case Add():
-                views = tuple(self.positional(operand) for operand in step.operands)
-                call = AddUp(Value(step.result.name, layout), views)
+                call = self._add_up(step, layout)
             case Select():
                 view = self.positional(step.operand)
                 call = Slice(Value(step.result.name, layout), view, step.pins)
@@ -188,9 +206,26 @@ class _Lowering:
         self.calls.append(call)
         self.make(step.result.name, layout)
 
+    def _add_up(self, step: Add, layout: Layout) -> AddUp:
+        """A sum, two terms at a time: no partial sum is alive that the list does not show."""
+        *others, last = step.operands
+        total = self.positional(others[0])
+        for number, operand in enumerate(others[1:]):
+            partial = Value(f"{step.result.name}_s{number}", layout)
+            self.calls.append(AddUp(partial, total, self.positional(operand)))
+            total = axis_by_axis(partial)
+        return AddUp(Value(step.result.name, layout), total, self.positional(last))
+
     def _product(self, step: Contract, layout: Layout) -> Product:
-        """Elementwise: neighbours that travel together in both operands are one axis."""
-        left, right = self.newest(step.left.value.name), self.newest(step.right.value.name)
+        """Elementwise: neighbours that travel together in both operands are one axis.
+
+        The operand whose order the result takes stands left: torch lays out the product as the
+        first operand is, so that it needs no copy.
+        """
+        first, second = step.left, step.right
+        if self.newest(first.value.name).legs != layout[: len(first.legs)]:
+            first, second = second, first
+        left, right = self.newest(first.value.name), self.newest(second.value.name)
         groups: list[list[str]] = []
         for leg in layout:
             if groups and all(_adjacent(array, groups[-1][-1], leg) for array in (left, right)):
@@ -203,7 +238,7 @@ class _Lowering:
                 tuple(tuple(g) if g[0] in array.legs else () for g in groups),
                 conj=operand.conj,
             )
-            for array, operand in ((left, step.left), (right, step.right))
+            for array, operand in ((left, first), (right, second))
         )
         return Product(Value(step.result.name, layout), *views)
 

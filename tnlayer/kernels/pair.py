@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from tnlayer.device.load import load_profile
 from tnlayer.kernels.lower import lower
 from tnlayer.kernels.schedule import Schedule
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Plan
+from tnlayer.plan.slices import check_memory
 
 Mask = tuple[bool, ...]
 
@@ -41,6 +44,19 @@ class Pair:
         kept += elements(y.legs, self.forward.sizes).at(batch) * self.forward.plan.itemsize
         return max(forward, kept + self.backward.peak_bytes(batch))
 
+    def workspace_bytes(self, batch: int) -> int:
+        """As ``peak_bytes``, without y and the gradients: what a memory limit is about."""
+        forward = self.forward.workspace_bytes(batch)
+        if self.backward is None:
+            return forward
+        kept = self.forward.saved_bytes.at(batch)
+        return max(forward, kept + self.backward.workspace_bytes(batch))
+
+    def with_chunk(self, chunk: int) -> Pair:
+        """The same calls in chunks of another size."""
+        backward = None if self.backward is None else self.backward.with_chunk(chunk)
+        return replace(self, forward=self.forward.with_chunk(chunk), backward=backward)
+
 
 def schedule_pair(plan: Plan, mask: Mask) -> Pair:
     """Schedules of a plan and its adjoint for the inputs whose mask is set.
@@ -48,7 +64,18 @@ def schedule_pair(plan: Plan, mask: Mask) -> Pair:
     Arguments:
         plan: a forward plan.
         mask: for each input of the plan (ports, then parameters), whether its gradient is wanted.
+
+    Raises:
+        PlanError: the plan's memory cannot be followed.
     """
+    return _schedule_pair(plan, mask, load_profile(plan.dtype).profile.digest)
+
+
+# Schedules are values: ranking, counting, printing and the search for memory ask for the same ones.
+# Storage orders follow the profile, which is in the key.
+@lru_cache(maxsize=256)
+def _schedule_pair(plan: Plan, mask: Mask, _profile: str) -> Pair:
+    check_memory(plan)
     if not any(mask):
         return Pair(lower(plan), None, ())
     names = [value.name for value in plan.inputs]

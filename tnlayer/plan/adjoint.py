@@ -3,13 +3,17 @@
 The contraction tree is differentiated, not each input's environment: every step gives at most one
 new step for each operand, so the backward of contractions costs twice the forward. Gradients follow
 torch's convention: for y = w * x the gradient of w is grad_y * conj(x).
+
+A forward value that a gradient needs is either kept for the backward or made again in it: a
+repeated forward step stands just before the first use of its result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Output, Plan
 from tnlayer.plan.steps import (
     Add,
@@ -24,21 +28,27 @@ from tnlayer.plan.steps import (
     Select,
     Step,
     Value,
+    with_operands,
 )
 
 GRADIENT = "g"
+AGAIN = "r_"
 
 
-def adjoint(forward: Plan, wanted: Iterable[str]) -> Plan:
+def adjoint(forward: Plan, wanted: Iterable[str], recompute: Collection[str] | None = None) -> Plan:
     """The plan that gives the gradients of the wanted inputs from the gradient of the output.
 
     Its ports are the gradient ``g`` and the forward's ports; of the forward's values only those
-    that some wanted gradient needs are among ``saved``. Outputs are named ``d_`` + input.
+    that some wanted gradient needs are among ``saved``. Outputs are named ``d_`` + input, values
+    that are made again ``r_`` + value.
 
     Arguments:
         forward: a plan with one output.
         wanted: names of the inputs that require a gradient; the mask is part of the plan.
+        recompute: names of values that are never kept; by default as the plan's memory says.
     """
+    if recompute is None:
+        recompute = forward.recomputed
     wanted = frozenset(wanted)
     builder = _Builder(forward, wanted)
     output = forward.outputs[0]
@@ -51,7 +61,7 @@ def adjoint(forward: Plan, wanted: Iterable[str]) -> Plan:
         for value in forward.inputs
         if (operand := builder.gradient_of(value)) is not None and value.name in wanted
     )
-    steps = _needed((*_slices(forward), *builder.steps), outputs)
+    steps = _with_repeats(forward, _needed(builder.steps, outputs), recompute)
     used = {operand.value.name for step in steps for operand in step.operands}
     used |= {output.operand.value.name for output in outputs}
     made = [step.result for step in forward.steps if not isinstance(step, Select)]
@@ -135,9 +145,19 @@ class _Builder:
                 msg = f"a forward plan has no {type(step).__name__} step"
                 raise NotImplementedError(msg)
 
+    def _entries(self, value: Value) -> tuple[int, int]:
+        """Size of a value for comparing: what grows with the batch counts as larger."""
+        size = elements(value.legs, self.forward.sizes)
+        return (size.per_sample, size.fixed)
+
     def _contract(self, step: Contract, gradient: Operand) -> None:
-        """grad_left = grad * conj(right), over the legs that left lacks; likewise for right."""
-        for operand, other in ((step.left, step.right), (step.right, step.left)):
+        """grad_left = grad * conj(right), over the legs that left lacks; likewise for right.
+
+        The smaller gradient comes first: a large operand that only it reads can then be freed
+        before the larger one is allocated.
+        """
+        pairs = [(step.left, step.right), (step.right, step.left)]
+        for operand, other in sorted(pairs, key=lambda pair: self._entries(pair[0].value)):
             if operand.value.name not in self.depends:
                 continue
             factor = Operand(other.value, self.forward.is_complex and not other.conj)
@@ -145,12 +165,7 @@ class _Builder:
             self.give(operand, self.emit(Contract(result, gradient, factor)))
 
 
-def _slices(forward: Plan) -> tuple[Step, ...]:
-    """Slices and renamed parameters: repeated in the backward, since they cost less than saving."""
-    return tuple(step for step in forward.steps if isinstance(step, Select))
-
-
-def _needed(steps: tuple[Step, ...], outputs: tuple[Output, ...]) -> tuple[Step, ...]:
+def _needed(steps: Sequence[Step], outputs: tuple[Output, ...]) -> tuple[Step, ...]:
     """The steps that some output depends on, in order."""
     used = {output.operand.value.name for output in outputs}
     kept: list[Step] = []
@@ -159,3 +174,39 @@ def _needed(steps: tuple[Step, ...], outputs: tuple[Output, ...]) -> tuple[Step,
             kept.append(step)
             used.update(operand.value.name for operand in step.operands)
     return tuple(reversed(kept))
+
+
+def _with_repeats(
+    forward: Plan, steps: tuple[Step, ...], recompute: Collection[str]
+) -> tuple[Step, ...]:
+    """The steps with forward steps put in before the first use of what they make.
+
+    Slices and renamed parameters are always repeated, and keep their name: they cost less than
+    saving.
+    """
+    makers = {step.result.name: step for step in forward.steps}
+    order = {name: position for position, name in enumerate(makers)}
+    again: dict[str, Value] = {}
+    for name, maker in makers.items():
+        if isinstance(maker, Select):
+            again[name] = maker.result
+        elif name in recompute:
+            again[name] = Value(f"{AGAIN}{name}", maker.result.legs)
+    made: set[str] = set()
+    placed: list[Step] = []
+    for step in steps:
+        missing: set[str] = set()
+        pending = [step]
+        while pending:
+            names = {operand.value.name for operand in pending.pop().operands}
+            found = {name for name in names if name in again} - made - missing
+            missing |= found
+            pending += (makers[name] for name in found)
+        repeats = (makers[name] for name in sorted(missing, key=order.__getitem__))
+        for repeat in (*repeats, step):
+            renamed = with_operands(repeat, lambda value: again.get(value.name, value))
+            if repeat is not step:
+                renamed = replace(renamed, result=again[repeat.result.name])
+            placed.append(renamed)
+        made |= missing
+    return tuple(placed)

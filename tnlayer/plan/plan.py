@@ -139,6 +139,23 @@ class Plan:
         return any(BATCH in port.legs for port in self.ports)
 
     @cached_property
+    def recomputed(self) -> frozenset[str]:
+        """Names of the steps' results that a backward makes again, by ``memory``.
+
+        A chunk keeps nothing of its samples, a slice nothing that has the sliced leg. What a
+        sliced leg is summed into is kept: the backward loops over that leg only once.
+        """
+        memory = self.memory
+        names, kept = set(memory.recompute), set[str]()
+        gone = {*memory.slices, *((BATCH,) if memory.chunk is not None else ())}
+        for step in self.steps:
+            if gone & set(step.result.legs):
+                names.add(step.result.name)
+            if any(set(o.legs) & set(memory.slices) - set(step.result.legs) for o in step.operands):
+                kept.add(step.result.name)
+        return frozenset(names - kept)
+
+    @cached_property
     def branch(self) -> frozenset[str]:
         """Names of the values that depend on parameters only."""
         names = {value.name for value in self.parameters}

@@ -20,7 +20,8 @@ The batch is a leg like any other, named ``BATCH``; its size is known at the cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 BATCH = "b"
 
@@ -155,3 +156,21 @@ class Scatter:
 
 
 Step = Contract | Reduce | Expand | Diagonal | Embed | Add | Select | Scatter
+
+
+def with_operands(step: Step, rename: Callable[[Value], Value]) -> Step:
+    """The same step on other values."""
+
+    def of(operand: Operand) -> Operand:
+        return Operand(rename(operand.value), operand.conj)
+
+    match step:
+        case Contract():
+            return replace(step, left=of(step.left), right=of(step.right))
+        case Add():
+            return replace(step, operands=tuple(of(operand) for operand in step.operands))
+        case Scatter():
+            parts = tuple(Part(of(part.operand), part.pins) for part in step.parts)
+            return replace(step, parts=parts)
+        case _:
+            return replace(step, operand=of(step.operand))

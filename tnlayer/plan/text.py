@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tnlayer.plan.counts import Amount
-from tnlayer.plan.plan import Plan
+from tnlayer.plan.plan import Memory, Plan
 from tnlayer.plan.steps import Contract, Operand, Scatter, Select, Step
 
 
@@ -37,7 +37,22 @@ def plan_text(plan: Plan) -> str:
     )
     if plan.saved:
         lines.append(f"saved by the forward: {amount_text(plan.saved_bytes)} bytes")
+    if plan.memory != Memory():
+        lines.append(f"memory: {memory_text(plan.memory, names)}")
     return "\n".join(lines)
+
+
+def memory_text(memory: Memory, names: Mapping[str, str]) -> str:
+    """What is done to keep a memory limit."""
+    parts: list[str] = []
+    if memory.chunk is not None:
+        parts.append(f"chunks of {memory.chunk} samples")
+    if memory.recompute:
+        parts.append(f"made again in the backward: {', '.join(memory.recompute)}")
+    if memory.slices:
+        legs = ", ".join(names.get(leg, leg) for leg in memory.slices)
+        parts.append(f"looped over, one index at a time: {legs}")
+    return "; ".join(parts) or "everything kept, the whole batch at once"
 
 
 def amount_text(quantity: Amount) -> str:

@@ -9,11 +9,11 @@ from tnlayer.canonical import CanonicalForm, canonicalise
 from tnlayer.debug import debug
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
-from tnlayer.kernels.pair import Mask, schedule_pair
+from tnlayer.kernels.pair import Mask
 from tnlayer.network import Network
 from tnlayer.plan.adjoint import adjoint
-from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Plan
+from tnlayer.planning.memory import LimitRefused
 from tnlayer.planning.ranges import Choice, choose, choose_range
 from tnlayer.planning.rank import BY_TIME, OBJECTIVES, Request, training_mask
 
@@ -114,13 +114,14 @@ def plan_graph(
     graph = net if isinstance(net, Graph) else net.freeze()
     request = _request(graph, options)
     form = canonicalise(graph)
-    choice = (choose_range if whole_range else choose)(form.graph, options.batch, request)
+    try:
+        choice = (choose_range if whole_range else choose)(form.graph, options.batch, request)
+    except LimitRefused as error:
+        msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
+        raise PlanError(msg) from None
     named = choice.plan.with_names(user_names(graph, form))
-    planned = PlannedGraph(graph, form, named, request, choice)
-    if options.memory_limit is not None:
-        _keep_limit(planned, options.batch, options.objective, options.memory_limit)
-    debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}\n{choice.reason}")
-    return planned
+    debug(2, f"plan of {graph.label!r} on {options.device}:\n{named}\n{choice.reason}")
+    return PlannedGraph(graph, form, named, request, choice)
 
 
 def _request(graph: Graph, options: PlanOptions) -> Request:
@@ -137,7 +138,14 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         msg = f"batch={batch!r}: expected a positive int, the batch size to plan for"
         raise SpecError(msg)
-    return Request(dtype, options.objective, options.device, options.effort, options.minimize)
+    return Request(
+        dtype=dtype,
+        objective=options.objective,
+        device=options.device,
+        effort=options.effort,
+        minimize=options.minimize,
+        memory_limit=options.memory_limit,
+    )
 
 
 def backward_plan(forward: Plan, wanted: Iterable[str] | None = None) -> Plan:
@@ -157,30 +165,3 @@ def user_names(graph: Graph, form: CanonicalForm) -> dict[str, str]:
     names = {canonical.name: user.name for canonical, user in ports}
     pairs = (*form.tensor_names.items(), *form.leg_names.items())
     return names | {canonical: user for user, canonical in pairs}
-
-
-def _keep_limit(planned: PlannedGraph, batch: int, objective: str, memory_limit: int) -> None:
-    """Refuse a plan that allocates more than the limit, rather than break the promise later."""
-    mask = planned.training_mask
-    if objective == "infer":
-        mask = (False,) * len(mask)
-    needed = workspace_bytes(planned.plan, mask, batch)
-    if needed > memory_limit:
-        msg = (
-            f"network {planned.graph.label!r}: the plan for batch {batch} and objective "
-            f"{objective!r} allocates {needed} bytes beyond x, y, the parameters and their "
-            f"gradients; memory_limit={memory_limit}. Call with smaller batches, use "
-            f"minimize='write', or raise the limit."
-        )
-        raise PlanError(msg)
-
-
-def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
-    """Peak of what a plan allocates beyond x, y, the parameters and their gradients."""
-    outputs = forward.outputs[0].legs
-    given = elements(outputs, forward.sizes).at(batch)
-    if any(mask):
-        wanted = (v for v, asked in zip(forward.inputs, mask, strict=True) if asked)
-        given += sum(elements(value.legs, forward.sizes).at(batch) for value in wanted)
-    peak = schedule_pair(forward, mask).peak_bytes(batch)
-    return max(0, peak - given * forward.itemsize)

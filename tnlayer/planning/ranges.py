@@ -51,6 +51,11 @@ def choose_range(graph: Graph, batch: int, request: Request) -> Choice:
         only = choose(graph, 1, request)
         return Choice(only.plan, 0, None, only.ranked, only.reason)
     low, high = _probes(batch)
+    if request.memory_limit is not None:
+        # What keeps the limit at the upper end keeps it below.
+        upper = batch if high is None else high - 1
+        kept = rank(graph, upper, request)
+        return Choice(kept[0].plan, 0 if low == _FIRST else low, upper, kept, _reason(kept))
     first = rank(graph, low, request)
     if high is None:
         return Choice(first[0].plan, low, None, first, _reason(first))

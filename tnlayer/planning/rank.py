@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from tnlayer.device.load import load_profile, op_times
@@ -11,6 +11,7 @@ from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.candidates import candidates, rough_seconds
+from tnlayer.planning.memory import LimitRefused, keep_limit
 from tnlayer.planning.time_model import Seconds, pair_seconds
 from tnlayer.planning.trees import make_plan
 
@@ -36,6 +37,8 @@ class Request:
         device: "cpu" or "cuda".
         effort: "fast", "default" or "high".
         minimize: "time", or one search objective whose tree is taken as it is.
+        memory_limit: bytes that forward and backward may allocate beyond x, y, the parameters and
+            their gradients; None: no limit.
     """
 
     dtype: str = "float32"
@@ -43,6 +46,7 @@ class Request:
     device: str = "cpu"
     effort: str = "default"
     minimize: str = BY_TIME
+    memory_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +92,46 @@ def predict(graph: Graph, plan: Plan, batch: int, request: Request) -> Seconds:
 # The digest is in the key: a profile that was measured since ranks anew.
 @lru_cache(maxsize=1024)
 def _rank(graph: Graph, batch: int, request: Request, _digest: str) -> tuple[Ranked, ...]:
-    if request.minimize != BY_TIME:
-        plan = make_plan(
-            graph,
-            batch=batch,
-            dtype=request.dtype,
-            minimize=request.minimize,
-            effort=request.effort,
-        )
-        return (Ranked(plan, predict(graph, plan, batch, request)),)
-    times = op_times(request.dtype, request.device)
-    plans = candidates(graph, batch, request.dtype, request.effort)
-    ranked = [
-        Ranked(plan, predict(graph, plan, batch, request))
-        for plan in _promising(plans, batch, times, request)
-    ]
+    plans: list[Plan] = []
+    refused: list[LimitRefused] = []
+    for group in _candidates(graph, batch, request):
+        for plan in group:
+            try:
+                plans.append(_within_limit(graph, plan, batch, request))
+            except LimitRefused as error:
+                refused.append(error)
+        if plans:
+            break
+    if not plans:
+        raise min(refused, key=lambda error: error.needed)
+    ranked = [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
     # Equal predictions keep the order of the objectives: the same in every process.
     return tuple(sorted(ranked, key=lambda r: r.seconds.total))
+
+
+def _candidates(graph: Graph, batch: int, request: Request) -> list[list[Plan]]:
+    """The plans to schedule, and those to fall back on where no one of them keeps the limit."""
+    if request.minimize == BY_TIME:
+        times = op_times(request.dtype, request.device)
+        plans = candidates(graph, batch, request.dtype, request.effort)
+        promising = _promising(plans, batch, times, request)
+        return [promising, [plan for plan in plans if plan not in promising]]
+    plan = make_plan(
+        graph, batch=batch, dtype=request.dtype, minimize=request.minimize, effort=request.effort
+    )
+    return [[plan]]
+
+
+def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Plan:
+    """The plan with what keeps the memory limit; LimitRefused if it cannot, though another might."""
+    if request.memory_limit is None:
+        return plan
+
+    def seconds(kept: Plan) -> float:
+        return predict(graph, kept, batch, request).total
+
+    mask = wanted_mask(graph, plan, request.objective)
+    return keep_limit(plan, mask, batch, request.memory_limit, seconds)
 
 
 def _promising(
@@ -116,4 +143,4 @@ def _promising(
     order = sorted(plans, key=lambda plan: rough[id(plan)])
     limit = _HOPELESS * rough[id(order[0])]
     kept = [plan for plan in order if rough[id(plan)] <= limit]
-    return [replace(plan, batch=batch) for plan in kept[: _SCHEDULED[request.effort]]]
+    return kept[: _SCHEDULED[request.effort]]

@@ -16,6 +16,7 @@ from tnlayer.kernels.schedule import (
     AddUp,
     Call,
     Copy,
+    Loop,
     MatMul,
     Place,
     Product,
@@ -62,11 +63,27 @@ def pair_seconds(pair: Pair, batch: int, times: OpTimes) -> Seconds:
 
 def schedule_seconds(schedule: Schedule, batch: int, times: OpTimes) -> float:
     """Predicted time of all calls of a schedule, without autograd's."""
-    model = _ScheduleModel({**schedule.sizes, BATCH: batch}, times)
-    seconds = sum(map(model.call_seconds, schedule.calls))
+    seconds = 0.0
+    for index, call in enumerate(schedule.calls):
+        loop = schedule.loop_at(index)
+        for turns, leg_size in _turns(schedule, loop, batch):
+            sizes = {**schedule.sizes, BATCH: batch}
+            if loop is not None:
+                sizes[loop.leg] = leg_size
+            seconds += turns * _ScheduleModel(sizes, times).call_seconds(call)
+    whole = _ScheduleModel({**schedule.sizes, BATCH: batch}, times)
     results = {r.view.array.name: r.view.array.legs for r in schedule.results}
     # What stays inside lies in memory that calls reuse.
-    return seconds + sum(times.fresh(model.entries(legs)) for legs in results.values())
+    return seconds + sum(times.fresh(whole.entries(legs)) for legs in results.values())
+
+
+def _turns(schedule: Schedule, loop: Loop | None, batch: int) -> list[tuple[int, int]]:
+    """How often a call runs, and with which size of the leg that its loop parts."""
+    if loop is None:
+        return [(1, 0)]
+    size = loop.size(schedule.sizes, batch)
+    full, rest = divmod(size, loop.step)
+    return [(turns, part) for turns, part in ((full, loop.step), (1, rest)) if turns and part]
 
 
 def dense_seconds(rows: int, features: int, outputs: int, times: OpTimes) -> Seconds:
@@ -117,7 +134,7 @@ class _ScheduleModel:
                 return self._sum(call)
             case AddUp():
                 entries = self.entries(call.result.legs)
-                return (len(call.sources) - 1) * self.times.elementwise([entries], 2 * entries)
+                return self.times.elementwise([entries], 2 * entries)
             case Slice():
                 return self._slice(call)
             case PutDiagonal() | Place():

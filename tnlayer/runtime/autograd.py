@@ -2,7 +2,8 @@
 
 In eager mode a ctx-style Function runs the generated pair. Under functorch transforms, tracing,
 export and forward-mode differentiation the generated forward runs alone, as plain torch calls that
-torch differentiates itself; that is the reference too, and double backward goes through it.
+torch differentiates itself; that is the reference too, and double backward goes through it. It
+keeps no memory limit: where torch differentiates, torch keeps what it needs.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return _Contraction.apply(program, *arrays)  # pyright: ignore
     if torch.is_grad_enabled():
         return program.reference(*arrays)[0]
-    return program.infer(*arrays)[0]
+    return program.inference(*arrays)[0]
 
 
 class _Contraction(torch.autograd.Function):

@@ -17,10 +17,10 @@ Pins = tuple[tuple[int, int], ...]
 
 
 def put_diagonal(
-    source: torch.Tensor, shape: tuple[int, ...], pairs: tuple[tuple[int, int], ...]
+    source: torch.Tensor, result: torch.Tensor, pairs: tuple[tuple[int, int], ...]
 ) -> torch.Tensor:
-    """Zeros of a shape, with the source on the diagonals of pairs of axes taken in turn."""
-    result = source.new_zeros(shape)
+    """Zeros in the result, with the source on the diagonals of pairs of axes taken in turn."""
+    result.zero_()
     diagonal = result
     for first, second in pairs:
         diagonal = diagonal.diagonal(0, first, second)
@@ -28,9 +28,9 @@ def put_diagonal(
     return result
 
 
-def place(parts: Sequence[tuple[torch.Tensor, Pins]], shape: tuple[int, ...]) -> torch.Tensor:
-    """Zeros of a shape, with each part added at its pinned (axis, index) positions."""
-    result = parts[0][0].new_zeros(shape)
+def place(parts: Sequence[tuple[torch.Tensor, Pins]], result: torch.Tensor) -> torch.Tensor:
+    """Zeros in the result, with each part added at its pinned (axis, index) positions."""
+    result.zero_()
     for part, pins in parts:
         target = result
         for axis, index in sorted(pins, reverse=True):

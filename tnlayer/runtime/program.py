@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.kernels.torch_printer import print_torch
-from tnlayer.plan.plan import Plan
+from tnlayer.plan.plan import Memory, Plan
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.load import load_source
 
@@ -35,14 +35,24 @@ class Program:
         graph: the network, with the user's names.
         plan: its forward plan, with canonical names.
         tensor_names: canonical name of each parameter of the graph.
+        reuse: whether intermediates lie in memory that is kept between calls (runtime/scratch.py);
+            a program with a memory limit keeps nothing.
 
     A program may be called by many threads at once; kernels are built under a lock, once for each
     set of wanted gradients.
     """
 
-    def __init__(self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        tensor_names: Mapping[str, str],
+        *,
+        reuse: bool = True,
+    ) -> None:
         self.graph = graph
         self.plan = plan
+        self.reuse = reuse
         self.backend = "torch"
         self.tensor_names = dict(tensor_names)
         canonical = {name: user for user, name in self.tensor_names.items()}
@@ -51,9 +61,13 @@ class Program:
         self._lock = threading.Lock()
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
         inference = self.kernels((False,) * len(plan.inputs))
-        self.infer = inference.forward
-        # What torch traces or differentiates itself allocates each array anew.
-        self.reference = load_source(inference.source)["forward"]
+        self.inference = inference.forward
+        # What torch can trace and differentiate: each array is made anew, and no limit is kept.
+        source = inference.source
+        if plan.memory != Memory():
+            free = replace(plan, memory=Memory())
+            source = print_torch(schedule_pair(free, (False,) * len(free.inputs)).forward, "forward")
+        self.reference = load_source(source)["forward"]
 
     @property
     def batch_range(self) -> range:
@@ -76,7 +90,7 @@ class Program:
         if kernels is None:
             with self._lock:
                 if mask not in self._kernels:
-                    self._kernels[mask] = build_kernels(self.schedules(mask))
+                    self._kernels[mask] = build_kernels(self.schedules(mask), reuse=self.reuse)
                 kernels = self._kernels[mask]
         return kernels
 
@@ -142,7 +156,8 @@ class Program:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the spec and the plan; source is generated again."""
-        return {"graph": self.graph, "plan": self.plan, "tensor_names": self.tensor_names}
+        names = ("graph", "plan", "tensor_names", "reuse")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -151,14 +166,14 @@ class Program:
         return f"Program({self.graph.label!r}, backend={self.backend!r}, dtype={self.plan.dtype})"
 
 
-def build_kernels(pair: Pair) -> Kernels:
+def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:
     """Print, compile and load the functions of a pair."""
     source = print_torch(pair.forward, "forward")
     if pair.backward is None:
-        functions = load_source(source, reuse=True)
+        functions = load_source(source, reuse=reuse)
         return Kernels(functions["forward"], _no_backward, (), source)
     source += "\n\n" + print_torch(pair.backward, "backward")
-    functions = load_source(source, reuse=True)
+    functions = load_source(source, reuse=reuse)
     return Kernels(functions["forward"], functions["backward"], pair.needed, source)
 
 

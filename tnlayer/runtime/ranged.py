@@ -139,5 +139,6 @@ def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Pro
 
 def program_of(planned: PlannedGraph) -> Program:
     """The program of a planned graph."""
-    return Program(planned.graph, planned.plan, planned.form.tensor_names)
+    reuse = planned.request.memory_limit is None
+    return Program(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)
 
