@@ -17,11 +17,9 @@ from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Output, Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
+from tnlayer.planning.check import MAX_VALUE_ENTRIES
 from tnlayer.planning.search import search_order
 from tnlayer.planning.terms import Terms, make_terms
-
-# No value of a plan may have more entries a sample (or without the batch) than this.
-MAX_VALUE_ENTRIES = 2**36
 
 # The batch size that plans are made for where the caller names none.
 DEFAULT_BATCH = 256
@@ -208,7 +206,7 @@ def make_plan(
         raise SpecError(msg)
     kept = tuple(leg for axis in terms.output for leg in axis)
     sizes = {**dict(terms.leg_sizes), BATCH: batch}
-    pairs, optimal = search_order(
+    found = search_order(
         [term.legs for term in terms.terms],
         kept,
         sizes,
@@ -216,7 +214,7 @@ def make_plan(
         minimize=minimize,
         effort=effort,
     )
-    steps, result = _contract_pairs(terms, pairs)
+    steps, result = _contract_pairs(terms, found.pairs)
     plan = Plan(
         leg_sizes=terms.leg_sizes,
         ports=terms.ports,
@@ -228,7 +226,8 @@ def make_plan(
         dtype=dtype,
         batch=batch,
         minimize=minimize,
-        proven_optimal=optimal,
+        proven_optimal=found.optimal,
+        aborted=found.aborted,
     )
     _check_sizes(plan, graph)
     return plan.verify()
