@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 
 from tnlayer import files
@@ -512,6 +513,19 @@ def test_without_a_home(
     if named is not None:
         monkeypatch.setenv("TNLAYER_CACHE_DIR", named)
     check_not_used(tmp_path, caplog, "no cache")
+    assert cache_folder() is None
+
+
+def test_a_home_that_is_not_expanded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Older platformdirs leave "~" where no home is known: no folder of that name is made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TNLAYER_CACHE_DIR", raising=False)
+    monkeypatch.setattr(
+        platformdirs, "user_cache_path", lambda *_, **__: Path("~") / ".cache" / "tnlayer"
+    )
+    check_not_used(tmp_path, caplog, "this user has no home")
     assert cache_folder() is None
 
 

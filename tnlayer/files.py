@@ -78,7 +78,7 @@ def _named_folder() -> Path:
         return Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100  # keeps symlinks
     folder = platformdirs.user_cache_path("tnlayer", appauthor=False)
     if not folder.is_absolute():
-        # Without HOME, and with a user id that no table knows, "~" stays as it is.
+        # Without HOME, and with a user id that no table knows, older platformdirs leave "~" there.
         msg = f"this user has no home ({folder}): set TNLAYER_CACHE_DIR to have a cache"
         raise OSError(msg)
     return folder

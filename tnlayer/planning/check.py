@@ -77,8 +77,6 @@ def _wrong_tree(plan: Plan, terms: Terms) -> str:
             problem = f"more than {MAX_VALUE_ENTRIES} entries a sample"
         if problem:
             return f"step {step.result.name}: {problem}"
-    if making.total():
-        return f"{making.total()} terms are not made"
     if +tree.left != Counter([plan.outputs[0].operand]):
         return f"{tree.left.total()} values are left, and the output is {plan.outputs[0].operand}"
     return ""
