@@ -365,6 +365,24 @@ def test_another_users_cache(
     assert entry.exists()
 
 
+@pytest.mark.parametrize("part", ["", "plans", "plans/folder"])
+def test_a_folder_that_another_user_makes_first(
+    base: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """A folder that turns up between the look and the writing is looked at again."""
+    make, target = os.mkdir, base / part
+
+    def make_open(path: str | Path, mode: int = 0o777) -> None:
+        make(path, mode)
+        if Path(path) == target:
+            target.chmod(0o777)
+
+    monkeypatch.setattr(os, "mkdir", make_open)
+    STORE.write(KEY, PAYLOAD)
+    assert target.exists()
+    assert not [path for path in base.rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize("part", ["plans", "plans/folder"])
 def test_no_symlink_within_the_cache(
     entry: Path, base: Path, caplog: pytest.LogCaptureFixture, part: str
