@@ -1,8 +1,10 @@
-"""What all tests share: one thread a worker, fixed seeds, and golden files."""
+"""What all tests share: one thread a worker, fixed seeds, a private cache, and golden files."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files instead of comparing"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """No test touches the user's own cache: an empty one a worker, for its subprocesses as well.
+
+    A fixture of this file would not reach the examples in the package's docstrings.
+    """
+    folder = tempfile.mkdtemp(prefix="tnlayer-cache-")
+    os.environ["TNLAYER_CACHE_DIR"] = folder
+    os.environ.pop("TNLAYER_CACHE", None)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "tnlayer"
 # Data flows down this list. Files on one line stand on one level: they may import each other, as
 # long as their module-level imports have no cycle. A new file has to be given a place here.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "debug"),
+    ("errors", "debug", "progress"),
     ("files",),
     ("spec",),
     ("graph",),
@@ -41,7 +41,7 @@ LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 # Other packages that a file may import when it is loaded. What drawing, progress bars and tests
 # need is imported inside the function that needs it, or not at all.
-RUNTIME_DEPENDENCIES = {"numpy", "torch", "networkx", "cotengra"}
+RUNTIME_DEPENDENCIES = {"numpy", "torch", "networkx", "cotengra", "platformdirs"}
 OPTIONAL = ("matplotlib", "tqdm", "sklearn", "scipy", "hypothesis", "cotengrust", "pytest")
 
 
@@ -169,7 +169,7 @@ def test_topologies_use_the_public_builder_only() -> None:
 
 
 def test_loading_needs_runtime_dependencies_only() -> None:
-    """At load a file imports the standard library and the four runtime dependencies only."""
+    """At load a file imports the standard library and the five runtime dependencies only."""
     allowed = RUNTIME_DEPENDENCIES | sys.stdlib_module_names | {"tnlayer"}
     wrong = [str(found) for found in IMPORTS if found.at_load and external(found) not in allowed]
     assert not wrong, "\n".join(wrong)

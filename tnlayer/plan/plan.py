@@ -86,6 +86,7 @@ class Plan:
         batch: the batch size that the plan was chosen for.
         minimize: the search objective, as handed to the search.
         proven_optimal: whether the search was exhaustive, so that no tree is cheaper by it.
+        aborted: whether the search ran out of time, so that this is the greedy tree.
         memory: what is recomputed, chunked or sliced to keep a memory limit.
         names: user's name of each canonical name; for display only, not part of equality.
     """
@@ -101,6 +102,7 @@ class Plan:
     batch: int = 1
     minimize: str = "flops"
     proven_optimal: bool = False
+    aborted: bool = False
     memory: Memory = Memory()
     names: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 

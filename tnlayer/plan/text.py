@@ -14,6 +14,8 @@ def plan_text(plan: Plan) -> str:
     names = dict(plan.names)
     batch = plan.batch
     proof = "proven optimal" if plan.proven_optimal else "best found"
+    if plan.aborted:
+        proof = "greedy: the search ran out of time"
     head = f"plan for batch {batch}, {plan.dtype}, minimize {plan.minimize} ({proof})"
     rows = [("part", "result", "legs", "operation", "FLOPs", "bytes")]
     for step in plan.steps:

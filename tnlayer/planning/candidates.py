@@ -15,8 +15,9 @@ from tnlayer.errors import PlanError
 from tnlayer.graph import Graph
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Step
+from tnlayer.planning.check import MAX_VALUE_ENTRIES
 from tnlayer.planning.search import EXHAUSTIVE_TENSORS
-from tnlayer.planning.trees import MAX_VALUE_ENTRIES, REBUILD, make_plan
+from tnlayer.planning.trees import REBUILD, make_plan
 
 # The first one is searched exhaustively where that is affordable, the others up to fewer tensors.
 OBJECTIVES = ("combo-64", "flops", "combo-4", "combo-256", "write", "size")
@@ -55,6 +56,9 @@ def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan,
             problem = error
             continue
         found.setdefault(tree_key(plan), plan)
+        if plan.aborted:
+            # The clock was up once; it would be for the next objective, too.
+            break
     if not found and problem is not None:
         raise problem
     if _can_rebuild(graph):

@@ -115,7 +115,7 @@ def plan_graph(
     request = _request(graph, options)
     form = canonicalise(graph)
     try:
-        choice = (choose_range if whole_range else choose)(form.graph, options.batch, request)
+        choice = (choose_range if whole_range else choose)(form, options.batch, request)
     except LimitRefused as error:
         msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
         raise PlanError(msg) from None

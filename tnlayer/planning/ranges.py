@@ -9,13 +9,16 @@ same whichever batch size asked first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from tnlayer.device.load import op_times
+from tnlayer.canonical import CanonicalForm
+from tnlayer.device.load import load_profile, op_times
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Pair, schedule_pair
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.rank import Ranked, Request, rank, wanted_mask
-from tnlayer.planning.time_model import pair_seconds
+from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
+from tnlayer.planning.time_model import Seconds, pair_seconds
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
@@ -28,43 +31,113 @@ class Choice:
     Arguments:
         plan: the forward plan.
         low, high: the least and the greatest batch size; None: no bound.
-        ranked: the candidates at the plan's own batch size, fastest first.
+        seconds: predicted time at the plan's own batch size, or the measured one of a tuned plan.
         reason: in words, for reports.
+        stored: whether it was read from the store.
     """
 
     plan: Plan
     low: int
     high: int | None
-    ranked: tuple[Ranked, ...]
+    seconds: Seconds
     reason: str
+    stored: bool = False
 
 
-def choose(graph: Graph, batch: int, request: Request) -> Choice:
-    """The plan for one batch size, ranked at exactly that size."""
-    ranked = rank(graph, batch, request)
-    return Choice(ranked[0].plan, batch, batch, ranked, _reason(ranked))
+def choose(form: CanonicalForm, batch: int, request: Request) -> Choice:
+    """The plan for one batch size, ranked at exactly that size; from the store if it has one.
+
+    Arguments:
+        form: the network's canonical form.
+        batch: samples of a call.
+        request: what the plan is for.
+    """
+    return _memorised(form.graph, form.key(), batch, request, _digest(request), EXACT)
 
 
-def choose_range(graph: Graph, batch: int, request: Request) -> Choice:
+def choose_range(form: CanonicalForm, batch: int, request: Request) -> Choice:
     """The plan for a batch size and all others for which it is the fastest by prediction."""
+    return _memorised(form.graph, form.key(), batch, request, _digest(request), RANGED)
+
+
+EXACT, RANGED, TUNED = "exact", "ranged", "tuned"
+
+
+def plan_key(network: str, request: Request, kind: str) -> PlanKey:
+    """Where the store keeps plans of one kind: for one size, for ranges, or timed on the device."""
+    return PlanKey(
+        network=network,
+        objective=request.objective,
+        dtype=request.dtype,
+        device=request.device,
+        memory_limit=request.memory_limit,
+        effort=request.effort,
+        minimize=f"{request.minimize}, {kind}",
+        profile=_digest(request),
+    )
+
+
+def stored_choice(graph: Graph, key: PlanKey, batch: int) -> Choice | None:
+    """What the store has for a batch size."""
+    found = find_plan(key, graph, batch)
+    if found is None:
+        return None
+    notes = found.notes
+    seconds = Seconds(float(notes.get("forward", 0.0)), float(notes.get("backward", 0.0)))
+    low = 0 if found.low == _FIRST and found.high != _FIRST else found.low
+    return Choice(found.plan, low, found.high, seconds, str(notes.get("reason", "")), stored=True)
+
+
+def store_choice(key: PlanKey, choice: Choice) -> None:
+    """Keep a choice for other processes."""
+    notes = {
+        "forward": choice.seconds.forward,
+        "backward": choice.seconds.backward,
+        "reason": choice.reason,
+    }
+    write_plan(key, StoredPlan(max(_FIRST, choice.low), choice.high, choice.plan, notes))
+
+
+def _digest(request: Request) -> str:
+    return load_profile(request.dtype, request.device).profile.digest
+
+
+# Reading and checking a stored plan takes milliseconds; a process does it once.
+@lru_cache(maxsize=1024)
+def _memorised(
+    graph: Graph, network: str, batch: int, request: Request, _profile: str, kind: str
+) -> Choice:
+    key = plan_key(network, request, kind)
+    choice = stored_choice(graph, key, batch)
+    if choice is None:
+        choice = (_exact if kind == EXACT else _ranged)(graph, batch, request)
+        store_choice(key, choice)
+    return choice
+
+
+def _exact(graph: Graph, batch: int, request: Request) -> Choice:
+    return _first(rank(graph, batch, request), batch, batch)
+
+
+def _first(ranked: tuple[Ranked, ...], low: int, high: int | None) -> Choice:
+    return Choice(ranked[0].plan, low, high, ranked[0].seconds, _reason(ranked))
+
+
+def _ranged(graph: Graph, batch: int, request: Request) -> Choice:
     if not any(port.batched for port in graph.inputs):
-        only = choose(graph, 1, request)
-        return Choice(only.plan, 0, None, only.ranked, only.reason)
+        return _first(rank(graph, 1, request), 0, None)
     low, high = _probes(batch)
+    start = 0 if low == _FIRST else low
     if request.memory_limit is not None:
         # What keeps the limit at the upper end keeps it below.
         upper = batch if high is None else high - 1
-        kept = rank(graph, upper, request)
-        return Choice(kept[0].plan, 0 if low == _FIRST else low, upper, kept, _reason(kept))
+        return _first(rank(graph, upper, request), start, upper)
     first = rank(graph, low, request)
     if high is None:
-        return Choice(first[0].plan, low, None, first, _reason(first))
+        return _first(first, low, None)
     second = rank(graph, high, request)
-    start = 0 if low == _FIRST else low
     turn = _overtaking(graph, first[0].plan, second[0].plan, low, high, request)
-    if batch < turn:
-        return Choice(first[0].plan, start, turn - 1, first, _reason(first))
-    return Choice(second[0].plan, turn, high - 1, second, _reason(second))
+    return _first(first, start, turn - 1) if batch < turn else _first(second, turn, high - 1)
 
 
 def _probes(batch: int) -> tuple[int, int | None]:

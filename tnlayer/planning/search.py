@@ -1,7 +1,8 @@
 """The search for a contraction order: the only file that imports cotengra.
 
 The same problem gives the same order in every process: legs become symbols in order of first use,
-exhaustive search needs no chance, and beyond it a fixed number of seeded trials runs serially.
+exhaustive search needs no chance, and beyond it a fixed number of seeded trials runs serially. A
+clock only ever stops a search: then the greedy order is taken, which needs no chance either.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
 
 import cotengra
 
+from tnlayer.debug import logger
 from tnlayer.errors import PlanError, SpecError
+from tnlayer.progress import progress
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -26,7 +31,34 @@ _GREEDY_PATHS = 32
 _SUBTREE_SIZE = 8
 _LARGE_NETWORK = 100
 
-_MINIMIZE = re.compile(r"(flops|write|size|max|combo|limit)(?:-(\d+(?:\.\d+)?))?")
+# Seconds after which trials are given up; a hundred times what 200 tensors take.
+DEADLINES = {"fast": 30.0, "default": 60.0, "high": 600.0}
+
+_MINIMIZE = re.compile(r"(flops|write|size|max)|(combo|limit)(?:-(\d+(?:\.\d+)?))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Arguments:
+        pairs: the order, as SSA pairs: the k-th pair makes term number (terms + k).
+        optimal: whether every order was tried, so that none is better.
+        aborted: whether the search ran out of time, so that this is the greedy order.
+    """
+
+    pairs: Pairs
+    optimal: bool = False
+    aborted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """A contraction in cotengra's words: a symbol a leg, in order of first use."""
+
+    inputs: list[list[str]]
+    output: list[str]
+    sizes: dict[str, int]
 
 
 def search_order(
@@ -38,8 +70,9 @@ def search_order(
     minimize: str,
     effort: str,
     seeded: bool = False,
-) -> tuple[Pairs, bool]:
-    """The order in which to contract terms, as SSA pairs, and whether it is proven optimal.
+    deadline: float | None = None,
+) -> Found:
+    """The order in which to contract terms.
 
     Arguments:
         terms: legs of each term, distinct within a term.
@@ -47,8 +80,10 @@ def search_order(
         sizes: size of every leg.
         tensors: number of tensors among the terms (the others are inputs).
         minimize: "flops", "write", "size", "max", "combo-N" or "limit-N", as cotengra names them.
-        effort: "fast", "default" or "high".
+        effort: "fast", "default" or "high"; "high" shows a progress bar on a terminal.
         seeded: whether seeded trials will do where an exhaustive search is possible.
+        deadline: seconds after which the greedy order is taken, with a warning in the log; by
+            default that of the effort in DEADLINES. An exhaustive search that began is finished.
 
     Raises:
         SpecError: minimize or effort is unknown.
@@ -62,23 +97,81 @@ def search_order(
         msg = f"effort={effort!r} is unknown; expected one of {', '.join(_TRIALS)}"
         raise SpecError(msg)
     if len(terms) < 2:
-        return (), True
+        return Found((), optimal=True)
     symbols: dict[str, str] = {}
 
     def symbol(leg: str) -> str:
         return symbols.setdefault(leg, cotengra.get_symbol(len(symbols)))
 
-    inputs = [[symbol(leg) for leg in legs] for legs in terms]
-    kept = [symbol(leg) for leg in output]
-    size_of = {symbol(leg): sizes[leg] for leg in dict.fromkeys(leg for t in terms for leg in t)}
-    if not seeded and tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS:
-        optimizer = cotengra.OptimalOptimizer(minimize=minimize, search_outer=True)
-        return _pairs(optimizer.ssa_path(inputs, kept, size_of), len(terms)), True
-    trials = [
-        _trial(inputs, kept, size_of, minimize, seed) for seed in range(_trial_count(terms, effort))
-    ]
+    problem = _Problem(
+        [[symbol(leg) for leg in legs] for legs in terms],
+        [symbol(leg) for leg in output],
+        {symbol(leg): sizes[leg] for leg in dict.fromkeys(leg for t in terms for leg in t)},
+    )
+    seconds = DEADLINES[effort] if deadline is None else deadline
+    clock = _Clock(monotonic() + seconds)
+    try:
+        if not seeded and tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS:
+            clock.check()
+            return Found(_exhaustive(problem, minimize), optimal=True)
+        trials: list[Pairs] = []
+        count = _trial_count(terms, effort)
+        with progress("contraction order", count, shown=effort == "high") as advance:
+            for seed in range(count):
+                trials.append(_trial(problem, minimize, seed, clock))
+                advance()
+    except _OutOfTimeError:
+        logger.warning(
+            "the search for a contraction order of %d terms was given up after %g s: the greedy "
+            "order is used, and is not stored",
+            len(terms),
+            seconds,
+        )
+        return Found(_greedy(problem), aborted=True)
+    trials.append(_greedy(problem))  # so that time never makes an order worse
     scores = [_score(terms, output, sizes, pairs, minimize) for pairs in trials]
-    return trials[scores.index(min(scores))], False
+    return Found(trials[scores.index(min(scores))])
+
+
+class _OutOfTimeError(Exception):
+    """The deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Raises once the deadline has passed; it decides nothing else."""
+
+    end: float
+
+    def check(self) -> None:
+        """Raise if the deadline has passed."""
+        if monotonic() >= self.end:
+            raise _OutOfTimeError
+
+
+class _TimedOptimizer(cotengra.OptimalOptimizer):
+    """The exact search of one subtree after another, which looks at the clock before each."""
+
+    def __init__(self, minimize: str, clock: _Clock) -> None:
+        super().__init__(minimize=minimize)
+        self.clock = clock
+
+    def __call__(self, *args: object, **options: object) -> object:
+        self.clock.check()
+        return super().__call__(*args, **options)
+
+
+def _exhaustive(problem: _Problem, minimize: str) -> Pairs:
+    """The best of all orders, outer products included."""
+    optimizer = cotengra.OptimalOptimizer(minimize=minimize, search_outer=True)
+    path = optimizer.ssa_path(problem.inputs, problem.output, problem.sizes)
+    return _pairs(path, len(problem.inputs))
+
+
+def _greedy(problem: _Problem) -> Pairs:
+    """The greedy order, which takes milliseconds and no chance."""
+    path = cotengra.GreedyOptimizer().ssa_path(problem.inputs, problem.output, problem.sizes)
+    return _pairs(path, len(problem.inputs))
 
 
 def _trial_count(terms: Sequence[Sequence[str]], effort: str) -> int:
@@ -87,24 +180,23 @@ def _trial_count(terms: Sequence[Sequence[str]], effort: str) -> int:
     return trials if len(terms) <= _LARGE_NETWORK else max(1, trials // 3)
 
 
-def _trial(
-    inputs: list[list[str]],
-    output: list[str],
-    sizes: dict[str, int],
-    minimize: str,
-    seed: int,
-) -> Pairs:
+def _trial(problem: _Problem, minimize: str, seed: int, clock: _Clock) -> Pairs:
     """The best of some random greedy paths, its subtrees replaced by optimal ones."""
+    clock.check()
     optimizer = cotengra.RandomGreedyOptimizer(
         max_repeats=_GREEDY_PATHS,
         seed=seed,
         parallel=False,  # pyright: ignore[reportArgumentType]  # its type says str only
     )
-    tree = optimizer.search(inputs, output, sizes)
+    tree = optimizer.search(problem.inputs, problem.output, problem.sizes)
     refined = tree.subtree_reconfigure(
-        subtree_size=_SUBTREE_SIZE, minimize=minimize, seed=seed, select="max"
+        subtree_size=_SUBTREE_SIZE,
+        minimize="flops" if minimize == "max" else minimize,  # a tree knows no "max"
+        seed=seed,
+        select="max",
+        optimize=_TimedOptimizer(minimize, clock),
     )
-    return _pairs(refined.get_ssa_path(), len(inputs))
+    return _pairs(refined.get_ssa_path(), len(problem.inputs))
 
 
 def _pairs(path: Sequence[Sequence[int]], terms: int) -> Pairs:
@@ -134,7 +226,7 @@ def _score(
     """The objective of an order, by cotengra's definitions: loop space and entries written."""
     match = _MINIMIZE.fullmatch(minimize)
     assert match is not None
-    kind, weight = match[1], float(match[2] or 64)
+    kind, weight = match[1] or match[2], float(match[3] or 64)
     left = {leg: sum(leg in legs for legs in terms) + (leg in output) for leg in sizes}
     values = [frozenset(legs) for legs in terms]
     loops: list[int] = []

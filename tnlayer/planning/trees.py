@@ -10,11 +10,9 @@ from tnlayer.graph import Graph
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Output, Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
-from tnlayer.planning.search import Pairs, search_order
+from tnlayer.planning.check import MAX_VALUE_ENTRIES
+from tnlayer.planning.search import Found, search_order
 from tnlayer.planning.terms import Terms, make_terms
-
-# No value of a plan may have more entries a sample (or without the batch) than this.
-MAX_VALUE_ENTRIES = 2**36
 
 # The tree that contracts all tensors before any input: W is rebuilt, then multiplied.
 REBUILD = "rebuild"
@@ -25,7 +23,7 @@ REBUILD = "rebuild"
 def make_plan(
     graph: Graph,
     *,
-    batch: int,
+    batch: int = 256,
     dtype: str = "float32",
     minimize: str = "combo-64",
     effort: str = "default",
@@ -60,9 +58,9 @@ def make_plan(
     legs = [term.legs for term in terms.terms]
     if minimize == REBUILD:
         inputs = len(terms.terms) - len(graph.tensors)
-        pairs, optimal = _rebuild_order(legs, inputs, kept, sizes, effort), False
+        found = _rebuild_order(legs, inputs, kept, sizes, effort)
     else:
-        pairs, optimal = search_order(
+        found = search_order(
             legs,
             kept,
             sizes,
@@ -71,7 +69,7 @@ def make_plan(
             effort=effort,
             seeded=seeded,
         )
-    steps, result = _contract_pairs(terms, pairs)
+    steps, result = _contract_pairs(terms, found.pairs)
     plan = Plan(
         leg_sizes=terms.leg_sizes,
         ports=terms.ports,
@@ -83,7 +81,8 @@ def make_plan(
         dtype=dtype,
         batch=batch,
         minimize=minimize,
-        proven_optimal=optimal,
+        proven_optimal=found.optimal,
+        aborted=found.aborted,
     )
     _check_sizes(plan, graph)
     return plan.verify()
@@ -95,12 +94,12 @@ def _rebuild_order(
     kept: tuple[str, ...],
     sizes: dict[str, int],
     effort: str,
-) -> Pairs:
+) -> Found:
     """The order that contracts the tensors, which stand behind the inputs, before any input."""
     tensors = legs[inputs:]
     outside = {leg for term in legs[:inputs] for leg in term} | set(kept)
     present = {leg for term in tensors for leg in term}
-    found, _ = search_order(
+    found = search_order(
         tensors,
         tuple(leg for leg in sizes if leg in outside and leg in present),
         sizes,
@@ -109,12 +108,12 @@ def _rebuild_order(
         effort=effort,
     )
     # The search counted the tensors from 0 and its results from len(tensors).
-    moved = [(a + inputs, b + inputs) for a, b in found]
+    moved = [(a + inputs, b + inputs) for a, b in found.pairs]
     last = len(legs) + len(moved) - 1 if moved else inputs
     for number in range(inputs):
         moved.append((number, last))
         last = len(legs) + len(moved) - 1
-    return tuple(moved)
+    return Found(tuple(moved), aborted=found.aborted)
 
 
 def _contract_pairs(

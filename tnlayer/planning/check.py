@@ -1,0 +1,129 @@
+"""Whether a plan computes its network: what a plan that was stored must pass before it is used."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from tnlayer.errors import PlanError
+from tnlayer.graph import Graph
+from tnlayer.plan.counts import elements
+from tnlayer.plan.plan import ITEMSIZES, Plan
+from tnlayer.plan.steps import BATCH, Contract, Operand, Reduce, Step
+from tnlayer.planning.terms import Terms, make_terms
+
+# No value of a plan may have more entries a sample (or without the batch) than this.
+MAX_VALUE_ENTRIES = 2**36
+
+# Results of contractions are variables of generated source: a letter and a number, nothing else.
+_RESULT = re.compile(r"[a-z][0-9]{1,7}")
+
+
+def check_plan(plan: Plan, graph: Graph) -> str:
+    """What is wrong with a forward plan of a graph, or an empty text.
+
+    A plan is right if it starts from the network's ports and parameters, makes its terms, uses each
+    term exactly once, sums a leg only when no other term and no output has it, and gives y.
+
+    Arguments:
+        plan: a forward plan, from anywhere.
+        graph: the canonical graph that it is said to compute.
+
+    >>> import tnlayer as tn
+    >>> from tnlayer.canonical import canonicalise
+    >>> net = tn.topologies.low_rank(4, 4, rank=2)
+    >>> check_plan(tn.plan(net), canonicalise(net.freeze()).graph)
+    ''
+    """
+    if plan.dtype not in ITEMSIZES:
+        return f"dtype {plan.dtype!r} is unknown"
+    terms = make_terms(graph, is_complex=plan.is_complex)
+    return _wrong_ends(plan, terms) or _wrong_tree(plan, terms) or _wrong_memory(plan, terms)
+
+
+def _wrong_ends(plan: Plan, terms: Terms) -> str:
+    """What is wrong with what the plan starts from and with what leaves it."""
+    for what, found, expected in (
+        ("leg_sizes", plan.leg_sizes, terms.leg_sizes),
+        ("ports", plan.ports, terms.ports),
+        ("parameters", plan.parameters, terms.parameters),
+        ("saved", plan.saved, ()),
+        ("port_axes", plan.port_axes, terms.port_axes),
+        ("output axes", [output.axes for output in plan.outputs], [terms.output]),
+        ("output names", [output.name for output in plan.outputs], ["y"]),
+    ):
+        if found != expected:
+            return f"{what}: the plan has {found}, the network {expected}"
+    if plan.batch < 1:
+        return f"batch {plan.batch} is no batch size"
+    try:
+        plan.verify()
+    except PlanError as error:
+        return str(error)
+    return ""
+
+
+def _wrong_tree(plan: Plan, terms: Terms) -> str:
+    """What is wrong with the steps: each in turn takes terms that are left and gives a new one."""
+    making = Counter(terms.steps)
+    tree = _Tree(terms, plan.outputs[0].legs)
+    for step in plan.steps:
+        if making[step]:
+            making[step] -= 1
+            continue
+        size = elements(step.result.legs, plan.sizes)
+        problem = tree.take(step)
+        if not problem and max(size.fixed, size.per_sample) > MAX_VALUE_ENTRIES:
+            problem = f"more than {MAX_VALUE_ENTRIES} entries a sample"
+        if problem:
+            return f"step {step.result.name}: {problem}"
+    if +tree.left != Counter([plan.outputs[0].operand]):
+        return f"{tree.left.total()} values are left, and the output is {plan.outputs[0].operand}"
+    return ""
+
+
+class _Tree:
+    """The values that are left while the steps are walked, and the ends of each leg on them."""
+
+    def __init__(self, terms: Terms, output: tuple[str, ...]) -> None:
+        self.left = Counter(terms.terms)
+        self.ends = Counter(output)
+        for term in terms.terms:
+            self.ends.update(term.legs)
+
+    def take(self, step: Step) -> str:
+        """Take the operands of a step away and put its result there; what is wrong with it."""
+        if not isinstance(step, Contract | Reduce):
+            return f"{type(step).__name__} is no step of this network"
+        if not _RESULT.fullmatch(step.result.name):
+            return "its name is not canonical"
+        for operand in step.operands:
+            if not self.left[operand]:
+                return f"{operand} is not left: used a second time, or not as the network does"
+            self.left[operand] -= 1
+            self.ends.subtract(operand.legs)
+        legs = {leg for operand in step.operands for leg in operand.legs}
+        kept = set(step.result.legs)
+        if not kept <= legs:
+            return f"legs {sorted(kept - legs)} come from no operand"
+        lost = [leg for leg in sorted(legs - kept) if self.ends[leg]]
+        if lost:
+            return f"legs {lost} are summed too early"
+        self.left[Operand(step.result)] += 1
+        self.ends.update(step.result.legs)
+        return ""
+
+
+def _wrong_memory(plan: Plan, terms: Terms) -> str:
+    """What is wrong with what is recomputed, chunked or sliced."""
+    memory = plan.memory
+    made = {step.result.name for step in plan.steps}
+    for what, names, known in (
+        ("recompute", memory.recompute, made),
+        ("slices", memory.slices, set(plan.sizes) - set(plan.outputs[0].legs) - {BATCH}),
+    ):
+        if len(set(names)) != len(names) or not set(names) <= known:
+            return f"memory.{what}: {names}, expected distinct names among {sorted(known)}"
+    if memory.chunk is not None and (memory.chunk < 1 or not plan.is_batched):
+        return f"memory.chunk: {memory.chunk}, expected samples of a batch"
+    return ""

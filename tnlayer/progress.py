@@ -1,0 +1,47 @@
+"""A progress bar on stderr for what takes seconds; nothing where stderr is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], None]]:
+    """Gives a function to call after each step; the bar goes away at the end, or at an error.
+
+    It is tqdm's bar where tqdm is installed, else a plain line.
+
+    Arguments:
+        what: what is going on, in a word or two.
+        total: number of steps.
+        shown: False to show nothing at all.
+    """
+    stream = sys.stderr
+    if not shown or stream is None or not stream.isatty():
+        yield lambda: None
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            stream.write(f"\r{what}: {done}/{total}")
+            stream.flush()
+
+        try:
+            yield advance
+        finally:
+            stream.write("\n")
+            stream.flush()
+        return
+    with tqdm(total=total, desc=what, file=stream, leave=False) as bar:
+
+        def step() -> None:
+            bar.update()
+
+        yield step
