@@ -13,13 +13,16 @@ from tnlayer.device.grid import Grid
 from tnlayer.errors import SpecError
 from tnlayer.spec import canonical_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 # Whether the left and the right factor of a product are stored transposed.
 VARIANTS = ("nn", "tn", "nt", "tt")
 
+# What autograd adds to the forward and to the backward of a layer: once, and for each array.
+AUTOGRAD = ("forward", "forward_array", "backward", "backward_array")
+
 # Calls whose overhead is measured apart.
-CALLS = ("mm", "bmm", "copy", "product", "sum", "view", "forward", "backward")
+CALLS = ("mm", "bmm", "copy", "product", "sum", "view", *AUTOGRAD)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,7 @@ class Profile:
             sum over the last axis; bytes).
         fault: seconds for one byte of a fresh array that the system has to map first.
         fault_bytes: size from which on fresh arrays are mapped anew at each call.
-        calls: seconds of a call on a few entries, by kind; "forward" and "backward" are what
-            autograd adds to a call of a layer.
+        calls: seconds of a call on a few entries, by kind, and of what autograd adds.
     """
 
     device: str

@@ -58,7 +58,8 @@ def pair_seconds(pair: Pair, batch: int, times: OpTimes) -> Seconds:
     if pair.backward is None:
         return Seconds(forward)
     backward = schedule_seconds(pair.backward, batch, times)
-    return Seconds(forward + times.call["forward"], backward + times.call["backward"])
+    arrays = len(pair.forward.inputs) + len(pair.forward.saved)
+    return _with_autograd(forward, backward, arrays, times)
 
 
 def schedule_seconds(schedule: Schedule, batch: int, times: OpTimes) -> float:
@@ -95,7 +96,16 @@ def dense_seconds(rows: int, features: int, outputs: int, times: OpTimes) -> Sec
     forward = times.mm(rows, outputs, features, "nt") + times.fresh(rows * outputs)
     backward = times.mm(rows, features, outputs, "nn") + times.fresh(rows * features)
     backward += times.mm(outputs, features, rows, "tn") + times.fresh(outputs * features)
-    return Seconds(forward + times.call["forward"], backward + times.call["backward"])
+    return _with_autograd(forward, backward, 2, times)
+
+
+def _with_autograd(forward: float, backward: float, arrays: int, times: OpTimes) -> Seconds:
+    """Seconds with what autograd adds: for the call, and for each array that it passes on."""
+    call = times.call
+    return Seconds(
+        forward + call["forward"] + arrays * call["forward_array"],
+        backward + call["backward"] + arrays * call["backward_array"],
+    )
 
 
 @dataclass(frozen=True, slots=True)

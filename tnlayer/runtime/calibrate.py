@@ -21,18 +21,20 @@ from tnlayer.canonical import canonicalise
 from tnlayer.device.grid import Grid
 from tnlayer.device.load import use_profile
 from tnlayer.device.op_times import OpTimes
-from tnlayer.device.profile import Profile
+from tnlayer.device.profile import AUTOGRAD, Profile
 from tnlayer.kernels.pair import Pair, schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.steps import BATCH, Value
 from tnlayer.planning.trees import make_plan
 from tnlayer.planning.time_model import schedule_seconds
-from tnlayer.runtime.program import build_kernels
+from tnlayer.runtime.autograd import run
+from tnlayer.runtime.program import Program, build_kernels
 
 _SMALL: tuple[tuple[Callable[[], Network], int], ...] = (
     (lambda: topologies.mera(6, 2, 2), 1),
     (lambda: topologies.tensor_train((4, 4, 4), (4, 4, 4), 2), 1),
     (lambda: topologies.tucker((4, 4, 4), (4, 4, 4), 2), 2),
+    (lambda: topologies.mera(10, 2, 2), 1),
 )
 _LARGE: tuple[tuple[Callable[[], Network], int], ...] = (
     (lambda: topologies.mera(12, 2, 2), 64),
@@ -46,6 +48,7 @@ _LARGE: tuple[tuple[Callable[[], Network], int], ...] = (
 # Products whose least size is this are bound by arithmetic alone.
 _ARITHMETIC = 256
 _SAMPLES = 7
+_SHORT_SAMPLES = 200
 _TURNS = 2
 _FASTEST_CALL = 1e-12
 
@@ -65,7 +68,10 @@ def calibrate(profile: Profile, progress: Callable[[float], object] = lambda sha
         # The storage orders of the programs follow the profile, so its errors do too.
         with use_profile(profile):
             profile = _calibrate_once(profile, lambda share, t=turn: progress((t + share) / _TURNS))
-    return profile
+    with use_profile(profile):
+        added = [_autograd_seconds(make(), batch, profile) for make, batch in _SMALL]
+    calls = profile.call_seconds | _fit_autograd(added)
+    return replace(profile, calls=tuple(sorted(calls.items())))
 
 
 def _calibrate_once(profile: Profile, progress: Callable[[float], object]) -> Profile:
@@ -95,7 +101,10 @@ def scaled(profile: Profile, starting: float, working: float) -> Profile:
         row=profile.row * working,
         block=profile.block * working,
         reduce=_scale(profile.reduce, working),
-        calls=tuple((name, seconds * starting) for name, seconds in profile.calls),
+        calls=tuple(
+            (name, seconds if name in AUTOGRAD else seconds * starting)
+            for name, seconds in profile.calls
+        ),
     )
 
 
@@ -128,8 +137,75 @@ def _fits(net: Network, batch: int, profile: Profile) -> Iterator[_Fit]:
         yield _Fit(seconds, whole - working, working)
 
 
-def _measure(pair: Pair, batch: int, profile: Profile) -> tuple[float, float]:
-    """Median seconds of the generated forward and backward."""
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """What autograd added to one program that passes on so many arrays."""
+
+    arrays: int
+    forward: float
+    backward: float
+
+
+def _autograd_seconds(net: Network, batch: int, profile: Profile) -> _Added:
+    """A program behind autograd, less its own forward and backward."""
+    graph = net.freeze()
+    form = canonicalise(graph)
+    plan = make_plan(form.graph, batch=batch, dtype=profile.dtype, minimize="combo-64", effort="fast")
+    program = Program(graph, plan, form.tensor_names)
+    pair = program.schedules()
+    inputs = [a.requires_grad_() for a in _draw_inputs(pair, batch, profile)]
+    kernels = program.kernels((True,) * len(inputs))
+    needed = [inputs[index] for index in kernels.needed]
+    y = run(program, tuple(inputs))
+    gradient = torch.ones_like(y)
+    with torch.no_grad():
+        _, *saved = kernels.forward(*inputs)
+        own_forward = _median(lambda: kernels.forward(*inputs), profile)
+        own_backward = _median(lambda: kernels.backward(gradient, *needed, *saved), profile)
+    forward = _median(lambda: run(program, tuple(inputs)), profile)
+    both = _median(
+        lambda: torch.autograd.grad(run(program, tuple(inputs)), inputs, gradient), profile
+    )
+    return _Added(
+        len(inputs) + len(pair.forward.saved), forward - own_forward, both - forward - own_backward
+    )
+
+
+def _fit_autograd(added: list[_Added]) -> dict[str, float]:
+    """A straight line through what autograd added, by the number of arrays; never negative."""
+    counts = [float(one.arrays) for one in added]
+    mean = statistics.fmean(counts)
+    spread = sum((count - mean) ** 2 for count in counts)
+    found: dict[str, float] = {}
+    for half in ("forward", "backward"):
+        seconds = [float(getattr(one, half)) for one in added]
+        level = statistics.fmean(seconds)
+        slope = sum((c - mean) * (s - level) for c, s in zip(counts, seconds, strict=True)) / spread
+        slope = min(max(slope, _FASTEST_CALL), max(level / mean, _FASTEST_CALL))
+        found[f"{half}_array"] = slope
+        found[half] = max(_FASTEST_CALL, level - slope * mean)
+    return found
+
+
+def _median(call: Callable[[], object], profile: Profile) -> float:
+    """Median seconds of a short call."""
+    times: list[float] = []
+    for _ in range(_SHORT_SAMPLES):
+        start = _now(profile)
+        call()
+        times.append(_now(profile) - start)
+    return statistics.median(times[len(times) // 10 :])
+
+
+def _now(profile: Profile) -> float:
+    """The clock, once the device has done all that was asked."""
+    if profile.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _draw_inputs(pair: Pair, batch: int, profile: Profile) -> list[torch.Tensor]:
+    """Numbers for all inputs of a forward."""
     plan = pair.forward.plan
     dtype, device = getattr(torch, plan.dtype), torch.device(profile.device)
     sizes = {**plan.sizes, BATCH: batch}
@@ -138,22 +214,22 @@ def _measure(pair: Pair, batch: int, profile: Profile) -> tuple[float, float]:
         shape = [math.prod(sizes[leg] for leg in axis) for axis in plan.axes_of(value)]
         return torch.rand(shape, dtype=dtype, device=device) - 0.5
 
-    def wait() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
+    return [draw(value) for value in plan.inputs]
 
+
+def _measure(pair: Pair, batch: int, profile: Profile) -> tuple[float, float]:
+    """Median seconds of the generated forward and backward."""
     kernels = build_kernels(pair)
-    inputs = [draw(value) for value in plan.inputs]
+    inputs = _draw_inputs(pair, batch, profile)
     needed = [inputs[index] for index in kernels.needed]
     times: list[tuple[float, float]] = []
     with torch.no_grad():
         for _ in range(_SAMPLES + 2):
-            start = wait()
+            start = _now(profile)
             y, *saved = kernels.forward(*inputs)
-            middle = wait()
+            middle = _now(profile)
             kernels.backward(y, *needed, *saved)
-            times.append((middle - start, wait() - middle))
+            times.append((middle - start, _now(profile) - middle))
             del y, saved
     forward, backward = zip(*times[2:], strict=True)
     return statistics.median(forward), statistics.median(backward)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tnlayer.device.grid import Grid, fill_grid
-from tnlayer.device.profile import VARIANTS, Profile
+from tnlayer.device.profile import AUTOGRAD, VARIANTS, Profile
 from tnlayer.runtime.calibrate import calibrate
 
 # Sizes at which matrix products are timed; between them the tables interpolate.
@@ -242,7 +242,8 @@ class _Probe:
             "view": lambda: small.reshape(2, 8),
         }
         self.calls = {name: self.timer.seconds(call, 15) for name, call in calls.items()}
-        self.calls |= _autograd_seconds(self.timer, small)
+        # Calibration measures what autograd adds.
+        self.calls |= dict.fromkeys(AUTOGRAD, _FASTEST_BYTE)
 
     def profile(self) -> Profile:
         """Everything that was measured, as tables."""
@@ -271,37 +272,6 @@ class _Probe:
 
 def _filled(axes: Sequence[tuple[int, ...]], measured: dict[tuple[int, ...], float]) -> Grid:
     return Grid(tuple(axes), fill_grid(axes, measured))
-
-
-class _Identity(torch.autograd.Function):
-    """The least that a Function does: what it takes is autograd's own."""
-
-    @staticmethod
-    def forward(ctx: object, *arrays: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(*arrays)  # type: ignore[attr-defined]
-        return arrays[0].view(arrays[0].shape)
-
-    @staticmethod
-    def backward(ctx: object, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        arrays: tuple[torch.Tensor, ...] = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (gradients[0],) * len(arrays)
-
-
-def _autograd_seconds(timer: _Timer, small: torch.Tensor) -> dict[str, float]:
-    """What autograd adds to the forward and to the backward of a layer with four arrays."""
-    with torch.enable_grad():
-        arrays = [small.clone().requires_grad_() for _ in range(4)]
-
-        def forward() -> torch.Tensor:
-            return _Identity.apply(*arrays)  # type: ignore[no-any-return]
-
-        def both() -> object:
-            return torch.autograd.grad(forward(), arrays, small)
-
-        forward_seconds = timer.seconds(forward, 15)
-        both_seconds = timer.seconds(both, 15)
-    backward_seconds = max(1e-7, both_seconds - forward_seconds)
-    return {"forward": forward_seconds, "backward": backward_seconds}
 
 
 def processor_name(device: torch.device) -> str:

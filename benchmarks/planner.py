@@ -1,0 +1,346 @@
+"""How well the planner plans: predicted against measured time, and what its choice costs.
+
+    python -m benchmarks.planner [--quick] [--output FILE]
+
+For each case all candidate plans are built and timed, forward and backward, in shuffled turns. Then
+the chosen plan and the fastest one are timed again in alternation, so that the winner's luck does
+not count: their ratio is the regret. A second part compares layers with nn.Linear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.planner_cases import PlannerCase, planner_cases
+from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
+from benchmarks.timing import time_alternating
+from benchmarks.workloads import draw_parameters
+from tnlayer import topologies
+from tnlayer.canonical import canonicalise
+from tnlayer.device.load import load_profile, op_times
+from tnlayer.graph import Graph
+from tnlayer.network import Network
+from tnlayer.nn.layer import Layer
+from tnlayer.plan.plan import Plan
+from tnlayer.planning.candidates import candidates
+from tnlayer.planning.planner import backward_plan
+from tnlayer.planning.rank import Request, predict, rank
+from tnlayer.planning.time_model import dense_seconds
+from tnlayer.runtime.autograd import run
+from tnlayer.runtime.program import Program
+
+# Candidates that are predicted to take longer than this are counted and not timed.
+SLOW = 1.5
+MOST_BYTES = 6 * 2**30
+BUDGET = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One candidate: how it was found, what was predicted and measured (seconds, f+b)."""
+
+    origin: str
+    flops: int
+    predicted: float
+    measured: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One case: its candidates, and the chosen plan against the best one, timed again."""
+
+    name: str
+    batch: int
+    backend: str
+    candidates: tuple[Timed, ...]
+    regret: float | None
+    planning_seconds: float
+
+    @property
+    def timed(self) -> list[Timed]:
+        """The candidates that were measured."""
+        return [one for one in self.candidates if one.measured is not None]
+
+    def correlation(self, by_flops: bool) -> float | None:
+        """Spearman's correlation of prediction (or FLOPs) and time; None below three candidates."""
+        timed = self.timed
+        if len(timed) < 3:
+            return None
+        keys = [float(one.flops) if by_flops else one.predicted for one in timed]
+        return spearman(keys, [one.measured or 0.0 for one in timed])
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Rank correlation, equal values sharing their mean rank; None if one side is constant.
+
+    >>> spearman([1, 2, 3], [10, 30, 20])
+    0.5
+    """
+    ranks = [_ranks(first), _ranks(second)]
+    means = [statistics.fmean(r) for r in ranks]
+    centred = [[value - mean for value in r] for r, mean in zip(ranks, means, strict=True)]
+    norms = [math.sqrt(sum(value**2 for value in r)) for r in centred]
+    if not norms[0] or not norms[1]:
+        return None
+    return sum(a * b for a, b in zip(*centred, strict=True)) / (norms[0] * norms[1])
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    first = {value: ordered.index(value) for value in set(values)}
+    counts = {value: ordered.count(value) for value in set(values)}
+    return [first[value] + (counts[value] - 1) / 2 for value in values]
+
+
+# -- one case ------------------------------------------------------------------------------------
+
+
+def training_call(program: Program, graph: Graph, batch: int) -> Callable[[], object]:
+    """Forward and backward of a program with fixed numbers."""
+    parameters = draw_parameters(graph, 0)
+    x = torch.randn(batch, graph.in_features).requires_grad_()
+    arrays = [parameters[name].requires_grad_() for name in program.parameter_order]
+    gradient = torch.randn(batch, graph.out_features)
+
+    def call() -> tuple[Tensor, ...]:
+        y = run(program, (x, *arrays))
+        return torch.autograd.grad(y, [x, *arrays], gradient)
+
+    return call
+
+
+def measure_case(case: PlannerCase, budget: float) -> CaseResult:
+    """Time all candidates of a case, then the chosen and the best again."""
+    graph = case.build().freeze()
+    form = canonicalise(graph)
+    request = Request()
+    start = time.perf_counter()
+    chosen = rank(form.graph, case.batch, request)[0].plan
+    planning = time.perf_counter() - start
+    plans = list(candidates(form.graph, case.batch, request.dtype, request.effort))
+    if chosen not in plans:
+        plans.insert(0, chosen)
+    predicted = [predict(form.graph, plan, case.batch, request).total for plan in plans]
+    programs: dict[int, Program] = {}
+    for number, plan in enumerate(plans):
+        program = Program(graph, plan, form.tensor_names)
+        peak = program.schedules().peak_bytes(case.batch)
+        if predicted[number] <= SLOW and peak <= MOST_BYTES:
+            programs[number] = program
+    calls = {str(n): training_call(p, graph, case.batch) for n, p in programs.items()}
+    timings = time_alternating(calls, budget=budget)
+    measured = {int(name): timing.median for name, timing in timings.items()}
+    picked = plans.index(chosen)
+    regret = None
+    if picked in measured:
+        best = min(measured, key=lambda n: measured[n])
+        regret = 1.0 if best == picked else _again(calls, picked, best, budget)
+    rows = tuple(
+        Timed(plan.minimize, _flops(plan, case.batch), predicted[n], measured.get(n), n == picked)
+        for n, plan in enumerate(plans)
+    )
+    return CaseResult(case.name, case.batch, "torch", rows, regret, planning)
+
+
+def _again(
+    calls: Mapping[str, Callable[[], object]], picked: int, best: int, budget: float
+) -> float:
+    """The chosen plan over the best one, in alternation."""
+    two = {name: calls[name] for name in (str(picked), str(best))}
+    timings = time_alternating(two, budget=2 * budget, seed=1)
+    return timings[str(picked)].median / timings[str(best)].median
+
+
+def _flops(plan: Plan, batch: int) -> int:
+    """FLOPs of forward and backward."""
+    return plan.counts.flops.at(batch) + backward_plan(plan).counts.flops.at(batch)
+
+
+# -- against dense -------------------------------------------------------------------------------
+
+
+def dense_cases() -> dict[str, Callable[[], Network]]:
+    """The layers that are compared with nn.Linear."""
+    T, cube = topologies, (16,) * 3
+    trains = {
+        f"tensor_train 16^3 rank {r}": lambda r=r: T.tensor_train(cube, cube, r)
+        for r in (1, 2, 4, 8, 16, 32, 64)
+    }
+    blocks = {
+        f"btt 64x64 rank {r}": lambda r=r: T.btt((64, 64), (64, 64), r) for r in (1, 2, 4, 8, 16)
+    }
+    others = {
+        "tucker 16^3 rank 8": lambda: T.tucker(cube, cube, 8),
+        "cp 16^3 rank 32": lambda: T.cp(cube, cube, 32),
+    }
+    return {**trains, **blocks, **others}
+
+
+def measure_dense(name: str, net: Network, batch: int, budget: float) -> dict[str, Any]:
+    """Forward and backward of a layer and of nn.Linear, and one rebuild of W, side by side."""
+    graph = net.freeze()
+    layer = Layer(graph, batch=batch)
+    linear = torch.nn.Linear(graph.in_features, graph.out_features, bias=False)
+    x = torch.randn(batch, graph.in_features).requires_grad_()
+    gradient = torch.randn(batch, graph.out_features)
+
+    def step(module: torch.nn.Module) -> Callable[[], object]:
+        arrays = [x, *module.parameters()]
+        return lambda: torch.autograd.grad(module(x), arrays, gradient)
+
+    form = canonicalise(graph)
+    plans = candidates(form.graph, batch, "float32", "default")
+    rebuilt = next((p for p in plans if len(p.stem_steps) == 1), None)
+    calls: dict[str, Callable[[], object]] = {"layer": step(layer), "dense": step(linear)}
+    if rebuilt is not None:
+        calls["rebuild"] = _rebuild_call(rebuilt, graph, form.tensor_names)
+    timings = time_alternating(calls, budget=budget)
+    medians = {key: timing.median for key, timing in timings.items()}
+    request = Request()
+    own = rank(form.graph, batch, request)[0]
+    times = op_times("float32")
+    expected = dense_seconds(batch, graph.in_features, graph.out_features, times)
+    limit = 1.05 * medians["dense"] + 3 * medians.get("rebuild", 0.0)
+    return {
+        "name": name,
+        "batch": batch,
+        **medians,
+        "over_limit": medians["layer"] / limit,
+        "plan": own.plan.minimize,
+        "predicted": own.seconds.total,
+        "predicted_dense": expected.total,
+        "dense_wins": medians["dense"] < medians["layer"],
+        "dense_called": expected.total < own.seconds.total,
+    }
+
+
+def _rebuild_call(
+    plan: Plan, graph: Graph, tensor_names: Mapping[str, str]
+) -> Callable[[], object]:
+    """The branch of the plan that rebuilds W: its forward at no samples at all."""
+    program = Program(graph, replace(plan, batch=1), tensor_names)
+    parameters = draw_parameters(graph, 0)
+    arrays = [parameters[name] for name in program.parameter_order]
+    x = torch.zeros(0, graph.in_features)
+
+    def call() -> object:
+        with torch.no_grad():
+            return run(program, (x, *arrays))
+
+    return call
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def summary(results: Sequence[CaseResult]) -> dict[str, Any]:
+    """The figures that the targets are about."""
+    timed = [one for result in results for one in result.timed]
+    errors = sorted(abs(one.predicted / (one.measured or 1.0) - 1) for one in timed)
+    chosen = [abs(one.predicted / (one.measured or 1.0) - 1) for one in timed if one.chosen]
+    model = [c for r in results if (c := r.correlation(by_flops=False)) is not None]
+    flops = [c for r in results if (c := r.correlation(by_flops=True)) is not None]
+    regrets = sorted(r.regret for r in results if r.regret is not None)
+    return {
+        "cases": len(results),
+        "candidates_timed": len(timed),
+        "median_error": statistics.median(errors),
+        "median_error_of_the_chosen": statistics.median(chosen),
+        "median_correlation": statistics.median(model),
+        "median_correlation_of_flops": statistics.median(flops),
+        "share_of_regrets_up_to_1.10": sum(r <= 1.10 for r in regrets) / len(regrets),
+        "largest_regret": regrets[-1],
+    }
+
+
+def tables(results: Sequence[CaseResult], dense: Sequence[dict[str, Any]]) -> str:
+    """One row a case, then one a comparison with dense."""
+    rows = [_row(result) for result in results]
+    header = ["case", "batch", "plans", "chosen", "predicted ms", "ms", "rank corr.", "regret"]
+    parts = [format_table(header, rows)]
+    if dense:
+        header = ["layer", "batch", "ms", "dense ms", "rebuild ms", "of limit", "plan", "called"]
+        parts.append(format_table(header, [_dense_row(cell) for cell in dense]))
+    return "\n\n".join(parts)
+
+
+def _row(result: CaseResult) -> list[str]:
+    chosen = next(one for one in result.candidates if one.chosen)
+    correlation = result.correlation(by_flops=False)
+    return [
+        result.name,
+        str(result.batch),
+        str(len(result.candidates)),
+        chosen.origin,
+        f"{chosen.predicted * 1e3:.3g}",
+        "-" if chosen.measured is None else f"{chosen.measured * 1e3:.3g}",
+        "-" if correlation is None else f"{correlation:.2f}",
+        "-" if result.regret is None else f"{result.regret:.2f}",
+    ]
+
+
+def _dense_row(cell: dict[str, Any]) -> list[str]:
+    right = cell["dense_wins"] == cell["dense_called"]
+    return [
+        cell["name"],
+        str(cell["batch"]),
+        f"{cell['layer'] * 1e3:.3g}",
+        f"{cell['dense'] * 1e3:.3g}",
+        f"{cell['rebuild'] * 1e3:.3g}" if "rebuild" in cell else "-",
+        f"{cell['over_limit']:.2f}",
+        cell["plan"],
+        ("dense" if cell["dense_called"] else "layer") + ("" if right else " (wrong)"),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planner", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--quick", action="store_true", help="every eighth case, short samples")
+    parser.add_argument("--no-dense", action="store_true", help="leave out the second part")
+    parser.add_argument("--only", help="cases whose name contains this")
+    parser.add_argument("--output", type=Path, default=None)
+    options = parser.parse_args(arguments)
+    budget = 0.05 if options.quick else BUDGET
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    record: dict[str, Any] = {"schema": 1, **provenance(given)}
+    record["profile"] = load_profile().source
+    cases = [c for c in planner_cases() if options.only is None or options.only in c.name]
+    results: list[CaseResult] = []
+    for case in cases[:: 8 if options.quick else 1]:
+        results.append(measure_case(case, budget))
+        print(*_row(results[-1]), sep="  ", file=sys.stderr, flush=True)
+    dense: list[dict[str, Any]] = []
+    if not options.no_dense:
+        for name, build in dense_cases().items():
+            for batch in (1, 64, 1024):
+                dense.append(measure_dense(name, build(), batch, budget))
+                print(*_dense_row(dense[-1]), sep="  ", file=sys.stderr, flush=True)
+    record["summary"] = found = summary(results)
+    record["cases"] = [
+        {**asdict(r), "correlation": r.correlation(False), "correlation_of_flops": r.correlation(True)}
+        for r in results
+    ]
+    record["against_dense"] = dense
+    name = f"planner-cpu{'-quick' if options.quick else ''}.json"
+    write_json(options.output or RESULTS / name, record)
+    print(headline(record), tables(results, dense), sep="\n\n")
+    print("\n".join(f"{key}: {value:.4g}" for key, value in found.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
