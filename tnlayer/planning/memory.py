@@ -14,7 +14,7 @@ what looks good is lowered and counted exactly. Nothing is returned that was not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tnlayer.errors import PlanError
@@ -58,7 +58,8 @@ class LimitRefused(PlanError):
 
     def with_names(self, names: Mapping[str, str]) -> str:
         """The message with the user's names of legs."""
-        return self.message.format(legs=", ".join(names.get(leg, leg) for leg in self.legs))
+        shown = {**names, BATCH: "batch"}
+        return self.message.format(legs=", ".join(shown.get(leg, leg) for leg in self.legs))
 
 
 def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
