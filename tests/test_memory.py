@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import oracle
@@ -214,7 +215,7 @@ def test_refusals_say_how_little_is_possible() -> None:
     text = str(error.value)
     assert text.startswith("network 'tensor train'")
     assert "a chunk of 1" in text
-    assert re.search(r"bytes, legs [ijb]\d", text)
+    assert re.search(r"bytes, legs (batch|[ijb]\d)", text)
     least = int(text.split("smallest workspace found is ")[1].split(" bytes")[0])
     assert tn.compile(net, batch=16, memory_limit=least).plan.memory.chunk == 1
     with pytest.raises(tn.PlanError):
@@ -450,6 +451,22 @@ def test_transforms_with_a_chunk() -> None:
         tangent = torch.autograd.forward_ad.unpack_dual(limited(dual, parameters=arrays)).tangent
     assert tangent is not None
     assert torch.allclose(tangent, free(x[1], parameters=arrays))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_limited_layer_compiles() -> None:
+    """torch.compile(fullgraph=True) traces a layer with a limit; its gradients are eager's."""
+    torch.compiler.reset()
+    layer = tn.Layer(NETWORKS["tensor_train"](), batch=256, memory_limit=2**20, dtype=torch.float64)
+    assert "for start in range(0, B" in layer.source()
+    x = torch.randn(3, layer.in_features, dtype=torch.float64, requires_grad=True)
+    arrays = [x, *layer.parameters()]
+    expected = torch.autograd.grad(layer(x).square().sum(), arrays)
+    compiled: Any = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(compiled(x).square().sum(), arrays)
+    torch.compiler.reset()
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10)
 
 
 def test_chunks_are_deterministic() -> None:

@@ -14,7 +14,7 @@ what looks good is lowered and counted exactly. Nothing is returned that was not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tnlayer.errors import PlanError
@@ -32,11 +32,13 @@ _CALL = 5e-6
 
 # Estimates leave out copies: how often the target is lowered until the exact count fits.
 _ATTEMPTS = 4
+_ESTIMATE_ERROR = 1.5
 # Smaller chunks than the largest that fits may stay in a cache; below this, calls dominate.
 _LEAST_CACHED_CHUNK = 32
 _CACHED = (4, 16)
-# Legs to slice that are tried; each costs one lowering, which takes seconds for large plans.
-_TRIED_SLICES, _LARGE_PLAN = 8, 100
+# Legs to slice that are tried. Lowering takes seconds for large plans: there less is tried.
+_TRIED_SLICES, _TRIED_SLICES_OF_LARGE = 8, 2
+_LARGE_PLAN = 100
 
 
 class LimitRefused(PlanError):
@@ -56,7 +58,8 @@ class LimitRefused(PlanError):
 
     def with_names(self, names: Mapping[str, str]) -> str:
         """The message with the user's names of legs."""
-        return self.message.format(legs=", ".join(names.get(leg, leg) for leg in self.legs))
+        shown = {**names, BATCH: "batch"}
+        return self.message.format(legs=", ".join(shown.get(leg, leg) for leg in self.legs))
 
 
 def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
@@ -167,7 +170,7 @@ class _Search:
         factor = real / max(1, self._estimate(()))
         target = float(self.limit)
         estimates = [self._estimate(tuple(order[: n + 1])) * factor for n in range(len(order))]
-        for _ in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS if len(self.plan.steps) <= _LARGE_PLAN else 1):
             count = next((n + 1 for n, size in enumerate(estimates) if size <= target), None)
             if count is None:
                 break
@@ -177,7 +180,8 @@ class _Search:
                 yield memory
                 return
             target = min(target, estimates[count - 1]) * self.limit / needed
-        yield Memory(recompute=tuple(sorted(order)))
+        if estimates[-1] <= self.limit * _ESTIMATE_ERROR:
+            yield Memory(recompute=tuple(sorted(order)))
 
     def _by_worth(self) -> list[str]:
         """Kept values, most bytes freed for a second of repeated work first."""
@@ -283,7 +287,8 @@ class _Search:
         looped = {BATCH} if base.chunk is not None else set[str]()
         batch = base.chunk or self.batch
         legs = sorted(sliceable_legs(self.plan), key=lambda leg: (-self._carried(leg, batch), leg))
-        for leg in legs[: _TRIED_SLICES if len(self.plan.steps) <= _LARGE_PLAN else 2]:
+        small = len(self.plan.steps) <= _LARGE_PLAN
+        for leg in legs[: _TRIED_SLICES if small else _TRIED_SLICES_OF_LARGE]:
             if looped_together(self.plan, looped | {leg}):
                 continue
             tried = replace(memory, slices=(*memory.slices, leg))
