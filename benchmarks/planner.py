@@ -41,9 +41,9 @@ from tnlayer.runtime.autograd import run
 from tnlayer.runtime.program import Program
 
 # Candidates that are predicted to take longer than this are counted and not timed.
-SLOW = 1.5
+SLOW = 0.6
 MOST_BYTES = 6 * 2**30
-BUDGET = 0.35
+BUDGET = 0.12
 
 
 @dataclass(frozen=True, slots=True)

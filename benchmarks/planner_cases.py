@@ -48,7 +48,7 @@ def _named() -> dict[str, Callable[[], Network]]:
         "block_term 16^3, 4 terms of rank 4": lambda: T.block_term(CUBE, CUBE, terms=4, rank=4),
         "kronecker 16^3 rank 2": lambda: T.kronecker(CUBE, CUBE, 2),
         "low_rank 4096 rank 128": lambda: T.low_rank(4096, 4096, 128),
-        "monarch 64x64": lambda: T.monarch(64, 64),
+        "monarch 64x64": lambda: T.monarch((64, 64), (64, 64)),
         "btt 64x64 rank 4": lambda: T.btt((64, 64), (64, 64), 4),
         "btt 16^3 rank 4": lambda: T.btt(CUBE, CUBE, 4),
         "butterfly 4096": lambda: T.butterfly(4096),

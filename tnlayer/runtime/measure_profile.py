@@ -38,7 +38,8 @@ _ROW_ENTRIES = 2**18
 _TURNS, _TURN_BYTES = 4, 2**25
 # glibc never keeps blocks larger than this: they are mapped, and their pages faulted, every time.
 _FAULT_BYTES = 32 * 2**20
-_FAULT_PROBE = 48 * 2**20
+# More than the C library may have free.
+_FAULT_PROBE = 192 * 2**20
 
 # Share of the time that the tables take; fitting them to programs takes the rest.
 _TABLES = 0.6

@@ -25,24 +25,34 @@ from tnlayer.errors import SpecError
 _LEAST_BYTES = 2**20
 # A block serves arrays down to this share of its size.
 _LEAST_SHARE = 0.75
-_DEFAULT_LIMIT = 2**30
+# Of the machine's memory, at most this share is kept.
+_DEFAULT_SHARE = 8
+_LEAST_LIMIT = 2**30
 
 _use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)  # pyright: ignore[reportPrivateUsage]
 
 
 def scratch_limit() -> int:
-    """Bytes that may be kept: TNLAYER_SCRATCH in MiB, 1024 by default; 0 keeps nothing.
+    """Bytes that may be kept: TNLAYER_SCRATCH in MiB, by default an eighth of the memory; 0: none.
 
     Raises:
         SpecError: the variable is no whole number.
     """
     text = os.environ.get("TNLAYER_SCRATCH", "")
     if not text:
-        return _DEFAULT_LIMIT
+        return max(_LEAST_LIMIT, _memory_bytes() // _DEFAULT_SHARE)
     if not text.isdecimal():
         msg = f"TNLAYER_SCRATCH={text!r}: expected a whole number of MiB, 0 to keep nothing"
         raise SpecError(msg)
     return int(text) * 2**20
+
+
+def _memory_bytes() -> int:
+    """Memory of the machine; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
