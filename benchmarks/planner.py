@@ -331,7 +331,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(*_dense_row(dense[-1]), sep="  ", file=sys.stderr, flush=True)
     record["summary"] = found = summary(results)
     record["cases"] = [
-        {**asdict(r), "correlation": r.correlation(False), "correlation_of_flops": r.correlation(True)}
+        {
+            **asdict(r),
+            "correlation": r.correlation(False),
+            "correlation_of_flops": r.correlation(True),
+        }
         for r in results
     ]
     record["against_dense"] = dense

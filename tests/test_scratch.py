@@ -43,7 +43,7 @@ def test_a_block_serves_again_when_nothing_refers_to_it() -> None:
 
 @pytest.mark.parametrize("keep", ["numpy", "detach", "saved"])
 def test_whatever_keeps_an_array_keeps_its_block(keep: str) -> None:
-    """A numpy array, a detached tensor and autograd's saved tensors hold a block as a tensor does."""
+    """A numpy array, a detached tensor and what autograd saved hold a block as a tensor does."""
     pool = Scratch()
     array = take(pool)
     if keep == "numpy":

@@ -18,9 +18,9 @@ from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.planning import search
 from tnlayer.planning.check import check_plan
-from tnlayer.planning.trees import make_plan
 from tnlayer.planning.search import Found, search_order
 from tnlayer.planning.terms import make_terms
+from tnlayer.planning.trees import make_plan
 from tnlayer.progress import progress
 
 MERA = canonicalise(tn.topologies.mera(12, 2, 3).freeze()).graph

@@ -29,8 +29,8 @@ from tnlayer.plan.document import document_from_plan
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import Value
 from tnlayer.planning import store
-from tnlayer.planning.trees import make_plan
 from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, read_plans, write_plan
+from tnlayer.planning.trees import make_plan
 from tnlayer.spec import canonical_json, parse_json
 
 GRAPH = canonicalise(tn.topologies.tensor_train((2, 3), (3, 2), rank=2).freeze()).graph

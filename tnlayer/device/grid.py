@@ -84,6 +84,8 @@ def fill_grid(
         return sum(abs(math.log(a / b)) for a, b in zip(one, other, strict=True))
 
     return tuple(
-        measured[point] if point in measured else measured[min(known, key=lambda k: distance(point, k))]
+        measured[point]
+        if point in measured
+        else measured[min(known, key=lambda k: distance(point, k))]
         for point in itertools.product(*axes)
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+from tnlayer.device.grid import Grid
 from tnlayer.device.profile import VARIANTS, Profile
 
 # Bytes of an entry, and real multiplications of a product over those of float32's one.
@@ -33,8 +34,8 @@ class OpTimes:
         self.itemsize = _ITEMSIZES[dtype]
         self._work = _WORK[dtype] / _WORK[profile.dtype]
         self._entry = self.itemsize / _ITEMSIZES[profile.dtype]
-        self._gemm = dict(zip(VARIANTS, profile.gemm, strict=True))
-        self._batched = dict(zip(VARIANTS, profile.batched, strict=True))
+        self._gemm: dict[str, Grid] = dict(zip(VARIANTS, profile.gemm, strict=True))
+        self._batched: dict[str, Grid] = dict(zip(VARIANTS, profile.batched, strict=True))
         self.call = profile.call_seconds
         # Plans ask for the same few sizes thousands of times.
         self.mm = lru_cache(maxsize=None)(self._mm)

@@ -45,8 +45,8 @@ class Profile:
         transposed: seconds an entry of a copy of a transposed matrix, by entries.
         row, block: seconds for each inner row, and for each two-dimensional block, of a loop that
             torch cannot merge into long rows.
-        reduce: seconds a byte that a sum reads, by (entries beside each other that it keeps, 1 for a
-            sum over the last axis; bytes).
+        reduce: seconds a byte that a sum reads, by (entries beside each other that it keeps, 1 for
+            a sum over the last axis; bytes).
         fault: seconds for one byte of a fresh array that the system has to map first.
         fault_bytes: size from which on fresh arrays are mapped anew at each call.
         calls: seconds of a call on a few entries, by kind, and of what autograd adds.
@@ -146,7 +146,10 @@ def _positive(value: Any) -> float:
 
 
 def _read(document: Any) -> Profile:
-    if document["schema"] != SCHEMA or set(document) != {"schema", *(f.name for f in fields(Profile))}:
+    if document["schema"] != SCHEMA or set(document) != {
+        "schema",
+        *(f.name for f in fields(Profile)),
+    }:
         msg = f"schema {document['schema']!r} or its fields are not known"
         raise ValueError(msg)
     profile = Profile(

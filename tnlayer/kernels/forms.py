@@ -26,6 +26,7 @@ from tnlayer.plan.steps import BATCH, Contract
 
 Layout = tuple[str, ...]
 
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """One way to run a contraction.
@@ -280,4 +281,3 @@ def _stored(layout: Layout, rows: Layout, columns: Layout) -> str:
     if not rows or not columns:
         return "n"
     return "t" if layout.index(columns[-1]) < layout.index(rows[-1]) else "n"
-

@@ -1,10 +1,10 @@
 """The torch printer: a Schedule becomes readable Python, one line a call.
 
 It decides nothing: every view, copy and order is in the schedule. Arrays are called as in the plan;
-``B`` is the batch size of the call. ``mm``, ``bmm``, ``mul`` and ``copy`` are torch's, or write into
-memory that calls reuse (runtime/scratch.py); what leaves the function is always made by torch's own.
-Arrays are deleted after their last use, so that what the
-schedule counts as its peak is what is allocated.
+``B`` is the batch size of the call. ``mm``, ``bmm``, ``mul`` and ``copy`` are torch's, or write
+into memory that calls reuse (runtime/scratch.py); what leaves the function is always made by
+torch's own. Arrays are deleted after their last use, so that what the schedule counts as its peak
+is what is allocated.
 """
 
 from __future__ import annotations

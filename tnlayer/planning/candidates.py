@@ -47,7 +47,9 @@ def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan,
     problem: PlanError | None = None
     for position, minimize in enumerate(objectives):
         # Ten objectives of exhaustive search would cost more than they gain.
-        seeded = position > 0 and _CHEAP_TENSORS < tensors <= EXHAUSTIVE_TENSORS and effort != "high"
+        seeded = (
+            position > 0 and _CHEAP_TENSORS < tensors <= EXHAUSTIVE_TENSORS and effort != "high"
+        )
         try:
             plan = make_plan(
                 graph, batch=batch, dtype=dtype, minimize=minimize, effort=effort, seeded=seeded

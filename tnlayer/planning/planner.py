@@ -82,9 +82,9 @@ def plan(
         memory_limit: bytes that may be allocated beyond x, y, parameters and their gradients.
         effort: "fast", "default" or "high": how long to search beyond 12 tensors.
         dtype: name of the dtype of the arithmetic; by default float32, complex64 if need be.
-        minimize: "time" ranks the trees of several objectives by predicted time; flops, write, size,
-            combo-N and limit-N (cotengra's words) take the best tree by that count, and "rebuild"
-            contracts all tensors before any input.
+        minimize: "time" ranks the trees of several objectives by predicted time; flops, write,
+            size, combo-N and limit-N (cotengra's words) take the best tree by that count, and
+            "rebuild" contracts all tensors before any input.
 
     Raises:
         SpecError: an option is unknown.

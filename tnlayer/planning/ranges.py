@@ -2,8 +2,8 @@
 
 Plans are ranked at fixed probes, four times apart. Where two neighbouring probes have the same
 winner, it holds between them; where not, the batch size at which the second one overtakes the first
-is found by bisection on the predicted times. So a range ends where the winner changes, and it is the
-same whichever batch size asked first.
+is found by bisection on the predicted times. So a range ends where the winner changes, and it is
+the same whichever batch size asked first.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _candidates(graph: Graph, batch: int, request: Request) -> list[list[Plan]]:
 
 
 def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Plan:
-    """The plan with what keeps the memory limit; LimitRefused if it cannot, though another might."""
+    """The plan with what keeps the memory limit; LimitRefused if it cannot, others might."""
     if request.memory_limit is None:
         return plan
 
@@ -134,9 +134,7 @@ def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Pla
     return keep_limit(plan, mask, batch, request.memory_limit, seconds)
 
 
-def _promising(
-    plans: tuple[Plan, ...], batch: int, times: OpTimes, request: Request
-) -> list[Plan]:
+def _promising(plans: tuple[Plan, ...], batch: int, times: OpTimes, request: Request) -> list[Plan]:
     """The plans that are worth a schedule, by a rough estimate."""
     training = request.objective == TRAIN
     rough = {id(p): rough_seconds(p, batch, times, training=training) for p in plans}

@@ -144,7 +144,7 @@ class StoredPlan:
     def __post_init__(self) -> None:
         batch = self.plan.batch
         # A plan may be made for the first size above, where it was found to win.
-        fits = self.high is None or self.low <= self.high and batch <= self.high + 1
+        fits = self.high is None or (self.low <= self.high and batch <= self.high + 1)
         if not (1 <= self.low <= batch and fits):
             msg = f"a plan for batch {batch} is no plan for {self.low} to {self.high}"
             raise ValueError(msg)

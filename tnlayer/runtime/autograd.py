@@ -26,9 +26,7 @@ def _forward_mode_is_active() -> bool:
 
 def is_traced() -> bool:
     """Whether torch looks into what runs: tracing, functorch transforms, forward mode."""
-    return (
-        torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active()
-    )
+    return torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active()
 
 
 def autocast_is_on(kind: str) -> bool:

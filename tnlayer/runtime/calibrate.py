@@ -25,8 +25,8 @@ from tnlayer.device.profile import AUTOGRAD, Profile
 from tnlayer.kernels.pair import Pair, schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.steps import BATCH, Value
-from tnlayer.planning.trees import make_plan
 from tnlayer.planning.time_model import schedule_seconds
+from tnlayer.planning.trees import make_plan
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.program import Program, build_kernels
 
@@ -62,7 +62,9 @@ class _Fit:
     working: float
 
 
-def calibrate(profile: Profile, progress: Callable[[float], object] = lambda share: None) -> Profile:
+def calibrate(
+    profile: Profile, progress: Callable[[float], object] = lambda share: None
+) -> Profile:
     """The profile with its overheads and its rates scaled to what reference programs take."""
     for turn in range(_TURNS):
         # The storage orders of the programs follow the profile, so its errors do too.
@@ -125,7 +127,9 @@ def _scale_products(grid: Grid, factor: float) -> Grid:
 def _fits(net: Network, batch: int, profile: Profile) -> Iterator[_Fit]:
     """Forward and backward of one program."""
     form = canonicalise(net.freeze())
-    plan = make_plan(form.graph, batch=batch, dtype=profile.dtype, minimize="combo-64", effort="fast")
+    plan = make_plan(
+        form.graph, batch=batch, dtype=profile.dtype, minimize="combo-64", effort="fast"
+    )
     pair = schedule_pair(plan, (True,) * len(plan.inputs))
     assert pair.backward is not None
     free = replace(profile, calls=tuple((name, _FASTEST_CALL) for name, _ in profile.calls))
@@ -150,7 +154,9 @@ def _autograd_seconds(net: Network, batch: int, profile: Profile) -> _Added:
     """A program behind autograd, less its own forward and backward."""
     graph = net.freeze()
     form = canonicalise(graph)
-    plan = make_plan(form.graph, batch=batch, dtype=profile.dtype, minimize="combo-64", effort="fast")
+    plan = make_plan(
+        form.graph, batch=batch, dtype=profile.dtype, minimize="combo-64", effort="fast"
+    )
     program = Program(graph, plan, form.tensor_names)
     pair = program.schedules()
     inputs = [a.requires_grad_() for a in _draw_inputs(pair, batch, profile)]

@@ -66,7 +66,9 @@ _REUSING = _PLAIN | {
 }
 
 
-def load_source(source: str, *, reuse: bool = False) -> dict[str, Callable[..., tuple[torch.Tensor, ...]]]:
+def load_source(
+    source: str, *, reuse: bool = False
+) -> dict[str, Callable[..., tuple[torch.Tensor, ...]]]:
     """Compile generated source and return its functions by name.
 
     The source is registered in linecache under a name made from its content, so that tracebacks,
@@ -89,7 +91,7 @@ def load_source(source: str, *, reuse: bool = False) -> dict[str, Callable[..., 
         raise BuildError(msg) from error
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     known = _REUSING if reuse else _PLAIN
-    namespace = dict(known)
+    namespace: dict[str, Any] = dict(known)
     exec(code, namespace)
     return {
         name: value

@@ -186,9 +186,7 @@ class _Probe:
         turns = _TURNS if source.numel() * self.itemsize <= _TURN_BYTES else 1
         # empty_like keeps the strides of a permuted array.
         sources = itertools.cycle([torch.empty_like(source).copy_(source) for _ in range(turns)])
-        targets = itertools.cycle(
-            [source.new_empty(source.shape) for _ in range(turns)]
-        )
+        targets = itertools.cycle([source.new_empty(source.shape) for _ in range(turns)])
         return self.timer.seconds(lambda: next(targets).copy_(next(sources)), 2 * turns)
 
     def _measure_strided(self, lines: int, stride: int, entries: int) -> None:

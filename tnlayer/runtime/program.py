@@ -66,7 +66,9 @@ class Program:
         source = inference.source
         if plan.memory != Memory():
             free = replace(plan, memory=Memory())
-            source = print_torch(schedule_pair(free, (False,) * len(free.inputs)).forward, "forward")
+            source = print_torch(
+                schedule_pair(free, (False,) * len(free.inputs)).forward, "forward"
+            )
         self.reference = load_source(source)["forward"]
 
     @property

@@ -1,10 +1,10 @@
 """Memory for intermediates that is used again by the next call.
 
 The system maps and clears fresh memory page by page: on a CPU that takes longer than most matrix
-products take to fill it. torch keeps a cache of blocks for CUDA and none for the CPU. Here arrays of
-a megabyte and more come from blocks that are kept. A block is free as soon as nothing else refers to
-its storage, which torch counts, so that nobody has to say when an array is done with: not autograd,
-which holds what the forward saved, nor a hook of the user's that keeps a saved array longer.
+products take to fill it. torch keeps a cache of blocks for CUDA and none for the CPU. Here arrays
+of a megabyte and more come from blocks that are kept. A block is free as soon as nothing else
+refers to its storage, which torch counts, so that nobody has to say when an array is done with:
+not autograd, which holds what the forward saved, nor a hook that keeps a saved array longer.
 
 Results never come from here: what the user gets is the user's alone.
 """
