@@ -169,7 +169,8 @@ class Layer(nn.Module):
         y = self._contract(flat, dtype)
         bias = self._parameters.get("bias")
         if bias is not None:
-            y = y + bias
+            # In place where torch does not look: a second y would be as large as the first.
+            y = y + bias if is_traced() else y.add_(bias)
         return y.reshape(*leading, self.out_features)
 
     def to_dense(self) -> torch.Tensor:
