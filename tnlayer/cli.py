@@ -1,4 +1,4 @@
-"""The command line: ``python -m tnlayer show | cost | compare | code | bench NETWORK``, or ``profile``."""
+"""The command line: ``python -m tnlayer COMMAND``, on a network or, ``profile``, on the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Profile holds: the one that was measured here, or the nearest that ships with the package."""
+"""Which Profile holds: the one that was measured here, or the nearest that ships with us."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def _load(dtype: str, device: str, threads: int) -> LoadedProfile:
 
 
 def _named(measured: MeasuredProfile) -> LoadedProfile:
-    return LoadedProfile(measured.profile, f"measured here on {measured.measured}", measured.measured)
+    return LoadedProfile(
+        measured.profile, f"measured here on {measured.measured}", measured.measured
+    )
 
 
 def _nearest(key: ProfileKey) -> LoadedProfile:

@@ -205,7 +205,7 @@ class Layer(nn.Module):
         return self
 
     def tune(self, *inputs: torch.Tensor) -> Layer:
-        """Time the few best plans with these inputs and use the fastest from now on; returns itself.
+        """Time the few best plans with these inputs, and use the fastest from now on.
 
         It serves the range of batch sizes around that of the inputs; all sizes, if it is the
         ``batch`` that the layer was made for. A training step is timed, with gradients of those
@@ -215,6 +215,9 @@ class Layer(nn.Module):
 
         Arguments:
             inputs: as for a call; without any, random ones of ``batch`` samples, by default 256.
+
+        Returns:
+            the layer itself.
 
         Raises:
             SpecError: the inputs do not fit, the layer is on the meta device, or torch traces it.

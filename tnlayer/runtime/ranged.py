@@ -1,4 +1,4 @@
-"""The programs of one network for all batch sizes: made when a size first asks, found in a bisection."""
+"""The programs of one network for all batch sizes: made when a size asks, found in a bisection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_BOUND = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Ranges in ascending order, not overlapping; replaced as a whole, so that readers need no lock."""
+    """Ranges in ascending order, not overlapping; replaced as a whole: readers need no lock."""
 
     lows: tuple[int, ...] = ()
     highs: tuple[int, ...] = ()
@@ -216,7 +216,7 @@ class RangedProgram:
             return found
 
     def _known(self, planned: PlannedGraph) -> Program | None:
-        """A program that runs the same calls: neighbouring ranges often differ in their plan's batch."""
+        """A program that runs the same calls: neighbouring ranges may differ in their plan's batch."""
         fresh = program_of(planned).schedules()
         for program in (*self._table.programs, self.main):
             known = program.schedules()
@@ -253,4 +253,3 @@ def program_of(planned: PlannedGraph) -> Program:
     """The program of a planned graph."""
     reuse = planned.request.memory_limit is None
     return Program(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)
-

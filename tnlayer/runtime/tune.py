@@ -86,7 +86,7 @@ def tune_graph(
 def random_inputs(
     graph: Graph, batch: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, ...]:
-    """Inputs to time calls with, all of which require a gradient; torch's own seed is not touched."""
+    """Inputs to time calls with, which require a gradient; torch's random state is not touched."""
     shapes = [((batch,) if p.batched else ()) + tuple(graph.input_shape(p)) for p in graph.inputs]
     with torch.inference_mode(False):
         return tuple(_random(shape, dtype, device).requires_grad_() for shape in shapes)
@@ -113,8 +113,8 @@ class _Calls:
         self.device = next((a.device for a in (*arrays, *parameters.values())), torch.device("cpu"))
         if self.device.type == "meta":
             msg = (
-                f"network {planned.graph.label!r}: its arrays are on the meta device, where nothing "
-                f"can be timed; move the layer first, for example layer.to_empty(device='cpu')"
+                f"network {planned.graph.label!r}: its arrays are on the meta device, where "
+                f"nothing can be timed; move the layer first, as layer.to_empty(device='cpu') does"
             )
             raise SpecError(msg)
         with torch.inference_mode(False):
@@ -169,9 +169,7 @@ class _Calls:
             torch.cuda.synchronize(self.device)
 
 
-def _time(
-    planned: PlannedGraph, options: PlanOptions, calls: _Calls, budget: float
-) -> Choice:
+def _time(planned: PlannedGraph, options: PlanOptions, calls: _Calls, budget: float) -> Choice:
     """Time the candidates; the winner, with its measured seconds."""
     programs = _candidates(planned, options, calls)
     predicted = {name: ranked.seconds.total for name, (ranked, _) in programs.items()}
@@ -247,9 +245,7 @@ def _key(planned: PlannedGraph, calls: _Calls, *, whole_range: bool) -> PlanKey:
     tensors = {canonical: user for user, canonical in planned.form.tensor_names.items()}
     parameters = (calls.wanted[tensors[value.name]] for value in planned.plan.parameters)
     wanted = (*calls.wanted_inputs, *parameters) if calls.training else None
-    return replace(
-        key, device=calls.device.type, profile=f"{key.profile}, {where}", wanted=wanted
-    )
+    return replace(key, device=calls.device.type, profile=f"{key.profile}, {where}", wanted=wanted)
 
 
 def _reason(batch: int, timed: Mapping[str, float], predicted: Mapping[str, float]) -> str:
