@@ -34,6 +34,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("nn",),
     ("budget",),
+    ("profile_command",),
     ("cli",),
     ("__init__", "__main__"),
 )

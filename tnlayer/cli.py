@@ -1,4 +1,4 @@
-"""The command line: ``python -m tnlayer show | cost | compare | code | bench NETWORK``."""
+"""The command line: ``python -m tnlayer COMMAND``, on a network or, ``profile``, on the machine."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tnlayer.network import Network
 from tnlayer.nn.layer import Layer
 from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.plan.text import table
+from tnlayer.profile_command import add_profile, run_profile
 from tnlayer.report import cost
 from tnlayer.runtime.measure import median_seconds
 from tnlayer.spec import canonical_json
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compare": _compare,
         "code": _code,
         "bench": _bench,
+        "profile": run_profile,
     }
     try:
         print(commands[options.command](options))
@@ -116,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--plan", action="store_true", help="print the steps too")
         if name in ("cost", "compare"):
             command.add_argument("--json", action="store_true", help="numbers as JSON")
+    add_profile(commands)
     return parser
 
 

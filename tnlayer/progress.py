@@ -45,3 +45,23 @@ def progress(what: str, total: int, *, shown: bool = True) -> Generator[Callable
             bar.update()
 
         yield step
+
+
+@contextmanager
+def progress_share(what: str, *, shown: bool = True) -> Generator[Callable[[float], None]]:
+    """As :func:`progress` for what knows its share done: gives a function of that, from 0 to 1.
+
+    Arguments:
+        what: what is going on, in a word or two.
+        shown: False to show nothing at all.
+    """
+    total, done = 100, 0
+    with progress(what, total, shown=shown) as advance:
+
+        def reach(share: float) -> None:
+            nonlocal done
+            for _ in range(int(min(1.0, share) * total) - done):
+                advance()
+                done += 1
+
+        yield reach

@@ -1,4 +1,4 @@
-"""Which Profile holds: the one that was measured here, or one that ships with the package."""
+"""Which Profile holds: the one that was measured here, or the nearest that ships with us."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from importlib import resources
 
 import torch
 
+from tnlayer.debug import debug
 from tnlayer.device.op_times import OpTimes
+from tnlayer.device.processor import processor_name
 from tnlayer.device.profile import Profile
+from tnlayer.device.stored import (
+    MeasuredProfile,
+    ProfileKey,
+    key_of,
+    read_profile,
+    write_profile,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +32,12 @@ class LoadedProfile:
     Arguments:
         profile: the rates.
         source: in words, for reports.
+        measured: when it was measured on this machine; None if it was not.
     """
 
     profile: Profile
     source: str
+    measured: str | None = None
 
 
 @cache
@@ -64,14 +75,61 @@ def op_times(dtype: str, device: str = "cpu") -> OpTimes:
     return _op_times(load_profile(dtype, device).profile, dtype)
 
 
+def keep_profile(profile: Profile) -> LoadedProfile:
+    """Let a profile that was measured just now hold, here and in later processes."""
+    measured = write_profile(profile)
+    _MEASURED[key_of(profile)] = measured
+    _load.cache_clear()
+    return _named(measured)
+
+
+def reload_profiles() -> None:
+    """Look again which profiles there are."""
+    _MEASURED.clear()
+    _load.cache_clear()
+
+
+# What this process measured holds where nothing can be stored, too.
+_MEASURED: dict[ProfileKey, MeasuredProfile] = {}
+
+
 @cache
 def _load(dtype: str, device: str, threads: int) -> LoadedProfile:
-    def distance(profile: Profile) -> tuple[int, int, int]:
-        return (profile.device != device, profile.dtype != dtype, abs(profile.threads - threads))
+    key = ProfileKey(device, processor_name(device), dtype, threads)
+    measured = _MEASURED.get(key) or read_profile(key)
+    loaded = _named(measured) if measured is not None else _nearest(key)
+    debug(1, f"device profile for {device}, {dtype}, {threads} threads: {loaded.source}")
+    return loaded
+
+
+def _named(measured: MeasuredProfile) -> LoadedProfile:
+    return LoadedProfile(
+        measured.profile, f"measured here on {measured.measured}", measured.measured
+    )
+
+
+def _nearest(key: ProfileKey) -> LoadedProfile:
+    """The shipped profile that is most like what is asked for; device and dtype count most."""
+
+    def distance(profile: Profile) -> tuple[int, ...]:
+        differs = (
+            profile.device != key.device,
+            profile.dtype != key.dtype,
+            profile.dtype != _REAL_PARTS.get(key.dtype, key.dtype),
+            profile.name != key.name,
+        )
+        return (*map(int, differs), abs(profile.threads - key.threads))
 
     profile = min(shipped_profiles(), key=distance)
-    return LoadedProfile(profile, f"shipped with tnlayer: {profile.name}")
+    threads = f"{profile.threads} thread{'s' if profile.threads != 1 else ''}"
+    return LoadedProfile(
+        profile,
+        f"shipped with tnlayer, measured on {profile.name}, {profile.dtype}, {threads}",
+    )
 
+
+# Arithmetic of a complex dtype is that of its parts.
+_REAL_PARTS = {"complex64": "float32", "complex128": "float64"}
 
 _TIMES: dict[tuple[str, str], OpTimes] = {}
 

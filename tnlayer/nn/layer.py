@@ -19,6 +19,7 @@ from tnlayer.report import Cost, cost_of
 from tnlayer.runtime.autograd import autocast_is_on, is_traced, run
 from tnlayer.runtime.compile import check_backend
 from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.runtime.tune import random_inputs
 
 
 class Layer(nn.Module):
@@ -34,7 +35,9 @@ class Layer(nn.Module):
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
         effort: "fast", "default" or "high": how long to search for a plan.
-        tune: time candidate plans on the device; not in this version.
+        tune: time the few best candidate plans on the device and keep the fastest: now with
+            ``batch``, else at the first call in each range of batch sizes (about a second each,
+            nothing where the store has it). On the meta device not before the first real call.
         device, dtype: of the parameters; by default torch's. A complex network makes dtype complex.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
@@ -69,9 +72,6 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         check_backend(backend)
-        if tune:
-            msg = "tune=True is not in this version: leave it out, plans are chosen by counts"
-            raise SpecError(msg)
         graphs = _as_graphs(net)
         dtype = _layer_dtype(graphs, dtype)
         self._options = PlanOptions(
@@ -81,6 +81,7 @@ class Layer(nn.Module):
             effort=effort,
         )
         self._backend = backend
+        self._tune = tune
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
@@ -94,6 +95,8 @@ class Layer(nn.Module):
         )
         self._programs_for(dtype)
         self.reset_parameters()
+        if tune and batch is not None and self._device().type != "meta":
+            self.tune()
 
     # -- what it is ------------------------------------------------------------------------
 
@@ -169,8 +172,9 @@ class Layer(nn.Module):
         y = self._contract(flat, dtype)
         bias = self._parameters.get("bias")
         if bias is not None:
-            # In place where torch does not look: a second y would be as large as the first.
-            y = y + bias if is_traced() else y.add_(bias)
+            # In place where nobody differentiates: a second y would be as large as the first.
+            alone = not (torch.is_grad_enabled() or is_traced())
+            y = y.add_(bias) if alone else y + bias
         return y.reshape(*leading, self.out_features)
 
     def to_dense(self) -> torch.Tensor:
@@ -200,6 +204,41 @@ class Layer(nn.Module):
         for ranged in self._programs_for(self.dtype):
             for program in [ranged.at(batch) for batch in batches] or [ranged.main]:
                 program.kernels(program.training_mask())
+        return self
+
+    def tune(self, *inputs: torch.Tensor) -> Layer:
+        """Time the few best plans with these inputs, and use the fastest from now on.
+
+        It serves the range of batch sizes around that of the inputs; all sizes, if it is the
+        ``batch`` that the layer was made for. A training step is timed, with gradients of those
+        inputs and parameters that require one; with objective "infer" the forward alone. The winner
+        is stored, so that the same layer is not timed again on this machine. Results change by
+        rounding only; parameters, their gradients and random states are not touched.
+
+        Arguments:
+            inputs: as for a call; without any, random ones of ``batch`` samples, by default 256.
+
+        Returns:
+            the layer itself.
+
+        Raises:
+            SpecError: the inputs do not fit, the layer is on the meta device, or torch traces it.
+
+        >>> import torch, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 4, rank=2))
+        >>> layer.tune(torch.zeros(16, 8)) is layer
+        True
+        """
+        if is_traced():
+            msg = f"{self!r}: tune() cannot run under torch's tracing or transforms; call it before"
+            raise SpecError(msg)
+        dtype = self.dtype
+        if not inputs:
+            inputs = random_inputs(self.graph, self._options.batch, dtype, self._device())
+        _, flat = self._flatten(inputs, dtype)
+        wanted = tuple(x.requires_grad for x in inputs)
+        for ranged in self._programs_for(dtype):
+            ranged.tune(flat, self._named(ranged.graph), self._batch_of(flat), wanted)
         return self
 
     def invalidate(self) -> None:
@@ -277,11 +316,25 @@ class Layer(nn.Module):
         total: torch.Tensor | None = None
         for ranged in self._programs_for(dtype):
             # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
-            program = ranged.main if is_traced() else ranged.at(self._batch_of(flat))
+            if is_traced():
+                program = ranged.main
+            else:
+                batch = self._batch_of(flat)
+                if self._tune and not ranged.is_tuned(batch):
+                    ranged.tune_first(flat, self._named(ranged.graph), batch)
+                program = ranged.at(batch)
             y = run(program, (*flat, *(self._array(name) for name in program.parameter_order)))
             total = y if total is None else total + y
         assert total is not None
         return total
+
+    def _named(self, graph: Graph) -> dict[str, torch.Tensor]:
+        return {parameter.name: self._array(parameter.name) for parameter in graph.parameters}
+
+    def _device(self) -> torch.device:
+        """Where the arrays are; torch's default device if there are none."""
+        arrays = (array for graph in self._graphs for array in self._arrays(graph))
+        return next((array.device for array in arrays), torch.get_default_device())
 
     def _batch_of(self, flat: tuple[torch.Tensor, ...]) -> int:
         """Samples of a call; 1 where no input is batched."""

@@ -119,8 +119,16 @@ def plan_graph(
     except LimitRefused as error:
         msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
         raise PlanError(msg) from None
+    planned = planned_with(graph, form, request, choice)
+    debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}\n{choice.reason}")
+    return planned
+
+
+def planned_with(
+    graph: Graph, form: CanonicalForm, request: Request, choice: Choice
+) -> PlannedGraph:
+    """A graph with a choice that was made elsewhere; its plan gets the user's names."""
     named = choice.plan.with_names(user_names(graph, form))
-    debug(2, f"plan of {graph.label!r} on {options.device}:\n{named}\n{choice.reason}")
     return PlannedGraph(graph, form, named, request, choice)
 
 

@@ -186,7 +186,8 @@ def _fit_autograd(added: list[_Added]) -> dict[str, float]:
     for half in ("forward", "backward"):
         seconds = [float(getattr(one, half)) for one in added]
         level = statistics.fmean(seconds)
-        slope = sum((c - mean) * (s - level) for c, s in zip(counts, seconds, strict=True)) / spread
+        moment = sum((c - mean) * (s - level) for c, s in zip(counts, seconds, strict=True))
+        slope = moment / spread if spread else level / mean
         slope = min(max(slope, _FASTEST_CALL), max(level / mean, _FASTEST_CALL))
         found[f"{half}_array"] = slope
         found[half] = max(_FASTEST_CALL, level - slope * mean)

@@ -11,7 +11,11 @@ _SEED = 7
 
 
 def median_seconds(
-    calls: Mapping[str, Callable[[], object]], *, budget: float = 2.0, most: int = 51
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    budget: float = 2.0,
+    most: int = 51,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> dict[str, float]:
     """Median time of each call; the calls take turns in shuffled order, after a warm-up.
 
@@ -19,6 +23,7 @@ def median_seconds(
         calls: what to time, by name.
         budget: seconds for all calls together; each runs three times at least.
         most: timed runs of each call at most.
+        progress: called with the share done, from 0 to 1.
     """
     for call in calls.values():
         call()
@@ -34,4 +39,5 @@ def median_seconds(
             before = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - before)
+        progress(max((turn + 1) / most, (time.perf_counter() - start) / budget))
     return {name: statistics.median(found) for name, found in times.items()}

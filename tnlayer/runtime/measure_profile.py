@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import torch
 
 from tnlayer.device.grid import Grid, fill_grid
+from tnlayer.device.processor import processor_name
 from tnlayer.device.profile import AUTOGRAD, VARIANTS, Profile
 from tnlayer.runtime.calibrate import calibrate
 
@@ -175,8 +174,12 @@ class _Probe:
         source = self.random(max(1, size // 2 // self.itemsize))
         seconds = self._copy_seconds(source)
         self.stream[(size,)] = max(_FASTEST_BYTE * size, seconds - self.calls["copy"] / 2) / size
+        entries = source.numel()
         for inner in _INNERS:
-            matrix = source.reshape(-1, inner) if inner > 1 else source.reshape(_INNERS[-1], -1)
+            if inner > entries:
+                continue
+            rows = min(_INNERS[-1], entries)
+            matrix = source.reshape(-1, inner) if inner > 1 else source.reshape(rows, -1)
             seconds = self.timer.seconds(lambda m=matrix, i=inner: m.sum(0 if i > 1 else 1))
             rest = max(_FASTEST_BYTE * size, seconds - self.calls["sum"])
             self.reduce[inner, size // 2] = rest / (size // 2)
@@ -249,7 +252,7 @@ class _Probe:
         gemm, batched = (_GEMM_AXIS,) * 3, (_BATCHED_AXIS,) * 3
         return Profile(
             device=self.device.type,
-            name=processor_name(self.device),
+            name=processor_name(self.device.type),
             dtype=str(self.dtype).removeprefix("torch."),
             threads=torch.get_num_threads() if self.device.type == "cpu" else 1,
             versions=(("torch", torch.__version__),),
@@ -271,15 +274,3 @@ class _Probe:
 
 def _filled(axes: Sequence[tuple[int, ...]], measured: dict[tuple[int, ...], float]) -> Grid:
     return Grid(tuple(axes), fill_grid(axes, measured))
-
-
-def processor_name(device: torch.device) -> str:
-    """The model of the processor, as the system names it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

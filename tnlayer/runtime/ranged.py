@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from tnlayer.graph import Graph
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.program import Program
+from tnlayer.runtime.tune import random_inputs, tune_graph
 
 _NO_BOUND = 2**63 - 1
 
@@ -45,6 +49,29 @@ class _Table:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TunedRange:
+    """A range of batch sizes with the plan that was the fastest when timed.
+
+    Arguments:
+        low, high: the least and the greatest batch size; None: no bound.
+        planned: the plan, with what was measured in its choice.
+    """
+
+    low: int
+    high: int | None
+    planned: PlannedGraph
+
+    def has(self, batch: int) -> bool:
+        """Whether a batch size is in the range."""
+        return self.low <= batch and (self.high is None or batch <= self.high)
+
+    def covers(self, other: TunedRange) -> bool:
+        """Whether all of another range is in this one."""
+        within = self.high is None or (other.high is not None and other.high <= self.high)
+        return self.low <= other.low and within
+
+
 class RangedProgram:
     """A network's programs by batch size.
 
@@ -65,6 +92,8 @@ class RangedProgram:
         self.main = program_of(self.planned)
         self._lock = threading.Lock()
         self._table = _Table((0,), (_NO_BOUND,), (self.main,)) if one_plan else _Table()
+        self._tuning = threading.Lock()
+        self._tuned: tuple[TunedRange, ...] = ()
 
     def at(self, batch: int) -> Program:
         """The program for a batch size."""
@@ -94,6 +123,86 @@ class RangedProgram:
                     table = table.with_range(max(lo, bound + 1), hi, known)
             self._table = table
 
+    # -- tuning ----------------------------------------------------------------------------
+
+    @property
+    def tuned(self) -> tuple[TunedRange, ...]:
+        """The ranges whose plans were timed on the device."""
+        return self._tuned
+
+    def is_tuned(self, batch: int) -> bool:
+        """Whether the program for a batch size was chosen by timing."""
+        return any(found.has(batch) for found in self._tuned)
+
+    def tune(
+        self,
+        inputs: Sequence[torch.Tensor],
+        parameters: Mapping[str, torch.Tensor],
+        batch: int,
+        wanted: Sequence[bool],
+    ) -> None:
+        """Time candidate plans for the range of a batch size and let the fastest serve it.
+
+        Where one plan was asked for, and this is its batch size, it serves all sizes. Nothing is
+        done for an empty batch.
+
+        Arguments:
+            inputs, parameters, wanted: as for :func:`tnlayer.runtime.tune.tune_graph`.
+            batch: samples of the inputs.
+        """
+        # One at a time: two that time at once would time each other.
+        with self._tuning:
+            self._tune(inputs, parameters, batch, wanted)
+
+    def tune_first(
+        self, inputs: tuple[torch.Tensor, ...], parameters: Mapping[str, torch.Tensor], batch: int
+    ) -> None:
+        """Tune where a first call comes, on a real device, in a range that was not tuned yet."""
+        arrays = (*inputs, *parameters.values())
+        device = arrays[0].device if arrays else torch.device("cpu")
+        if device.type == "meta":
+            return
+        # A first call without gradients may well come before training.
+        wanted = [x.requires_grad or not torch.is_grad_enabled() for x in inputs]
+        if self.one_plan and batch != self.options.batch:
+            batch = self.options.batch
+            inputs = random_inputs(self.graph, batch, self.main.dtype, device)
+        with self._tuning:
+            if not self.is_tuned(batch):
+                self._tune(inputs, parameters, batch, wanted)
+
+    def _tune(
+        self,
+        inputs: Sequence[torch.Tensor],
+        parameters: Mapping[str, torch.Tensor],
+        batch: int,
+        wanted: Sequence[bool],
+    ) -> None:
+        if not batch:
+            return
+        whole_range = not (self.one_plan and batch == self.options.batch)
+        planned = tune_graph(
+            self.graph,
+            replace(self.options, batch=batch),
+            inputs,
+            parameters,
+            wanted,
+            whole_range=whole_range,
+        )
+        low, high = (planned.choice.low, planned.choice.high) if whole_range else (0, None)
+        self._use_tuned(TunedRange(low, high, planned))
+
+    def _use_tuned(self, tuned: TunedRange) -> None:
+        with self._lock:
+            program = self._known(tuned.planned) or program_of(tuned.planned)
+        self.replace_range(tuned.low, tuned.high, program)
+        if tuned.has(self.options.batch):
+            self.main, self.planned = program, tuned.planned
+        kept = (known for known in self._tuned if not tuned.covers(known))
+        self._tuned = (tuned, *kept)
+
+    # -- inside ----------------------------------------------------------------------------
+
     def _make(self, batch: int) -> Program:
         with self._lock:
             found = self._table.find(batch)
@@ -119,17 +228,20 @@ class RangedProgram:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle what is asked for; plans are made again, or read from the store."""
-        return {"graph": self.graph, "options": self.options, "one_plan": self.one_plan}
+        """Pickle what is asked for, and plans that were timed; others are made again, or read."""
+        names = ("graph", "options", "one_plan", "tuned")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         graph, options = state["graph"], state["options"]
         self.__init__(graph, options, one_plan=state["one_plan"])  # type: ignore[misc]
+        for tuned in reversed(state["tuned"]):
+            self._use_tuned(tuned)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RangedProgram:
         """Programs are values: a copy of a layer shares them."""
         copy = object.__new__(RangedProgram)
-        copy.__dict__ = {**self.__dict__, "_lock": threading.Lock()}
+        copy.__dict__ = {**self.__dict__, "_lock": threading.Lock(), "_tuning": threading.Lock()}
         return copy
 
 
