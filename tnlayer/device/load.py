@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ _OVERRIDE: ContextVar[LoadedProfile | None] = ContextVar("profile", default=None
 
 
 @contextmanager
-def use_profile(profile: Profile, source: str = "given") -> Iterator[None]:
+def use_profile(profile: Profile, source: str = "given") -> Generator[None]:
     """Let a profile hold inside a with-block, whatever was measured or shipped."""
     token = _OVERRIDE.set(LoadedProfile(profile, source))
     try:
