@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -417,13 +417,11 @@ def test_shipped_profiles_are_named_by_what_they_are() -> None:
     assert {"cpu-float32-1", "cpu-float32-2", "cpu-float64-2"} <= set(names)
 
 
-def test_shipped_profiles_are_read_from_a_zip(tmp_path: Path) -> None:
-    """importlib.resources finds them where the package is no folder, and no file of the source."""
-    path = tmp_path / "package.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted((ROOT / "tnlayer").rglob("*")):
-            if file.suffix in (".py", ".json"):
-                archive.write(file, file.relative_to(ROOT))
+def test_shipped_profiles_are_read_from_an_installed_copy(tmp_path: Path) -> None:
+    """They are found beside the package wherever it lies, from any working directory."""
+    site = tmp_path / "site"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tnlayer", site / "tnlayer", ignore=ignored)
     text = (
         "import tnlayer\nfrom tnlayer.device.load import shipped_profiles\n"
         "print(tnlayer.__file__, len(shipped_profiles()))"
@@ -431,10 +429,10 @@ def test_shipped_profiles_are_read_from_a_zip(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", text],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(path)},
+        env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "package.zip" in done.stdout
+    assert str(site) in done.stdout
     assert int(done.stdout.split()[-1]) == len(shipped_profiles())

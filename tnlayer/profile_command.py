@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def _threads(number: int | None) -> Generator[None]:
     """Let torch use so many threads inside a with-block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)

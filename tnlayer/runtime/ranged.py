@@ -216,7 +216,7 @@ class RangedProgram:
             return found
 
     def _known(self, planned: PlannedGraph) -> Program | None:
-        """A program that runs the same calls: ranges often differ in their plan's batch alone."""
+        """A program that runs the same calls: neighbouring ranges may differ in batch only."""
         fresh = program_of(planned).schedules()
         for program in (*self._table.programs, self.main):
             known = program.schedules()
