@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -300,6 +301,13 @@ def test_reason_is_told() -> None:
     assert cost.reason.startswith(f"{cost.plan.minimize}: ")
     assert f"plan: {cost.reason}" in str(cost)
     assert "next best" in cost.reason
+    assert report.cost_of(planned, 300).reason == f"at batch 64, {cost.reason}"
+    stored = replace(planned, choice=replace(planned.choice, stored=True))
+    assert report.cost_of(stored, 64).reason.endswith("; read from the store of plans")
+    aborted = replace(planned, plan=replace(planned.plan, aborted=True))
+    assert "the search ran out of time: this is the greedy plan" in str(
+        report.cost_of(aborted, 64, one_plan=True)
+    )
 
 
 def test_compare_has_the_times() -> None:
@@ -397,6 +405,23 @@ def test_sum_is_held_against_one_dense_layer() -> None:
         assert alone is not None
         for probe in PROBES:
             assert covers(alone.training, probe) or not covers(together.training, probe)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_explain_without_a_batch(batched: bool) -> None:
+    """A network whose input has no samples, or that has no input at all, is explained too."""
+    net = tn.Network("constant")
+    if batched:
+        net.input("x", {"a": 4})
+        net.port("x", batched=False)
+        net.tensor("A", "a b")
+    else:
+        net.tensor("A", "b")
+    net.output(b=3)
+    layer = tn.Layer(net)
+    layer(*([torch.ones(4)] if batched else []))
+    assert "0 or more" in layer.explain()
+    assert "no dense layer does the same" in layer.explain()
 
 
 def test_explain_refuses_no_samples() -> None:

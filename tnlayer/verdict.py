@@ -42,7 +42,7 @@ def _faster(batch: int, ours: float, dense: float) -> str:
     """Who is faster at a batch size, and by how much."""
     first, second = f"{milliseconds(ours)} ms", f"{milliseconds(dense)} ms"
     ratio = max(ours, dense) / min(ours, dense)
-    close = "; too close to be sure" if ratio < _CLOSE else f" ({ratio:.1f} x)"
+    close = "; too close to be sure" if ratio < _CLOSE else f" ({ratio:,.1f} x)"
     if ours < dense:
         return f"faster than dense at batch {batch:,}: predicted {first} against {second}{close}"
     return f"dense is faster at batch {batch:,}: predicted {second} against {first}{close}"
