@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +18,15 @@ import torch
 from conftest import Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import fixed_profile
 
 import tnlayer as tn
-from tnlayer.budget import fit as fit_module
 from tnlayer.budget.caps import useful_sizes
+from tnlayer.device.load import op_times, use_profile
+from tnlayer.kernels.pair import schedule_pair
 from tnlayer.nn.padded import Padded
+from tnlayer.planning.planner import PlanOptions, plan_graph
+from tnlayer.planning.time_model import pair_seconds
 
 FAMILIES = {name: getattr(tn.topologies, name) for name in tn.topologies.__all__}
 GROWING = sorted(set(FAMILIES) - {"monarch", "butterfly"})
@@ -186,28 +191,33 @@ def test_flops_too_few() -> None:
         assert tn.cost(net).forward_flops / 256 >= least - 1
 
 
-def test_time_needs_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without predicted times a time budget is an error that names the other budgets."""
-    monkeypatch.setattr(fit_module, "predicted_seconds", lambda counted: {})
-    with pytest.raises(tn.SpecError, match="time= needs predicted times"):
-        tn.fit_budget(tn.topologies.low_rank, 64, 64, time=1e-3)
+def predicted_seconds(net: tn.Network, batch: int) -> float:
+    """Forward and backward on torch, by the model itself."""
+    planned = plan_graph(net, PlanOptions(batch=batch))
+    pair = schedule_pair(planned.plan, planned.training_mask)
+    return pair_seconds(pair, batch, op_times("float32")).total
 
 
-def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fastest backend's forward and backward stay within the time; dense is not counted."""
-
-    def predicted(counted: tn.Cost) -> dict[str, tuple[float, float]]:
-        seconds = 1e-9 * counted.forward_flops
-        return {"slow": (9 * seconds, 9 * seconds), "fast": (seconds, 2 * seconds), "dense": (0, 0)}
-
-    monkeypatch.setattr(fit_module, "predicted_seconds", predicted)
-    # low_rank: 2 x rank x (64 + 64) FLOPs a sample.
-    fit = tn.fit_budget(tn.topologies.low_rank, 64, 64, time=1e-3, batch=100)
-    assert fit.arguments["rank"] == int(1e-3 / (3e-9 * 2 * 128 * 100))
-    assert fit.seconds == pytest.approx(3e-9 * 2 * 128 * 100 * fit.arguments["rank"])
+@pytest.mark.parametrize("milliseconds", [0.3, 0.6, 2.0])
+def test_time(milliseconds: float) -> None:
+    """The network is predicted within the time, and the one with the next rank over it."""
+    with use_profile(fixed_profile()):
+        train = tn.topologies.tensor_train
+        fit = tn.fit_budget(train, 1024, 1024, time=1e-3 * milliseconds, batch=64, legs=2)
+        assert fit.seconds == pytest.approx(predicted_seconds(fit.network(), 64))
+        assert fit.seconds is not None and fit.seconds <= 1e-3 * milliseconds
+        more = fit.arguments | {"rank": fit.arguments["rank"] + 1}
+        assert predicted_seconds(train(**more), 64) > 1e-3 * milliseconds
+        assert fit.used == pytest.approx(fit.seconds / (1e-3 * milliseconds))
     assert "ms a call" in str(fit)
-    with pytest.raises(tn.SpecError, match=r"needs time=7\.68e-05 seconds"):
-        tn.fit_budget(tn.topologies.low_rank, 64, 64, time=7e-5, batch=100)
+
+
+def test_time_too_short() -> None:
+    """The message says how long the smallest network is predicted to take."""
+    with use_profile(fixed_profile()):
+        least = predicted_seconds(tn.topologies.low_rank(64, 64, 1), 100)
+        with pytest.raises(tn.SpecError, match=re.escape(f"needs time={least:.3g} seconds")):
+            tn.fit_budget(tn.topologies.low_rank, 64, 64, time=0.9 * least, batch=100)
 
 
 # -- padding -----------------------------------------------------------------------------------

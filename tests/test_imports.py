@@ -30,7 +30,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("device",),
     ("kernels",),
     ("planning",),
-    ("report", "compare"),
+    ("verdict", "report", "compare", "explanation"),
     ("runtime",),
     ("nn",),
     ("budget",),

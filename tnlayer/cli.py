@@ -137,8 +137,8 @@ def _show(options: argparse.Namespace) -> str:
 def _cost(options: argparse.Namespace) -> str:
     counted = cost(load_network(options.network), batch=options.batch, dtype=options.dtype)
     if options.json:
-        return canonical_json(counted.numbers())
-    return f"{counted}\n\n{counted.plan}" if options.plan else str(counted)
+        return canonical_json(counted.numbers(break_even=True))
+    return f"{counted}\n\n{counted.steps_text()}" if options.plan else str(counted)
 
 
 def _compare(options: argparse.Namespace) -> str:

@@ -10,12 +10,10 @@ from typing import Any
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
-from tnlayer.plan.text import table
+from tnlayer.plan.text import milliseconds, table
 from tnlayer.planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
+from tnlayer.planning.predictions import DENSE
 from tnlayer.report import Cost, cost
-
-# What a prediction for the dense layer is filed under.
-DENSE = "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,11 @@ class Comparison:
                 (f"{c.backward_flops / batch:,.0f}" for c in self.costs),
                 f"{dense_flops[1] // batch:,}",
             ),
-            ("peak bytes, forward", _whole(c.forward_peak for c in self.costs), "-"),
+            (
+                "peak bytes, forward",
+                _whole(c.forward_peak for c in self.costs),
+                f"{first.dense_forward_peak:,}",
+            ),
             (
                 "peak bytes, training",
                 _whole(c.training_peak for c in self.costs),
@@ -95,16 +97,12 @@ def _heads(costs: Sequence[Cost]) -> list[str]:
 
 
 def predicted_seconds(counted: Cost) -> dict[str, tuple[float, float]]:
-    """Predicted seconds of one call, forward and backward, by backend and for dense.
-
-    The one place that knows how a Cost holds its predictions; empty where it holds none.
-    """
-    predictions: Sequence[Any] = getattr(counted, "predictions", ())
-    return {p.backend: (p.forward, p.backward) for p in predictions}
+    """Predicted seconds of one call, forward and backward, by backend and for dense."""
+    return {one.backend: (one.forward, one.backward) for one in counted.predictions}
 
 
 def _time_rows(costs: Sequence[Cost]) -> list[tuple[str, Iterable[str], str]]:
-    """Predicted milliseconds, two rows a backend; none where nothing is predicted."""
+    """Predicted milliseconds, two rows a backend."""
     predicted = [predicted_seconds(one) for one in costs]
     backends = dict.fromkeys(backend for times in predicted for backend in times)
     dense = predicted[0].get(DENSE)
@@ -117,7 +115,7 @@ def _time_rows(costs: Sequence[Cost]) -> list[tuple[str, Iterable[str], str]]:
 
 
 def _milliseconds(seconds: tuple[float, float] | None, part: int) -> str:
-    return "-" if seconds is None else f"{1e3 * seconds[part]:.3g}"
+    return "-" if seconds is None else milliseconds(seconds[part])
 
 
 def compare(

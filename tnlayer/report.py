@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.counts import Amount, Counts
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.text import table
+from tnlayer.plan.text import milliseconds, plan_text, table
+from tnlayer.planning.break_even import BreakEven, find_break_even
 from tnlayer.planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
@@ -17,6 +19,17 @@ from tnlayer.planning.planner import (
     PlanOptions,
     plan_graph,
 )
+from tnlayer.planning.predictions import (
+    DENSE,
+    Prediction,
+    has_dense,
+    predict_dense,
+    predict_torch,
+    profile_text,
+    step_seconds,
+    times_of,
+)
+from tnlayer.verdict import verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,11 @@ class Cost:
         dense_training_peak: the same of the dense layer: y, and the gradients of x and W.
         forward_calls, backward_calls: calls of torch, copies included.
         plan, backward_plan: what was counted.
+        predictions: predicted times, one a backend, and of dense where one dense layer does the
+            same. Those of backends that this version cannot build are left out.
+        profile: the device profile that they rest on, in words.
+        planned: where the plan comes from.
+        one_plan: whether the plan serves every batch size, as in a Layer with ``batch``.
     """
 
     label: str
@@ -53,6 +71,10 @@ class Cost:
     backward_calls: int
     plan: Plan
     backward_plan: Plan
+    predictions: tuple[Prediction, ...]
+    profile: str
+    planned: PlannedGraph = field(repr=False, compare=False)
+    one_plan: bool = False
 
     @property
     def compression(self) -> float:
@@ -80,14 +102,86 @@ class Cost:
         return 2 * self.dense_forward_flops
 
     @property
+    def dense_forward_peak(self) -> int:
+        """Bytes that the dense layer's forward allocates: y."""
+        return self.batch * self.planned.graph.out_features * self.plan.itemsize
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes that the dense layer's forward reads and writes: x, W and y."""
+        # The training peak has y, the gradient of x, which is as large as x, and that of W.
+        return self.dense_training_peak
+
+    @property
     def intensity(self) -> float:
         """FLOPs for one byte that the forward's steps read or write."""
         moved = self.forward.bytes_read + self.forward.bytes_written
         work = self.forward.flops + self.forward.elementwise
         return work.at(self.batch) / max(1, moved.at(self.batch))
 
-    def numbers(self) -> dict[str, int | float | str]:
-        """The counts as plain numbers, for a file."""
+    # -- predictions -----------------------------------------------------------------------
+
+    def predicted(self, backend: str) -> Prediction | None:
+        """The predicted times on a backend, or of "dense"."""
+        return next((one for one in self.predictions if one.backend == backend), None)
+
+    @property
+    def fastest(self) -> Prediction:
+        """The predicted times on the backend that is the fastest for the plan's objective."""
+        backends = (one for one in self.predictions if one.backend != DENSE)
+        return min(backends, key=lambda one: one.wanted(self.objective))
+
+    @property
+    def objective(self) -> str:
+        """What the plan was chosen for: "train" or "infer"."""
+        return self.planned.request.objective
+
+    @property
+    def reason(self) -> str:
+        """Why this plan: the objective that found it, its predicted time, and the runners-up."""
+        choice = self.planned.choice
+        notes = [choice.reason]
+        if self.plan.batch != self.batch:
+            notes = [f"at batch {self.plan.batch:,}, {choice.reason}"]
+        if self.plan.aborted:
+            notes.append("the search ran out of time: this is the greedy plan")
+        if choice.stored:
+            notes.append("read from the store of plans")
+        return "; ".join(notes)
+
+    def break_even(self) -> BreakEven | None:
+        """The batch sizes at which this is predicted to beat dense; None without a dense layer.
+
+        Plans for other batch sizes may have to be searched for, which takes seconds at the first
+        call for large networks.
+        """
+        return find_break_even((self.planned,), one_plan=self.one_plan)
+
+    def step_seconds(self) -> dict[str, float]:
+        """Predicted seconds of each step of the plan, in a training step's forward and backward.
+
+        By the name of the step's result in ``plan`` and ``backward_plan``; "" has what only the
+        results and autograd need. The sum is that of torch's prediction.
+        """
+        pair = schedule_pair(self.plan, self.planned.training_mask)
+        times = times_of(self.planned.request)
+        found = {"": 0.0}
+        for schedule in (pair.forward, pair.backward):
+            if schedule is not None:
+                steps = step_seconds(schedule, self.batch, times)
+                found |= steps | {"": found[""] + steps[""]}
+        rest = self.predictions[0].training - sum(found.values())
+        return found | {"": found[""] + rest}
+
+    # -- as numbers and text ---------------------------------------------------------------
+
+    def numbers(self, *, break_even: bool = False) -> dict[str, Any]:
+        """The counts and predictions as plain values, for a file.
+
+        Arguments:
+            break_even: whether to add the batch ranges at which dense is slower, which may need
+                a search: [low, high], high null where there is no end.
+        """
         batch = self.batch
         return {
             "label": self.label,
@@ -109,39 +203,78 @@ class Cost:
             "forward_peak": self.forward_peak,
             "training_peak": self.training_peak,
             "dense_training_peak": self.dense_training_peak,
+            "intensity": self.intensity,
+            "forward_calls": self.forward_calls,
+            "backward_calls": self.backward_calls,
+            **{
+                f"{one.backend}_{part}_seconds": getattr(one, part)
+                for one in self.predictions
+                for part in ("forward", "backward", "inference")
+            },
+            "profile": self.profile,
+            "reason": self.reason,
+            **(self._break_even_numbers() if break_even else {}),
+        }
+
+    def _break_even_numbers(self) -> dict[str, Any]:
+        found = self.break_even()
+        parts = ("training", "inference")
+        return {
+            f"faster_than_dense_{part}": found and [list(ends) for ends in getattr(found, part)]
+            for part in parts
         }
 
     def __str__(self) -> str:
+        lines = [*self.table_lines(), f"plan: {self.reason}"]
+        lines += verdict(self.batch, self.fastest, self.predicted(DENSE), self.break_even())
+        return "\n".join(lines)
+
+    def table_lines(self) -> list[str]:
+        """The counts and times beside those of dense, and the profile: quick, without a search."""
         rows = [("", "network", "dense"), *self._rows()]
         title = f"cost of {self.label or 'network'} at batch {self.batch}, {self.plan.dtype}"
-        return "\n".join((title, *table(rows)))
+        return [title, *table(rows), f"times: predicted with the profile {self.profile}"]
+
+    def steps_text(self) -> str:
+        """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""
+        seconds = self.step_seconds()
+        forward = plan_text(self.plan, seconds, self.batch)
+        steps = sum(seconds[step.result.name] for step in self.plan.steps)
+        backward = sum(seconds.values()) - seconds[""] - steps
+        parts = (
+            f"{milliseconds(steps)} for these steps",
+            f"{milliseconds(backward)} for those of the backward",
+            f"{milliseconds(seconds[''])} for results and autograd",
+        )
+        return f"{forward}\npredicted ms at batch {self.batch}: {', '.join(parts)}"
 
     def _rows(self) -> list[tuple[str, str, str]]:
         batch = self.batch
-        moved = [c.bytes_read + c.bytes_written for c in (self.forward, self.backward)]
+        moved = [(c.bytes_read + c.bytes_written).at(batch) for c in (self.forward, self.backward)]
+        of_dense = self.dense_bytes
         compression = f"{self.compression:,.1f}x fewer"
-        per_sample = [f"{c.flops.at(batch) / batch:,.0f}" for c in (self.forward, self.backward)]
-        dense = [self.dense_forward_flops // batch, self.dense_backward_flops // batch]
+        flops = [self.forward_flops, self.backward_flops]
+        dense_flops = [self.dense_forward_flops, self.dense_backward_flops]
+        intensity = self.dense_forward_flops / of_dense
+        per_sample = [f"{count / batch:,.0f}" for count in flops]
+        dense = [f"{count // batch:,}" for count in dense_flops]
         rows = [
             ("parameters", f"{self.parameters:,}", f"{self.dense_parameters:,}"),
             ("compression", compression, ""),
-            ("FLOPs a sample, forward", per_sample[0], f"{dense[0]:,}"),
-            ("FLOPs a sample, backward", per_sample[1], f"{dense[1]:,}"),
-            ("FLOPs a call, forward", f"{self.forward_flops:,}", f"{self.dense_forward_flops:,}"),
-            (
-                "FLOPs a call, backward",
-                f"{self.backward_flops:,}",
-                f"{self.dense_backward_flops:,}",
-            ),
+            ("FLOPs a sample, forward", per_sample[0], dense[0]),
+            ("FLOPs a sample, backward", per_sample[1], dense[1]),
+            ("FLOPs a call, forward", f"{flops[0]:,}", f"{dense_flops[0]:,}"),
+            ("FLOPs a call, backward", f"{flops[1]:,}", f"{dense_flops[1]:,}"),
             ("elementwise, forward", f"{self.forward.elementwise.at(batch):,}", "0"),
             ("elementwise, backward", f"{self.backward.elementwise.at(batch):,}", "0"),
-            ("bytes moved, forward", f"{moved[0].at(batch):,}", ""),
-            ("bytes moved, backward", f"{moved[1].at(batch):,}", ""),
+            ("bytes moved, forward", f"{moved[0]:,}", f"{of_dense:,}"),
+            ("bytes moved, backward", f"{moved[1]:,}", f"{2 * of_dense:,}"),
             ("bytes saved for backward", f"{self.saved.at(batch):,}", "0"),
-            ("peak bytes, forward", f"{self.forward_peak:,}", ""),
+            ("peak bytes, forward", f"{self.forward_peak:,}", f"{self.dense_forward_peak:,}"),
             ("peak bytes, training", f"{self.training_peak:,}", f"{self.dense_training_peak:,}"),
-            ("FLOPs a byte, forward", f"{self.intensity:.1f}", ""),
+            ("FLOPs a byte, forward", f"{self.intensity:.1f}", f"{intensity:.1f}"),
             ("calls, forward + backward", f"{self.forward_calls} + {self.backward_calls}", "1 + 2"),
+            *self._time_rows(),
         ]
         if self.plan.is_complex:
             real = self.forward.real_flops.at(batch), self.backward.real_flops.at(batch)
@@ -152,6 +285,24 @@ class Cost:
                 ("real FLOPs, backward", f"{real[1]:,}", f"{4 * self.dense_backward_flops:,}")
             )
         return rows
+
+    def _time_rows(self) -> list[tuple[str, str, str]]:
+        """Three rows a backend."""
+        dense = self.predicted(DENSE)
+        return [
+            (
+                f"predicted ms {name}, {one.backend}",
+                milliseconds(getattr(one, part)),
+                "-" if dense is None else milliseconds(getattr(dense, part)),
+            )
+            for one in self.predictions
+            if one.backend != DENSE
+            for part, name in (
+                ("forward", "forward"),
+                ("backward", "backward"),
+                ("inference", "forward without grad"),
+            )
+        ]
 
 
 def cost(
@@ -165,7 +316,9 @@ def cost(
     dtype: str | None = None,
     minimize: str = DEFAULT_MINIMIZE,
 ) -> Cost:
-    """Count what a network costs, without running or allocating anything.
+    """Count and predict what a network costs, without running or allocating anything.
+
+    Printing it may search for plans at other batch sizes, to say from which on it beats dense.
 
     Arguments:
         net: the network.
@@ -182,9 +335,9 @@ def cost(
     return cost_of(planned, batch)
 
 
-def cost_of(planned: PlannedGraph, batch: int) -> Cost:
-    """Counts of a planned graph at a batch size."""
-    graph, plan = planned.graph, planned.plan
+def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:
+    """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost."""
+    graph, plan, request = planned.graph, planned.plan, planned.request
     mask = planned.training_mask
     pair = schedule_pair(plan, mask)
     inference = schedule_pair(plan, (False,) * len(mask))
@@ -192,6 +345,10 @@ def cost_of(planned: PlannedGraph, batch: int) -> Cost:
     backward_plan = backward.plan if backward is not None else plan
     dense_in = graph.dense_parameter_count // graph.out_features
     entries = batch * (graph.out_features + dense_in) + graph.dense_parameter_count
+    times = times_of(request)
+    predictions = [predict_torch(plan, mask, batch, times)]
+    if has_dense(graph):
+        predictions.append(predict_dense(graph, batch, times))
     return Cost(
         label=graph.label,
         batch=batch,
@@ -208,4 +365,8 @@ def cost_of(planned: PlannedGraph, batch: int) -> Cost:
         backward_calls=backward.kernel_count if backward is not None else 0,
         plan=plan,
         backward_plan=backward_plan,
+        predictions=tuple(predictions),
+        profile=profile_text(request),
+        planned=planned,
+        one_plan=one_plan,
     )

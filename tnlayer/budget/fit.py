@@ -16,7 +16,6 @@ from tnlayer.budget.topology import (
     read_question,
 )
 from tnlayer.checks import check_whole
-from tnlayer.compare import DENSE, predicted_seconds
 from tnlayer.errors import SpecError
 from tnlayer.graph import MAX_PORT_FEATURES, Graph
 from tnlayer.network import Network
@@ -279,10 +278,7 @@ def _flops_a_sample(graph: Graph, options: PlanOptions) -> float:
 
 
 def _seconds(options: PlanOptions) -> Measure:
-    """Predicted seconds of a forward and backward call on the fastest backend.
-
-    The one place where a time budget meets the predictions of a Cost.
-    """
+    """Predicted seconds of a forward and backward call on the fastest backend."""
 
     def measure(graph: Graph) -> float:
         counted = cost(
@@ -292,14 +288,7 @@ def _seconds(options: PlanOptions) -> Measure:
             dtype=options.dtype,
             effort=options.effort,
         )
-        times = [sum(t) for backend, t in predicted_seconds(counted).items() if backend != DENSE]
-        if not times:
-            msg = (
-                "fit_budget: time= needs predicted times, which this version does not have; "
-                "use params=, flops= or compression="
-            )
-            raise SpecError(msg)
-        return min(times)
+        return counted.fastest.training
 
     return measure
 

@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from tnlayer.errors import SpecError
+from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph, Port
 from tnlayer.network import Network
 from tnlayer.nn.initialise import check_initialisers, initialise
 from tnlayer.plan.plan import ITEMSIZES
-from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
-from tnlayer.report import Cost, cost_of
+from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
+from tnlayer.report import Cost
 from tnlayer.runtime.autograd import autocast_is_on, is_traced, run
 from tnlayer.runtime.compile import check_backend
+from tnlayer.runtime.explain import explain
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.tune import random_inputs
 
@@ -146,15 +148,19 @@ class Layer(nn.Module):
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
         """The cost of each network at a batch size, by default the one planned for."""
-        size = self._options.batch if batch is None else batch
-        options = replace(self._options, memory_limit=None, dtype=_dtype_name(self.dtype))
-        return tuple(cost_of(plan_graph(graph, options), size) for graph in self._graphs)
+        return self.explain(batch).costs
 
-    def explain(self) -> str:
-        """What runs and what it costs: backend, counts and the plan's steps."""
-        parts = [f"{self!r}\nbackend: torch (the only one of this version)"]
-        parts += [f"{cost}\n\n{cost.plan}" for cost in self.costs()]
-        return "\n\n".join(parts)
+    def explain(self, batch: int | None = None) -> Explanation:
+        """What runs and why: backend, plans by batch size, costs, and whether dense is faster.
+
+        Arguments:
+            batch: samples of one call; by default what the layer was planned for.
+
+        Raises:
+            SpecError: batch is no positive whole number.
+        """
+        size = self._options.batch if batch is None else batch
+        return explain(repr(self), self._backend, self._programs_for(self.dtype), size)
 
     # -- what it does ----------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tnlayer.errors import SpecError
+from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph
 from tnlayer.network import Network
 from tnlayer.nn.layer import Layer
@@ -126,6 +127,6 @@ class Padded(nn.Module):
         """The code that the network runs."""
         return self.layer.source()
 
-    def explain(self) -> str:
+    def explain(self, batch: int | None = None) -> Explanation:
         """What the network runs and what it costs, at its padded features."""
-        return self.layer.explain()
+        return self.layer.explain(batch)

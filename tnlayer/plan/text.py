@@ -9,26 +9,34 @@ from tnlayer.plan.plan import Memory, Plan
 from tnlayer.plan.steps import Contract, Operand, Scatter, Select, Step
 
 
-def plan_text(plan: Plan) -> str:
-    """The plan as a table: part, result with its legs, how it is made, FLOPs, bytes."""
+def plan_text(plan: Plan, seconds: Mapping[str, float] | None = None, batch: int = 0) -> str:
+    """The plan as a table: part, result with its legs, how it is made, FLOPs, bytes.
+
+    Arguments:
+        plan: the plan.
+        seconds: predicted time of steps by the name of their result, for one more column.
+        batch: the batch size of those times.
+    """
     names = dict(plan.names)
-    batch = plan.batch
     proof = "proven optimal" if plan.proven_optimal else "best found"
     if plan.aborted:
         proof = "greedy: the search ran out of time"
-    head = f"plan for batch {batch}, {plan.dtype}, minimize {plan.minimize} ({proof})"
-    rows = [("part", "result", "legs", "operation", "FLOPs", "bytes")]
+    head = f"plan for batch {plan.batch}, {plan.dtype}, minimize {plan.minimize} ({proof})"
+    last = () if seconds is None else (f"ms at batch {batch}",)
+    rows: list[tuple[str, ...]] = [("part", "result", "legs", "operation", "FLOPs", "bytes", *last)]
     for step in plan.steps:
         counts = plan.counts_of(step)
         moved = counts.bytes_read + counts.bytes_written
+        name = step.result.name
         rows.append(
             (
-                "branch" if step.result.name in plan.branch else "stem",
-                step.result.name,
+                "branch" if name in plan.branch else "stem",
+                name,
                 " ".join(names.get(leg, leg) for leg in step.result.legs) or "-",
                 _operation(step, names),
                 amount_text(counts.flops + counts.elementwise),
                 amount_text(moved),
+                *(() if seconds is None else (milliseconds(seconds.get(name, 0.0)),)),
             )
         )
     total = plan.counts
@@ -42,6 +50,24 @@ def plan_text(plan: Plan) -> str:
     if plan.memory != Memory():
         lines.append(f"memory: {memory_text(plan.memory, names)}")
     return "\n".join(lines)
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds, with three digits where there is a fraction.
+
+    >>> milliseconds(0.0012345), milliseconds(12.3456), milliseconds(0.0)
+    ('1.23', '12,346', '0.00')
+    """
+    shown = 1e3 * seconds
+    if shown >= 100:
+        return f"{shown:,.0f}"
+    return (
+        f"{shown:.1f}"
+        if shown >= 10
+        else f"{shown:.2f}"
+        if shown >= 1 or not shown
+        else f"{shown:.3g}"
+    )
 
 
 def memory_text(memory: Memory, names: Mapping[str, str]) -> str:

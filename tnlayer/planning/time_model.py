@@ -64,18 +64,30 @@ def pair_seconds(pair: Pair, batch: int, times: OpTimes) -> Seconds:
 
 def schedule_seconds(schedule: Schedule, batch: int, times: OpTimes) -> float:
     """Predicted time of all calls of a schedule, without autograd's."""
-    seconds = 0.0
+    calls = sum(call_seconds(schedule, batch, times))
+    return calls + result_seconds(schedule, batch, times)
+
+
+def call_seconds(schedule: Schedule, batch: int, times: OpTimes) -> list[float]:
+    """Predicted time of each call of a schedule, all its turns in a loop together."""
+    found: list[float] = []
     for index, call in enumerate(schedule.calls):
         loop = schedule.loop_at(index)
+        seconds = 0.0
         for turns, leg_size in _turns(schedule, loop, batch):
             sizes = {**schedule.sizes, BATCH: batch}
             if loop is not None:
                 sizes[loop.leg] = leg_size
             seconds += turns * _ScheduleModel(sizes, times).call_seconds(call)
+        found.append(seconds)
+    return found
+
+
+def result_seconds(schedule: Schedule, batch: int, times: OpTimes) -> float:
+    """Predicted time for the fresh memory of the results; the rest lies where calls reuse it."""
     whole = _ScheduleModel({**schedule.sizes, BATCH: batch}, times)
     results = {r.view.array.name: r.view.array.legs for r in schedule.results}
-    # What stays inside lies in memory that calls reuse.
-    return seconds + sum(times.fresh(whole.entries(legs)) for legs in results.values())
+    return sum(times.fresh(whole.entries(legs)) for legs in results.values())
 
 
 def _turns(schedule: Schedule, loop: Loop | None, batch: int) -> list[tuple[int, int]]:

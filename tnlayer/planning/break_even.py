@@ -1,0 +1,191 @@
+"""Break-even: the batch sizes at which a network is predicted to be faster than its dense layer.
+
+Each batch size gets the best of the plans that are known. At the probes where dense is faster than
+all of them, the planner is asked for one more: no size is given to dense only because the plans of
+other sizes are slow there. Near a crossing the planner's own choice may differ by a few percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from tnlayer.device.load import load_profile
+from tnlayer.device.op_times import OpTimes
+from tnlayer.errors import PlanError
+from tnlayer.graph import Graph
+from tnlayer.plan.plan import Plan
+from tnlayer.planning.planner import PlannedGraph
+from tnlayer.planning.predictions import (
+    Prediction,
+    has_dense,
+    predict_dense,
+    predict_torch,
+    times_of,
+)
+from tnlayer.planning.rank import Request, rank, training_mask
+
+# Where dense and network are compared, four times apart; between two, a change of the winner is
+# found by bisection. Beyond the last one its winner holds.
+PROBES = tuple(4**power for power in range(9))
+
+Ranges = tuple[tuple[int, int | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """Batch sizes at which a network is faster than dense, by prediction.
+
+    Arguments:
+        training: of a forward and backward; ranges (low, high), None: no end.
+        inference: of a forward without grad, with the same plans.
+        checked: the largest batch size that was looked at.
+    """
+
+    training: Ranges
+    inference: Ranges
+    checked: int
+
+    def text(self, ranges: Ranges) -> str:
+        """One of the two in words.
+
+        >>> found = BreakEven(((1, None),), ((5, None),), 65536)
+        >>> found.text(found.training), found.text(found.inference)
+        ('at every batch', 'from batch 5 on')
+        >>> found.text(()), found.text(((1, 9), (70, None)))
+        ('never (up to batch 65,536)', 'up to batch 9, and from batch 70 on')
+        """
+        if not ranges:
+            return f"never (up to batch {self.checked:,})"
+        return ", and ".join(_range_text(low, high) for low, high in ranges)
+
+
+def _range_text(low: int, high: int | None) -> str:
+    if high is None:
+        return "at every batch" if low <= 1 else f"from batch {low:,} on"
+    if low == high:
+        return f"at batch {low:,}"
+    return f"up to batch {high:,}" if low <= 1 else f"from batch {low:,} to {high:,}"
+
+
+def find_break_even(planned: Sequence[PlannedGraph], *, one_plan: bool = False) -> BreakEven | None:
+    """Where the sum of networks beats one dense layer; None where no dense layer does the same.
+
+    Arguments:
+        planned: the networks, each with a plan that is known already; more are searched for at the
+            other batch sizes, with effort="fast".
+        one_plan: whether these plans serve every batch size.
+    """
+    if not all(has_dense(one.graph) for one in planned):
+        return None
+    request = planned[0].request
+    digest = load_profile(request.dtype, request.device).profile.digest
+    known = tuple((one.form.graph, one.plan) for one in planned)
+    return _find(known, request, one_plan, digest)
+
+
+# The digest is in the key: a profile that was measured since gives other times.
+@lru_cache(maxsize=256)
+def _find(
+    known: tuple[tuple[Graph, Plan], ...], request: Request, one_plan: bool, _digest: str
+) -> BreakEven:
+    times = times_of(request)
+    curves = [Curve(graph, request, times, [plan], one_plan) for graph, plan in known]
+    probes = sorted({*PROBES, *(plan.batch for _, plan in known)})
+
+    def faster(batch: int, seconds: Callable[[Prediction], float]) -> bool:
+        ours = [best for curve in curves if (best := curve.best(batch)) is not None]
+        dense = predict_dense(known[0][0], batch, times)
+        return len(ours) == len(curves) and sum(map(seconds, ours)) < seconds(dense)
+
+    for batch in probes:
+        if not faster(batch, lambda one: one.wanted(request.objective)):
+            for curve in curves:
+                curve.search(batch)
+    return BreakEven(
+        training=_ranges(probes, lambda batch: faster(batch, lambda one: one.training)),
+        inference=_ranges(probes, lambda batch: faster(batch, lambda one: one.inference)),
+        checked=probes[-1],
+    )
+
+
+@dataclass(slots=True)
+class Curve:
+    """The predicted time of one network by batch size, over the plans that are known for it.
+
+    Arguments:
+        graph: its canonical graph.
+        request: what plans are for.
+        times: the device's operations.
+        plans: those known so far.
+        one_plan: whether no other is looked for.
+    """
+
+    graph: Graph
+    request: Request
+    times: OpTimes
+    plans: list[Plan]
+    one_plan: bool
+    _seconds: dict[tuple[int, int], Prediction] = field(
+        default_factory=dict[tuple[int, int], Prediction]
+    )
+
+    def search(self, batch: int) -> None:
+        """Look for a plan for a batch size; a memory limit may allow none."""
+        if self.one_plan:
+            return
+        try:
+            plan = rank(self.graph, batch, replace(self.request, effort="fast"))[0].plan
+        except PlanError:
+            return
+        if plan not in self.plans:
+            self.plans.append(plan)
+
+    def best(self, batch: int) -> Prediction | None:
+        """Times of the plan that is best for a batch size; None where no plan keeps the limit."""
+        limited = self.request.memory_limit is not None and not self.one_plan
+        found = [
+            self._predict(index, batch)
+            for index, plan in enumerate(self.plans)
+            if not limited or batch <= plan.batch
+        ]
+        return min(found, key=lambda one: one.wanted(self.request.objective), default=None)
+
+    def _predict(self, index: int, batch: int) -> Prediction:
+        key = (index, batch)
+        if key not in self._seconds:
+            plan = self.plans[index]
+            mask = training_mask(self.graph, plan)
+            self._seconds[key] = predict_torch(plan, mask, batch, self.times)
+        return self._seconds[key]
+
+
+def _ranges(probes: Sequence[int], holds: Callable[[int], bool]) -> Ranges:
+    """Ranges in which something holds, from probes and the places between where it changes."""
+    found: list[tuple[int, int | None]] = []
+    start: int | None = None
+    held = False
+    for low, batch in zip((0, *probes), probes, strict=False):
+        now = holds(batch)
+        if now != held:
+            turn = batch if low == 0 else _first_like(low, batch, now, holds)
+            if now:
+                start = turn
+            elif start is not None:
+                found.append((start, turn - 1))
+        held = now
+    if held and start is not None:
+        found.append((start, None))
+    return tuple(found)
+
+
+def _first_like(low: int, high: int, wanted: bool, holds: Callable[[int], bool]) -> int:
+    """The first batch size after ``low`` from which on it is as at ``high``, by bisection."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle) == wanted:
+            high = middle
+        else:
+            low = middle
+    return high

@@ -1,0 +1,122 @@
+"""Predictions: seconds of a network's plan, of its steps, and of the dense layer beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tnlayer.device.load import load_profile, op_times
+from tnlayer.device.op_times import OpTimes
+from tnlayer.graph import Graph
+from tnlayer.kernels.pair import Mask, schedule_pair
+from tnlayer.kernels.schedule import Schedule, sources_of
+from tnlayer.plan.plan import Plan
+from tnlayer.planning.rank import INFER, Request
+from tnlayer.planning.time_model import (
+    call_seconds,
+    dense_seconds,
+    pair_seconds,
+    schedule_seconds,
+)
+
+TORCH, DENSE = "torch", "dense"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Predicted seconds of one call.
+
+    Arguments:
+        backend: what runs it, or "dense".
+        forward: a forward that keeps what the backward needs.
+        backward: the backward of a training step; 0 where nothing is trained.
+        inference: a forward without grad.
+    """
+
+    backend: str
+    forward: float
+    backward: float
+    inference: float
+
+    @property
+    def training(self) -> float:
+        """Forward and backward."""
+        return self.forward + self.backward
+
+    def wanted(self, objective: str) -> float:
+        """What an objective counts: inference for "infer", forward and backward for "train"."""
+        return self.inference if objective == INFER else self.training
+
+
+def predict_torch(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> Prediction:
+    """A plan on the torch backend.
+
+    Arguments:
+        plan: a forward plan.
+        mask: for each input of the plan, whether a training step wants its gradient.
+        batch: samples of a call.
+        times: the device's operations.
+    """
+    seconds = pair_seconds(schedule_pair(plan, mask), batch, times)
+    inference = schedule_pair(plan, (False,) * len(mask)).forward
+    alone = schedule_seconds(inference, batch, times)
+    return Prediction(TORCH, seconds.forward, seconds.backward, alone)
+
+
+def has_dense(graph: Graph) -> bool:
+    """Whether one dense layer does what the network does: one batched input that is no product."""
+    ports = graph.inputs
+    return len(ports) == 1 and ports[0].batched and not ports[0].product
+
+
+def predict_dense(graph: Graph, batch: int, times: OpTimes) -> Prediction:
+    """The dense layer with the ports of a network that ``has_dense``; it trains x and W."""
+    seconds = dense_seconds(batch, graph.in_features, graph.out_features, times)
+    alone = seconds.forward - times.call["forward"]
+    return Prediction(DENSE, seconds.forward, seconds.backward, alone)
+
+
+def step_seconds(schedule: Schedule, batch: int, times: OpTimes) -> dict[str, float]:
+    """Predicted time of each step of a schedule's plan, by the name of its result.
+
+    A copy counts for the step that reads it first; "" has what only results need.
+
+    Arguments:
+        schedule: the calls of a plan.
+        batch: samples of a call.
+        times: the device's operations.
+    """
+    steps = {step.result.name for step in schedule.plan.steps}
+    # Read backwards, so that the first reader is the one that stays.
+    owners: dict[str, str] = {}
+    found = dict.fromkeys(steps, 0.0) | {"": 0.0}
+    seconds = call_seconds(schedule, batch, times)
+    for call, spent in zip(reversed(schedule.calls), reversed(seconds), strict=True):
+        name = call.result.name
+        owner = name if name in steps else owners.get(name, "")
+        found[owner] += spent
+        owners |= {view.array.name: owner for view in sources_of(call)}
+    return found
+
+
+def profile_text(request: Request) -> str:
+    """The profile that predictions for a request rest on, and where it does not fit."""
+    loaded = load_profile(request.dtype, request.device)
+    profile = loaded.profile
+    remarks: Sequence[str] = [
+        *([] if profile.device == request.device else [f"none for {request.device}"]),
+        *([] if profile.dtype == request.dtype else [f"scaled to {request.dtype}"]),
+    ]
+    now = torch.get_num_threads()
+    if profile.device == request.device == "cpu" and profile.threads != now:
+        remarks = [*remarks, f"torch now has {now}"]
+    threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+    measured = f"{loaded.source}; {profile.device}, {profile.dtype}, {threads}"
+    return f"{measured} ({', '.join(remarks)})" if remarks else measured
+
+
+def times_of(request: Request) -> OpTimes:
+    """The device's operations for a request."""
+    return op_times(request.dtype, request.device)
