@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import hypothesis
 import matplotlib
 import pytest
 import torch
+from profiles import fixed_profile
+
+from tnlayer.device.load import use_profile
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # each worker has a core to itself
@@ -80,8 +84,9 @@ class Golden:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Golden:
-    """Golden files of the running test: ``golden.check(text)``."""
+def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
+    """Golden files of the running test: ``golden.check(text)``; plans follow a fixed profile."""
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in request.node.name).strip("-")
     folder = GOLDEN_ROOT / request.path.stem.removeprefix("test_")
-    return Golden(folder, name, bool(request.config.getoption("--update-golden")))
+    with use_profile(fixed_profile()):
+        yield Golden(folder, name, bool(request.config.getoption("--update-golden")))
