@@ -28,7 +28,7 @@ class Layer(nn.Module):
         net: a network, or several with equal ports, whose results are summed.
         bias: whether to add a learned vector.
         batch: batch size to plan for; by default 256. Every other works too.
-        backend: "auto" or "torch".
+        backend: "auto", "torch", or "cpp" for compiled kernels.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
@@ -258,7 +258,9 @@ class Layer(nn.Module):
         programs = self._programs.get(dtype)
         if programs is None:
             options = replace(self._options, dtype=_dtype_name(dtype))
-            programs = tuple(program_of(plan_graph(graph, options)) for graph in self._graphs)
+            programs = tuple(
+                program_of(plan_graph(graph, options), self._backend) for graph in self._graphs
+            )
             self._programs[dtype] = programs
         return programs
 

@@ -47,8 +47,10 @@ def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     if torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active():
         return program.reference(*arrays)[0]
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        if not program.can_take(arrays):
+            return program.reference(*arrays)[0]
         return _Contraction.apply(program, *arrays)  # pyright: ignore
-    return program.reference(*arrays)[0]
+    return program.infer(*arrays)[0]
 
 
 class _Contraction(torch.autograd.Function):

@@ -12,6 +12,8 @@ from tnlayer.planning.planner import (
     PlanOptions,
     plan_graph,
 )
+from tnlayer.runtime.build import find_compiler
+from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.program import Program
 
 BACKENDS = ("auto", "torch", "cpp", "cuda")
@@ -35,7 +37,7 @@ def compile(
     Arguments:
         net: the network.
         batch: the batch size to plan for; the program is right for every other too.
-        backend: "torch", or "auto", which takes torch as long as it is the only one.
+        backend: "torch", "cpp" for compiled kernels, or "auto", which takes torch yet.
         arch: architecture of a compiled backend; the torch backend has none.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
 
@@ -57,12 +59,13 @@ def compile(
         raise SpecError(msg)
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
     planned = plan_graph(net, options)
-    return program_of(planned)
+    return program_of(planned, backend)
 
 
-def program_of(planned: PlannedGraph) -> Program:
+def program_of(planned: PlannedGraph, backend: str = "auto") -> Program:
     """The program of a planned graph."""
-    return Program(planned.graph, planned.plan, planned.form.tensor_names)
+    kind = CppProgram if backend == "cpp" else Program
+    return kind(planned.graph, planned.plan, planned.form.tensor_names)
 
 
 def check_backend(backend: str) -> None:
@@ -70,6 +73,8 @@ def check_backend(backend: str) -> None:
     if backend not in BACKENDS:
         msg = f"backend={backend!r} is unknown; expected one of {', '.join(BACKENDS)}"
         raise SpecError(msg)
-    if backend in ("cpp", "cuda"):
+    if backend == "cpp":
+        find_compiler()
+    if backend == "cuda":
         msg = f"backend={backend!r} is not in this version; use backend='torch' or 'auto'"
         raise BuildError(msg)

@@ -40,17 +40,27 @@ class Program:
     set of wanted gradients.
     """
 
+    backend = "torch"
+
     def __init__(self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str]) -> None:
         self.graph = graph
         self.plan = plan
-        self.backend = "torch"
         self.tensor_names = dict(tensor_names)
         canonical = {name: user for user, name in self.tensor_names.items()}
         self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
         self._kernels: dict[Mask, Kernels] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
-        self.reference = self.kernels((False,) * len(plan.inputs)).forward
+        self.reference = _build(self.schedules((False,) * len(plan.inputs))).forward
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The forward where no gradient is wanted."""
+        return self.reference(*arrays)
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether the kernels can read these arrays; if not, torch runs the reference on them."""
+        del arrays
+        return True
 
     @property
     def batch_range(self) -> range:
@@ -73,9 +83,13 @@ class Program:
         if kernels is None:
             with self._lock:
                 if mask not in self._kernels:
-                    self._kernels[mask] = _build(self.schedules(mask))
+                    self._kernels[mask] = self.build(mask)
                 kernels = self._kernels[mask]
         return kernels
+
+    def build(self, mask: Mask) -> Kernels:
+        """Make the functions for a mask of wanted gradients."""
+        return _build(self.schedules(mask))
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""

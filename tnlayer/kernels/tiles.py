@@ -1,0 +1,404 @@
+"""Contractions as loops around register tiles: which legs are rows, columns and sums, how many of
+them a tile holds, and in which order the tiles come.
+
+A tile of R rows and J columns takes R + J loads for R * J products, so a large one is wanted; its
+accumulators, the loaded rows and a weight have to fit the vector registers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from tnlayer.kernels.arrays import Array, Sizes, volume
+from tnlayer.kernels.loops import HERE, At, Axis, For, Form, Pairs, Statement, Tile
+
+# Weights with at most this many entries stay in registers over all tiles of a step.
+KEPT_WEIGHTS = 16
+# Products that one tile writes out: more of them cost time to compile and room in the L1I cache.
+WRITTEN_OUT = 900
+# Rows that a tile may take from one loop, and a loop that it may take whole beside it.
+MOST_ROWS = 8
+# Cycles until a fused multiply-add is done, times those that start in one.
+IN_FLIGHT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the tiles are cut for.
+
+    Arguments:
+        registers: vector registers.
+    """
+
+    registers: int = 32
+
+    @property
+    def accumulators(self) -> int:
+        """Registers that a tile may use for its results."""
+        return self.registers - 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """A run of legs that is one loop in every array: its turns, and the strides of each array."""
+
+    count: int
+    target: int
+    left: int
+    right: int
+
+    def __mul__(self, turns: int) -> _Loop:
+        """Strides of a loop that takes several turns at once."""
+        return replace(self, target=self.target * turns, left=self.left * turns,
+                       right=self.right * turns)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """target (+)= sum over the legs that it lacks of left * right, over legs that are no lanes.
+
+    Arguments:
+        target, left, right: the arrays; right is None for a sum or a copy of left.
+        sizes: of all legs.
+        loops: indices of loops around it, by their legs; these legs are at their index.
+        adds: whether the result is added to the target.
+    """
+
+    target: Array
+    left: Array
+    right: Array | None
+    sizes: Sizes
+    loops: tuple[tuple[str, str], ...] = ()
+    adds: bool = False
+
+
+def lower_contraction(what: Contraction, machine: Machine) -> tuple[Statement, ...]:
+    """The loops and tiles of one contraction."""
+    return _Lowering(what, machine).statements()
+
+
+class _Lowering:
+    """One contraction; the legs are sorted once."""
+
+    def __init__(self, what: Contraction, machine: Machine) -> None:
+        self.what, self.machine = what, machine
+        around = {leg for leg, _ in what.loops}
+        lanes = {leg for array in self.arrays for leg in array.lanes}
+        used = dict.fromkeys(leg for array in self.arrays for leg in array.legs)
+        legs = [leg for leg in used if leg not in around | lanes and what.sizes[leg] > 1]
+        left, right = set(what.left.legs), set(what.right.legs if what.right else ())
+        target = set(what.target.legs)
+        self.sums = [leg for leg in legs if leg not in target]
+        self.columns = [leg for leg in legs if leg in target and leg not in left]
+        self.rows = [leg for leg in legs if leg in target and leg not in right]
+        self.shared = [leg for leg in legs if leg in target and leg in left and leg in right]
+        self.names = (f"i{number}" for number in count(len(what.loops)))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        what = self.what
+        return tuple(a for a in (what.target, what.left, what.right) if a is not None)
+
+    # -- legs to loops ---------------------------------------------------------------------
+
+    def merged(self, legs: Sequence[str]) -> list[_Loop]:
+        """Loops over legs, the widest strides first; runs in all arrays become one loop."""
+        what = self.what
+        loops = [
+            _Loop(
+                what.sizes[leg],
+                what.target.stride(leg),
+                what.left.stride(leg),
+                what.right.stride(leg) if what.right else 0,
+            )
+            for leg in legs
+        ]
+        loops.sort(key=lambda loop: (-loop.target, -loop.left, -loop.right))
+        found: list[_Loop] = []
+        for loop in loops:
+            last = found[-1] if found else None
+            if last is not None and loop * loop.count == replace(last, count=loop.count):
+                found[-1] = replace(loop, count=loop.count * last.count)
+            else:
+                found.append(loop)
+        return found
+
+    def at(self, array: Array, role: str, loops: Sequence[tuple[str, _Loop]]) -> At:
+        """The place of an array inside some loops."""
+        terms = [(index, array.stride(leg)) for leg, index in self.what.loops]
+        terms += [(index, getattr(loop, role)) for index, loop in loops]
+        form: Form = "vector" if array.lanes else "splat" if self.what.target.lanes else "scalar"
+        terms = [(index, stride) for index, stride in terms if stride]
+        return At(array.buffer, array.offset, tuple(terms), form, array.conj)
+
+    # -- the nest --------------------------------------------------------------------------
+
+    def statements(self) -> tuple[Statement, ...]:
+        """Loops over shared legs, then rows, then columns; tiles inside."""
+        shape = self.choose()
+        outer = [(next(self.names), loop) for loop in self.merged(self.shared)]
+        rest = [(next(self.names), loop) for loop in shape.outer_rows]
+        nest = (*outer, *rest)
+        body = tuple(
+            statement
+            for offset, chunk in shape.row_blocks
+            for statement in self.row_block(offset, chunk, shape, nest)
+        )
+        for index, loop in reversed(nest):
+            body = (For(index, loop.count, body),)
+        return body
+
+    def row_block(
+        self, offset: _Loop, chunk: int, shape: _Shape, nest: tuple[tuple[str, _Loop], ...]
+    ) -> tuple[Statement, ...]:
+        """The tiles of ``offset.count`` chunks of rows that follow each other."""
+        rows = tuple(
+            (k * shape.chunked.left + left, k * shape.chunked.target + target)
+            for k in range(chunk)
+            for left, target in shape.inner_rows
+        )
+        if offset.count > 1:
+            index = next(self.names)
+            nest = (*nest, (index, offset))
+            body = self.columns_of(rows, shape, nest, 0)
+            return (For(index, offset.count, body),)
+        return self.columns_of(rows, shape, nest, offset.left, offset.target)
+
+    def columns_of(
+        self,
+        rows: Pairs,
+        shape: _Shape,
+        nest: Sequence[tuple[str, _Loop]],
+        left: int,
+        target: int = 0,
+    ) -> tuple[Statement, ...]:
+        """One tile for each block of columns."""
+        what = self.what
+        found: list[Statement] = []
+        turns = [(next(self.names), loop) for loop in shape.outer_columns]
+        for block in shape.column_blocks:
+            tile = Tile(
+                self.at(what.target, "target", [*nest, *turns]),
+                self.at(what.left, "left", [*nest, *turns]),
+                self.at(what.right, "right", [*nest, *turns]) if what.right else None,
+                rows,
+                block,
+                shape.sums,
+                shape.sum_loops,
+                what.adds,
+                shape.keeps_weights,
+            )
+            tile = replace(
+                tile,
+                left=replace(tile.left, offset=tile.left.offset + left),
+                target=replace(tile.target, offset=tile.target.offset + target),
+            )
+            found.append(tile)
+        body = tuple(found)
+        for index, loop in reversed(turns):
+            body = (For(index, loop.count, body),)
+        return body
+
+    # -- the shape of a tile ---------------------------------------------------------------
+
+    def choose(self) -> _Shape:
+        """The cheapest tile that fits the registers."""
+        what = self.what
+        rows, sums = self.merged(self.rows), self.merged(self.sums)
+        row_volume, sum_volume = volume(self.rows, what.sizes), volume(self.sums, what.sizes)
+        column_volume = volume(self.columns, what.sizes)
+        small = sum_volume * column_volume <= KEPT_WEIGHTS and row_volume > 1
+        best: tuple[float, _RowChoice, _ColumnChoice, bool] | None = None
+        for keeps in (True, False) if small else (False,):
+            for columns in self.column_choices(keeps):
+                for choice in _row_choices(rows):
+                    cost = self.cost(choice, columns, sum_volume, keeps)
+                    if cost is not None and (best is None or cost < best[0]):
+                        best = (cost, choice, columns, keeps)
+        assert best is not None, "one row and one column always fit"
+        _, choice, columns, keeps = best
+        return self.shape(choice, columns, rows, sums, keeps)
+
+    def cost(
+        self, rows: _RowChoice, columns: _ColumnChoice, sum_volume: int, keeps: bool
+    ) -> float | None:
+        """Cycles for two products; None if the tile does not fit."""
+        chunk, many = rows.rows, columns.count
+        products = chunk * many
+        weights = sum_volume * columns.total if keeps else 1
+        if products > self.machine.accumulators:
+            return None
+        if products > 1 and products + min(chunk, many) + weights >= self.machine.registers:
+            return None
+        tiles = -(-columns.total // many)
+        written = min(sum_volume, max(1, WRITTEN_OUT // products)) * chunk * columns.total
+        if written > WRITTEN_OUT and tiles > 1 and not columns.outer:
+            return None
+        loads = 1 / many if keeps else 1 / many + 1 / chunk
+        waits = min(4.0, IN_FLIGHT / products)
+        cost = max(1.0, loads, waits) + 0.03 * loads
+        if not keeps and chunk > many:
+            cost += 0.01 * (chunk - many)
+        left = rows.size % rows.chunk
+        if left:
+            cost *= 1 + 0.3 * left / rows.size  # the last tiles are smaller
+        return cost * (0.95 + 0.05 * many * tiles / columns.total)
+
+    def column_choices(self, keeps: bool) -> list[_ColumnChoice]:
+        """Blocks of columns: all at once, equal shares, or whole legs with loops around them."""
+        what = self.what
+        loops = self.merged(self.columns)
+        total = volume(self.columns, what.sizes)
+        found: list[_ColumnChoice] = []
+        if total <= 4 * self.machine.registers:
+            offsets = _flat(loops, "right", "target")
+            for blocks in range(1, total + 1):
+                size = -(-total // blocks)
+                if keeps and blocks > 1:
+                    break
+                if size > self.machine.accumulators or (
+                    blocks > 1 and -(-total // (blocks - 1)) == size
+                ):
+                    continue
+                cut = tuple(offsets[at : at + size] for at in range(0, total, size))
+                found.append(_ColumnChoice(size, total, cut, ()))
+        if not found or not keeps:
+            found += _aligned_columns(loops, total, self.machine)
+        return found
+
+    def shape(
+        self,
+        choice: _RowChoice,
+        columns: _ColumnChoice,
+        rows: list[_Loop],
+        sums: list[_Loop],
+        keeps: bool,
+    ) -> _Shape:
+        """Put the choice together, with the blocks of rows and the sums written out."""
+        outer = tuple(
+            loop for at, loop in enumerate(rows) if at not in (choice.chunked, choice.whole)
+        )
+        chunked = rows[choice.chunked] if choice.chunked is not None else _Loop(1, 0, 0, 0)
+        inner = _flat([rows[choice.whole]], "left", "target") if choice.whole is not None else HERE
+        full = chunked.count // choice.chunk
+        blocks: list[tuple[_Loop, int]] = []
+        if full:
+            step = chunked * choice.chunk
+            blocks.append((replace(step, count=full) if full > 1 else _Loop(1, 0, 0, 0),
+                           choice.chunk))  # fmt: skip
+        if left := chunked.count - full * choice.chunk:
+            at = chunked * (full * choice.chunk)
+            blocks.append((replace(at, count=1), left))
+        written, loops = _split_sums(sums, choice.rows * columns.count)
+        return _Shape(
+            outer, chunked, tuple(blocks), inner, columns.blocks, columns.outer, written, loops,
+            keeps,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _RowChoice:
+    """Rows of a tile: a chunk of one loop, times another loop as a whole."""
+
+    chunked: int | None
+    chunk: int
+    whole: int | None
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _ColumnChoice:
+    """Columns of a tile: how many, of how many, the blocks, and loops around all blocks."""
+
+    count: int
+    total: int
+    blocks: tuple[Pairs, ...]
+    outer: tuple[_Loop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """All that is decided about the tiles of one contraction."""
+
+    outer_rows: tuple[_Loop, ...]
+    chunked: _Loop
+    row_blocks: tuple[tuple[_Loop, int], ...]
+    inner_rows: Pairs
+    column_blocks: tuple[Pairs, ...]
+    outer_columns: tuple[_Loop, ...]
+    sums: Pairs
+    sum_loops: tuple[Axis, ...]
+    keeps_weights: bool
+
+
+def _flat(loops: Sequence[_Loop], first: str, second: str) -> Pairs:
+    """Offsets of all turns of loops, the last loop fastest."""
+    found: list[tuple[int, int]] = [(0, 0)]
+    for loop in loops:
+        a, b = getattr(loop, first), getattr(loop, second)
+        found = [(x + k * a, y + k * b) for x, y in found for k in range(loop.count)]
+    return tuple(found)
+
+
+def _row_choices(rows: list[_Loop]) -> list[_RowChoice]:
+    """No loop at all, or a chunk of one loop, alone or times a short loop as a whole."""
+    found = [_RowChoice(None, 1, None, 1, 1)]
+    for at, loop in enumerate(rows):
+        for chunk in range(1, min(MOST_ROWS * 3, loop.count) + 1):
+            found.append(_RowChoice(at, chunk, None, chunk, loop.count))
+            for other, whole in enumerate(rows):
+                if other != at and whole.count <= 4 and chunk * whole.count <= MOST_ROWS:
+                    size = chunk * whole.count
+                    found.append(_RowChoice(at, chunk, other, size, loop.count))
+    return found
+
+
+def _aligned_columns(loops: list[_Loop], total: int, machine: Machine) -> list[_ColumnChoice]:
+    """Columns of the innermost loops, with plain loops around: any number of them, little code."""
+    found: list[_ColumnChoice] = []
+    inner: list[_Loop] = []
+    outer = list(loops)
+    while True:
+        taken = math.prod(loop.count for loop in inner)
+        if taken > machine.accumulators:
+            break
+        block = _flat(inner, "right", "target")
+        found.append(_ColumnChoice(len(block), total, (block,), tuple(outer)))
+        if not outer:
+            break
+        last = outer.pop()
+        for share in _divisors(last.count)[1:-1]:
+            if share * taken <= machine.accumulators:
+                part = replace(last, count=share)
+                block = _flat([part, *inner], "right", "target")
+                around = replace(last * share, count=last.count // share)
+                found.append(_ColumnChoice(len(block), total, (block,), (*outer, around)))
+        inner.insert(0, last)
+    return found
+
+
+def _divisors(number: int) -> list[int]:
+    return [k for k in range(1, number + 1) if number % k == 0]
+
+
+def _split_sums(sums: list[_Loop], products: int) -> tuple[Pairs, tuple[Axis, ...]]:
+    """Sums written out while they stay within bounds; the others as loops inside the tile."""
+    limit = max(1, WRITTEN_OUT // products)
+    outer, inner = list(sums), list[_Loop]()
+    taken = 1
+    while outer and outer[-1].count * taken <= limit:
+        taken *= outer[-1].count
+        inner.insert(0, outer.pop())
+    if outer and taken == 1:
+        # One long loop: write out a share of it.
+        last = outer[-1]
+        share = max(k for k in _divisors(last.count) if k <= min(limit, 16))
+        if share > 1:
+            outer[-1] = replace(last * share, count=last.count // share)
+            inner.insert(0, replace(last, count=share))
+    axes = tuple(Axis(loop.count, loop.left, loop.right) for loop in outer)
+    return _flat(inner, "left", "right"), axes
