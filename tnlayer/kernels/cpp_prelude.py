@@ -45,13 +45,14 @@ template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of
 template <typename T> INLINE complex_of<T> conj(complex_of<T> a) {{ return {{a.re, -a.im}}; }}
 typedef complex_of<{real}> entry;
 typedef complex_of<real_vec> vec;
+// Real and imaginary parts alternate in memory and are vectors of their own in registers.
 INLINE vec load(const entry* p) {{
-  vec v;
-  for (int j = 0; j < W; j++) v.re[j] = p[j].re, v.im[j] = p[j].im;
-  return v;
+  const real_vec a = *(const real_vec*)p, b = *(const real_vec*)((const {real}*)p + W);
+  return {{__builtin_shufflevector(a, b, {even}), __builtin_shufflevector(a, b, {odd})}};
 }}
 INLINE void store(entry* p, vec v) {{
-  for (int j = 0; j < W; j++) p[j].re = v.re[j], p[j].im = v.im[j];
+  *(real_vec*)p = __builtin_shufflevector(v.re, v.im, {low});
+  *(real_vec*)(({real}*)p + W) = __builtin_shufflevector(v.re, v.im, {high});
 }}
 INLINE vec splat(const entry* p) {{ return {{p->re - real_vec{{}}, p->im - real_vec{{}}}}; }}
 INLINE entry scalar(const entry* p) {{ return *p; }}
@@ -138,8 +139,17 @@ def prelude(scalar: str, width: int) -> str:
     """Types and helpers for entries of a dtype and vectors of so many entries."""
     size = _BYTES[scalar]
     names = {"real": "float" if size == 4 else "double", "size": size}
+    shuffles: dict[str, list[int]] = {
+        "even": [2 * k for k in range(width)],
+        "odd": [2 * k + 1 for k in range(width)],
+        "low": [k // 2 + width * (k % 2) for k in range(width)],
+        "high": [(width + k) // 2 + width * (k % 2) for k in range(width)],
+    }
+    lists = {name: ", ".join(map(str, which)) for name, which in shuffles.items()}
     is_complex = scalar.startswith("complex")
     kind = _COMPLEX.replace("INLINE_MEMBER", "__attribute__((always_inline))")
-    types = (kind if is_complex else _REAL).format(**names, width=width, bytes=width * size)
-    shuffles = scalar == "float32" and width == 16
-    return _HEAD + types + (_TRANSPOSE_16 if shuffles else _TRANSPOSE) + _TAIL
+    types = (kind if is_complex else _REAL).format(
+        **names, **lists, width=width, bytes=width * size
+    )
+    wide = scalar == "float32" and width == 16
+    return _HEAD + types + (_TRANSPOSE_16 if wide else _TRANSPOSE) + _TAIL
