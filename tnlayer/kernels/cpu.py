@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.fuse import Placement, fuse
+from tnlayer.kernels.lanes import find_segments, lanes_of_backward, lanes_of_forward
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.kernels.tiles import Machine
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH
+from tnlayer.plan.steps import BATCH, Step
 
 # Arithmetic of the dtypes that have none of their own on a CPU.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
@@ -38,25 +41,72 @@ class Cpu:
         return Machine(self.registers // 2 if dtype.startswith("complex") else self.registers)
 
 
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A forward plan made ready for fusing.
+
+    Arguments:
+        plan: its stem in the order in which it will run.
+        lanes: lanes of each stem step by its result; empty where samples are the lanes.
+        reason: why samples are the lanes; "" where legs are.
+    """
+
+    plan: Plan
+    lanes: Mapping[str, Lanes]
+    reason: str
+
+
+def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
+    """Legs as lanes where the plan is a chain that allows it, else samples."""
+    plan = _in_arithmetic(plan)
+    if plan.is_complex:
+        return Scheduled(plan, {}, "the arithmetic is complex")
+    stem = find_stem(plan)
+    if isinstance(stem, str):
+        return Scheduled(plan, {}, stem)
+    segments = find_segments(stem, plan.sizes, cpu.width(plan.dtype))
+    if isinstance(segments, str):
+        return Scheduled(plan, {}, segments)
+    order = [number for segment in segments for number in segment.steps]
+    return Scheduled(reorder(plan, stem, order), lanes_of_forward(stem, segments), "")
+
+
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
     """The program of a forward plan."""
-    plan = _in_arithmetic(plan)
-    return _fuse(plan, cpu, name)
+    scheduled = schedule_lanes(plan, cpu)
+    return _fuse(scheduled.plan, scheduled.lanes, cpu, name)
 
 
 def backward_program(
     plan: Plan, wanted: Iterable[str], cpu: Cpu, name: str = "backward"
 ) -> Program:
     """The program that gives the gradients of a forward plan's inputs."""
-    plan = _in_arithmetic(plan)
-    return _fuse(backward_without_saved(plan, wanted), cpu, name)
+    scheduled = schedule_lanes(plan, cpu)
+    forward = scheduled.plan
+    backward = backward_without_saved(forward, wanted)
+    lanes = scheduled.lanes
+    if lanes:
+        again = {step.result.name for step in forward.steps}
+        gradients = {
+            step.result.name: step.operands[0].value.name
+            for step in backward.steps
+            if step.result.name not in again and _is_batched(step)
+        }
+        last = forward.outputs[0].operand.value.name
+        lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
+    return _fuse(backward, lanes, cpu, name)
 
 
-def _fuse(plan: Plan, cpu: Cpu, name: str) -> Program:
+def _is_batched(step: Step) -> bool:
+    return any(BATCH in operand.legs for operand in step.operands)
+
+
+def _fuse(plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu, name: str) -> Program:
     width = cpu.width(plan.dtype)
-    lanes = {step.result.name: (BATCH,) for step in plan.steps}
-    placement = Placement(width, lanes)
-    return fuse(plan, placement, name=name, width=width, machine=cpu.machine(plan.dtype))
+    block = 1 if lanes else width
+    lanes = lanes or {step.result.name: (BATCH,) for step in plan.steps}
+    machine = cpu.machine(plan.dtype)
+    return fuse(plan, Placement(block, lanes), name=name, width=width, machine=machine)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:
