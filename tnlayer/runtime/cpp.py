@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 
 from tnlayer.errors import BuildError, SpecError
@@ -34,6 +32,12 @@ class CppProgram(Program):
     """
 
     backend = "cpp"
+    # Put before the names of entry points, so that several programs may stand in one unit.
+    prefix = ""
+
+    def load(self, program: loops.Program) -> ctypes.CDLL:
+        """Build a loop program."""
+        return load_library(print_cpp(program))
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
@@ -50,9 +54,11 @@ class CppProgram(Program):
         backward."""
         mask = self.training_mask() if mask is None else mask
         cpu = this_cpu()
-        forward = forward_program(self.plan, cpu)
-        wanted = self.wanted(mask)
-        return (forward, backward_program(self.plan, wanted, cpu)) if wanted else (forward,)
+        forward = forward_program(self.plan, cpu, f"{self.prefix}forward")
+        return (forward, self._backward(mask, cpu)) if any(mask) else (forward,)
+
+    def _backward(self, mask: Mask, cpu: Cpu) -> loops.Program:
+        return backward_program(self.plan, self.wanted(mask), cpu, f"{self.prefix}backward")
 
     def wanted(self, mask: Mask) -> list[str]:
         """Names of the inputs whose gradients a mask asks for."""
@@ -68,15 +74,15 @@ class CppProgram(Program):
         forward = self.kernels(_nothing(self.plan)).forward if any(mask) else self._forward(cpu)
         if not any(mask):
             return Kernels(forward, _no_backward, (), "")
-        program = backward_program(self.plan, self.wanted(mask), cpu)
+        program = self._backward(mask, cpu)
         names = [value.name for value in self.plan.inputs]
         inputs = [buffer.name for buffer in program.of("input")]
         needed = tuple(names.index(name) for name in inputs if name != "g")
         return Kernels(forward, _Backward(self, program, mask), needed, "")
 
     def _forward(self, cpu: Cpu) -> Callable[..., tuple[torch.Tensor, ...]]:
-        program = forward_program(self.plan, cpu)
-        call = _Call(program, _load(program))
+        program = forward_program(self.plan, cpu, f"{self.prefix}forward")
+        call = _Call(program, self.load(program))
         y = self.plan.outputs[0]
         sizes = [self.plan.axis_size(axis) for axis in y.axes]
         names = [value.name for value in self.plan.inputs]
@@ -93,15 +99,12 @@ class CppProgram(Program):
 
         return forward
 
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__()
-
 
 class _Backward:
     """The compiled backward for one mask of wanted gradients, built when first called."""
 
     def __init__(self, owner: CppProgram, program: loops.Program, mask: Mask) -> None:
-        self.program, self.dtype = program, _arithmetic(owner.plan)
+        self.owner, self.program, self.dtype = owner, program, _arithmetic(owner.plan)
         self.outer_dtype = owner.dtype
         plan = owner.plan
         wanted = {v.name for v, asked in zip(plan.inputs, mask, strict=True) if asked}
@@ -116,7 +119,7 @@ class _Backward:
         self, gradient: torch.Tensor, *saved: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         if self.call is None:
-            self.call = _Call(self.program, _load(self.program))
+            self.call = _Call(self.program, self.owner.load(self.program))
         batch = gradient.shape[0] if self.batched else 0
         results: dict[str, torch.Tensor] = {}
         for value in self.values:
@@ -162,10 +165,6 @@ def _ready(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if dtype.is_complex:
         array = array.resolve_conj()
     return array.resolve_neg().contiguous()
-
-
-def _load(program: loops.Program) -> ctypes.CDLL:
-    return load_library(print_cpp(program))
 
 
 def _arithmetic(plan: Plan) -> torch.dtype:
