@@ -71,6 +71,7 @@ class _Fusing:
     )
     part_of: dict[str, Part] = field(default_factory=dict)
     direct: dict[str, Array] = field(default_factory=dict)
+    summed_next: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -80,6 +81,7 @@ class _Fusing:
         for value in self.plan.inputs:
             self.add_input(value)
         self.add_outputs()
+        self.summed_next = _summed_next(self.plan)
         for step in self.plan.steps:
             self.lower(step)
         for output in self.plan.outputs:
@@ -166,7 +168,13 @@ class _Fusing:
                 return self.set_home(value, direct)
             if volume(lanes, self.sizes) == self.width and is_run(direct, lanes, self.sizes):
                 return self.set_home(value, direct.with_lanes(lanes))
-        return self.set_home(value, self.workspace(value.name, self.axes(value.legs), lanes, part))
+        legs = self.in_order(value.name, self.axes(value.legs))
+        return self.set_home(value, self.workspace(value.name, legs, lanes, part))
+
+    def in_order(self, name: str, legs: Sequence[str]) -> list[str]:
+        """Legs of an array with those last that its first reader sums over: it reads one run."""
+        last = self.summed_next.get(name, ())
+        return [leg for leg in legs if leg not in last] + [leg for leg in last if leg in legs]
 
     def set_home(self, value: Value, array: Array) -> Array:
         self.homes[value.name] = array
@@ -196,7 +204,7 @@ class _Fusing:
         if key not in self.moved:
             part = self.part_of[operand.value.name]
             source = self.homes[operand.value.name]
-            points = [leg for leg in legs if leg not in lanes]
+            points = self.in_order(operand.value.name, [leg for leg in legs if leg not in lanes])
             target = self.workspace(operand.value.name, [*points, *lanes], lanes, part)
             target = replace(target, conj=source.conj)
             body = lower_move(target, source, self.sizes, self.width, self.machine)
@@ -379,6 +387,17 @@ class _Fusing:
                     if found[:2] > best[:2]:
                         best = found
         return best[2]
+
+
+def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """For each value the legs that its first reader sums over, if that is a contraction."""
+    found: dict[str, tuple[str, ...]] = {}
+    for step in plan.steps:
+        for operand in step.operands:
+            if isinstance(step, plan_steps.Contract):
+                legs = tuple(leg for leg in operand.legs if leg in step.summed_legs)
+                found.setdefault(operand.value.name, legs)
+    return found
 
 
 def _pinned(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import cached_property
+
 import torch
 
 from tnlayer.errors import BuildError, SpecError
@@ -12,7 +14,7 @@ from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, forward_program
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH, Value
+from tnlayer.plan.steps import BATCH
 from tnlayer.runtime.build import find_compiler, load_library
 from tnlayer.runtime.program import Kernels, Program
 
@@ -43,11 +45,15 @@ class CppProgram(Program):
         """The forward where no gradient is wanted."""
         if not _is_plain(arrays):
             return self.reference(*arrays)
-        return self.kernels(_nothing(self.plan)).forward(*arrays)
+        return self.kernels(self._nothing).forward(*arrays)
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether arrays are memory of this process, which compiled code can read."""
         return _is_plain(arrays)
+
+    @cached_property
+    def _nothing(self) -> Mask:
+        return (False,) * len(self.plan.inputs)
 
     def programs(self, mask: Mask | None = None) -> tuple[loops.Program, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
@@ -71,9 +77,9 @@ class CppProgram(Program):
     def build(self, mask: Mask) -> Kernels:
         """The compiled forward; the backward is compiled when it is first called."""
         cpu = this_cpu()
-        forward = self.kernels(_nothing(self.plan)).forward if any(mask) else self._forward(cpu)
         if not any(mask):
-            return Kernels(forward, _no_backward, (), "")
+            return Kernels(self._forward(cpu), _no_backward, (), "")
+        forward = self.kernels(self._nothing).forward
         program = self._backward(mask, cpu)
         names = [value.name for value in self.plan.inputs]
         inputs = [buffer.name for buffer in program.of("input")]
@@ -82,20 +88,18 @@ class CppProgram(Program):
 
     def _forward(self, cpu: Cpu) -> Callable[..., tuple[torch.Tensor, ...]]:
         program = forward_program(self.plan, cpu, f"{self.prefix}forward")
-        call = _Call(program, self.load(program))
-        y = self.plan.outputs[0]
-        sizes = [self.plan.axis_size(axis) for axis in y.axes]
-        names = [value.name for value in self.plan.inputs]
-        order = [names.index(buffer.name) for buffer in program.of("input")]
+        assert [b.name for b in program.of("input")] == [v.name for v in self.plan.inputs]
+        call = _Call(program, self.load(program), _arithmetic(self.plan))
+        sizes = [self.plan.axis_size(axis) for axis in self.plan.outputs[0].axes]
         batched = next((k for k, v in enumerate(self.plan.inputs) if BATCH in v.legs), None)
-        dtype = _arithmetic(self.plan)
+        dtype, outer_dtype = call.dtype, self.dtype
 
         def forward(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
             batch = 0 if batched is None else arrays[batched].shape[0]
             shape = [batch if size is None else size for size in sizes]
             result = torch.empty(shape, dtype=dtype)
-            call([arrays[k] for k in order], [result], batch, dtype)
-            return (result.to(self.dtype),)
+            call(arrays, (result,), batch)
+            return (result if dtype is outer_dtype else result.to(outer_dtype),)
 
         return forward
 
@@ -104,94 +108,95 @@ class _Backward:
     """The compiled backward for one mask of wanted gradients, built when first called."""
 
     def __init__(self, owner: CppProgram, program: loops.Program, mask: Mask) -> None:
-        self.owner, self.program, self.dtype = owner, program, _arithmetic(owner.plan)
-        self.outer_dtype = owner.dtype
+        self.owner, self.program = owner, program
+        self.dtype, self.outer_dtype = _arithmetic(owner.plan), owner.dtype
         plan = owner.plan
-        wanted = {v.name for v, asked in zip(plan.inputs, mask, strict=True) if asked}
-        self.values: list[Value] = [v for v in plan.inputs if v.name in wanted]
-        self.plan = plan
-        self.call: _Call | None = None
-        inputs = [buffer.name for buffer in program.of("input")]
-        self.takes_gradient = "g" in inputs
+        values = [v for v, asked in zip(plan.inputs, mask, strict=True) if asked]
+        # Shapes of the gradients in the order in which they are returned; None is the batch.
+        self.shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in values]
+        names = [f"out_d_{value.name}" for value in values]
+        self.order = [names.index(buffer.name) for buffer in program.of("output")]
+        self.takes_gradient = "g" in {buffer.name for buffer in program.of("input")}
         self.batched = BATCH in plan.outputs[0].operand.legs
+        self.call: _Call | None = None
 
-    def __call__(
-        self, gradient: torch.Tensor, *saved: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        if self.call is None:
-            self.call = _Call(self.program, self.owner.load(self.program))
+    def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        call = self.call
+        if call is None:
+            call = self.call = _Call(self.program, self.owner.load(self.program), self.dtype)
         batch = gradient.shape[0] if self.batched else 0
-        results: dict[str, torch.Tensor] = {}
-        for value in self.values:
-            sizes = [self.plan.axis_size(axis) for axis in self.plan.axes_of(value)]
-            shape = [batch if size is None else size for size in sizes]
-            results[value.name] = torch.empty(shape, dtype=self.dtype)
-        order = [buffer.name for buffer in self.program.of("output")]
-        arrays = [results[name.removeprefix("out_d_")] for name in order]
-        inputs = [gradient, *saved] if self.takes_gradient else list(saved)
-        self.call(inputs, arrays, batch, self.dtype)
-        return tuple(results[value.name].to(self.outer_dtype) for value in self.values)
+        results = [
+            torch.empty([batch if size is None else size for size in shape], dtype=self.dtype)
+            for shape in self.shapes
+        ]
+        inputs = (gradient, *saved) if self.takes_gradient else saved
+        call(inputs, [results[k] for k in self.order], batch)
+        if self.dtype is self.outer_dtype:
+            return tuple(results)
+        return tuple(result.to(self.outer_dtype) for result in results)
 
 
 class _Call:
     """A loaded entry point: torch arrays in, torch arrays filled."""
 
-    def __init__(self, program: loops.Program, library: ctypes.CDLL) -> None:
-        self.library = library  # keeps it loaded
+    def __init__(self, program: loops.Program, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        self.library, self.dtype = library, dtype  # the library stays loaded
         self.function = getattr(library, program.name)
         self.function.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
         self.function.restype = ctypes.c_int
         self.pointers = ctypes.c_void_p * len(program.of("input", "output"))
 
     def __call__(
-        self,
-        inputs: Sequence[torch.Tensor],
-        outputs: Sequence[torch.Tensor],
-        batch: int,
-        dtype: torch.dtype,
+        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], batch: int
     ) -> None:
         """Run the kernel; the interpreter's lock is released meanwhile."""
-        ready = [_ready(array, dtype) for array in inputs]
-        pointers = self.pointers(*[array.data_ptr() for array in (*ready, *outputs)])
-        if self.function(pointers, batch, torch.get_num_threads()):
+        dtype = self.dtype
+        ready = [
+            array
+            if array.dtype is dtype and array.is_contiguous() and not array.is_neg()
+            and not array.is_conj()
+            else _copied(array, dtype)
+            for array in inputs
+        ]  # fmt: skip
+        addresses = [array.data_ptr() for array in ready]
+        addresses += [array.data_ptr() for array in outputs]
+        if self.function(self.pointers(*addresses), batch, torch.get_num_threads()):
             msg = f"no memory left for the workspace of a kernel at batch {batch}"
             raise MemoryError(msg)
 
 
-def _ready(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Entries in a row, as they are meant: no lazy conjugate or negative."""
-    if array.dtype is not dtype:
-        array = array.to(dtype)
-    if dtype.is_complex:
-        array = array.resolve_conj()
-    return array.resolve_neg().contiguous()
+def _copied(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Entries in a row and as they are meant: no lazy conjugate or negative, no other dtype."""
+    return array.to(dtype).resolve_conj().resolve_neg().contiguous()
 
 
 def _arithmetic(plan: Plan) -> torch.dtype:
     return getattr(torch, ARITHMETIC.get(plan.dtype, plan.dtype))
 
 
-def _nothing(plan: Plan) -> Mask:
-    return (False,) * len(plan.inputs)
-
-
 def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
-    """Whether arrays are torch's own, on the CPU, and no mode wants to see each call."""
+    """Whether arrays are torch's own, on the CPU, and no mode wants to see each call.
+
+    Raises:
+        BuildError: an array is on another device.
+    """
     if torch._C._len_torch_dispatch_stack():  # pyright: ignore[reportPrivateUsage]
         return False
     for array in arrays:
-        if type(array) not in (torch.Tensor, torch.nn.Parameter):
+        if type(array) not in _PLAIN:
             return False
-        kind = array.device.type
-        if kind == "meta":
-            return False
-        if kind != "cpu":
+        if not array.is_cpu:
+            if array.is_meta:
+                return False
             msg = (
                 f"backend='cpp' runs on the CPU, got an array on {array.device}; move it with "
                 "x.cpu(), or make the layer with backend='torch'"
             )
             raise BuildError(msg)
     return True
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
