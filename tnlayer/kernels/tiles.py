@@ -21,6 +21,12 @@ KEPT_WEIGHTS = 16
 WRITTEN_OUT = 900
 # Rows that a tile may take from one loop, and a loop that it may take whole beside it.
 MOST_ROWS = 8
+# Sums written out at least, where there are so many tiles that little room is left for each.
+LEAST_SUMS = 2
+# Cycles that a load costs beside those in which multiply-adds hide it.
+LOAD_COST = 0.15
+# Vectors that a walk over all tiles may touch before it starts again: half an L1 cache.
+WALK_VECTORS = 512
 # Cycles until a fused multiply-add is done, times those that start in one.
 IN_FLIGHT = 8
 
@@ -85,6 +91,18 @@ class _Lowering:
 
     def __init__(self, what: Contraction, machine: Machine) -> None:
         self.what, self.machine = what, machine
+        self.sort_legs()
+        if what.left.lanes and what.right is not None and what.right.lanes:
+            # Columns are written out, rows may be loops: many columns are better rows.
+            many = volume(self.columns, what.sizes)
+            if many > 2 * machine.registers and volume(self.rows, what.sizes) < many:
+                self.what = replace(what, left=what.right, right=what.left)
+                self.sort_legs()
+        self.names = (f"i{number}" for number in count(len(what.loops)))
+
+    def sort_legs(self) -> None:
+        """Which legs are summed, rows, columns, or shared by all three arrays."""
+        what = self.what
         around = {leg for leg, _ in what.loops}
         lanes = {leg for array in self.arrays for leg in array.lanes}
         used = dict.fromkeys(leg for array in self.arrays for leg in array.legs)
@@ -95,7 +113,6 @@ class _Lowering:
         self.columns = [leg for leg in legs if leg in target and leg not in left]
         self.rows = [leg for leg in legs if leg in target and leg not in right]
         self.shared = [leg for leg in legs if leg in target and leg in left and leg in right]
-        self.names = (f"i{number}" for number in count(len(what.loops)))
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -140,7 +157,7 @@ class _Lowering:
         """Loops over shared legs, then rows, then columns; tiles inside."""
         shape = self.choose()
         outer = [(next(self.names), loop) for loop in self.merged(self.shared)]
-        rest = [(next(self.names), loop) for loop in shape.outer_rows]
+        rest = [(next(self.names), loop) for loop in shape.outer]
         nest = (*outer, *rest)
         body = tuple(
             statement
@@ -234,14 +251,11 @@ class _Lowering:
         if products > 1 and products + min(chunk, many) + weights >= self.machine.registers:
             return None
         tiles = -(-columns.total // many)
-        written = min(sum_volume, max(1, WRITTEN_OUT // products)) * chunk * columns.total
-        if written > WRITTEN_OUT and tiles > 1 and not columns.outer:
+        if chunk * columns.written * min(sum_volume, LEAST_SUMS) > 2 * WRITTEN_OUT:
             return None
         loads = 1 / many if keeps else 1 / many + 1 / chunk
         waits = min(4.0, IN_FLIGHT / products)
-        cost = max(1.0, loads, waits) + 0.03 * loads
-        if not keeps and chunk > many:
-            cost += 0.01 * (chunk - many)
+        cost = max(1.0, loads, waits) + LOAD_COST * loads
         left = rows.size % rows.chunk
         if left:
             cost *= 1 + 0.3 * left / rows.size  # the last tiles are smaller
@@ -292,11 +306,31 @@ class _Lowering:
         if left := chunked.count - full * choice.chunk:
             at = chunked * (full * choice.chunk)
             blocks.append((replace(at, count=1), left))
-        written, loops = _split_sums(sums, choice.rows * columns.count)
+        results = volume((*self.rows, *self.columns), self.what.sizes)
+        # Results that do not fit the L1 cache beside the operands are better written once.
+        cut = self.what.adds and choice.rows * columns.count < results <= WALK_VECTORS
+        around, sums = self.walks(sums, choice.rows) if cut else ([], sums)
+        written, loops = _split_sums(sums, choice.rows * columns.written)
         return _Shape(
-            outer, chunked, tuple(blocks), inner, columns.blocks, columns.outer, written, loops,
-            keeps,
+            (*around, *outer), chunked, tuple(blocks), inner, columns.blocks, columns.outer,
+            written, loops, keeps,
         )  # fmt: skip
+
+    def walks(self, sums: list[_Loop], rows: int) -> tuple[list[_Loop], list[_Loop]]:
+        """Sums that run outside all tiles, so that what the tiles of a block of rows read stays in
+        the L1 cache; and the sums inside."""
+        vectors = rows + volume(self.columns, self.what.sizes)
+        outer, inner = list(sums), list[_Loop]()
+        while outer and vectors * outer[-1].count <= WALK_VECTORS:
+            vectors *= outer[-1].count
+            inner.insert(0, outer.pop())
+        if outer:
+            last = outer.pop()
+            share = max(k for k in _divisors(last.count) if k == 1 or k * vectors <= WALK_VECTORS)
+            if share < last.count:
+                outer.append(replace(last * share, count=last.count // share))
+            inner.insert(0, replace(last, count=share))
+        return outer, inner
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,12 +353,17 @@ class _ColumnChoice:
     blocks: tuple[Pairs, ...]
     outer: tuple[_Loop, ...]
 
+    @property
+    def written(self) -> int:
+        """Columns that stand in the code."""
+        return sum(map(len, self.blocks))
+
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
     """All that is decided about the tiles of one contraction."""
 
-    outer_rows: tuple[_Loop, ...]
+    outer: tuple[_Loop, ...]
     chunked: _Loop
     row_blocks: tuple[tuple[_Loop, int], ...]
     inner_rows: Pairs
@@ -387,7 +426,7 @@ def _divisors(number: int) -> list[int]:
 
 def _split_sums(sums: list[_Loop], products: int) -> tuple[Pairs, tuple[Axis, ...]]:
     """Sums written out while they stay within bounds; the others as loops inside the tile."""
-    limit = max(1, WRITTEN_OUT // products)
+    limit = max(LEAST_SUMS, WRITTEN_OUT // products)
     outer, inner = list(sums), list[_Loop]()
     taken = 1
     while outer and outer[-1].count * taken <= limit:
