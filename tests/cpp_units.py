@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 
@@ -14,6 +15,7 @@ from tnlayer.errors import BuildError
 from tnlayer.kernels import loops
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.cpp_printer import print_kernel
+from tnlayer.kernels.cpu import Cpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.runtime.build import find_compiler, load_library
 from tnlayer.runtime.cpp import CppProgram
@@ -28,11 +30,17 @@ def has_compiler() -> bool:
     return True
 
 
+def small_code(cpu: Cpu) -> Cpu:
+    """The same CPU, with more loops and less code: it compiles sooner."""
+    return replace(cpu, written_out=cpu.written_out // 6)
+
+
 def build_together(wanted: Iterable[tuple[CppProgram, Mask]], kernels_a_unit: int = 40) -> None:
     """Compile the forward and the backward of programs in few units, at -O1."""
     waiting: dict[tuple[str, int], list[tuple[CppProgram, loops.Program]]] = {}
     for number, (program, mask) in enumerate(wanted):
         program.prefix = f"k{number}_"
+        program.cpu = small_code(program.cpu)
         for kernel in program.programs(mask):
             waiting.setdefault((kernel.scalar, kernel.width), []).append((program, kernel))
     units = [

@@ -1,4 +1,4 @@
-"""Random networks through the loop IR and compiled C++, forward and gradient, against the oracle."""
+"""Random networks through the loop IR and compiled C++, against the oracle."""
 
 from __future__ import annotations
 

@@ -37,7 +37,10 @@ typedef {real} real_vec __attribute__((vector_size({bytes}), aligned({size}), ma
 enum {{ W = {width} }};
 template <typename T> struct complex_of {{
   T re, im;
-  INLINE_MEMBER complex_of& operator+=(const complex_of& o) {{ re += o.re; im += o.im; return *this; }}
+  INLINE_MEMBER complex_of& operator+=(const complex_of& o) {{
+    re += o.re, im += o.im;
+    return *this;
+  }}
 }};
 template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of<T> b) {{
   return {{a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}};

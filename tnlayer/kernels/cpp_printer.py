@@ -69,9 +69,7 @@ class _Printer:
 
     def functions(self) -> list[str]:
         """One function a step."""
-        return [
-            self.function(name, step) for part in self.parts for name, step in self.steps(part)
-        ]
+        return [self.function(name, step) for part in self.parts for name, step in self.steps(part)]
 
     def function(self, name: str, step: Step) -> str:
         written = _written(step.body)

@@ -12,11 +12,14 @@ from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.kernels.tiles import Machine
+from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Step
 
 # Arithmetic of the dtypes that have none of their own on a CPU.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+# Entries of one thread's workspace: offsets are ints, and 1 GiB of float32 is enough.
+MOST_ENTRIES = 2**28
 _REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
 
 
@@ -27,10 +30,12 @@ class Cpu:
     Arguments:
         vector_bytes: of one vector register.
         registers: number of vector registers.
+        written_out: products that the code of one contraction may hold.
     """
 
     vector_bytes: int = 64
     registers: int = 32
+    written_out: int = 900
 
     def width(self, dtype: str) -> int:
         """Entries of a vector; a complex one takes two registers."""
@@ -38,7 +43,10 @@ class Cpu:
 
     def machine(self, dtype: str) -> Machine:
         """What tiles are cut for."""
-        return Machine(self.registers // 2 if dtype.startswith("complex") else self.registers)
+        if dtype.startswith("complex"):
+            # A complex number takes two registers, a complex product four multiply-adds.
+            return Machine(self.registers // 2, self.written_out // 4)
+        return Machine(self.registers, self.written_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,36 @@ def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
         return Scheduled(plan, {}, segments)
     order = [number for segment in segments for number in segment.steps]
     return Scheduled(reorder(plan, stem, order), lanes_of_forward(stem, segments), "")
+
+
+def can_fuse(plan: Plan) -> str:
+    """Why a forward plan cannot become fused kernels, as a text; "" if it can.
+
+    Every kind of step can be fused; sizes set the bounds: entries are counted in 32 bits, and each
+    thread keeps the states of a block of samples and vectors of partial sums.
+    """
+    block = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
+    states = weights = 0
+    for step in plan.steps:
+        if not _is_batched(step):
+            continue
+        entries = elements(step.result.legs, plan.sizes).at(block)
+        if entries > MOST_ENTRIES:
+            return (
+                f"step {step.result.name} makes {entries} entries for a block of {block} samples; "
+                f"kernels take at most {MOST_ENTRIES}"
+            )
+        states += entries
+        for operand in step.operands:
+            if BATCH not in operand.legs:
+                weights += elements(operand.legs, plan.sizes).fixed
+    needed = states + weights * block
+    if needed > MOST_ENTRIES:
+        return (
+            f"the backward needs room for {needed} entries a thread ({states} of states, {weights} "
+            f"weights with {block} partial sums each); kernels take at most {MOST_ENTRIES}"
+        )
+    return ""
 
 
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:

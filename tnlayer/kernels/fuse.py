@@ -39,9 +39,7 @@ class Placement:
     lanes: Mapping[str, Lanes]
 
 
-def fuse(
-    plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine
-) -> Program:
+def fuse(plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine) -> Program:
     """Lower a plan, forward or backward, to a program.
 
     Arguments:

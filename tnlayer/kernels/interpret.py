@@ -23,9 +23,7 @@ from tnlayer.kernels.loops import (
 Entries = np.ndarray[Any, np.dtype[Any]]
 
 
-def interpret(
-    program: Program, inputs: Mapping[str, Entries], batch: int
-) -> dict[str, Entries]:
+def interpret(program: Program, inputs: Mapping[str, Entries], batch: int) -> dict[str, Entries]:
     """Run a program.
 
     Arguments:

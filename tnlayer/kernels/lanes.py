@@ -1,5 +1,5 @@
-"""Which legs fill the vectors: the stem is cut into segments, each with lanes that none of its steps
-contracts.
+"""Which legs fill the vectors: the stem is cut into segments, each with lanes that none of its
+steps contracts.
 
 With such lanes a sample is worked on alone, its state in the cache, and every step multiplies whole
 vectors by single weights. Between segments the state is moved to other lanes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tnlayer.kernels.loops import (
     At,
@@ -99,7 +100,7 @@ def offsets_text(offsets: Sequence[int]) -> str:
     """Offsets as start:step if they are evenly spaced, else in full."""
     if len(offsets) > 1:
         step = offsets[1] - offsets[0]
-        if all(b - a == step for a, b in zip(offsets, offsets[1:], strict=False)):
+        if all(b - a == step for a, b in pairwise(offsets)):
             return f"[{offsets[0]}:{step}:{len(offsets)}]"
     return f"[{' '.join(map(str, offsets))}]"
 

@@ -55,9 +55,7 @@ def _gather(
     legs = [leg for leg in target.legs if leg not in to]
     offsets = source.offsets(to, sizes)
     padding = width if target.lanes else 0
-    return _nest(
-        legs, target, source, sizes, "scalar", lambda t, s: Gather(t, s, offsets, padding)
-    )
+    return _nest(legs, target, source, sizes, "scalar", lambda t, s: Gather(t, s, offsets, padding))
 
 
 def _nest(

@@ -43,9 +43,7 @@ def _in_order(steps: tuple[Step, ...], known: set[str]) -> tuple[Step, ...]:
     known = known | {"g"}
     waiting, found = list(steps), list[Step]()
     while waiting:
-        ready = next(
-            step for step in waiting if all(o.value.name in known for o in step.operands)
-        )
+        ready = next(step for step in waiting if all(o.value.name in known for o in step.operands))
         waiting.remove(ready)
         found.append(ready)
         known.add(ready.result.name)

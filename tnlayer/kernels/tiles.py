@@ -17,8 +17,6 @@ from tnlayer.kernels.loops import HERE, At, Axis, For, Form, Pairs, Statement, T
 
 # Weights with at most this many entries stay in registers over all tiles of a step.
 KEPT_WEIGHTS = 16
-# Products that one tile writes out: more of them cost time to compile and room in the L1I cache.
-WRITTEN_OUT = 900
 # Rows that a tile may take from one loop, and a loop that it may take whole beside it.
 MOST_ROWS = 8
 # Sums written out at least, where there are so many tiles that little room is left for each.
@@ -37,9 +35,12 @@ class Machine:
 
     Arguments:
         registers: vector registers.
+        written_out: products that the code of one contraction may hold; more of them cost time to
+            compile and room in the cache of instructions.
     """
 
     registers: int = 32
+    written_out: int = 900
 
     @property
     def accumulators(self) -> int:
@@ -251,7 +252,7 @@ class _Lowering:
         if products > 1 and products + min(chunk, many) + weights >= self.machine.registers:
             return None
         tiles = -(-columns.total // many)
-        if chunk * columns.written * min(sum_volume, LEAST_SUMS) > 2 * WRITTEN_OUT:
+        if chunk * columns.written * min(sum_volume, LEAST_SUMS) > 2 * self.machine.written_out:
             return None
         loads = 1 / many if keeps else 1 / many + 1 / chunk
         waits = min(4.0, IN_FLIGHT / products)
@@ -310,7 +311,7 @@ class _Lowering:
         # Results that do not fit the L1 cache beside the operands are better written once.
         cut = self.what.adds and choice.rows * columns.count < results <= WALK_VECTORS
         around, sums = self.walks(sums, choice.rows) if cut else ([], sums)
-        written, loops = _split_sums(sums, choice.rows * columns.written)
+        written, loops = _split_sums(sums, choice.rows * columns.written, self.machine)
         return _Shape(
             (*around, *outer), chunked, tuple(blocks), inner, columns.blocks, columns.outer,
             written, loops, keeps,
@@ -424,9 +425,11 @@ def _divisors(number: int) -> list[int]:
     return [k for k in range(1, number + 1) if number % k == 0]
 
 
-def _split_sums(sums: list[_Loop], products: int) -> tuple[Pairs, tuple[Axis, ...]]:
+def _split_sums(
+    sums: list[_Loop], products: int, machine: Machine
+) -> tuple[Pairs, tuple[Axis, ...]]:
     """Sums written out while they stay within bounds; the others as loops inside the tile."""
-    limit = max(LEAST_SUMS, WRITTEN_OUT // products)
+    limit = max(LEAST_SUMS, machine.written_out // products)
     outer, inner = list(sums), list[_Loop]()
     taken = 1
     while outer and outer[-1].count * taken <= limit:

@@ -17,7 +17,7 @@ from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
 from tnlayer.report import Cost, cost_of
 from tnlayer.runtime.autograd import autocast_is_on, run
-from tnlayer.runtime.compile import check_backend, program_of
+from tnlayer.runtime.compile import check_backend, options_for, program_of
 from tnlayer.runtime.program import Program
 
 
@@ -73,12 +73,13 @@ class Layer(nn.Module):
             raise SpecError(msg)
         graphs = _as_graphs(net)
         dtype = _layer_dtype(graphs, dtype)
-        self._options = PlanOptions(
+        options = PlanOptions(
             batch=DEFAULT_BATCH if batch is None else batch,
             objective=objective,
             memory_limit=memory_limit,
             effort=effort,
         )
+        self._options = options_for(options, backend)
         self._backend = backend
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
@@ -147,7 +148,8 @@ class Layer(nn.Module):
 
     def explain(self) -> str:
         """What runs and what it costs: backend, counts and the plan's steps."""
-        parts = [f"{self!r}\nbackend: torch (the only one of this version)"]
+        used = self._programs_for(self.dtype)[0].backend
+        parts = [f"{self!r}\nbackend: {used} (auto takes torch in this version)"]
         parts += [f"{cost}\n\n{cost.plan}" for cost in self.costs()]
         return "\n\n".join(parts)
 

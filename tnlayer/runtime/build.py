@@ -2,8 +2,9 @@
 
 A library is stored under a key made of the source, the compiler, its version, the flags and the
 features of the CPU. It is written beside its place and moved there, so that readers see a whole
-file or none; a checksum is verified before it is opened; damage of any kind is a miss. Two processes
-that build the same kernel at once both succeed, since both write the same content.
+file or none; a checksum is verified before it is opened; damage of any kind is a miss. Two
+processes that build the same kernel at once both succeed: each takes what the other left for damage
+until library and checksum fit.
 """
 
 from __future__ import annotations
@@ -159,8 +160,8 @@ def _load(source: str, compiler: Compiler, flags: tuple[str, ...], key: str) -> 
         note.write_text(found)
         loaded = ctypes.CDLL(str(built))
         # The library first: a reader that sees the old sum beside it takes it for damage.
-        os.replace(built, library)
-        os.replace(note, checksum)
+        built.replace(library)
+        note.replace(checksum)
     return loaded
 
 

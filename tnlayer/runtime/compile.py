@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -16,6 +18,8 @@ from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.program import Program
 
+# Fused kernels write no intermediates: the fewest FLOPs win, then the fewest steps.
+CPP_MINIMIZE = "combo-4"
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 
@@ -58,8 +62,15 @@ def compile(
         msg = f"arch={arch!r} is for compiled backends; the torch backend takes none: leave it out"
         raise SpecError(msg)
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
-    planned = plan_graph(net, options)
+    planned = plan_graph(net, options_for(options, backend))
     return program_of(planned, backend)
+
+
+def options_for(options: PlanOptions, backend: str) -> PlanOptions:
+    """The options with the search objective of the backend, where the caller left it open."""
+    if backend == "cpp" and options.minimize == DEFAULT_MINIMIZE:
+        return replace(options, minimize=CPP_MINIMIZE)
+    return options
 
 
 def program_of(planned: PlannedGraph, backend: str = "auto") -> Program:

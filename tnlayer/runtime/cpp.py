@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
 
 from tnlayer.errors import BuildError, SpecError
+from tnlayer.graph import Graph
 from tnlayer.kernels import loops
 from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, forward_program
+from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
@@ -37,6 +38,21 @@ class CppProgram(Program):
     # Put before the names of entry points, so that several programs may stand in one unit.
     prefix = ""
 
+    @cached_property
+    def cpu(self) -> Cpu:
+        """What the kernels are made for."""
+        return this_cpu()
+
+    def __init__(self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str]) -> None:
+        reason = can_fuse(plan)
+        if reason:
+            msg = (
+                f"network {graph.label!r} cannot be built with backend='cpp': {reason}; "
+                "use backend='torch'"
+            )
+            raise BuildError(msg)
+        super().__init__(graph, plan, tensor_names)
+
     def load(self, program: loops.Program) -> ctypes.CDLL:
         """Build a loop program."""
         return load_library(print_cpp(program))
@@ -59,12 +75,11 @@ class CppProgram(Program):
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
         backward."""
         mask = self.training_mask() if mask is None else mask
-        cpu = this_cpu()
-        forward = forward_program(self.plan, cpu, f"{self.prefix}forward")
-        return (forward, self._backward(mask, cpu)) if any(mask) else (forward,)
+        forward = forward_program(self.plan, self.cpu, f"{self.prefix}forward")
+        return (forward, self._backward(mask)) if any(mask) else (forward,)
 
-    def _backward(self, mask: Mask, cpu: Cpu) -> loops.Program:
-        return backward_program(self.plan, self.wanted(mask), cpu, f"{self.prefix}backward")
+    def _backward(self, mask: Mask) -> loops.Program:
+        return backward_program(self.plan, self.wanted(mask), self.cpu, f"{self.prefix}backward")
 
     def wanted(self, mask: Mask) -> list[str]:
         """Names of the inputs whose gradients a mask asks for."""
@@ -76,18 +91,17 @@ class CppProgram(Program):
 
     def build(self, mask: Mask) -> Kernels:
         """The compiled forward; the backward is compiled when it is first called."""
-        cpu = this_cpu()
         if not any(mask):
-            return Kernels(self._forward(cpu), _no_backward, (), "")
+            return Kernels(self._forward(), _no_backward, (), "")
         forward = self.kernels(self._nothing).forward
-        program = self._backward(mask, cpu)
+        program = self._backward(mask)
         names = [value.name for value in self.plan.inputs]
         inputs = [buffer.name for buffer in program.of("input")]
         needed = tuple(names.index(name) for name in inputs if name != "g")
         return Kernels(forward, _Backward(self, program, mask), needed, "")
 
-    def _forward(self, cpu: Cpu) -> Callable[..., tuple[torch.Tensor, ...]]:
-        program = forward_program(self.plan, cpu, f"{self.prefix}forward")
+    def _forward(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        program = forward_program(self.plan, self.cpu, f"{self.prefix}forward")
         assert [b.name for b in program.of("input")] == [v.name for v in self.plan.inputs]
         call = _Call(program, self.load(program), _arithmetic(self.plan))
         sizes = [self.plan.axis_size(axis) for axis in self.plan.outputs[0].axes]
