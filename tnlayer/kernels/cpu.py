@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.fuse import Placement, fuse
@@ -18,8 +19,9 @@ from tnlayer.plan.steps import BATCH, Step
 
 # Arithmetic of the dtypes that have none of their own on a CPU.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
-# Entries of one thread's workspace: offsets are ints, and 1 GiB of float32 is enough.
-MOST_ENTRIES = 2**28
+# Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.
+MOST_ENTRIES = 2**30
+MOST_ROOM = 2**29
 _REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
 
 
@@ -64,6 +66,7 @@ class Scheduled:
     reason: str
 
 
+@lru_cache(maxsize=256)
 def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
     """Legs as lanes where the plan is a chain that allows it, else samples."""
     plan = _in_arithmetic(plan)
@@ -82,10 +85,11 @@ def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
 def can_fuse(plan: Plan) -> str:
     """Why a forward plan cannot become fused kernels, as a text; "" if it can.
 
-    Every kind of step can be fused; sizes set the bounds: entries are counted in 32 bits, and each
-    thread keeps the states of a block of samples and vectors of partial sums.
+    Every kind of step can be fused; sizes set the bounds: an offset has 32 bits, and each thread
+    keeps the states of a block of samples and vectors of partial sums.
     """
-    block = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
+    width = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
+    block = 1 if schedule_lanes(plan, Cpu()).lanes else width
     states = weights = 0
     for step in plan.steps:
         if not _is_batched(step):
@@ -100,11 +104,11 @@ def can_fuse(plan: Plan) -> str:
         for operand in step.operands:
             if BATCH not in operand.legs:
                 weights += elements(operand.legs, plan.sizes).fixed
-    needed = states + weights * block
-    if needed > MOST_ENTRIES:
+    needed = states + weights * width
+    if needed > MOST_ROOM:
         return (
             f"the backward needs room for {needed} entries a thread ({states} of states, {weights} "
-            f"weights with {block} partial sums each); kernels take at most {MOST_ENTRIES}"
+            f"weights with {width} partial sums each); kernels take at most {MOST_ROOM}"
         )
     return ""
 
@@ -132,7 +136,8 @@ def backward_program(
         }
         last = forward.outputs[0].operand.value.name
         lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
-    return _fuse(backward, lanes, cpu, name)
+    # A backward has five times the steps: half the code for each keeps the compiler under seconds.
+    return _fuse(backward, lanes, replace(cpu, written_out=cpu.written_out // 2), name)
 
 
 def _is_batched(step: Step) -> bool:

@@ -36,28 +36,31 @@ class Segment:
 def find_segments(stem: Stem, sizes: Sizes, width: int) -> tuple[Segment, ...] | str:
     """The cheapest cut of a stem into segments, or the reason why there is none."""
     search = _Search(stem, sizes, width)
-    search.extend(frozenset(), stem.legs, search.tail(stem.legs), 0.0, ())
+    search.extend(0, stem.legs, search.tail(stem.legs), 0.0, ())
     if search.best is None:
         return f"no set of legs fills more than half a vector of {width} and leaves a step free"
     return search.best[1]
 
 
 class _Search:
-    """Depth first over cuts, with the steps done so far as a set of numbers."""
+    """Depth first over cuts; a set of steps is an int with one bit a step."""
 
     def __init__(self, stem: Stem, sizes: Sizes, width: int) -> None:
         self.stem, self.sizes, self.width = stem, sizes, width
         self.best: tuple[float, tuple[Segment, ...]] | None = None
+        # The cheapest way so far to have done some steps and end with some lanes.
+        self.seen: dict[tuple[int, Lanes], float] = {}
         count = len(stem.steps)
-        self.everything = frozenset(range(count))
+        self.everything = (1 << count) - 1
         # Steps that come after a step, itself included.
-        self.behind = [frozenset({number}) for number in range(count)]
+        behind = [1 << number for number in range(count)]
         for number in reversed(range(count)):
             for later in range(number + 1, count):
                 if number in stem.waits[later]:
-                    self.behind[number] |= self.behind[later]
-        self.contractor = {
-            leg: number for number, step in enumerate(stem.steps) for leg in step.contracted
+                    behind[number] |= behind[later]
+        # Steps that have to wait while a leg is a lane.
+        self.blocked = {
+            leg: behind[number] for number, step in enumerate(stem.steps) for leg in step.contracted
         }
 
     def tail(self, legs: Sequence[str]) -> Lanes:
@@ -71,7 +74,7 @@ class _Search:
 
     def extend(
         self,
-        done: frozenset[int],
+        done: int,
         legs: tuple[str, ...],
         lanes: Lanes,
         cost: float,
@@ -80,6 +83,9 @@ class _Search:
         """Try each next segment; the most advanced ones first, dominated ones not at all."""
         if self.best is not None and cost >= self.best[0]:
             return
+        if self.seen.get((done, lanes), cost + 1) <= cost:
+            return
+        self.seen[done, lanes] = cost
         if done == self.everything:
             cost += self.move(lanes, self.tail(self.stem.outputs), legs)
             if self.best is None or cost < self.best[0]:
@@ -89,7 +95,7 @@ class _Search:
             return
         for candidate in self.candidates(done, legs, lanes, cost):
             self.extend(
-                done | frozenset(candidate.steps),
+                done | candidate.free,
                 candidate.legs,
                 candidate.lanes,
                 candidate.cost,
@@ -97,38 +103,34 @@ class _Search:
             )
 
     def candidates(
-        self, done: frozenset[int], legs: tuple[str, ...], lanes: Lanes, cost: float
+        self, done: int, legs: tuple[str, ...], lanes: Lanes, cost: float
     ) -> list[_Candidate]:
         """Lanes for the next segment, the best of those that allow the same steps."""
-        found: dict[frozenset[int], tuple[float, Lanes]] = {}
+        found: dict[int, tuple[float, Lanes]] = {}
         for chosen in self.lane_sets(legs):
-            blocked = frozenset[int]().union(
-                *(self.behind[self.contractor[leg]] for leg in chosen if leg in self.contractor)
-            )
-            free = self.everything - done - blocked
+            free = self.everything & ~done
+            for leg in chosen:
+                free &= ~self.blocked.get(leg, 0)
             if not free:
                 continue
             chosen = self.ordered(chosen)
-            filling = self.width / volume(chosen, self.sizes)
-            moved = self.move(lanes, chosen, legs)
-            if free | done == self.everything:
-                moved += 1e-6 * (chosen != self.tail(self.stem.outputs))
-            rank = moved * filling
+            rank = self.move(lanes, chosen, legs) * self.width / volume(chosen, self.sizes)
+            # At the end the lanes of y are best: nothing is moved behind them.
+            rank += 1e-6 * (chosen != self.tail(self.stem.outputs))
             if free not in found or rank < found[free][0]:
                 found[free] = (rank, chosen)
         ranked: list[_Candidate] = []
         for free, (_, chosen) in found.items():
-            steps = tuple(sorted(free))
+            steps = tuple(n for n in range(len(self.stem.steps)) if free >> n & 1)
             after, products = self.run(legs, steps)
             total = cost + self.move(lanes, chosen, legs)
             total += products * TWO_PRODUCTS / 2 / volume(chosen, self.sizes)
-            ranked.append(_Candidate(chosen, steps, after, total))
+            ranked.append(_Candidate(chosen, free, steps, after, total))
         ranked.sort(key=lambda c: (-len(c.steps), c.cost, c.lanes))
         kept: list[_Candidate] = []
         for candidate in ranked:
             if not any(
-                set(candidate.steps) <= set(other.steps) and candidate.cost >= other.cost
-                for other in kept
+                not candidate.free & ~other.free and candidate.cost >= other.cost for other in kept
             ):
                 kept.append(candidate)
         return kept[:MOST_CUTS]
@@ -175,6 +177,7 @@ class _Candidate:
     """A next segment: its lanes and steps, the legs after it, and the cost up to there."""
 
     lanes: Lanes
+    free: int
     steps: tuple[int, ...]
     legs: tuple[str, ...]
     cost: float
