@@ -96,3 +96,28 @@ def is_run(array: Array, lanes: Lanes, sizes: Sizes) -> bool:
     """Whether these legs lie in one run without gaps, the last one fastest."""
     expected = packed(lanes, sizes)
     return all(array.stride(leg) == expected[leg] or sizes[leg] == 1 for leg in lanes)
+
+
+def conjugated(array: Array) -> Array:
+    """The complex conjugate of an array."""
+    return replace(array, conj=not array.conj)
+
+
+def diagonal(array: Array, legs: Sequence[str]) -> Array:
+    """Each leg once: its stride is the sum of those of all its axes (leg, leg', leg'', ...)."""
+    strides = tuple(
+        (leg, sum(stride for axis, stride in array.strides if axis.rstrip("'") == leg))
+        for leg in legs
+    )
+    return replace(array, strides=strides)
+
+
+def pinned(
+    array: Array, axes: Sequence[str], pins: Sequence[tuple[int, int]]
+) -> tuple[Array, list[str]]:
+    """The view at some pins (axis, index), and the axes that are left."""
+    at = dict(pins)
+    offset = array.offset + sum(array.stride(axes[axis]) * index for axis, index in pins)
+    left = [axis for number, axis in enumerate(axes) if number not in at]
+    strides = tuple((axis, array.stride(axis)) for axis in left)
+    return replace(array, strides=strides, offset=offset), left

@@ -12,7 +12,7 @@ from tnlayer.kernels.lanes import find_segments, lanes_of_backward, lanes_of_for
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
-from tnlayer.kernels.tiles import Machine
+from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Step

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Literal
 
-from tnlayer.kernels.arrays import Array, Lanes, in_lanes, is_run, packed, tail_lanes, volume
-from tnlayer.kernels.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
-from tnlayer.kernels.moves import conjugated, lower_move
-from tnlayer.kernels.tiles import Contraction, Machine, lower_contraction
+from tnlayer.kernels.arrays import (
+    Array,
+    Lanes,
+    conjugated,
+    diagonal,
+    in_lanes,
+    is_run,
+    packed,
+    pinned,
+    volume,
+)
+from tnlayer.kernels.lanes import branch_lanes
+from tnlayer.kernels.loops import At, Buffer, Fill, Program, Space, Statement, Step, SumLanes
+from tnlayer.kernels.moves import lower_move, nest
+from tnlayer.kernels.tile_shapes import Machine
+from tnlayer.kernels.tiles import Contraction, lower_contraction
 from tnlayer.kernels.workspace import place_buffers
 from tnlayer.plan import steps as plan_steps
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Operand, Value
 
 Part = Literal["before", "samples", "after"]
-# A step with fewer results than this is done entry by entry: moving it to lanes costs more.
-LEAST_LANES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +244,7 @@ class _Fusing:
             case plan_steps.Select():
                 self.homes[result.name] = self.selected(step)
             case plan_steps.Diagonal():
-                self.homes[result.name] = self.diagonal(self.home(step.operand), result.legs)
+                self.homes[result.name] = diagonal(self.home(step.operand), result.legs)
             case plan_steps.Expand():
                 array = self.home(step.operand)
                 strides = tuple((leg, array.stride(leg)) for leg in result.legs)
@@ -247,7 +256,8 @@ class _Fusing:
         if part == "samples":
             lanes = self.placement.lanes[result.name]
         else:
-            lanes = self.branch_lanes(result, operands)
+            pairs = [(operand.legs, self.home(operand)) for operand in operands]
+            lanes = branch_lanes(result.legs, pairs, self.sizes, self.width)
         arrays = [self.get(operand, lanes) for operand in operands]
         if right is not None and not arrays[0].lanes:
             arrays.reverse()  # the vector stands left, the weight right
@@ -277,32 +287,11 @@ class _Fusing:
         self.emit("samples", result.name, comment, lower_contraction(what, self.machine))
         self.part_of[result.name] = "after"
         target = self.make(result, (), "after")
-        body: tuple[Statement, ...] = (
-            SumLanes(
-                At(target.buffer, target.offset, form="scalar"),
-                At(partial.buffer, form="scalar"),
-                target.offsets(lanes, self.sizes),
-            ),
-        )
-        names: list[tuple[str, str]] = []
-        for number, leg in enumerate(partial.legs):
-            if self.sizes[leg] > 1:
-                names.append((leg, f"i{number}"))
-        sums = body[0]
-        assert isinstance(sums, SumLanes)
-        at = tuple((index, target.stride(leg)) for leg, index in names)
-        since = tuple((index, partial.stride(leg)) for leg, index in names)
-        body = (
-            replace(
-                sums,
-                target=replace(sums.target, terms=at),
-                source=replace(sums.source, terms=since),
-            ),
-        )
-        for leg, index in reversed(names):
-            body = (For(index, self.sizes[leg], body),)
-        clear = Fill(At(target.buffer, target.offset, form="scalar"),
-                     volume(target.legs, self.sizes))  # fmt: skip
+        offsets = target.offsets(lanes, self.sizes)
+        body = nest(partial.legs, target, partial, self.sizes, "scalar",
+                    lambda t, s: SumLanes(t, s, offsets))  # fmt: skip
+        entries = volume(target.legs, self.sizes)
+        clear = Fill(At(target.buffer, target.offset, form="scalar"), entries)
         self.emit("after", f"{result.name}_s", f"{result.name} summed up", (clear, *body))
 
     def add(
@@ -322,7 +311,7 @@ class _Fusing:
         axes = self.axes(result.legs)
         for number, (operand, pins) in enumerate(parts):
             source = self.get(operand, lanes)
-            view, legs = _pinned(target, axes, pins)
+            view, legs = pinned(target, axes, pins)
             renaming = dict(zip(self.axes(operand.legs), legs, strict=True))
             strides = tuple((renaming.get(leg, leg), stride) for leg, stride in source.strides)
             source = replace(source, strides=strides)
@@ -342,49 +331,19 @@ class _Fusing:
         """Zeros, and the operand on the diagonal."""
         lanes = self.placement.lanes.get(step.result.name, ()) if part == "samples" else ()
         target = self.make(step.result, lanes, part)
-        view = self.diagonal(target, step.operand.legs, step.result.legs)
+        view = diagonal(target, step.operand.legs)
         what = Contraction(view, self.get(step.operand, lanes), None, self.sizes)
         body = (self.cleared(target, part), *lower_contraction(what, self.machine))
         self.emit(part, step.result.name, f"diagonal of {step.result.name}", body)
-
-    def diagonal(self, array: Array, legs: Sequence[str], axes: Sequence[str] = ()) -> Array:
-        """Each leg once: its stride is the sum of those of all its axes."""
-        del axes
-        strides = tuple(
-            (leg, sum(stride for axis, stride in array.strides if axis.rstrip("'") == leg))
-            for leg in legs
-        )
-        return replace(array, strides=strides)
 
     def selected(self, step: plan_steps.Select) -> Array:
         """A slice, with the axes that are left called after the result's legs."""
         array = self.home(step.operand)
         axes = self.axes(step.operand.legs)
-        view, left = _pinned(array, axes, step.pins)
+        view, left = pinned(array, axes, step.pins)
         renaming = dict(zip(left, self.axes(step.result.legs), strict=True))
         strides = tuple((renaming[leg], stride) for leg, stride in view.strides)
         return replace(view, strides=strides)
-
-    # -- lanes of steps on parameters ------------------------------------------------------
-
-    def branch_lanes(self, result: Value, operands: Sequence[Operand]) -> Lanes:
-        """Legs of one operand and the result that fill most of a vector."""
-        best: tuple[int, bool, Lanes] = (LEAST_LANES - 1, False, ())
-        for operand in operands:
-            array = self.home(operand)
-            if len(set(operand.legs)) < len(operand.legs):
-                continue
-            others = [o for o in operands if o is not operand]
-            shared = {leg for other in others for leg in other.legs}
-            for part in (False, True):
-                legs = [leg for leg in array.legs
-                        if leg in result.legs and (leg in shared) == part]  # fmt: skip
-                tail = tail_lanes(array, self.sizes, self.width)
-                for lanes in _subsets(legs, self.sizes, self.width):
-                    found = (volume(lanes, self.sizes), lanes == tail, lanes)
-                    if found[:2] > best[:2]:
-                        best = found
-        return best[2]
 
 
 def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -396,25 +355,3 @@ def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:
                 legs = tuple(leg for leg in operand.legs if leg in step.summed_legs)
                 found.setdefault(operand.value.name, legs)
     return found
-
-
-def _pinned(
-    array: Array, axes: Sequence[str], pins: Sequence[tuple[int, int]]
-) -> tuple[Array, list[str]]:
-    """The view at some pins (axis, index), and the axes that are left."""
-    at = dict(pins)
-    offset = array.offset + sum(array.stride(axes[axis]) * index for axis, index in pins)
-    left = [axis for number, axis in enumerate(axes) if number not in at]
-    strides = tuple((axis, array.stride(axis)) for axis in left)
-    return replace(array, strides=strides, offset=offset), left
-
-
-def _subsets(legs: Sequence[str], sizes: Mapping[str, int], width: int) -> list[Lanes]:
-    """Sets of legs whose product fits a vector; legs of size 1 add nothing."""
-    wide = [leg for leg in legs if 1 < sizes[leg] <= width]
-    return [
-        lanes
-        for count in range(1, min(len(wide), 6) + 1)
-        for lanes in combinations(wide, count)
-        if volume(lanes, sizes) <= width
-    ]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from tnlayer.kernels.arrays import Lanes, Sizes, volume
+from tnlayer.kernels.arrays import Array, Lanes, Sizes, tail_lanes, volume
 from tnlayer.kernels.stem import Stem, state_after
 
 # Cycles a vector: moved by a transposition in registers, by a gather, and multiplied twice.
@@ -204,3 +204,45 @@ def lanes_of_backward(
         name: forward[gradient.removeprefix("d_") if gradient != "g" else last]
         for name, gradient in gradients.items()
     }
+
+
+# A step with fewer results than this is done entry by entry: moving it to lanes costs more.
+LEAST_LANES = 4
+
+
+def branch_lanes(
+    result: Sequence[str], operands: Sequence[tuple[Sequence[str], Array]], sizes: Sizes, width: int
+) -> Lanes:
+    """Lanes of a step on parameters: legs of one operand and the result that fill most of a vector.
+
+    Arguments:
+        result: legs of the result.
+        operands: legs and array of each operand.
+        sizes: size of each leg.
+        width: entries of a vector.
+    """
+    best: tuple[int, bool, Lanes] = (LEAST_LANES - 1, False, ())
+    for number, (own, array) in enumerate(operands):
+        if len(set(own)) < len(own):
+            continue
+        shared = {leg for other, (legs, _) in enumerate(operands) if other != number
+                  for leg in legs}  # fmt: skip
+        tail = tail_lanes(array, sizes, width)
+        for is_shared in (False, True):
+            legs = [leg for leg in array.legs if leg in result and (leg in shared) == is_shared]
+            for lanes in _subsets(legs, sizes, width):
+                found = (volume(lanes, sizes), lanes == tail, lanes)
+                if found[:2] > best[:2]:
+                    best = found
+    return best[2]
+
+
+def _subsets(legs: Sequence[str], sizes: Sizes, width: int) -> list[Lanes]:
+    """Sets of legs whose product fits a vector; legs of size 1 add nothing."""
+    wide = [leg for leg in legs if 1 < sizes[leg] <= width]
+    return [
+        lanes
+        for count in range(1, min(len(wide), 6) + 1)
+        for lanes in combinations(wide, count)
+        if volume(lanes, sizes) <= width
+    ]

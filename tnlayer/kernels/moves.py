@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from tnlayer.kernels.arrays import Array, Sizes, is_run, tail_lanes, volume
 from tnlayer.kernels.loops import At, For, Form, Gather, Statement, Transpose
-from tnlayer.kernels.tiles import Contraction, Machine, lower_contraction
+from tnlayer.kernels.tile_shapes import Machine
+from tnlayer.kernels.tiles import Contraction, lower_contraction
 
 
 def lower_move(
@@ -44,7 +44,7 @@ def _transpose(
 ) -> tuple[Statement, ...]:
     legs = [leg for leg in target.legs if leg not in to and leg not in since]
     targets, sources = target.offsets(since, sizes), source.offsets(to, sizes)
-    return _nest(
+    return nest(
         legs, target, source, sizes, "vector", lambda t, s: Transpose(t, s, targets, sources)
     )
 
@@ -55,10 +55,10 @@ def _gather(
     legs = [leg for leg in target.legs if leg not in to]
     offsets = source.offsets(to, sizes)
     padding = width if target.lanes else 0
-    return _nest(legs, target, source, sizes, "scalar", lambda t, s: Gather(t, s, offsets, padding))
+    return nest(legs, target, source, sizes, "scalar", lambda t, s: Gather(t, s, offsets, padding))
 
 
-def _nest(
+def nest(
     legs: Sequence[str],
     target: Array,
     source: Array,
@@ -87,8 +87,3 @@ def _nest(
     for name, loop in reversed(list(zip(names, loops, strict=True))):
         body = (For(name, loop[0], body),)
     return body
-
-
-def conjugated(array: Array) -> Array:
-    """The complex conjugate of an array."""
-    return replace(array, conj=not array.conj)

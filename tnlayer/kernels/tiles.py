@@ -7,60 +7,34 @@ accumulators, the loaded rows and a weight have to fit the vector registers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 from tnlayer.kernels.arrays import Array, Sizes, volume
-from tnlayer.kernels.loops import HERE, At, Axis, For, Form, Pairs, Statement, Tile
+from tnlayer.kernels.loops import HERE, At, For, Form, Pairs, Statement, Tile
+from tnlayer.kernels.tile_shapes import (
+    LEAST_SUMS,
+    ColumnChoice,
+    Loop,
+    Machine,
+    RowChoice,
+    Shape,
+    aligned_columns,
+    divisors,
+    flat,
+    row_choices,
+    split_sums,
+)
 
 # Weights with at most this many entries stay in registers over all tiles of a step.
 KEPT_WEIGHTS = 16
-# Rows that a tile may take from one loop, and a loop that it may take whole beside it.
-MOST_ROWS = 8
-# Sums written out at least, where there are so many tiles that little room is left for each.
-LEAST_SUMS = 2
 # Cycles that a load costs beside those in which multiply-adds hide it.
 LOAD_COST = 0.15
 # Vectors that a walk over all tiles may touch before it starts again: half an L1 cache.
 WALK_VECTORS = 512
 # Cycles until a fused multiply-add is done, times those that start in one.
 IN_FLIGHT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the tiles are cut for.
-
-    Arguments:
-        registers: vector registers.
-        written_out: products that the code of one contraction may hold; more of them cost time to
-            compile and room in the cache of instructions.
-    """
-
-    registers: int = 32
-    written_out: int = 900
-
-    @property
-    def accumulators(self) -> int:
-        """Registers that a tile may use for its results."""
-        return self.registers - 6
-
-
-@dataclass(frozen=True, slots=True)
-class _Loop:
-    """A run of legs that is one loop in every array: its turns, and the strides of each array."""
-
-    count: int
-    target: int
-    left: int
-    right: int
-
-    def __mul__(self, turns: int) -> _Loop:
-        """Strides of a loop that takes several turns at once."""
-        return replace(self, target=self.target * turns, left=self.left * turns,
-                       right=self.right * turns)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +96,11 @@ class _Lowering:
 
     # -- legs to loops ---------------------------------------------------------------------
 
-    def merged(self, legs: Sequence[str]) -> list[_Loop]:
+    def merged(self, legs: Sequence[str]) -> list[Loop]:
         """Loops over legs, the widest strides first; runs in all arrays become one loop."""
         what = self.what
         loops = [
-            _Loop(
+            Loop(
                 what.sizes[leg],
                 what.target.stride(leg),
                 what.left.stride(leg),
@@ -135,7 +109,7 @@ class _Lowering:
             for leg in legs
         ]
         loops.sort(key=lambda loop: (-loop.target, -loop.left, -loop.right))
-        found: list[_Loop] = []
+        found: list[Loop] = []
         for loop in loops:
             last = found[-1] if found else None
             if last is not None and loop * loop.count == replace(last, count=loop.count):
@@ -144,7 +118,7 @@ class _Lowering:
                 found.append(loop)
         return found
 
-    def at(self, array: Array, role: str, loops: Sequence[tuple[str, _Loop]]) -> At:
+    def at(self, array: Array, role: str, loops: Sequence[tuple[str, Loop]]) -> At:
         """The place of an array inside some loops."""
         terms = [(index, array.stride(leg)) for leg, index in self.what.loops]
         terms += [(index, getattr(loop, role)) for index, loop in loops]
@@ -170,7 +144,7 @@ class _Lowering:
         return body
 
     def row_block(
-        self, offset: _Loop, chunk: int, shape: _Shape, nest: tuple[tuple[str, _Loop], ...]
+        self, offset: Loop, chunk: int, shape: Shape, nest: tuple[tuple[str, Loop], ...]
     ) -> tuple[Statement, ...]:
         """The tiles of ``offset.count`` chunks of rows that follow each other."""
         rows = tuple(
@@ -188,8 +162,8 @@ class _Lowering:
     def columns_of(
         self,
         rows: Pairs,
-        shape: _Shape,
-        nest: Sequence[tuple[str, _Loop]],
+        shape: Shape,
+        nest: Sequence[tuple[str, Loop]],
         left: int,
         target: int = 0,
     ) -> tuple[Statement, ...]:
@@ -222,17 +196,17 @@ class _Lowering:
 
     # -- the shape of a tile ---------------------------------------------------------------
 
-    def choose(self) -> _Shape:
+    def choose(self) -> Shape:
         """The cheapest tile that fits the registers."""
         what = self.what
         rows, sums = self.merged(self.rows), self.merged(self.sums)
         row_volume, sum_volume = volume(self.rows, what.sizes), volume(self.sums, what.sizes)
         column_volume = volume(self.columns, what.sizes)
         small = sum_volume * column_volume <= KEPT_WEIGHTS and row_volume > 1
-        best: tuple[float, _RowChoice, _ColumnChoice, bool] | None = None
+        best: tuple[float, RowChoice, ColumnChoice, bool] | None = None
         for keeps in (True, False) if small else (False,):
             for columns in self.column_choices(keeps):
-                for choice in _row_choices(rows):
+                for choice in row_choices(rows):
                     cost = self.cost(choice, columns, sum_volume, keeps)
                     if cost is not None and (best is None or cost < best[0]):
                         best = (cost, choice, columns, keeps)
@@ -241,7 +215,7 @@ class _Lowering:
         return self.shape(choice, columns, rows, sums, keeps)
 
     def cost(
-        self, rows: _RowChoice, columns: _ColumnChoice, sum_volume: int, keeps: bool
+        self, rows: RowChoice, columns: ColumnChoice, sum_volume: int, keeps: bool
     ) -> float | None:
         """Cycles for two products; None if the tile does not fit."""
         chunk, many = rows.rows, columns.count
@@ -262,14 +236,14 @@ class _Lowering:
             cost *= 1 + 0.3 * left / rows.size  # the last tiles are smaller
         return cost * (0.95 + 0.05 * many * tiles / columns.total)
 
-    def column_choices(self, keeps: bool) -> list[_ColumnChoice]:
+    def column_choices(self, keeps: bool) -> list[ColumnChoice]:
         """Blocks of columns: all at once, equal shares, or whole legs with loops around them."""
         what = self.what
         loops = self.merged(self.columns)
         total = volume(self.columns, what.sizes)
-        found: list[_ColumnChoice] = []
+        found: list[ColumnChoice] = []
         if total <= 4 * self.machine.registers:
-            offsets = _flat(loops, "right", "target")
+            offsets = flat(loops, "right", "target")
             for blocks in range(1, total + 1):
                 size = -(-total // blocks)
                 if keeps and blocks > 1:
@@ -279,30 +253,30 @@ class _Lowering:
                 ):
                     continue
                 cut = tuple(offsets[at : at + size] for at in range(0, total, size))
-                found.append(_ColumnChoice(size, total, cut, ()))
+                found.append(ColumnChoice(size, total, cut, ()))
         if not found or not keeps:
-            found += _aligned_columns(loops, total, self.machine)
+            found += aligned_columns(loops, total, self.machine)
         return found
 
     def shape(
         self,
-        choice: _RowChoice,
-        columns: _ColumnChoice,
-        rows: list[_Loop],
-        sums: list[_Loop],
+        choice: RowChoice,
+        columns: ColumnChoice,
+        rows: list[Loop],
+        sums: list[Loop],
         keeps: bool,
-    ) -> _Shape:
+    ) -> Shape:
         """Put the choice together, with the blocks of rows and the sums written out."""
         outer = tuple(
             loop for at, loop in enumerate(rows) if at not in (choice.chunked, choice.whole)
         )
-        chunked = rows[choice.chunked] if choice.chunked is not None else _Loop(1, 0, 0, 0)
-        inner = _flat([rows[choice.whole]], "left", "target") if choice.whole is not None else HERE
+        chunked = rows[choice.chunked] if choice.chunked is not None else Loop(1, 0, 0, 0)
+        inner = flat([rows[choice.whole]], "left", "target") if choice.whole is not None else HERE
         full = chunked.count // choice.chunk
-        blocks: list[tuple[_Loop, int]] = []
+        blocks: list[tuple[Loop, int]] = []
         if full:
             step = chunked * choice.chunk
-            blocks.append((replace(step, count=full) if full > 1 else _Loop(1, 0, 0, 0),
+            blocks.append((replace(step, count=full) if full > 1 else Loop(1, 0, 0, 0),
                            choice.chunk))  # fmt: skip
         if left := chunked.count - full * choice.chunk:
             at = chunked * (full * choice.chunk)
@@ -311,136 +285,24 @@ class _Lowering:
         # Results that do not fit the L1 cache beside the operands are better written once.
         cut = self.what.adds and choice.rows * columns.count < results <= WALK_VECTORS
         around, sums = self.walks(sums, choice.rows) if cut else ([], sums)
-        written, loops = _split_sums(sums, choice.rows * columns.written, self.machine)
-        return _Shape(
+        written, loops = split_sums(sums, choice.rows * columns.written, self.machine)
+        return Shape(
             (*around, *outer), chunked, tuple(blocks), inner, columns.blocks, columns.outer,
             written, loops, keeps,
         )  # fmt: skip
 
-    def walks(self, sums: list[_Loop], rows: int) -> tuple[list[_Loop], list[_Loop]]:
+    def walks(self, sums: list[Loop], rows: int) -> tuple[list[Loop], list[Loop]]:
         """Sums that run outside all tiles, so that what the tiles of a block of rows read stays in
         the L1 cache; and the sums inside."""
         vectors = rows + volume(self.columns, self.what.sizes)
-        outer, inner = list(sums), list[_Loop]()
+        outer, inner = list(sums), list[Loop]()
         while outer and vectors * outer[-1].count <= WALK_VECTORS:
             vectors *= outer[-1].count
             inner.insert(0, outer.pop())
         if outer:
             last = outer.pop()
-            share = max(k for k in _divisors(last.count) if k == 1 or k * vectors <= WALK_VECTORS)
+            share = max(k for k in divisors(last.count) if k == 1 or k * vectors <= WALK_VECTORS)
             if share < last.count:
                 outer.append(replace(last * share, count=last.count // share))
             inner.insert(0, replace(last, count=share))
         return outer, inner
-
-
-@dataclass(frozen=True, slots=True)
-class _RowChoice:
-    """Rows of a tile: a chunk of one loop, times another loop as a whole."""
-
-    chunked: int | None
-    chunk: int
-    whole: int | None
-    rows: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _ColumnChoice:
-    """Columns of a tile: how many, of how many, the blocks, and loops around all blocks."""
-
-    count: int
-    total: int
-    blocks: tuple[Pairs, ...]
-    outer: tuple[_Loop, ...]
-
-    @property
-    def written(self) -> int:
-        """Columns that stand in the code."""
-        return sum(map(len, self.blocks))
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """All that is decided about the tiles of one contraction."""
-
-    outer: tuple[_Loop, ...]
-    chunked: _Loop
-    row_blocks: tuple[tuple[_Loop, int], ...]
-    inner_rows: Pairs
-    column_blocks: tuple[Pairs, ...]
-    outer_columns: tuple[_Loop, ...]
-    sums: Pairs
-    sum_loops: tuple[Axis, ...]
-    keeps_weights: bool
-
-
-def _flat(loops: Sequence[_Loop], first: str, second: str) -> Pairs:
-    """Offsets of all turns of loops, the last loop fastest."""
-    found: list[tuple[int, int]] = [(0, 0)]
-    for loop in loops:
-        a, b = getattr(loop, first), getattr(loop, second)
-        found = [(x + k * a, y + k * b) for x, y in found for k in range(loop.count)]
-    return tuple(found)
-
-
-def _row_choices(rows: list[_Loop]) -> list[_RowChoice]:
-    """No loop at all, or a chunk of one loop, alone or times a short loop as a whole."""
-    found = [_RowChoice(None, 1, None, 1, 1)]
-    for at, loop in enumerate(rows):
-        for chunk in range(1, min(MOST_ROWS * 3, loop.count) + 1):
-            found.append(_RowChoice(at, chunk, None, chunk, loop.count))
-            for other, whole in enumerate(rows):
-                if other != at and whole.count <= 4 and chunk * whole.count <= MOST_ROWS:
-                    size = chunk * whole.count
-                    found.append(_RowChoice(at, chunk, other, size, loop.count))
-    return found
-
-
-def _aligned_columns(loops: list[_Loop], total: int, machine: Machine) -> list[_ColumnChoice]:
-    """Columns of the innermost loops, with plain loops around: any number of them, little code."""
-    found: list[_ColumnChoice] = []
-    inner: list[_Loop] = []
-    outer = list(loops)
-    while True:
-        taken = math.prod(loop.count for loop in inner)
-        if taken > machine.accumulators:
-            break
-        block = _flat(inner, "right", "target")
-        found.append(_ColumnChoice(len(block), total, (block,), tuple(outer)))
-        if not outer:
-            break
-        last = outer.pop()
-        for share in _divisors(last.count)[1:-1]:
-            if share * taken <= machine.accumulators:
-                part = replace(last, count=share)
-                block = _flat([part, *inner], "right", "target")
-                around = replace(last * share, count=last.count // share)
-                found.append(_ColumnChoice(len(block), total, (block,), (*outer, around)))
-        inner.insert(0, last)
-    return found
-
-
-def _divisors(number: int) -> list[int]:
-    return [k for k in range(1, number + 1) if number % k == 0]
-
-
-def _split_sums(
-    sums: list[_Loop], products: int, machine: Machine
-) -> tuple[Pairs, tuple[Axis, ...]]:
-    """Sums written out while they stay within bounds; the others as loops inside the tile."""
-    limit = max(LEAST_SUMS, machine.written_out // products)
-    outer, inner = list(sums), list[_Loop]()
-    taken = 1
-    while outer and outer[-1].count * taken <= limit:
-        taken *= outer[-1].count
-        inner.insert(0, outer.pop())
-    if outer and taken == 1:
-        # One long loop: write out a share of it.
-        last = outer[-1]
-        share = max(k for k in _divisors(last.count) if k <= min(limit, 16))
-        if share > 1:
-            outer[-1] = replace(last * share, count=last.count // share)
-            inner.insert(0, replace(last, count=share))
-    axes = tuple(Axis(loop.count, loop.left, loop.right) for loop in outer)
-    return _flat(inner, "left", "right"), axes

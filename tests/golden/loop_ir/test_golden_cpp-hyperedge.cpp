@@ -369,18 +369,12 @@ STEP backward_samples4_out_d_x0(entry* __restrict out_d_x0, const entry* __restr
 // d_t2 summed up
 STEP backward_after0_d_t2_s(entry* const* partials, int team, size_t at_d_t2_p, entry* __restrict d_t2) {
   memset((void*)(d_t2), 0, 16 * sizeof(entry));
-  for (int i0 = 0; i0 < 2; i0++) {
-    for (int i1 = 0; i1 < 2; i1++) {
-      for (int i2 = 0; i2 < 2; i2++) {
-        for (int i3 = 0; i3 < 2; i3++) {
-          {
-            const size_t at = at_d_t2_p + i0 * 32 + i1 * 16 + i2 * 8 + i3 * 4;
-            vec v = load(partials[0] + at);
-            for (int t = 1; t < team; t++) v += load(partials[t] + at);
-            *(d_t2 + i0 * 8 + i1 * 4 + i2 * 2 + i3 * 1) += sum(v);
-          }
-        }
-      }
+  for (int i0 = 0; i0 < 16; i0++) {
+    {
+      const size_t at = at_d_t2_p + i0 * 4;
+      vec v = load(partials[0] + at);
+      for (int t = 1; t < team; t++) v += load(partials[t] + at);
+      *(d_t2 + i0 * 1) += sum(v);
     }
   }
 }

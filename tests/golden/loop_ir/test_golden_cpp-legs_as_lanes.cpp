@@ -354,20 +354,12 @@ STEP backward_samples7_d_t1(const entry* __restrict x0, entry* __restrict d_t1_p
 // d_t0 summed up
 STEP backward_after0_d_t0_s(entry* const* partials, int team, size_t at_d_t0_p, entry* __restrict d_t0) {
   memset((void*)(d_t0), 0, 32 * sizeof(entry));
-  for (int i0 = 0; i0 < 2; i0++) {
-    for (int i1 = 0; i1 < 2; i1++) {
-      for (int i2 = 0; i2 < 2; i2++) {
-        for (int i3 = 0; i3 < 2; i3++) {
-          for (int i4 = 0; i4 < 2; i4++) {
-            {
-              const size_t at = at_d_t0_p + i0 * 64 + i1 * 32 + i2 * 16 + i3 * 8 + i4 * 4;
-              vec v = load(partials[0] + at);
-              for (int t = 1; t < team; t++) v += load(partials[t] + at);
-              *(d_t0 + i0 * 16 + i1 * 8 + i2 * 4 + i3 * 2 + i4 * 1) += sum(v);
-            }
-          }
-        }
-      }
+  for (int i0 = 0; i0 < 32; i0++) {
+    {
+      const size_t at = at_d_t0_p + i0 * 4;
+      vec v = load(partials[0] + at);
+      for (int t = 1; t < team; t++) v += load(partials[t] + at);
+      *(d_t0 + i0 * 1) += sum(v);
     }
   }
 }
@@ -375,20 +367,12 @@ STEP backward_after0_d_t0_s(entry* const* partials, int team, size_t at_d_t0_p, 
 // d_t1 summed up
 STEP backward_after1_d_t1_s(entry* const* partials, int team, size_t at_d_t1_p, entry* __restrict d_t1) {
   memset((void*)(d_t1), 0, 32 * sizeof(entry));
-  for (int i0 = 0; i0 < 2; i0++) {
-    for (int i1 = 0; i1 < 2; i1++) {
-      for (int i2 = 0; i2 < 2; i2++) {
-        for (int i3 = 0; i3 < 2; i3++) {
-          for (int i4 = 0; i4 < 2; i4++) {
-            {
-              const size_t at = at_d_t1_p + i0 * 64 + i1 * 32 + i2 * 16 + i3 * 8 + i4 * 4;
-              vec v = load(partials[0] + at);
-              for (int t = 1; t < team; t++) v += load(partials[t] + at);
-              *(d_t1 + i0 * 16 + i1 * 8 + i2 * 4 + i3 * 2 + i4 * 1) += sum(v);
-            }
-          }
-        }
-      }
+  for (int i0 = 0; i0 < 32; i0++) {
+    {
+      const size_t at = at_d_t1_p + i0 * 4;
+      vec v = load(partials[0] + at);
+      for (int t = 1; t < team; t++) v += load(partials[t] + at);
+      *(d_t1 + i0 * 1) += sum(v);
     }
   }
 }

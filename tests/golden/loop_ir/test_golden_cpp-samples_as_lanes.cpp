@@ -336,18 +336,12 @@ STEP backward_samples4_out_d_x0(entry* __restrict out_d_x0, const entry* __restr
 // d_t0 summed up
 STEP backward_after0_d_t0_s(entry* const* partials, int team, size_t at_d_t0_p, entry* __restrict d_t0) {
   memset((void*)(d_t0), 0, 36 * sizeof(entry));
-  for (int i0 = 0; i0 < 3; i0++) {
-    for (int i1 = 0; i1 < 2; i1++) {
-      for (int i2 = 0; i2 < 2; i2++) {
-        for (int i3 = 0; i3 < 3; i3++) {
-          {
-            const size_t at = at_d_t0_p + i0 * 48 + i1 * 24 + i2 * 12 + i3 * 4;
-            vec v = load(partials[0] + at);
-            for (int t = 1; t < team; t++) v += load(partials[t] + at);
-            *(d_t0 + i0 * 12 + i1 * 6 + i2 * 3 + i3 * 1) += sum(v);
-          }
-        }
-      }
+  for (int i0 = 0; i0 < 36; i0++) {
+    {
+      const size_t at = at_d_t0_p + i0 * 4;
+      vec v = load(partials[0] + at);
+      for (int t = 1; t < team; t++) v += load(partials[t] + at);
+      *(d_t0 + i0 * 1) += sum(v);
     }
   }
 }
