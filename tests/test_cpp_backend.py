@@ -381,6 +381,16 @@ def test_half_precision_computes_in_float32() -> None:
     assert x.grad is not None and x.grad.dtype == torch.bfloat16
 
 
+def test_prepare_builds_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After prepare() a training step compiles nothing; source() shows what runs."""
+    layer = small_layer().prepare()
+    (program,) = programs_of(layer)
+    monkeypatch.setattr(CppProgram, "load", None)
+    layer(torch.ones(3, 16, requires_grad=True)).sum().backward()
+    assert "int forward(" in layer.source() and "int backward(" in layer.source()
+    assert program.backend == "cpp" and "backend: cpp" in layer.explain()
+
+
 def test_frozen_parameters_have_no_code() -> None:
     """Only the gradients that are asked for are in the backward."""
     program = tn.compile(NETWORKS["tensor_train"](), backend="cpp")

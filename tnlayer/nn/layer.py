@@ -194,7 +194,7 @@ class Layer(nn.Module):
         """Build the code of a training step now instead of at the first call; returns itself."""
         del batches  # One plan serves every batch size in this version.
         for program in self._programs_for(self.dtype):
-            program.kernels(program.training_mask())
+            program.prepare()
         return self
 
     def invalidate(self) -> None:

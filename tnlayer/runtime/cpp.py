@@ -8,11 +8,13 @@ from functools import cached_property
 
 import torch
 
+from tnlayer.debug import debug
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels import loops
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
+from tnlayer.kernels.loops_text import program_text
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
@@ -55,6 +57,7 @@ class CppProgram(Program):
 
     def load(self, program: loops.Program) -> ctypes.CDLL:
         """Build a loop program."""
+        debug(3, program_text(program))
         return load_library(print_cpp(program))
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -88,6 +91,12 @@ class CppProgram(Program):
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""
         return "\n".join(map(print_cpp, self.programs(mask)))
+
+    def prepare(self) -> None:
+        """Build what a training step needs now: forward and backward."""
+        backward = self.kernels(self.training_mask()).backward
+        if isinstance(backward, _Backward):
+            backward.prepare()
 
     def build(self, mask: Mask) -> Kernels:
         """The compiled forward; the backward is compiled when it is first called."""
@@ -134,10 +143,14 @@ class _Backward:
         self.batched = BATCH in plan.outputs[0].operand.legs
         self.call: _Call | None = None
 
+    def prepare(self) -> _Call:
+        """Compile it."""
+        if self.call is None:
+            self.call = _Call(self.program, self.owner.load(self.program), self.dtype)
+        return self.call
+
     def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        call = self.call
-        if call is None:
-            call = self.call = _Call(self.program, self.owner.load(self.program), self.dtype)
+        call = self.call or self.prepare()
         batch = gradient.shape[0] if self.batched else 0
         results = [
             torch.empty([batch if size is None else size for size in shape], dtype=self.dtype)

@@ -87,6 +87,10 @@ class Program:
                 kernels = self._kernels[mask]
         return kernels
 
+    def prepare(self) -> None:
+        """Build what a training step needs now instead of at the first call."""
+        self.kernels(self.training_mask())
+
     def build(self, mask: Mask) -> Kernels:
         """Make the functions for a mask of wanted gradients."""
         return _build(self.schedules(mask))
