@@ -278,7 +278,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def test_two_processes_build_the_same_kernel(tmp_path: Path) -> None:
     """Both succeed with an empty cache; a third finds all in it; nothing else is left there."""
-    environment = {**os.environ, "TNLAYER_CACHE": str(tmp_path)}
+    environment = {**os.environ, "TNLAYER_CACHE_DIR": str(tmp_path)}
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", SMALL], env=environment, stdout=subprocess.PIPE, text=True,
@@ -291,7 +291,7 @@ def test_two_processes_build_the_same_kernel(tmp_path: Path) -> None:
     assert outputs[0] == outputs[1]
     kept = sorted(path.name for path in (tmp_path / "kernels").iterdir())
     assert len(kept) == 4 and {name.split(".")[1] for name in kept} == {"so", "sha256"}
-    third = run_python(SMALL, TNLAYER_CACHE=str(tmp_path), CXX="/bin/false-compiler")
+    third = run_python(SMALL, TNLAYER_CACHE_DIR=str(tmp_path), CXX="/bin/false-compiler")
     assert "BuildError" in third.stderr  # the compiler is part of the key
 
 
@@ -300,7 +300,7 @@ def test_a_damaged_kernel_is_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     """Whatever happened to a file in the cache, it is not opened, and it is replaced."""
-    monkeypatch.setenv("TNLAYER_CACHE", str(tmp_path))
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(build, "_loaded", {})
     source = 'extern "C" int answer() { return 42; }\n'
     assert build.load_library(source).answer() == 42
@@ -321,10 +321,12 @@ def test_a_damaged_kernel_is_built_again(
 
 
 def test_the_cache_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TNLAYER_CACHE=off keeps nothing; a folder that others may write to is not used."""
-    monkeypatch.setenv("TNLAYER_CACHE", "off")
+    """TNLAYER_CACHE=0 keeps nothing; a folder that others may write to is not used."""
+    monkeypatch.setenv("TNLAYER_CACHE", "0")
     assert build.cache_folder() is None
-    monkeypatch.setenv("TNLAYER_CACHE", str(tmp_path))
+    assert build.load_library('extern "C" int answer() { return 40; }\n').answer() == 40
+    monkeypatch.delenv("TNLAYER_CACHE")
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
     folder = build.cache_folder()
     assert folder is not None
     folder.chmod(0o777)
@@ -343,7 +345,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failing_compiler_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler's own message is in the error."""
-    monkeypatch.setenv("TNLAYER_CACHE", str(tmp_path))
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
     with pytest.raises(tn.BuildError, match="nonsense"):
         build.load_library("nonsense;")
 
@@ -515,7 +517,7 @@ def test_sanitizers_find_nothing(name: str, tmp_path: Path) -> None:
 
 def test_kernels_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two layers of one network share a library."""
-    monkeypatch.setenv("TNLAYER_CACHE", str(tmp_path))
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(build, "_loaded", {})
     source = 'extern "C" int answer() { return 41; }\n'
     first, second = build.load_library(source), build.load_library(source)

@@ -14,7 +14,7 @@ from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.plan.counts import elements
-from tnlayer.plan.plan import Plan
+from tnlayer.plan.plan import Memory, Plan
 from tnlayer.plan.steps import BATCH, Step
 
 # Arithmetic of the dtypes that have none of their own on a CPU.
@@ -153,4 +153,6 @@ def _fuse(plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu, name: str) -> Progra
 
 
 def _in_arithmetic(plan: Plan) -> Plan:
-    return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype))
+    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
+    value of the size of the batch at all."""
+    return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype), memory=Memory())

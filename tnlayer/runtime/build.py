@@ -178,16 +178,15 @@ def _compile(source: str, compiler: Compiler, flags: tuple[str, ...], folder: Pa
 
 
 def cache_folder() -> Path | None:
-    """Where kernels are kept; None if TNLAYER_CACHE=off or no private folder can be had.
+    """Where kernels are kept; None if TNLAYER_CACHE=0 or no private folder can be had.
 
-    The folder is $TNLAYER_CACHE, else tnlayer/kernels in the user's cache folder. It must belong to
-    the user and be closed to others, for what lies in it is run.
+    The folder is $TNLAYER_CACHE_DIR/kernels, else tnlayer/kernels in the user's cache folder. It
+    must belong to the user and be closed to others, for what lies in it is run.
     """
-    wanted = os.environ.get("TNLAYER_CACHE", "")
-    if wanted == "off":
+    if os.environ.get("TNLAYER_CACHE") == "0":
         return None
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(wanted or f"{base}/tnlayer") / "kernels"
+    folder = Path(os.environ.get("TNLAYER_CACHE_DIR") or f"{base}/tnlayer") / "kernels"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
