@@ -173,8 +173,8 @@ def measure(case: str, batch: int, budget: float, peaks: Peaks) -> list[dict[str
         )
         methods = {name: method_record(e, timings.get(name)) for name, e in entries.items()}
         seconds = {name: timing.median for name, timing in timings.items()}
-        # The backward makes the states again: one forward, then two products for each.
-        work, traffic = (flops, moved) if mode == MODES[0] else (5 * flops, 3 * moved)
+        # The backward makes the states again (a forward, but for its last step), then two products.
+        work, traffic = (flops, moved) if mode == MODES[0] else (4 * flops, 3 * moved)
         records.append(
             {
                 "case": case,
