@@ -18,7 +18,7 @@ from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
 from tnlayer.runtime.autograd import autocast_is_on, is_traced, run
-from tnlayer.runtime.compile import check_backend
+from tnlayer.runtime.compile import check_backend, options_for
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.tune import random_inputs
@@ -32,7 +32,7 @@ class Layer(nn.Module):
         bias: whether to add a learned vector.
         batch: batch size to plan for; every other works too. By default each size gets the plan of
             its range, which is made at the first call with such a size.
-        backend: "auto" or "torch".
+        backend: "auto", "torch", or "cpp" for compiled kernels.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
@@ -76,14 +76,17 @@ class Layer(nn.Module):
         check_backend(backend)
         graphs = _as_graphs(net)
         dtype = _layer_dtype(graphs, dtype)
-        self._options = PlanOptions(
+        options = PlanOptions(
             batch=DEFAULT_BATCH if batch is None else batch,
             objective=objective,
             memory_limit=memory_limit,
             effort=effort,
         )
+        self._options = options_for(options, backend)
         self._backend = backend
         self._tune = tune
+        if tune:
+            self._check_tunable()
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
@@ -209,7 +212,7 @@ class Layer(nn.Module):
         """
         for ranged in self._programs_for(self.dtype):
             for program in [ranged.at(batch) for batch in batches] or [ranged.main]:
-                program.kernels(program.training_mask())
+                program.prepare()
         return self
 
     def tune(self, *inputs: torch.Tensor) -> Layer:
@@ -235,6 +238,7 @@ class Layer(nn.Module):
         >>> layer.tune(torch.zeros(16, 8)) is layer
         True
         """
+        self._check_tunable()
         if is_traced():
             msg = f"{self!r}: tune() cannot run under torch's tracing or transforms; call it before"
             raise SpecError(msg)
@@ -266,6 +270,12 @@ class Layer(nn.Module):
             nn.init.zeros_(bias)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _check_tunable(self) -> None:
+        """Fused kernels have one plan, so there is nothing to choose from."""
+        if self._backend == "cpp":
+            msg = "tune is for backend='auto' or 'torch': fused kernels have one plan; leave it out"
+            raise SpecError(msg)
 
     def _share_variance(self) -> None:
         """Of n summed networks each gives 1/n of the variance of y."""
@@ -312,7 +322,8 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=_dtype_name(dtype))
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
+                RangedProgram(graph, options, one_plan=self._one_plan, backend=self._backend)
+                for graph in self._graphs
             )
             self._programs[dtype] = programs
         return programs

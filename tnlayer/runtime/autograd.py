@@ -53,10 +53,12 @@ def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     if is_traced():
         return program.reference(*arrays)[0]
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        if not program.can_take(arrays):
+            return program.reference(*arrays)[0]
         return _Contraction.apply(program, *arrays)  # pyright: ignore
     if torch.is_grad_enabled():
         return program.reference(*arrays)[0]
-    return program.inference(*arrays)[0]
+    return program.infer(*arrays)[0]
 
 
 class _Contraction(torch.autograd.Function):

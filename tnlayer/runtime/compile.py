@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -11,9 +13,12 @@ from tnlayer.planning.planner import (
     PlanOptions,
     plan_graph,
 )
+from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import program_of
 
+# Fused kernels write no intermediates: the fewest FLOPs win, then the fewest steps.
+CPP_MINIMIZE = "combo-4"
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 
@@ -35,7 +40,7 @@ def compile(
     Arguments:
         net: the network.
         batch: the batch size to plan for; the program is right for every other too.
-        backend: "torch", or "auto", which takes torch as long as it is the only one.
+        backend: "torch", "cpp" for compiled kernels, or "auto", which takes torch yet.
         arch: architecture of a compiled backend; the torch backend has none.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
 
@@ -56,8 +61,27 @@ def compile(
         msg = f"arch={arch!r} is for compiled backends; the torch backend takes none: leave it out"
         raise SpecError(msg)
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
-    planned = plan_graph(net, options)
-    return program_of(planned)
+    planned = plan_graph(net, options_for(options, backend))
+    return program_of(planned, backend)
+
+
+def options_for(options: PlanOptions, backend: str) -> PlanOptions:
+    """The options with the search objective of the backend, where the caller left it open.
+
+    Raises:
+        SpecError: the backend keeps no memory limit, and one is given.
+    """
+    if backend != "cpp":
+        return options
+    if options.memory_limit is not None:
+        msg = (
+            f"memory_limit={options.memory_limit} is for backend='torch'; fused kernels keep "
+            "nothing of the batch's size but x: leave it out"
+        )
+        raise SpecError(msg)
+    if options.minimize == DEFAULT_MINIMIZE:
+        return replace(options, minimize=CPP_MINIMIZE)
+    return options
 
 
 def check_backend(backend: str) -> None:
@@ -65,6 +89,8 @@ def check_backend(backend: str) -> None:
     if backend not in BACKENDS:
         msg = f"backend={backend!r} is unknown; expected one of {', '.join(BACKENDS)}"
         raise SpecError(msg)
-    if backend in ("cpp", "cuda"):
+    if backend == "cpp":
+        find_compiler()
+    if backend == "cuda":
         msg = f"backend={backend!r} is not in this version; use backend='torch' or 'auto'"
         raise BuildError(msg)

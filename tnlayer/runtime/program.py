@@ -42,6 +42,8 @@ class Program:
     set of wanted gradients.
     """
 
+    backend = "torch"
+
     def __init__(
         self,
         graph: Graph,
@@ -53,23 +55,26 @@ class Program:
         self.graph = graph
         self.plan = plan
         self.reuse = reuse
-        self.backend = "torch"
         self.tensor_names = dict(tensor_names)
         canonical = {name: user for user, name in self.tensor_names.items()}
         self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
         self._kernels: dict[Mask, Kernels] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
-        inference = self.kernels((False,) * len(plan.inputs))
-        self.inference = inference.forward
+        nothing = (False,) * len(plan.inputs)
+        self.nothing = nothing
         # What torch can trace and differentiate: each array is made anew, and no limit is kept.
-        source = inference.source
-        if plan.memory != Memory():
-            free = replace(plan, memory=Memory())
-            source = print_torch(
-                schedule_pair(free, (False,) * len(free.inputs)).forward, "forward"
-            )
-        self.reference = load_source(source)["forward"]
+        free = schedule_pair(replace(plan, memory=Memory()), nothing)
+        self.reference = load_source(print_torch(free.forward, "forward"))["forward"]
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The forward where no gradient is wanted."""
+        return self.kernels(self.nothing).forward(*arrays)
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether the kernels can read these arrays; if not, torch runs the reference on them."""
+        del arrays
+        return True
 
     @property
     def batch_range(self) -> range:
@@ -92,9 +97,17 @@ class Program:
         if kernels is None:
             with self._lock:
                 if mask not in self._kernels:
-                    self._kernels[mask] = build_kernels(self.schedules(mask), reuse=self.reuse)
+                    self._kernels[mask] = self.build(mask)
                 kernels = self._kernels[mask]
         return kernels
+
+    def prepare(self) -> None:
+        """Build what a training step needs now instead of at the first call."""
+        self.kernels(self.training_mask())
+
+    def build(self, mask: Mask) -> Kernels:
+        """Make the functions for a mask of wanted gradients."""
+        return build_kernels(self.schedules(mask), reuse=self.reuse)
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""

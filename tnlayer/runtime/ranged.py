@@ -12,6 +12,7 @@ import torch
 
 from tnlayer.graph import Graph
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.tune import random_inputs, tune_graph
 
@@ -80,16 +81,21 @@ class RangedProgram:
         options: as for the planner. Where ``options.batch`` was named by the user, one plan serves
             all sizes; else each size gets that of its range.
         one_plan: whether the user named it.
+        backend: "auto", "torch" or "cpp".
 
     ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions, *, one_plan: bool) -> None:
+    def __init__(
+        self, graph: Graph, options: PlanOptions, *, one_plan: bool, backend: str = "auto"
+    ) -> None:
         self.graph = graph
         self.options = options
-        self.one_plan = one_plan
+        self.backend = backend
+        # Fused kernels follow the plan with the fewest FLOPs, which is the same at every size.
+        self.one_plan = one_plan = one_plan or backend == "cpp"
         self.planned = plan_graph(graph, options)
-        self.main = program_of(self.planned)
+        self.main = program_of(self.planned, backend)
         self._lock = threading.Lock()
         self._table = _Table((0,), (_NO_BOUND,), (self.main,)) if one_plan else _Table()
         self._tuning = threading.Lock()
@@ -229,12 +235,14 @@ class RangedProgram:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
-        names = ("graph", "options", "one_plan", "tuned")
+        names = ("graph", "options", "one_plan", "backend", "tuned")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         graph, options = state["graph"], state["options"]
-        self.__init__(graph, options, one_plan=state["one_plan"])  # type: ignore[misc]
+        self.__init__(  # type: ignore[misc]
+            graph, options, one_plan=state["one_plan"], backend=state["backend"]
+        )
         for tuned in reversed(state["tuned"]):
             self._use_tuned(tuned)
 
@@ -249,7 +257,8 @@ def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Pro
     return table.lows, table.highs, table.programs
 
 
-def program_of(planned: PlannedGraph) -> Program:
+def program_of(planned: PlannedGraph, backend: str = "auto") -> Program:
     """The program of a planned graph."""
     reuse = planned.request.memory_limit is None
-    return Program(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)
+    kind = CppProgram if backend == "cpp" else Program
+    return kind(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)

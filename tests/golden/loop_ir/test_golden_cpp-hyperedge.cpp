@@ -1,0 +1,586 @@
+#include <cstdlib>
+#include <cstring>
+#include <omp.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define STEP static __attribute__((noinline)) void
+#define INLINE static inline __attribute__((always_inline))
+// Keeps a compiler from holding what lies at these places in registers.
+#define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+
+typedef float entry;
+typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
+enum { W = 4 };
+INLINE vec load(const entry* p) { return *(const vec*)p; }
+INLINE void store(entry* p, vec v) { *(vec*)p = v; }
+INLINE vec splat(const entry* p) { return *p - vec{}; }
+INLINE entry scalar(const entry* p) { return *p; }
+INLINE void store(entry* p, entry v) { *p = v; }
+INLINE entry sum(vec v) {
+  entry z = 0;
+  for (int j = 0; j < W; j++) z += v[j];
+  return z;
+}
+
+// target[to[i] + j] = source[since[j] + i]
+STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
+  for (int i = 0; i < W; i++)
+    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+}
+
+// target[j] = source[offsets[j]] for j < count, then zeros up to padding.
+INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
+  for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
+  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+}
+
+// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+struct Workspace {
+  char* start = nullptr;
+  size_t size = 0;
+  ~Workspace() { free(start); }
+  entry* get(size_t entries) {
+    size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
+    if (bytes > size) {
+      free(start);
+      size = 0;
+      start = (char*)aligned_alloc(4096, bytes);
+      if (!start) return nullptr;
+      memset(start, 0, bytes);
+      size = bytes;
+    }
+    return (entry*)start;
+  }
+};
+static thread_local Workspace call_workspace, own_workspace;
+
+// n0 to lanes e4
+STEP forward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 1, 2};
+      gather(n0_l + i0 * 4, n0 + i0 * 3, offsets, 3, 4); }
+  }
+}
+
+// n1 to lanes e4
+STEP forward_before1_n1_l(const entry* __restrict n1, entry* __restrict n1_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 1, 2};
+      gather(n1_l + i0 * 4, n1 + i0 * 3, offsets, 3, 4); }
+  }
+}
+
+// t0 = n0 x n1
+STEP forward_before2_t0(const entry* __restrict n0_l, const entry* __restrict n1_l, entry* __restrict t0) {
+  { const entry *a = n0_l; const entry *b = n1_l; entry *c = t0;
+    vec y0_0, y0_1, y1_0, y1_1; { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = load(b + 4); y0_1 = g * x0; y1_1 = g * x1; } }
+    store(c + 0, y0_0); store(c + 4, y0_1);
+    store(c + 8, y1_0); store(c + 12, y1_1); }
+}
+
+// t1 = n2 x n3
+STEP forward_before3_t1(const entry* __restrict n2, const entry* __restrict n3, entry* __restrict t1) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { const entry *a = n3 + i0 * 2; const entry *b = n2 + i0 * 2; entry *c = t1 + i0 * 1;
+      entry y0_0, y0_1, y1_0, y1_1; { const entry x0 = scalar(a + 0), x1 = scalar(a + 1); { const entry g = scalar(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const entry g = scalar(b + 1); y0_1 = g * x0; y1_1 = g * x1; } }
+      store(c + 0, y0_0); store(c + 6, y0_1);
+      store(c + 3, y1_0); store(c + 9, y1_1); }
+  }
+}
+
+// t0 to lanes e0 e1
+STEP forward_before4_t0_l(const entry* __restrict t0, entry* __restrict t0_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 4, 8, 12};
+      gather(t0_l + i0 * 4, t0 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// t2 = t0 x t1, sum e4
+STEP forward_before5_t2(const entry* __restrict t1, const entry* __restrict t0_l, entry* __restrict t2) {
+  { const entry *a = t0_l; const entry *b = t1; entry *c = t2;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 3); y0_1 = g * x0; } { const vec g = splat(b + 6); y0_2 = g * x0; } { const vec g = splat(b + 9); y0_3 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 4); y0_1 += g * x0; } { const vec g = splat(b + 7); y0_2 += g * x0; } { const vec g = splat(b + 10); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 8); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
+}
+
+// x0 to lanes b
+STEP forward_samples0_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose(x0_l, to, x0, since); }
+}
+
+// t3 = x0 x t2, sum e0 e1
+STEP forward_samples1_t3(const entry* __restrict t2, const entry* __restrict x0_l, entry* __restrict t3) {
+  { const entry *a = x0_l; const entry *b = t2; entry *c = t3;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 4); y0_1 = g * x0; } { const vec g = splat(b + 8); y0_2 = g * x0; } { const vec g = splat(b + 12); y0_3 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 9); y0_2 += g * x0; } { const vec g = splat(b + 13); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 6); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } { const vec g = splat(b + 14); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } { const vec g = splat(b + 11); y0_2 += g * x0; } { const vec g = splat(b + 15); y0_3 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
+}
+
+// y leaves
+STEP forward_samples2_out_y(entry* __restrict out_y, const entry* __restrict t3) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose(out_y, to, t3, since); }
+}
+
+struct forward_frame {
+  const entry* x0;
+  const entry* n0;
+  const entry* n1;
+  const entry* n2;
+  const entry* n3;
+  entry* out_y;
+  entry *shared, *thread, *partial;
+  entry** partials;
+  int team;
+};
+
+STEP forward_before(const forward_frame& f) {
+  forward_before0_n0_l(f.n0, f.shared + 0);
+  forward_before1_n1_l(f.n1, f.shared + 8);
+  forward_before2_t0(f.shared + 0, f.shared + 8, f.shared + 16);
+  forward_before3_t1(f.n2, f.n3, f.shared + 32);
+  forward_before4_t0_l(f.shared + 16, f.shared + 44);
+  forward_before5_t2(f.shared + 32, f.shared + 44, f.shared + 56);
+}
+
+STEP forward_samples(const forward_frame& f) {
+  forward_samples0_x0_l(f.x0, f.thread + 0);
+  forward_samples1_t3(f.shared + 56, f.thread + 0, f.thread + 16);
+  forward_samples2_out_y(f.out_y, f.thread + 16);
+}
+
+STEP forward_after(const forward_frame& f) {
+}
+
+extern "C" int forward(void** arguments, long batch, int threads) {
+  forward_frame whole = {};
+  whole.x0 = (entry*)arguments[0];
+  whole.n0 = (entry*)arguments[1];
+  whole.n1 = (entry*)arguments[2];
+  whole.n2 = (entry*)arguments[3];
+  whole.n3 = (entry*)arguments[4];
+  whole.out_y = (entry*)arguments[5];
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get(76 + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + 76);
+  whole.team = 1;
+  forward_before(whole);
+  int failed = 0;
+  enum { ROOM = 32 };
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {
+    const int me = omp_get_thread_num();
+    if (me == 0) whole.team = omp_get_num_threads();
+    forward_frame f = whole;
+    entry* own = own_workspace.get(68);
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + 0;
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, 0 * sizeof(entry));
+    #pragma omp for schedule(static)
+    for (long block = 0; block < blocks; block++) {
+      if (failed) continue;
+      f.x0 = whole.x0 + (size_t)block * 16;
+      f.out_y = whole.out_y + (size_t)block * 16;
+      const size_t valid = batch - block * 4;
+      if (valid < 4) {
+        entry* room = own + ROOM;
+        memcpy((void*)(room + 0), f.x0, valid * sizeof(entry) * 4);
+        memset((void*)(room + 0 + valid * 4), 0, (4 - valid) * sizeof(entry) * 4);
+        f.x0 = room + 0;
+        entry* out_out_y = f.out_y;
+        f.out_y = room + 16;
+        forward_samples(f);
+        memcpy((void*)out_out_y, room + 16, valid * sizeof(entry) * 4);
+        continue;
+      }
+      forward_samples(f);
+    }
+  }
+  if (failed) return 1;
+  forward_after(whole);
+  return 0;
+}
+
+#include <cstdlib>
+#include <cstring>
+#include <omp.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define STEP static __attribute__((noinline)) void
+#define INLINE static inline __attribute__((always_inline))
+// Keeps a compiler from holding what lies at these places in registers.
+#define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+
+typedef float entry;
+typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
+enum { W = 4 };
+INLINE vec load(const entry* p) { return *(const vec*)p; }
+INLINE void store(entry* p, vec v) { *(vec*)p = v; }
+INLINE vec splat(const entry* p) { return *p - vec{}; }
+INLINE entry scalar(const entry* p) { return *p; }
+INLINE void store(entry* p, entry v) { *p = v; }
+INLINE entry sum(vec v) {
+  entry z = 0;
+  for (int j = 0; j < W; j++) z += v[j];
+  return z;
+}
+
+// target[to[i] + j] = source[since[j] + i]
+STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
+  for (int i = 0; i < W; i++)
+    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+}
+
+// target[j] = source[offsets[j]] for j < count, then zeros up to padding.
+INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
+  for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
+  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+}
+
+// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+struct Workspace {
+  char* start = nullptr;
+  size_t size = 0;
+  ~Workspace() { free(start); }
+  entry* get(size_t entries) {
+    size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
+    if (bytes > size) {
+      free(start);
+      size = 0;
+      start = (char*)aligned_alloc(4096, bytes);
+      if (!start) return nullptr;
+      memset(start, 0, bytes);
+      size = bytes;
+    }
+    return (entry*)start;
+  }
+};
+static thread_local Workspace call_workspace, own_workspace;
+
+// n0 to lanes e4
+STEP backward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 1, 2};
+      gather(n0_l + i0 * 4, n0 + i0 * 3, offsets, 3, 4); }
+  }
+}
+
+// n1 to lanes e4
+STEP backward_before1_n1_l(const entry* __restrict n1, entry* __restrict n1_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 1, 2};
+      gather(n1_l + i0 * 4, n1 + i0 * 3, offsets, 3, 4); }
+  }
+}
+
+// t0 = n0 x n1
+STEP backward_before2_t0(const entry* __restrict n0_l, const entry* __restrict n1_l, entry* __restrict t0) {
+  { const entry *a = n0_l; const entry *b = n1_l; entry *c = t0;
+    vec y0_0, y0_1, y1_0, y1_1; { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = load(b + 4); y0_1 = g * x0; y1_1 = g * x1; } }
+    store(c + 0, y0_0); store(c + 4, y0_1);
+    store(c + 8, y1_0); store(c + 12, y1_1); }
+}
+
+// t1 = n2 x n3
+STEP backward_before3_t1(const entry* __restrict n2, const entry* __restrict n3, entry* __restrict t1) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { const entry *a = n3 + i0 * 2; const entry *b = n2 + i0 * 2; entry *c = t1 + i0 * 1;
+      entry y0_0, y0_1, y1_0, y1_1; { const entry x0 = scalar(a + 0), x1 = scalar(a + 1); { const entry g = scalar(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const entry g = scalar(b + 1); y0_1 = g * x0; y1_1 = g * x1; } }
+      store(c + 0, y0_0); store(c + 6, y0_1);
+      store(c + 3, y1_0); store(c + 9, y1_1); }
+  }
+}
+
+// t0 to lanes e0 e1
+STEP backward_before4_t0_l(const entry* __restrict t0, entry* __restrict t0_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 4, 8, 12};
+      gather(t0_l + i0 * 4, t0 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// t2 = t0 x t1, sum e4
+STEP backward_before5_t2(const entry* __restrict t1, const entry* __restrict t0_l, entry* __restrict t2) {
+  { const entry *a = t0_l; const entry *b = t1; entry *c = t2;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 3); y0_1 = g * x0; } { const vec g = splat(b + 6); y0_2 = g * x0; } { const vec g = splat(b + 9); y0_3 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 4); y0_1 += g * x0; } { const vec g = splat(b + 7); y0_2 += g * x0; } { const vec g = splat(b + 10); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 8); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
+}
+
+// g to lanes b
+STEP backward_samples0_g_l(const entry* __restrict g, entry* __restrict g_l) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose(g_l, to, g, since); }
+}
+
+// x0 to lanes b
+STEP backward_samples1_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose(x0_l, to, x0, since); }
+}
+
+// d_t2 = g x x0, sum b
+STEP backward_samples2_d_t2(entry* __restrict d_t2_p, const entry* __restrict g_l, const entry* __restrict x0_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { const entry *a = g_l + i0 * 8; const entry *b = x0_l; entry *c = d_t2_p + i0 * 8;
+      vec y0_0 = load(c + 0), y0_1 = load(c + 16), y0_2 = load(c + 32), y0_3 = load(c + 48), y1_0 = load(c + 4), y1_1 = load(c + 20), y1_2 = load(c + 36), y1_3 = load(c + 52);
+      { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 4); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 8); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 12); y0_3 += g * x0; y1_3 += g * x1; } }
+      store(c + 0, y0_0); store(c + 16, y0_1); store(c + 32, y0_2); store(c + 48, y0_3);
+      store(c + 4, y1_0); store(c + 20, y1_1); store(c + 36, y1_2); store(c + 52, y1_3); }
+  }
+}
+
+// d_x0 = g x t2, sum e2 e3
+STEP backward_samples3_d_x0(const entry* __restrict t2, const entry* __restrict g_l, entry* __restrict d_x0) {
+  { const entry *a = g_l; const entry *b = t2; entry *c = d_x0;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 1); y0_1 = g * x0; } { const vec g = splat(b + 2); y0_2 = g * x0; } { const vec g = splat(b + 3); y0_3 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } { const vec g = splat(b + 7); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 8); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 12); y0_0 += g * x0; } { const vec g = splat(b + 13); y0_1 += g * x0; } { const vec g = splat(b + 14); y0_2 += g * x0; } { const vec g = splat(b + 15); y0_3 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
+}
+
+// d_x0 leaves
+STEP backward_samples4_out_d_x0(entry* __restrict out_d_x0, const entry* __restrict d_x0) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose(out_d_x0, to, d_x0, since); }
+}
+
+// d_t2 summed up
+STEP backward_after0_d_t2_s(entry* const* partials, int team, size_t at_d_t2_p, entry* __restrict d_t2) {
+  memset((void*)(d_t2), 0, 16 * sizeof(entry));
+  for (int i0 = 0; i0 < 16; i0++) {
+    {
+      const size_t at = at_d_t2_p + i0 * 4;
+      vec v = load(partials[0] + at);
+      for (int t = 1; t < team; t++) v += load(partials[t] + at);
+      *(d_t2 + i0 * 1) += sum(v);
+    }
+  }
+}
+
+// d_t2 to lanes e0 e1
+STEP backward_after1_d_t2_l(const entry* __restrict d_t2, entry* __restrict d_t2_l) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose(d_t2_l, to, d_t2, since); }
+}
+
+// d_t0 = d_t2 x t1, sum e2 e3
+STEP backward_after2_d_t0(const entry* __restrict t1, const entry* __restrict d_t2_l, entry* __restrict d_t0) {
+  { const entry *a = d_t2_l; const entry *b = t1; entry *c = d_t0;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 1); y0_1 = g * x0; } { const vec g = splat(b + 2); y0_2 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 4); y0_1 += g * x0; } { const vec g = splat(b + 5); y0_2 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 6); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } { const vec g = splat(b + 8); y0_2 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 9); y0_0 += g * x0; } { const vec g = splat(b + 10); y0_1 += g * x0; } { const vec g = splat(b + 11); y0_2 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); }
+}
+
+// d_t1 = d_t2 x t0, sum e0 e1
+STEP backward_after3_d_t1(const entry* __restrict t0, const entry* __restrict d_t2, entry* __restrict d_t1) {
+  { const entry *a = d_t2; const entry *b = t0; entry *c = d_t1;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 1); y0_1 = g * x0; } { const vec g = splat(b + 2); y0_2 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 8); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 12); y0_0 += g * x0; } { const vec g = splat(b + 13); y0_1 += g * x0; } { const vec g = splat(b + 14); y0_2 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); }
+}
+
+// d_n2 = d_t1 x n3, sum e3
+STEP backward_after4_d_n2(const entry* __restrict n3, entry* __restrict out_d_n2, const entry* __restrict d_t1) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { const entry *a = n3 + i0 * 2; const entry *b = d_t1 + i0 * 4; entry *c = out_d_n2 + i0 * 2;
+      READ_ANEW(a, b);
+      entry y0_0, y0_1; { const entry x0 = scalar(a + 0); { const entry g = scalar(b + 0); y0_0 = g * x0; } { const entry g = scalar(b + 2); y0_1 = g * x0; } }
+      { const entry x0 = scalar(a + 1); { const entry g = scalar(b + 1); y0_0 += g * x0; } { const entry g = scalar(b + 3); y0_1 += g * x0; } }
+      store(c + 0, y0_0); store(c + 1, y0_1); }
+  }
+}
+
+// d_n3 = d_t1 x n2, sum e2
+STEP backward_after5_d_n3(const entry* __restrict n2, entry* __restrict out_d_n3, const entry* __restrict d_t1) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { const entry *a = n2 + i0 * 2; const entry *b = d_t1 + i0 * 4; entry *c = out_d_n3 + i0 * 2;
+      READ_ANEW(a, b);
+      entry y0_0, y0_1; { const entry x0 = scalar(a + 0); { const entry g = scalar(b + 0); y0_0 = g * x0; } { const entry g = scalar(b + 1); y0_1 = g * x0; } }
+      { const entry x0 = scalar(a + 1); { const entry g = scalar(b + 2); y0_0 += g * x0; } { const entry g = scalar(b + 3); y0_1 += g * x0; } }
+      store(c + 0, y0_0); store(c + 1, y0_1); }
+  }
+}
+
+// d_t0 to lanes e4
+STEP backward_after6_d_t0_l(const entry* __restrict d_t0, entry* __restrict d_t0_l) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { static const int offsets[] = {0, 4, 8};
+      gather(d_t0_l + i0 * 4, d_t0 + i0 * 1, offsets, 3, 4); }
+  }
+}
+
+// d_n0 = d_t0 x n1, sum e1
+STEP backward_after7_d_n0(const entry* __restrict n1_l, const entry* __restrict d_t0_l, entry* __restrict d_n0) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { const entry *a = d_t0_l + i0 * 8; const entry *b = n1_l; entry *c = d_n0 + i0 * 4;
+      vec y0_0; { const vec x0 = load(a + 0); { const vec g = load(b + 0); y0_0 = g * x0; } }
+      { const vec x0 = load(a + 4); { const vec g = load(b + 4); y0_0 += g * x0; } }
+      store(c + 0, y0_0); }
+  }
+}
+
+// d_n1 = d_t0 x n0, sum e0
+STEP backward_after8_d_n1(const entry* __restrict n0_l, const entry* __restrict d_t0_l, entry* __restrict d_n1) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { const entry *a = d_t0_l + i0 * 4; const entry *b = n0_l; entry *c = d_n1 + i0 * 4;
+      vec y0_0; { const vec x0 = load(a + 0); { const vec g = load(b + 0); y0_0 = g * x0; } }
+      { const vec x0 = load(a + 8); { const vec g = load(b + 4); y0_0 += g * x0; } }
+      store(c + 0, y0_0); }
+  }
+}
+
+// d_n0 leaves
+STEP backward_after9_out_d_n0(entry* __restrict out_d_n0, const entry* __restrict d_n0) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 1, 2};
+      gather(out_d_n0 + i0 * 3, d_n0 + i0 * 4, offsets, 3, 0); }
+  }
+}
+
+// d_n1 leaves
+STEP backward_after10_out_d_n1(entry* __restrict out_d_n1, const entry* __restrict d_n1) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 1, 2};
+      gather(out_d_n1 + i0 * 3, d_n1 + i0 * 4, offsets, 3, 0); }
+  }
+}
+
+struct backward_frame {
+  const entry* g;
+  const entry* x0;
+  const entry* n0;
+  const entry* n1;
+  const entry* n2;
+  const entry* n3;
+  entry* out_d_x0;
+  entry* out_d_n0;
+  entry* out_d_n1;
+  entry* out_d_n2;
+  entry* out_d_n3;
+  entry *shared, *thread, *partial;
+  entry** partials;
+  int team;
+};
+
+STEP backward_before(const backward_frame& f) {
+  backward_before0_n0_l(f.n0, f.shared + 0);
+  backward_before1_n1_l(f.n1, f.shared + 8);
+  backward_before2_t0(f.shared + 0, f.shared + 8, f.shared + 16);
+  backward_before3_t1(f.n2, f.n3, f.shared + 32);
+  backward_before4_t0_l(f.shared + 16, f.shared + 44);
+  backward_before5_t2(f.shared + 32, f.shared + 44, f.shared + 56);
+}
+
+STEP backward_samples(const backward_frame& f) {
+  backward_samples0_g_l(f.g, f.thread + 0);
+  backward_samples1_x0_l(f.x0, f.thread + 16);
+  backward_samples2_d_t2(f.partial + 0, f.thread + 0, f.thread + 16);
+  backward_samples3_d_x0(f.shared + 56, f.thread + 0, f.thread + 16);
+  backward_samples4_out_d_x0(f.out_d_x0, f.thread + 16);
+}
+
+STEP backward_after(const backward_frame& f) {
+  backward_after0_d_t2_s(f.partials, f.team, 0, f.shared + 72);
+  backward_after1_d_t2_l(f.shared + 72, f.shared + 88);
+  backward_after2_d_t0(f.shared + 32, f.shared + 88, f.shared + 104);
+  backward_after3_d_t1(f.shared + 16, f.shared + 72, f.shared + 116);
+  backward_after4_d_n2(f.n3, f.out_d_n2, f.shared + 116);
+  backward_after5_d_n3(f.n2, f.out_d_n3, f.shared + 116);
+  backward_after6_d_t0_l(f.shared + 104, f.shared + 128);
+  backward_after7_d_n0(f.shared + 8, f.shared + 128, f.shared + 144);
+  backward_after8_d_n1(f.shared + 0, f.shared + 128, f.shared + 152);
+  backward_after9_out_d_n0(f.out_d_n0, f.shared + 144);
+  backward_after10_out_d_n1(f.out_d_n1, f.shared + 152);
+}
+
+extern "C" int backward(void** arguments, long batch, int threads) {
+  backward_frame whole = {};
+  whole.g = (entry*)arguments[0];
+  whole.x0 = (entry*)arguments[1];
+  whole.n0 = (entry*)arguments[2];
+  whole.n1 = (entry*)arguments[3];
+  whole.n2 = (entry*)arguments[4];
+  whole.n3 = (entry*)arguments[5];
+  whole.out_d_x0 = (entry*)arguments[6];
+  whole.out_d_n0 = (entry*)arguments[7];
+  whole.out_d_n1 = (entry*)arguments[8];
+  whole.out_d_n2 = (entry*)arguments[9];
+  whole.out_d_n3 = (entry*)arguments[10];
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get(164 + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + 164);
+  whole.team = 1;
+  backward_before(whole);
+  int failed = 0;
+  enum { ROOM = 96 };
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {
+    const int me = omp_get_thread_num();
+    if (me == 0) whole.team = omp_get_num_threads();
+    backward_frame f = whole;
+    entry* own = own_workspace.get(148);
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + 64;
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, 64 * sizeof(entry));
+    #pragma omp for schedule(static)
+    for (long block = 0; block < blocks; block++) {
+      if (failed) continue;
+      f.g = whole.g + (size_t)block * 16;
+      f.x0 = whole.x0 + (size_t)block * 16;
+      f.out_d_x0 = whole.out_d_x0 + (size_t)block * 16;
+      const size_t valid = batch - block * 4;
+      if (valid < 4) {
+        entry* room = own + ROOM;
+        memcpy((void*)(room + 0), f.g, valid * sizeof(entry) * 4);
+        memset((void*)(room + 0 + valid * 4), 0, (4 - valid) * sizeof(entry) * 4);
+        f.g = room + 0;
+        memcpy((void*)(room + 16), f.x0, valid * sizeof(entry) * 4);
+        memset((void*)(room + 16 + valid * 4), 0, (4 - valid) * sizeof(entry) * 4);
+        f.x0 = room + 16;
+        entry* out_out_d_x0 = f.out_d_x0;
+        f.out_d_x0 = room + 32;
+        backward_samples(f);
+        memcpy((void*)out_out_d_x0, room + 32, valid * sizeof(entry) * 4);
+        continue;
+      }
+      backward_samples(f);
+    }
+  }
+  if (failed) return 1;
+  backward_after(whole);
+  return 0;
+}

@@ -1,0 +1,400 @@
+"""The C++ printer: a loop program becomes readable source. It decides nothing.
+
+Every step is a function of its own, called after the step of the plan that it does; its comment
+says what it computes. Names are canonical: buffers are called as in the plan, nothing comes from
+the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tnlayer.kernels.cpp_prelude import prelude
+from tnlayer.kernels.loops import (
+    At,
+    Buffer,
+    Fill,
+    For,
+    Gather,
+    Program,
+    Statement,
+    Step,
+    SumLanes,
+    Tile,
+    Transpose,
+)
+from tnlayer.kernels.workspace import buffers_of
+
+
+def print_cpp(program: Program) -> str:
+    """Source of a translation unit with one entry point, ``program.name``.
+
+    It takes the addresses of the inputs and then of the outputs in order, the number of samples and
+    the most threads to use, and returns 0, or 1 where no memory was left.
+    """
+    return prelude(program.scalar, program.width) + print_kernel(program)
+
+
+def print_kernel(program: Program) -> str:
+    """The program's own part, without the prelude: several may stand in one unit."""
+    printer = _Printer(program)
+    return "".join((*printer.functions(), printer.frame(), printer.entry()))
+
+
+class _Printer:
+    """Prints one program."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.buffers = {buffer.name: buffer for buffer in program.buffers}
+        self.parts = {
+            "before": program.before,
+            "samples": program.samples,
+            "after": program.after,
+        }
+
+    # -- steps as functions ----------------------------------------------------------------
+
+    def steps(self, part: str) -> list[tuple[str, Step]]:
+        """The steps of a part with the names of their functions."""
+        found = [step for step in self.parts[part] if isinstance(step, Step)]
+        assert len(found) == len(self.parts[part]), "a part is a list of steps"
+        name = self.program.name
+        return [(f"{name}_{part}{number}_{s.name}", s) for number, s in enumerate(found)]
+
+    def used(self, step: Step) -> list[Buffer]:
+        """Buffers that a step touches, in the program's order."""
+        names = buffers_of(step.body)
+        return [buffer for buffer in self.program.buffers if buffer.name in names]
+
+    def functions(self) -> list[str]:
+        """One function a step."""
+        return [self.function(name, step) for part in self.parts for name, step in self.steps(part)]
+
+    def function(self, name: str, step: Step) -> str:
+        written = _written(step.body)
+        arguments: list[str] = []
+        for buffer in self.used(step):
+            if buffer.space == "partial" and buffer.name not in written:
+                arguments.append(f"entry* const* partials, int team, size_t at_{buffer.name}")
+            else:
+                const = "" if buffer.name in written else "const "
+                arguments.append(f"{const}entry* __restrict {buffer.name}")
+        lines = [f"\n// {step.comment}", f"STEP {name}({', '.join(arguments)}) {{"]
+        lines += self.body(step.body, 1)
+        return "\n".join([*lines, "}\n"])
+
+    def call(self, name: str, step: Step) -> str:
+        """The call of a step's function inside the driver."""
+        written = _written(step.body)
+        arguments: list[str] = []
+        for buffer in self.used(step):
+            if buffer.space == "partial" and buffer.name not in written:
+                arguments.append(f"f.partials, f.team, {buffer.offset}")
+            elif buffer.space in ("input", "output"):
+                arguments.append(f"f.{buffer.name}")
+            else:
+                arguments.append(f"f.{buffer.space} + {buffer.offset}")
+        return f"{name}({', '.join(arguments)});"
+
+    # -- statements ------------------------------------------------------------------------
+
+    def body(self, body: Sequence[Statement], depth: int) -> list[str]:
+        lines: list[str] = []
+        for statement in body:
+            lines += ["  " * depth + line for line in self.statement(statement)]
+        return lines
+
+    def statement(self, statement: Statement) -> list[str]:
+        match statement:
+            case Step():
+                return [f"// {statement.comment}", *self.body(statement.body, 0)]
+            case For():
+                index = statement.index
+                head = f"for (int {index} = 0; {index} < {statement.count}; {index}++) {{"
+                return [head, *self.body(statement.body, 1), "}"]
+            case Tile():
+                return self.tile(statement)
+            case Transpose():
+                to, since = _table("to", statement.targets), _table("since", statement.sources)
+                target, source = _place(statement.target), _place(statement.source)
+                return [f"{{ {to} {since}", f"  transpose({target}, to, {source}, since); }}"]
+            case Gather():
+                table = _table("offsets", statement.offsets)
+                target, source = _place(statement.target), _place(statement.source)
+                count = f"{len(statement.offsets)}, {statement.padding}"
+                return [f"{{ {table}", f"  gather({target}, {source}, offsets, {count}); }}"]
+            case Fill():
+                count = f"{statement.count} * sizeof(entry)"
+                return [f"memset((void*)({_place(statement.target)}), 0, {count});"]
+            case SumLanes():
+                return self.sum_lanes(statement)
+
+    def sum_lanes(self, statement: SumLanes) -> list[str]:
+        """Vectors of all threads, summed in the order of the threads."""
+        source = statement.source
+        place = _place(At(f"at_{source.buffer}", source.offset, source.terms))
+        lines = [
+            "{",
+            f"  const size_t at = {place};",
+            "  vec v = load(partials[0] + at);",
+            "  for (int t = 1; t < team; t++) v += load(partials[t] + at);",
+        ]
+        target = _place(statement.target)
+        if len(statement.offsets) == self.program.width and not any(statement.offsets):
+            return [*lines, f"  *({target}) += sum(v);", "}"]
+        return [
+            *lines,
+            "  entry lanes[W];",
+            "  store(lanes, v);",
+            f"  {_table('to', statement.offsets)}",
+            f"  for (int j = 0; j < {len(statement.offsets)}; j++) ({target})[to[j]] += lanes[j];",
+            "}",
+        ]
+
+    def tile(self, tile: Tile) -> list[str]:
+        """Accumulators as named variables: an array of vectors would live in memory."""
+        kind = "entry" if tile.target.form == "scalar" else "vec"
+        lines = [f"{{ const entry *a = {_place(tile.left)};"]
+        if tile.right is not None:
+            lines[0] += f" const entry *b = {_place(tile.right)};"
+        lines[0] += f" entry *c = {_place(tile.target)};"
+        if tile.right is not None and not tile.keeps_weights:
+            lines.append("  READ_ANEW(a, b);")
+        inner = "  " * (len(tile.loops) + 1)
+        starts = [
+            f"y{r}_{c} = {self.start(tile, row + column)}"
+            for r, (_, row) in enumerate(tile.rows)
+            for c, (_, column) in enumerate(tile.columns)
+        ]
+        if tile.adds or tile.loops:
+            lines.append(f"  {kind} {', '.join(starts)};")
+        for number, axis in enumerate(tile.loops):
+            lines.append("  " * (number + 1) + self.loop(number, axis.count))
+        offsets = self.offsets(tile)
+        for number, (left, right) in enumerate(tile.sums):
+            opens = number == 0 and not (tile.adds or tile.loops)
+            lines.append(inner + self.products(tile, left, right, offsets, kind, opens))
+        lines += ["  " * (number + 1) + "}" for number in reversed(range(len(tile.loops)))]
+        for r, (_, row) in enumerate(tile.rows):
+            stores = (f"store(c + {row + column}, y{r}_{c});"
+                      for c, (_, column) in enumerate(tile.columns))  # fmt: skip
+            lines.append("  " + " ".join(stores))
+        lines[-1] += " }"
+        return lines
+
+    def start(self, tile: Tile, offset: int) -> str:
+        if not tile.adds:
+            return "{}"
+        return f"{'scalar' if tile.target.form == 'scalar' else 'load'}(c + {offset})"
+
+    def loop(self, number: int, count: int) -> str:
+        return f"for (int k{number} = 0; k{number} < {count}; k{number}++) {{"
+
+    def offsets(self, tile: Tile) -> tuple[str, str]:
+        """Offsets of left and right by the indices of the tile's loops."""
+        sides: list[str] = []
+        for side in ("left", "right"):
+            terms = [
+                f" + k{number} * {getattr(axis, side)}"
+                for number, axis in enumerate(tile.loops)
+                if getattr(axis, side)
+            ]
+            sides.append("".join(terms))
+        return sides[0], sides[1]
+
+    def products(
+        self, tile: Tile, left: int, right: int, offsets: tuple[str, str], kind: str, opens: bool
+    ) -> str:
+        """One term of the sum for all rows and columns: loads, then multiply-adds."""
+        read = {"vector": "load", "splat": "splat", "scalar": "scalar"}
+        sign = "=" if opens else "+="
+
+        def value(at: At, name: str, offset: int, moved: str) -> str:
+            text = f"{read[at.form]}({name} + {offset}{moved})"
+            return f"conj({text})" if at.conj else text
+
+        rows = [value(tile.left, "a", row + left, offsets[0]) for row, _ in tile.rows]
+        if tile.right is None:
+            sums = " ".join(f"y{r}_0 {sign} {text};" for r, text in enumerate(rows))
+            return f"{kind} {sums}" if opens and len(rows) == 1 else _opened(kind, sums, opens)
+        columns = [value(tile.right, "b", column + right, offsets[1]) for column, _ in tile.columns]
+        names = ", ".join(f"y{r}_{c}" for r in range(len(rows)) for c in range(len(columns)))
+        head = f"{kind} {names}; " if opens else ""
+        if len(rows) <= len(columns):
+            loads = ", ".join(f"x{r} = {text}" for r, text in enumerate(rows))
+            sums = " ".join(
+                f"{{ const {kind} g = {text}; "
+                + " ".join(f"y{r}_{c} {sign} g * x{r};" for r in range(len(rows)))
+                + " }"
+                for c, text in enumerate(columns)
+            )
+            return f"{head}{{ const {kind} {loads}; {sums} }}"
+        loads = ", ".join(f"g{c} = {text}" for c, text in enumerate(columns))
+        sums = " ".join(
+            f"{{ const {kind} x = {text}; "
+            + " ".join(f"y{r}_{c} {sign} g{c} * x;" for c in range(len(columns)))
+            + " }"
+            for r, text in enumerate(rows)
+        )
+        return f"{head}{{ const {kind} {loads}; {sums} }}"
+
+    # -- the driver ------------------------------------------------------------------------
+
+    def frame(self) -> str:
+        """What the steps of a call share."""
+        program, name = self.program, self.program.name
+        lines = [f"\nstruct {name}_frame {{"]
+        for buffer in program.of("input", "output"):
+            const = "const " if buffer.space == "input" else ""
+            lines.append(f"  {const}entry* {buffer.name};")
+        lines += ["  entry *shared, *thread, *partial;", "  entry** partials;", "  int team;", "};"]
+        for part in self.parts:
+            lines.append(f"\nSTEP {name}_{part}(const {name}_frame& f) {{")
+            lines += [f"  {self.call(step_name, step)}" for step_name, step in self.steps(part)]
+            lines.append("}")
+        return "\n".join(lines) + "\n"
+
+    def entry(self) -> str:
+        """The function that is called from outside."""
+        program, name = self.program, self.program.name
+        arguments = program.of("input", "output")
+        batched = [buffer for buffer in arguments if buffer.batched]
+        ragged = sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
+        own = {
+            "thread": _rounded(program.size_of("thread"), program.width),
+            "partial": _rounded(program.size_of("partial"), program.width),
+        }
+        pointers = "\n".join(
+            f"  whole.{buffer.name} = (entry*)arguments[{number}];"
+            for number, buffer in enumerate(arguments)
+        )
+        return _ENTRY.format(
+            name=name,
+            block=program.block,
+            pointers=pointers,
+            shared=program.size_of("shared") + program.width,
+            partial=own["partial"],
+            own=own["thread"] + own["partial"] + ragged + program.width,
+            ragged_at=own["thread"] + own["partial"],
+            blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
+            advance=self.advance(batched),
+            ragged=self.ragged(batched) if program.block > 1 else "",
+        )
+
+    def advance(self, batched: Sequence[Buffer]) -> str:
+        block = self.program.block
+        return "\n".join(
+            f"      f.{buffer.name} = whole.{buffer.name} + (size_t)block * {buffer.size * block};"
+            for buffer in batched
+        )
+
+    def ragged(self, batched: Sequence[Buffer]) -> str:
+        """The last block, where samples are missing, runs on copies with zeros for those."""
+        block = self.program.block
+        copies, results, at = [], [], 0
+        for buffer in batched:
+            size = buffer.size
+            if buffer.space == "input":
+                copies += [
+                    f"        memcpy((void*)(room + {at}), f.{buffer.name}, "
+                    f"valid * sizeof(entry) * {size});",
+                    f"        memset((void*)(room + {at} + valid * {size}), 0, "
+                    f"({block} - valid) * sizeof(entry) * {size});",
+                    f"        f.{buffer.name} = room + {at};",
+                ]
+            else:
+                copies += [
+                    f"        entry* out_{buffer.name} = f.{buffer.name};",
+                    f"        f.{buffer.name} = room + {at};",
+                ]
+                results.append(
+                    f"        memcpy((void*)out_{buffer.name}, room + {at}, "
+                    f"valid * sizeof(entry) * {size});"
+                )
+            at += size * block
+        return "\n".join(
+            [
+                f"      const size_t valid = batch - block * {block};",
+                f"      if (valid < {block}) {{",
+                "        entry* room = own + ROOM;",
+                *copies,
+                f"        {self.program.name}_samples(f);",
+                *results,
+                "        continue;",
+                "      }",
+            ]
+        )
+
+
+_ENTRY = """
+extern "C" int {name}(void** arguments, long batch, int threads) {{
+  {name}_frame whole = {{}};
+{pointers}
+  const long blocks = {blocks};
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get({shared} + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + {shared});
+  whole.team = 1;
+  {name}_before(whole);
+  int failed = 0;
+  enum {{ ROOM = {ragged_at} }};
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {{
+    const int me = omp_get_thread_num();
+    if (me == 0) whole.team = omp_get_num_threads();
+    {name}_frame f = whole;
+    entry* own = own_workspace.get({own});
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + {partial};
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, {partial} * sizeof(entry));
+    #pragma omp for schedule(static)
+    for (long block = 0; block < blocks; block++) {{
+      if (failed) continue;
+{advance}
+{ragged}
+      {name}_samples(f);
+    }}
+  }}
+  if (failed) return 1;
+  {name}_after(whole);
+  return 0;
+}}
+"""
+
+
+def _opened(kind: str, sums: str, opens: bool) -> str:
+    """Declarations of several accumulators that are set at once."""
+    if not opens:
+        return sums
+    return f"{kind} " + sums.rstrip(";").replace("; ", ", ") + ";"
+
+
+def _rounded(size: int, width: int) -> int:
+    return -(-size // width) * width
+
+
+def _written(body: Sequence[Statement]) -> set[str]:
+    found: set[str] = set()
+    for statement in body:
+        match statement:
+            case Step() | For():
+                found |= _written(statement.body)
+            case _:
+                found.add(statement.target.buffer)
+    return found
+
+
+def _place(at: At) -> str:
+    """A place as a pointer."""
+    terms = [f" + {index} * {stride}" for index, stride in at.terms]
+    return at.buffer + (f" + {at.offset}" if at.offset else "") + "".join(terms)
+
+
+def _table(name: str, offsets: Sequence[int]) -> str:
+    return f"static const int {name}[] = {{{', '.join(map(str, offsets))}}};"

@@ -1,0 +1,158 @@
+"""The CPU's pipeline: a forward plan becomes the loop programs of its forward and its backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from tnlayer.kernels.arrays import Lanes
+from tnlayer.kernels.fuse import Placement, fuse
+from tnlayer.kernels.lanes import find_segments, lanes_of_backward, lanes_of_forward
+from tnlayer.kernels.loops import Program
+from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.kernels.stem import find_stem, reorder
+from tnlayer.kernels.tile_shapes import Machine
+from tnlayer.plan.counts import elements
+from tnlayer.plan.plan import Memory, Plan
+from tnlayer.plan.steps import BATCH, Step
+
+# Arithmetic of the dtypes that have none of their own on a CPU.
+ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+# Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.
+MOST_ENTRIES = 2**30
+MOST_ROOM = 2**29
+_REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """What kernels are made for.
+
+    Arguments:
+        vector_bytes: of one vector register.
+        registers: number of vector registers.
+        written_out: products that the code of one contraction may hold.
+    """
+
+    vector_bytes: int = 64
+    registers: int = 32
+    written_out: int = 900
+
+    def width(self, dtype: str) -> int:
+        """Entries of a vector; a complex one takes two registers."""
+        return self.vector_bytes // _REAL_BYTES[dtype]
+
+    def machine(self, dtype: str) -> Machine:
+        """What tiles are cut for."""
+        if dtype.startswith("complex"):
+            # A complex number takes two registers, a complex product four multiply-adds.
+            return Machine(self.registers // 2, self.written_out // 4)
+        return Machine(self.registers, self.written_out)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A forward plan made ready for fusing.
+
+    Arguments:
+        plan: its stem in the order in which it will run.
+        lanes: lanes of each stem step by its result; empty where samples are the lanes.
+        reason: why samples are the lanes; "" where legs are.
+    """
+
+    plan: Plan
+    lanes: Mapping[str, Lanes]
+    reason: str
+
+
+@lru_cache(maxsize=256)
+def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
+    """Legs as lanes where the plan is a chain that allows it, else samples."""
+    plan = _in_arithmetic(plan)
+    if plan.is_complex:
+        return Scheduled(plan, {}, "the arithmetic is complex")
+    stem = find_stem(plan)
+    if isinstance(stem, str):
+        return Scheduled(plan, {}, stem)
+    segments = find_segments(stem, plan.sizes, cpu.width(plan.dtype))
+    if isinstance(segments, str):
+        return Scheduled(plan, {}, segments)
+    order = [number for segment in segments for number in segment.steps]
+    return Scheduled(reorder(plan, stem, order), lanes_of_forward(stem, segments), "")
+
+
+def can_fuse(plan: Plan) -> str:
+    """Why a forward plan cannot become fused kernels, as a text; "" if it can.
+
+    Every kind of step can be fused; sizes set the bounds: an offset has 32 bits, and each thread
+    keeps the states of a block of samples and vectors of partial sums.
+    """
+    width = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
+    block = 1 if schedule_lanes(plan, Cpu()).lanes else width
+    states = weights = 0
+    for step in plan.steps:
+        if not _is_batched(step):
+            continue
+        entries = elements(step.result.legs, plan.sizes).at(block)
+        if entries > MOST_ENTRIES:
+            return (
+                f"step {step.result.name} makes {entries} entries for a block of {block} samples; "
+                f"kernels take at most {MOST_ENTRIES}"
+            )
+        states += entries
+        for operand in step.operands:
+            if BATCH not in operand.legs:
+                weights += elements(operand.legs, plan.sizes).fixed
+    needed = states + weights * width
+    if needed > MOST_ROOM:
+        return (
+            f"the backward needs room for {needed} entries a thread ({states} of states, {weights} "
+            f"weights with {width} partial sums each); kernels take at most {MOST_ROOM}"
+        )
+    return ""
+
+
+def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
+    """The program of a forward plan."""
+    scheduled = schedule_lanes(plan, cpu)
+    return _fuse(scheduled.plan, scheduled.lanes, cpu, name)
+
+
+def backward_program(
+    plan: Plan, wanted: Iterable[str], cpu: Cpu, name: str = "backward"
+) -> Program:
+    """The program that gives the gradients of a forward plan's inputs."""
+    scheduled = schedule_lanes(plan, cpu)
+    forward = scheduled.plan
+    backward = backward_without_saved(forward, wanted)
+    lanes = scheduled.lanes
+    if lanes:
+        again = {step.result.name for step in forward.steps}
+        gradients = {
+            step.result.name: step.operands[0].value.name
+            for step in backward.steps
+            if step.result.name not in again and _is_batched(step)
+        }
+        last = forward.outputs[0].operand.value.name
+        lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
+    # A backward has five times the steps: half the code for each keeps the compiler under seconds.
+    return _fuse(backward, lanes, replace(cpu, written_out=cpu.written_out // 2), name)
+
+
+def _is_batched(step: Step) -> bool:
+    return any(BATCH in operand.legs for operand in step.operands)
+
+
+def _fuse(plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu, name: str) -> Program:
+    width = cpu.width(plan.dtype)
+    block = 1 if lanes else width
+    lanes = lanes or {step.result.name: (BATCH,) for step in plan.steps}
+    machine = cpu.machine(plan.dtype)
+    return fuse(plan, Placement(block, lanes), name=name, width=width, machine=machine)
+
+
+def _in_arithmetic(plan: Plan) -> Plan:
+    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
+    value of the size of the batch at all."""
+    return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype), memory=Memory())

@@ -1,0 +1,146 @@
+"""The interpreter of the loop IR: runs a program slowly and exactly, on one thread, in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tnlayer.kernels.loops import (
+    At,
+    Fill,
+    For,
+    Gather,
+    Program,
+    Statement,
+    Step,
+    SumLanes,
+    Tile,
+    Transpose,
+)
+
+Entries = np.ndarray[Any, np.dtype[Any]]
+
+
+def interpret(program: Program, inputs: Mapping[str, Entries], batch: int) -> dict[str, Entries]:
+    """Run a program.
+
+    Arguments:
+        program: verified.
+        inputs: flat entries of each input buffer by name, batched ones with ``batch`` rows.
+        batch: number of samples.
+
+    Returns the flat entries of each output buffer, in the dtype of the inputs.
+    """
+    return _Interpreter(program, inputs, batch).run()
+
+
+class _Interpreter:
+    """All buffers as flat arrays; batched ones are seen through a window of one block."""
+
+    def __init__(self, program: Program, inputs: Mapping[str, Entries], batch: int) -> None:
+        self.program, self.batch = program, batch
+        dtype = np.result_type(np.dtype(program.scalar), *inputs.values())
+        self.whole: dict[str, Entries] = {
+            buffer.name: np.array(inputs[buffer.name], dtype).reshape(-1)
+            if buffer.space == "input"
+            else np.zeros(buffer.size * (batch if buffer.batched else 1), dtype)
+            for buffer in program.buffers
+        }
+        self.seen = dict(self.whole)
+        self.indices: dict[str, int] = {}
+
+    def run(self) -> dict[str, Entries]:
+        self.body(self.program.before)
+        batched = [buffer for buffer in self.program.buffers if buffer.batched]
+        block = self.program.block
+        for first in range(0, self.batch if batched else 0, block):
+            valid = min(block, self.batch - first)
+            for buffer in batched:
+                rows = self.whole[buffer.name].reshape(self.batch, buffer.size)
+                window = np.zeros((block, buffer.size), rows.dtype)
+                window[:valid] = rows[first : first + valid]
+                self.seen[buffer.name] = window.reshape(-1)
+            self.body(self.program.samples)
+            for buffer in batched:
+                if buffer.space == "output":
+                    rows = self.whole[buffer.name].reshape(self.batch, buffer.size)
+                    window = self.seen[buffer.name].reshape(block, buffer.size)
+                    rows[first : first + valid] = window[:valid]
+        self.body(self.program.after)
+        return {buffer.name: self.whole[buffer.name] for buffer in self.program.of("output")}
+
+    def body(self, body: Sequence[Statement]) -> None:
+        for statement in body:
+            self.statement(statement)
+
+    def statement(self, statement: Statement) -> None:
+        match statement:
+            case Step():
+                self.body(statement.body)
+            case For():
+                for turn in range(statement.count):
+                    self.indices[statement.index] = turn
+                    self.body(statement.body)
+                del self.indices[statement.index]
+            case Tile():
+                self.tile(statement)
+            case Transpose():
+                values = np.array(
+                    [self.take(statement.source, start, self.program.width)
+                     for start in statement.sources]
+                )  # fmt: skip
+                for row, start in enumerate(statement.targets):
+                    self.put(statement.target, start, values[:, row])
+            case Gather():
+                values = [self.take(statement.source, offset, 1)[0] for offset in statement.offsets]
+                values += [0] * (statement.padding - len(values))
+                self.put(statement.target, 0, np.array(values))
+            case Fill():
+                self.put(statement.target, 0, np.zeros(statement.count))
+            case SumLanes():
+                for lane, offset in enumerate(statement.offsets):
+                    total = self.take(statement.target, offset, 1)
+                    self.put(statement.target, offset,
+                             total + self.take(statement.source, lane, 1))  # fmt: skip
+
+    def start(self, at: At) -> int:
+        return at.offset + sum(self.indices[index] * stride for index, stride in at.terms)
+
+    def take(self, at: At, offset: int, count: int) -> Entries:
+        first = self.start(at) + offset
+        found = self.seen[at.buffer][first : first + count]
+        assert first >= 0 and len(found) == count, f"{at} reads outside its buffer"
+        return found.conj() if at.conj else found.copy()
+
+    def put(self, at: At, offset: int, values: Entries) -> None:
+        first = self.start(at) + offset
+        assert 0 <= first <= len(self.seen[at.buffer]) - len(values), f"{at} writes outside"
+        self.seen[at.buffer][first : first + len(values)] = values
+
+    def operand(self, at: At, offset: int) -> Entries:
+        """A vector, or one entry, which numpy repeats by itself."""
+        return self.take(at, offset, self.program.width if at.form == "vector" else 1)
+
+    def tile(self, tile: Tile) -> None:
+        count = self.program.width if tile.target.form == "vector" else 1
+        offsets = [(0, 0)]
+        for axis in tile.loops:
+            offsets = [(a + k * axis.left, b + k * axis.right)
+                       for a, b in offsets for k in range(axis.count)]  # fmt: skip
+        sums = [(a + c, b + d) for a, b in offsets for c, d in tile.sums]
+        results: list[tuple[int, Entries]] = []
+        for row, row_target in tile.rows:
+            for column, column_target in tile.columns:
+                total: Any = 0
+                for left, right in sums:
+                    value = self.operand(tile.left, row + left)
+                    if tile.right is not None:
+                        value = value * self.operand(tile.right, column + right)
+                    total = total + value
+                results.append((row_target + column_target, np.broadcast_to(total, count)))
+        for offset, total in results:
+            if tile.adds:
+                total = total + self.take(tile.target, offset, count)
+            self.put(tile.target, offset, total)

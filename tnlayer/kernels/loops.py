@@ -1,0 +1,325 @@
+"""The loop IR: what a fused kernel does, loop by loop. Fourth of the IRs.
+
+A Program runs in three parts: ``before`` once a call, on parameters only; ``samples`` once for each
+block of samples, in parallel; ``after`` once a call, on what the samples have summed up. All sizes
+and offsets are constants; only the number of blocks is known at the call.
+
+Grammar::
+
+    program   = Program(name, scalar, width, block, buffers, before, samples, after)
+    buffer    = Buffer(name, size, space, offset, batched)
+    space     = "input" | "output"                arguments; entries as torch stores them
+              | "shared" | "thread" | "partial"   workspace: one a call, one a thread, and one a
+                                                  thread that starts at zero and is summed at last
+    statement = Step(name, comment, body)         a function of its own in printed source
+              | For(index, count, body)
+              | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
+              | Transpose(target, source, targets, sources)
+              | Gather(target, source, offsets, padding)
+              | Fill(target, count)               zeros
+              | SumLanes(target, source, offsets)
+    at        = At(buffer, offset, terms, form)   offset + sum of index * stride, in entries
+    form      = "vector" (``width`` entries in a row) | "splat" (one entry, in all lanes) | "scalar"
+
+A Tile is one block of a contraction held in registers, the unit of all arithmetic::
+
+    for r, c: target[r, c] (+)= sum over loops and sums of left[sum, r] * right[sum, c]
+
+``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full; ``loops``
+run around the sums with the accumulators in registers. Without ``right`` the product is left alone:
+copies, sums over a leg and additions are Tiles, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tnlayer.errors import BuildError
+
+Space = Literal["input", "output", "shared", "thread", "partial"]
+Form = Literal["vector", "splat", "scalar"]
+Pairs = tuple[tuple[int, int], ...]
+HERE: Pairs = ((0, 0),)
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A named array of entries.
+
+    Arguments:
+        name: canonical name.
+        size: entries; of one sample where the buffer is batched.
+        space: who owns it.
+        offset: where it lies in its workspace, in entries; 0 for arguments.
+        batched: whether it is an argument with one row a sample.
+    """
+
+    name: str
+    size: int
+    space: Space
+    offset: int = 0
+    batched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A place in a buffer. In ``samples`` batched buffers begin at the block's first sample."""
+
+    buffer: str
+    offset: int = 0
+    terms: tuple[tuple[str, int], ...] = ()
+    form: Form = "vector"
+    conj: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A loop inside a Tile: how far each operand moves from one turn to the next."""
+
+    count: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of the plan does; printed as a function."""
+
+    name: str
+    comment: str
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """``body`` for index = 0, 1, ..., count - 1."""
+
+    index: str
+    count: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A block of a contraction in registers; see the head of this file.
+
+    Arguments:
+        rows: for each row its offset in left and in target.
+        columns: for each column its offset in right and in target.
+        sums: for each term written out its offset in left and in right.
+        loops: loops around the sums, the outermost first.
+        adds: whether the result is added to the target.
+        keeps_weights: whether right may stay in registers from one tile to the next. If not it is
+            read anew in each tile: a compiler that hoists it out of a loop runs out of registers.
+    """
+
+    target: At
+    left: At
+    right: At | None
+    rows: Pairs = HERE
+    columns: Pairs = HERE
+    sums: Pairs = HERE
+    loops: tuple[Axis, ...] = ()
+    adds: bool = False
+    keeps_weights: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """target[targets[i] + j] = source[sources[j] + i] for i, j below the width of a vector."""
+
+    target: At
+    source: At
+    targets: tuple[int, ...]
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """target[j] = source[offsets[j]]; then zeros up to ``padding`` entries."""
+
+    target: At
+    source: At
+    offsets: tuple[int, ...]
+    padding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Zeros from the target on."""
+
+    target: At
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SumLanes:
+    """target[offsets[j]] += source[j] summed over all threads in order; source is a partial."""
+
+    target: At
+    source: At
+    offsets: tuple[int, ...]
+
+
+Statement = Step | For | Tile | Transpose | Gather | Fill | SumLanes
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A kernel.
+
+    Arguments:
+        name: canonical name of the printed entry point.
+        scalar: dtype of the entries: float32, float64, complex64 or complex128.
+        width: entries of a vector.
+        block: samples that ``samples`` takes at once.
+        buffers: everything that is read or written.
+        before, samples, after: the three parts.
+    """
+
+    name: str
+    scalar: str
+    width: int
+    block: int
+    buffers: tuple[Buffer, ...]
+    before: tuple[Statement, ...]
+    samples: tuple[Statement, ...]
+    after: tuple[Statement, ...]
+
+    def of(self, *spaces: Space) -> tuple[Buffer, ...]:
+        """The buffers of some spaces, in order."""
+        return tuple(buffer for buffer in self.buffers if buffer.space in spaces)
+
+    def size_of(self, space: Space) -> int:
+        """Entries of a workspace, of one thread where each has its own."""
+        return max((buffer.offset + buffer.size for buffer in self.of(space)), default=0)
+
+    def verify(self) -> Program:
+        """Return the program itself if it is legal.
+
+        Raises:
+            BuildError: names the statement with an unknown index or buffer, one outside its buffer,
+                or one that writes an input.
+        """
+        for part in (self.before, self.samples, self.after):
+            _Verifier(self).check_body(part, {}, "")
+        return self
+
+
+def statements(body: Iterable[Statement]) -> Iterator[Statement]:
+    """All statements of a body, those inside others as well."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, Step | For):
+            yield from statements(statement.body)
+
+
+class _Verifier:
+    """Walks a body with the ranges of the indices that are in scope."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.buffers = {buffer.name: buffer for buffer in program.buffers}
+        if len(self.buffers) != len(program.buffers):
+            raise BuildError(f"program {program.name}: two buffers have one name")
+
+    def check_body(self, body: tuple[Statement, ...], ranges: dict[str, int], step: str) -> None:
+        for statement in body:
+            match statement:
+                case Step():
+                    self.check_body(statement.body, ranges, statement.name)
+                case For():
+                    if statement.index in ranges or statement.count < 1:
+                        self.fail(step, f"loop {statement.index} of {statement.count} turns")
+                    inner = ranges | {statement.index: statement.count}
+                    self.check_body(statement.body, inner, step)
+                case _:
+                    self.check_statement(statement, ranges, step)
+
+    def check_statement(self, statement: Statement, ranges: dict[str, int], step: str) -> None:
+        match statement:
+            case Tile():
+                left, right = _reach(statement)
+                self.check_at(statement.left, left, ranges, step)
+                if statement.right is not None:
+                    self.check_at(statement.right, right, ranges, step)
+                ends = [r + c for _, r in statement.rows for _, c in statement.columns]
+                self.check_at(statement.target, (min(ends), max(ends)), ranges, step, writes=True)
+                self.check_forms(statement, step)
+            case Transpose():
+                if not len(statement.targets) == len(statement.sources) == self.program.width:
+                    self.fail(step, "a Transpose is a square of the vector's width")
+                self.check_at(statement.source, _span(statement.sources), ranges, step)
+                self.check_at(statement.target, _span(statement.targets), ranges, step, writes=True)
+            case Gather():
+                self.check_at(statement.source, _span(statement.offsets), ranges, step)
+                last = max(len(statement.offsets), statement.padding) - 1
+                self.check_at(statement.target, (0, last), ranges, step, writes=True)
+            case Fill():
+                self.check_at(statement.target, (0, statement.count - 1), ranges, step, writes=True)
+            case SumLanes():
+                last = len(statement.offsets) - 1
+                self.check_at(statement.source, (0, last), ranges, step)
+                if self.buffers[statement.source.buffer].space != "partial":
+                    self.fail(step, f"SumLanes reads {statement.source.buffer}, no partial")
+                self.check_at(statement.target, _span(statement.offsets), ranges, step, writes=True)
+            case Step() | For():
+                pass
+
+    def check_forms(self, tile: Tile, step: str) -> None:
+        forms = {tile.left.form} | ({tile.right.form} if tile.right else set())
+        expected = {"scalar"} if tile.target.form == "scalar" else {"vector", "splat"}
+        if tile.target.form == "splat" or not forms <= expected:
+            self.fail(step, f"a Tile of {sorted(forms)} cannot give a {tile.target.form}")
+
+    def check_at(
+        self,
+        at: At,
+        span: tuple[int, int],
+        ranges: dict[str, int],
+        step: str,
+        *,
+        writes: bool = False,
+    ) -> None:
+        """Refuse a place that may lie outside its buffer, or in an input that is written."""
+        buffer = self.buffers.get(at.buffer)
+        if buffer is None:
+            self.fail(step, f"unknown buffer {at.buffer}")
+            return
+        if writes and buffer.space == "input":
+            self.fail(step, f"writes the input {at.buffer}")
+        first, last = at.offset + span[0], at.offset + span[1]
+        for index, stride in at.terms:
+            if index not in ranges:
+                self.fail(step, f"unknown index {index}")
+                return
+            first += min(0, stride * (ranges[index] - 1))
+            last += max(0, stride * (ranges[index] - 1))
+        last += self.program.width - 1 if at.form == "vector" else 0
+        size = buffer.size * (self.program.block if buffer.batched else 1)
+        if first < 0 or last >= size:
+            self.fail(step, f"entries {first} to {last} of {at.buffer}, which has {size}")
+
+    def fail(self, step: str, what: str) -> None:
+        msg = f"program {self.program.name}, step {step}: {what}; please report it"
+        raise BuildError(msg)
+
+
+def _span(offsets: Iterable[int]) -> tuple[int, int]:
+    found = tuple(offsets)
+    return min(found), max(found)
+
+
+def _reach(tile: Tile) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last offset that a tile reads in left and in right."""
+    sides: list[tuple[int, int]] = []
+    for side, own in ((0, tile.rows), (1, tile.columns)):
+        first = min(pair[0] for pair in own) + min(pair[side] for pair in tile.sums)
+        last = max(pair[0] for pair in own) + max(pair[side] for pair in tile.sums)
+        for axis in tile.loops:
+            stride = (axis.left, axis.right)[side] * (axis.count - 1)
+            first, last = first + min(0, stride), last + max(0, stride)
+        sides.append((first, last))
+    return sides[0], sides[1]

@@ -1,0 +1,84 @@
+"""Where buffers lie in their workspace: arrays of samples share memory once they are dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from tnlayer.kernels.loops import (
+    Buffer,
+    Fill,
+    For,
+    Gather,
+    Statement,
+    Step,
+    SumLanes,
+    Tile,
+    Transpose,
+)
+
+
+def place_buffers(
+    buffers: Sequence[Buffer], samples: Sequence[Statement], width: int
+) -> tuple[Buffer, ...]:
+    """Give each workspace buffer its offset, a multiple of a vector.
+
+    Thread buffers are reused: one that is made by a statement of ``samples`` takes the first gap
+    among those that are still read later. Shared and partial ones lie one after another.
+    """
+    lives = _lives(samples)
+    placed: list[Buffer] = []
+    ends = {"shared": 0, "partial": 0}
+    for buffer in buffers:
+        if buffer.space in ("shared", "partial"):
+            placed.append(replace(buffer, offset=ends[buffer.space]))
+            ends[buffer.space] += _rounded(buffer.size, width)
+        elif buffer.space != "thread":
+            placed.append(buffer)
+    threads = [buffer for buffer in buffers if buffer.space == "thread" and buffer.name in lives]
+    taken: list[tuple[Buffer, int, int]] = []
+    for buffer in sorted(threads, key=lambda buffer: lives[buffer.name]):
+        first, last = lives[buffer.name]
+        busy = sorted(
+            (other.offset, other.offset + _rounded(other.size, width))
+            for other, start, end in taken
+            if start <= last and first <= end
+        )
+        offset = 0
+        for start, end in busy:
+            if offset + buffer.size <= start:
+                break
+            offset = max(offset, end)
+        taken.append((replace(buffer, offset=offset), first, last))
+    return (*placed, *(buffer for buffer, _, _ in taken))
+
+
+def _rounded(size: int, width: int) -> int:
+    return -(-size // width) * width
+
+
+def _lives(samples: Sequence[Statement]) -> dict[str, tuple[int, int]]:
+    """First and last top-level statement that touches each buffer."""
+    lives: dict[str, tuple[int, int]] = {}
+    for number, statement in enumerate(samples):
+        for name in buffers_of((statement,)):
+            first, _ = lives.get(name, (number, number))
+            lives[name] = (first, number)
+    return lives
+
+
+def buffers_of(body: Iterable[Statement]) -> set[str]:
+    """Names of all buffers that statements touch."""
+    found: set[str] = set()
+    for statement in body:
+        match statement:
+            case Step() | For():
+                found |= buffers_of(statement.body)
+            case Tile():
+                found |= {statement.target.buffer, statement.left.buffer}
+                found |= {statement.right.buffer} if statement.right else set()
+            case Transpose() | Gather() | SumLanes():
+                found |= {statement.target.buffer, statement.source.buffer}
+            case Fill():
+                found.add(statement.target.buffer)
+    return found
