@@ -192,19 +192,26 @@ def test_repeats_are_bitwise_equal(layers: dict[str, tn.Layer]) -> None:
     """1,000 training steps from the same numbers give the same bits, on two threads."""
     if layers["odd"].dtype != torch.float32:
         pytest.skip("one dtype is enough")
+    threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    for name in ("tensor_train", "ring"):
-        layer = layers[name]
-        x = torch.randn(33, layer.in_features, dtype=layer.dtype)
-        slope = torch.randn(33, layer.out_features, dtype=layer.dtype)
-        first = results(layer, x, slope)
-        for _ in range(500):
-            again = results(layer, x, slope)
-            assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    try:
+        for name in ("tensor_train", "ring"):
+            layer = layers[name]
+            x = torch.randn(33, layer.in_features, dtype=layer.dtype)
+            slope = torch.randn(33, layer.out_features, dtype=layer.dtype)
+            first = results(layer, x, slope)
+            for _ in range(500):
+                again = results(layer, x, slope)
+                assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_many_threads_call_one_layer(layers: dict[str, tn.Layer]) -> None:
-    """16 threads that call one layer at once get what one thread gets."""
+    """16 threads that call one layer at once get what one thread gets, to the bit."""
+    threads_before = torch.get_num_threads()
+    # Sums over samples are taken in the order of the threads: one thread here, one in each worker.
+    torch.set_num_threads(1)
     layer = layers["tensor_train"]
     x = torch.randn(16, 9, layer.in_features, dtype=layer.dtype)
     slope = torch.randn(9, layer.out_features, dtype=layer.dtype)
@@ -221,9 +228,9 @@ def test_many_threads_call_one_layer(layers: dict[str, tn.Layer]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    torch.set_num_threads(threads_before)
     for number, one in enumerate(expected):
-        for a, b in zip(found[number], one, strict=True):
-            torch.testing.assert_close(a, b)
+        assert all(torch.equal(a, b) for a, b in zip(found[number], one, strict=True))
 
 
 SMALL = """
