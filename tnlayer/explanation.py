@@ -90,7 +90,7 @@ class Explanation:
     def _backend_text(self) -> str:
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for"
-        return f"backend: {self.backend} (asked for {self.asked!r}: which takes torch in this version)"
+        return f"backend: {self.backend} (asked for {self.asked!r}, which takes torch yet)"
 
     def _verdict(self) -> list[str]:
         total = verdict(
