@@ -530,3 +530,10 @@ def test_kernels_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     source = 'extern "C" int answer() { return 41; }\n'
     first, second = build.load_library(source), build.load_library(source)
     assert isinstance(first, ctypes.CDLL) and first is second
+
+
+def test_explain_says_whose_times_it_shows() -> None:
+    """A compiled layer does not pass off torch's predicted times as its own."""
+    text = str(small_layer().explain(8))
+    assert "backend: cpp" in text
+    assert "predicted for torch's calls" in text

@@ -88,6 +88,12 @@ class Explanation:
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
     def _backend_text(self) -> str:
+        if self.backend == "cpp":
+            # The whole-kernel model is not good enough yet to be told as a promise.
+            return (
+                "backend: cpp, as asked for; all times below are predicted for torch's calls "
+                "on this plan, those of compiled kernels are not predicted yet"
+            )
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for"
         return f"backend: {self.backend} (asked for {self.asked!r}, which takes torch yet)"
