@@ -22,6 +22,7 @@ from tnlayer.planning.trees import REBUILD, make_plan
 # The first one is searched exhaustively where that is affordable, the others up to fewer tensors.
 OBJECTIVES = ("combo-64", "flops", "combo-4", "combo-256", "write", "size")
 _CHEAP_TENSORS = 8
+_LARGE_TENSORS = 60
 
 # W is not rebuilt where it would have more entries than this.
 _MAX_REBUILT = 2**28
@@ -41,8 +42,9 @@ def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan,
         SpecError: an option is unknown.
         PlanError: no tree keeps its intermediates below 2**36 entries.
     """
-    objectives = OBJECTIVES[:3] if effort == "fast" else OBJECTIVES
     tensors = len(graph.tensors)
+    few = effort == "fast" or (is_large(graph) and effort != "high")
+    objectives = OBJECTIVES[:3] if few else OBJECTIVES
     found: dict[frozenset[frozenset[str]], Plan] = {}
     problem: PlanError | None = None
     for position, minimize in enumerate(objectives):
@@ -67,6 +69,11 @@ def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan,
         plan = make_plan(graph, batch=batch, dtype=dtype, minimize=REBUILD, effort=effort)
         found.setdefault(tree_key(plan), plan)
     return tuple(found.values())
+
+
+def is_large(graph: Graph) -> bool:
+    """Whether each search and each schedule takes so long that few of them have to do."""
+    return len(graph.tensors) > _LARGE_TENSORS
 
 
 def tree_key(plan: Plan) -> frozenset[frozenset[str]]:

@@ -10,7 +10,7 @@ from tnlayer.device.op_times import OpTimes
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.plan.plan import Plan
-from tnlayer.planning.candidates import candidates, rough_seconds
+from tnlayer.planning.candidates import candidates, is_large, rough_seconds
 from tnlayer.planning.memory import LimitRefused, keep_limit
 from tnlayer.planning.time_model import Seconds, pair_seconds
 from tnlayer.planning.trees import make_plan
@@ -115,6 +115,8 @@ def _candidates(graph: Graph, batch: int, request: Request) -> list[list[Plan]]:
         times = op_times(request.dtype, request.device)
         plans = candidates(graph, batch, request.dtype, request.effort)
         promising = _promising(plans, batch, times, request)
+        if is_large(graph) and request.effort != "high":
+            promising = promising[: _SCHEDULED["fast"]]
         return [promising, [plan for plan in plans if plan not in promising]]
     plan = make_plan(
         graph, batch=batch, dtype=request.dtype, minimize=request.minimize, effort=request.effort
