@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from tnlayer.device.processor import processor_name
+
 RESULTS = Path(__file__).parent / "results"
 BUSY_LOAD = 0.5
 PACKAGES = (
@@ -44,7 +46,7 @@ def provenance(arguments: Sequence[str]) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """CPU model, cores, threads and load of this machine."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": processor_name(torch.device("cpu")),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "logical_cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
@@ -63,15 +65,6 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str:
