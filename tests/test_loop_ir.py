@@ -118,7 +118,7 @@ def run_compiled(
         b.name: torch.full((b.size * (batch if b.batched else 1),), torch.nan)
         for b in program.of("output")
     }
-    call(inputs, list(outputs.values()), batch)
+    call.run([*inputs, *outputs.values()], batch)
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

@@ -11,17 +11,21 @@ from torch import nn
 
 from tnlayer.errors import SpecError
 from tnlayer.explanation import Explanation
-from tnlayer.graph import Graph, Port
+from tnlayer.graph import Graph
 from tnlayer.network import Network
+from tnlayer.nn.arguments import as_graphs, dtype_name, flatten_inputs, layer_dtype
 from tnlayer.nn.initialise import check_initialisers, initialise
-from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
-from tnlayer.runtime.autograd import autocast_is_on, is_traced, run
+from tnlayer.runtime.autograd import is_traced, run
 from tnlayer.runtime.compile import check_backend, options_for
 from tnlayer.runtime.explain import explain
+from tnlayer.runtime.fast_call import FastCall, fast_call_like
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.tune import random_inputs
+
+# to_dense() refuses larger matrices.
+_MAX_DENSE_ENTRIES = 2**30
 
 
 class Layer(nn.Module):
@@ -74,8 +78,8 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         check_backend(backend)
-        graphs = _as_graphs(net)
-        dtype = _layer_dtype(graphs, dtype)
+        graphs = as_graphs(net)
+        dtype = layer_dtype(graphs, dtype)
         options = PlanOptions(
             batch=DEFAULT_BATCH if batch is None else batch,
             objective=objective,
@@ -92,6 +96,7 @@ class Layer(nn.Module):
         self._graphs = graphs
         self._one_plan = batch is not None
         self._programs: dict[torch.dtype, tuple[RangedProgram, ...]] = {}
+        self._fast: FastCall | None = None
         self._register_arrays(device, dtype)
         self._parameters["bias"] = (
             nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
@@ -138,7 +143,8 @@ class Layer(nn.Module):
         """Features, sizes, dtype and backend."""
         labels = " + ".join(graph.label or "network" for graph in self._graphs)
         count = sum(graph.parameter_count for graph in self._graphs)
-        features = " x ".join(str(math.prod(s)) for s in map(self._shape, self._graphs[0].inputs))
+        shapes = map(self.graph.input_shape, self.graph.inputs)
+        features = " x ".join(str(math.prod(shape)) for shape in shapes)
         return (
             f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
             f"parameters={count}, bias={self._parameters.get('bias') is not None}, "
@@ -176,15 +182,16 @@ class Layer(nn.Module):
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong.
         """
-        dtype = self.dtype
-        leading, flat = self._flatten(inputs, dtype)
-        y = self._contract(flat, dtype)
+        fast = self._fast
+        y = None if fast is None else fast(inputs, self._parameters, self._buffers)
+        if y is None:
+            y = self._forward(inputs)
         bias = self._parameters.get("bias")
         if bias is not None:
             # In place where nobody differentiates: a second y would be as large as the first.
             alone = not (torch.is_grad_enabled() or is_traced())
             y = y.add_(bias) if alone else y + bias
-        return y.reshape(*leading, self.out_features)
+        return y
 
     def to_dense(self) -> torch.Tensor:
         """The dense matrix of a layer with one batched input, (out_features, in_features).
@@ -320,13 +327,38 @@ class Layer(nn.Module):
         """The programs for a dtype; made again if the layer was moved to another."""
         programs = self._programs.get(dtype)
         if programs is None:
-            options = replace(self._options, dtype=_dtype_name(dtype))
+            options = replace(self._options, dtype=dtype_name(dtype))
             programs = tuple(
                 RangedProgram(graph, options, one_plan=self._one_plan, backend=self._backend)
                 for graph in self._graphs
             )
             self._programs[dtype] = programs
         return programs
+
+    def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The result without the bias, by way of all checks; the next such call may be spared."""
+        dtype = self.dtype
+        leading, flat = self._flatten(inputs, dtype)
+        y = self._contract(flat, dtype)
+        if not is_traced():
+            self._fast = self._fast_call(inputs)
+        return y.reshape(*leading, self.out_features)
+
+    def _fast_call(self, inputs: tuple[torch.Tensor, ...]) -> FastCall | None:
+        ports = self.graph.inputs
+        if len(ports) != 1 or not ports[0].batched or self._tune:
+            return None
+        (x,), dims = inputs, len(self.graph.input_shape(ports[0]))
+        return fast_call_like(
+            x, dims, self._programs_for(self.dtype), self._parameters, self._buffers
+        )
+
+    def _flatten(
+        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype
+    ) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]]:
+        """Leading dimensions, and the inputs with those merged into one."""
+        array = next(iter(self._arrays(self.graph)), None)
+        return flatten_inputs(self, self.graph, inputs, dtype, array)
 
     def _contract(self, flat: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
         """Sum of the networks' results for flat inputs."""
@@ -357,118 +389,3 @@ class Layer(nn.Module):
         """Samples of a call; 1 where no input is batched."""
         ports = self._graphs[0].inputs
         return next((len(x) for port, x in zip(ports, flat, strict=True) if port.batched), 1)
-
-    def _shape(self, port: Port) -> tuple[int, ...]:
-        return self._graphs[0].input_shape(port)
-
-    def _flatten(
-        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype
-    ) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]]:
-        """Leading dimensions, and the inputs with those merged into one."""
-        ports = self._graphs[0].inputs
-        if len(inputs) != len(ports):
-            names = ", ".join(port.name for port in ports)
-            msg = f"{self!r}: expected {len(ports)} inputs ({names}), got {len(inputs)}"
-            raise SpecError(msg)
-        leading: tuple[int, ...] | None = None
-        flat: list[torch.Tensor] = []
-        for port, x in zip(ports, inputs, strict=True):
-            shape = self._shape(port)
-            lead = self._check_input(port, x, shape, dtype)
-            if port.batched:
-                if leading is not None and lead != leading:
-                    msg = (
-                        f"{self!r}: input {port.name!r} has leading dimensions {lead}, those "
-                        f"before it {leading}; pass equal ones, inputs are not broadcast"
-                    )
-                    raise SpecError(msg)
-                leading = lead
-                if len(lead) != 1:
-                    x = x.reshape(math.prod(lead), *shape)
-            flat.append(x if x.dtype == dtype else x.to(dtype))
-        return leading or (), tuple(flat)
-
-    def _check_input(
-        self, port: Port, x: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
-    ) -> tuple[int, ...]:
-        """Leading dimensions of an input of the right shape, dtype and device."""
-        split = x.dim() - len(shape)
-        if split < 0 or tuple(x.shape[split:]) != shape or (split and not port.batched):
-            lead = "..., " if port.batched else ""
-            expected = f"({lead}{', '.join(map(str, shape))})"
-            msg = (
-                f"{self!r}: input {port.name!r} must have shape {expected}, got {tuple(x.shape)}; "
-                f"reshape it, or describe a network with these legs"
-            )
-            raise SpecError(msg)
-        allowed = _allowed_dtypes(port, dtype)
-        cast = x.dtype.is_floating_point and autocast_is_on(x.device.type)
-        if x.dtype not in allowed and not cast:
-            names = " or ".join(map(str, allowed))
-            msg = (
-                f"{self!r}: input {port.name!r} must have dtype {names}, got {x.dtype}; convert it "
-                f"with x.to({allowed[0]}), or make the layer with dtype={x.dtype}"
-            )
-            raise SpecError(msg)
-        array = next((a for a in self._arrays(self._graphs[0])), x)
-        if array.device != x.device:
-            msg = (
-                f"{self!r}: input {port.name!r} is on {x.device}, the parameters on "
-                f"{array.device}; move one, for example layer.to({str(x.device)!r})"
-            )
-            raise SpecError(msg)
-        return tuple(x.shape[:split])
-
-
-# to_dense() refuses larger matrices.
-_MAX_DENSE_ENTRIES = 2**30
-
-
-def _as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
-    """One or several networks as frozen graphs with equal ports."""
-    nets = [net] if isinstance(net, Network | Graph) else list(net)
-    if not nets:
-        msg = "Layer([]) has no network; pass at least one"
-        raise SpecError(msg)
-    graphs = tuple(n if isinstance(n, Graph) else n.freeze() for n in nets)
-    first = _port_shapes(graphs[0])
-    for graph in graphs[1:]:
-        if _port_shapes(graph) != first:
-            msg = (
-                f"networks {graphs[0].label!r} and {graph.label!r} cannot be summed: their ports "
-                f"are {first} and {_port_shapes(graph)}; make features and flags equal"
-            )
-            raise SpecError(msg)
-    return graphs
-
-
-def _port_shapes(graph: Graph) -> tuple[object, ...]:
-    """What two networks must have in common to be summed."""
-    ports = tuple((graph.input_shape(p), p.batched, p.product, p.dtype) for p in graph.inputs)
-    return (*ports, graph.out_features)
-
-
-def _layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.dtype:
-    """The dtype asked for, or torch's default, complex if a network is."""
-    is_complex = any(graph.is_complex for graph in graphs)
-    if dtype is None:
-        default = torch.get_default_dtype()
-        return default.to_complex() if is_complex else default
-    if _dtype_name(dtype) not in ITEMSIZES:
-        msg = f"dtype={dtype} is not supported; expected one of {', '.join(ITEMSIZES)}"
-        raise SpecError(msg)
-    if is_complex and not dtype.is_complex:
-        msg = f"dtype={dtype} is real, but the network holds complex values or ports; use complex64"
-        raise SpecError(msg)
-    return dtype
-
-
-def _allowed_dtypes(port: Port, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
-    """Dtypes that an input may have: the port's own, or the layer's or its real part's."""
-    if port.dtype is not None:
-        return (getattr(torch, port.dtype),)
-    return (dtype, dtype.to_real()) if dtype.is_complex else (dtype,)
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -55,7 +55,7 @@ def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
         if not program.can_take(arrays):
             return program.reference(*arrays)[0]
-        return _Contraction.apply(program, *arrays)  # pyright: ignore
+        return _Contraction.apply(program, False, *arrays)  # pyright: ignore
     if torch.is_grad_enabled():
         return program.reference(*arrays)[0]
     return program.infer(*arrays)[0]
@@ -65,28 +65,44 @@ class _Contraction(torch.autograd.Function):
     """The generated forward and the generated backward for one mask of wanted gradients."""
 
     @staticmethod
-    def forward(ctx: Any, program: Program, *arrays: torch.Tensor) -> torch.Tensor:
-        mask = ctx.needs_input_grad[1:]
+    def forward(
+        ctx: Any, program: Program, is_checked: bool, *arrays: torch.Tensor
+    ) -> torch.Tensor:
+        mask = ctx.needs_input_grad[2:]
         kernels: Kernels = program.kernels(mask)
-        y, *saved = kernels.forward(*arrays)
+        forward = kernels.checked if is_checked else kernels.forward
+        y, *saved = forward(*arrays)
+        needed = kernels.needed
         ctx.program, ctx.kernels, ctx.mask = program, kernels, mask
-        ctx.shapes = tuple(array.shape for array in arrays)
-        needed = tuple(arrays[index] for index in kernels.needed)
-        ctx.save_for_backward(*needed, *saved)
+        if len(needed) < len(arrays):  # a double backward asks for the shapes of the others
+            ctx.shapes = tuple(array.shape for array in arrays)
+        ctx.save_for_backward(*[arrays[index] for index in needed], *saved)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kernels: Kernels = ctx.kernels
         if torch.is_grad_enabled():
-            return (None, *_differentiable_backward(ctx, gradients[0]))
+            return (None, None, *_differentiable_backward(ctx, gradients[0]))
         kind = gradients[0].device.type
         if autocast_is_on(kind):  # the caller may run the backward under it, too
             with torch.autocast(kind, enabled=False):
                 wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
         else:
             wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
-        return (None, *(next(wanted) if asked else None for asked in ctx.mask))
+        return (None, None, *[next(wanted) if asked else None for asked in ctx.mask])
+
+
+# What Function.apply does beyond this is for transforms, under which nothing here comes to it, but
+# takes as long as all the rest.
+_apply = super(torch.autograd.Function, _Contraction).apply  # pyright: ignore
+
+
+def contract_checked(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Apply a program, differentiably, to arrays that are like those of a call that went through
+    :func:`run` with no transform, mode or autocast.
+    """
+    return _apply(program, True, *arrays)
 
 
 def _differentiable_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor | None]:
@@ -96,11 +112,10 @@ def _differentiable_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Ten
     zeros stand in for them.
     """
     kept = dict(zip(ctx.kernels.needed, ctx.saved_tensors, strict=False))
+    like = {"dtype": gradient.dtype, "device": gradient.device, "requires_grad": True}
     arrays = [
-        kept[index]
-        if index in kept
-        else torch.zeros(shape, dtype=gradient.dtype, device=gradient.device, requires_grad=True)
-        for index, shape in enumerate(ctx.shapes)
+        kept[index] if index in kept else torch.zeros(ctx.shapes[index], **like)
+        for index in range(len(ctx.mask))
     ]
     with torch.enable_grad():
         y = ctx.program.reference(*arrays)[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from struct import Struct
 
 import torch
 
@@ -73,6 +74,10 @@ class CppProgram(Program):
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
 
+    def infer_checked(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same for arrays that were checked."""
+        return self.kernels(self.nothing).checked(*arrays)
+
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether arrays are memory of this process, which compiled code can read."""
         return _is_plain(arrays)
@@ -81,7 +86,7 @@ class CppProgram(Program):
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
         backward."""
         mask = self.training_mask() if mask is None else mask
-        forward = forward_program(self.plan, self.cpu, f"{self.prefix}forward")
+        forward = self.forward_program
         return (forward, self._backward(mask)) if any(mask) else (forward,)
 
     def _backward(self, mask: Mask) -> loops.Program:
@@ -104,30 +109,48 @@ class CppProgram(Program):
     def build(self, mask: Mask) -> Kernels:
         """The compiled forward; the backward is compiled when it is first called."""
         if not any(mask):
-            return Kernels(self._forward(), _no_backward, (), "")
-        forward = self.kernels(self.nothing).forward
+            forward = _Forward(self)
+            return Kernels(forward, _no_backward, (), "", forward.unchecked)
+        known = self.kernels(self.nothing)
         program = self._backward(mask)
         names = [value.name for value in self.plan.inputs]
         inputs = [buffer.name for buffer in program.of("input")]
         needed = tuple(names.index(name) for name in inputs if name != "g")
-        return Kernels(forward, _Backward(self, program, mask), needed, "")
+        backward = _Backward(self, program, mask)
+        return Kernels(known.forward, backward, needed, "", known.unchecked)
 
-    def _forward(self) -> Callable[..., tuple[torch.Tensor, ...]]:
-        program = forward_program(self.plan, self.cpu, f"{self.prefix}forward")
-        assert [b.name for b in program.of("input")] == [v.name for v in self.plan.inputs]
-        call = _Call(program, self.load(program), _arithmetic(self.plan))
-        sizes = [self.plan.axis_size(axis) for axis in self.plan.outputs[0].axes]
-        batched = next((k for k, v in enumerate(self.plan.inputs) if BATCH in v.legs), None)
-        dtype, outer_dtype = call.dtype, self.dtype
+    @property
+    def forward_program(self) -> loops.Program:
+        """The loop program of the forward."""
+        return forward_program(self.plan, self.cpu, f"{self.prefix}forward")
 
-        def forward(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            batch = 0 if batched is None else arrays[batched].shape[0]
-            shape = [batch if size is None else size for size in sizes]
-            result = torch.empty(shape, dtype=dtype)
-            call(arrays, (result,), batch)
-            return (result if dtype is outer_dtype else result.to(outer_dtype),)
 
-        return forward
+class _Forward:
+    """The compiled forward."""
+
+    def __init__(self, owner: CppProgram) -> None:
+        plan, program = owner.plan, owner.forward_program
+        assert [b.name for b in program.of("input")] == [v.name for v in plan.inputs]
+        self.call = _Call(program, owner.load(program), _arithmetic(plan))
+        self.dtype = owner.dtype
+        self.sizes = tuple(plan.axis_size(axis) for axis in plan.outputs[0].axes)
+        # The input that has the batch; None: y has none either.
+        self.batched = next((k for k, v in enumerate(plan.inputs) if BATCH in v.legs), None)
+        # Arithmetic in another dtype needs copies, which nobody can have made before.
+        self.unchecked = self._unchecked if self.call.dtype is owner.dtype else None
+
+    def __call__(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """y of any arrays."""
+        y = self._unchecked(*self.call.ready(arrays))[0]
+        return (y if y.dtype is self.dtype else y.to(self.dtype),)
+
+    def _unchecked(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """y of contiguous arrays in the dtype of the arithmetic."""
+        batch = 0 if self.batched is None else arrays[self.batched].shape[0]
+        shape = [batch if size is None else size for size in self.sizes]
+        result = torch.empty(shape, dtype=self.call.dtype, device="cpu")
+        self.call.run((*arrays, result), batch)
+        return (result,)
 
 
 class _Backward:
@@ -156,11 +179,13 @@ class _Backward:
         call = self.call or self.prepare()
         batch = gradient.shape[0] if self.batched else 0
         results = [
-            torch.empty([batch if size is None else size for size in shape], dtype=self.dtype)
+            torch.empty(
+                [batch if size is None else size for size in shape], dtype=self.dtype, device="cpu"
+            )
             for shape in self.shapes
         ]
         inputs = (gradient, *saved) if self.takes_gradient else saved
-        call(inputs, [results[k] for k in self.order], batch)
+        call.run((*call.ready(inputs), *[results[k] for k in self.order]), batch)
         if self.dtype is self.outer_dtype:
             return tuple(results)
         return tuple(result.to(self.outer_dtype) for result in results)
@@ -172,25 +197,31 @@ class _Call:
     def __init__(self, program: loops.Program, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.library, self.dtype = library, dtype  # the library stays loaded
         self.function = getattr(library, program.name)
-        self.function.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
+        self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
         self.function.restype = ctypes.c_int
-        self.pointers = ctypes.c_void_p * len(program.of("input", "output"))
+        # Filling an array of ctypes takes six times as long.
+        self.pack = Struct(f"{len(program.of('input', 'output'))}P").pack
 
-    def __call__(
-        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], batch: int
-    ) -> None:
-        """Run the kernel; the interpreter's lock is released meanwhile."""
+    def ready(self, arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The arrays as the kernel can read them, copied where they are not so already."""
         dtype = self.dtype
-        ready = [
+        return [
             array
             if array.dtype is dtype and array.is_contiguous() and not array.is_neg()
             and not array.is_conj()
             else _copied(array, dtype)
-            for array in inputs
+            for array in arrays
         ]  # fmt: skip
-        addresses = [array.data_ptr() for array in ready]
-        addresses += [array.data_ptr() for array in outputs]
-        if self.function(self.pointers(*addresses), batch, torch.get_num_threads()):
+
+    def run(self, arrays: Sequence[torch.Tensor], batch: int) -> None:
+        """Run the kernel; the interpreter's lock is released meanwhile.
+
+        Arguments:
+            arrays: inputs, then outputs, all ready.
+            batch: samples.
+        """
+        addresses = self.pack(*map(_address, arrays))
+        if self.function(addresses, batch, torch.get_num_threads()):
             msg = f"no memory left for the workspace of a kernel at batch {batch}"
             raise MemoryError(msg)
 
@@ -227,6 +258,7 @@ def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+_address = torch.Tensor.data_ptr
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:

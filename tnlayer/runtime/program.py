@@ -20,12 +20,26 @@ from tnlayer.runtime.load import load_source
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions of a Pair, and their source."""
+    """The functions of a Pair, and their source.
+
+    Arguments:
+        forward: the inputs give y and what is saved.
+        backward: the gradient of y, the inputs that are needed and what was saved give gradients.
+        needed: indices of the inputs that the backward reads.
+        source: of both.
+        unchecked: the forward for contiguous arrays of the program's dtype, if it is another.
+    """
 
     forward: Callable[..., tuple[torch.Tensor, ...]]
     backward: Callable[..., tuple[torch.Tensor, ...]]
     needed: tuple[int, ...]
     source: str
+    unchecked: Callable[..., tuple[torch.Tensor, ...]] | None = None
+
+    @property
+    def checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The forward for arrays that were checked: contiguous and of the program's dtype."""
+        return self.unchecked or self.forward
 
 
 class Program:
@@ -70,6 +84,10 @@ class Program:
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
         return self.kernels(self.nothing).forward(*arrays)
+
+    def infer_checked(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same for arrays that were checked (see runtime/fast_call.py)."""
+        return self.infer(*arrays)
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether the kernels can read these arrays; if not, torch runs the reference on them."""

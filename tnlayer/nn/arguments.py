@@ -1,0 +1,145 @@
+"""What a layer is given: networks and dtype when it is made, inputs when it is called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from tnlayer.errors import SpecError
+from tnlayer.graph import Graph, Port
+from tnlayer.network import Network
+from tnlayer.plan.plan import ITEMSIZES
+from tnlayer.runtime.autograd import autocast_is_on
+
+
+def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
+    """One or several networks as frozen graphs with equal ports."""
+    nets = [net] if isinstance(net, Network | Graph) else list(net)
+    if not nets:
+        msg = "Layer([]) has no network; pass at least one"
+        raise SpecError(msg)
+    graphs = tuple(n if isinstance(n, Graph) else n.freeze() for n in nets)
+    first = _port_shapes(graphs[0])
+    for graph in graphs[1:]:
+        if _port_shapes(graph) != first:
+            msg = (
+                f"networks {graphs[0].label!r} and {graph.label!r} cannot be summed: their ports "
+                f"are {first} and {_port_shapes(graph)}; make features and flags equal"
+            )
+            raise SpecError(msg)
+    return graphs
+
+
+def _port_shapes(graph: Graph) -> tuple[object, ...]:
+    """What two networks must have in common to be summed."""
+    ports = tuple((graph.input_shape(p), p.batched, p.product, p.dtype) for p in graph.inputs)
+    return (*ports, graph.out_features)
+
+
+def layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.dtype:
+    """The dtype asked for, or torch's default, complex if a network is."""
+    is_complex = any(graph.is_complex for graph in graphs)
+    if dtype is None:
+        default = torch.get_default_dtype()
+        return default.to_complex() if is_complex else default
+    if dtype_name(dtype) not in ITEMSIZES:
+        msg = f"dtype={dtype} is not supported; expected one of {', '.join(ITEMSIZES)}"
+        raise SpecError(msg)
+    if is_complex and not dtype.is_complex:
+        msg = f"dtype={dtype} is real, but the network holds complex values or ports; use complex64"
+        raise SpecError(msg)
+    return dtype
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def flatten_inputs(
+    layer: object,
+    graph: Graph,
+    inputs: tuple[torch.Tensor, ...],
+    dtype: torch.dtype,
+    array: torch.Tensor | None,
+) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]]:
+    """Leading dimensions of a layer's inputs, and the inputs with those merged into one.
+
+    Arguments:
+        layer: its repr stands in errors.
+        graph: whose ports take the inputs.
+        inputs: of a call.
+        dtype: of the layer, to which the inputs are cast.
+        array: a parameter, on the device of all; None: there is none.
+
+    Raises:
+        SpecError: number, shape, dtype or device of the inputs is wrong.
+    """
+    ports = graph.inputs
+    if len(inputs) != len(ports):
+        names = ", ".join(port.name for port in ports)
+        msg = f"{layer!r}: expected {len(ports)} inputs ({names}), got {len(inputs)}"
+        raise SpecError(msg)
+    leading: tuple[int, ...] | None = None
+    flat: list[torch.Tensor] = []
+    for port, x in zip(ports, inputs, strict=True):
+        shape = graph.input_shape(port)
+        lead = _check_shape(layer, port, x, shape)
+        _check_kind(layer, port, x, dtype, array)
+        if port.batched:
+            if leading is not None and lead != leading:
+                msg = (
+                    f"{layer!r}: input {port.name!r} has leading dimensions {lead}, those "
+                    f"before it {leading}; pass equal ones, inputs are not broadcast"
+                )
+                raise SpecError(msg)
+            leading = lead
+            if len(lead) != 1:
+                x = x.reshape(math.prod(lead), *shape)
+        flat.append(x if x.dtype == dtype else x.to(dtype))
+    return leading or (), tuple(flat)
+
+
+def _check_shape(
+    layer: object, port: Port, x: torch.Tensor, shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Leading dimensions of an input of the right shape."""
+    split = x.dim() - len(shape)
+    if split < 0 or tuple(x.shape[split:]) != shape or (split and not port.batched):
+        lead = "..., " if port.batched else ""
+        expected = f"({lead}{', '.join(map(str, shape))})"
+        msg = (
+            f"{layer!r}: input {port.name!r} must have shape {expected}, got {tuple(x.shape)}; "
+            f"reshape it, or describe a network with these legs"
+        )
+        raise SpecError(msg)
+    return tuple(x.shape[:split])
+
+
+def _check_kind(
+    layer: object, port: Port, x: torch.Tensor, dtype: torch.dtype, array: torch.Tensor | None
+) -> None:
+    """Dtype and device of an input are right."""
+    allowed = _allowed_dtypes(port, dtype)
+    cast = x.dtype.is_floating_point and autocast_is_on(x.device.type)
+    if x.dtype not in allowed and not cast:
+        names = " or ".join(map(str, allowed))
+        msg = (
+            f"{layer!r}: input {port.name!r} must have dtype {names}, got {x.dtype}; convert it "
+            f"with x.to({allowed[0]}), or make the layer with dtype={x.dtype}"
+        )
+        raise SpecError(msg)
+    if array is not None and array.device != x.device:
+        msg = (
+            f"{layer!r}: input {port.name!r} is on {x.device}, the parameters on "
+            f"{array.device}; move one, for example layer.to({str(x.device)!r})"
+        )
+        raise SpecError(msg)
+
+
+def _allowed_dtypes(port: Port, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
+    """Dtypes that an input may have: the port's own, or the layer's or its real part's."""
+    if port.dtype is not None:
+        return (getattr(torch, port.dtype),)
+    return (dtype, dtype.to_real()) if dtype.is_complex else (dtype,)

@@ -1,0 +1,162 @@
+"""The short way of a call that is like one that was checked before.
+
+At batch 1 a kernel takes a few microseconds; checking sizes, dtypes and devices in Python takes ten
+times as long. torch has such checks in C++: the guards of its compiler compare all that can matter
+of a tensor with what it was at a call that went the long way: class, dtype, device, sizes, strides,
+requires_grad, and the dispatch keys of tensor and thread, which tell of autocast, modes, transforms
+and inference mode. What passes them runs at once, whatever its entries, its addresses and its batch
+size; everything else takes the long way, with its errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import torch
+
+from tnlayer.runtime.autograd import autocast_is_on, contract_checked, is_traced
+from tnlayer.runtime.ranged import RangedProgram
+
+try:
+    from torch._C._dynamo.guards import (  # pyright: ignore[reportMissingModuleSource]
+        TensorGuards,  # pyright: ignore
+    )
+except ImportError:  # another torch: all calls take the long way
+    TensorGuards: Any = None
+
+_mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+# Arrays by name: the parameters or the buffers of a module.
+Arrays = Mapping[str, torch.Tensor | None]
+
+
+class FastCall:
+    """Runs calls that are like a checked one; made by :func:`fast_call_like`.
+
+    Arguments:
+        guard: whether tensors, x and then all stored arrays, are like those of the checked call.
+        programs: each summed network with the places of its arrays behind x; None: all, in order.
+        stored: names of the arrays, of parameters and of buffers.
+        leading: number of leading dimensions of x.
+        differentiable: whether one of the arrays requires a gradient.
+    """
+
+    __slots__ = ("differentiable", "guard", "leading", "programs", "stored")
+
+    def __init__(
+        self,
+        guard: Callable[..., bool],
+        programs: tuple[tuple[RangedProgram, Callable[..., Any] | None], ...],
+        stored: tuple[Callable[..., Any], Callable[..., Any]],
+        leading: int,
+        differentiable: bool,
+    ) -> None:
+        self.guard, self.programs, self.stored = guard, programs, stored
+        self.leading, self.differentiable = leading, differentiable
+
+    def __call__(
+        self, inputs: tuple[torch.Tensor, ...], parameters: Arrays, buffers: Arrays
+    ) -> torch.Tensor | None:
+        """The sum of the networks' results, or None where the call has to take the long way."""
+        if is_traced() or _mode_count():
+            return None
+        try:
+            arrays = (*inputs, *self.stored[0](parameters), *self.stored[1](buffers))
+            if not self.guard(*arrays) or not arrays[0].is_contiguous():
+                return None
+        except (KeyError, TypeError):  # a name is gone; other than one input
+            return None
+        with_gradient = torch.is_grad_enabled()
+        if with_gradient and not self.differentiable:
+            return None
+        shape = arrays[0].shape
+        batch = shape[0] if self.leading == 1 else math.prod(shape[: self.leading])
+        if self.leading != 1:
+            arrays = (arrays[0].reshape(batch, *shape[self.leading :]), *arrays[1:])
+        total: torch.Tensor | None = None
+        for ranged, pick in self.programs:
+            program = ranged.at(batch)
+            taken = arrays if pick is None else pick(arrays)
+            y = (
+                contract_checked(program, taken)
+                if with_gradient
+                else program.infer_checked(*taken)[0]
+            )
+            total = y if total is None else total + y
+        assert total is not None
+        if self.leading == 1:
+            return total
+        return total.reshape(*shape[: self.leading], total.shape[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a layer has to check its own first call."""
+        return type(None), ()
+
+
+def fast_call_like(
+    x: torch.Tensor,
+    feature_dims: int,
+    programs: Sequence[RangedProgram],
+    parameters: Arrays,
+    buffers: Arrays,
+) -> FastCall | None:
+    """The short way for calls like one that just went the long way; None if there is none.
+
+    Arguments:
+        x: the one, batched input.
+        feature_dims: number of its last dimensions that are no batch.
+        programs: the networks that are summed.
+        parameters, buffers: of the module.
+    """
+    if TensorGuards is None or is_traced() or _mode_count() or autocast_is_on(x.device.type):
+        return None
+    order = dict.fromkeys(name for r in programs for name in r.main.parameter_order)
+    first = [name for name in order if parameters.get(name) is not None]
+    second = [name for name in order if name not in first]
+    if any(buffers.get(name) is None for name in second):
+        return None  # a parametrization makes it at each call
+    stored = (_getter(first), _getter(second))
+    arrays = (x, *stored[0](parameters), *stored[1](buffers))
+    main = programs[0].main
+    if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
+        return None
+    leading = x.dim() - feature_dims
+    # Any sizes and strides of the leading dimensions: that x is contiguous is asked at the call.
+    sizes: list[list[int | None]] = [[*([None] * leading), *x.shape[leading:]]]
+    strides: list[list[int | None]] = [[None] * x.dim()]
+    for array in arrays[1:]:
+        sizes.append(list(array.shape))
+        strides.append(list(array.stride()))
+    guard = TensorGuards(*arrays, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides).check
+    if not guard(*arrays):
+        return None
+    places = {name: place for place, name in enumerate((*first, *second), start=1)}
+    picks: list[tuple[RangedProgram, Callable[..., Any] | None]] = []
+    for ranged in programs:
+        wanted = [0, *(places[name] for name in ranged.main.parameter_order)]
+        picks.append((ranged, None if wanted == [*range(len(arrays))] else _getter(wanted)))
+    return FastCall(
+        guard, tuple(picks), stored, leading, any(array.requires_grad for array in arrays)
+    )
+
+
+def _is_ready(array: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether compiled code can read an array as it lies there."""
+    return (
+        type(array) in _PLAIN
+        and array.dtype is dtype
+        and array.is_contiguous()
+        and not array.is_neg()
+        and not array.is_conj()
+    )
+
+
+def _getter(keys: Sequence[Any]) -> Callable[..., Any]:
+    """operator.itemgetter that gives a tuple for any number of keys."""
+    if len(keys) > 1:
+        return itemgetter(*keys)
+    return lambda items: tuple(items[key] for key in keys)
