@@ -112,9 +112,8 @@ def _differentiable_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Ten
     zeros stand in for them.
     """
     kept = dict(zip(ctx.kernels.needed, ctx.saved_tensors, strict=False))
-    like = {"dtype": gradient.dtype, "device": gradient.device, "requires_grad": True}
     arrays = [
-        kept[index] if index in kept else torch.zeros(ctx.shapes[index], **like)
+        kept[index] if index in kept else gradient.new_zeros(ctx.shapes[index], requires_grad=True)
         for index in range(len(ctx.mask))
     ]
     with torch.enable_grad():

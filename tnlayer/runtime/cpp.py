@@ -20,6 +20,7 @@ from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
 from tnlayer.runtime.build import find_compiler, load_library
+from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.program import Kernels, Program
 
 
@@ -165,7 +166,11 @@ class _Backward:
         self.shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in values]
         names = [f"out_d_{value.name}" for value in values]
         self.order = [names.index(buffer.name) for buffer in program.of("output")]
-        self.takes_gradient = "g" in {buffer.name for buffer in program.of("input")}
+        inputs = [buffer.name for buffer in program.of("input")]
+        self.takes_gradient = "g" in inputs
+        # The input that a gradient has the shape of, if the backward reads it: a fresh array like
+        # another one takes half as long.
+        self.like = [inputs.index(v.name) if v.name in inputs else -1 for v in values]
         self.batched = BATCH in plan.outputs[0].operand.legs
         self.call: _Call | None = None
 
@@ -178,14 +183,16 @@ class _Backward:
     def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
         call = self.call or self.prepare()
         batch = gradient.shape[0] if self.batched else 0
+        inputs = call.ready((gradient, *saved) if self.takes_gradient else saved)
         results = [
-            torch.empty(
+            torch.empty_like(inputs[place])
+            if place >= 0
+            else torch.empty(
                 [batch if size is None else size for size in shape], dtype=self.dtype, device="cpu"
             )
-            for shape in self.shapes
+            for place, shape in zip(self.like, self.shapes, strict=True)
         ]
-        inputs = (gradient, *saved) if self.takes_gradient else saved
-        call.run((*call.ready(inputs), *[results[k] for k in self.order]), batch)
+        call.run((*inputs, *[results[k] for k in self.order]), batch)
         if self.dtype is self.outer_dtype:
             return tuple(results)
         return tuple(result.to(self.outer_dtype) for result in results)
@@ -201,17 +208,28 @@ class _Call:
         self.function.restype = ctypes.c_int
         # Filling an array of ctypes takes six times as long.
         self.pack = Struct(f"{len(program.of('input', 'output'))}P").pack
+        self.batched = [buffer.batched for buffer in program.of("input")]
+        self.guard: Guard | None = None
 
-    def ready(self, arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def ready(self, arrays: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """The arrays as the kernel can read them, copied where they are not so already."""
+        if self.guard is not None and self.guard(*arrays) and self._are_contiguous(arrays):
+            return arrays
         dtype = self.dtype
-        return [
+        found = [
             array
             if array.dtype is dtype and array.is_contiguous() and not array.is_neg()
             and not array.is_conj()
             else _copied(array, dtype)
             for array in arrays
         ]  # fmt: skip
+        if all(a is b for a, b in zip(arrays, found, strict=True)):
+            self.guard = guard_of(found, self.batched)
+        return found
+
+    def _are_contiguous(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether the batched ones are, whose strides a guard does not look at."""
+        return all(a.is_contiguous() for a, free in zip(arrays, self.batched, strict=True) if free)
 
     def run(self, arrays: Sequence[torch.Tensor], batch: int) -> None:
         """Run the kernel; the interpreter's lock is released meanwhile.

@@ -1,11 +1,8 @@
 """The short way of a call that is like one that was checked before.
 
-At batch 1 a kernel takes a few microseconds; checking sizes, dtypes and devices in Python takes ten
-times as long. torch has such checks in C++: the guards of its compiler compare all that can matter
-of a tensor with what it was at a call that went the long way: class, dtype, device, sizes, strides,
-requires_grad, and the dispatch keys of tensor and thread, which tell of autocast, modes, transforms
-and inference mode. What passes them runs at once, whatever its entries, its addresses and its batch
-size; everything else takes the long way, with its errors.
+At batch 1 a kernel takes a few microseconds, and the checks of a call in Python take ten times as
+long. What a guard finds to be like a call that went the long way runs at once; everything else
+takes the long way, with its errors.
 """
 
 from __future__ import annotations
@@ -18,14 +15,8 @@ from typing import Any
 import torch
 
 from tnlayer.runtime.autograd import autocast_is_on, contract_checked, is_traced
+from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.ranged import RangedProgram
-
-try:
-    from torch._C._dynamo.guards import (  # pyright: ignore[reportMissingModuleSource]
-        TensorGuards,  # pyright: ignore
-    )
-except ImportError:  # another torch: all calls take the long way
-    TensorGuards: Any = None
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -49,7 +40,7 @@ class FastCall:
 
     def __init__(
         self,
-        guard: Callable[..., bool],
+        guard: Guard,
         programs: tuple[tuple[RangedProgram, Callable[..., Any] | None], ...],
         stored: tuple[Callable[..., Any], Callable[..., Any]],
         leading: int,
@@ -112,7 +103,7 @@ def fast_call_like(
         programs: the networks that are summed.
         parameters, buffers: of the module.
     """
-    if TensorGuards is None or is_traced() or _mode_count() or autocast_is_on(x.device.type):
+    if is_traced() or _mode_count() or autocast_is_on(x.device.type):
         return None
     order = dict.fromkeys(name for r in programs for name in r.main.parameter_order)
     first = [name for name in order if parameters.get(name) is not None]
@@ -125,14 +116,8 @@ def fast_call_like(
     if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
         return None
     leading = x.dim() - feature_dims
-    # Any sizes and strides of the leading dimensions: that x is contiguous is asked at the call.
-    sizes: list[list[int | None]] = [[*([None] * leading), *x.shape[leading:]]]
-    strides: list[list[int | None]] = [[None] * x.dim()]
-    for array in arrays[1:]:
-        sizes.append(list(array.shape))
-        strides.append(list(array.stride()))
-    guard = TensorGuards(*arrays, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides).check
-    if not guard(*arrays):
+    guard = guard_of(arrays, [leading, *[0] * (len(arrays) - 1)])
+    if guard is None:
         return None
     places = {name: place for place, name in enumerate((*first, *second), start=1)}
     picks: list[tuple[RangedProgram, Callable[..., Any] | None]] = []
