@@ -22,7 +22,7 @@ from tnlayer.kernels.loops import (
     Buffer,
     Fill,
     For,
-    Gather,
+    Permute,
     Program,
     Statement,
     Step,
@@ -74,7 +74,7 @@ def test_the_goldens_show_both_schedules() -> None:
     assert not schedule_lanes(plan_of("samples_as_lanes"), CPU).lanes
     kinds = {type(s) for name in NETWORKS for p in programs(name)
              for s in statements((*p.before, *p.samples, *p.after))}  # fmt: skip
-    assert kinds == {Step, For, Tile, Transpose, Gather, Fill, SumLanes}
+    assert kinds == {Step, For, Tile, Transpose, Permute, Fill, SumLanes}
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -154,7 +154,10 @@ def test_verify_accepts_what_is_legal() -> None:
         (lambda t: For("i0", 0, (t,)), "loop i0 of 0 turns"),
         (lambda t: Fill(At("y", form="scalar"), 9), "entries 0 to 8 of y"),
         (lambda t: SumLanes(At("y"), At("x", form="scalar"), (0,) * 4), "no partial"),
-        (lambda t: Transpose(At("y"), At("x"), (0,), (0,)), "square"),
+        (lambda t: Transpose(At("y"), At("x"), (0,), (0,) * 5), "square"),
+        (lambda t: Transpose(At("y", 5), At("x"), (0,), (0,), padding=4), "entries 5 to 8 of y"),
+        (lambda t: Permute(At("y"), At("x"), (0,), (5,), (((0, 3),),)), "entries 5 to 8 of x"),
+        (lambda t: Permute(At("y"), At("x"), (0,), (0,), (((1, 0),),)), "a source that it lacks"),
     ],
 )  # fmt: skip
 def test_verify_names_what_is_illegal(change: Callable[[Tile], Statement], message: str) -> None:

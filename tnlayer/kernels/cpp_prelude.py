@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tnlayer.kernels.cpp_transpose import print_parts, print_transpose
+
 _HEAD = """\
 #include <cstdlib>
 #include <cstring>
@@ -14,12 +16,22 @@ _HEAD = """\
 #define INLINE static inline __attribute__((always_inline))
 // Keeps a compiler from holding what lies at these places in registers.
 #define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+// Entries of two registers, by constants.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (reg_index){{__VA_ARGS__}})
+#endif
+
+typedef {real} real;
+typedef {real} reg __attribute__((vector_size({bytes}), aligned({size}), may_alias));
+typedef {index} reg_index __attribute__((vector_size({bytes})));
+enum {{ W = {width}, REG = {width} }};
 """
 
 _REAL = """
 typedef {real} entry;
-typedef {real} vec __attribute__((vector_size({bytes}), aligned({size}), may_alias));
-enum {{ W = {width} }};
+typedef reg vec;
 INLINE vec load(const entry* p) {{ return *(const vec*)p; }}
 INLINE void store(entry* p, vec v) {{ *(vec*)p = v; }}
 INLINE vec splat(const entry* p) {{ return *p - vec{{}}; }}
@@ -33,8 +45,6 @@ INLINE entry sum(vec v) {{
 """
 
 _COMPLEX = """
-typedef {real} real_vec __attribute__((vector_size({bytes}), aligned({size}), may_alias));
-enum {{ W = {width} }};
 template <typename T> struct complex_of {{
   T re, im;
   INLINE_MEMBER complex_of& operator+=(const complex_of& o) {{
@@ -47,17 +57,17 @@ template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of
 }}
 template <typename T> INLINE complex_of<T> conj(complex_of<T> a) {{ return {{a.re, -a.im}}; }}
 typedef complex_of<{real}> entry;
-typedef complex_of<real_vec> vec;
+typedef complex_of<reg> vec;
 // Real and imaginary parts alternate in memory and are vectors of their own in registers.
 INLINE vec load(const entry* p) {{
-  const real_vec a = *(const real_vec*)p, b = *(const real_vec*)((const {real}*)p + W);
-  return {{__builtin_shufflevector(a, b, {even}), __builtin_shufflevector(a, b, {odd})}};
+  const reg a = *(const reg*)p, b = *(const reg*)((const {real}*)p + W);
+  return {{SHUFFLE(a, b, {even}), SHUFFLE(a, b, {odd})}};
 }}
 INLINE void store(entry* p, vec v) {{
-  *(real_vec*)p = __builtin_shufflevector(v.re, v.im, {low});
-  *(real_vec*)(({real}*)p + W) = __builtin_shufflevector(v.re, v.im, {high});
+  *(reg*)p = SHUFFLE(v.re, v.im, {low});
+  *(reg*)(({real}*)p + W) = SHUFFLE(v.re, v.im, {high});
 }}
-INLINE vec splat(const entry* p) {{ return {{p->re - real_vec{{}}, p->im - real_vec{{}}}}; }}
+INLINE vec splat(const entry* p) {{ return {{p->re - reg{{}}, p->im - reg{{}}}}; }}
 INLINE entry scalar(const entry* p) {{ return *p; }}
 INLINE void store(entry* p, entry v) {{ *p = v; }}
 INLINE entry sum(vec v) {{
@@ -67,51 +77,19 @@ INLINE entry sum(vec v) {{
 }}
 """
 
-_TRANSPOSE = """
-// target[to[i] + j] = source[since[j] + i]
-STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  for (int i = 0; i < W; i++)
-    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
-}
-"""
-
-_TRANSPOSE_16 = """
-// Four rows a, b, c, d: in each quarter of a vector the 4 x 4 transpose.
-#define QUARTERS(a, b, c, d, A, B, C, D) { \\
-  __m512 l0 = _mm512_unpacklo_ps(a, b), h0 = _mm512_unpackhi_ps(a, b); \\
-  __m512 l1 = _mm512_unpacklo_ps(c, d), h1 = _mm512_unpackhi_ps(c, d); \\
-  A = (__m512)_mm512_unpacklo_pd((__m512d)l0, (__m512d)l1); \\
-  B = (__m512)_mm512_unpackhi_pd((__m512d)l0, (__m512d)l1); \\
-  C = (__m512)_mm512_unpacklo_pd((__m512d)h0, (__m512d)h1); \\
-  D = (__m512)_mm512_unpackhi_pd((__m512d)h0, (__m512d)h1); }
-// The transpose of the quarters themselves, stored as rows k, 4 + k, 8 + k, 12 + k.
-#define ACROSS(a, b, c, d, k) { \\
-  __m512 e = _mm512_shuffle_f32x4(a, b, 0x44), f = _mm512_shuffle_f32x4(a, b, 0xee); \\
-  __m512 g = _mm512_shuffle_f32x4(c, d, 0x44), h = _mm512_shuffle_f32x4(c, d, 0xee); \\
-  _mm512_storeu_ps(target + to[k], _mm512_shuffle_f32x4(e, g, 0x88)); \\
-  _mm512_storeu_ps(target + to[4 + k], _mm512_shuffle_f32x4(e, g, 0xdd)); \\
-  _mm512_storeu_ps(target + to[8 + k], _mm512_shuffle_f32x4(f, h, 0x88)); \\
-  _mm512_storeu_ps(target + to[12 + k], _mm512_shuffle_f32x4(f, h, 0xdd)); }
-#define ROW(j) _mm512_loadu_ps(source + since[j])
-// target[to[i] + j] = source[since[j] + i]
-STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  __m512 r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, r13, r14, r15;
-  QUARTERS(ROW(0), ROW(1), ROW(2), ROW(3), r0, r1, r2, r3)
-  QUARTERS(ROW(4), ROW(5), ROW(6), ROW(7), r4, r5, r6, r7)
-  QUARTERS(ROW(8), ROW(9), ROW(10), ROW(11), r8, r9, r10, r11)
-  QUARTERS(ROW(12), ROW(13), ROW(14), ROW(15), r12, r13, r14, r15)
-  ACROSS(r0, r4, r8, r12, 0)
-  ACROSS(r1, r5, r9, r13, 1)
-  ACROSS(r2, r6, r10, r14, 2)
-  ACROSS(r3, r7, r11, r15, 3)
-}
-"""
-
 _TAIL = """
 // target[j] = source[offsets[j]] for j < count, then zeros up to padding.
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
-  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+  if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
+template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
+  enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
+  enum { FIRST = ALL < REG ? ALL : REG, SECOND = ALL - FIRST };
+  put<PADDED ? REG : FIRST>((real*)target, part<FIRST>((const real*)source));
+  if constexpr (sizeof(entry) > sizeof(real) && (PADDED || ALL > REG))
+    put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
 // A thread keeps its workspace: fresh pages at each call would cost more than a step.
@@ -141,7 +119,11 @@ _BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
 def prelude(scalar: str, width: int) -> str:
     """Types and helpers for entries of a dtype and vectors of so many entries."""
     size = _BYTES[scalar]
-    names = {"real": "float" if size == 4 else "double", "size": size}
+    names = {
+        "real": "float" if size == 4 else "double",
+        "index": "int" if size == 4 else "long",
+        "size": size,
+    }
     shuffles: dict[str, list[int]] = {
         "even": [2 * k for k in range(width)],
         "odd": [2 * k + 1 for k in range(width)],
@@ -151,8 +133,10 @@ def prelude(scalar: str, width: int) -> str:
     lists = {name: ", ".join(map(str, which)) for name, which in shuffles.items()}
     is_complex = scalar.startswith("complex")
     kind = _COMPLEX.replace("INLINE_MEMBER", "__attribute__((always_inline))")
-    types = (kind if is_complex else _REAL).format(
+    types = (_HEAD + (kind if is_complex else _REAL)).format(
         **names, **lists, width=width, bytes=width * size
     )
-    wide = scalar == "float32" and width == 16
-    return _HEAD + types + (_TRANSPOSE_16 if wide else _TRANSPOSE) + _TAIL
+    real = str(names["real"])
+    moves = print_parts(real, size, width * size)
+    moves += print_transpose(size, 2 if is_complex else 1, width * size)
+    return types + moves + _TAIL

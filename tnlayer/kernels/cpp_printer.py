@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tnlayer.kernels.cpp_permute import permute_lines
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.loops import (
     At,
@@ -16,6 +17,7 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Permute,
     Program,
     Statement,
     Step,
@@ -118,12 +120,24 @@ class _Printer:
             case Transpose():
                 to, since = _table("to", statement.targets), _table("since", statement.sources)
                 target, source = _place(statement.target), _place(statement.source)
-                return [f"{{ {to} {since}", f"  transpose({target}, to, {source}, since); }}"]
-            case Gather():
-                table = _table("offsets", statement.offsets)
+                shape = f"{len(statement.targets)}, {len(statement.sources)}"
+                name = f"transpose<{shape}, {'true' if statement.padding else 'false'}>"
+                return [f"{{ {to} {since}", f"  {name}({target}, to, {source}, since); }}"]
+            case Permute():
                 target, source = _place(statement.target), _place(statement.source)
-                count = f"{len(statement.offsets)}, {statement.padding}"
-                return [f"{{ {table}", f"  gather({target}, {source}, offsets, {count}); }}"]
+                head = f"{{ const entry* a = {source}; entry* c = {target};"
+                is_complex = self.program.scalar.startswith("complex")
+                lines = permute_lines(statement, self.program.width, is_complex=is_complex)
+                return [head, *(f"  {line}" for line in lines), "}"]
+            case Gather():
+                target, source = _place(statement.target), _place(statement.source)
+                count = len(statement.offsets)
+                if statement.offsets == tuple(range(count)):
+                    name = f"copy<{count}, {'true' if statement.padding else 'false'}>"
+                    return [f"{name}({target}, {source});"]
+                table = _table("offsets", statement.offsets)
+                call = f"gather({target}, {source}, offsets, {count}, {statement.padding})"
+                return [f"{{ {table}", f"  {call}; }}"]
             case Fill():
                 count = f"{statement.count} * sizeof(entry)"
                 return [f"memset((void*)({_place(statement.target)}), 0, {count});"]

@@ -70,8 +70,6 @@ class Scheduled:
 def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
     """Legs as lanes where the plan is a chain that allows it, else samples."""
     plan = _in_arithmetic(plan)
-    if plan.is_complex:
-        return Scheduled(plan, {}, "the arithmetic is complex")
     stem = find_stem(plan)
     if isinstance(stem, str):
         return Scheduled(plan, {}, stem)

@@ -12,6 +12,7 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Permute,
     Program,
     Statement,
     Step,
@@ -88,11 +89,16 @@ class _Interpreter:
                 self.tile(statement)
             case Transpose():
                 values = np.array(
-                    [self.take(statement.source, start, self.program.width)
+                    [self.take(statement.source, start, len(statement.targets))
                      for start in statement.sources]
                 )  # fmt: skip
                 for row, start in enumerate(statement.targets):
-                    self.put(statement.target, start, values[:, row])
+                    self.put_row(statement, start, values[:, row])
+            case Permute():
+                rows = [self.take(statement.source, start, statement.read)
+                        for start in statement.sources]  # fmt: skip
+                for start, entries in zip(statement.targets, statement.entries, strict=True):
+                    self.put_row(statement, start, np.array([rows[s][at] for s, at in entries]))
             case Gather():
                 values = [self.take(statement.source, offset, 1)[0] for offset in statement.offsets]
                 values += [0] * (statement.padding - len(values))
@@ -104,6 +110,11 @@ class _Interpreter:
                     total = self.take(statement.target, offset, 1)
                     self.put(statement.target, offset,
                              total + self.take(statement.source, lane, 1))  # fmt: skip
+
+    def put_row(self, statement: Transpose | Permute, start: int, values: Entries) -> None:
+        """A vector or a part of one, then zeros."""
+        missing = max(0, statement.padding - len(values))
+        self.put(statement.target, start, np.pad(values, (0, missing)))
 
     def start(self, at: At) -> int:
         return at.offset + sum(self.indices[index] * stride for index, stride in at.terms)

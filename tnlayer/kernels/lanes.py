@@ -14,8 +14,9 @@ from itertools import combinations
 from tnlayer.kernels.arrays import Array, Lanes, Sizes, tail_lanes, volume
 from tnlayer.kernels.stem import Stem, state_after
 
-# Cycles a vector: moved by a transposition in registers, by a gather, and multiplied twice.
-TRANSPOSED, GATHERED, TWO_PRODUCTS = 4.5, 20.0, 1.0
+# Cycles a vector: read and written, shuffled once by a permutation in registers, moved by a whole
+# transposition, and multiplied twice.
+TOUCHED, SHUFFLED, TRANSPOSED, TWO_PRODUCTS = 1.5, 1.0, 4.5, 1.0
 # Segments at most, and partial cuts that are followed at each.
 MOST_SEGMENTS, MOST_CUTS = 6, 8
 
@@ -160,7 +161,8 @@ class _Search:
             return 0.0
         if not set(old) & set(new):
             return TRANSPOSED * entries / min(volume(old, self.sizes), volume(new, self.sizes))
-        return GATHERED * entries / volume(new, self.sizes)
+        entering = volume(set(new) - set(old), self.sizes)
+        return (TOUCHED + SHUFFLED * rounds(entering)) * entries / volume(new, self.sizes)
 
     def run(self, legs: tuple[str, ...], steps: Sequence[int]) -> tuple[tuple[str, ...], float]:
         """Legs after some steps, and the products on the way."""
@@ -204,6 +206,17 @@ def lanes_of_backward(
         name: forward[gradient.removeprefix("d_") if gradient != "g" else last]
         for name, gradient in gradients.items()
     }
+
+
+def rounds(count: int) -> int:
+    """Shuffles for each of so many registers that exchange entries: of k, k - 1 for a prime k, the
+    sum over the prime factors for others."""
+    total, factor = 0, 2
+    while count > 1:
+        while count % factor == 0:
+            total, count = total + factor - 1, count // factor
+        factor += 1
+    return total
 
 
 # A step with fewer results than this is done entry by entry: moving it to lanes costs more.

@@ -14,7 +14,8 @@ Grammar::
     statement = Step(name, comment, body)         a function of its own in printed source
               | For(index, count, body)
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
-              | Transpose(target, source, targets, sources)
+              | Transpose(target, source, targets, sources, padding)
+              | Permute(target, source, targets, sources, entries, padding)
               | Gather(target, source, offsets, padding)
               | Fill(target, count)               zeros
               | SumLanes(target, source, offsets)
@@ -33,7 +34,7 @@ copies, sums over a leg and additions are Tiles, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tnlayer.errors import BuildError
@@ -128,12 +129,32 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Transpose:
-    """target[targets[i] + j] = source[sources[j] + i] for i, j below the width of a vector."""
+    """target[targets[i] + j] = source[sources[j] + i] for all i, j, at most a vector of each; then
+    zeros up to ``padding`` entries."""
 
     target: At
     source: At
     targets: tuple[int, ...]
     sources: tuple[int, ...]
+    padding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Permute:
+    """target[targets[t] + j] = source[sources[s] + l] where (s, l) = entries[t][j]; then zeros up
+    to ``padding`` entries. Both sides are at most vectors, and it is done in registers."""
+
+    target: At
+    source: At
+    targets: tuple[int, ...]
+    sources: tuple[int, ...]
+    entries: tuple[Pairs, ...]
+    padding: int = 0
+
+    @property
+    def read(self) -> int:
+        """Entries that are read from each source on."""
+        return 1 + max(lane for row in self.entries for _, lane in row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +184,7 @@ class SumLanes:
     offsets: tuple[int, ...]
 
 
-Statement = Step | For | Tile | Transpose | Gather | Fill | SumLanes
+Statement = Step | For | Tile | Transpose | Permute | Gather | Fill | SumLanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +270,24 @@ class _Verifier:
                 self.check_at(statement.target, (min(ends), max(ends)), ranges, step, writes=True)
                 self.check_forms(statement, step)
             case Transpose():
-                if not len(statement.targets) == len(statement.sources) == self.program.width:
-                    self.fail(step, "a Transpose is a square of the vector's width")
-                self.check_at(statement.source, _span(statement.sources), ranges, step)
-                self.check_at(statement.target, _span(statement.targets), ranges, step, writes=True)
+                if max(len(statement.targets), len(statement.sources)) > self.program.width:
+                    self.fail(step, "a Transpose is at most a square of the vector's width")
+                first, last = _span(statement.sources)
+                span = first, last + len(statement.targets) - 1
+                self.check_at(replace(statement.source, form="scalar"), span, ranges, step)
+                self.check_rows(statement, len(statement.sources), ranges, step)
+            case Permute():
+                longest = max(map(len, statement.entries))
+                if max(statement.read, longest) > self.program.width:
+                    self.fail(step, "a Permute takes and makes at most vectors")
+                if len(statement.entries) != len(statement.targets):
+                    self.fail(step, "a Permute names the entries of each target")
+                if any(s >= len(statement.sources) for row in statement.entries for s, _ in row):
+                    self.fail(step, "a Permute takes entries of a source that it lacks")
+                first, last = _span(statement.sources)
+                span = first, last + statement.read - 1
+                self.check_at(replace(statement.source, form="scalar"), span, ranges, step)
+                self.check_rows(statement, longest, ranges, step)
             case Gather():
                 self.check_at(statement.source, _span(statement.offsets), ranges, step)
                 last = max(len(statement.offsets), statement.padding) - 1
@@ -267,6 +302,16 @@ class _Verifier:
                 self.check_at(statement.target, _span(statement.offsets), ranges, step, writes=True)
             case Step() | For():
                 pass
+
+    def check_rows(
+        self, statement: Transpose | Permute, count: int, ranges: dict[str, int], step: str
+    ) -> None:
+        """What is written from each target on: so many entries, or zeros behind them."""
+        if statement.padding > self.program.width:
+            self.fail(step, "padding is at most a vector")
+        first, last = _span(statement.targets)
+        span = first, last + max(count, statement.padding) - 1
+        self.check_at(replace(statement.target, form="scalar"), span, ranges, step, writes=True)
 
     def check_forms(self, tile: Tile, step: str) -> None:
         forms = {tile.left.form} | ({tile.right.form} if tile.right else set())

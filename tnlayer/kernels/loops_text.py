@@ -12,6 +12,7 @@ from tnlayer.kernels.loops import (
     For,
     Gather,
     Pairs,
+    Permute,
     Program,
     Statement,
     Step,
@@ -62,18 +63,29 @@ def _statement(statement: Statement) -> list[str]:
             at, since = place_text(statement.target), place_text(statement.source)
             return [
                 f"{at} {offsets_text(statement.targets)} = transpose "
-                f"{since} {offsets_text(statement.sources)}"
+                f"{since} {offsets_text(statement.sources)}{_padded(statement.padding)}"
+            ]
+        case Permute():
+            target, since = place_text(statement.target), place_text(statement.source)
+            rows = " ; ".join(" ".join(f"{s}.{at}" for s, at in row) for row in statement.entries)
+            return [
+                f"{target} {offsets_text(statement.targets)} = permute {since} "
+                f"{offsets_text(statement.sources)} ({rows}){_padded(statement.padding)}"
             ]
         case Gather():
-            pad = f", zeros to {statement.padding}" if statement.padding else ""
             since = place_text(statement.source)
             offsets = offsets_text(statement.offsets)
-            return [f"{place_text(statement.target)} = gather {since} {offsets}{pad}"]
+            target, pad = place_text(statement.target), _padded(statement.padding)
+            return [f"{target} = gather {since} {offsets}{pad}"]
         case Fill():
             return [f"{place_text(statement.target)} = zeros({statement.count})"]
         case SumLanes():
             at, since = place_text(statement.target), place_text(statement.source)
             return [f"{at} {offsets_text(statement.offsets)} += threads of {since}"]
+
+
+def _padded(padding: int) -> str:
+    return f", zeros to {padding}" if padding else ""
 
 
 def _tile(tile: Tile) -> str:

@@ -1,13 +1,21 @@
-"""Moving a value to other lanes: copies, transpositions in registers, and gathers for the rest."""
+"""Moving a value to other lanes: copies, transpositions and permutations in registers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 
-from tnlayer.kernels.arrays import Array, Sizes, is_run, tail_lanes, volume
-from tnlayer.kernels.loops import At, For, Form, Gather, Statement, Transpose
+from tnlayer.kernels.arrays import Array, Sizes, is_run, packed, tail_lanes, volume
+from tnlayer.kernels.loops import At, For, Form, Gather, Permute, Statement, Transpose
+from tnlayer.kernels.shuffles import shuffles_needed
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.kernels.tiles import Contraction, lower_contraction
+
+# Cycles to move one entry by itself, and for one shuffle, load or store of a register.
+ENTRY, SHUFFLED, TOUCHED = 1.25, 1.0, 0.75
+# Registers that a Permute may read: beyond, its code is long and they are spilled.
+MOST_READ = 16
 
 
 def lower_move(
@@ -15,46 +23,100 @@ def lower_move(
 ) -> tuple[Statement, ...]:
     """Statements that copy source to target; legs that the source lacks are repeated.
 
-    Whole vectors are copied where both have the same lanes, and transposed in registers where their
-    lanes have no leg in common; everything else is gathered entry by entry.
+    Vectors are copied where both have the same lanes, transposed in registers where their lanes
+    have no leg in common, and permuted in registers where they share some; what is too small for
+    that is gathered entry by entry.
     """
     to, since = target.lanes or tail_lanes(target, sizes, width), _run(source, sizes, width)
-    full = volume(to, sizes) == width
     if source.conj != target.conj:
         # Only arithmetic can conjugate.
         plain = Contraction(target.with_lanes(()), source.with_lanes(()), None, sizes)
         return lower_contraction(plain, machine)
-    if full and set(to) <= set(source.legs) and is_run(source, to, sizes):
-        copy = Contraction(target.with_lanes(to), source.with_lanes(to), None, sizes)
-        return lower_contraction(copy, machine)
-    if full and volume(since, sizes) == width and not set(to) & set(since):
-        return _transpose(target, source, to, since, sizes)
-    return _gather(target, source, to, sizes, width)
+    padding = width if target.lanes and volume(to, sizes) < width else 0
+    if set(to) <= set(source.legs) and is_run(source, to, sizes):
+        if volume(to, sizes) == width:
+            copy = Contraction(target.with_lanes(to), source.with_lanes(to), None, sizes)
+            return lower_contraction(copy, machine)
+        return _gather(target, source, to, sizes, padding)
+    entries = volume(to, sizes) * volume(since, sizes)
+    if not set(to) & set(since) and 4 * entries >= width * width:
+        return _transpose(target, source, to, since, sizes, padding)
+    return _permute(target, source, to, since, sizes, width, padding) or _gather(
+        target, source, to, sizes, padding
+    )
 
 
 def _run(source: Array, sizes: Sizes, width: int) -> tuple[str, ...]:
-    """Legs of the source that fill a vector without gaps."""
-    if source.lanes and volume(source.lanes, sizes) == width:
-        return source.lanes
-    return tail_lanes(source, sizes, width)
+    """Legs of the source that lie in a row without gaps, at most a vector of them."""
+    return source.lanes or tail_lanes(source, sizes, width)
 
 
 def _transpose(
-    target: Array, source: Array, to: tuple[str, ...], since: tuple[str, ...], sizes: Sizes
+    target: Array,
+    source: Array,
+    to: tuple[str, ...],
+    since: tuple[str, ...],
+    sizes: Sizes,
+    padding: int,
 ) -> tuple[Statement, ...]:
     legs = [leg for leg in target.legs if leg not in to and leg not in since]
     targets, sources = target.offsets(since, sizes), source.offsets(to, sizes)
     return nest(
-        legs, target, source, sizes, "vector", lambda t, s: Transpose(t, s, targets, sources)
+        legs, target, source, sizes, "vector",
+        lambda t, s: Transpose(t, s, targets, sources, padding),
+    )  # fmt: skip
+
+
+def _permute(
+    target: Array,
+    source: Array,
+    to: tuple[str, ...],
+    since: tuple[str, ...],
+    sizes: Sizes,
+    width: int,
+    padding: int,
+) -> tuple[Statement, ...]:
+    """Vectors made of vectors in registers; () where that does not pay."""
+    entering = [leg for leg in to if leg not in since]
+    leaving = [leg for leg in since if leg not in to]
+    if not since or not set(since) <= set(target.legs) or volume(entering, sizes) > MOST_READ:
+        return ()
+    lane_of, row_of = packed(since, sizes), packed(entering, sizes)
+    rows: list[tuple[tuple[int, int], ...]] = []
+    for index in indices(leaving, sizes):
+        own = [index | inner for inner in indices(to, sizes)]
+        rows.append(tuple((_at(row_of, where), _at(lane_of, where)) for where in own))
+    sources = source.offsets(entering, sizes)
+    made = Permute(
+        At(target.buffer), At(source.buffer), target.offsets(leaving, sizes), sources,
+        tuple(rows), padding,
+    )  # fmt: skip
+    # Counted with one register an entry, also where a complex vector takes two.
+    wanted = [(*row, *([None] * (width - len(row)))) for row in rows]
+    cost = SHUFFLED * shuffles_needed(len(sources), wanted) + TOUCHED * (len(rows) + len(sources))
+    if cost >= ENTRY * sum(map(len, rows)):
+        return ()
+    legs = [leg for leg in target.legs if leg not in to and leg not in since]
+    return nest(
+        legs, target, source, sizes, "vector", lambda t, s: replace(made, target=t, source=s)
     )
 
 
+def indices(legs: Sequence[str], sizes: Sizes) -> list[dict[str, int]]:
+    """Each combination of indices, the last leg fastest."""
+    ranges = (range(sizes[leg]) for leg in legs)
+    return [dict(zip(legs, index, strict=True)) for index in product(*ranges)]
+
+
+def _at(strides: Mapping[str, int], index: Mapping[str, int]) -> int:
+    return sum(stride * index[leg] for leg, stride in strides.items())
+
+
 def _gather(
-    target: Array, source: Array, to: tuple[str, ...], sizes: Sizes, width: int
+    target: Array, source: Array, to: tuple[str, ...], sizes: Sizes, padding: int
 ) -> tuple[Statement, ...]:
     legs = [leg for leg in target.legs if leg not in to]
     offsets = source.offsets(to, sizes)
-    padding = width if target.lanes else 0
     return nest(legs, target, source, sizes, "scalar", lambda t, s: Gather(t, s, offsets, padding))
 
 

@@ -10,6 +10,7 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Permute,
     Statement,
     Step,
     SumLanes,
@@ -77,7 +78,7 @@ def buffers_of(body: Iterable[Statement]) -> set[str]:
             case Tile():
                 found |= {statement.target.buffer, statement.left.buffer}
                 found |= {statement.right.buffer} if statement.right else set()
-            case Transpose() | Gather() | SumLanes():
+            case Transpose() | Permute() | Gather() | SumLanes():
                 found |= {statement.target.buffer, statement.source.buffer}
             case Fill():
                 found.add(statement.target.buffer)

@@ -1,0 +1,144 @@
+"""Networks of two-input shuffles: how vectors in registers become other vectors.
+
+A register is a tuple of entries, an entry the pair (source register, its lane) that it came from.
+Every instruction picks entries of two registers. k registers that exchange entries all with all
+take log2(k) rounds of k shuffles instead of k - 1 shuffles for each result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+Entry = tuple[int, int]
+Register = tuple[Entry | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """result[k] = (left ++ right)[picks[k]]; names of registers are their numbers."""
+
+    result: int
+    left: int
+    right: int
+    picks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Shuffles in order.
+
+    Arguments:
+        shuffles: each makes one register.
+        results: the registers that hold the wanted vectors; None for a vector of zeros.
+    """
+
+    shuffles: tuple[Shuffle, ...]
+    results: tuple[int | None, ...]
+
+
+def find_network(sources: int, wanted: Sequence[Register]) -> Network:
+    """Shuffles that make wanted vectors from source registers 0, 1, ..., sources - 1.
+
+    Arguments:
+        sources: number of source registers.
+        wanted: for each result its entries; where an entry is None anything may stand.
+    """
+    width = len(wanted[0])
+    start = {n: tuple((n, lane) for lane in range(width)) for n in range(sources)}
+    building = _Building(width, dict(start))
+    found: dict[int, int | None] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, register in enumerate(wanted):
+        needed = tuple(sorted({entry[0] for entry in register if entry is not None}))
+        groups.setdefault(needed, []).append(number)
+    for needed, numbers in groups.items():
+        results = building.exchange(list(needed), [wanted[n] for n in numbers])
+        found.update(zip(numbers, results, strict=True))
+    results = tuple(found[n] for n in range(len(wanted)))
+    return Network(tuple(building.shuffles), results)
+
+
+def shuffles_needed(sources: int, wanted: Sequence[Register]) -> int:
+    """How many shuffles the network takes."""
+    return len(find_network(sources, wanted).shuffles)
+
+
+@dataclass(slots=True)
+class _Building:
+    """Registers made so far, by number."""
+
+    width: int
+    holds: dict[int, Register]
+    shuffles: list[Shuffle] = field(default_factory=list)
+
+    def exchange(self, sources: list[int], wanted: list[Register]) -> list[int | None]:
+        """Registers with the wanted entries: by rounds while they pay, then one after another."""
+        share = _least_factor(len(sources))
+        if not sources or len(sources) == share or len(wanted) % share:
+            return [self.merge(sources, register) for register in wanted]
+        # Wanted vectors in as many parts as sources are taken at once; what one part needs of some
+        # sources is packed into one register.
+        size = len(wanted) // share
+        parts = [wanted[at : at + size] for at in range(0, len(wanted), size)]
+        taken = [sources[at : at + share] for at in range(0, len(sources), share)]
+        packs = [[self.pack(few, part) for few in taken] for part in parts]
+        if any(pack is None for row in packs for pack in row):
+            return [self.merge(sources, register) for register in wanted]
+        results: list[int | None] = []
+        for part, row in zip(parts, packs, strict=True):
+            inner: list[int] = []
+            for few, pack in zip(taken, row, strict=True):
+                assert pack is not None
+                made = self.merge(few, pack)
+                assert made is not None
+                inner.append(made)
+            results += self.exchange(inner, part)
+        return results
+
+    def pack(self, sources: list[int], part: list[Register]) -> Register | None:
+        """What vectors need of some sources, as one register; None if it does not fit."""
+        there = {entry for source in sources for entry in self.holds[source]} - {None}
+        needed = dict.fromkeys(e for register in part for e in register if e in there)
+        if not needed or len(needed) > self.width:
+            return None
+        return (*needed, *([None] * (self.width - len(needed))))
+
+    def merge(self, sources: list[int], wanted: Register) -> int | None:
+        """One register from several: the first two are shuffled, each further one is let in."""
+        if all(entry is None for entry in wanted):
+            return None
+        left, *others = sources
+        others = others or [left]
+        for right in others:
+            first, second = self.holds[left], self.holds[right]
+            picks: list[int] = []
+            holds: list[Entry | None] = []
+            for lane, entry in enumerate(wanted):
+                if entry is not None and entry in first:
+                    at = lane if first[lane] == entry else first.index(entry)
+                elif entry is not None and entry in second:
+                    at = self.width + (lane if second[lane] == entry else second.index(entry))
+                else:
+                    at, entry = lane, None
+                picks.append(at)
+                holds.append(entry)
+            if picks != list(range(self.width)):
+                number = len(self.holds)
+                self.shuffles.append(Shuffle(number, left, right, tuple(picks)))
+                self.holds[number] = tuple(holds)
+                left = number
+        return left
+
+
+def _least_factor(number: int) -> int:
+    return next((k for k in range(2, number) if number % k == 0), max(number, 1))
+
+
+def apply(network: Network, sources: Sequence[Sequence[object]]) -> list[list[object] | None]:
+    """What a network makes of given registers: its meaning, for tests and the interpreter."""
+    holds: dict[int, list[object]] = {n: list(source) for n, source in enumerate(sources)}
+    for shuffle in network.shuffles:
+        both = [*holds[shuffle.left], *holds[shuffle.right]]
+        holds[shuffle.result] = [both[pick] for pick in shuffle.picks]
+    return [None if number is None else holds[number] for number in network.results]
