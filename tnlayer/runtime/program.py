@@ -20,12 +20,21 @@ from tnlayer.runtime.load import load_source
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions of a Pair, and their source."""
+    """The functions of a Pair, and their source.
+
+    Arguments:
+        forward: inputs to y and what is saved.
+        backward: the gradient of y, the needed inputs and what was saved to the wanted gradients.
+        needed: indices of the inputs that the backward reads.
+        source: the generated text.
+        saved: how many arrays the forward gives behind y.
+    """
 
     forward: Callable[..., tuple[torch.Tensor, ...]]
     backward: Callable[..., tuple[torch.Tensor, ...]]
     needed: tuple[int, ...]
     source: str
+    saved: int = 0
 
 
 class Program:
@@ -189,7 +198,8 @@ def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:
         return Kernels(functions["forward"], _no_backward, (), source)
     source += "\n\n" + print_torch(pair.backward, "backward")
     functions = load_source(source, reuse=reuse)
-    return Kernels(functions["forward"], functions["backward"], pair.needed, source)
+    saved = len(pair.forward.saved)
+    return Kernels(functions["forward"], functions["backward"], pair.needed, source, saved)
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
