@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tnlayer.plan.adjoint import GRADIENT, adjoint
 from tnlayer.plan.plan import Memory, Output, Plan
 from tnlayer.plan.steps import BATCH, Operand, Step, Value, with_operands
 
@@ -136,3 +137,50 @@ def wrong_regions(plan: Plan) -> str:
         if sum(counts[:number]) not in allowed:
             return f"more than one batched value lives behind step {sum(counts[:number])}"
     return ""
+
+
+def region_masks(
+    plan: Plan, parts: Sequence[Plan], mask: Sequence[bool]
+) -> tuple[tuple[bool, ...], ...]:
+    """Which gradients each region gives: that of a cut is wanted if one before it is.
+
+    Arguments:
+        plan: the whole.
+        parts: its regions as plans.
+        mask: for each input of the whole, whether its gradient is wanted.
+    """
+    asked = dict(zip((value.name for value in plan.inputs), mask, strict=True))
+    flows = False
+    found: list[tuple[bool, ...]] = []
+    for part in parts:
+        found.append(tuple(asked.get(value.name, flows) for value in part.inputs))
+        flows = any(found[-1])
+    return tuple(found)
+
+
+def stem_owners(plan: Plan) -> dict[str, str]:
+    """For each step of a forward plan and of its adjoint the batched step it belongs to.
+
+    A step without samples belongs to the first batched step that reads what comes of it, a step of
+    the adjoint to the forward step that it differentiates. Both are named by their results; "" is
+    the owner of what no batched step reads.
+    """
+    owners: dict[str, str] = {}
+    for step in reversed(plan.steps):
+        name = step.result.name
+        owners[name] = name if is_batched(step) else owners.get(name, "")
+        for operand in step.operands:
+            if is_batched(step) or operand.value.name not in owners:
+                owners[operand.value.name] = owners[name]
+    steps = {step.result.name for step in plan.steps}
+    owners = {name: owners[name] for name in owners if name in steps}
+    batched = {step.result.name for step in batched_steps(plan)}
+    owners |= {name: name for name in batched}
+    last = plan.outputs[0].operand.value.name
+    for step in adjoint(plan, [value.name for value in plan.inputs], ()).steps:
+        source = step.operands[0].value.name
+        name = last if source == GRADIENT else source.removeprefix("d_")
+        while name not in steps and "_" in name:
+            name = name.rpartition("_")[0]
+        owners[step.result.name] = owners.get(name, "")
+    return owners

@@ -14,7 +14,7 @@ import torch
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.regions import split
+from tnlayer.plan.regions import region_masks, split
 from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.program import Kernels, Program
 
@@ -76,13 +76,8 @@ class MixedProgram(Program):
         return Kernels(composed.forward, composed.backward, composed.needed, "", saved)
 
     def region_masks(self, mask: Mask) -> tuple[Mask, ...]:
-        """The mask of each region: the gradient of a cut is wanted if one before it is."""
-        flows = False
-        masks: list[Mask] = []
-        for sources in self._sources():
-            masks.append(tuple(flows if index is None else mask[index] for index in sources))
-            flows = any(masks[-1])
-        return tuple(masks)
+        """The mask of each region."""
+        return region_masks(self.plan, [region.plan for region in self.regions], mask)
 
     def _sources(self) -> list[tuple[int | None, ...]]:
         """For each input of each region its index among those of the whole; None: a cut."""
