@@ -206,9 +206,14 @@ class _Lowering:
         self.calls.append(call)
         self.make(step.result.name, layout)
 
-    def _add_up(self, step: Add, layout: Layout) -> AddUp:
-        """A sum, two terms at a time: no partial sum is alive that the list does not show."""
+    def _add_up(self, step: Add, layout: Layout) -> AddUp | Slice:
+        """A sum, two terms at a time: no partial sum is alive that the list does not show.
+
+        A sum of one is the gradient of a shared tensor of which a plan has one use: other legs.
+        """
         *others, last = step.operands
+        if not others:
+            return Slice(Value(step.result.name, layout), self.positional(last), ())
         total = self.positional(others[0])
         for number, operand in enumerate(others[1:]):
             partial = Value(f"{step.result.name}_s{number}", layout)

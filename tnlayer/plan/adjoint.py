@@ -73,6 +73,7 @@ def adjoint(forward: Plan, wanted: Iterable[str], recompute: Collection[str] | N
         saved=tuple(value for value in made if value.name in used),
         steps=steps,
         outputs=outputs,
+        regions=(),
     )
 
 

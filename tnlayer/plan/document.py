@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from tnlayer.errors import PlanError
-from tnlayer.plan.plan import ITEMSIZES, Memory, Output, Plan
+from tnlayer.plan.plan import ITEMSIZES, Memory, Output, Plan, Region
 from tnlayer.plan.steps import (
     BATCH,
     Add,
@@ -31,7 +31,7 @@ from tnlayer.plan.steps import (
 )
 
 # Raised whenever a plan of the same network may come out otherwise, or is written otherwise.
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 
 # No plan of a network within the bounds of validate.py comes near these.
 MAX_ITEMS = 200_000
@@ -46,9 +46,10 @@ _UNARY: dict[str, type[Reduce | Expand | Diagonal | Embed]] = {
 # Names reach generated source: none of these can be more than a variable's name.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _MINIMIZE = re.compile(r"[a-z0-9.+-]{1,40}")
+_BACKENDS = ("torch", "cpp", "cuda")
 _PLAN_KEYS = (
     "leg_sizes ports parameters saved steps outputs port_axes dtype batch minimize "
-    "proven_optimal aborted memory"
+    "proven_optimal aborted memory regions"
 )
 
 Document = dict[str, Any]
@@ -101,6 +102,7 @@ def document_from_plan(plan: Plan) -> Document:
             "chunk": plan.memory.chunk,
             "slices": list(plan.memory.slices),
         },
+        "regions": [[region.backend, region.steps] for region in plan.regions],
     }
 
 
@@ -172,6 +174,7 @@ def plan_from_document(document: object) -> Plan:
         proven_optimal=_flag(record["proven_optimal"], "proven_optimal"),
         aborted=_flag(record["aborted"], "aborted"),
         memory=reader.memory(record["memory"]),
+        regions=_list(record["regions"], "regions", _region),
     )
     if plan.dtype not in ITEMSIZES:
         raise _problem("dtype", f"one of {', '.join(ITEMSIZES)}")
@@ -325,6 +328,14 @@ def _whole(item: object, where: str, least: int) -> int:
     if isinstance(item, bool) or not isinstance(item, int) or not least <= item <= MAX_SIZE:
         raise _problem(where, f"a whole number from {least} to {MAX_SIZE}")
     return item
+
+
+def _region(item: object, where: str) -> Region:
+    """A backend with the number of its steps."""
+    backend, steps = _pair(item, where)
+    if backend not in _BACKENDS:
+        raise _problem(where, f"one of {', '.join(_BACKENDS)}, and a number of steps")
+    return Region(str(backend), _whole(steps, where, least=0))
 
 
 def _leg_size(item: object, where: str) -> tuple[str, int]:

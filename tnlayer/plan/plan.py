@@ -70,6 +70,19 @@ class Memory:
     slices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A run of batched steps that one backend does as a whole (see plan/regions.py).
+
+    Arguments:
+        backend: "torch", or that of compiled kernels: "cpp".
+        steps: how many steps of the plan that touch samples.
+    """
+
+    backend: str
+    steps: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """A contraction plan: inputs, steps in order, outputs.
@@ -88,6 +101,7 @@ class Plan:
         proven_optimal: whether the search was exhaustive, so that no tree is cheaper by it.
         aborted: whether the search ran out of time, so that this is the greedy tree.
         memory: what is recomputed, chunked or sliced to keep a memory limit.
+        regions: which backend does which batched steps of a forward plan; (): torch does all.
         names: user's name of each canonical name; for display only, not part of equality.
     """
 
@@ -104,6 +118,7 @@ class Plan:
     proven_optimal: bool = False
     aborted: bool = False
     memory: Memory = Memory()
+    regions: tuple[Region, ...] = ()
     names: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @cached_property
@@ -182,6 +197,12 @@ class Plan:
         """FLOPs and bytes of one step."""
         return count_step(step, self.sizes, self.itemsize, is_complex=self.is_complex)
 
+    @property
+    def backend(self) -> str:
+        """What runs it: the backend of its regions, or "mixed"."""
+        backends = {region.backend for region in self.regions} or {"torch"}
+        return backends.pop() if len(backends) == 1 else "mixed"
+
     @cached_property
     def counts(self) -> Counts:
         """FLOPs and bytes of the whole plan."""
@@ -246,6 +267,12 @@ class Plan:
             if sorted(output.legs) != sorted(output.operand.legs):
                 msg = f"output {output.name}: legs {output.legs} are not {output.operand.legs}"
                 raise PlanError(msg)
+        if self.regions:
+            from tnlayer.plan.regions import wrong_regions
+
+            problem = wrong_regions(self)
+            if problem:
+                raise PlanError(problem)
         return self
 
 

@@ -1,136 +1,398 @@
-"""The time model of a fused backend: one kernel walks each sample's state through all stem steps.
+"""The time model of compiled kernels: what each step of a call costs, counted from the plan.
 
-Not printed while no such backend can be built. Decision record 0008 says what is assumed and how
-far that is from the kernels that were measured.
+A kernel takes block after block of samples through all steps, so a call costs nothing but its
+start. What bounds a step instead is counted here: multiply-adds of whole vectors, what is loaded
+and stored for them, lines that come from a farther cache, moves to other lanes, and vectors of
+partial sums of weight gradients, which every thread clears, fills and adds up. ``COSTS`` says what
+each of these costs; it was fitted to measured kernels (benchmarks/fused.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 
 from tnlayer.device.op_times import OpTimes
 from tnlayer.device.profile import Profile
+from tnlayer.kernels.arrays import Lanes
+from tnlayer.kernels.cpu import ARITHMETIC, Cpu, schedule_lanes
 from tnlayer.kernels.pair import Mask
-from tnlayer.plan.adjoint import adjoint
+from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Plan
-from tnlayer.plan.steps import BATCH, Contract, Step, Value
-from tnlayer.planning.time_model import Seconds
+from tnlayer.plan.regions import batched_steps, stem_owners
+from tnlayer.plan.steps import BATCH, Add, Contract, Embed, Reduce, Scatter, Step, Value
+from tnlayer.planning.time_model import Seconds, with_autograd
 
-# Steps run at the best rate of a matrix product times this share: their weights sit in registers.
-RATE_SHARE = 1.0
-# Real operations that one entry of a state costs when its vector lanes change: a 16 x 16 transpose
-# in registers takes 78 cycles, in which the multipliers do 15 operations an entry at that rate.
-LANE_CHANGE = 15
-# A state of one sample up to this many bytes is taken through several steps while a part of it sits
-# in the first cache; larger ones go through the cache that has them.
-GROUPED_BYTES = 256 * 1024
-FIRST_CACHE = 16 * 1024
+# Bytes of the caches of a core that are counted on, and of a line.
+FIRST_CACHE, SECOND_CACHE, LINE = 32 * 1024, 2**20, 64
+# Registers for the results of a tile: so many times fewer loads than multiply-adds.
+ACCUMULATORS = 26
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What one sample costs on one thread."""
-
-    operations: float
-    seconds_of_traffic: float
-
-    def __add__(self, other: _Work) -> _Work:
-        return _Work(
-            self.operations + other.operations, self.seconds_of_traffic + other.seconds_of_traffic
-        )
-
-
-def fused_seconds(plan: Plan, mask: Mask, batch: int, profile: Profile) -> Seconds:
-    """Predicted time of a forward and backward in whole kernels, the branch as calls beside them.
+class Costs:
+    """What is counted, in multiply-adds of whole vectors; the last ones in seconds.
 
     Arguments:
-        plan: a forward plan.
+        product: a multiply-add of vectors, from registers.
+        load, store: a vector from and to the first cache.
+        second, third: a line from the second cache, and from farther.
+        moved, gathered: a vector that changes its lanes by a transposition, and entry by entry.
+        partial, far_partial: a vector of partial sums that a sample adds to, in the caches of a
+            core and beyond.
+        cleared: a vector of partial sums, cleared and summed up at the end, once a call and thread.
+        step: the start of a step for a block of samples.
+        branch: a multiply-add of steps on parameters, which fill vectors badly.
+        branch_step: the start of such a step, and its moves.
+        line: a line of x or y that memory has.
+        forward, backward: seconds of a call.
+        threads: seconds to start threads.
+    """
+
+    product: float = 1.0
+    load: float = 1.0
+    store: float = 1.0
+    second: float = 2.0
+    third: float = 8.0
+    moved: float = 9.0
+    gathered: float = 40.0
+    partial: float = 1.0
+    far_partial: float = 8.0
+    cleared: float = 8.0
+    step: float = 40.0
+    branch: float = 2.0
+    branch_step: float = 100.0
+    line: float = 10.0
+    forward: float = 12e-6
+    backward: float = 30e-6
+    threads: float = 3e-6
+
+
+COSTS = Costs()
+_SECONDS = ("forward", "backward", "threads")
+Counted = dict[str, float]
+
+
+@dataclass(slots=True)
+class Work:
+    """What a kernel does: for one block of samples by step, once a call, and for all samples.
+
+    Arguments:
+        block: samples of a block.
+        samples: for each step that touches samples what it counts.
+        once: what is counted once a call on one thread, by step.
+        cleared: vectors of partial sums of a thread.
+        line: lines of the batched arrays that one sample reads and writes.
+    """
+
+    block: int
+    samples: dict[str, Counted] = field(default_factory=dict[str, Counted])
+    once: dict[str, Counted] = field(default_factory=dict[str, Counted])
+    cleared: float = 0.0
+    line: float = 0.0
+
+
+def fused_seconds(
+    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+) -> Seconds:
+    """Predicted time of a forward and backward in compiled kernels, through Python and autograd.
+
+    Arguments:
+        plan: a forward plan that can be fused.
         mask: for each input of the plan, whether its gradient is wanted.
         batch: samples of a call.
         profile: the device's rates.
+        cpu: what the kernels are made for.
+        costs: what each count costs.
     """
-    stem = stem_seconds(plan, mask, batch, profile)
-    times = OpTimes(profile, plan.dtype)
-    branch = sum(_call_seconds(plan, step, times) for step in plan.branch_steps)
-    forward = stem.forward + branch + times.call["forward"]
+    found = kernel_seconds(plan, mask, batch, profile, cpu, costs)
     if not any(mask):
-        return Seconds(stem.forward + branch)
-    # Each contraction gives two in the backward.
-    return Seconds(forward, stem.backward + 2 * branch + times.call["backward"])
+        return found
+    return with_autograd(found.forward, found.backward, len(plan.inputs), profile_times(plan, profile))
 
 
-def stem_seconds(plan: Plan, mask: Mask, batch: int, profile: Profile) -> Seconds:
-    """Predicted time of the kernels alone: what touches the samples; arguments as above.
-
-    Threads share the samples. A sample costs its operations, the reading and writing of its state
-    at each step, and a change of lanes at the start, once between, and at the end; all samples
-    together cost at least the reading of x and the writing of y. The backward makes all states
-    again, keeping nothing, and does the steps of the adjoint plan.
-    """
-    forward = _sample_work(plan, plan.stem_steps, profile)
-    spent = _kernel_seconds(plan, forward, batch, profile, passes=1)
-    wanted = [value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked]
+def kernel_seconds(
+    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+) -> Seconds:
+    """As ``fused_seconds``, without what autograd adds."""
+    wanted = _wanted(plan, mask)
+    unit = vector_seconds(plan, profile, cpu)
+    threads = costs.threads if batch > 1 and profile.threads > 1 else 0.0
+    converted = _converted_seconds(plan, batch, profile)
+    forward = _total(_call_counts(forward_work(plan, cpu), batch, profile.threads), costs)
+    first = unit * forward + costs.forward + threads + converted
     if not wanted:
-        return Seconds(spent)
-    steps = [step for step in adjoint(plan, wanted).steps if _is_batched(step)]
-    backward = forward + _sample_work(plan, steps, profile)
-    return Seconds(spent, _kernel_seconds(plan, backward, batch, profile, passes=2))
+        return Seconds(first)
+    backward = _total(_call_counts(backward_work(plan, wanted, cpu), batch, profile.threads), costs)
+    return Seconds(first, unit * backward + costs.backward + threads + 2 * converted)
 
 
-def _kernel_seconds(plan: Plan, work: _Work, batch: int, profile: Profile, passes: int) -> float:
-    """Time of one kernel over all samples; each pass reads and writes a state of the ports."""
-    real = ITEMSIZES[plan.dtype] // (2 if plan.is_complex else 1)
-    rate = RATE_SHARE * profile.flops_per_second * ITEMSIZES[profile.dtype] / real
-    sample = work.operations / (rate / profile.threads) + work.seconds_of_traffic
-    ports = [*plan.ports, plan.outputs[0].operand.value]
-    moved = passes * sum(plan.bytes_of(value).at(batch) for value in ports)
-    return max(-(-batch // profile.threads) * sample, moved * profile.stream.per_unit(moved))
+def fused_step_seconds(
+    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+) -> dict[str, float]:
+    """The share of each batched step in ``fused_seconds``, with its part of the backward.
+
+    By the name of the forward step's result, steps on parameters with the step that reads them;
+    "" has what belongs to no step: the start of calls, x and y, vectors of partial sums.
+    """
+    unit = vector_seconds(plan, profile, cpu)
+    owners = stem_owners(plan)
+    works = [forward_work(plan, cpu)]
+    wanted = _wanted(plan, mask)
+    if wanted:
+        works.append(backward_work(plan, wanted, cpu))
+    found = dict.fromkeys((step.result.name for step in batched_steps(plan)), 0.0)
+    for work in works:
+        turns = _turns(work, batch, profile.threads)
+        for group, times in ((work.samples, turns), (work.once, 1.0)):
+            for name, counted in group.items():
+                owner = owners.get(name.removesuffix("_s"), "")
+                if owner in found:
+                    found[owner] += unit * times * _total(counted, costs)
+    rest = fused_seconds(plan, mask, batch, profile, cpu, costs).total - sum(found.values())
+    return found | {"": rest}
 
 
-def _sample_work(plan: Plan, steps: Iterable[Step], profile: Profile) -> _Work:
-    """What the steps of one sample cost, a change of lanes at the ends and at the largest state."""
-    operations, traffic, largest = 0, 0.0, 0
-    for step in steps:
-        counts = plan.counts_of(step)
-        operations += counts.real_flops.per_sample
-        states = [plan.bytes_of(value).per_sample for value in _states(step)]
-        largest = max([largest, *states])
-        for state in states:
-            traffic += state * _traffic(state, profile)
-    ports = [*plan.ports, plan.outputs[0].operand.value]
-    ends = sum(elements(value.legs, plan.sizes).per_sample for value in ports)
-    operations += LANE_CHANGE * (ends + largest // plan.itemsize)
-    return _Work(operations, traffic)
+def vector_seconds(plan: Plan, profile: Profile, cpu: Cpu) -> float:
+    """Seconds of one multiply-add of vectors on one thread, at the rate of a matrix product."""
+    entries = cpu.vector_bytes // ITEMSIZES[profile.dtype]
+    return 2 * entries * profile.threads / profile.flops_per_second
 
 
-def _traffic(state: int, profile: Profile) -> float:
-    """Seconds for one byte of a state on one thread."""
-    if state <= GROUPED_BYTES:
-        return profile.stream.per_unit(FIRST_CACHE)
-    # Measured with all threads at once.
-    return profile.stream.per_unit(2 * state) * profile.threads
+def _converted_seconds(plan: Plan, batch: int, profile: Profile) -> float:
+    """Half precision comes and leaves through copies in float32."""
+    if plan.dtype not in ARITHMETIC:
+        return 0.0
+    times = profile_times(plan, profile)
+    values = (*plan.inputs, plan.outputs[0].operand.value)
+    counts = [elements(value.legs, plan.sizes).at(batch) for value in values]
+    return sum(times.call["copy"] + times.move(3 * count) for count in counts)
 
 
-def _states(step: Step) -> list[Value]:
-    """The batched arrays that a step reads and writes."""
-    values = [operand.value for operand in step.operands] + [step.result]
-    return [value for value in values if BATCH in value.legs]
+def profile_times(plan: Plan, profile: Profile) -> OpTimes:
+    """The device's operations in the dtype of a plan."""
+    return OpTimes(profile, plan.dtype)
 
 
-def _is_batched(step: Step) -> bool:
-    return bool(_states(step))
+def _wanted(plan: Plan, mask: Mask) -> tuple[str, ...]:
+    return tuple(value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked)
 
 
-def _call_seconds(plan: Plan, step: Step, times: OpTimes) -> float:
-    """One step on parameters, as a call of its own."""
-    if not isinstance(step, Contract):
-        return times.call["copy"]
-    left, right = set(step.left.legs), set(step.right.legs)
-    summed = (left & right) - set(step.result.legs)
+def _turns(work: Work, batch: int, threads: int) -> float:
+    """How many blocks the busiest thread takes."""
+    return float(-(-(-(-batch // work.block)) // threads))
 
-    def entries(legs: Iterable[str]) -> int:
-        return elements(legs, plan.sizes).fixed
 
-    return times.mm(entries(left - right), entries(right - left), entries(summed))
+def _call_counts(work: Work, batch: int, threads: int) -> Counted:
+    """All counts of a call on its busiest thread."""
+    turns = _turns(work, batch, threads)
+    active = min(threads, -(-batch // work.block))
+    found: Counted = {"cleared": work.cleared * (1 + active) / 2, "line": work.line * batch}
+    for group, times in ((work.samples, turns), (work.once, 1.0)):
+        for counted in group.values():
+            _add(found, counted, times)
+    return found
+
+
+def _add(total: Counted, counted: Mapping[str, float], times: float = 1.0) -> None:
+    for name, count in counted.items():
+        total[name] = total.get(name, 0.0) + times * count
+
+
+def _total(counted: Mapping[str, float], costs: Costs) -> float:
+    return sum(getattr(costs, name) * count for name, count in counted.items())
+
+
+# -- counting ------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def forward_work(plan: Plan, cpu: Cpu) -> Work:
+    """What the forward kernel of a plan does."""
+    scheduled = schedule_lanes(plan, cpu)
+    return _Counter(scheduled.plan, scheduled.lanes, cpu).work()
+
+
+@lru_cache(maxsize=1024)
+def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
+    """What the backward kernel does: it makes each sample's states again."""
+    scheduled = schedule_lanes(plan, cpu)
+    forward = scheduled.plan
+    backward = backward_without_saved(forward, wanted)
+    lanes = scheduled.lanes
+    if lanes:
+        last = forward.outputs[0].operand.value.name
+        gradients = _gradients(forward, backward)
+        lanes = {**lanes, **{name: lanes[of or last] for name, of in gradients.items()}}
+    return _Counter(backward, lanes, cpu).work()
+
+
+def _gradients(forward: Plan, backward: Plan) -> dict[str, str]:
+    """For each batched adjoint step the forward step that it differentiates; "" is the last."""
+    again = {step.result.name for step in forward.steps}
+    return {
+        step.result.name: step.operands[0].value.name.removeprefix("d_")
+        if step.operands[0].value.name != "g"
+        else ""
+        for step in backward.steps
+        if step.result.name not in again and any(BATCH in o.legs for o in step.operands)
+    }
+
+
+class _Counter:
+    """Counts the steps of one program, as kernels/fuse.py lowers them."""
+
+    def __init__(self, plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu) -> None:
+        self.plan, self.lanes = plan, lanes
+        self.width = cpu.width(plan.dtype)
+        self.block = 1 if lanes else self.width
+        self.sizes = {**plan.sizes, BATCH: self.block}
+        # A complex multiply-add is four, of vectors that are pairs.
+        self.factor = 4.0 if plan.is_complex else 1.0
+        self.vector_bytes = self.width * plan.itemsize
+        # Lanes of each value made so far, and to which it was moved besides.
+        self.homes: dict[str, Lanes] = {}
+        self.moved: set[tuple[str, Lanes]] = set()
+        self.part: dict[str, str] = {}
+        self.found = Work(self.block)
+
+    def work(self) -> Work:
+        """All steps, then what leaves."""
+        plan = self.plan
+        for value in plan.inputs:
+            self.part[value.name] = "samples" if BATCH in value.legs else "once"
+            self.homes[value.name] = () if self.lanes else (BATCH, "")
+        for step in plan.steps:
+            self.step(step)
+        outputs = [output.operand.value for output in plan.outputs]
+        for value in outputs:
+            if BATCH in value.legs:
+                counted = self.found.samples.setdefault(value.name, {})
+                _add(counted, self.change(value, self.tail(value)))
+        ports = [value for value in (*plan.inputs, *outputs) if BATCH in value.legs]
+        self.found.line = sum(
+            elements(value.legs, plan.sizes).per_sample * plan.itemsize / LINE for value in ports
+        )
+        return self.found
+
+    def entries(self, legs: Iterable[str]) -> float:
+        """Product of sizes."""
+        product = 1.0
+        for leg in legs:
+            product *= self.sizes[leg]
+        return product
+
+    def tail(self, value: Value) -> Lanes:
+        """The last legs of an argument that fit a vector; none if the samples are lanes."""
+        if not self.lanes:
+            return (BATCH, "")
+        found: list[str] = []
+        for leg in reversed([leg for leg in value.legs if leg != BATCH]):
+            if self.entries((leg, *found)) > self.width:
+                break
+            found.insert(0, leg)
+        return tuple(found)
+
+    def step(self, step: Step) -> None:
+        """Count one step where it belongs."""
+        parts = {self.part[operand.value.name] for operand in step.operands}
+        part = "samples" if "samples" in parts else "once"
+        result = step.result
+        if part == "samples" and BATCH not in result.legs:
+            self.part[result.name] = "once"
+        else:
+            self.part[result.name] = part
+        if part == "once":
+            entries = self.entries(dict.fromkeys(step.loop_legs)) / self.width
+            self.found.once[result.name] = {"branch": self.factor * entries, "branch_step": 1.0}
+            return
+        if not isinstance(step, Contract | Reduce | Add | Scatter | Embed):
+            self.homes[result.name] = self.homes[step.operands[0].value.name]
+            return
+        self.found.samples[result.name] = self.batched(step)
+
+    def batched(self, step: Contract | Reduce | Add | Scatter | Embed) -> Counted:
+        """A step on samples."""
+        result = step.result
+        lanes = self.lanes.get(result.name, ()) if self.lanes else (BATCH,)
+        counted: Counted = {"step": 1.0}
+        states = [o.value for o in step.operands if BATCH in o.legs]
+        for value in states:
+            _add(counted, self.change(value, lanes))
+        self.homes[result.name] = lanes
+        loop = list(dict.fromkeys(step.loop_legs))
+        products = self.vectors(loop, lanes)
+        _add(counted, {"product": self.factor * products})
+        read = sum(self.vectors(value.legs, lanes) for value in states)
+        if BATCH in result.legs:
+            made = [leg for leg in result.legs if leg not in states[0].legs]
+            columns = self.entries(made)
+            rows = max(1.0, products / max(1.0, self.weight_entries(step)))
+            tile = min(columns, ACCUMULATORS)
+            loads = read * -(-columns // ACCUMULATORS)
+            loads += products / max(1.0, min(rows, ACCUMULATORS / tile))
+            written = self.vectors(result.legs, lanes)
+            _add(counted, {"load": loads, "store": written})
+            self.far(counted, read + written + self.weight_entries(step) / self.width)
+        else:
+            sums = self.vectors(result.legs, lanes)
+            # A tile of results meets all points of a sample.
+            side = ACCUMULATORS**0.5
+            _add(counted, {"load": 2 * products / min(side, max(1.0, sums))})
+            far = sums * self.vector_bytes > SECOND_CACHE
+            _add(counted, {"far_partial" if far else "partial": sums})
+            self.found.cleared += sums
+            self.found.once[f"{result.name}_s"] = {"branch_step": 1.0}
+            self.far(counted, read)
+        return counted
+
+    def weight_entries(self, step: Step) -> float:
+        """Entries of the operands without samples."""
+        return sum(self.entries(o.legs) for o in step.operands if BATCH not in o.legs)
+
+    def vectors(self, legs: Iterable[str], lanes: Lanes) -> float:
+        """Vectors of an array, or of a loop, of which some legs are lanes."""
+        present = dict.fromkeys(legs)
+        points = self.entries(leg for leg in present if leg not in lanes)
+        return points if self.lanes else points / (1 if BATCH in present else self.width)
+
+    def far(self, counted: Counted, vectors: float) -> None:
+        """Lines that the first cache does not hold."""
+        room = vectors * self.vector_bytes
+        if room > FIRST_CACHE:
+            kind = "third" if room > SECOND_CACHE else "second"
+            _add(counted, {kind: room / LINE})
+
+    def change(self, value: Value, lanes: Lanes) -> Counted:
+        """Moving a value to other lanes, unless it has them."""
+        home = self.homes[value.name]
+        if home == ():  # an argument: it lies in rows
+            home = self.tail(value)
+        key = (value.name, lanes)
+        own = set(value.legs)
+        if set(home) == set(lanes) or not set(lanes) & own or key in self.moved:
+            return {}
+        self.moved.add(key)
+        entries = self.entries(leg for leg in dict.fromkeys(value.legs))
+        if set(home) & set(lanes) - {BATCH}:
+            full = self.entries(leg for leg in lanes if leg in own)
+            return {"gathered": entries / max(1.0, min(full, self.width))}
+        if BATCH in home and BATCH in lanes:
+            return {"moved": entries / self.width}
+        smaller = min(self.entries(leg for leg in side if leg) for side in (home, lanes) if side)
+        return {"moved": entries / max(1.0, min(smaller, self.width))}
+
+
+def cost_names() -> Sequence[str]:
+    """The names of what is counted in multiply-adds of vectors."""
+    return [one.name for one in fields(Costs) if one.name not in _SECONDS]
+
+
+def call_counts(
+    plan: Plan, wanted: tuple[str, ...], batch: int, threads: int, cpu: Cpu
+) -> Counted:
+    """All counts of a forward, or of a backward where gradients are wanted; for fitting."""
+    work = backward_work(plan, wanted, cpu) if wanted else forward_work(plan, cpu)
+    return _call_counts(work, batch, threads)

@@ -78,29 +78,6 @@ def predict_dense(graph: Graph, batch: int, times: OpTimes) -> Prediction:
     return Prediction(DENSE, seconds.forward, seconds.backward, alone)
 
 
-def step_seconds(schedule: Schedule, batch: int, times: OpTimes) -> dict[str, float]:
-    """Predicted time of each step of a schedule's plan, by the name of its result.
-
-    A copy counts for the step that reads it first; "" has what only results need.
-
-    Arguments:
-        schedule: the calls of a plan.
-        batch: samples of a call.
-        times: the device's operations.
-    """
-    steps = {step.result.name for step in schedule.plan.steps}
-    # Read backwards, so that the first reader is the one that stays.
-    owners: dict[str, str] = {}
-    found = dict.fromkeys(steps, 0.0) | {"": 0.0}
-    seconds = call_seconds(schedule, batch, times)
-    for call, spent in zip(reversed(schedule.calls), reversed(seconds), strict=True):
-        name = call.result.name
-        owner = name if name in steps else owners.get(name, "")
-        found[owner] += spent
-        owners |= {view.array.name: owner for view in sources_of(call)}
-    return found
-
-
 def profile_text(request: Request) -> str:
     """The profile that predictions for a request rest on, and where it does not fit."""
     loaded = load_profile(request.dtype, request.device)

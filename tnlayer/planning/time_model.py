@@ -59,7 +59,7 @@ def pair_seconds(pair: Pair, batch: int, times: OpTimes) -> Seconds:
         return Seconds(forward)
     backward = schedule_seconds(pair.backward, batch, times)
     arrays = len(pair.forward.inputs) + len(pair.forward.saved)
-    return _with_autograd(forward, backward, arrays, times)
+    return with_autograd(forward, backward, arrays, times)
 
 
 def schedule_seconds(schedule: Schedule, batch: int, times: OpTimes) -> float:
@@ -108,11 +108,11 @@ def dense_seconds(rows: int, features: int, outputs: int, times: OpTimes) -> Sec
     forward = times.mm(rows, outputs, features, "nt") + times.fresh(rows * outputs)
     backward = times.mm(rows, features, outputs, "nn") + times.fresh(rows * features)
     backward += times.mm(outputs, features, rows, "tn") + times.fresh(outputs * features)
-    return _with_autograd(forward, backward, 2, times)
+    return with_autograd(forward, backward, 2, times)
 
 
-def _with_autograd(forward: float, backward: float, arrays: int, times: OpTimes) -> Seconds:
-    """Seconds with what autograd adds: for the call, and for each array that it passes on."""
+def with_autograd(forward: float, backward: float, arrays: int, times: OpTimes) -> Seconds:
+    """Seconds of a forward and backward with what autograd adds: for the call, and for each array that it passes on."""
     call = times.call
     return Seconds(
         forward + call["forward"] + arrays * call["forward_array"],

@@ -26,7 +26,8 @@ class Kernels:
         forward: the inputs give y and what is saved.
         backward: the gradient of y, the inputs that are needed and what was saved give gradients.
         needed: indices of the inputs that the backward reads.
-        source: of both.
+        source: the generated text.
+        saved: how many arrays the forward gives behind y.
         unchecked: the forward for contiguous arrays of the program's dtype, if it is another.
     """
 
@@ -34,6 +35,7 @@ class Kernels:
     backward: Callable[..., tuple[torch.Tensor, ...]]
     needed: tuple[int, ...]
     source: str
+    saved: int = 0
     unchecked: Callable[..., tuple[torch.Tensor, ...]] | None = None
 
     @property
@@ -207,7 +209,8 @@ def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:
         return Kernels(functions["forward"], _no_backward, (), source)
     source += "\n\n" + print_torch(pair.backward, "backward")
     functions = load_source(source, reuse=reuse)
-    return Kernels(functions["forward"], functions["backward"], pair.needed, source)
+    saved = len(pair.forward.saved)
+    return Kernels(functions["forward"], functions["backward"], pair.needed, source, saved)
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -13,6 +13,7 @@ import torch
 from tnlayer.graph import Graph
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.cpp import CppProgram
+from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.tune import random_inputs, tune_graph
 
@@ -260,5 +261,6 @@ def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Pro
 def program_of(planned: PlannedGraph, backend: str = "auto") -> Program:
     """The program of a planned graph."""
     reuse = planned.request.memory_limit is None
-    kind = CppProgram if backend == "cpp" else Program
+    kinds: dict[str, type[Program]] = {"torch": Program, "cpp": CppProgram, "mixed": MixedProgram}
+    kind = kinds[backend if backend == "cpp" else planned.plan.backend]
     return kind(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)

@@ -1,0 +1,167 @@
+"""A Program of several regions: each runs on the backend that is foreseen to be fastest for it.
+
+The forward runs the regions in order, the backward in reverse; each is a Program of its own. What
+passes from one to the next is written to memory, and kept where a backward reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tnlayer.graph import Graph
+from tnlayer.kernels.pair import Mask
+from tnlayer.plan.plan import Plan
+from tnlayer.plan.regions import region_masks, split
+from tnlayer.runtime.cpp import CppProgram
+from tnlayer.runtime.program import Kernels, Program
+
+KINDS: Mapping[str, type[Program]] = {"torch": Program, "cpp": CppProgram}
+
+
+class MixedProgram(Program):
+    """A compiled network whose plan has several regions.
+
+    Under torch.func, torch.compile, forward-mode and double backward the generated torch code of
+    the whole plan runs instead, as for every program.
+    """
+
+    backend = "mixed"
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        tensor_names: Mapping[str, str],
+        *,
+        reuse: bool = True,
+    ) -> None:
+        super().__init__(graph, plan, tensor_names, reuse=reuse)
+        parts = split(plan, [region.steps for region in plan.regions])
+        self.regions = tuple(
+            KINDS[region.backend](graph, part, tensor_names, reuse=reuse)
+            for region, part in zip(plan.regions, parts, strict=True)
+        )
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether the kernels of each region can read these arrays."""
+        return all(region.can_take(arrays) for region in self.regions)
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The forward where no gradient is wanted."""
+        if not self.can_take(arrays):
+            return self.reference(*arrays)
+        return self.kernels(self.nothing).forward(*arrays)
+
+    def prepare(self) -> None:
+        """Build what a training step needs now: forward and backward of each region."""
+        for region in self.regions:
+            region.prepare()
+
+    def source(self, mask: Mask | None = None) -> str:
+        """The generated code of each region, in order."""
+        parts = self._parts(self.training_mask() if mask is None else mask)
+        return "\n\n".join(part.region.source(part.mask) for part in parts)
+
+    def build(self, mask: Mask) -> Kernels:
+        """Compose the kernels of the regions for a mask of wanted gradients."""
+        parts = self._parts(mask)
+        needed = sorted(
+            {index for part in parts for index in part.read if index is not None}
+        )
+        composed = _Composed(parts, tuple(needed), mask)
+        saved = sum(part.kernels.saved + (None in part.read) for part in parts)
+        return Kernels(composed.forward, composed.backward, composed.needed, "", saved)
+
+    def region_masks(self, mask: Mask) -> tuple[Mask, ...]:
+        """The mask of each region."""
+        return region_masks(self.plan, [region.plan for region in self.regions], mask)
+
+    def _sources(self) -> list[tuple[int | None, ...]]:
+        """For each input of each region its index among those of the whole; None: a cut."""
+        places = {value.name: index for index, value in enumerate(self.plan.inputs)}
+        return [tuple(places.get(v.name) for v in r.plan.inputs) for r in self.regions]
+
+    def _parts(self, mask: Mask) -> tuple[_Part, ...]:
+        return tuple(
+            _Part(region, own, sources, region.kernels(own))
+            for region, own, sources in zip(
+                self.regions, self.region_masks(mask), self._sources(), strict=True
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A region for one mask.
+
+    Arguments:
+        region: its program.
+        mask: which of its inputs want a gradient.
+        sources: for each of its inputs the index among those of the whole; None: what comes from
+            the region before.
+        kernels: its functions for the mask.
+    """
+
+    region: Program
+    mask: Mask
+    sources: tuple[int | None, ...]
+    kernels: Kernels
+
+    @property
+    def read(self) -> tuple[int | None, ...]:
+        """Those that its backward reads."""
+        return tuple(self.sources[index] for index in self.kernels.needed)
+
+    @property
+    def wanted(self) -> tuple[int | None, ...]:
+        """Those whose gradients it gives, in order."""
+        pairs = zip(self.sources, self.mask, strict=True)
+        return tuple(source for source, asked in pairs if asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Composed:
+    """Forward and backward of all parts for one mask."""
+
+    parts: tuple[_Part, ...]
+    needed: tuple[int, ...]
+    mask: Mask
+
+    def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """y, then for each part the value at its cut if its backward reads it, and what it saves."""
+        state: torch.Tensor | None = None
+        saved: list[torch.Tensor] = []
+        for part in self.parts:
+            inputs = [state if index is None else arrays[index] for index in part.sources]
+            result, *kept = part.kernels.forward(*inputs)
+            if None in part.read:
+                assert state is not None, "the first region starts from the ports"
+                saved.append(state)
+            saved += kept
+            state = result
+        assert state is not None, "there is a region"
+        return (state, *saved)
+
+    def backward(self, gradient: torch.Tensor, *kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The parts in reverse; gradients of what two parts use are added."""
+        count = len(self.needed)
+        arrays: dict[int, torch.Tensor] = dict(zip(self.needed, kept[:count], strict=True))
+        saved = list(kept[count:])
+        found: dict[int, torch.Tensor] = {}
+        for part in reversed(self.parts):
+            if not any(part.mask):
+                break  # none before it wants one either
+            own = [saved.pop() for _ in range(part.kernels.saved)][::-1]
+            state = saved.pop() if None in part.read else gradient
+            inputs = [state if index is None else arrays[index] for index in part.read]
+            results = part.kernels.backward(gradient, *inputs, *own)
+            for index, result in zip(part.wanted, results, strict=True):
+                if index is None:
+                    gradient = result
+                else:
+                    known = found.get(index)
+                    found[index] = result if known is None else known + result
+        return tuple(found[index] for index, asked in enumerate(self.mask) if asked)
