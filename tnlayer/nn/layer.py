@@ -20,7 +20,7 @@ from tnlayer.report import Cost
 from tnlayer.runtime.autograd import autocast_is_on, is_traced, run
 from tnlayer.runtime.compile import check_backend, options_for
 from tnlayer.runtime.explain import explain
-from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.runtime.ranged import FUSED_BACKENDS, RangedProgram
 from tnlayer.runtime.tune import random_inputs
 
 
@@ -32,7 +32,7 @@ class Layer(nn.Module):
         bias: whether to add a learned vector.
         batch: batch size to plan for; every other works too. By default each size gets the plan of
             its range, which is made at the first call with such a size.
-        backend: "auto", "torch", or "cpp" for compiled kernels.
+        backend: "auto", "torch", or "cpp" or "cuda" for compiled kernels.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
@@ -273,7 +273,7 @@ class Layer(nn.Module):
 
     def _check_tunable(self) -> None:
         """Fused kernels have one plan, so there is nothing to choose from."""
-        if self._backend == "cpp":
+        if self._backend in FUSED_BACKENDS:
             msg = "tune is for backend='auto' or 'torch': fused kernels have one plan; leave it out"
             raise SpecError(msg)
 
