@@ -88,7 +88,8 @@ class _Printer:
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
-                arguments.append(f"entry* const* partials, int team, size_t at_{buffer.name}")
+                team = "" if "team" in "".join(arguments) else "entry* const* partials, int team, "
+                arguments.append(f"{team}size_t at_{buffer.name}")
             else:
                 const = "" if buffer.name in written else "const "
                 arguments.append(f"{const}entry* __restrict {buffer.name}")
@@ -102,7 +103,8 @@ class _Printer:
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
-                arguments.append(f"f.partials, f.team, {buffer.offset}")
+                team = "" if "f.team" in "".join(arguments) else "f.partials, f.team, "
+                arguments.append(f"{team}{buffer.offset}")
             elif buffer.space in ("input", "output"):
                 arguments.append(f"f.{buffer.name}")
             else:
