@@ -31,6 +31,12 @@ EMULATOR = Path(__file__).parent / "emulator"
 STREAM = 0x5EED
 MULTIPROCESSORS = 2
 _SHARED = re.compile(r"extern\s+__shared__\s+(?P<kind>[^;\[]*?)\b(?P<name>\w+)\s*\[\]\s*;")
+# What has no words in C++: numbers of 16 bits.
+_ASSEMBLY = {
+    'asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(v));': "result.bits = to_bf16(v);",
+    'asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(v));': "result.bits = to_f16(v);",
+    'asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(v.bits));': "result = from_f16(v.bits);",
+}
 _ENTRY = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(?P<name>\w+)\s*\(")
 
 
@@ -106,6 +112,8 @@ def emulated(text: str) -> str:
     kind = declared["kind"] if declared else "char "
     name = declared["name"] if declared else "unused_shared"
     plain = _SHARED.sub(lambda match: f"extern {match['kind']}{match['name']}[];", text)
+    for assembly, words in _ASSEMBLY.items():
+        plain = plain.replace(assembly, words)
     entries = dict.fromkeys(match["name"] for match in _ENTRY.finditer(text))
     return "\n".join([
         (EMULATOR / "device.h").read_text(),

@@ -14,12 +14,12 @@
 
 #define __global__
 #define __device__
-#define __shared__
+#define __shared__ static
 #define __constant__
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 
 struct Index { unsigned x, y, z; };
 static Index threadIdx{0, 0, 0}, blockIdx{0, 0, 0}, blockDim{1, 1, 1}, gridDim{1, 1, 1};
@@ -33,6 +33,22 @@ static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline double2 make_double2(double x, double y) { return {x, y}; }
 static inline float __uint_as_float(unsigned bits) { float f; memcpy(&f, &bits, 4); return f; }
 static inline unsigned __float_as_uint(float f) { unsigned bits; memcpy(&bits, &f, 4); return bits; }
+static inline float from_f16(unsigned short bits) {
+  _Float16 half;
+  memcpy(&half, &bits, 2);
+  return (float)half;
+}
+static inline unsigned short to_f16(float f) {
+  _Float16 half = (_Float16)f;
+  unsigned short bits;
+  memcpy(&bits, &half, 2);
+  return bits;
+}
+static inline unsigned short to_bf16(float f) {
+  unsigned bits = __float_as_uint(f);
+  if (f != f) return (unsigned short)0x7fff;
+  return (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 template <class T> static inline T __ldg(const T* p) { return *p; }
 
 namespace emulator {
