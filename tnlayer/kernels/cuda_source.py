@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
+from tnlayer.kernels.cuda_chain import (
+    Chain,
+    ChainLowering,
+    adds_by_point,
+    owns_weights,
+    points_of,
+)
 from tnlayer.kernels.cuda_place import Layout, find_race, insert_barriers, merge_kernels, place
 from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_printer import print_cuda
+from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
 from tnlayer.kernels.cuda_steps import Lowering
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Memory, Plan
 from tnlayer.plan.steps import BATCH
@@ -170,15 +180,59 @@ def backward_source(
 
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     """The placed program of a forward plan."""
-    return _scheduled(_in_arithmetic(plan), gpu, name, plan.dtype)
+    forward = _in_arithmetic(plan)
+    chain = find_chain(forward, gpu, trains=False)
+    if chain is None:
+        return _by_steps(forward, gpu, name, plan.dtype)
+    return _by_segments(chain.plan, chain, gpu, name, plan.dtype)
 
 
 def schedule_backward(
     plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
 ) -> Scheduled:
     """The placed program of a forward plan's gradients."""
-    backward = backward_without_saved(_in_arithmetic(plan), wanted)
-    return _scheduled(backward, gpu, name, plan.dtype)
+    forward = _in_arithmetic(plan)
+    chain = find_chain(forward, gpu, trains=True)
+    if chain is None:
+        return _by_steps(backward_without_saved(forward, wanted), gpu, name, plan.dtype)
+    backward = backward_without_saved(chain.plan, wanted)
+    return _by_segments(backward, chain, gpu, name, plan.dtype)
+
+
+@lru_cache(maxsize=256)
+def find_chain(plan: Plan, gpu: Gpu, *, trains: bool) -> Chain | None:
+    """The plan's stem cut into segments for registers; None where it has none.
+
+    Arguments:
+        plan: a forward plan in the dtype of the arithmetic.
+        gpu: whose threads hold the registers.
+        trains: whether threads hold what a backward needs, or a forward.
+    """
+    stem = find_stem(plan)
+    if isinstance(stem, str):
+        return None
+    words = max(1, itemsize(plan.dtype) // 4)
+    limits = Limits(gpu.registers // words, 4 * gpu.registers // words if trains else 0)
+    for keeps_points in (True, False):
+        segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
+        segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
+        if not trains or owns_weights(stem, segments, plan.sizes):
+            break
+    if not any(segment.registers for segment in segments):
+        return None
+    order = [number for segment in segments for number in segment.steps]
+    plan = reorder(plan, stem, order)
+    # Numbers of steps follow their new order.
+    ordered = replace(
+        stem,
+        steps=tuple(stem.steps[number] for number in order),
+        waits=tuple(frozenset(order.index(k) for k in stem.waits[number]) for number in order),
+    )
+    renumbered = tuple(
+        replace(segment, steps=tuple(order.index(number) for number in segment.steps))
+        for segment in segments
+    )
+    return Chain(plan, ordered, renumbered, itemsize(plan.dtype))
 
 
 def _in_arithmetic(plan: Plan) -> Plan:
@@ -187,15 +241,37 @@ def _in_arithmetic(plan: Plan) -> Plan:
     return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype), memory=Memory())
 
 
-def _scheduled(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
-    lowering = Lowering(plan, _samples_together(plan), gpu.threads)
+def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One thread loop a step."""
+    return _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
+
+
+def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One thread loop a segment; fewer samples at once where states do not fit shared memory."""
+    points = points_of(chain, plan.sizes)
+    samples = MOST_SAMPLES
+    if not all(segment.registers for segment in chain.segments) or adds_by_point(chain):
+        samples = 1
+    while samples > 1 and samples * min(points) > gpu.threads // 2:
+        samples //= 2
+    while True:
+        threads = min(gpu.threads, max(64, -(-samples * max(points) // 32) * 32))
+        lowering = ChainLowering(plan, samples, threads, chain=chain)
+        scheduled = _placed(lowering, gpu, name, stored)
+        if samples == 1 or not scheduled.program.of("blockspace"):
+            return scheduled
+        samples //= 2
+
+
+def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled:
     lowering.start()
     lowering.lower_all()
     program = merge_kernels(lowering.program(name))
-    program, layout = place(program, gpu.shared_bytes // itemsize(plan.dtype))
+    program, layout = place(program, gpu.shared_bytes // itemsize(program.scalar))
     program = insert_barriers(program).verify()
     assert not find_race(program), find_race(program)
-    return Scheduled(program, layout, stored, 0)
+    loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
+    return Scheduled(program, layout, stored, loops)
 
 
 def _samples_together(plan: Plan) -> int:

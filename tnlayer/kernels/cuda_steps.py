@@ -156,16 +156,20 @@ class Lowering:
     def copy_inputs(self) -> None:
         """Small parameters come into shared memory; so do inputs of several samples, of which the
         last block may lack some."""
+        self.copy_parameters()
+        if self.block > 1:
+            for value in self.plan.inputs:
+                if BATCH in value.legs:
+                    self.copy_in(value, "samples")
+
+    def copy_parameters(self) -> None:
+        """Parameters into shared memory, if they are small."""
         parameters = [value for value in self.plan.inputs if BATCH not in value.legs]
         used = {o.value.name for step in self.plan.steps for o in step.operands}
         if self.batched and sum(volume(v.legs, self.sizes) for v in parameters) <= MOST_COPIED:
             for value in parameters:
                 if value.name in used:
                     self.copy_in(value, "prologue")
-        if self.block > 1:
-            for value in self.plan.inputs:
-                if BATCH in value.legs:
-                    self.copy_in(value, "samples")
 
     def copy_in(self, value: Value, part: Part) -> None:
         source = self.local[value.name]
