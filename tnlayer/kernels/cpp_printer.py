@@ -13,15 +13,19 @@ from tnlayer.kernels.cpp_permute import permute_lines
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.loops import (
     At,
+    Barrier,
     Buffer,
     Fill,
     For,
     Gather,
     Permute,
     Program,
+    Space,
     Statement,
     Step,
     SumLanes,
+    SumThreads,
+    Threads,
     Tile,
     Transpose,
 )
@@ -43,6 +47,9 @@ def print_kernel(program: Program) -> str:
     return "".join((*printer.functions(), printer.frame(), printer.entry()))
 
 
+_OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
+
+
 class _Printer:
     """Prints one program."""
 
@@ -51,6 +58,7 @@ class _Printer:
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.parts = {
             "before": program.before,
+            "prologue": program.prologue,
             "samples": program.samples,
             "after": program.after,
         }
@@ -67,7 +75,11 @@ class _Printer:
     def used(self, step: Step) -> list[Buffer]:
         """Buffers that a step touches, in the program's order."""
         names = buffers_of(step.body)
-        return [buffer for buffer in self.program.buffers if buffer.name in names]
+        return [
+            buffer
+            for buffer in self.program.buffers
+            if buffer.name in names and buffer.space != "register"
+        ]
 
     def functions(self) -> list[str]:
         """One function a step."""
@@ -78,7 +90,8 @@ class _Printer:
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
-                arguments.append(f"entry* const* partials, int team, size_t at_{buffer.name}")
+                team = "" if "team" in "".join(arguments) else "entry* const* partials, int team, "
+                arguments.append(f"{team}size_t at_{buffer.name}")
             else:
                 const = "" if buffer.name in written else "const "
                 arguments.append(f"{const}entry* __restrict {buffer.name}")
@@ -92,7 +105,8 @@ class _Printer:
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
-                arguments.append(f"f.partials, f.team, {buffer.offset}")
+                team = "" if "f.team" in "".join(arguments) else "f.partials, f.team, "
+                arguments.append(f"{team}{buffer.offset}")
             elif buffer.space in ("input", "output"):
                 arguments.append(f"f.{buffer.name}")
             else:
@@ -143,6 +157,27 @@ class _Printer:
                 return [f"memset((void*)({_place(statement.target)}), 0, {count});"]
             case SumLanes():
                 return self.sum_lanes(statement)
+            case Threads():
+                return self.threads(statement)
+            case Barrier():
+                return ["// all points so far"]
+            case SumThreads():
+                target, source = _place(statement.target), _place(statement.source)
+                head = f"for (int k = 0; k < {statement.count}; k++)"
+                return [f"{head} ({target})[k] += ({source})[k];"]
+
+    def threads(self, loop: Threads) -> list[str]:
+        """Points one after another: no point waits for another one inside a loop."""
+        names = buffers_of(loop.body)
+        registers = [b for b in self.program.of("register") if b.name in names]
+        lines = [
+            "  " * depth + f"for (int {index} = 0; {index} < {count}; {index}++) {{"
+            for depth, (index, count) in enumerate(loop.indices)
+        ] or ["{"]
+        depth = len(lines)
+        lines += ["  " * depth + f"entry {buffer.name}[{buffer.size}];" for buffer in registers]
+        lines += self.body(loop.body, depth)
+        return lines + ["  " * number + "}" for number in reversed(range(depth))]
 
     def sum_lanes(self, statement: SumLanes) -> list[str]:
         """Vectors of all threads, summed in the order of the threads."""
@@ -262,8 +297,11 @@ class _Printer:
         for buffer in program.of("input", "output"):
             const = "const " if buffer.space == "input" else ""
             lines.append(f"  {const}entry* {buffer.name};")
-        lines += ["  entry *shared, *thread, *partial;", "  entry** partials;", "  int team;", "};"]
+        spaces = ["shared", "thread", "partial"] + [s for s in _OF_A_GPU if program.of(s)]
+        lines += [f"  entry *{', *'.join(spaces)};", "  entry** partials;", "  int team;", "};"]
         for part in self.parts:
+            if part == "prologue" and not program.prologue:
+                continue
             lines.append(f"\nSTEP {name}_{part}(const {name}_frame& f) {{")
             lines += [f"  {self.call(step_name, step)}" for step_name, step in self.steps(part)]
             lines.append("}")
@@ -278,7 +316,14 @@ class _Printer:
         own = {
             "thread": _rounded(program.size_of("thread"), program.width),
             "partial": _rounded(program.size_of("partial"), program.width),
-        }
+        } | {space: _rounded(program.size_of(space), program.width) for space in _OF_A_GPU}
+        at, places = own["thread"] + own["partial"], list[str]()
+        for space in _OF_A_GPU:
+            if program.of(space):
+                places.append(f"    if (own) f.{space} = own + {at};")
+                at += own[space]
+        if program.prologue:
+            places.append(f"    if (own) {name}_prologue(f);")
         pointers = "\n".join(
             f"  whole.{buffer.name} = (entry*)arguments[{number}];"
             for number, buffer in enumerate(arguments)
@@ -289,8 +334,9 @@ class _Printer:
             pointers=pointers,
             shared=program.size_of("shared") + program.width,
             partial=own["partial"],
-            own=own["thread"] + own["partial"] + ragged + program.width,
-            ragged_at=own["thread"] + own["partial"],
+            own=at + ragged + program.width,
+            ragged_at=at,
+            places="".join(f"{line}\n" for line in places),
             blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
             advance=self.advance(batched),
             ragged=self.ragged(batched) if program.block > 1 else "",
@@ -367,7 +413,7 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
     f.thread = own + {partial};
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, {partial} * sizeof(entry));
-    #pragma omp for schedule(static)
+{places}    #pragma omp for schedule(static)
     for (long block = 0; block < blocks; block++) {{
       if (failed) continue;
 {advance}
@@ -397,8 +443,10 @@ def _written(body: Sequence[Statement]) -> set[str]:
     found: set[str] = set()
     for statement in body:
         match statement:
-            case Step() | For():
+            case Step() | For() | Threads():
                 found |= _written(statement.body)
+            case Barrier():
+                pass
             case _:
                 found.add(statement.target.buffer)
     return found

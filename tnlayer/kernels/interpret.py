@@ -9,6 +9,7 @@ import numpy as np
 
 from tnlayer.kernels.loops import (
     At,
+    Barrier,
     Fill,
     For,
     Gather,
@@ -17,6 +18,8 @@ from tnlayer.kernels.loops import (
     Statement,
     Step,
     SumLanes,
+    SumThreads,
+    Threads,
     Tile,
     Transpose,
 )
@@ -55,6 +58,7 @@ class _Interpreter:
     def run(self) -> dict[str, Entries]:
         self.body(self.program.before)
         batched = [buffer for buffer in self.program.buffers if buffer.batched]
+        self.body(self.program.prologue)
         block = self.program.block
         for first in range(0, self.batch if batched else 0, block):
             valid = min(block, self.batch - first)
@@ -105,6 +109,20 @@ class _Interpreter:
                 self.put(statement.target, 0, np.array(values))
             case Fill():
                 self.put(statement.target, 0, np.zeros(statement.count))
+            case Threads():
+                for point in np.ndindex(*(count for _, count in statement.indices)):
+                    names = (name for name, _ in statement.indices)
+                    self.indices = dict(zip(names, point, strict=True))
+                    for buffer in self.program.of("register"):
+                        self.seen[buffer.name][:] = np.nan  # what another point left is not seen
+                    self.body(statement.body)
+                self.indices = {}
+            case Barrier():
+                pass
+            case SumThreads():
+                total = self.take(statement.target, 0, statement.count)
+                total += self.take(statement.source, 0, statement.count)
+                self.put(statement.target, 0, total)
             case SumLanes():
                 for lane, offset in enumerate(statement.offsets):
                     total = self.take(statement.target, offset, 1)

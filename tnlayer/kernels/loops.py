@@ -11,6 +11,7 @@ Grammar::
     space     = "input" | "output"                arguments; entries as torch stores them
               | "shared" | "thread" | "partial"   workspace: one a call, one a thread, and one a
                                                   thread that starts at zero and is summed at last
+              | "block" | "blockspace" | "register"   of a GPU, see below
     statement = Step(name, comment, body)         a function of its own in printed source
               | For(index, count, body)
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
@@ -19,6 +20,7 @@ Grammar::
               | Gather(target, source, offsets, padding)
               | Fill(target, count)               zeros
               | SumLanes(target, source, offsets)
+              | Threads(indices, body) | Barrier() | SumThreads(target, source, count)
     at        = At(buffer, offset, terms, form)   offset + sum of index * stride, in entries
     form      = "vector" (``width`` entries in a row) | "splat" (one entry, in all lanes) | "scalar"
 
@@ -29,17 +31,25 @@ A Tile is one block of a contraction held in registers, the unit of all arithmet
 ``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full; ``loops``
 run around the sums with the accumulators in registers. Without ``right`` the product is left alone:
 copies, sums over a leg and additions are Tiles, too.
+
+On a GPU a block of threads takes the place of a thread of the CPU, and ``prologue`` runs once for
+each block before its samples. The points of a ``Threads`` loop are shared by the block's threads:
+its body must not depend on their order, and what other points wrote may be read only behind a
+``Barrier``. Buffers of the space "block" are a block's shared memory, those of "blockspace" its
+piece of global memory, those of "register" belong to one point and are addressed by constants.
+``SumThreads`` adds an array of registers of every point to a partial of the block.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tnlayer.errors import BuildError
 
-Space = Literal["input", "output", "shared", "thread", "partial"]
+Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
 Form = Literal["vector", "splat", "scalar"]
 Pairs = tuple[tuple[int, int], ...]
 HERE: Pairs = ((0, 0),)
@@ -184,7 +194,54 @@ class SumLanes:
     offsets: tuple[int, ...]
 
 
-Statement = Step | For | Tile | Transpose | Permute | Gather | Fill | SumLanes
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """``body`` for all points, in any order: index by index, the last one fastest.
+
+    Arguments:
+        indices: name and count of each index; none is one point.
+        body: what is done at one point.
+    """
+
+    indices: tuple[tuple[str, int], ...]
+    body: tuple[Statement, ...]
+
+    @property
+    def points(self) -> int:
+        """Number of points."""
+        return math.prod(count for _, count in self.indices)
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """The threads of a block wait for each other and see what each has written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SumThreads:
+    """target[k] += source[k] summed over all points of the loop, for k below count.
+
+    Source is a register array, target a partial; the order of the sum is fixed.
+    """
+
+    target: At
+    source: At
+    count: int
+
+
+Statement = (
+    Step
+    | For
+    | Tile
+    | Transpose
+    | Permute
+    | Gather
+    | Fill
+    | SumLanes
+    | Threads
+    | Barrier
+    | SumThreads
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +255,8 @@ class Program:
         block: samples that ``samples`` takes at once.
         buffers: everything that is read or written.
         before, samples, after: the three parts.
+        prologue: what each block of threads does before its samples; () on a CPU.
+        threads: of a block; 1 on a CPU.
     """
 
     name: str
@@ -208,6 +267,8 @@ class Program:
     before: tuple[Statement, ...]
     samples: tuple[Statement, ...]
     after: tuple[Statement, ...]
+    prologue: tuple[Statement, ...] = ()
+    threads: int = 1
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""
@@ -224,7 +285,7 @@ class Program:
             BuildError: names the statement with an unknown index or buffer, one outside its buffer,
                 or one that writes an input.
         """
-        for part in (self.before, self.samples, self.after):
+        for part in (self.before, self.prologue, self.samples, self.after):
             _Verifier(self).check_body(part, {}, "")
         return self
 
@@ -233,7 +294,7 @@ def statements(body: Iterable[Statement]) -> Iterator[Statement]:
     """All statements of a body, those inside others as well."""
     for statement in body:
         yield statement
-        if isinstance(statement, Step | For):
+        if isinstance(statement, Step | For | Threads):
             yield from statements(statement.body)
 
 
@@ -243,6 +304,7 @@ class _Verifier:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
+        self.in_threads = False
         if len(self.buffers) != len(program.buffers):
             raise BuildError(f"program {program.name}: two buffers have one name")
 
@@ -256,8 +318,20 @@ class _Verifier:
                         self.fail(step, f"loop {statement.index} of {statement.count} turns")
                     inner = ranges | {statement.index: statement.count}
                     self.check_body(statement.body, inner, step)
+                case Threads():
+                    self.check_threads(statement, ranges, step)
                 case _:
                     self.check_statement(statement, ranges, step)
+
+    def check_threads(self, loop: Threads, ranges: dict[str, int], step: str) -> None:
+        names = [name for name, _ in loop.indices]
+        if self.in_threads or ranges or len(set(names)) < len(names):
+            self.fail(step, f"a thread loop over {names} inside another loop, or an index twice")
+        if any(count < 1 for _, count in loop.indices):
+            self.fail(step, f"thread loop of {loop.points} points")
+        self.in_threads = True
+        self.check_body(loop.body, dict(loop.indices), step)
+        self.in_threads = False
 
     def check_statement(self, statement: Statement, ranges: dict[str, int], step: str) -> None:
         match statement:
@@ -300,7 +374,18 @@ class _Verifier:
                 if self.buffers[statement.source.buffer].space != "partial":
                     self.fail(step, f"SumLanes reads {statement.source.buffer}, no partial")
                 self.check_at(statement.target, _span(statement.offsets), ranges, step, writes=True)
-            case Step() | For():
+            case SumThreads():
+                last = statement.count - 1
+                self.check_at(statement.source, (0, last), ranges, step)
+                self.check_at(statement.target, (0, last), ranges, step, writes=True)
+                spaces = [self.buffers[at.buffer].space for at in (statement.target,
+                                                                   statement.source)]  # fmt: skip
+                if spaces != ["partial", "register"] or statement.target.terms:
+                    self.fail(step, f"SumThreads of a {spaces[1]} into a {spaces[0]}")
+            case Barrier():
+                if self.in_threads:
+                    self.fail(step, "a barrier inside a thread loop")
+            case Step() | For() | Threads():
                 pass
 
     def check_rows(
@@ -335,6 +420,8 @@ class _Verifier:
             return
         if writes and buffer.space == "input":
             self.fail(step, f"writes the input {at.buffer}")
+        if buffer.space == "register" and (at.terms or not self.in_threads):
+            self.fail(step, f"register array {at.buffer} without a thread, or at a moving place")
         first, last = at.offset + span[0], at.offset + span[1]
         for index, stride in at.terms:
             if index not in ranges:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from tnlayer.kernels.loops import (
     At,
+    Barrier,
     Buffer,
     Fill,
     For,
@@ -17,6 +18,8 @@ from tnlayer.kernels.loops import (
     Statement,
     Step,
     SumLanes,
+    SumThreads,
+    Threads,
     Tile,
     Transpose,
 )
@@ -27,9 +30,15 @@ def program_text(program: Program) -> str:
     lines = [
         f"program {program.name}: {program.scalar}, vectors of {program.width}, "
         f"blocks of {program.block} samples"
+        + (f", {program.threads} threads" if program.threads > 1 else "")
     ]
     lines += [f"  {_buffer(buffer)}" for buffer in program.buffers]
-    parts = (("before", program.before), ("samples", program.samples), ("after", program.after))
+    parts = (
+        ("before", program.before),
+        ("prologue", program.prologue),
+        ("samples", program.samples),
+        ("after", program.after),
+    )
     for name, body in parts:
         if body:
             lines.append(f"{name}:")
@@ -37,9 +46,12 @@ def program_text(program: Program) -> str:
     return "\n".join(lines) + "\n"
 
 
+_UNPLACED = ("input", "output", "register")
+
+
 def _buffer(buffer: Buffer) -> str:
     rows = " a sample" if buffer.batched else ""
-    where = f" at {buffer.offset}" if buffer.space in ("shared", "thread", "partial") else ""
+    where = f" at {buffer.offset}" if buffer.space not in _UNPLACED else ""
     return f"{buffer.space} {buffer.name}: {buffer.size}{rows}{where}"
 
 
@@ -82,6 +94,14 @@ def _statement(statement: Statement) -> list[str]:
         case SumLanes():
             at, since = place_text(statement.target), place_text(statement.source)
             return [f"{at} {offsets_text(statement.offsets)} += threads of {since}"]
+        case Threads():
+            indices = ", ".join(f"{name} < {count}" for name, count in statement.indices)
+            return [f"threads {indices or 'one'}:", *_body(statement.body, 1)]
+        case Barrier():
+            return ["barrier"]
+        case SumThreads():
+            at, since = place_text(statement.target), place_text(statement.source)
+            return [f"{at} [0:1:{statement.count}] += points of {since}"]
 
 
 def _padded(padding: int) -> str:

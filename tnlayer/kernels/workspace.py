@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tnlayer.kernels.loops import (
+    Barrier,
     Buffer,
     Fill,
     For,
@@ -14,6 +15,8 @@ from tnlayer.kernels.loops import (
     Statement,
     Step,
     SumLanes,
+    SumThreads,
+    Threads,
     Tile,
     Transpose,
 )
@@ -73,13 +76,15 @@ def buffers_of(body: Iterable[Statement]) -> set[str]:
     found: set[str] = set()
     for statement in body:
         match statement:
-            case Step() | For():
+            case Step() | For() | Threads():
                 found |= buffers_of(statement.body)
             case Tile():
                 found |= {statement.target.buffer, statement.left.buffer}
                 found |= {statement.right.buffer} if statement.right else set()
-            case Transpose() | Permute() | Gather() | SumLanes():
+            case Transpose() | Permute() | Gather() | SumLanes() | SumThreads():
                 found |= {statement.target.buffer, statement.source.buffer}
             case Fill():
                 found.add(statement.target.buffer)
+            case Barrier():
+                pass
     return found

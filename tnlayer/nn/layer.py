@@ -21,7 +21,7 @@ from tnlayer.runtime.autograd import is_traced, run
 from tnlayer.runtime.compile import check_backend, options_for
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.fast_call import FastCall, fast_call_like
-from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.runtime.ranged import FUSED_BACKENDS, RangedProgram
 from tnlayer.runtime.tune import random_inputs
 
 # to_dense() refuses larger matrices.
@@ -36,7 +36,7 @@ class Layer(nn.Module):
         bias: whether to add a learned vector.
         batch: batch size to plan for; every other works too. By default each size gets the plan of
             its range, which is made at the first call with such a size.
-        backend: "auto", "torch", or "cpp" for compiled kernels.
+        backend: "auto", "torch", or "cpp" or "cuda" for compiled kernels.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
@@ -280,7 +280,7 @@ class Layer(nn.Module):
 
     def _check_tunable(self) -> None:
         """Fused kernels have one plan, so there is nothing to choose from."""
-        if self._backend == "cpp":
+        if self._backend in FUSED_BACKENDS:
             msg = "tune is for backend='auto' or 'torch': fused kernels have one plan; leave it out"
             raise SpecError(msg)
 

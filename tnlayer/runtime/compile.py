@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tnlayer.errors import BuildError, SpecError
+from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
 from tnlayer.planning.planner import (
@@ -14,11 +14,12 @@ from tnlayer.planning.planner import (
     plan_graph,
 )
 from tnlayer.runtime.build import find_compiler
+from tnlayer.runtime.nvrtc import check_arch, find_nvrtc
 from tnlayer.runtime.program import Program
-from tnlayer.runtime.ranged import program_of
+from tnlayer.runtime.ranged import FUSED_BACKENDS, program_of
 
 # Fused kernels write no intermediates: the fewest FLOPs win, then the fewest steps.
-CPP_MINIMIZE = "combo-4"
+FUSED_MINIMIZE = "combo-4"
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 
@@ -40,8 +41,9 @@ def compile(
     Arguments:
         net: the network.
         batch: the batch size to plan for; the program is right for every other too.
-        backend: "torch", "cpp" for compiled kernels, or "auto", which takes torch yet.
-        arch: architecture of a compiled backend; the torch backend has none.
+        backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto", which takes torch yet.
+        arch: of backend "cuda": what to build for, such as "sm_90", with a GPU or without; by
+            default the device that the arrays of a call lie on. Other backends have none.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
 
     Raises:
@@ -58,11 +60,15 @@ def compile(
     """
     check_backend(backend)
     if arch is not None:
-        msg = f"arch={arch!r} is for compiled backends; the torch backend takes none: leave it out"
-        raise SpecError(msg)
+        if backend != "cuda":
+            msg = (
+                f"arch={arch!r} is for backend='cuda'; backend={backend!r} takes none: leave it out"
+            )
+            raise SpecError(msg)
+        check_arch(arch)
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
     planned = plan_graph(net, options_for(options, backend))
-    return program_of(planned, backend)
+    return program_of(planned, backend, arch)
 
 
 def options_for(options: PlanOptions, backend: str) -> PlanOptions:
@@ -71,7 +77,7 @@ def options_for(options: PlanOptions, backend: str) -> PlanOptions:
     Raises:
         SpecError: the backend keeps no memory limit, and one is given.
     """
-    if backend != "cpp":
+    if backend not in FUSED_BACKENDS:
         return options
     if options.memory_limit is not None:
         msg = (
@@ -80,17 +86,16 @@ def options_for(options: PlanOptions, backend: str) -> PlanOptions:
         )
         raise SpecError(msg)
     if options.minimize == DEFAULT_MINIMIZE:
-        return replace(options, minimize=CPP_MINIMIZE)
+        return replace(options, minimize=FUSED_MINIMIZE)
     return options
 
 
 def check_backend(backend: str) -> None:
-    """Refuse a backend that is unknown, or that this version cannot build."""
+    """Refuse a backend that is unknown, or whose compiler is missing."""
     if backend not in BACKENDS:
         msg = f"backend={backend!r} is unknown; expected one of {', '.join(BACKENDS)}"
         raise SpecError(msg)
     if backend == "cpp":
         find_compiler()
     if backend == "cuda":
-        msg = f"backend={backend!r} is not in this version; use backend='torch' or 'auto'"
-        raise BuildError(msg)
+        find_nvrtc()

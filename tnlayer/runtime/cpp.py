@@ -111,14 +111,14 @@ class CppProgram(Program):
         """The compiled forward; the backward is compiled when it is first called."""
         if not any(mask):
             forward = _Forward(self)
-            return Kernels(forward, _no_backward, (), "", forward.unchecked)
+            return Kernels(forward, _no_backward, (), "", unchecked=forward.unchecked)
         known = self.kernels(self.nothing)
         program = self._backward(mask)
         names = [value.name for value in self.plan.inputs]
         inputs = [buffer.name for buffer in program.of("input")]
         needed = tuple(names.index(name) for name in inputs if name != "g")
         backward = _Backward(self, program, mask)
-        return Kernels(known.forward, backward, needed, "", known.unchecked)
+        return Kernels(known.forward, backward, needed, "", unchecked=known.unchecked)
 
     @property
     def forward_program(self) -> loops.Program:

@@ -13,11 +13,14 @@ import torch
 from tnlayer.graph import Graph
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.cpp import CppProgram
+from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.tune import random_inputs, tune_graph
 
 _NO_BOUND = 2**63 - 1
+# Those that run a whole plan as fused kernels.
+FUSED_BACKENDS = ("cpp", "cuda")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class RangedProgram:
         options: as for the planner. Where ``options.batch`` was named by the user, one plan serves
             all sizes; else each size gets that of its range.
         one_plan: whether the user named it.
-        backend: "auto", "torch" or "cpp".
+        backend: "auto", "torch", "cpp" or "cuda".
 
     ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
     """
@@ -94,7 +97,7 @@ class RangedProgram:
         self.options = options
         self.backend = backend
         # Fused kernels follow the plan with the fewest FLOPs, which is the same at every size.
-        self.one_plan = one_plan = one_plan or backend == "cpp"
+        self.one_plan = one_plan = one_plan or backend in FUSED_BACKENDS
         self.planned = plan_graph(graph, options)
         self.main = program_of(self.planned, backend)
         self._lock = threading.Lock()
@@ -258,9 +261,12 @@ def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Pro
     return table.lows, table.highs, table.programs
 
 
-def program_of(planned: PlannedGraph, backend: str = "auto") -> Program:
-    """The program of a planned graph."""
+def program_of(planned: PlannedGraph, backend: str = "auto", arch: str | None = None) -> Program:
+    """The program of a planned graph; ``arch`` is for backend "cuda"."""
     reuse = planned.request.memory_limit is None
+    arguments = (planned.graph, planned.plan, planned.form.tensor_names)
+    if backend == "cuda":
+        return CudaProgram(*arguments, reuse=reuse, arch=arch)
     kinds: dict[str, type[Program]] = {"torch": Program, "cpp": CppProgram, "mixed": MixedProgram}
     kind = kinds[backend if backend == "cpp" else planned.plan.backend]
-    return kind(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)
+    return kind(*arguments, reuse=reuse)

@@ -1,0 +1,139 @@
+"""The CUDA schedule without a GPU: interpreted, and run by the C++ printer, against the oracle."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+from cpp_units import has_compiler
+from strategies import random_array
+from test_cpp_backend import NETWORKS
+from test_cpp_random import collect
+from test_random_graphs import KINDS
+
+import tnlayer as tn
+from tnlayer.kernels.cpp_prelude import prelude
+from tnlayer.kernels.cpp_printer import print_kernel
+from tnlayer.kernels.cuda_source import (
+    Gpu,
+    Scheduled,
+    gpu_of,
+    schedule_backward,
+    schedule_forward,
+)
+from tnlayer.kernels.interpret import interpret
+from tnlayer.kernels.loops import Program
+from tnlayer.plan.plan import Plan
+from tnlayer.runtime.build import load_library
+from tnlayer.runtime.cpp import _Call
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+GPU = gpu_of("sm_90")
+# So little shared memory that most states go to global memory.
+SMALL = replace(GPU, shared_bytes=4096)
+CASES, FULL_CASES, INTERPRETED = 25, 300, 30
+
+
+@dataclass
+class Trial:
+    """A network, its plan, random arrays, and what forward and backward must give."""
+
+    net: tn.Network
+    kind: str
+    gpu: Gpu
+    seed: int
+    batch: int
+    plan: Plan = field(init=False)
+    given: dict[str, np.ndarray] = field(init=False)
+    exact: dict[str, np.ndarray] = field(init=False)
+    programs: tuple[Scheduled, Scheduled] = field(init=False)
+
+    def __post_init__(self) -> None:
+        program = tn.compile(self.net, backend="torch", dtype=self.kind, batch=64)
+        self.plan = plan = program.plan
+        random = np.random.default_rng(self.seed)
+        is_complex = self.kind.startswith("complex")
+        self.given = {}
+        for value in plan.inputs:
+            sizes = [plan.axis_size(axis) for axis in plan.axes_of(value)]
+            shape = tuple(self.batch if size is None else size for size in sizes)
+            self.given[value.name] = random_array(random, shape, is_complex)
+        leaves = [torch.from_numpy(array).requires_grad_() for array in self.given.values()]
+        y = program.reference(*leaves)[0]
+        self.exact = {"out_y": y.detach().resolve_conj().numpy()}
+        slope = random_array(random, tuple(y.shape), is_complex)
+        if leaves:
+            gradients = torch.autograd.grad(y, leaves, torch.from_numpy(slope))
+            for name, gradient in zip(self.given, gradients, strict=True):
+                self.exact[f"out_d_{name}"] = gradient.resolve_conj().numpy()
+        wanted = list(self.given)
+        self.given["g"] = slope
+        prefix = f"k{self.seed}_"
+        self.programs = (
+            schedule_forward(plan, self.gpu, f"{prefix}forward"),
+            schedule_backward(plan, wanted, self.gpu, f"{prefix}backward"),
+        )
+
+    def inputs_of(self, program: Program) -> dict[str, np.ndarray]:
+        return {buffer.name: self.given[buffer.name] for buffer in program.of("input")}
+
+    def check(self, found: dict[str, np.ndarray], what: str) -> None:
+        for name, entries in found.items():
+            exact = self.exact[name]
+            scale = max(1.0, float(np.abs(exact).max(initial=0)))
+            error = np.abs(entries.reshape(exact.shape) - exact).max(initial=0) / scale
+            single = np.dtype(self.kind).itemsize == (8 if self.kind.startswith("complex") else 4)
+            assert error < (1e-4 if single else 1e-10), f"{what}: {name} is off by {error}"
+
+
+def run_compiled(trials: list[Trial]) -> None:
+    """Compile the programs of all trials in one unit, run them and check."""
+    scalar = trials[0].programs[0].program.scalar
+    programs = [s.program for trial in trials for s in trial.programs]
+    source = prelude(scalar, 1) + "".join(map(print_kernel, programs))
+    library = load_library(source, optimise="-O1")
+    for trial in trials:
+        for scheduled in trial.programs:
+            program = scheduled.program
+            trial.check(called(program, library, trial), program.name)
+
+
+def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np.ndarray]:
+    dtype = getattr(torch, program.scalar)
+    call = _Call(program, library, dtype)
+    given = trial.inputs_of(program)
+    inputs = [torch.from_numpy(given[buffer.name]).to(dtype) for buffer in program.of("input")]
+    outputs = {
+        b.name: torch.full((b.size * (trial.batch if b.batched else 1),), torch.nan, dtype=dtype)
+        for b in program.of("output")
+    }
+    call(inputs, list(outputs.values()), trial.batch)
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+@needs_compiler
+@pytest.mark.parametrize("gpu", [GPU, SMALL], ids=["sm_90", "small"])
+def test_topologies_run_by_the_cpp_printer_equal_torch(gpu: Gpu) -> None:
+    """Value and all gradients of every topology, by the CUDA schedule on the CPU."""
+    run_compiled([Trial(net(), "float64", gpu, n, 5) for n, net in enumerate(NETWORKS.values())])
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
+    """Value and all gradients of random networks by the CUDA schedule on the CPU."""
+    cases = collect(KINDS[kind].is_complex, 7000, CASES)
+    run_compiled([Trial(case.net, kind, GPU, n, 5) for n, case in enumerate(cases)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_networks_interpreted_equal_torch(kind: str) -> None:
+    """The interpreter runs the CUDA schedule of random networks, small shared memory or not."""
+    for n, case in enumerate(collect(KINDS[kind].is_complex, 7100, INTERPRETED)):
+        trial = Trial(case.net, kind, SMALL if n % 2 else GPU, n, 5)
+        for scheduled in trial.programs:
+            found = interpret(scheduled.program, trial.inputs_of(scheduled.program), trial.batch)
+            trial.check(found, scheduled.program.name)

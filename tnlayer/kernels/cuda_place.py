@@ -1,0 +1,294 @@
+"""Where a GPU program's buffers lie, where its threads have to wait, and which kernels it becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tnlayer.kernels.loops import (
+    Barrier,
+    Buffer,
+    Program,
+    Statement,
+    Step,
+    SumLanes,
+    SumThreads,
+    Threads,
+    Tile,
+    statements,
+)
+from tnlayer.kernels.workspace import buffers_of
+
+WARP = 32
+# Entries to which a buffer's place is rounded up: 16 bytes of float32.
+UNIT = 4
+# Products that one block does in a kernel of its own, rather than a grid after a grid.
+MOST_IN_ONE_BLOCK = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Workspace of a placed program.
+
+    Arguments:
+        block: entries of shared memory of a block.
+        partials: for each partial that lies in shared memory its place there and its copies, one
+            for each warp where a SumThreads adds to it. The others lie in the block's row.
+        row: entries of global memory of a block: its blockspace, then all its partials.
+        partials_at: where partials begin in the row.
+        call: entries of global memory that all blocks share.
+    """
+
+    block: int
+    partials: Mapping[str, tuple[int, int]]
+    row: int
+    partials_at: int
+    call: int
+
+
+def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
+    """Give each buffer its place; what does not fit shared memory goes to global memory.
+
+    Arguments:
+        program: as lowered; arrays of samples in the space "block".
+        most_entries: entries of shared memory that a block may have.
+    """
+    order = (*program.prologue, *program.samples)
+    lives = _lives(program.prologue, program.samples)
+    copies = _copies(program)
+    sizes = {
+        buffer.name: _rounded(buffer.size * copies.get(buffer.name, 1))
+        for buffer in program.of("block", "partial")
+        if buffer.name in lives
+    }
+    for buffer in program.of("partial"):
+        if buffer.name in lives:
+            lives[buffer.name] = (0, len(order))
+    inside = dict(sizes)
+    while True:
+        offsets, entries = _first_fit(inside, lives)
+        if entries <= most_entries:
+            break
+        movable = [name for name in inside if copies.get(name, 1) == 1]
+        del inside[max(movable, key=lambda name: (inside[name], name))]
+    outside = {name: size for name, size in sizes.items() if name not in inside}
+    partials = {buffer.name for buffer in program.of("partial")}
+    in_row, blockspace = _first_fit({n: s for n, s in outside.items() if n not in partials}, lives)
+    placed: list[Buffer] = []
+    ends = {"shared": 0, "partial": 0}
+    for buffer in program.buffers:
+        if buffer.space in ends:
+            placed.append(replace(buffer, offset=ends[buffer.space]))
+            ends[buffer.space] += _rounded(buffer.size)
+        elif buffer.space != "block":
+            placed.append(buffer)
+        elif buffer.name in inside:
+            placed.append(replace(buffer, offset=offsets[buffer.name]))
+        elif buffer.name in in_row:
+            placed.append(replace(buffer, space="blockspace", offset=in_row[buffer.name]))
+    layout = Layout(
+        entries,
+        {n: (offsets[n], copies.get(n, 1)) for n in inside if n in partials},
+        blockspace + ends["partial"],
+        blockspace,
+        ends["shared"],
+    )
+    return replace(program, buffers=tuple(placed)), layout
+
+
+def _rounded(size: int) -> int:
+    return -(-size // UNIT) * UNIT
+
+
+def _copies(program: Program) -> dict[str, int]:
+    """Partials that warps add to side by side."""
+    return {
+        statement.target.buffer: program.threads // WARP
+        for statement in statements((*program.prologue, *program.samples))
+        if isinstance(statement, SumThreads)
+    }
+
+
+def _lives(
+    prologue: Sequence[Statement], samples: Sequence[Statement]
+) -> dict[str, tuple[int, int]]:
+    """First and last statement that touches each buffer; what the prologue makes stays."""
+    lives: dict[str, tuple[int, int]] = {}
+    end = len(prologue) + len(samples)
+    for number, statement in enumerate((*prologue, *samples)):
+        for name in buffers_of((statement,)):
+            first, _ = lives.get(name, (number, number))
+            lives[name] = (0, end) if number < len(prologue) else (first, number)
+            if first < len(prologue):
+                lives[name] = (0, end)
+    return lives
+
+
+def _first_fit(
+    sizes: Mapping[str, int], lives: Mapping[str, tuple[int, int]]
+) -> tuple[dict[str, int], int]:
+    """Offsets of buffers, those that live at one time apart; and the end of all."""
+    offsets: dict[str, int] = {}
+    for name in sorted(sizes, key=lambda name: (lives[name][0], -lives[name][1], name)):
+        first, last = lives[name]
+        busy = sorted(
+            (offsets[other], offsets[other] + sizes[other])
+            for other in offsets
+            if lives[other][0] <= last and first <= lives[other][1]
+        )
+        at = 0
+        for start, end in busy:
+            if at + sizes[name] <= start:
+                break
+            at = max(at, end)
+        offsets[name] = at
+    return offsets, max((offsets[name] + sizes[name] for name in sizes), default=0)
+
+
+# -- barriers --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """A range of memory that a thread loop reads or writes."""
+
+    space: str
+    first: int
+    last: int
+    writes: bool
+
+    def meets(self, other: _Access) -> bool:
+        """Whether the order of two accesses matters."""
+        return (
+            (self.writes or other.writes)
+            and self.space == other.space
+            and self.first < other.last
+            and other.first < self.last
+        )
+
+
+def insert_barriers(program: Program) -> Program:
+    """Barriers between thread loops of which one writes what the other touches."""
+    samples = _with_barriers(program, program.samples)
+    if samples:
+        # The samples before may still be worked on by other threads.
+        first = samples[0]
+        samples = (replace(first, body=(Barrier(), *first.body)), *samples[1:])
+    return replace(
+        program,
+        before=tuple(_with_barriers(program, (step,))[0] for step in _steps(program.before)),
+        prologue=_with_barriers(program, program.prologue),
+        samples=samples,
+        after=tuple(_with_barriers(program, (step,))[0] for step in _steps(program.after)),
+    )
+
+
+def find_race(program: Program) -> str:
+    """Two thread loops without a barrier between them that touch one place, or ""."""
+    for part in (program.prologue, program.samples, *((s,) for s in program.after),
+                 *((s,) for s in program.before)):  # fmt: skip
+        pending: list[_Access] = []
+        for statement in statements(part):
+            if isinstance(statement, Barrier):
+                pending = []
+            elif isinstance(statement, Threads):
+                found = _accesses(program, statement)
+                for access in found:
+                    if any(access.meets(other) for other in pending):
+                        return f"{access} without a barrier"
+                pending += found
+    if program.samples and not isinstance(next(iter(_steps(program.samples))).body[0], Barrier):
+        return "samples do not begin with a barrier"
+    return ""
+
+
+def _steps(part: Iterable[Statement]) -> Iterator[Step]:
+    for statement in part:
+        assert isinstance(statement, Step), "a part is a list of steps"
+        yield statement
+
+
+def _with_barriers(program: Program, part: Iterable[Statement]) -> tuple[Step, ...]:
+    pending: list[_Access] = []
+    found: list[Step] = []
+    for step in _steps(part):
+        body: list[Statement] = []
+        for statement in step.body:
+            assert isinstance(statement, Threads)
+            accesses = _accesses(program, statement)
+            if any(access.meets(other) for access in accesses for other in pending):
+                body.append(Barrier())
+                pending = []
+            pending += accesses
+            body.append(statement)
+        found.append(replace(step, body=tuple(body)))
+    return tuple(found)
+
+
+def _accesses(program: Program, loop: Threads) -> list[_Access]:
+    """What a thread loop touches of memory that other loops write, a buffer as a whole."""
+    found: list[_Access] = []
+    touched = buffers_of(loop.body)
+    written = {
+        statement.target.buffer
+        for statement in statements(loop.body)
+        if not isinstance(statement, Step | Threads | Barrier) and hasattr(statement, "target")
+    }
+    for buffer in program.of("block", "blockspace", "shared", "partial"):
+        if buffer.name in touched:
+            end = buffer.offset + buffer.size
+            found.append(_Access(buffer.space, buffer.offset, end, buffer.name in written))
+    return found
+
+
+# -- kernels before and after -------------------------------------------------------------------
+
+
+def merge_kernels(program: Program) -> Program:
+    """Fewer kernels: all sums over blocks become one, small steps in a row one of one block."""
+    return replace(
+        program, before=_merged(program, program.before), after=_merged(program, program.after)
+    )
+
+
+def _merged(program: Program, part: Iterable[Statement]) -> tuple[Step, ...]:
+    steps = list(_steps(part))
+    sums = [step for step in steps if _is_sum(step)]
+    rest = [step for step in steps if not _is_sum(step)]
+    found: list[Step] = []
+    if sums:
+        body = tuple(statement for step in sums for statement in step.body)
+        found.append(Step("sums", "; ".join(step.comment for step in sums), body))
+    row: list[Step] = []
+    for step in rest:
+        if sum(map(_products, step.body)) <= MOST_IN_ONE_BLOCK:
+            row.append(step)
+            continue
+        found += _in_a_row(row)
+        row = []
+        loops = step.body
+        found += [Step(f"{step.name}_{k}", step.comment, (loop,)) for k, loop in enumerate(loops)]
+    return (*found, *_in_a_row(row))
+
+
+def _in_a_row(row: Sequence[Step]) -> list[Step]:
+    if not row:
+        return []
+    body = tuple(statement for step in row for statement in step.body)
+    return [Step(row[0].name, "; ".join(step.comment for step in row), body)]
+
+
+def _is_sum(step: Step) -> bool:
+    return any(isinstance(statement, SumLanes) for statement in statements(step.body))
+
+
+def _products(statement: Statement) -> int:
+    """Products of a thread loop."""
+    assert isinstance(statement, Threads)
+    return statement.points * sum(
+        len(tile.rows) * len(tile.columns) * len(tile.sums)
+        * math.prod(axis.count for axis in tile.loops)
+        if isinstance(tile, Tile) else 1
+        for tile in statement.body
+    )  # fmt: skip

@@ -1,0 +1,309 @@
+"""The GPU's pipeline: a forward plan becomes the CUDA C++ of its forward and its backward.
+
+``CudaSource`` is what a launcher has to know: the source, its entry points, its workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from tnlayer.kernels.cuda_chain import (
+    Chain,
+    ChainLowering,
+    adds_by_point,
+    owns_weights,
+    points_of,
+)
+from tnlayer.kernels.cuda_place import Layout, find_race, insert_barriers, merge_kernels, place
+from tnlayer.kernels.cuda_prelude import itemsize
+from tnlayer.kernels.cuda_printer import print_cuda
+from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
+from tnlayer.kernels.cuda_steps import Lowering
+from tnlayer.kernels.loops import Program
+from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.kernels.stem import find_stem, reorder
+from tnlayer.plan.counts import elements
+from tnlayer.plan.plan import Memory, Plan
+from tnlayer.plan.steps import BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What kernels are made for.
+
+    Arguments:
+        arch: as NVRTC names it, "sm_90".
+        shared_bytes: shared memory that one block may have.
+        registers: 32-bit entries of a sample's state that a thread may hold at any time.
+        threads: of a block, at most.
+    """
+
+    arch: str = "sm_90"
+    shared_bytes: int = 227 * 1024
+    registers: int = 32
+    threads: int = 256
+
+
+# Shared memory that one block may have, by architecture (CUDA programming guide, table of compute
+# capabilities); what is not listed has what each has.
+SHARED_BYTES = {
+    "sm_80": 163 * 1024,
+    "sm_86": 99 * 1024,
+    "sm_87": 163 * 1024,
+    "sm_89": 99 * 1024,
+    "sm_90": 227 * 1024,
+    "sm_100": 227 * 1024,
+    "sm_103": 227 * 1024,
+    "sm_120": 99 * 1024,
+}
+
+
+def gpu_of(arch: str) -> Gpu:
+    """The GPU of an architecture, e.g. "sm_90"."""
+    return Gpu(arch, SHARED_BYTES.get(arch, 99 * 1024))
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A pointer that every entry point takes.
+
+    Arguments:
+        name: as in the plan: an input's name, or "out_" + an output's name.
+        size: entries; of one sample where it is batched.
+        batched: whether it has one row a sample.
+        is_output: whether it is written; outputs are never read.
+    """
+
+    name: str
+    size: int
+    batched: bool
+    is_output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kernel; they are launched in order on one stream.
+
+    Arguments:
+        name: of the ``extern "C"`` function.
+        grid: "persistent": as many blocks as the launcher chose; "fixed": ``blocks``.
+        blocks: of a fixed grid; 0 else.
+        threads: of a block.
+        shared_bytes: dynamic shared memory of a block; over 48 KiB needs the function's attribute.
+    """
+
+    name: str
+    grid: Literal["persistent", "fixed"]
+    blocks: int
+    threads: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CudaSource:
+    """A translation unit for NVRTC and how its kernels are launched.
+
+    Arguments are contiguous and begin at multiples of 16 bytes. Every entry point has one signature: a pointer for each argument in order (entries of
+    ``stored``), ``void* workspace``, ``long long batch``, ``int blocks``. With blocks = the size of
+    the persistent grid, from 1 to ceil(batch / samples_per_block) (1 for an empty batch), the
+    workspace has ``call_entries + blocks * block_entries`` entries of ``scalar``, 16 bytes aligned.
+    It needs no clearing. The same blocks give the same bits.
+
+    Arguments:
+        text: CUDA C++ without any include.
+        entries: kernels in order of launch; one of them is persistent, if samples are touched.
+        arguments: inputs, then outputs.
+        scalar: dtype of the arithmetic and of the workspace.
+        stored: dtype of the arguments.
+        samples_per_block: samples that a block takes at once.
+        call_entries: entries of the workspace that all blocks share.
+        block_entries: entries of the workspace for each block.
+        segments: thread loops that a sample passes through in registers.
+        program: the loop program that was printed.
+    """
+
+    text: str
+    entries: tuple[Entry, ...]
+    arguments: tuple[Argument, ...]
+    scalar: str
+    stored: str
+    samples_per_block: int
+    call_entries: int
+    block_entries: int
+    segments: int
+    program: Program
+
+
+# Arithmetic of the dtypes that are only stored.
+ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+# Entries of the largest state of all samples that a block takes at once, and samples at most.
+MOST_TOGETHER, MOST_SAMPLES = 1024, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A loop program whose buffers are placed."""
+
+    program: Program
+    layout: Layout
+    stored: str
+    segments: int
+
+
+def forward_source(plan: Plan, gpu: Gpu, name: str = "forward") -> CudaSource:
+    """The kernels of a forward plan.
+
+    Arguments:
+        plan: a forward plan.
+        gpu: what they are made for.
+        name: name of the persistent kernel; others begin with it.
+    """
+    return _printed(schedule_forward(plan, gpu, name))
+
+
+def backward_source(
+    plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
+) -> CudaSource:
+    """The kernels that give the gradients of a forward plan's inputs.
+
+    Arguments:
+        plan: a forward plan.
+        wanted: names of the inputs whose gradients are wanted.
+        gpu: what they are made for.
+        name: name of the persistent kernel; others begin with it.
+    """
+    return _printed(schedule_backward(plan, wanted, gpu, name))
+
+
+def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
+    """The placed program of a forward plan."""
+    forward = _in_arithmetic(plan)
+    chain = find_chain(forward, gpu, trains=False)
+    if chain is None:
+        return _by_steps(forward, gpu, name, plan.dtype)
+    return _by_segments(chain.plan, chain, gpu, name, plan.dtype)
+
+
+def schedule_backward(
+    plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
+) -> Scheduled:
+    """The placed program of a forward plan's gradients."""
+    forward = _in_arithmetic(plan)
+    chain = find_chain(forward, gpu, trains=True)
+    if chain is None:
+        return _by_steps(backward_without_saved(forward, wanted), gpu, name, plan.dtype)
+    backward = backward_without_saved(chain.plan, wanted)
+    return _by_segments(backward, chain, gpu, name, plan.dtype)
+
+
+@lru_cache(maxsize=256)
+def find_chain(plan: Plan, gpu: Gpu, *, trains: bool) -> Chain | None:
+    """The plan's stem cut into segments for registers; None where it has none.
+
+    Arguments:
+        plan: a forward plan in the dtype of the arithmetic.
+        gpu: whose threads hold the registers.
+        trains: whether threads hold what a backward needs, or a forward.
+    """
+    stem = find_stem(plan)
+    if isinstance(stem, str):
+        return None
+    words = max(1, itemsize(plan.dtype) // 4)
+    limits = Limits(gpu.registers // words, 4 * gpu.registers // words if trains else 0)
+    for keeps_points in (True, False):
+        segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
+        segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
+        if not trains or owns_weights(stem, segments, plan.sizes):
+            break
+    if not any(segment.registers for segment in segments):
+        return None
+    order = [number for segment in segments for number in segment.steps]
+    plan = reorder(plan, stem, order)
+    # Numbers of steps follow their new order.
+    ordered = replace(
+        stem,
+        steps=tuple(stem.steps[number] for number in order),
+        waits=tuple(frozenset(order.index(k) for k in stem.waits[number]) for number in order),
+    )
+    renumbered = tuple(
+        replace(segment, steps=tuple(order.index(number) for number in segment.steps))
+        for segment in segments
+    )
+    return Chain(plan, ordered, renumbered, itemsize(plan.dtype))
+
+
+def _in_arithmetic(plan: Plan) -> Plan:
+    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
+    value of the size of the batch at all."""
+    return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype), memory=Memory())
+
+
+def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One thread loop a step."""
+    return _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
+
+
+def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One thread loop a segment; fewer samples at once where states do not fit shared memory."""
+    points = points_of(chain, plan.sizes)
+    samples = MOST_SAMPLES
+    if not all(segment.registers for segment in chain.segments) or adds_by_point(chain):
+        samples = 1
+    while samples > 1 and samples * min(points) > gpu.threads // 2:
+        samples //= 2
+    while True:
+        threads = min(gpu.threads, max(64, -(-samples * max(points) // 32) * 32))
+        lowering = ChainLowering(plan, samples, threads, chain=chain)
+        scheduled = _placed(lowering, gpu, name, stored)
+        if samples == 1 or not scheduled.program.of("blockspace"):
+            return scheduled
+        samples //= 2
+
+
+def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    lowering.start()
+    lowering.lower_all()
+    program = merge_kernels(lowering.program(name))
+    program, layout = place(program, gpu.shared_bytes // itemsize(program.scalar))
+    program = insert_barriers(program).verify()
+    assert not find_race(program), find_race(program)
+    loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
+    return Scheduled(program, layout, stored, loops)
+
+
+def _samples_together(plan: Plan) -> int:
+    """Samples that fill a block's threads."""
+    values = [step.result for step in plan.steps if BATCH in step.result.legs]
+    largest = max((elements(v.legs, plan.sizes).at(1) for v in (*plan.ports, *values)), default=1)
+    return max(1, min(MOST_SAMPLES, MOST_TOGETHER // largest))
+
+
+def _printed(scheduled: Scheduled) -> CudaSource:
+    program, layout = scheduled.program, scheduled.layout
+    text, kernels = print_cuda(program, layout, scheduled.stored)
+    shared = layout.block * itemsize(program.scalar)
+    entries = tuple(
+        Entry(kernel.name, "fixed", kernel.blocks, program.threads, 0)
+        if kernel.blocks
+        else Entry(kernel.name, "persistent", 0, program.threads, shared)
+        for kernel in kernels
+    )
+    arguments = tuple(
+        Argument(buffer.name, buffer.size, buffer.batched, buffer.space == "output")
+        for buffer in program.of("input", "output")
+    )
+    return CudaSource(
+        text,
+        entries,
+        arguments,
+        program.scalar,
+        scheduled.stored,
+        program.block,
+        layout.call,
+        layout.row,
+        scheduled.segments,
+        program,
+    )

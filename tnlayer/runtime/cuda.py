@@ -1,0 +1,225 @@
+"""A Program whose kernels are CUDA C++: forward and backward, each a few launches for the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from tnlayer.debug import debug
+from tnlayer.errors import BuildError, SpecError
+from tnlayer.graph import Graph
+from tnlayer.kernels import cuda_source
+from tnlayer.kernels.cuda_source import CudaSource, Gpu
+from tnlayer.kernels.loops_text import program_text
+from tnlayer.kernels.pair import Mask
+from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.plan.plan import Plan
+from tnlayer.plan.steps import BATCH
+from tnlayer.runtime import gpu
+from tnlayer.runtime.nvrtc import check_arch
+from tnlayer.runtime.program import Kernels, Program
+from tnlayer.runtime.resources import Resources
+from tnlayer.runtime.unit import Unit, dense
+
+
+class CudaProgram(Program):
+    """A compiled network whose kernels are CUDA C++; made by ``tnlayer.compile(backend="cuda")``.
+
+    It builds without a GPU where ``arch`` names one. Kernels run in torch's current stream, and
+    all memory is torch's, so CUDA graphs can be captured once the kernels are loaded. Nothing of
+    the size of the batch is kept between forward and backward but the inputs. Under torch.func,
+    torch.compile, forward-mode and double backward the generated torch code runs instead, as for
+    every program.
+
+    Arguments:
+        graph, plan, tensor_names, reuse: as for every program.
+        arch: what the kernels are built for; None: the device that the arrays lie on.
+    """
+
+    backend = "cuda"
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        tensor_names: Mapping[str, str],
+        *,
+        reuse: bool = True,
+        arch: str | None = None,
+    ) -> None:
+        super().__init__(graph, plan, tensor_names, reuse=reuse)
+        self.arch = None if arch is None else check_arch(arch)
+        self._units: dict[Mask | None, Unit] = {}
+
+    # -- what is built ---------------------------------------------------------------------
+
+    def units(self, mask: Mask | None = None) -> Mapping[str, Unit]:
+        """The units for a mask of wanted gradients: "forward" and, if any is wanted, "backward"."""
+        mask = self.training_mask() if mask is None else mask
+        found = {"forward": self._unit(None)}
+        if any(mask):
+            found["backward"] = self._unit(mask)
+        return MappingProxyType(found)
+
+    def _unit(self, mask: Mask | None) -> Unit:
+        """The forward for None, else the backward for a mask."""
+        with self._lock:
+            if mask not in self._units:
+                self._units[mask] = Unit(lambda device: self._make(mask, device), self.arch)
+            return self._units[mask]
+
+    def _make(self, mask: Mask | None, device: Gpu) -> CudaSource:
+        if mask is None:
+            made = cuda_source.forward_source(self.plan, device)
+        else:
+            made = cuda_source.backward_source(self.plan, self.wanted(mask), device)
+        debug(3, program_text(made.program))
+        return made
+
+    def wanted(self, mask: Mask) -> list[str]:
+        """Names of the inputs whose gradients a mask asks for."""
+        return [v.name for v, asked in zip(self.plan.inputs, mask, strict=True) if asked]
+
+    def source(self, mask: Mask | None = None) -> str:
+        """The generated code: forward, and the backward of a training step."""
+        return "\n".join(unit.source().text for unit in self.units(mask).values())
+
+    @property
+    def binary(self) -> Mapping[str, bytes]:
+        """The cubins of a training step, "forward" and "backward"; as files cuobjdump reads them.
+
+        Raises:
+            BuildError: they cannot be built.
+        """
+        built = {name: unit.built().cubin.binary for name, unit in self.units().items()}
+        return MappingProxyType(built)
+
+    @property
+    def resources(self) -> tuple[Resources, ...]:
+        """What each kernel of a training step takes, in order of launch.
+
+        Raises:
+            BuildError: they cannot be built.
+        """
+        return tuple(r for unit in self.units().values() for r in unit.built().resources())
+
+    # -- how it runs -----------------------------------------------------------------------
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The forward where no gradient is wanted."""
+        if not self.can_take(arrays):
+            return self.reference(*arrays)
+        return self.kernels(self.nothing).forward(*arrays)
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether arrays are torch's own on one GPU, and no mode wants to see each call.
+
+        Raises:
+            BuildError: an array is on another device.
+        """
+        if torch._C._len_torch_dispatch_stack():  # pyright: ignore[reportPrivateUsage]
+            return False
+        first: torch.device | None = None
+        for array in arrays:
+            if type(array) not in _PLAIN or array.is_meta:
+                return False
+            if not gpu.is_on_gpu(array):
+                raise BuildError(_not_on_gpu(array))
+            first = array.device if first is None else first
+            if array.device != first:
+                msg = f"arrays lie on {first} and on {array.device}; move all to one CUDA device"
+                raise BuildError(msg)
+        return True
+
+    def prepare(self) -> None:
+        """Build what a training step needs now; load it, where there is a GPU."""
+        for unit in self.units().values():
+            if gpu.has_gpu():
+                unit.load(gpu.current_gpu())
+            else:
+                unit.built()
+
+    def build(self, mask: Mask) -> Kernels:
+        """The functions for a mask; kernels are compiled when they are first called."""
+        if not any(mask):
+            return Kernels(self._forward(), _no_backward, (), "")
+        forward = self.kernels(self.nothing).forward
+        # What the backward reads is the same for every GPU, so nothing is printed for this.
+        read = {value.name for value in backward_without_saved(self.plan, self.wanted(mask)).inputs}
+        names = [value.name for value in self.plan.inputs]
+        needed = tuple(k for k, name in enumerate(names) if name in read)
+        backward = _Backward(self, mask, [names[k] for k in needed])
+        return Kernels(forward, backward, needed, "")
+
+    def _forward(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        unit, dtype = self._unit(None), self.dtype
+        names = [value.name for value in self.plan.inputs]
+        (output,) = self.plan.outputs
+        sizes = [self.plan.axis_size(axis) for axis in output.axes]
+        batched = next((k for k, v in enumerate(self.plan.inputs) if BATCH in v.legs), None)
+
+        def forward(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            batch = 0 if batched is None else arrays[batched].shape[0]
+            y = _empty(sizes, batch, dtype, arrays[0])
+            given = {n: dense(array, dtype) for n, array in zip(names, arrays, strict=True)}
+            unit({**given, f"out_{output.name}": y}, batch)
+            return (y,)
+
+        return forward
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As for every program, with the architecture that was asked for."""
+        return {**super().__getstate__(), "arch": self.arch}
+
+
+class _Backward:
+    """The backward for one mask of wanted gradients."""
+
+    def __init__(self, owner: CudaProgram, mask: Mask, needed: Sequence[str]) -> None:
+        self.unit, self.dtype, self.names = owner.units(mask)["backward"], owner.dtype, needed
+        plan = owner.plan
+        values = [v for v, asked in zip(plan.inputs, mask, strict=True) if asked]
+        # In the order in which they are returned; in a shape None is the batch.
+        self.shapes = {
+            f"out_d_{value.name}": tuple(map(plan.axis_size, plan.axes_of(value)))
+            for value in values
+        }
+        self.batched = BATCH in plan.outputs[0].operand.legs
+
+    def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        batch = gradient.shape[0] if self.batched else 0
+        results = {
+            name: _empty(shape, batch, self.dtype, gradient) for name, shape in self.shapes.items()
+        }
+        named = zip(("g", *self.names), (gradient, *saved), strict=True)
+        given = {name: dense(array, self.dtype) for name, array in named}
+        self.unit({**given, **results}, batch)
+        return tuple(results.values())
+
+
+def _empty(
+    shape: Sequence[int | None], batch: int, dtype: torch.dtype, like: torch.Tensor
+) -> torch.Tensor:
+    """An array for results; None in its shape is the batch."""
+    sizes = [batch if size is None else size for size in shape]
+    return torch.empty(sizes, dtype=dtype, device=like.device)
+
+
+def _not_on_gpu(array: torch.Tensor) -> str:
+    seen = "" if gpu.has_gpu() else f"; torch {torch.__version__} sees no CUDA device here"
+    return (
+        f"backend='cuda' runs on a CUDA device, got an array on {array.device}{seen}: move layer "
+        "and inputs there with .to('cuda'), or use backend='torch' or 'cpp'"
+    )
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Stands where no gradient is wanted."""
+    msg = "this program was built without a backward"
+    raise SpecError(msg)

@@ -1,0 +1,212 @@
+"""A CUDA translation unit: printed for an architecture, built, and loaded on each device."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tnlayer.errors import BuildError
+from tnlayer.kernels.cuda_source import CudaSource, Entry, Gpu, gpu_of
+from tnlayer.runtime import driver, gpu
+from tnlayer.runtime.nvrtc import Cubin, compile_cubin
+from tnlayer.runtime.resources import Resources, read_ptxas
+
+# Vectors of 16 bytes are loaded and stored where rows allow it.
+_ALIGNMENT = 16
+_ARCH = re.compile(r"sm_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A translation unit with its machine code."""
+
+    source: CudaSource
+    cubin: Cubin
+
+    def resources(self) -> tuple[Resources, ...]:
+        """What each kernel takes."""
+        assembled = read_ptxas(self.cubin.log)
+        found: list[Resources] = []
+        for entry in self.source.entries:
+            said = assembled[entry.name]
+            found.append(
+                Resources(
+                    name=entry.name,
+                    registers=said.registers,
+                    spill_bytes=said.spill_bytes,
+                    stack_bytes=said.stack_bytes,
+                    shared_bytes=said.static_bytes + entry.shared_bytes,
+                    threads=entry.threads,
+                    segments=self.source.segments if entry.grid == "persistent" else 0,
+                )
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A unit on one device.
+
+    Arguments:
+        source: what its launches need.
+        module: keeps the code loaded.
+        functions: the entry points, in order of launch.
+        kinds: the type of each of their arguments.
+        most_blocks: of the persistent grid: as many as the device holds at once.
+    """
+
+    source: CudaSource
+    module: Any
+    functions: tuple[tuple[Any, Entry], ...]
+    kinds: tuple[Any, ...]
+    most_blocks: int
+
+    def launch(self, arrays: Mapping[str, torch.Tensor], batch: int, device: int) -> None:
+        """Put the kernels into the current stream of the device, which is the current one.
+
+        Arguments:
+            arrays: inputs and outputs by the names in ``source.arguments``, dense and aligned.
+            batch: rows of those that are batched.
+            device: its number.
+        """
+        source = self.source
+        ordered = [arrays[argument.name] for argument in source.arguments]
+        groups = -(-batch // source.samples_per_block)
+        blocks = max(1, min(groups, self.most_blocks))
+        entries = source.call_entries + blocks * source.block_entries
+        dtype = getattr(torch, source.scalar)
+        # torch hands the memory to others in the order of the stream only, so it may be dropped
+        # as soon as the kernels are in the stream.
+        workspace = torch.empty(entries, dtype=dtype, device=ordered[0].device)
+        values = (*(array.data_ptr() for array in (*ordered, workspace)), batch, blocks)
+        stream = gpu.raw_stream(device)
+        for function, entry in self.functions:
+            grid = blocks if entry.grid == "persistent" else entry.blocks
+            driver.launch(
+                function, grid, entry.threads, entry.shared_bytes, stream, values, self.kinds
+            )
+
+
+class Unit:
+    """A translation unit that is built and loaded when a device first asks for it.
+
+    Arguments:
+        make: prints it for a GPU.
+        arch: the only architecture that it is built for; None: that of each device.
+    """
+
+    def __init__(self, make: Callable[[Gpu], CudaSource], arch: str | None) -> None:
+        self.make, self.arch = make, arch
+        self._built: dict[str, Built] = {}
+        self._loaded: dict[int, Loaded] = {}
+        self._lock = threading.RLock()
+
+    def source(self, arch: str | None = None) -> CudaSource:
+        """The text, for an architecture; by default the unit's, else the current device's."""
+        return self.make(gpu_of(self._arch(arch)))
+
+    def built(self, arch: str | None = None) -> Built:
+        """The machine code, for an architecture; as for ``source``."""
+        arch = self._arch(arch)
+        with self._lock:
+            if arch not in self._built:
+                source = self.source(arch)
+                self._built[arch] = Built(source, compile_cubin(source.text, arch))
+            return self._built[arch]
+
+    def _arch(self, arch: str | None) -> str:
+        return arch or self.arch or gpu.arch_of(gpu.current_gpu())
+
+    def on(self, device: int) -> Loaded:
+        """The unit on a device, which is the current one; its context is bound.
+
+        Raises:
+            BuildError: it cannot be built, does not run on the device, or a graph is captured.
+        """
+        loaded = self._loaded.get(device)
+        if loaded is None:
+            with self._lock:
+                if device not in self._loaded:
+                    self._loaded[device] = self._load(device)
+                loaded = self._loaded[device]
+        return loaded
+
+    def _load(self, device: int) -> Loaded:
+        if gpu.is_capturing():
+            msg = (
+                "a CUDA graph is captured, and kernels cannot be loaded meanwhile: call "
+                "layer.prepare(), or run the same step once, before the capture"
+            )
+            raise BuildError(msg)
+        own = gpu.arch_of(device)
+        arch = self.arch or own
+        if not runs_on(arch, own):
+            msg = (
+                f"kernels built for arch={arch!r} do not run on CUDA device {device}, which is "
+                f"{own}; compile with arch={own!r}, or without arch="
+            )
+            raise BuildError(msg)
+        built = self.built(arch)
+        module = driver.load_module(built.cubin.binary)
+        functions: list[tuple[Any, Entry]] = []
+        most = 1  # of a unit that no sample goes through
+        for entry in built.source.entries:
+            function = driver.find_function(module, entry.name, entry.shared_bytes)
+            functions.append((function, entry))
+            if entry.grid == "persistent":
+                held = driver.blocks_a_multiprocessor(function, entry.threads, entry.shared_bytes)
+                most = held * gpu.multiprocessors(device)
+        if most < 1:
+            msg = (
+                f"a kernel for {arch} has no room on CUDA device {device} ({own}); please report it"
+            )
+            raise BuildError(msg)
+        pointers = (ctypes.c_void_p,) * (len(built.source.arguments) + 1)  # and the workspace
+        kinds = (*pointers, ctypes.c_longlong, ctypes.c_int)
+        return Loaded(built.source, module, tuple(functions), kinds, most)
+
+    def load(self, device: int) -> Loaded:
+        """Build and load the unit for a device, before a CUDA graph is captured, say."""
+        with gpu.on_device(device):
+            driver.bind_context(device)
+            return self.on(device)
+
+    def __call__(self, arrays: Mapping[str, torch.Tensor], batch: int) -> None:
+        """Run the kernels on the device of the arrays; see :meth:`Loaded.launch`."""
+        device = gpu.device_of(next(iter(arrays.values())))
+        with gpu.on_device(device):
+            driver.bind_context(device)
+            self.on(device).launch(arrays, batch, device)
+
+
+def runs_on(arch: str, device: str) -> bool:
+    """Whether machine code for an architecture runs on a device: same generation, none newer.
+
+    >>> runs_on("sm_80", "sm_86"), runs_on("sm_80", "sm_90"), runs_on("sm_90a", "sm_90")
+    (True, False, True)
+    """
+    built, own = _ARCH.fullmatch(arch), _ARCH.fullmatch(device)
+    if built is None or own is None or built["major"] != own["major"]:
+        return False
+    if built["only"] == "a":
+        return built["minor"] == own["minor"]
+    return int(built["minor"]) <= int(own["minor"])
+
+
+def dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Entries in a row, aligned, and as they are meant: no lazy conjugate or negative."""
+    if (
+        array.dtype is dtype
+        and array.is_contiguous()
+        and not array.is_neg()
+        and not array.is_conj()
+    ):
+        # A view may begin anywhere.
+        return array if array.data_ptr() % _ALIGNMENT == 0 else array.clone()
+    return array.to(dtype).resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
