@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -21,7 +21,7 @@ BACKENDS = ("torch", "cpp")
 
 
 @contextmanager
-def default_backend(name: str) -> Iterator[None]:
+def default_backend(name: str) -> Generator[None]:
     """Let tn.Layer and tn.compile take a backend where they are given none.
 
     Compiled kernels are made with little code and at -O1: what is tested are their results, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import cast
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "legs": lambda: topologies.tensor_train((2,) * 8, (2,) * 8, rank=2),
     "samples": lambda: topologies.tensor_train((3, 2), (2, 3), rank=2),
 }
+negative = torch._neg_view  # pyright: ignore[reportPrivateImportUsage]
+zeros_without_memory = torch._efficientzerotensor  # pyright: ignore[reportPrivateImportUsage]
 by_schedule = pytest.mark.parametrize("name", NETWORKS)
 
 
@@ -81,7 +84,7 @@ def test_negative_and_conjugate_views() -> None:
     """Lazy negatives and conjugates of x, parameters and the gradient are resolved."""
     layer, reference = pair_of(topologies.low_rank(5, 4, rank=2), torch.complex64)
     x, slope = (torch.randn(6, n, dtype=torch.complex64) for n in (5, 4))
-    for view in (torch.conj, torch._neg_view, lambda a: torch._neg_view(a.conj())):
+    for view in (torch.conj, negative, lambda a: negative(a.conj())):
         assert view(x).is_conj() or view(x).is_neg()
         found = gradients(layer, view(x), view(slope))
         expected = gradients(reference, view(x), view(slope))
@@ -101,11 +104,11 @@ def test_zero_tensors_have_no_memory(
 ) -> None:
     """torch's zero tensors, which stand for zeros without memory, are zeros: as x and gradient."""
     layer, reference = pairs[name]
-    x = torch._efficientzerotensor((3, layer.in_features))
+    x = zeros_without_memory((3, layer.in_features))
     with torch.no_grad():
         assert torch.equal(layer(x), torch.zeros(3, layer.out_features))
     assert torch.equal(layer(x), reference(x))
-    slope = torch._efficientzerotensor((3, layer.out_features))
+    slope = zeros_without_memory((3, layer.out_features))
     for gradient in gradients(layer, torch.ones(3, layer.in_features), slope)[1:]:
         assert torch.equal(gradient, torch.zeros_like(gradient))
 
@@ -221,7 +224,7 @@ def test_jit_trace(pairs: dict[str, tuple[tn.Layer, tn.Layer]], name: str, grad_
     with torch.set_grad_enabled(grad_mode):
         traced = torch.jit.trace(layer, torch.ones(3, layer.in_features), check_trace=False)
         x = torch.randn(5, layer.in_features)
-        torch.testing.assert_close(traced(x), reference(x))
+        torch.testing.assert_close(cast(nn.Module, traced)(x), reference(x))
 
 
 def test_compiled_programs_are_tested(pairs: dict[str, tuple[tn.Layer, tn.Layer]]) -> None:
