@@ -13,6 +13,8 @@ import hypothesis
 import matplotlib
 import pytest
 import torch
+from backends import BACKENDS, default_backend
+from cpp_units import has_compiler
 from profiles import fixed_profile
 
 from tnlayer.device.load import use_profile
@@ -26,6 +28,9 @@ matplotlib.use("agg")
 hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("fixed")
+
+# Names the folder of compiled kernels that all workers of one run share.
+SHARED_KERNELS = "TNLAYER_TEST_KERNELS"
 
 GOLDEN_ROOT = Path(__file__).parent / "golden"
 
@@ -44,8 +49,31 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     folder = tempfile.mkdtemp(prefix="tnlayer-cache-")
     os.environ["TNLAYER_CACHE_DIR"] = folder
+    _share_kernels(config, Path(folder))
     os.environ.pop("TNLAYER_CACHE", None)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _share_kernels(config: pytest.Config, folder: Path) -> None:
+    """What one worker has compiled the others load: of all caches this one alone is shared."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shared = tempfile.mkdtemp(prefix="tnlayer-kernels-")
+        os.environ[SHARED_KERNELS] = shared
+        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+    (folder / "kernels").symlink_to(os.environ[SHARED_KERNELS])
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test once for each backend: layers and programs that name none take this one.
+
+    A test that is about one backend only says so with
+    ``@pytest.mark.parametrize("backend", ["torch"], indirect=True)``.
+    """
+    if request.param == "cpp" and not has_compiler():
+        pytest.skip("no C++ compiler")
+    with default_backend(request.param):
+        yield request.param
 
 
 @pytest.fixture(autouse=True)

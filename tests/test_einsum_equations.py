@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import oracle
 import pytest
 import torch
+from cpp_units import build_together, has_compiler, programs_of
 from opt_einsum.testing import build_shapes
 from opt_einsum.tests import test_backends, test_blas, test_contract, test_sharing
 
@@ -46,13 +48,23 @@ def by_numpy(equation: str, arrays: list[np.ndarray]) -> np.ndarray:
     return np.asarray(np.einsum(equation, *arrays)).reshape(-1)
 
 
-def run_layer(equation: str, arrays: list[np.ndarray], inputs: tuple[int, ...]) -> None:
-    """Compare a layer that takes these operands as inputs with numpy, for each of two samples."""
+def make_layer(equation: str, inputs: tuple[int, ...], backend: str = "torch") -> tn.Layer:
+    """A layer that takes these operands as inputs."""
     net = tn.Network.from_einsum(equation, sizes=SIZES, inputs=inputs)
-    layer = tn.Layer(net, dtype=torch.float64, backend="torch")
+    return tn.Layer(net, dtype=torch.float64, backend=backend)
+
+
+def run_layer(equation: str, arrays: list[np.ndarray], inputs: tuple[int, ...]) -> None:
+    """Compare a new layer that takes these operands as inputs with numpy."""
+    check_layer(make_layer(equation, inputs), equation, arrays, inputs)
+
+
+def check_layer(
+    layer: tn.Layer, equation: str, arrays: list[np.ndarray], inputs: tuple[int, ...]
+) -> None:
+    """Compare a layer with numpy, for each of two samples."""
     rest = [position for position in range(len(arrays)) if position not in inputs]
-    graph = net.freeze()
-    assert [t.name for t in graph.tensors] == [f"T{position}" for position in rest]
+    assert [t.name for t in layer.graph.tensors] == [f"T{position}" for position in rest]
     with torch.no_grad():
         for position in rest:
             layer.get_parameter(f"T{position}").copy_(torch.from_numpy(arrays[position]))
@@ -90,6 +102,35 @@ def test_equals_numpy_with_all_operands_as_inputs_or_none(equation: str) -> None
     arrays = draw_arrays(equation)
     run_layer(equation, arrays, tuple(reversed(range(len(arrays)))))
     run_layer(equation, arrays, ())
+
+
+def check_compiled(equations: Sequence[str], everything: bool) -> None:
+    """Build many layers together, then hold each against numpy."""
+    trials: list[tuple[tn.Layer, str, tuple[int, ...]]] = []
+    for equation in equations:
+        count = len(operands_of(equation))
+        choices = [(position,) for position in range(count)]
+        chosen = [*choices, tuple(reversed(range(count))), ()] if everything else choices[-1:]
+        trials += [(make_layer(equation, inputs, "cpp"), equation, inputs) for inputs in chosen]
+    programs = [programs_of(layer)[0] for layer, _, _ in trials]
+    build_together([(program, program.nothing) for program in programs])
+    for layer, equation, inputs in trials:
+        with torch.no_grad():
+            check_layer(layer, equation, draw_arrays(equation), inputs)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_compiled_equals_numpy() -> None:
+    """On the cpp backend: each equation, with its last operand as the input."""
+    check_compiled(EQUATIONS, everything=False)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize("shard", range(4))
+def test_compiled_equals_numpy_however_it_is_called(shard: int) -> None:
+    """On the cpp backend: whichever operand is x, and with all operands as inputs or none."""
+    check_compiled(EQUATIONS[shard::4], everything=True)
 
 
 def test_ellipsis_is_refused() -> None:

@@ -75,6 +75,7 @@ def test_a_user_drawn_multigraph() -> None:
         tn.Network.from_networkx(drawn)
 
 
+@pytest.mark.usefixtures("backend")
 def test_from_einsum_is_the_network_of_the_equation() -> None:
     """Inputs, names and sizes are taken as given; values go in by name."""
     matrix = np.arange(6.0).reshape(2, 3)

@@ -15,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 import tnlayer as tn
 from tnlayer import topologies
 
+pytestmark = pytest.mark.usefixtures("backend")
+torch_only = pytest.mark.parametrize("backend", ["torch"], indirect=True)
+
 TOPOLOGIES: dict[str, Callable[[], tn.Network]] = {
     "tensor_train": lambda: topologies.tensor_train((2, 3, 2), (3, 1, 2), 2),
     "tensor_ring": lambda: topologies.tensor_ring((2, 2, 2), (2, 1, 2), 2),
@@ -42,7 +45,7 @@ def generator(number: int = 0) -> torch.Generator:
 
 def make_layer(net: tn.Network, dtype: torch.dtype = torch.float64) -> tn.Layer:
     """A layer with normal entries, so that no gradient is large or zero by the initialisation."""
-    layer = tn.Layer(net, dtype=dtype, backend="torch")
+    layer = tn.Layer(net, dtype=dtype)
     source = generator()
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -85,6 +88,7 @@ def train() -> tn.Layer:
 # -- finite differences ------------------------------------------------------------------------
 
 
+@torch_only
 def test_every_topology_is_checked() -> None:
     """A topology that is added must come into this file."""
     assert {name.partition(",")[0].partition(" ")[0] for name in TOPOLOGIES} == set(
@@ -99,6 +103,7 @@ def test_gradcheck(name: str) -> None:
     assert gradcheck(function, point)
 
 
+@torch_only  # compiled layers take torch's code for it: test_gradcheck_complex tries it
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_gradgradcheck(name: str) -> None:
     """Second derivatives must be right along random directions."""
@@ -140,6 +145,7 @@ def test_gradcheck_of_several_inputs() -> None:
     assert gradgradcheck(function, point)
 
 
+@torch_only
 @pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
 def test_gradgradcheck_on_random_networks(is_complex: bool) -> None:
     """Second derivatives of 50 random networks or more must be those of finite differences."""

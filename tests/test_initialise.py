@@ -38,6 +38,7 @@ def test_variance_is_preserved(name: str, dtype: torch.dtype) -> None:
     assert 0.75 < gain < 1.33
 
 
+@pytest.mark.usefixtures("backend")
 def test_isometries_are_isometric() -> None:
     """Each tensor of a MERA of bond 2 is orthogonal, so the layer keeps the norm of x."""
     layer = tn.Layer(T.mera(8, 2, 2), dtype=torch.float64)
@@ -98,6 +99,7 @@ def test_named_inits() -> None:
         tn.register_initialiser("zeros", lambda tensor: tensor)
 
 
+@pytest.mark.usefixtures("backend")
 def test_summed_networks_share_the_variance() -> None:
     """Of two networks each gives half of the variance of y."""
     one, two = T.low_rank(200, 200, rank=20), T.tensor_train((10, 20), (20, 10), rank=6)

@@ -23,6 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import tnlayer as tn
 from tnlayer import topologies
 
+pytestmark = pytest.mark.usefixtures("backend")
+torch_only = pytest.mark.parametrize("backend", ["torch"], indirect=True)
+
 
 def train_net() -> tn.Network:
     """A tensor train of three cores from 12 to 8 features."""
@@ -156,6 +159,7 @@ def test_no_inputs() -> None:
     assert all(parameter.grad is not None for parameter in layer.parameters())
 
 
+@torch_only
 def test_nothing_at_all_is_refused() -> None:
     """A network without a tensor and without an input has no product to take."""
     net = tn.Network()
@@ -164,6 +168,7 @@ def test_nothing_at_all_is_refused() -> None:
         tn.Layer(net)
 
 
+@torch_only
 def test_product_port_without_legs_is_refused() -> None:
     """A product input of no vectors has no entries that could carry the batch."""
     net = tn.Network()
@@ -515,6 +520,7 @@ def test_saved_state_round_trip() -> None:
     torch.testing.assert_close(other(x), layer(x))
 
 
+@torch_only
 def test_network_may_change_afterwards() -> None:
     """The layer froze a copy: going on with the builder must not change it."""
     net = tn.Network("grows")
@@ -633,6 +639,7 @@ def test_sixteen_threads_call_one_layer() -> None:
 # -- what the layer says of itself -------------------------------------------------------------
 
 
+@torch_only
 def test_repr_says_what_the_layer_is() -> None:
     """The repr shows features, bias, dtype and backend."""
     text = repr(tn.Layer(train_net(), bias=True, dtype=torch.float64, backend="torch"))
@@ -655,12 +662,13 @@ def named_net() -> tn.Network:
     return net
 
 
-def test_source_holds_no_text_of_the_user() -> None:
+def test_source_holds_no_text_of_the_user(backend: str) -> None:
     """Generated source has a forward and a backward, in canonical names only."""
     layer = tn.Layer(named_net())
     source = layer.source()
-    assert "def forward(" in source
-    assert "def backward(" in source
+    define = "def" if backend == "torch" else "int"
+    assert f"{define} forward(" in source
+    assert f"{define} backward(" in source
     for name in USER_NAMES:
         assert name not in source, f"{name} is in the source"
     assert tn.compile(named_net()).source() == source
@@ -677,6 +685,7 @@ def test_renamed_network_has_the_same_source() -> None:
     assert tn.Layer(net).source() == tn.Layer(named_net()).source()
 
 
+@torch_only
 def test_source_is_in_linecache_and_tracebacks() -> None:
     """An error inside the generated code shows the generated line."""
 
@@ -702,6 +711,7 @@ def test_source_is_in_linecache_and_tracebacks() -> None:
     assert "def forward(" in "".join(linecache.getlines(generated[0].filename))
 
 
+@torch_only
 def test_explain_names_backend_and_costs() -> None:
     """explain() says what runs, and that "auto" chose torch."""
     layer = tn.Layer(train_net(), batch=32)
@@ -730,7 +740,6 @@ def test_prepare_builds_and_returns_the_layer() -> None:
         ({"batch": 0}, tn.SpecError),
         ({"batch": -1}, tn.SpecError),
         ({"batch": 2.5}, tn.SpecError),
-        ({"memory_limit": 8}, tn.PlanError),
         ({"dtype": torch.int64}, tn.SpecError),
     ],
     ids=str,
@@ -739,6 +748,12 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception]) -> None:
     """An option that cannot be kept is an error at once, never a silent fallback."""
     with pytest.raises(error):
         tn.Layer(train_net(), **options)
+
+
+def test_a_limit_that_cannot_be_kept_is_refused(backend: str) -> None:
+    """A memory limit below any plan's need is an error; fused kernels take no limit at all."""
+    with pytest.raises(tn.PlanError if backend == "torch" else tn.SpecError, match="limit"):
+        tn.Layer(train_net(), memory_limit=8)
 
 
 # -- costs -------------------------------------------------------------------------------------
@@ -762,6 +777,7 @@ COUNTED: dict[str, Callable[[], tn.Network]] = {
 }
 
 
+@torch_only
 @pytest.mark.parametrize("batch", [1, 17, 256])
 @pytest.mark.parametrize("name", COUNTED)
 def test_flops_are_those_that_torch_counts(name: str, batch: int) -> None:

@@ -11,6 +11,8 @@ import torch
 import tnlayer as tn
 from tnlayer.nn.padded import Padded
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 
 def make(bias: bool = False) -> Padded:
     """11 -> 10 features on a train between 12 and 12."""
@@ -83,7 +85,7 @@ def test_isometries_stay_isometries() -> None:
     torch.testing.assert_close(whole @ whole.T, torch.eye(8, dtype=torch.float64))
 
 
-def test_it_is_a_module() -> None:
+def test_it_is_a_module(backend: str) -> None:
     """State, copies, dtype moves and the text of the layer behave."""
     layer, other = make(bias=True), make(bias=True)
     other.load_state_dict(layer.state_dict())
@@ -92,7 +94,7 @@ def test_it_is_a_module() -> None:
     assert torch.equal(copy.deepcopy(layer)(x), layer(x))
     assert layer.float()(x.float()).dtype == torch.float32
     assert "in_features=11 (+1), out_features=10 (+2), bias=True" in repr(layer)
-    assert "def forward(" in layer.source()
+    assert f"{'def' if backend == 'torch' else 'int'} forward(" in layer.source()
     assert "parameters" in layer.explain()
 
 

@@ -149,11 +149,11 @@ def check_backward(
         oracle.assert_close(numpy_of(tensor.grad), real, magnitude, f"gradient of {name}")
 
 
-def check_case(case: Case, dtype: torch.dtype) -> None:
+def check_case(case: Case, dtype: torch.dtype, backend: str = "torch") -> None:
     """Value, gradients, and the value once more at another batch size without gradients."""
     graph, is_complex = case.net.freeze(), dtype.is_complex
     random = np.random.default_rng(case.seed)
-    layer = tn.Layer(case.net, dtype=dtype, backend="torch")
+    layer = tn.Layer(case.net, dtype=dtype, backend=backend)
     assert layer.graphs == (graph,)
     stored = fill(layer, graph, random, is_complex)
     inputs = draw_inputs(graph, case, case.lead, random, is_complex)
@@ -210,11 +210,13 @@ MANY_TENSORS: dict[str, Callable[[], tn.Network]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MANY_TENSORS)
-def test_networks_of_many_tensors_equal_the_oracle(name: str, kind: str) -> None:
+def test_networks_of_many_tensors_equal_the_oracle(name: str, kind: str, backend: str) -> None:
     """Value and all gradients of networks of more than twelve tensors must be the oracle's."""
     net = MANY_TENSORS[name]()
     assert len(net.freeze().tensors) > 12
-    check_case(Case(net, lead=(2,), layouts=("contiguous",), frozen=0, seed=1), KINDS[kind])
+    check_case(
+        Case(net, lead=(2,), layouts=("contiguous",), frozen=0, seed=1), KINDS[kind], backend
+    )
 
 
 def features_of(graph: Graph) -> set[str]:

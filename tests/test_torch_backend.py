@@ -61,6 +61,7 @@ def test_user_names_stay_out_of_the_source() -> None:
     assert "secret" not in tn.compile(net).source()
 
 
+@pytest.mark.usefixtures("backend")
 def test_sixty_legs() -> None:
     """A state of few entries in a network of 60 legs of size 2 runs; letters would run out."""
     net = tn.Network("chain")
@@ -93,6 +94,7 @@ def test_copies_are_counted_calls() -> None:
     assert copies == sum(isinstance(call, Copy) for call in calls)
 
 
+@pytest.mark.usefixtures("backend")
 def test_a_real_program_refuses_complex_arrays() -> None:
     """An imaginary part is never dropped in silence: neither of x nor of a parameter."""
     net = tn.topologies.low_rank(6, 4, rank=2)

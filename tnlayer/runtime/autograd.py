@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 if TYPE_CHECKING:
     from tnlayer.runtime.program import Kernels, Program
 
-_functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
+functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
 
 
 def _forward_mode_is_active() -> bool:
@@ -26,7 +26,7 @@ def _forward_mode_is_active() -> bool:
 
 def is_traced() -> bool:
     """Whether torch looks into what runs: tracing, functorch transforms, forward mode."""
-    return torch.compiler.is_compiling() or _functorch_is_active() or _forward_mode_is_active()
+    return torch.compiler.is_compiling() or functorch_is_active() or _forward_mode_is_active()
 
 
 def autocast_is_on(kind: str) -> bool:
@@ -56,8 +56,6 @@ def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
         if not program.can_take(arrays):
             return program.reference(*arrays)[0]
         return _Contraction.apply(program, False, *arrays)  # pyright: ignore
-    if torch.is_grad_enabled():
-        return program.reference(*arrays)[0]
     return program.infer(*arrays)[0]
 
 
@@ -82,8 +80,8 @@ class _Contraction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kernels: Kernels = ctx.kernels
-        if torch.is_grad_enabled():
-            return (None, None, *_differentiable_backward(ctx, gradients[0]))
+        if torch.is_grad_enabled() or not ctx.program.can_take_gradient(gradients[0]):
+            return (None, None, *_reference_backward(ctx, gradients[0]))
         kind = gradients[0].device.type
         if autocast_is_on(kind):  # the caller may run the backward under it, too
             with torch.autocast(kind, enabled=False):
@@ -105,8 +103,9 @@ def contract_checked(program: Program, arrays: tuple[torch.Tensor, ...]) -> torc
     return _apply(program, True, *arrays)
 
 
-def _differentiable_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor | None]:
-    """Gradients that can be differentiated again, from torch's own backward of the forward.
+def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor | None]:
+    """Gradients from torch's own backward of the forward; in grad mode they can be differentiated
+    again.
 
     Arrays that the backward does not read were not kept; the gradients do not depend on them, so
     zeros stand in for them.
@@ -116,8 +115,11 @@ def _differentiable_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Ten
         kept[index] if index in kept else gradient.new_zeros(ctx.shapes[index], requires_grad=True)
         for index in range(len(ctx.mask))
     ]
+    again = torch.is_grad_enabled()
     with torch.enable_grad():
         y = ctx.program.reference(*arrays)[0]
         wanted = [array for array, asked in zip(arrays, ctx.mask, strict=True) if asked]
-        found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True, allow_unused=True))
+        found = iter(
+            torch.autograd.grad(y, wanted, gradient, create_graph=again, allow_unused=True)
+        )
     return [next(found) if asked else None for asked in ctx.mask]

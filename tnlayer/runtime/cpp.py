@@ -19,6 +19,7 @@ from tnlayer.kernels.loops_text import program_text
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
+from tnlayer.runtime.autograd import functorch_is_active
 from tnlayer.runtime.build import find_compiler, load_library
 from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.program import Kernels, Program
@@ -82,6 +83,10 @@ class CppProgram(Program):
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether arrays are memory of this process, which compiled code can read."""
         return _is_plain(arrays)
+
+    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
+        """The same for the gradient of y, which may stand for a batch of gradients besides."""
+        return _is_plain((gradient,)) and not _stands_for_many(gradient)
 
     def programs(self, mask: Mask | None = None) -> tuple[loops.Program, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
@@ -223,6 +228,8 @@ class _Call:
             else _copied(array, dtype)
             for array in arrays
         ]  # fmt: skip
+        # Empty, or one of torch's zeros that have no memory.
+        found = [array if array.data_ptr() else torch.clone(array) for array in found]
         if all(a is b for a, b in zip(arrays, found, strict=True)):
             self.guard = guard_of(found, self.batched)
         return found
@@ -246,6 +253,8 @@ class _Call:
 
 def _copied(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Entries in a row and as they are meant: no lazy conjugate or negative, no other dtype."""
+    if array.layout is not torch.strided:
+        array = array.to_dense()
     return array.to(dtype).resolve_conj().resolve_neg().contiguous()
 
 
@@ -253,13 +262,22 @@ def _arithmetic(plan: Plan) -> torch.dtype:
     return getattr(torch, ARITHMETIC.get(plan.dtype, plan.dtype))
 
 
+_jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
+# Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.
+_stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
+
+
 def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
-    """Whether arrays are torch's own, on the CPU, and no mode wants to see each call.
+    """Whether arrays are torch's own, on the CPU, and nothing wants to see each call.
+
+    In a backward torch.func may be active where it was not in the forward.
 
     Raises:
         BuildError: an array is on another device.
     """
     if torch._C._len_torch_dispatch_stack():  # pyright: ignore[reportPrivateUsage]
+        return False
+    if functorch_is_active() or _jit_state() is not None:
         return False
     for array in arrays:
         if type(array) not in _PLAIN:
