@@ -12,11 +12,12 @@ notes the fastest a batch size and mode. ``benchmarks.kernels`` times exactly th
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,13 @@ def search(case: str, seconds: float) -> Opponents:
 
 
 def rank(case: str, opponents: Opponents, batches: Sequence[int]) -> Opponents:
-    """Time all trees at some batch sizes; trees of earlier results join."""
+    """Time all trees at some batch sizes; trees of earlier results join.
+
+    What an earlier ranking on the same processor found stays unless something faster is found.
+    """
     graph = KNOWN[case].build().freeze()
     trees = {tree.path: tree for tree in opponents.trees}
-    fastest = [entry for entry in opponents.fastest if entry["batch"] not in batches]
+    fastest = {(entry["batch"], entry["mode"]): entry for entry in opponents.fastest}
     for batch in batches:
         problem = Problem.draw(graph, batch)
         for result in ("layers-cpu.json", "cpu-kernels.json"):
@@ -120,18 +124,29 @@ def rank(case: str, opponents: Opponents, batches: Sequence[int]) -> Opponents:
                     trees.setdefault(tree.path, tree)
         candidates = tuple(trees.values())
         for mode, ranked in rank_trees(problem, candidates).items():
-            best = ranked[0]
-            fastest.append(
-                {
-                    "batch": batch,
-                    "mode": mode,
-                    "tree": candidates.index(best.tree),
-                    "seconds": best.seconds,
-                    "timed": len([c for c in ranked if c.seconds is not None]),
-                    **_provenance(),
-                }
-            )
-    return Opponents(opponents.network, opponents.search, tuple(trees.values()), tuple(fastest))
+            entry = {
+                "batch": batch,
+                "mode": mode,
+                "tree": candidates.index(ranked[0].tree),
+                "seconds": ranked[0].seconds,
+                "timed": sum(candidate.seconds is not None for candidate in ranked),
+                **_provenance(),
+            }
+            before = fastest.get((batch, mode), entry)
+            # Another process can only slow a run down: the quicker of two runs is right.
+            if before["cpu"] != entry["cpu"] or entry["seconds"] <= before["seconds"]:
+                fastest[batch, mode] = entry
+    kept = tuple(fastest.values())
+    return Opponents(opponents.network, opponents.search, tuple(trees.values()), kept)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed: else a tree's time hangs on what was freed before it,
+    and a good one may lose by pages that have to be mapped again. Does nothing outside of glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            mallopt(option, 2**30)
 
 
 def _provenance() -> dict[str, Any]:
@@ -180,7 +195,7 @@ def load(case: str, problem: Problem | None = None, folder: Path = OPPONENTS) ->
         msg = f"{path} is for another network than {case} is now; search again"
         raise ValueError(msg)
     trees = tuple(
-        Tree(**{**tree, "path": tuple(map(tuple, tree["path"]))}) for tree in record["trees"]
+        replace(Tree(**tree), path=tuple(map(tuple, tree["path"]))) for tree in record["trees"]
     )
     return Opponents(record["network"], record["search"], trees, tuple(record["fastest"]))
 
@@ -211,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=OPPONENTS)
     options = parser.parse_args(arguments)
     torch.set_float32_matmul_precision("highest")
+    if options.what == "rank":
+        keep_freed_memory()
     for case in options.cases:
         if options.what == "search":
             opponents = search(case, options.seconds)

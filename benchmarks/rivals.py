@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from types import FrameType
@@ -147,7 +147,7 @@ def _compile(problem: Problem, infer: Tree, train: Tree) -> Runner:
 
 
 @contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
+def _time_limit(seconds: float) -> Generator[None]:
     """Raise TimeoutError in the main thread once the time is over."""
 
     def stop(number: int, frame: FrameType | None) -> None:
