@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -157,7 +157,7 @@ def _opt_einsum_expression(problem: Problem) -> Runner:
 def cotengra_expression(problem: Problem) -> Runner:
     """cotengra's expression on the tree that is fastest here; one for each of infer and train."""
     ranked = ranked_trees(problem)
-    runner = _cotengra_runner(problem, ranked["infer"][0].tree, ranked["train"][0].tree)
+    runner = chain_of(problem, ranked["infer"][0].tree, ranked["train"][0].tree)
     notes = {mode: [asdict(candidate) for candidate in ranked[mode]] for mode in ranked}
     return replace(runner, notes=notes)
 
@@ -168,16 +168,17 @@ def ranked_trees(problem: Problem) -> dict[str, tuple[Candidate, ...]]:
     Found once a problem: TensorKrowch follows the same trees.
     """
     if "ranked" not in problem.memo:
-        problem.memo["ranked"] = _rank_trees(problem)
+        candidates = trees(problem.terms, problem.output_term, problem.sizes, problem.stored)
+        problem.memo["ranked"] = rank_trees(problem, candidates)
     return problem.memo["ranked"]
 
 
-def _rank_trees(problem: Problem) -> dict[str, tuple[Candidate, ...]]:
-    candidates = trees(problem.terms, problem.output_term, problem.sizes, problem.stored)
+def rank_trees(problem: Problem, candidates: Sequence[Tree]) -> dict[str, tuple[Candidate, ...]]:
+    """Trees by measured time of cotengra's expression, for "infer" and for "train"."""
     x = problem.x.clone().requires_grad_()
 
     def infer(tree: Tree) -> Callable[[], object]:
-        runner = _cotengra_runner(problem, tree, tree)
+        runner = chain_of(problem, tree, tree)
 
         def call() -> object:
             with torch.no_grad():
@@ -186,7 +187,7 @@ def _rank_trees(problem: Problem) -> dict[str, tuple[Candidate, ...]]:
         return call
 
     def train(tree: Tree) -> Callable[[], object]:
-        runner = _cotengra_runner(problem, tree, tree)
+        runner = chain_of(problem, tree, tree)
         wanted = [x, *(leaf.tensor for leaf in runner.leaves)]
         return lambda: torch.autograd.grad(runner.train(x), wanted, problem.grad)
 
@@ -196,22 +197,25 @@ def _rank_trees(problem: Problem) -> dict[str, tuple[Candidate, ...]]:
     }
 
 
-def _cotengra_runner(problem: Problem, infer: Tree, train: Tree) -> Runner:
-    cotengra: Any = importlib.import_module("cotengra")
+def chain_of(problem: Problem, infer: Tree, train: Tree) -> Runner:
+    """cotengra's expressions on two given trees."""
     copies, leaves = _leaves(problem)
+    runs = expression_of(problem, infer), expression_of(problem, train)
+    return Runner(lambda x: runs[0](x, copies), lambda x: runs[1](x, copies), leaves)
 
-    def run_with(tree: Tree) -> Callable[[Tensor], Tensor]:
-        expression = cotengra.array_contract_expression(
-            list(problem.terms), problem.output_term, size_dict=problem.sizes, optimize=tree.path
-        )
 
-        def run(x: Tensor) -> Tensor:
-            y = expression(x.reshape(problem.x_shape), *problem.operands(copies))
-            return y.reshape(len(x), -1)
+def expression_of(problem: Problem, tree: Tree) -> Callable[[Tensor, dict[str, Tensor]], Tensor]:
+    """cotengra's expression on a tree, as a function of x and the parameters."""
+    cotengra: Any = importlib.import_module("cotengra")
+    expression = cotengra.array_contract_expression(
+        list(problem.terms), problem.output_term, size_dict=problem.sizes, optimize=tree.path
+    )
 
-        return run
+    def run(x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        y = expression(x.reshape(problem.x_shape), *problem.operands(parameters))
+        return y.reshape(len(x), -1)
 
-    return Runner(run_with(infer), run_with(train), leaves)
+    return run
 
 
 # -- tensorly-torch ------------------------------------------------------------------------

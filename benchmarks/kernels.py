@@ -1,25 +1,25 @@
-"""Fused kernels against chains of einsum calls and against dense.
+"""Compiled kernels against the best einsum chain and against dense, cell by cell, with targets.
 
-    python -m benchmarks.kernels --device cpu            # the table: about ten minutes
-    python -m benchmarks.kernels --device cpu --cases mera-2 --batches 256
-    python -m benchmarks.kernels --device cpu --growth   # MERA-2 from 10 to 20 legs
+    python -m benchmarks.kernels --device cpu                     # everything: under ten minutes
+    python -m benchmarks.kernels --device cpu --cases mera-2 btt  # a part; its cells join the file
+    python -m benchmarks.kernels --device cpu --prepare           # only build, to warm caches
+    python -m benchmarks.kernels --device cpu --growth            # MERA-2 from 10 to 20 legs
 
-All methods of a cell are timed in one process in shuffled turns (see benchmarks/timing.py), warm,
-medians. "chain" is cotengra's expression on the tree that is fastest at that moment, among those of
-five searches and those that earlier runs stored (results/layers-cpu.json and this file's own
-result). Each call goes through Python and torch's autograd; the branch is part of it. Shares are of
-this machine's multiply-add peak and copy bandwidth, both measured at the start.
+All methods of a cell are timed in one process in shuffled turns (benchmarks/timing.py), warm,
+medians. The chains are torch.einsum with opt_einsum, cotengra's expression on the stored tree
+(benchmarks/opponents.py) and torch.compile of that; the fastest in a cell is its best chain. Each
+call goes through Python and torch's autograd; the branch is part of it. Shares are of this
+machine's multiply-add peak and of copies as large as the call's x, both measured before each cell.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import datetime
 import json
-import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,246 +27,173 @@ from typing import Any
 import torch
 
 import tnlayer as tn
-from benchmarks.baselines import METHODS, Leaf, Runner
-from benchmarks.layers import (
-    MODES,
-    Method,
-    Reference,
-    calls_of,
-    method_record,
-    prepare,
-    stored_trees,
-)
+from benchmarks import growth, opponents, targets
+from benchmarks.layers import MODES, Entry, Reference, calls_of, method_record, prepare
+from benchmarks.peaks import Peaks, measure_peaks
 from benchmarks.problem import Problem
-from benchmarks.report import RESULTS, format_table, provenance, write_json
+from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
+from benchmarks.rivals import CHAINS, CPP, DENSE, OURS, TORCH, loop_programs, methods_of
 from benchmarks.timing import time_alternating
-from benchmarks.workloads import WORKLOADS, Workload
-from tnlayer import topologies
-from tnlayer.runtime.build import load_library
+from benchmarks.work import bound_of, work_of
+from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
+from tnlayer.graph import Graph
+from tnlayer.runtime.cpp import this_cpu
 
-CASES: dict[str, Workload] = {
-    **{name: WORKLOADS[name] for name in ("mera-2", "mera-3", "tt-3", "tt-7", "btt")},
-    "tree-2": Workload("tree-2", "tree, 12 legs of 2, bond 2", lambda: topologies.tree(12, 2, 2)),
-    "butterfly": Workload("butterfly", "butterfly, 4096", lambda: topologies.butterfly(4096)),
-}
+SCHEMA = 2
 BATCHES = (1, 50, 256)
-CPP, TORCH, CHAIN, DENSE = "tnlayer cpp", "tnlayer", "cotengra", "dense"
-GROWTH_LEGS = (10, 12, 14, 16, 18, 20)
-
-
-def tnlayer_cpp(problem: Problem) -> Runner:
-    """tn.Layer with compiled kernels."""
-    layer = tn.Layer(problem.graph, backend="cpp", batch=problem.batch)
-    own = dict(layer.named_parameters())
-    with torch.no_grad():
-        for name, value in problem.parameters.items():
-            own[name].copy_(value)
-    return Runner(layer, layer, tuple(Leaf(name, own[name]) for name in problem.parameters))
-
-
-KERNEL_METHODS: dict[str, Method] = {
-    DENSE: METHODS[DENSE],
-    TORCH: METHODS[TORCH],
-    CHAIN: METHODS[CHAIN],
-    CPP: tnlayer_cpp,
-}
-
-
-# -- the machine -------------------------------------------------------------------------------
-
-_PEAK = """
-#include <omp.h>
-#include <cstdlib>
-#include <cstring>
-typedef float vec __attribute__((vector_size(64)));
-extern "C" double multiply_adds(long turns, int threads) {
-  double start = 0, seconds = 0;
-  #pragma omp parallel num_threads(threads)
-  {
-    vec x = vec{} + .999f, y = vec{} + .001f;
-    vec ACCUMULATORS;
-    #pragma omp barrier
-    #pragma omp master
-    start = omp_get_wtime();
-    for (long i = 0; i < turns; i++) { STEPS asm volatile("" : KEPT); }
-    #pragma omp barrier
-    #pragma omp master
-    seconds = omp_get_wtime() - start;
-  }
-  return seconds;
-}
-extern "C" double copies(long bytes, int turns, int threads) {
-  double start = 0, seconds = 0;
-  #pragma omp parallel num_threads(threads)
-  {
-    char *a = (char*)malloc(bytes), *b = (char*)malloc(bytes);
-    memset(a, 1, bytes); memset(b, 1, bytes);
-    #pragma omp barrier
-    #pragma omp master
-    start = omp_get_wtime();
-    for (int i = 0; i < turns; i++) { memcpy(b, a, bytes); asm volatile("" : : "r"(b) : "memory"); }
-    #pragma omp barrier
-    #pragma omp master
-    seconds = omp_get_wtime() - start;
-    free(a); free(b);
-  }
-  return seconds;
-}
-"""
+CELL = ("case", "batch", "mode")
+KNOWN = {**KERNEL_WORKLOADS, **TINY_WORKLOADS}
 
 
 @dataclass(frozen=True, slots=True)
-class Peaks:
-    """What the machine can do on all threads.
+class Settings:
+    """How cells are measured.
 
     Arguments:
-        flops: float32 multiply-adds in registers, two FLOPs each, a second.
-        bandwidth: bytes read plus written a second by copies of 2 MiB, the size of a batch's share.
+        backend: which of ours the targets are held against.
+        budget: seconds of timed calls a method and cell.
+        compile_limit: seconds that torch.compile may take in a cell; 0 leaves it out.
+        folder: where the stored trees are.
     """
 
-    flops: float
-    bandwidth: float
+    backend: str = CPP
+    budget: float = 0.5
+    compile_limit: float = 120.0
+    folder: Path = opponents.OPPONENTS
 
 
-def measure_peaks() -> Peaks:
-    """Best of five runs each."""
-    names = [f"a{k}" for k in range(14)]
-    source = _PEAK.replace("ACCUMULATORS", ", ".join(f"{n} = x" for n in names))
-    source = source.replace("STEPS", " ".join(f"{n} = {n} * x + y;" for n in names * 8))
-    source = source.replace("KEPT", ", ".join(f'"+v"({n})' for n in names))
-    library = load_library(source)
-    library.multiply_adds.restype = library.copies.restype = ctypes.c_double
-    library.multiply_adds.argtypes = (ctypes.c_long, ctypes.c_int)
-    library.copies.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int)
-    threads, turns, size = torch.get_num_threads(), 500_000, 2**21
-    flops = max(
-        turns * 8 * len(names) * 32 * threads / library.multiply_adds(turns, threads)
-        for _ in range(5)
-    )
-    copied = max(100 * 2 * size * threads / library.copies(size, 100, threads) for _ in range(5))
-    return Peaks(flops, copied)
+# -- cells -------------------------------------------------------------------------------------
 
 
-# -- the table ---------------------------------------------------------------------------------
+def build(case: str, batch: int, reference: Reference, settings: Settings) -> dict[str, Entry]:
+    """Build all methods of a case at a batch size and check them against float64."""
+    problem = Problem.draw(KNOWN[case].build().freeze(), batch)
+    stored = opponents.load(case, problem, settings.folder)
+    expected = reference.expected(problem)
+    methods = methods_of(stored, settings.compile_limit)
+    return {name: prepare(method, problem, expected) for name, method in methods.items()}
 
 
-def measure(case: str, batch: int, budget: float, peaks: Peaks) -> list[dict[str, Any]]:
-    """Check and time all methods in one case; one record a mode."""
-    graph = CASES[case].build().freeze()
-    stored: tuple[Any, ...] = ()
-    for path in (RESULTS / "layers-cpu.json", RESULTS / "cpu-kernels.json"):
-        stored += stored_trees(path).get((case, batch), ())
-    problem = Problem.draw(graph, batch, tuple(dict.fromkeys(stored)))
-    expected = Reference(problem).expected(problem)
-    entries = {name: prepare(method, problem, expected) for name, method in KERNEL_METHODS.items()}
-    running = {name: e.runner for name, e in entries.items() if e.runner is not None}
-    calls = {name: calls_of(runner, problem) for name, runner in running.items()}
-    program = tn.compile(graph, backend="cpp", batch=batch)
-    flops = program.plan.counts.flops.at(batch)
-    moved = 4 * batch * (graph.in_features + graph.out_features)
-    records = []
+def measure(
+    case: str, batch: int, reference: Reference, settings: Settings
+) -> list[dict[str, Any]]:
+    """Check and time all methods in one case at one batch size; one record a mode."""
+    problem = Problem.draw(KNOWN[case].build().freeze(), batch)
+    entries = build(case, batch, reference, settings)
+    calls = {name: calls_of(e.runner, problem) for name, e in entries.items() if e.runner}
+    share = max(1, problem.x.numel() * problem.x.element_size() // torch.get_num_threads())
+    records: list[dict[str, Any]] = []
     for mode in MODES:
+        peaks = measure_peaks(share, this_cpu().vector_bytes)
         timings = time_alternating(
             {name: call[mode] for name, call in calls.items()},
-            budget=budget,
+            budget=settings.budget,
             known={name: entries[name].first_calls[mode] for name in calls},
         )
         methods = {name: method_record(e, timings.get(name)) for name, e in entries.items()}
-        seconds = {name: timing.median for name, timing in timings.items()}
-        # The backward makes the states again (a forward, but for its last step), then two products.
-        work, traffic = (flops, moved) if mode == MODES[0] else (4 * flops, 3 * moved)
-        records.append(
-            {
-                "case": case,
-                "batch": batch,
-                "mode": mode,
-                "methods": methods,
-                "times_chain": seconds[CHAIN] / seconds[CPP],
-                "times_dense": seconds[DENSE] / seconds[CPP],
-                "times_torch": seconds[TORCH] / seconds[CPP],
-                "flops": work,
-                "share_of_peak": work / seconds[CPP] / peaks.flops,
-                "share_of_bandwidth": traffic / seconds[CPP] / peaks.bandwidth,
-            }
-        )
+        record: dict[str, Any] = {"case": case, "batch": batch, "mode": mode}
+        record["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record |= {"judged": settings.backend, "peaks": asdict(peaks), "methods": methods}
+        record |= judged(record, roofline(problem.graph, record, peaks))
+        records.append(record)
     return records
 
 
-def table(cells: Sequence[dict[str, Any]], mode: str) -> str:
-    """One table of a mode, as text."""
-    header = ["case", "batch", *KERNEL_METHODS, "x chain", "x dense", "x torch", "peak", "copies"]
-    rows = []
-    for cell in cells:
-        if cell["mode"] != mode:
-            continue
-        times = [_milliseconds(cell["methods"][name]) for name in KERNEL_METHODS]
-        ratios = [f"{cell[key]:.2f}" for key in ("times_chain", "times_dense", "times_torch")]
-        shares = [f"{100 * cell[key]:.0f}%" for key in ("share_of_peak", "share_of_bandwidth")]
-        rows.append([cell["case"], str(cell["batch"]), *times, *ratios, *shares])
-    return f"{mode}, median ms\n{format_table(header, rows)}"
-
-
-def _milliseconds(method: dict[str, Any]) -> str:
-    if method["status"] == "cannot":
-        return "cannot"
-    mark = " WRONG" if method["status"] == "wrong" else ""
-    return f"{method['median'] * 1e3:.3g}{mark}"
-
-
-# -- growth ------------------------------------------------------------------------------------
-
-
-def grow(legs: int, batch: int) -> dict[str, Any]:
-    """MERA-2 of so many legs: build times, a forward, a training step, memory of the process."""
-    net = topologies.mera(legs, 2, 2).freeze()
-    start = time.perf_counter()
-    layer = tn.Layer(net, backend="cpp", batch=batch)
-    x = torch.randn(batch, layer.in_features, requires_grad=True)
-    with torch.no_grad():
-        y = layer(x)
-    built = time.perf_counter()
-    slope = torch.randn_like(y)
-    wanted = [x, *layer.parameters()]
-    torch.autograd.grad(layer(x), wanted, slope)
-    built_backward = time.perf_counter()
-
-    def forward() -> object:
-        with torch.no_grad():
-            return layer(x)
-
-    timings = time_alternating(
-        {
-            MODES[0]: forward,
-            MODES[1]: lambda: torch.autograd.grad(layer(x), wanted, slope),
-        },
-        budget=2.0,
-    )
+def roofline(graph: Graph, record: Mapping[str, Any], peaks: Peaks) -> dict[str, Any] | None:
+    """Work of the judged method and which bound holds; None where it runs no kernels at all."""
+    seconds = record["methods"][record["judged"]].get("median")
+    program = tn.compile(graph, backend=record["judged"], batch=record["batch"])
+    train = record["mode"] == targets.BOTH
+    programs, whole = loop_programs(program, train=train)
+    if seconds is None or not programs:
+        return None
+    work = work_of(programs, record["batch"])
+    needed = program.plan.counts.flops.at(record["batch"]) * (3 if train else 1)
     return {
-        "legs": legs,
-        "features": layer.in_features,
-        "batch": batch,
-        "plan_and_build_seconds": built - start,
-        "build_backward_seconds": built_backward - built,
-        "seconds_a_sample": {mode: t.median / batch for mode, t in timings.items()},
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "work": asdict(work),
+        # Of the plan, nothing made twice: a backward counts twice the forward.
+        "needed_flops": needed,
+        # Regions that run as torch calls are not in the work.
+        "whole": whole,
+        **asdict(bound_of(work, seconds, peaks)),
     }
 
 
-def growth_table(cells: Sequence[dict[str, Any]]) -> str:
-    """Time a sample, memory and build time by the number of legs."""
-    rows = [
-        [
-            str(cell["legs"]),
-            str(cell["features"]),
-            *(f"{cell['seconds_a_sample'][mode] * 1e6:.1f}" for mode in MODES),
-            f"{cell['peak_memory_bytes'] / 2**30:.2f}",
-            f"{cell['plan_and_build_seconds']:.1f}",
-            f"{cell['build_backward_seconds']:.1f}",
+def judged(record: Mapping[str, Any], bound: dict[str, Any] | None) -> dict[str, Any]:
+    """Ratios of a cell, its best chain, and its targets."""
+    medians = {n: m["median"] for n, m in record["methods"].items() if m["status"] == "ok"}
+    mine = medians.get(record["judged"])
+    chains = [name for name in CHAINS if name in medians]
+    best = min(chains, key=lambda name: medians[name], default=None)
+
+    def times(name: str | None) -> float | None:
+        return medians[name] / mine if name in medians and mine else None
+
+    share = bound["share"] if bound and bound["whole"] else None
+    reached = {targets.CHAIN: times(best), targets.DENSE: times(DENSE), targets.BOUND: share}
+    verdicts = targets.judge(record["case"], record["batch"], record["mode"], reached)
+    return {
+        "backend": record["methods"][record["judged"]].get("notes", {}).get("backend"),
+        "best_chain": best,
+        "ratios": {**reached, "x torch": times(TORCH)},
+        "bound": bound,
+        "targets": [asdict(verdict) for verdict in verdicts],
+    }
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def tables(cells: Sequence[dict[str, Any]]) -> str:
+    """Times and verdicts of both modes, the reasons of what could not run, and the count."""
+    reasons: dict[str, int] = {}
+    parts: list[str] = []
+    for mode in MODES:
+        of_mode = [cell for cell in cells if cell["mode"] == mode]
+        if not of_mode:
+            continue
+        names = list(of_mode[0]["methods"])
+        rows = [
+            [c["case"], str(c["batch"]), *(_milliseconds(c["methods"][n], reasons) for n in names)]
+            for c in of_mode
         ]
-        for cell in cells
-    ]
-    header = ["legs", "features", "forward us/sample", "f+b us/sample", "GiB", "build s", "b. s"]
-    return f"MERA-2, growth\n{format_table(header, rows)}"
+        parts.append(f"{mode}, median ms\n{format_table(['case', 'batch', *names], rows)}")
+        header = ["case", "batch", "ran", "best chain", *(targets.CHAIN, targets.DENSE, "x torch")]
+        rows = [_verdict_row(cell) for cell in of_mode]
+        parts.append(
+            f"{mode}, against targets\n{format_table([*header, 'bound', 'share of it'], rows)}"
+        )
+    parts += [f"[{number}] cannot: {reason}" for reason, number in reasons.items()]
+    verdicts = [verdict for cell in cells for verdict in cell["targets"]]
+    met = sum(verdict["met"] for verdict in verdicts)
+    parts.append(f"{met} of {len(verdicts)} targets are met")
+    return "\n\n".join(parts)
+
+
+def _milliseconds(method: Mapping[str, Any], reasons: dict[str, int]) -> str:
+    if method["status"] == "cannot":
+        return f"cannot[{reasons.setdefault(method['reason'], len(reasons) + 1)}]"
+    mark = " WRONG" if method["status"] == "wrong" else "~" if method["slow"] else ""
+    return f"{method['median'] * 1e3:.3g}{mark}"
+
+
+def _verdict_row(cell: Mapping[str, Any]) -> list[str]:
+    """One row: each figure, with its target and whether it is met where it has one."""
+    verdicts = {verdict["what"]: verdict for verdict in cell["targets"]}
+
+    def text(what: str) -> str:
+        value = cell["ratios"].get(what)
+        shown = "-" if value is None else f"{value:.2f}"
+        if what not in verdicts:
+            return shown
+        return (
+            f"{shown} ({verdicts[what]['target']:g} {'met' if verdicts[what]['met'] else 'MISSED'})"
+        )
+
+    ratios = [text(what) for what in (targets.CHAIN, targets.DENSE, "x torch")]
+    bound = cell["bound"]["name"] if cell["bound"] else "-"
+    ran, best = cell["backend"] or "-", cell["best_chain"] or "-"
+    return [cell["case"], str(cell["batch"]), ran, best, *ratios, bound, text(targets.BOUND)]
 
 
 # -- command line ------------------------------------------------------------------------------
@@ -276,50 +203,80 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    default = Settings()
     parser.add_argument("--device", choices=["cpu"], default="cpu")
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=list(KNOWN), default=list(KERNEL_WORKLOADS))
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds a method and cell")
+    parser.add_argument("--backend", choices=OURS, default=default.backend, help="judged")
+    parser.add_argument("--budget", type=float, default=default.budget, help="seconds a method")
+    parser.add_argument("--compile-limit", type=float, default=default.compile_limit)
+    parser.add_argument("--opponents", type=Path, default=default.folder, help="stored trees")
+    parser.add_argument("--prepare", action="store_true", help="build and check; time nothing")
     parser.add_argument("--growth", action="store_true", help="MERA-2 by its number of legs")
-    parser.add_argument("--legs", nargs="+", type=int, default=list(GROWTH_LEGS))
+    parser.add_argument("--legs", nargs="+", type=int, default=list(growth.LEGS))
     parser.add_argument("--output", type=Path, help="the JSON file; cells join those in it")
     return parser.parse_args(arguments)
 
 
 def merged(path: Path, fresh: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[Any]:
     """Cells of an earlier file that were not measured again, then the fresh ones."""
-    old = json.loads(path.read_text())["cells"] if path.exists() else []
+    old = json.loads(path.read_text()) if path.exists() else {"schema": SCHEMA, "cells": []}
+    if old["schema"] != SCHEMA:
+        return list(fresh)
     known = {tuple(cell[key] for key in keys) for cell in fresh}
-    return [cell for cell in old if tuple(cell[key] for key in keys) not in known] + list(fresh)
+    kept = [cell for cell in old["cells"] if tuple(cell[key] for key in keys) not in known]
+    return [*kept, *fresh]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables, write the JSON; 1 if a result is wrong."""
+    """Measure, print the tables, write the JSON; 1 if a result is wrong or ours cannot run."""
     options = parse(arguments)
     torch.set_float32_matmul_precision("highest")
+    torch.backends.opt_einsum.enabled = True
     given = list(sys.argv[1:] if arguments is None else arguments)
-    record: dict[str, Any] = {"schema": 1, **provenance(given)}
+    record: dict[str, Any] = {"schema": SCHEMA, **provenance(given)}
     if options.growth:
         output = options.output or RESULTS / "cpu-growth.json"
-        cells = [grow(legs, 16) for legs in options.legs]
+        cells = growth.run(options.legs)
         record["cells"] = merged(output, cells, ("legs", "batch"))
         write_json(output, record)
-        print(growth_table(record["cells"]), f"written: {output}", sep="\n\n")
+        print(headline(record), growth.table(record["cells"]), f"written: {output}", sep="\n\n")
         return 0
+    settings = Settings(options.backend, options.budget, options.compile_limit, options.opponents)
+    if options.prepare:
+        return prepare_all(options.cases, options.batches, settings)
     output = options.output or RESULTS / "cpu-kernels.json"
-    peaks = measure_peaks()
-    record["peaks"] = asdict(peaks)
     cells = []
     for case in options.cases:
+        reference = Reference(Problem.draw(KNOWN[case].build().freeze(), 1))
         for batch in options.batches:
-            cells += measure(case, batch, options.budget, peaks)
-            print(f"{case}, batch {batch}: measured", file=sys.stderr, flush=True)
-    record["cells"] = merged(output, cells, ("case", "batch", "mode"))
+            start = time.perf_counter()
+            cells += measure(case, batch, reference, settings)
+            took = time.perf_counter() - start
+            print(f"{case}, batch {batch}: {took:.1f} s", file=sys.stderr, flush=True)
+    record["cells"] = merged(output, cells, CELL)
     write_json(output, record)
-    peak = f"peak {peaks.flops / 1e9:.0f} GFLOP/s, copies {peaks.bandwidth / 1e9:.0f} GB/s"
-    print(peak, *(table(record["cells"], mode) for mode in MODES), sep="\n\n")
-    print(f"written: {output}")
-    return int(any(m["status"] == "wrong" for c in cells for m in c["methods"].values()))
+    print(headline(record), tables(record["cells"]), f"written: {output}", sep="\n\n")
+    statuses = [(n, m["status"]) for c in cells for n, m in c["methods"].items()]
+    failed = (options.backend, "cannot") in statuses
+    return int(failed or any(status == "wrong" for _, status in statuses))
+
+
+def prepare_all(cases: Sequence[str], batches: Sequence[int], settings: Settings) -> int:
+    """Fill the caches of plans, kernels and torch.compile; 1 if a result is wrong."""
+    wrong = False
+    for case in cases:
+        reference = Reference(Problem.draw(KNOWN[case].build().freeze(), 1))
+        for batch in batches:
+            start = time.perf_counter()
+            entries = build(case, batch, reference, settings)
+            took = time.perf_counter() - start
+            wrong |= any(entry.wrong for entry in entries.values())
+            states = [
+                f"{n}: {e.reason or ('WRONG' if e.wrong else 'ok')}" for n, e in entries.items()
+            ]
+            print(f"{case}, batch {batch}: {took:.1f} s; {'; '.join(states)}", flush=True)
+    return int(wrong)
 
 
 if __name__ == "__main__":

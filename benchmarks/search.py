@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.timing import time_call
@@ -69,34 +69,68 @@ def trees(
         sizes: size of each leg.
         stored: paths of earlier runs, to be candidates too unless they need MAX_ENTRIES.
     """
-    # cotengra's stubs call every optimizer a str.
-    cotengra: Any = importlib.import_module("cotengra")
-    problem = (list(terms), output, dict(sizes))
     found: dict[Path, Tree] = {}
     for objective in OBJECTIVES:
         if len(terms) <= EXHAUSTIVE_OPERANDS:
-            optimizer: Any = cotengra.OptimalOptimizer(minimize=objective)
+            tree = exhaustive_search(terms, output, sizes, objective)
         else:
-            optimizer = cotengra.HyperOptimizer(
-                methods=["greedy", "labels"],
-                minimize=objective,
-                max_repeats=REPEATS,
-                reconf_opts={"minimize": objective, "seed": 0},
-                parallel=False,
-                progbar=False,
-                optlib="random",
-                seed=0,
-            )
-        tree = cotengra.array_contract_tree(*problem, optimize=optimizer)
-        found.setdefault(_path(tree.get_path()), _tree(objective, tree))
-    for path in stored:
+            tree = hyper_search(terms, output, sizes, objective, repeats=REPEATS, seed=0)
+        found.setdefault(tree.path, tree)
+    for tree in fitting_trees(terms, output, sizes, stored):
+        found.setdefault(tree.path, tree)
+    return tuple(found.values())
+
+
+def exhaustive_search(
+    terms: Sequence[Term], output: Term, sizes: Mapping[int, int], objective: str
+) -> Tree:
+    """The optimum of an objective."""
+    # cotengra's stubs call every optimizer a str.
+    cotengra: Any = importlib.import_module("cotengra")
+    optimizer = cotengra.OptimalOptimizer(minimize=objective)
+    found = cotengra.array_contract_tree(list(terms), output, dict(sizes), optimize=optimizer)
+    return _tree(objective, found)
+
+
+def hyper_search(
+    terms: Sequence[Term],
+    output: Term,
+    sizes: Mapping[int, int],
+    objective: str,
+    *,
+    repeats: int,
+    seed: int,
+) -> Tree:
+    """The best of so many random trees, each improved subtree by subtree."""
+    cotengra: Any = importlib.import_module("cotengra")
+    optimizer = cotengra.HyperOptimizer(
+        methods=["greedy", "labels"],
+        minimize=objective,
+        max_repeats=repeats,
+        reconf_opts={"minimize": objective, "seed": seed},
+        parallel=False,
+        progbar=False,
+        optlib="random",
+        seed=seed,
+    )
+    found = cotengra.array_contract_tree(list(terms), output, dict(sizes), optimize=optimizer)
+    return _tree(objective, found)
+
+
+def fitting_trees(
+    terms: Sequence[Term], output: Term, sizes: Mapping[int, int], paths: Sequence[Path]
+) -> list[Tree]:
+    """Trees of earlier runs that fit the network and need no more than MAX_ENTRIES."""
+    cotengra: Any = importlib.import_module("cotengra")
+    found: list[Tree] = []
+    for path in paths:
         # A path of a network that has changed since does not fit any more.
         if sum(len(positions) - 1 for positions in path) != len(terms) - 1:
             continue
-        tree = cotengra.array_contract_tree(*problem, optimize=path)
+        tree = cotengra.array_contract_tree(list(terms), output, dict(sizes), optimize=path)
         if tree.max_size() <= MAX_ENTRIES:
-            found.setdefault(_path(path), _tree("stored", tree))
-    return tuple(found.values())
+            found.append(replace(_tree("stored", tree), path=_path(path)))
+    return found
 
 
 def _path(path: Sequence[Sequence[int]]) -> Path:

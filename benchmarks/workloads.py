@@ -61,6 +61,15 @@ WORKLOADS = _by_name(
     Workload("btt", "block tensor train, 64 x 64, rank 2", _btt((64, 64), 2)),
 )
 
+# The layers of the compiled kernels' targets; all 4096 to 4096.
+KERNEL_WORKLOADS = {
+    **{name: WORKLOADS[name] for name in ("mera-2", "mera-3", "tt-3", "tt-7", "btt")},
+    **_by_name(
+        Workload("tree-2", "tree, 12 legs of 2, bond 2", lambda: topologies.tree(12, 2, 2)),
+        Workload("butterfly", "butterfly, 4096", lambda: topologies.butterfly(4096)),
+    ),
+}
+
 # Small relatives of the above: they prove that the machinery works and are no evidence of speed.
 TINY_WORKLOADS = _by_name(
     Workload("tiny-mera", "MERA, 4 legs of 2, bond 2", _mera(4, 2)),
