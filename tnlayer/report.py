@@ -11,6 +11,7 @@ from tnlayer.network import Network
 from tnlayer.plan.counts import Amount, Counts
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.text import milliseconds, plan_text, table
+from tnlayer.planning.backends import step_seconds
 from tnlayer.planning.break_even import BreakEven, find_break_even
 from tnlayer.planning.planner import (
     DEFAULT_BATCH,
@@ -26,7 +27,6 @@ from tnlayer.planning.predictions import (
     predict_dense,
     predict_torch,
     profile_text,
-    step_seconds,
     times_of,
 )
 from tnlayer.verdict import verdict

@@ -11,11 +11,9 @@ from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, schedule_pair
-from tnlayer.kernels.schedule import Schedule, sources_of
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.rank import INFER, Request
 from tnlayer.planning.time_model import (
-    call_seconds,
     dense_seconds,
     pair_seconds,
     schedule_seconds,
