@@ -18,7 +18,7 @@ from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
 from tnlayer.runtime.autograd import autocast_is_on, is_traced, run
-from tnlayer.runtime.compile import check_backend, options_for
+from tnlayer.runtime.compile import check_backend
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.tune import random_inputs
@@ -32,7 +32,9 @@ class Layer(nn.Module):
         bias: whether to add a learned vector.
         batch: batch size to plan for; every other works too. By default each size gets the plan of
             its range, which is made at the first call with such a size.
-        backend: "auto", "torch", or "cpp" for compiled kernels.
+        backend: "torch", "cpp" for compiled kernels, or "auto": whichever is predicted to be the
+            fastest, or a mixture; ``explain()`` says which. Kernels are compiled when a call first
+            needs them, which takes seconds, once on a machine; ``prepare()`` does it beforehand.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
@@ -81,12 +83,11 @@ class Layer(nn.Module):
             objective=objective,
             memory_limit=memory_limit,
             effort=effort,
+            backend=backend,
         )
-        self._options = options_for(options, backend)
+        self._options = options
         self._backend = backend
         self._tune = tune
-        if tune:
-            self._check_tunable()
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
@@ -207,6 +208,8 @@ class Layer(nn.Module):
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
         """Plan and build now what calls with these batch sizes will run; returns itself.
 
+        Kernels that are compiled here, or were once before, do not hold up the first call.
+
         Arguments:
             batches: batch sizes; without any, the one that the layer was made for.
         """
@@ -238,7 +241,6 @@ class Layer(nn.Module):
         >>> layer.tune(torch.zeros(16, 8)) is layer
         True
         """
-        self._check_tunable()
         if is_traced():
             msg = f"{self!r}: tune() cannot run under torch's tracing or transforms; call it before"
             raise SpecError(msg)
@@ -270,12 +272,6 @@ class Layer(nn.Module):
             nn.init.zeros_(bias)
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _check_tunable(self) -> None:
-        """Fused kernels have one plan, so there is nothing to choose from."""
-        if self._backend == "cpp":
-            msg = "tune is for backend='auto' or 'torch': fused kernels have one plan; leave it out"
-            raise SpecError(msg)
 
     def _share_variance(self) -> None:
         """Of n summed networks each gives 1/n of the variance of y."""
@@ -322,7 +318,7 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=_dtype_name(dtype))
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan, backend=self._backend)
+                RangedProgram(graph, options, one_plan=self._one_plan)
                 for graph in self._graphs
             )
             self._programs[dtype] = programs

@@ -180,6 +180,7 @@ def _fused_plans(
     if not whole and rival is None and not refused:
         # No tree can be fused; the backend says why when it is built.
         whole = [replace(trees[0], batch=batch)]
+    whole = _one_kernel(graph, whole, request) if request.backend == AUTO else whole
     if rival is None or request.memory_limit is not None:
         return whole
     mixtures: list[Plan] = []
@@ -190,6 +191,16 @@ def _fused_plans(
             mixtures.append(mixture)
     mixtures.sort(key=lambda plan: predict(graph, plan, batch, request).total)
     return whole + mixtures[:1]
+
+
+def _one_kernel(graph: Graph, plans: list[Plan], request: Request) -> list[Plan]:
+    """The plan that is the fastest at one batch size: ranges that took others by a few percent
+    would each compile kernels of their own."""
+
+    def seconds(plan: Plan) -> float:
+        return predict(graph, plan, FUSED_BATCH, request).total
+
+    return [min(plans, key=seconds)] if plans else []
 
 
 def _fused_trees(graph: Graph, request: Request) -> list[Plan]:

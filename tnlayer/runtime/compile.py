@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -13,12 +11,11 @@ from tnlayer.planning.planner import (
     PlanOptions,
     plan_graph,
 )
+from tnlayer.runtime.available import options_for
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import program_of
 
-# Fused kernels write no intermediates: the fewest FLOPs win, then the fewest steps.
-CPP_MINIMIZE = "combo-4"
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 
@@ -40,7 +37,8 @@ def compile(
     Arguments:
         net: the network.
         batch: the batch size to plan for; the program is right for every other too.
-        backend: "torch", "cpp" for compiled kernels, or "auto", which takes torch yet.
+        backend: "torch", "cpp" for compiled kernels, or "auto": the one that is predicted to be the
+            fastest, or a mixture. The environment variable TNLAYER_BACKEND names another default.
         arch: architecture of a compiled backend; the torch backend has none.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
 
@@ -60,28 +58,8 @@ def compile(
     if arch is not None:
         msg = f"arch={arch!r} is for compiled backends; the torch backend takes none: leave it out"
         raise SpecError(msg)
-    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
-    planned = plan_graph(net, options_for(options, backend))
-    return program_of(planned, backend)
-
-
-def options_for(options: PlanOptions, backend: str) -> PlanOptions:
-    """The options with the search objective of the backend, where the caller left it open.
-
-    Raises:
-        SpecError: the backend keeps no memory limit, and one is given.
-    """
-    if backend != "cpp":
-        return options
-    if options.memory_limit is not None:
-        msg = (
-            f"memory_limit={options.memory_limit} is for backend='torch'; fused kernels keep "
-            "nothing of the batch's size but x: leave it out"
-        )
-        raise SpecError(msg)
-    if options.minimize == DEFAULT_MINIMIZE:
-        return replace(options, minimize=CPP_MINIMIZE)
-    return options
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
+    return program_of(plan_graph(net, options_for(options)))
 
 
 def check_backend(backend: str) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from tnlayer.graph import Graph
+from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.runtime.available import options_for
 from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.program import Program
@@ -82,21 +84,19 @@ class RangedProgram:
         options: as for the planner. Where ``options.batch`` was named by the user, one plan serves
             all sizes; else each size gets that of its range.
         one_plan: whether the user named it.
-        backend: "auto", "torch" or "cpp".
 
     ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
     """
 
-    def __init__(
-        self, graph: Graph, options: PlanOptions, *, one_plan: bool, backend: str = "auto"
-    ) -> None:
+    def __init__(self, graph: Graph, options: PlanOptions, *, one_plan: bool) -> None:
         self.graph = graph
-        self.options = options
-        self.backend = backend
-        # Fused kernels follow the plan with the fewest FLOPs, which is the same at every size.
-        self.one_plan = one_plan = one_plan or backend == "cpp"
+        # What was asked for is pickled: another machine may have other backends.
+        self.asked = options
+        self.options = options = options_for(options)
+        # Kernels are the same at every size, so that a layer compiles them once.
+        self.one_plan = one_plan = one_plan or options.backend == "cpp"
         self.planned = plan_graph(graph, options)
-        self.main = program_of(self.planned, backend)
+        self.main = program_of(self.planned)
         self._lock = threading.Lock()
         self._table = _Table((0,), (_NO_BOUND,), (self.main,)) if one_plan else _Table()
         self._tuning = threading.Lock()
@@ -223,27 +223,20 @@ class RangedProgram:
             return found
 
     def _known(self, planned: PlannedGraph) -> Program | None:
-        """A program that runs the same calls: neighbouring ranges may differ in batch only."""
-        fresh = program_of(planned).schedules()
+        """A program that runs the same code: neighbouring ranges may differ in batch only."""
         for program in (*self._table.programs, self.main):
-            known = program.schedules()
-            if known.forward.calls == fresh.forward.calls and (
-                (known.backward and known.backward.calls)
-                == (fresh.backward and fresh.backward.calls)
-            ):
+            if same_run(program.plan, planned.plan, program.training_mask()):
                 return program
         return None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
-        names = ("graph", "options", "one_plan", "backend", "tuned")
+        names = ("graph", "asked", "one_plan", "tuned")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        graph, options = state["graph"], state["options"]
-        self.__init__(  # type: ignore[misc]
-            graph, options, one_plan=state["one_plan"], backend=state["backend"]
-        )
+        graph, asked = state["graph"], state["asked"]
+        self.__init__(graph, asked, one_plan=state["one_plan"])  # type: ignore[misc]
         for tuned in reversed(state["tuned"]):
             self._use_tuned(tuned)
 
@@ -258,9 +251,11 @@ def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Pro
     return table.lows, table.highs, table.programs
 
 
-def program_of(planned: PlannedGraph, backend: str = "auto") -> Program:
-    """The program of a planned graph."""
+KINDS: dict[str, type[Program]] = {"torch": Program, "cpp": CppProgram, "mixed": MixedProgram}
+
+
+def program_of(planned: PlannedGraph) -> Program:
+    """The program of a planned graph, on the backends of its plan."""
     reuse = planned.request.memory_limit is None
-    kinds: dict[str, type[Program]] = {"torch": Program, "cpp": CppProgram, "mixed": MixedProgram}
-    kind = kinds[backend if backend == "cpp" else planned.plan.backend]
+    kind = KINDS[planned.request.backend if planned.request.backend == "cpp" else planned.plan.backend]
     return kind(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)
