@@ -115,6 +115,11 @@ def weighed(plan: Plan, seconds: Seconds) -> float:
     return seconds.total * HANDICAP[plan.backend]
 
 
+def plan_name(plan: Plan) -> str:
+    """The objective that found a plan, with the backend where it is not torch alone."""
+    return plan.minimize if plan.backend == TORCH else f"{plan.minimize} in {plan.backend}"
+
+
 def same_run(first: Plan, second: Plan, mask: Mask) -> bool:
     """Whether two plans run the same code: the same calls, or the same kernels."""
     if first.backend != second.backend:

@@ -16,7 +16,7 @@ from tnlayer.canonical import CanonicalForm
 from tnlayer.device.load import load_profile
 from tnlayer.graph import Graph
 from tnlayer.plan.plan import Plan
-from tnlayer.planning.backends import TORCH, same_run, weighed
+from tnlayer.planning.backends import plan_name, same_run, weighed
 from tnlayer.planning.fused_model import COSTS
 from tnlayer.planning.rank import Ranked, Request, predict, rank, wanted_mask
 from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
@@ -184,17 +184,11 @@ def _overtaking(
 def _reason(ranked: tuple[Ranked, ...]) -> str:
     """Why the first one was taken."""
     best = ranked[0]
-    text = f"{_name(best)}: {_milliseconds(best)} predicted"
+    text = f"{plan_name(best.plan)}: {_milliseconds(best)} predicted"
     if len(ranked) > 1:
-        others = ", ".join(f"{_name(r)} {_milliseconds(r)}" for r in ranked[1:])
+        others = ", ".join(f"{plan_name(r.plan)} {_milliseconds(r)}" for r in ranked[1:])
         text += f"; next best: {others}"
     return text
-
-
-def _name(ranked: Ranked) -> str:
-    """The objective that found a plan, with the backend where it is not torch alone."""
-    plan = ranked.plan
-    return plan.minimize if plan.backend == TORCH else f"{plan.minimize} in {plan.backend}"
 
 
 def _milliseconds(ranked: Ranked) -> str:

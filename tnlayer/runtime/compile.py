@@ -14,7 +14,7 @@ from tnlayer.planning.planner import (
 from tnlayer.runtime.available import options_for
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.program import Program
-from tnlayer.runtime.ranged import program_of
+from tnlayer.runtime.kinds import program_of
 
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 

@@ -14,8 +14,7 @@ from tnlayer.graph import Graph
 from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.available import options_for
-from tnlayer.runtime.cpp import CppProgram
-from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.tune import random_inputs, tune_graph
 
@@ -249,13 +248,3 @@ class RangedProgram:
 
 def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Program, ...]]:
     return table.lows, table.highs, table.programs
-
-
-KINDS: dict[str, type[Program]] = {"torch": Program, "cpp": CppProgram, "mixed": MixedProgram}
-
-
-def program_of(planned: PlannedGraph) -> Program:
-    """The program of a planned graph, on the backends of its plan."""
-    reuse = planned.request.memory_limit is None
-    kind = KINDS[planned.request.backend if planned.request.backend == "cpp" else planned.plan.backend]
-    return kind(planned.graph, planned.plan, planned.form.tensor_names, reuse=reuse)
