@@ -197,7 +197,7 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
         return None
     cpu = compiled_cpu(rates)
     fused = fused_step_seconds(plan, mask, batch, rates.profile, cpu)
-    torch = _torch_step_seconds(plan, mask, batch, rates.times)
+    torch = torch_step_seconds(plan, mask, batch, rates.times)
     start = COSTS.forward + COSTS.threads
     start += COSTS.backward + COSTS.threads if any(mask) else 0.0
     times = 2 if any(mask) else 1
@@ -260,7 +260,7 @@ def _one_cut(
     return min(found)[1] if found else ()
 
 
-def _torch_step_seconds(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> dict[str, float]:
+def torch_step_seconds(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> dict[str, float]:
     """Predicted seconds of each batched step as calls, with what only it needs and its adjoint."""
     pair = schedule_pair(plan, mask)
     owners = stem_owners(plan)

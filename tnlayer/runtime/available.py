@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
-from tnlayer.errors import BuildError, SpecError
+from tnlayer.errors import BuildError
+from tnlayer.planning.host import VARIABLE, auto_stands_for
 from tnlayer.planning.planner import PlanOptions
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.cpp import this_cpu
-
-# Names what "auto" stands for.
-VARIABLE = "TNLAYER_BACKEND"
 
 
 def options_for(options: PlanOptions) -> PlanOptions:
@@ -44,10 +41,7 @@ def taken_backend(backend: str, device: str = "cpu") -> tuple[str, str]:
     """
     if backend != "auto":
         return backend, ""
-    named = os.environ.get(VARIABLE) or "auto"
-    if named not in ("auto", "torch", "cpp"):
-        msg = f"{VARIABLE}={named!r}: expected auto, torch or cpp; correct or unset it"
-        raise SpecError(msg)
+    named = auto_stands_for()
     if named != "auto":
         return named, f"{VARIABLE}={named}"
     if device != "cpu":
