@@ -51,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TNLAYER_CACHE_DIR"] = folder
     _share_kernels(config, Path(folder))
     os.environ.pop("TNLAYER_CACHE", None)
+    # Else the suite would compile hundreds of kernels; tests of "auto" unset it.
+    os.environ["TNLAYER_BACKEND"] = "torch"
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

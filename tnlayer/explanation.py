@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.plan.plan import Memory
 from tnlayer.plan.text import memory_text, milliseconds, table
+from tnlayer.planning.backends import TORCH
 from tnlayer.planning.break_even import BreakEven, find_break_even
 from tnlayer.planning.predictions import DENSE, Prediction
 from tnlayer.planning.rank import INFER
 from tnlayer.report import Cost
 from tnlayer.verdict import verdict
+
+_COMPILED = "kernels are compiled at the first call that needs them, or by prepare(): seconds, once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Explanation:
     Arguments:
         layer: the layer in one line.
         backend: what runs it; asked: what was asked for.
+        why: why "auto" does not choose between backends; "" where it does.
         batch: the batch size that the costs are for.
         memory_limit: bytes, or None.
         costs: one a network; the layer's y is the sum of theirs.
@@ -48,6 +52,7 @@ class Explanation:
     layer: str
     backend: str
     asked: str
+    why: str
     batch: int
     memory_limit: int | None
     costs: tuple[Cost, ...]
@@ -88,15 +93,15 @@ class Explanation:
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
     def _backend_text(self) -> str:
-        if self.backend == "cpp":
-            # The whole-kernel model is not good enough yet to be told as a promise.
-            return (
-                "backend: cpp, as asked for; all times below are predicted for torch's calls "
-                "on this plan, those of compiled kernels are not predicted yet"
-            )
+        if self.why:
+            return f"backend: {self.backend} (asked for {self.asked!r}; {self.why})"
+        later = "" if self.backend == TORCH else f"; {_COMPILED}"
         if self.asked == self.backend:
-            return f"backend: {self.backend}, as asked for"
-        return f"backend: {self.backend} (asked for {self.asked!r}, which takes torch yet)"
+            return f"backend: {self.backend}, as asked for{later}"
+        return (
+            f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the fastest "
+            f"by prediction){later}"
+        )
 
     def _verdict(self) -> list[str]:
         total = verdict(
@@ -115,10 +120,13 @@ class Explanation:
         )
         if not ranges:
             return [f"{head}; none was met yet"]
-        rows = [("batch", "plan", "at batch", "ms forward", "ms backward")]
+        several = any(one.predicted.backend != TORCH for one in ranges)
+        backend = ("backend",) if several else ()
+        rows = [("batch", "plan", *backend, "at batch", "ms forward", "ms backward")]
         for one in ranges:
             times = milliseconds(one.predicted.forward), milliseconds(one.predicted.backward)
-            rows.append((_span(one.low, one.high), one.origin, f"{one.batch:,}", *times))
+            backend = (one.predicted.backend,) if several else ()
+            rows.append((_span(one.low, one.high), one.origin, *backend, f"{one.batch:,}", *times))
         return [head, *table(rows)]
 
 
@@ -133,6 +141,9 @@ def _memory_line(cost: Cost, limit: int) -> str:
     mask = cost.planned.training_mask
     # A plan for "infer" keeps the limit of a forward without grad.
     mask = (False,) * len(mask) if cost.objective == INFER else mask
+    if cost.backend != TORCH:
+        used = cost.kernel_bytes(mask)
+        return f"memory: {used:,} of {limit:,} bytes at every batch: the workspace of the kernels"
     pair = schedule_pair(cost.plan, mask)
     used = pair.workspace_bytes(cost.batch)
     how = memory_text(cost.plan.memory, dict(cost.plan.names))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
-from tnlayer.kernels.pair import schedule_pair
+from tnlayer.kernels.cpu import Cpu
+from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.counts import Amount, Counts
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.text import milliseconds, plan_text, table
+from tnlayer.planning.backends import AUTO, CPP, TORCH, step_seconds
 from tnlayer.planning.break_even import BreakEven, find_break_even
+from tnlayer.planning.host import auto_stands_for, likely_cpu
 from tnlayer.planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
@@ -24,10 +28,16 @@ from tnlayer.planning.predictions import (
     Prediction,
     has_dense,
     predict_dense,
-    predict_torch,
+    predict_plan,
     profile_text,
-    step_seconds,
     times_of,
+)
+from tnlayer.planning.regions_text import (
+    region_calls,
+    region_kept,
+    region_kernel_bytes,
+    region_lines,
+    region_step_seconds,
 )
 from tnlayer.verdict import verdict
 
@@ -49,8 +59,8 @@ class Cost:
         dense_training_peak: the same of the dense layer: y, and the gradients of x and W.
         forward_calls, backward_calls: calls of torch, copies included.
         plan, backward_plan: what was counted.
-        predictions: predicted times, one a backend, and of dense where one dense layer does the
-            same. Those of backends that this version cannot build are left out.
+        predictions: predicted times on the plan's backends, and of dense where one dense layer does
+            the same.
         profile: the device profile that they rest on, in words.
         planned: where the plan comes from.
         one_plan: whether the plan serves every batch size, as in a Layer with ``batch``.
@@ -127,9 +137,13 @@ class Cost:
 
     @property
     def fastest(self) -> Prediction:
-        """The predicted times on the backend that is the fastest for the plan's objective."""
-        backends = (one for one in self.predictions if one.backend != DENSE)
-        return min(backends, key=lambda one: one.wanted(self.objective))
+        """The predicted times on the backends of the plan."""
+        return self.predictions[0]
+
+    @property
+    def backend(self) -> str:
+        """What runs the plan: "torch", "cpp" or "mixed"."""
+        return self.plan.backend
 
     @property
     def objective(self) -> str:
@@ -161,17 +175,26 @@ class Cost:
         """Predicted seconds of each step of the plan, in a training step's forward and backward.
 
         By the name of the step's result in ``plan`` and ``backward_plan``; "" has what only the
-        results and autograd need. The sum is that of torch's prediction.
+        results and autograd need. Where kernels are compiled, a step's backward and what it needs
+        of the parameters counts for it, and "" has the start of calls as well. The sum is the
+        predicted time.
         """
-        pair = schedule_pair(self.plan, self.planned.training_mask)
-        times = times_of(self.planned.request)
+        mask, rates = self.planned.training_mask, self.planned.request.rates()
+        if self.backend != TORCH:
+            return region_step_seconds(self.plan, mask, self.batch, rates)
+        pair = schedule_pair(self.plan, mask)
         found = {"": 0.0}
         for schedule in (pair.forward, pair.backward):
             if schedule is not None:
-                steps = step_seconds(schedule, self.batch, times)
+                steps = step_seconds(schedule, self.batch, rates.times)
                 found |= steps | {"": found[""] + steps[""]}
         rest = self.predictions[0].training - sum(found.values())
         return found | {"": found[""] + rest}
+
+    def kernel_bytes(self, mask: Mask | None = None) -> int:
+        """Bytes of the workspace of the plan's compiled kernels, by default in training."""
+        mask = self.planned.training_mask if mask is None else mask
+        return region_kernel_bytes(self.plan, mask, self.planned.request.rates())
 
     # -- as numbers and text ---------------------------------------------------------------
 
@@ -239,6 +262,11 @@ class Cost:
         """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""
         seconds = self.step_seconds()
         forward = plan_text(self.plan, seconds, self.batch)
+        if self.backend != TORCH:
+            rates = self.planned.request.rates()
+            lines = region_lines(self.plan, self.planned.training_mask, self.batch, rates)
+            note = "times of steps have their backward in them"
+            return "\n".join((forward, note, *lines))
         steps = sum(seconds[step.result.name] for step in self.plan.steps)
         backward = sum(seconds.values()) - seconds[""] - steps
         parts = (
@@ -315,6 +343,7 @@ def cost(
     effort: str = "default",
     dtype: str | None = None,
     minimize: str = DEFAULT_MINIMIZE,
+    backend: str = "auto",
 ) -> Cost:
     """Count and predict what a network costs, without running or allocating anything.
 
@@ -324,15 +353,24 @@ def cost(
         net: the network.
         batch: samples of one call.
         device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
+        backend: "torch", "cpp", or "auto", whose choice is predicted here as a Layer makes it.
 
     >>> import tnlayer as tn
     >>> c = tn.cost(tn.topologies.tensor_train((16, 16, 16), (16, 16, 16), rank=8), batch=1)
     >>> c.parameters, c.dense_parameters, round(c.compression)
     (20480, 16777216, 819)
     """
-    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
-    planned = plan_graph(net, options)
-    return cost_of(planned, batch)
+    taken = auto_stands_for() if backend == AUTO else backend
+    if taken not in (AUTO, TORCH, CPP):
+        msg = f"backend={backend!r} is unknown; expected one of auto, torch, cpp"
+        raise SpecError(msg)
+    cpu = None if taken == TORCH else likely_cpu()
+    if taken == CPP:
+        cpu = cpu or Cpu()
+    options = PlanOptions(
+        batch, objective, device, memory_limit, effort, dtype, minimize, taken, cpu
+    )
+    return cost_of(plan_graph(net, options), batch)
 
 
 def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:
@@ -346,10 +384,10 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
     dense_in = graph.dense_parameter_count // graph.out_features
     entries = batch * (graph.out_features + dense_in) + graph.dense_parameter_count
     times = times_of(request)
-    predictions = [predict_torch(plan, mask, batch, times)]
+    predictions = [predict_plan(plan, mask, batch, request.rates())]
     if has_dense(graph):
         predictions.append(predict_dense(graph, batch, times))
-    return Cost(
+    counted = Cost(
         label=graph.label,
         batch=batch,
         parameters=graph.parameter_count,
@@ -369,4 +407,26 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
         profile=profile_text(request),
         planned=planned,
         one_plan=one_plan,
+    )
+    return counted if plan.backend == TORCH else _with_kernels(counted)
+
+
+def _with_kernels(counted: Cost) -> Cost:
+    """Counts of memory and calls where regions of the plan are compiled: kernels keep nothing of
+    the batch's size, cuts do. Peaks are upper bounds: all regions at once."""
+    plan, batch, mask = counted.plan, counted.batch, counted.planned.training_mask
+    rates = counted.planned.request.rates()
+    kept = region_kept(plan, mask)
+    y = counted.dense_forward_peak
+    values = zip(plan.inputs, mask, strict=True)
+    gradients = sum(plan.bytes_of(value).at(batch) for value, asked in values if asked)
+    training = region_kernel_bytes(plan, mask, rates) + kept.at(batch)
+    calls = region_calls(plan, mask)
+    return replace(
+        counted,
+        saved=kept,
+        forward_peak=y + region_kernel_bytes(plan, (False,) * len(mask), rates),
+        training_peak=y + gradients + training,
+        forward_calls=calls[0],
+        backward_calls=calls[1],
     )

@@ -18,10 +18,10 @@ from tnlayer.nn.initialise import check_initialisers, initialise
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
 from tnlayer.runtime.autograd import is_traced, run
-from tnlayer.runtime.compile import check_backend, options_for
+from tnlayer.runtime.compile import check_backend
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.fast_call import FastCall, fast_call_like
-from tnlayer.runtime.ranged import FUSED_BACKENDS, RangedProgram
+from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.tune import random_inputs
 
 # to_dense() refuses larger matrices.
@@ -36,7 +36,9 @@ class Layer(nn.Module):
         bias: whether to add a learned vector.
         batch: batch size to plan for; every other works too. By default each size gets the plan of
             its range, which is made at the first call with such a size.
-        backend: "auto", "torch", or "cpp" or "cuda" for compiled kernels.
+        backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto": whichever is predicted to be the
+            fastest, or a mixture; ``explain()`` says which. Kernels are compiled when a call first
+            needs them, which takes seconds, once on a machine; ``prepare()`` does it beforehand.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
@@ -85,12 +87,11 @@ class Layer(nn.Module):
             objective=objective,
             memory_limit=memory_limit,
             effort=effort,
+            backend=backend,
         )
-        self._options = options_for(options, backend)
+        self._options = options
         self._backend = backend
         self._tune = tune
-        if tune:
-            self._check_tunable()
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
@@ -214,6 +215,8 @@ class Layer(nn.Module):
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
         """Plan and build now what calls with these batch sizes will run; returns itself.
 
+        Kernels that are compiled here, or were once before, do not hold up the first call.
+
         Arguments:
             batches: batch sizes; without any, the one that the layer was made for.
         """
@@ -245,7 +248,6 @@ class Layer(nn.Module):
         >>> layer.tune(torch.zeros(16, 8)) is layer
         True
         """
-        self._check_tunable()
         if is_traced():
             msg = f"{self!r}: tune() cannot run under torch's tracing or transforms; call it before"
             raise SpecError(msg)
@@ -279,9 +281,11 @@ class Layer(nn.Module):
     # -- inside ----------------------------------------------------------------------------
 
     def _check_tunable(self) -> None:
-        """Fused kernels have one plan, so there is nothing to choose from."""
-        if self._backend in FUSED_BACKENDS:
-            msg = "tune is for backend='auto' or 'torch': fused kernels have one plan; leave it out"
+        """CUDA kernels have one plan, so there is nothing to choose from."""
+        if self._backend == "cuda":
+            msg = (
+                "tune is for other backends than 'cuda', whose kernels have one plan: leave it out"
+            )
             raise SpecError(msg)
 
     def _share_variance(self) -> None:
@@ -329,8 +333,7 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=dtype_name(dtype))
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan, backend=self._backend)
-                for graph in self._graphs
+                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
             )
             self._programs[dtype] = programs
         return programs

@@ -37,7 +37,7 @@ from tnlayer.planning.time_model import (
     with_autograd,
 )
 
-TORCH, CPP, MIXED, AUTO = "torch", "cpp", "mixed", "auto"
+TORCH, CPP, CUDA, MIXED, AUTO = "torch", "cpp", "cuda", "mixed", "auto"
 
 # Kernels have to be compiled, and a mixture keeps values at its cuts: they must win by so much.
 HANDICAP = {TORCH: 1.0, CPP: 1.1, MIXED: 1.15}
@@ -113,6 +113,11 @@ def region_seconds(
 def weighed(plan: Plan, seconds: Seconds) -> float:
     """Predicted seconds, with what a backend has to be better by."""
     return seconds.total * HANDICAP[plan.backend]
+
+
+def plan_name(plan: Plan) -> str:
+    """The objective that found a plan, with the backend where it is not torch alone."""
+    return plan.minimize if plan.backend == TORCH else f"{plan.minimize} in {plan.backend}"
 
 
 def same_run(first: Plan, second: Plan, mask: Mask) -> bool:
@@ -192,7 +197,7 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
         return None
     cpu = compiled_cpu(rates)
     fused = fused_step_seconds(plan, mask, batch, rates.profile, cpu)
-    torch = _torch_step_seconds(plan, mask, batch, rates.times)
+    torch = torch_step_seconds(plan, mask, batch, rates.times)
     start = COSTS.forward + COSTS.threads
     start += COSTS.backward + COSTS.threads if any(mask) else 0.0
     times = 2 if any(mask) else 1
@@ -253,7 +258,7 @@ def _one_cut(
     return min(found)[1] if found else ()
 
 
-def _torch_step_seconds(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> dict[str, float]:
+def torch_step_seconds(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> dict[str, float]:
     """Predicted seconds of each batched step as calls, with what only it needs and its adjoint."""
     pair = schedule_pair(plan, mask)
     owners = stem_owners(plan)

@@ -21,7 +21,7 @@ from tnlayer.planning.predictions import (
     Prediction,
     has_dense,
     predict_dense,
-    predict_torch,
+    predict_plan,
     times_of,
 )
 from tnlayer.planning.rank import Request, rank, training_mask
@@ -157,7 +157,7 @@ class Curve:
         if key not in self._seconds:
             plan = self.plans[index]
             mask = training_mask(self.graph, plan)
-            self._seconds[key] = predict_torch(plan, mask, batch, self.times)
+            self._seconds[key] = predict_plan(plan, mask, batch, self.request.rates())
         return self._seconds[key]
 
 

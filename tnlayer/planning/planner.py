@@ -9,10 +9,12 @@ from tnlayer.canonical import CanonicalForm, canonicalise
 from tnlayer.debug import debug
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
+from tnlayer.kernels.cpu import Cpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.network import Network
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.plan import ITEMSIZES, Plan
+from tnlayer.planning.backends import TORCH
 from tnlayer.planning.memory import LimitRefused
 from tnlayer.planning.ranges import Choice, choose, choose_range
 from tnlayer.planning.rank import BY_TIME, OBJECTIVES, Request, training_mask
@@ -26,7 +28,11 @@ DEFAULT_MINIMIZE = BY_TIME
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What a plan is made for; the arguments are those of :func:`plan`."""
+    """What a plan is made for; the arguments are those of :func:`plan`.
+
+    ``backend`` and ``cpu`` are those of a Request: which backends may run it, and what kernels are
+    compiled for.
+    """
 
     batch: int = DEFAULT_BATCH
     objective: str = "train"
@@ -35,6 +41,8 @@ class PlanOptions:
     effort: str = "default"
     dtype: str | None = None
     minimize: str = DEFAULT_MINIMIZE
+    backend: str = TORCH
+    cpu: Cpu | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,8 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
         effort=options.effort,
         minimize=options.minimize,
         memory_limit=options.memory_limit,
+        backend=options.backend,
+        cpu=options.cpu if options.device == "cpu" else None,
     )
 
 

@@ -10,16 +10,13 @@ import torch
 from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
 from tnlayer.graph import Graph
-from tnlayer.kernels.pair import Mask, schedule_pair
+from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
+from tnlayer.planning.backends import Rates, plan_seconds
 from tnlayer.planning.rank import INFER, Request
-from tnlayer.planning.time_model import (
-    dense_seconds,
-    pair_seconds,
-    schedule_seconds,
-)
+from tnlayer.planning.time_model import dense_seconds
 
-TORCH, DENSE = "torch", "dense"
+DENSE = "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +45,18 @@ class Prediction:
         return self.inference if objective == INFER else self.training
 
 
-def predict_torch(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> Prediction:
-    """A plan on the torch backend.
+def predict_plan(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Prediction:
+    """A plan on the backends of its regions.
 
     Arguments:
         plan: a forward plan.
         mask: for each input of the plan, whether a training step wants its gradient.
         batch: samples of a call.
-        times: the device's operations.
+        rates: what the prediction rests on.
     """
-    seconds = pair_seconds(schedule_pair(plan, mask), batch, times)
-    inference = schedule_pair(plan, (False,) * len(mask)).forward
-    alone = schedule_seconds(inference, batch, times)
-    return Prediction(TORCH, seconds.forward, seconds.backward, alone)
+    seconds = plan_seconds(plan, mask, batch, rates)
+    alone = plan_seconds(plan, (False,) * len(mask), batch, rates)
+    return Prediction(plan.backend, seconds.forward, seconds.backward, alone.forward)
 
 
 def has_dense(graph: Graph) -> bool:

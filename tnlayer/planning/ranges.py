@@ -8,17 +8,19 @@ the same whichever batch size asked first.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
 from tnlayer.canonical import CanonicalForm
-from tnlayer.device.load import load_profile, op_times
+from tnlayer.device.load import load_profile
 from tnlayer.graph import Graph
-from tnlayer.kernels.pair import Pair, schedule_pair
 from tnlayer.plan.plan import Plan
-from tnlayer.planning.rank import Ranked, Request, rank, wanted_mask
+from tnlayer.planning.backends import plan_name, same_run, weighed
+from tnlayer.planning.fused_model import COSTS
+from tnlayer.planning.rank import Ranked, Request, predict, rank, wanted_mask
 from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
-from tnlayer.planning.time_model import Seconds, pair_seconds
+from tnlayer.planning.time_model import Seconds
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
@@ -72,9 +74,19 @@ def plan_key(network: str, request: Request, kind: str) -> PlanKey:
         device=request.device,
         memory_limit=request.memory_limit,
         effort=request.effort,
-        minimize=f"{request.minimize}, {kind}",
+        minimize=f"{request.minimize}, {kind}{_backend_text(request)}",
         profile=_digest(request),
     )
+
+
+def _backend_text(request: Request) -> str:
+    """What a choice of backends depends on beside the rest: the CPU, and what kernels cost."""
+    cpu = request.cpu
+    if cpu is None:
+        return ""
+    costs = hashlib.sha256(repr(COSTS).encode()).hexdigest()[:12]
+    width = f"{cpu.vector_bytes} bytes, {cpu.registers} registers"
+    return f", {request.backend}, {width}, costs {costs}"
 
 
 def stored_choice(graph: Graph, key: PlanKey, batch: int) -> Choice | None:
@@ -152,13 +164,12 @@ def _overtaking(
     graph: Graph, first: Plan, second: Plan, low: int, high: int, request: Request
 ) -> int:
     """The least batch size between two probes from which on the second plan is the faster one."""
-    pairs = [schedule_pair(p, wanted_mask(graph, p, request.objective)) for p in (first, second)]
-    if pairs[0].forward.calls == pairs[1].forward.calls and _same_backward(pairs[0], pairs[1]):
+    mask = wanted_mask(graph, first, request.objective)
+    if same_run(first, second, mask):
         return high
-    times = op_times(request.dtype, request.device)
 
     def second_wins(batch: int) -> bool:
-        one, other = (pair_seconds(pair, batch, times).total for pair in pairs)
+        one, other = (weighed(p, predict(graph, p, batch, request)) for p in (first, second))
         return other < one
 
     while high - low > 1:
@@ -170,18 +181,12 @@ def _overtaking(
     return high
 
 
-def _same_backward(first: Pair, second: Pair) -> bool:
-    if first.backward is None or second.backward is None:
-        return first.backward is second.backward
-    return first.backward.calls == second.backward.calls
-
-
 def _reason(ranked: tuple[Ranked, ...]) -> str:
     """Why the first one was taken."""
     best = ranked[0]
-    text = f"{best.plan.minimize}: {_milliseconds(best)} predicted"
+    text = f"{plan_name(best.plan)}: {_milliseconds(best)} predicted"
     if len(ranked) > 1:
-        others = ", ".join(f"{r.plan.minimize} {_milliseconds(r)}" for r in ranked[1:])
+        others = ", ".join(f"{plan_name(r.plan)} {_milliseconds(r)}" for r in ranked[1:])
         text += f"; next best: {others}"
     return text
 

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import torch
 
 from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
 from tnlayer.graph import Graph
-from tnlayer.kernels.pair import Mask, schedule_pair
+from tnlayer.kernels.cpu import Cpu
+from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
-from tnlayer.planning.candidates import candidates, is_large, rough_seconds
+from tnlayer.planning.backends import (
+    AUTO,
+    CPP,
+    TORCH,
+    Rates,
+    best_mixture,
+    fused_plan,
+    kernel_bytes,
+    plan_seconds,
+    rates_for,
+    weighed,
+)
+from tnlayer.planning.candidates import candidates, is_large, rough_seconds, tree_key
 from tnlayer.planning.memory import LimitRefused, keep_limit
-from tnlayer.planning.time_model import Seconds, pair_seconds
+from tnlayer.planning.search import EXHAUSTIVE_TENSORS
+from tnlayer.planning.time_model import Seconds
 from tnlayer.planning.trees import make_plan
 
 TRAIN, INFER = "train", "infer"
@@ -20,6 +36,10 @@ OBJECTIVES = (TRAIN, INFER)
 
 # The search objective that stands for: several, ranked by the time model.
 BY_TIME = "time"
+
+# Search objectives for compiled kernels, and the batch size that their trees are searched for.
+FUSED_OBJECTIVES = ("combo-4", "flops", "combo-64")
+FUSED_BATCH = 256
 
 # How many candidates get a schedule; a rough estimate that is this much above the best one's ends
 # it, since layouts make up for a factor of two at most.
@@ -39,6 +59,8 @@ class Request:
         minimize: "time", or one search objective whose tree is taken as it is.
         memory_limit: bytes that forward and backward may allocate beyond x, y, the parameters and
             their gradients; None: no limit.
+        backend: "torch", "cpp", or "auto" for the fastest of these and of mixtures.
+        cpu: what kernels are compiled for; None: they are not considered.
     """
 
     dtype: str = "float32"
@@ -47,6 +69,12 @@ class Request:
     effort: str = "default"
     minimize: str = BY_TIME
     memory_limit: int | None = None
+    backend: str = TORCH
+    cpu: Cpu | None = None
+
+    def rates(self) -> Rates:
+        """What predictions rest on."""
+        return rates_for(self.dtype, self.device, self.cpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +112,33 @@ def rank(graph: Graph, batch: int, request: Request) -> tuple[Ranked, ...]:
 
 def predict(graph: Graph, plan: Plan, batch: int, request: Request) -> Seconds:
     """Predicted time of a plan, its storage orders chosen for ``plan.batch``, at a batch size."""
-    times = op_times(request.dtype, request.device)
-    pair = schedule_pair(plan, wanted_mask(graph, plan, request.objective))
-    return pair_seconds(pair, batch, times)
+    mask = wanted_mask(graph, plan, request.objective)
+    return plan_seconds(plan, mask, batch, request.rates())
 
 
 # The digest is in the key: a profile that was measured since ranks anew.
 @lru_cache(maxsize=1024)
 def _rank(graph: Graph, batch: int, request: Request, _digest: str) -> tuple[Ranked, ...]:
-    plans: list[Plan] = []
     refused: list[LimitRefused] = []
+    plans: list[Plan] = []
+    if request.backend != CPP:
+        plans += _torch_plans(graph, batch, request, refused)
+    ranked = [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
+    if request.backend in (CPP, AUTO) and request.cpu is not None:
+        best = min(ranked, key=lambda r: r.seconds.total, default=None)
+        plans = _fused_plans(graph, batch, request, refused, best and best.plan)
+        ranked += [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
+    if not ranked:
+        raise min(refused, key=lambda error: error.needed)
+    # Equal predictions keep the order of the objectives: the same in every process.
+    return tuple(sorted(ranked, key=lambda r: weighed(r.plan, r.seconds)))
+
+
+def _torch_plans(
+    graph: Graph, batch: int, request: Request, refused: list[LimitRefused]
+) -> list[Plan]:
+    """Candidates for torch calls that keep the memory limit; what was refused is noted."""
+    plans: list[Plan] = []
     for group in _candidates(graph, batch, request):
         for plan in group:
             try:
@@ -102,11 +147,95 @@ def _rank(graph: Graph, batch: int, request: Request, _digest: str) -> tuple[Ran
                 refused.append(error)
         if plans:
             break
-    if not plans:
-        raise min(refused, key=lambda error: error.needed)
-    ranked = [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
-    # Equal predictions keep the order of the objectives: the same in every process.
-    return tuple(sorted(ranked, key=lambda r: r.seconds.total))
+    return plans
+
+
+def _fused_plans(
+    graph: Graph, batch: int, request: Request, refused: list[LimitRefused], rival: Plan | None
+) -> list[Plan]:
+    """Candidates for compiled kernels, the best first, and a mixture where one is foreseen to win.
+
+    Their trees are those for one batch size: kernels are the same at every size, so that a layer
+    compiles them once. With a memory limit there is no mixture: what it allocates is not counted.
+
+    Arguments:
+        refused: where plans are noted that cannot keep the memory limit.
+        rival: the best plan for torch alone; None where nothing but kernels is wanted.
+    """
+    rates, cpu = request.rates(), request.cpu
+    assert cpu is not None, "kernels are compiled for some CPU"
+    whole: list[Plan] = []
+    trees = _fused_trees(graph, request)
+    for tree in trees:
+        plan = fused_plan(tree, batch)
+        if isinstance(plan, Plan) and not any(tree_key(plan) == tree_key(known) for known in whole):
+            try:
+                _check_kernels(graph, plan, request, cpu)
+            except LimitRefused as error:
+                refused.append(error)
+                continue
+            whole.append(plan)
+    if not whole and rival is None and not refused:
+        # No tree can be fused; the backend says why when it is built.
+        whole = [replace(trees[0], batch=batch)]
+    whole = _one_kernel(graph, whole, request) if request.backend == AUTO else whole
+    if rival is None or request.memory_limit is not None:
+        return whole
+    mixtures: list[Plan] = []
+    for tree in (rival, *trees):
+        mask = wanted_mask(graph, tree, request.objective)
+        mixture = best_mixture(tree, mask, batch, rates)
+        if mixture is not None:
+            mixtures.append(mixture)
+    mixtures.sort(key=lambda plan: predict(graph, plan, batch, request).total)
+    return whole + mixtures[:1]
+
+
+def _one_kernel(graph: Graph, plans: list[Plan], request: Request) -> list[Plan]:
+    """The plan that is the fastest at one batch size: ranges that took others by a few percent
+    would each compile kernels of their own."""
+
+    def seconds(plan: Plan) -> float:
+        return predict(graph, plan, FUSED_BATCH, request).total
+
+    return [min(plans, key=seconds)] if plans else []
+
+
+def _fused_trees(graph: Graph, request: Request) -> list[Plan]:
+    """Trees for compiled kernels: they write no intermediates, so few FLOPs and few steps win."""
+    names = FUSED_OBJECTIVES if request.minimize == BY_TIME else (request.minimize,)
+    if request.effort == "fast" or is_large(graph):
+        names = names[:1]
+    return [
+        make_plan(
+            graph,
+            batch=FUSED_BATCH,
+            dtype=request.dtype,
+            minimize=minimize,
+            effort=request.effort,
+            seeded=number > 0 and len(graph.tensors) <= EXHAUSTIVE_TENSORS,
+        )
+        for number, minimize in enumerate(names)
+    ]
+
+
+def _check_kernels(graph: Graph, plan: Plan, request: Request, cpu: Cpu) -> None:
+    """Refuse kernels whose workspace is above the memory limit.
+
+    Raises:
+        LimitRefused: it is.
+    """
+    if request.memory_limit is None:
+        return
+    threads = max(request.rates().profile.threads, torch.get_num_threads())
+    needed = kernel_bytes(plan, wanted_mask(graph, plan, request.objective), cpu, threads)
+    if needed > request.memory_limit:
+        msg = (
+            f"memory_limit={request.memory_limit} bytes cannot be kept by compiled kernels: their "
+            f"workspace takes {needed} bytes with {threads} threads, whatever the batch; allow "
+            f"{needed}, use fewer threads, or backend='torch'"
+        )
+        raise LimitRefused(msg, needed, ())
 
 
 def _candidates(graph: Graph, batch: int, request: Request) -> list[list[Plan]]:

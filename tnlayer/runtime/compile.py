@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -13,13 +11,12 @@ from tnlayer.planning.planner import (
     PlanOptions,
     plan_graph,
 )
+from tnlayer.runtime.available import options_for
 from tnlayer.runtime.build import find_compiler
+from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.nvrtc import check_arch, find_nvrtc
 from tnlayer.runtime.program import Program
-from tnlayer.runtime.ranged import FUSED_BACKENDS, program_of
 
-# Fused kernels write no intermediates: the fewest FLOPs win, then the fewest steps.
-FUSED_MINIMIZE = "combo-4"
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 
@@ -41,7 +38,9 @@ def compile(
     Arguments:
         net: the network.
         batch: the batch size to plan for; the program is right for every other too.
-        backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto", which takes torch yet.
+        backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto": the one that is predicted
+            to be the fastest on the CPU, or a mixture; the environment variable TNLAYER_BACKEND
+            names another default.
         arch: of backend "cuda": what to build for, such as "sm_90", with a GPU or without; by
             default the device that the arrays of a call lie on. Other backends have none.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
@@ -66,28 +65,8 @@ def compile(
             )
             raise SpecError(msg)
         check_arch(arch)
-    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize)
-    planned = plan_graph(net, options_for(options, backend))
-    return program_of(planned, backend, arch)
-
-
-def options_for(options: PlanOptions, backend: str) -> PlanOptions:
-    """The options with the search objective of the backend, where the caller left it open.
-
-    Raises:
-        SpecError: the backend keeps no memory limit, and one is given.
-    """
-    if backend not in FUSED_BACKENDS:
-        return options
-    if options.memory_limit is not None:
-        msg = (
-            f"memory_limit={options.memory_limit} is for backend='torch'; fused kernels keep "
-            "nothing of the batch's size but x: leave it out"
-        )
-        raise SpecError(msg)
-    if options.minimize == DEFAULT_MINIMIZE:
-        return replace(options, minimize=FUSED_MINIMIZE)
-    return options
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
+    return program_of(plan_graph(net, options_for(options)), arch)
 
 
 def check_backend(backend: str) -> None:

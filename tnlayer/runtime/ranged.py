@@ -11,16 +11,14 @@ from typing import Any
 import torch
 
 from tnlayer.graph import Graph
+from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
-from tnlayer.runtime.cpp import CppProgram
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.runtime.available import options_for
+from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.tune import random_inputs, tune_graph
 
 _NO_BOUND = 2**63 - 1
-# Those that run a whole plan as fused kernels.
-FUSED_BACKENDS = ("cpp", "cuda")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +83,19 @@ class RangedProgram:
         options: as for the planner. Where ``options.batch`` was named by the user, one plan serves
             all sizes; else each size gets that of its range.
         one_plan: whether the user named it.
-        backend: "auto", "torch", "cpp" or "cuda".
 
     ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
     """
 
-    def __init__(
-        self, graph: Graph, options: PlanOptions, *, one_plan: bool, backend: str = "auto"
-    ) -> None:
+    def __init__(self, graph: Graph, options: PlanOptions, *, one_plan: bool) -> None:
         self.graph = graph
-        self.options = options
-        self.backend = backend
-        # Fused kernels follow the plan with the fewest FLOPs, which is the same at every size.
-        self.one_plan = one_plan = one_plan or backend in FUSED_BACKENDS
+        # What was asked for is pickled: another machine may have other backends.
+        self.asked = options
+        self.options = options = options_for(options)
+        # Kernels are the same at every size, so that a layer compiles them once.
+        self.one_plan = one_plan = one_plan or options.backend in ("cpp", "cuda")
         self.planned = plan_graph(graph, options)
-        self.main = program_of(self.planned, backend)
+        self.main = program_of(self.planned)
         self._lock = threading.Lock()
         self._table = _Table((0,), (_NO_BOUND,), (self.main,)) if one_plan else _Table()
         self._tuning = threading.Lock()
@@ -226,27 +222,20 @@ class RangedProgram:
             return found
 
     def _known(self, planned: PlannedGraph) -> Program | None:
-        """A program that runs the same calls: neighbouring ranges may differ in batch only."""
-        fresh = program_of(planned).schedules()
+        """A program that runs the same code: neighbouring ranges may differ in batch only."""
         for program in (*self._table.programs, self.main):
-            known = program.schedules()
-            if known.forward.calls == fresh.forward.calls and (
-                (known.backward and known.backward.calls)
-                == (fresh.backward and fresh.backward.calls)
-            ):
+            if same_run(program.plan, planned.plan, program.training_mask()):
                 return program
         return None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
-        names = ("graph", "options", "one_plan", "backend", "tuned")
+        names = ("graph", "asked", "one_plan", "tuned")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        graph, options = state["graph"], state["options"]
-        self.__init__(  # type: ignore[misc]
-            graph, options, one_plan=state["one_plan"], backend=state["backend"]
-        )
+        graph, asked = state["graph"], state["asked"]
+        self.__init__(graph, asked, one_plan=state["one_plan"])  # type: ignore[misc]
         for tuned in reversed(state["tuned"]):
             self._use_tuned(tuned)
 
@@ -259,14 +248,3 @@ class RangedProgram:
 
 def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Program, ...]]:
     return table.lows, table.highs, table.programs
-
-
-def program_of(planned: PlannedGraph, backend: str = "auto", arch: str | None = None) -> Program:
-    """The program of a planned graph; ``arch`` is for backend "cuda"."""
-    reuse = planned.request.memory_limit is None
-    arguments = (planned.graph, planned.plan, planned.form.tensor_names)
-    if backend == "cuda":
-        return CudaProgram(*arguments, reuse=reuse, arch=arch)
-    kinds: dict[str, type[Program]] = {"torch": Program, "cpp": CppProgram, "mixed": MixedProgram}
-    kind = kinds[backend if backend == "cpp" else planned.plan.backend]
-    return kind(*arguments, reuse=reuse)

@@ -16,6 +16,7 @@ from tnlayer.debug import debug
 from tnlayer.device.processor import processor_name
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
+from tnlayer.planning.backends import plan_name, same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph, planned_with
 from tnlayer.planning.ranges import (
     EXACT,
@@ -30,6 +31,7 @@ from tnlayer.planning.store import PlanKey
 from tnlayer.planning.time_model import Seconds
 from tnlayer.progress import progress_share
 from tnlayer.runtime.autograd import run
+from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.measure import median_seconds
 from tnlayer.runtime.program import Program
 
@@ -206,25 +208,18 @@ def _candidates(
               for r in rank(graph, batch, request)]  # fmt: skip
     limit = _HOPELESS * min(ranked.seconds.total for ranked in found)
     programs: dict[str, tuple[Ranked, Program]] = {}
-    count = Counter(ranked.plan.minimize for ranked in found)
-    seen: list[object] = []
+    count = Counter(plan_name(ranked.plan) for ranked in found)
     for ranked in found:
         named = planned_with(
             planned.graph, planned.form, request, replace(chosen, plan=ranked.plan)
         )
-        program = Program(
-            named.graph,
-            named.plan,
-            named.form.tensor_names,
-            reuse=request.memory_limit is None,
-        )
-        pair = program.schedules(calls.mask(program))
-        runs = (pair.forward.calls, pair.backward and pair.backward.calls)
+        program = program_of(named)
+        mask = calls.mask(program)
         hopeless = ranked.seconds.total > limit and bool(programs)
-        if runs in seen or hopeless:
+        known = any(same_run(other.plan, named.plan, mask) for _, other in programs.values())
+        if known or hopeless:
             continue
-        seen.append(runs)
-        name = ranked.plan.minimize
+        name = plan_name(ranked.plan)
         if count[name] > 1:
             name = f"{name} for batch {ranked.plan.batch}"
         if name in programs:

@@ -1,0 +1,35 @@
+"""Programs by backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tnlayer.planning.planner import PlannedGraph
+from tnlayer.runtime.cpp import CppProgram
+from tnlayer.runtime.cuda import CudaProgram
+from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.runtime.program import Program
+
+KINDS: Mapping[str, type[Program]] = {
+    "torch": Program,
+    "cpp": CppProgram,
+    "mixed": MixedProgram,
+}
+
+
+def program_of(planned: PlannedGraph, arch: str | None = None) -> Program:
+    """The program of a planned graph, on the backends of its plan.
+
+    Arguments:
+        planned: with the backend that was asked for.
+        arch: of backend "cuda": what to build for; None: the device of the arrays of a call.
+
+    Raises:
+        BuildError: the backend that was asked for cannot run it.
+    """
+    asked, plan = planned.request.backend, planned.plan
+    reuse = planned.request.memory_limit is None
+    arguments = (planned.graph, plan, planned.form.tensor_names)
+    if asked == "cuda":
+        return CudaProgram(*arguments, reuse=reuse, arch=arch)
+    return KINDS["cpp" if asked == "cpp" else plan.backend](*arguments, reuse=reuse)
