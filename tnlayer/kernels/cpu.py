@@ -11,6 +11,7 @@ from tnlayer.kernels.fuse import Placement, fuse
 from tnlayer.kernels.lanes import find_segments, lanes_of_backward, lanes_of_forward
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.kernels.split_legs import find_splits, split_legs
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.plan.counts import elements
@@ -70,14 +71,16 @@ class Scheduled:
 def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
     """Legs as lanes where the plan is a chain that allows it, else samples."""
     plan = _in_arithmetic(plan)
-    stem = find_stem(plan)
+    width = cpu.width(plan.dtype)
+    split = split_legs(plan, find_splits(plan, width))
+    stem = find_stem(split)
     if isinstance(stem, str):
         return Scheduled(plan, {}, stem)
-    segments = find_segments(stem, plan.sizes, cpu.width(plan.dtype))
+    segments = find_segments(stem, split.sizes, width)
     if isinstance(segments, str):
         return Scheduled(plan, {}, segments)
     order = [number for segment in segments for number in segment.steps]
-    return Scheduled(reorder(plan, stem, order), lanes_of_forward(stem, segments), "")
+    return Scheduled(reorder(split, stem, order), lanes_of_forward(stem, segments), "")
 
 
 def can_fuse(plan: Plan) -> str:
