@@ -22,6 +22,7 @@ from tnlayer.kernels.loops import (
     Buffer,
     Fill,
     For,
+    Gather,
     Permute,
     Program,
     Statement,
@@ -74,7 +75,7 @@ def test_the_goldens_show_both_schedules() -> None:
     assert not schedule_lanes(plan_of("samples_as_lanes"), CPU).lanes
     kinds = {type(s) for name in NETWORKS for p in programs(name)
              for s in statements((*p.before, *p.samples, *p.after))}  # fmt: skip
-    assert kinds == {Step, For, Tile, Transpose, Permute, Fill, SumLanes}
+    assert kinds == {Step, For, Tile, Transpose, Permute, Gather, Fill, SumLanes}
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.fuse import Placement, fuse
+from tnlayer.kernels.lane_choice import Setting, blocks_of, cycles
 from tnlayer.kernels.lanes import find_segments, lanes_of_backward, lanes_of_forward
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.kernels.split_legs import find_splits, split_legs
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.plan.counts import elements
@@ -22,6 +24,8 @@ ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 # Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.
 MOST_ENTRIES = 2**30
 MOST_ROOM = 2**29
+# How much more an estimate may be and still be taken.
+SLACK = 1.15
 _REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
 
 
@@ -33,11 +37,13 @@ class Cpu:
         vector_bytes: of one vector register.
         registers: number of vector registers.
         written_out: products that the code of one contraction may hold.
+        threads: that share a batch; a block of samples is no larger than leaves work for each.
     """
 
     vector_bytes: int = 64
     registers: int = 32
     written_out: int = 900
+    threads: int = 4
 
     def width(self, dtype: str) -> int:
         """Entries of a vector; a complex one takes two registers."""
@@ -58,26 +64,52 @@ class Scheduled:
     Arguments:
         plan: its stem in the order in which it will run.
         lanes: lanes of each stem step by its result; empty where samples are the lanes.
+        block: samples that are taken at once.
         reason: why samples are the lanes; "" where legs are.
     """
 
     plan: Plan
     lanes: Mapping[str, Lanes]
+    block: int
     reason: str
 
 
 @lru_cache(maxsize=256)
-def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
-    """Legs as lanes where the plan is a chain that allows it, else samples."""
+def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled:
+    """Legs or samples as lanes, whichever is foreseen to be faster at the plan's batch size.
+
+    Arguments:
+        plan: a forward plan.
+        cpu: what is scheduled for.
+        backward: whether the lanes of the backward are wanted; they may be others.
+    """
     plan = _in_arithmetic(plan)
-    stem = find_stem(plan)
+    width = cpu.width(plan.dtype)
+    samples = partial(Scheduled, plan, {}, width)
+    split = split_legs(plan, find_splits(plan, width))
+    stem = find_stem(split)
     if isinstance(stem, str):
-        return Scheduled(plan, {}, stem)
-    segments = find_segments(stem, plan.sizes, cpu.width(plan.dtype))
+        return samples(stem)
+    segments = find_segments(stem, split.sizes, width)
     if isinstance(segments, str):
-        return Scheduled(plan, {}, segments)
+        return samples(segments)
     order = [number for segment in segments for number in segment.steps]
-    return Scheduled(reorder(plan, stem, order), lanes_of_forward(stem, segments), "")
+    lanes = lanes_of_forward(stem, segments)
+    setting = Setting(
+        {**split.sizes, BATCH: 1}, width, split.itemsize, 4 if split.is_complex else 1,
+        max(plan.batch, 1), cpu.threads, backward,
+    )  # fmt: skip
+    walked = replace(stem, steps=tuple(stem.steps[number] for number in order))
+    costs = {block: cycles(walked, lanes, block, setting) for block in blocks_of(setting)}
+    # Small blocks serve all batch sizes near the plan's: a larger one has to pay.
+    block = next(block for block in costs if costs[block] <= SLACK * min(costs.values()))
+    of_samples = cycles(stem, {}, width, setting)
+    if SLACK * of_samples < costs[block]:
+        return samples(
+            f"samples as lanes are foreseen to take {of_samples:.0f} cycles each at batch "
+            f"{plan.batch}, legs as lanes {costs[block]:.0f}"
+        )
+    return Scheduled(reorder(split, stem, order), lanes, block, "")
 
 
 def can_fuse(plan: Plan) -> str:
@@ -87,7 +119,7 @@ def can_fuse(plan: Plan) -> str:
     keeps the states of a block of samples and vectors of partial sums.
     """
     width = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
-    block = 1 if schedule_lanes(plan, Cpu()).lanes else width
+    block = max(schedule_lanes(plan, Cpu(), backward=back).block for back in (False, True))
     states = weights = 0
     for step in plan.steps:
         if not _is_batched(step):
@@ -114,14 +146,14 @@ def can_fuse(plan: Plan) -> str:
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
     """The program of a forward plan."""
     scheduled = schedule_lanes(plan, cpu)
-    return _fuse(scheduled.plan, scheduled.lanes, cpu, name)
+    return _fuse(scheduled.plan, scheduled.lanes, scheduled.block, cpu, name)
 
 
 def backward_program(
     plan: Plan, wanted: Iterable[str], cpu: Cpu, name: str = "backward"
 ) -> Program:
     """The program that gives the gradients of a forward plan's inputs."""
-    scheduled = schedule_lanes(plan, cpu)
+    scheduled = schedule_lanes(plan, cpu, backward=True)
     forward = scheduled.plan
     backward = backward_without_saved(forward, wanted)
     lanes = scheduled.lanes
@@ -135,16 +167,16 @@ def backward_program(
         last = forward.outputs[0].operand.value.name
         lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
     # A backward has five times the steps: half the code for each keeps the compiler under seconds.
-    return _fuse(backward, lanes, replace(cpu, written_out=cpu.written_out // 2), name)
+    cpu = replace(cpu, written_out=cpu.written_out // 2)
+    return _fuse(backward, lanes, scheduled.block, cpu, name)
 
 
 def _is_batched(step: Step) -> bool:
     return any(BATCH in operand.legs for operand in step.operands)
 
 
-def _fuse(plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu, name: str) -> Program:
+def _fuse(plan: Plan, lanes: Mapping[str, Lanes], block: int, cpu: Cpu, name: str) -> Program:
     width = cpu.width(plan.dtype)
-    block = 1 if lanes else width
     lanes = lanes or {step.result.name: (BATCH,) for step in plan.steps}
     machine = cpu.machine(plan.dtype)
     return fuse(plan, Placement(block, lanes), name=name, width=width, machine=machine)

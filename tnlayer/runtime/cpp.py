@@ -28,7 +28,7 @@ from tnlayer.runtime.program import Kernels, Program
 def this_cpu() -> Cpu:
     """What the compiler of this machine makes of its CPU."""
     compiler = find_compiler()
-    return Cpu(compiler.vector_bytes, compiler.registers)
+    return Cpu(compiler.vector_bytes, compiler.registers, threads=torch.get_num_threads())
 
 
 class CppProgram(Program):
