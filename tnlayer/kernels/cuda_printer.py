@@ -288,7 +288,7 @@ class _Printer:
         target += f" + {statement.target.offset}" if statement.target.offset else ""
         for start in range(0, statement.count, WARP):
             left = min(WARP, statement.count - start)
-            lines.append(f"sum_warp<{1 << (left - 1).bit_length()}>({target}, {source}, {start});")
+            lines.append(f"sum_warp<{1 << (left - 1).bit_length()}, {start}>({target}, {source});")
         return lines
 
     def place(self, at: At, more: int = 0, moved: Sequence[str] = ()) -> str:
