@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import oracle
 import pytest
 import torch
 from cpp_units import has_compiler
-from strategies import random_array
-from test_cpp_backend import NETWORKS
+from cuda_emulator import compile_emulated, run_emulated
+from strategies import Case, random_array
+from test_cpp_backend import COMPLEX, NETWORKS
 from test_cpp_random import collect
 from test_random_graphs import KINDS
 
 import tnlayer as tn
+from tnlayer import topologies
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.cpp_printer import print_kernel
 from tnlayer.kernels.cuda_source import (
     Gpu,
     Scheduled,
     gpu_of,
+    printed,
     schedule_backward,
     schedule_forward,
 )
@@ -137,3 +142,20 @@ def test_random_networks_interpreted_equal_torch(kind: str) -> None:
         for scheduled in trial.programs:
             found = interpret(scheduled.program, trial.inputs_of(scheduled.program), trial.batch)
             trial.check(found, scheduled.program.name)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["float32", "complex64"])
+def test_printed_cuda_run_thread_by_thread_equals_torch(kind: str) -> None:
+    """The printed text itself, with threads, warps, barriers and shuffles, on several blocks."""
+    names = NETWORKS if kind == "float32" else COMPLEX
+    trials = [Trial(NETWORKS[name](), kind, GPU, n, 7) for n, name in enumerate(names)]
+    trials.append(Trial(topologies.mera(8, 2), kind, GPU, 90, 3))
+    trials.append(Trial(topologies.tensor_train((2, 3, 5), (5, 2, 3), rank=2), kind, SMALL, 91, 3))
+    sources = {trial.seed: [printed(s) for s in trial.programs] for trial in trials}
+    library = compile_emulated([source for pair in sources.values() for source in pair])
+    for trial in trials:
+        for source in sources[trial.seed]:
+            blocks = min(3, -(-trial.batch // source.samples_per_block))
+            found = run_emulated(source, library, trial.given, trial.batch, blocks)
+            trial.check(found, f"{trial.net.label} {source.program.name}")

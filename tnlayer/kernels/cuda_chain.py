@@ -220,6 +220,19 @@ class ChainLowering(Lowering):
         self.buffers.append(Buffer(name, extent(strides, self.sizes), "block"))
         return self.set_home(value, Array(name, tuple(strides.items())), "samples")
 
+    def gradient_place(self, gradient: Value, number: int, group: Group) -> Array:
+        """Where a gradient goes: over the state it belongs to, which nobody reads any more. Each
+        point reads and writes the same entries, so that half the memory is enough."""
+        state = gradient.name.removeprefix("d_")
+        if (
+            gradient.name not in self.direct
+            and state in group.held
+            and any(b.name == self.local[state].buffer and b.space == "block" for b in self.buffers)
+            and set(self.local[state].legs) >= {x for x in gradient.legs if self.sizes[x] > 1}
+        ):
+            return self.set_home(gradient, self.local[state], "samples")
+        return self.boundary(gradient, (number, number - 1))
+
     # -- segments --------------------------------------------------------------------------
 
     def lower_segment(
@@ -248,7 +261,7 @@ class ChainLowering(Lowering):
             group.store(last, self.boundary(last, (number, number + 1)))
         for step in reverse:
             if BATCH in step.result.legs and not self.is_read_here(step.result, reverse):
-                group.store(step.result, self.boundary(step.result, (number, number - 1)))
+                group.store(step.result, self.gradient_place(step.result, number, group))
         self.buffers += group.buffers
         made = (*needed, *reverse)
         comment = f"segment {number} {kind}: " + ", ".join(step.result.name for step in made)

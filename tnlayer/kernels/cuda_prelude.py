@@ -58,30 +58,33 @@ __device__ __forceinline__ stored narrow(entry v) { return v; }
 """
 
 _SUMS = """\
-// target[k] += v[k] summed over the lanes of a warp, M a power of two of at most 32. Lanes halve
-// what they hold: each exchange leaves half as many values to a lane.
-template <int M, int N>
-__device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N], int from) {
-  const int lane = threadIdx.x % 32;
+// Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
+template <int HALF, int MASK, int M>
+__device__ __forceinline__ void halve(entry (&v)[M], int& index) {
+  if constexpr (HALF > 0) {
+    const bool upper = threadIdx.x & MASK;
+#pragma unroll
+    for (int k = 0; k < HALF; k++) {
+      const entry sent = upper ? v[k] : v[k + HALF], kept = upper ? v[k + HALF] : v[k];
+      v[k] = kept + from_lane(sent, MASK);
+    }
+    index += upper ? HALF : 0;
+    halve<HALF / 2, MASK / 2>(v, index);
+  } else if constexpr (MASK > 0) {
+    v[0] += from_lane(v[0], MASK);
+    halve<0, MASK / 2>(v, index);
+  }
+}
+// target[k] += values[FROM + k] summed over the lanes of a warp, for k below M, a power of two of
+// at most 32. All lanes of the warp take part.
+template <int M, int FROM, int N>
+__device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]) {
   entry v[M];
 #pragma unroll
-  for (int k = 0; k < M; k++) v[k] = from + k < N ? values[from + k < N ? from + k : 0] : entry{};
-  int index = 0, mask = 16;
-#pragma unroll
-  for (int half = M / 2; half > 0; half /= 2) {
-    const bool upper = lane & mask;
-#pragma unroll
-    for (int k = 0; k < half; k++) {
-      const entry sent = upper ? v[k] : v[k + half], kept = upper ? v[k + half] : v[k];
-      v[k] = kept + from_lane(sent, mask);
-    }
-    index += upper ? half : 0;
-    mask /= 2;
-  }
-  const int first = mask;
-#pragma unroll
-  for (; mask > 0; mask /= 2) v[0] += from_lane(v[0], mask);
-  if ((first == 0 || lane % (2 * first) == 0) && from + index < N) target[from + index] += v[0];
+  for (int k = 0; k < M; k++) v[k] = FROM + k < N ? values[FROM + k < N ? FROM + k : 0] : entry{};
+  int index = FROM;
+  halve<M / 2, 16>(v, index);
+  if (threadIdx.x % (32 / M) == 0 && index < N) target[index] += v[0];
 }
 """
 

@@ -44,6 +44,21 @@ def print_cuda(program: Program, layout: Layout, stored: str) -> tuple[str, tupl
     return "\n".join(texts), kernels
 
 
+@dataclass(slots=True)
+class _Spread:
+    """Gives short loops in a row threads of their own, so that they wait for memory together."""
+
+    threads: int
+    next: int = 0
+
+    def place(self, points: int) -> int:
+        """The first thread of a loop."""
+        if self.next + points > self.threads:
+            self.next = 0
+        start, self.next = self.next, self.next + points
+        return start
+
+
 class _Printer:
     """Prints one program."""
 
@@ -84,20 +99,37 @@ class _Printer:
         name = f"{self.program.name}_{part}{number}"
         loops = [statement for statement in step.body if isinstance(statement, Threads)]
         alone = any(isinstance(statement, Barrier) for statement in step.body)
-        blocks = 1 if alone else max(map(self.blocks, loops))
+        # Loops of one kernel do not wait for each other: each has blocks of its own.
+        blocks = 1 if alone else sum(map(self.blocks, loops))
+        first = 0
         lines = [f"// {step.comment}", *self.head(name)]
         for buffer in self.used(step, "shared"):
             lines.append(f"  entry* const {buffer.name} = workspace + {buffer.offset};")
+        if any(isinstance(inner, SumLanes) for inner in statements(step.body)):
+            lines.append(f"  __shared__ entry rows[{self.program.threads}];")
         for statement in step.body:
             if isinstance(statement, Barrier):
                 lines.append("  __syncthreads();")
                 continue
             assert isinstance(statement, Threads)
+            if alone:
+                lines += _indented(self.threads(statement))
+                continue
+            own = self.blocks(statement)
             if any(isinstance(inner, SumLanes) for inner in statement.body):
-                lines += _indented(self.sum_blocks(statement))
+                body = self.sum_blocks(statement, own)
             else:
-                lines += _indented(self.threads(statement, whole_grid=not alone))
+                body = self.threads(statement, grid=own)
+            lines += ["  {", *self.own_blocks(first, own, blocks), *_indented(body, 2), "  }"]
+            first += own
         return Kernel(name, blocks, "\n".join([*lines, "}", ""]))
+
+    def own_blocks(self, first: int, own: int, blocks: int) -> list[str]:
+        """The number of a block among those of a loop; others leave the loop alone."""
+        number = f"blockIdx.x - {first}" if first else "blockIdx.x"
+        if own == blocks:
+            return [f"    const int turn = {number};"]
+        return [f"    const int turn = (int){number};", f"    if (0 <= turn && turn < {own})"]
 
     def blocks(self, loop: Threads) -> int:
         """Blocks of a grid that has a thread for each point, within reason."""
@@ -122,8 +154,9 @@ class _Printer:
             for buffer in self.used(Step("", "", body), space):
                 lines.append(f"  entry* const {buffer.name} = {base} + {buffer.offset};")
         lines += self.partials_begin()
+        spread = _Spread(program.threads)
         for step in program.prologue:
-            lines += _indented(self.step(step))
+            lines += _indented(self.step(step, spread))
         lines.append(
             f"  for (long long first = (long long)blockIdx.x * {block}; first < batch; "
             f"first += (long long)gridDim.x * {block}) {{"
@@ -150,24 +183,27 @@ class _Printer:
     def partials_begin(self) -> list[str]:
         """Partials with zeros in them."""
         lines: list[str] = []
+        spread = _Spread(self.program.threads)
         for buffer in self.program.of("partial"):
             base, size = f"row + {self.layout.partials_at + buffer.offset}", buffer.size
             if buffer.name in self.layout.partials:
                 at, copies = self.layout.partials[buffer.name]
                 base, size = f"block + {at}", size * copies
             lines.append(f"  entry* const {buffer.name} = {base};")
-            lines.append("  " + self.loop(size) + f" {buffer.name}[p] = entry{{}};")
+            head = self.loop(size, spread.place(size))
+            lines.append(f"  {head} {buffer.name}[p] = entry{{}};")
         return [*lines, "  __syncthreads();"] if lines else []
 
     def partials_end(self) -> list[str]:
         """Partials of shared memory go to the block's row, copies of warps summed in order."""
         lines: list[str] = []
+        spread = _Spread(self.program.threads)
         for buffer in self.program.of("partial"):
             if buffer.name not in self.layout.partials:
                 continue
             _, copies = self.layout.partials[buffer.name]
             target = f"row[{self.layout.partials_at + buffer.offset} + p]"
-            lines.append("  " + self.loop(buffer.size) + " {")
+            lines.append(f"  {self.loop(buffer.size, spread.place(buffer.size))} {{")
             lines.append(f"    entry v = {buffer.name}[p];")
             if copies > 1:
                 lines.append(
@@ -177,12 +213,14 @@ class _Printer:
             lines += [f"    {target} = v;", "  }"]
         return ["  __syncthreads();", *lines] if lines else []
 
-    def loop(self, count: int) -> str:
+    def loop(self, count: int, start: int = 0) -> str:
+        if start:
+            return f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {count})"
         return f"for (int p = threadIdx.x; p < {count}; p += {self.program.threads})"
 
     # -- loops over points -----------------------------------------------------------------
 
-    def step(self, step: Statement) -> list[str]:
+    def step(self, step: Statement, spread: _Spread | None = None) -> list[str]:
         assert isinstance(step, Step)
         lines = [f"// {step.comment}"]
         for statement in step.body:
@@ -190,11 +228,12 @@ class _Printer:
                 lines.append("__syncthreads();")
             else:
                 assert isinstance(statement, Threads)
-                lines += self.threads(statement)
+                start = spread.place(statement.points) if spread else 0
+                lines += self.threads(statement, start=start)
         return lines
 
-    def threads(self, loop: Threads, *, whole_grid: bool = False) -> list[str]:
-        """Points over the threads of a block, or of the grid."""
+    def threads(self, loop: Threads, *, grid: int = 0, start: int = 0) -> list[str]:
+        """Points over the threads of a block, from ``start`` on, or of so many blocks."""
         threads, points = self.program.threads, loop.points
         names = buffers_of(loop.body)
         batched = any(self.buffers[name].batched for name in names)
@@ -202,9 +241,13 @@ class _Printer:
         sums = any(isinstance(statement, SumThreads) for statement in loop.body)
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
-        if whole_grid:
-            stride = "gridDim.x * blockDim.x"
-            head = f"for (int p = blockIdx.x * blockDim.x + threadIdx.x; p < {points}; p += {stride}) {{"
+        if grid:
+            each = grid * threads
+            head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
+        elif start:
+            head = (
+                f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
+            )
         elif points == threads:
             head = "{ const int p = threadIdx.x;"
         elif points < threads:
@@ -231,7 +274,7 @@ class _Printer:
         self.guards = self.ragged = False
         return [*lines, "}"]
 
-    def sum_blocks(self, loop: Threads) -> list[str]:
+    def sum_blocks(self, loop: Threads, blocks: int) -> list[str]:
         """A sum over the blocks' partials: each warp takes some blocks, then warps are added."""
         fill, add = loop.body
         assert isinstance(fill, Fill) and isinstance(add, SumLanes), "a sum sets its target"
@@ -241,8 +284,7 @@ class _Printer:
         place = _sum_text([str(at), *(f"{i} * {s}" for i, s in add.source.terms)])
         return [
             "{",
-            f"  __shared__ entry rows[{self.program.threads}];",
-            f"  for (int p0 = blockIdx.x * {WARP}; p0 < {loop.points}; p0 += gridDim.x * {WARP}) {{",
+            f"  for (int p0 = turn * {WARP}; p0 < {loop.points}; p0 += {blocks * WARP}) {{",
             f"    const int p = p0 + threadIdx.x % {WARP};",
             *(f"    {line}" for line in _digits(loop.indices, "p")),
             "    entry v = entry{};",
@@ -289,7 +331,7 @@ class _Printer:
         target += f" + {statement.target.offset}" if statement.target.offset else ""
         for start in range(0, statement.count, WARP):
             left = min(WARP, statement.count - start)
-            lines.append(f"sum_warp<{1 << (left - 1).bit_length()}>({target}, {source}, {start});")
+            lines.append(f"sum_warp<{1 << (left - 1).bit_length()}, {start}>({target}, {source});")
         return lines
 
     def place(self, at: At, more: int = 0, moved: Sequence[str] = ()) -> str:

@@ -161,7 +161,7 @@ def forward_source(plan: Plan, gpu: Gpu, name: str = "forward") -> CudaSource:
         gpu: what they are made for.
         name: name of the persistent kernel; others begin with it.
     """
-    return _printed(schedule_forward(plan, gpu, name))
+    return printed(schedule_forward(plan, gpu, name))
 
 
 def backward_source(
@@ -175,7 +175,7 @@ def backward_source(
         gpu: what they are made for.
         name: name of the persistent kernel; others begin with it.
     """
-    return _printed(schedule_backward(plan, wanted, gpu, name))
+    return printed(schedule_backward(plan, wanted, gpu, name))
 
 
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
@@ -281,7 +281,7 @@ def _samples_together(plan: Plan) -> int:
     return max(1, min(MOST_SAMPLES, MOST_TOGETHER // largest))
 
 
-def _printed(scheduled: Scheduled) -> CudaSource:
+def printed(scheduled: Scheduled) -> CudaSource:
     program, layout = scheduled.program, scheduled.layout
     text, kernels = print_cuda(program, layout, scheduled.stored)
     shared = layout.block * itemsize(program.scalar)

@@ -1,0 +1,184 @@
+"""The cuda backend whole: printed kernels of every topology, launched and run in the emulator, and
+built by NVRTC for two generations of GPUs."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+import torch
+from emulated import descending, emulated_cubin, emulated_gpu, launches
+from test_cpp_backend import NETWORKS, distance, filled, results
+from test_nvrtc import needs_nvrtc
+
+import tnlayer as tn
+from tnlayer import topologies
+from tnlayer.runtime.cuda import CudaProgram
+
+__all__ = ["emulated_gpu"]  # the fixture
+
+# Registers that a thread may have with 1,024 threads on a multiprocessor: half of what it holds.
+MOST_REGISTERS = 64
+HALVES = {"float16": 2e-3, "bfloat16": 2e-2}
+
+
+def program_of(layer: tn.Layer) -> CudaProgram:
+    """The program of a layer of one network."""
+    (ranged,) = layer._programs_for(layer.dtype)
+    assert isinstance(ranged.main, CudaProgram)
+    return ranged.main
+
+
+def trial(
+    name: str, dtype: torch.dtype, batch: int
+) -> tuple[tn.Layer, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """A layer, x, the gradient of y, and what must come out, in higher precision."""
+    layer = filled(NETWORKS[name](), "cuda", dtype)
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    exact = filled(NETWORKS[name](), "torch", wide)
+    exact.load_state_dict({key: value.to(wide) for key, value in layer.state_dict().items()})
+    x = torch.randn(batch, layer.in_features).to(dtype)
+    slope = torch.randn(batch, layer.out_features).to(dtype)
+    return layer, x, slope, results(exact, x.to(wide), slope.to(wide))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_topologies_are_exact_and_free_of_races(emulated_gpu: ctypes.CDLL, name: str) -> None:
+    """Value and gradients are right to float32's rounding, on more samples than blocks take at
+    once; threads in the opposite order change no bit."""
+    layer, x, slope, exact = trial(name, torch.float32, 37)
+    found = results(layer, x, slope)
+    assert launches()
+    for number, (one, expected) in enumerate(zip(found, exact, strict=True)):
+        assert distance(one, expected) < 2e-6, f"result {number}"
+    units = program_of(layer).units()
+    cubins = [unit.built().cubin for unit in units.values()]
+    with descending(cubins[0]), descending(cubins[1]):
+        again = results(layer, x, slope)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@pytest.mark.parametrize("name", ["tensor_train", "ring"])
+@pytest.mark.parametrize("batch", [0, 1, 300])
+def test_batch_sizes(emulated_gpu: ctypes.CDLL, name: str, batch: int) -> None:
+    """No sample, one, and so many that each block of the full grid takes several."""
+    layer, x, slope, exact = trial(name, torch.float32, batch)
+    for one, expected in zip(results(layer, x, slope), exact, strict=True):
+        assert one.shape == expected.shape
+        assert torch.allclose(one.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_half_precision(emulated_gpu: ctypes.CDLL, kind: str) -> None:
+    """16-bit entries in and out, with float32 in between: off by their own rounding, no more."""
+    layer, x, slope, exact = trial("tensor_train", getattr(torch, kind), 37)
+    assert layer(x).dtype == layer.dtype
+    for one, expected in zip(results(layer, x, slope), exact, strict=True):
+        assert one.dtype == layer.dtype
+        assert distance(one.double(), expected) < HALVES[kind]
+
+
+def test_complex(emulated_gpu: ctypes.CDLL) -> None:
+    """Complex entries; a conjugated view is read as it is meant."""
+    layer, x, slope, exact = trial("ring", torch.complex64, 9)
+    for one, expected in zip(results(layer, x, slope), exact, strict=True):
+        assert distance(one, expected) < 2e-6
+    with torch.no_grad():
+        assert torch.equal(layer(x.conj()), layer(x.conj().resolve_conj()))
+
+
+def test_frozen_parameters_and_inputs(emulated_gpu: ctypes.CDLL) -> None:
+    """Each set of wanted gradients has a backward of its own, and all agree."""
+    layer, x, slope, exact = trial("long_train", torch.float32, 5)
+    parameters = list(layer.parameters())
+    y = layer(x)
+    for one, expected in zip(torch.autograd.grad(y, parameters, slope), exact[2:], strict=True):
+        assert distance(one, expected) < 2e-6
+    parameters[1].requires_grad_(False)
+    x.requires_grad_()
+    found = torch.autograd.grad(layer(x), [x, parameters[0], parameters[2]], slope)
+    for one, expected in zip(found, [exact[1], exact[2], exact[4]], strict=True):
+        assert distance(one, expected) < 2e-6
+
+
+def test_summed_networks(emulated_gpu: ctypes.CDLL) -> None:
+    """A layer that adds two networks launches the kernels of both."""
+    torch.manual_seed(0)
+    nets = [topologies.low_rank(8, 6, rank=2), topologies.tensor_train((4, 2), (3, 2), rank=2)]
+    renamed = tn.Network.from_json(nets[1].to_json())
+    layer = tn.Layer([nets[0], renamed], backend="cuda", bias=True)
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(layer(x), x @ layer.to_dense().T + layer.get_parameter("bias"))
+    assert len(launches()) >= 2
+
+
+def test_two_calls_share_no_memory(emulated_gpu: ctypes.CDLL) -> None:
+    """The backward of a first call is right after a second call."""
+    layer, x, slope, exact = trial("tree", torch.float32, 6)
+    x.requires_grad_()
+    y = layer(x)
+    layer(torch.randn_like(x)).sum().backward()
+    assert distance(torch.autograd.grad(y, x, slope)[0], exact[1]) < 2e-6
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name", ["mera", "tensor_train", "ring", "odd"])
+def test_nvrtc_builds_without_spills(name: str) -> None:
+    """Forward and backward for sm_90: no spill, no stack, registers for 1,024 threads at least."""
+    check_build(NETWORKS[name](), "sm_90")
+
+
+@pytest.mark.full
+@needs_nvrtc
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nvrtc_builds_every_topology(name: str, arch: str) -> None:
+    """As above, all topologies for both generations."""
+    check_build(NETWORKS[name](), arch)
+
+
+@pytest.mark.full
+@needs_nvrtc
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_nvrtc_builds_mera_of_twelve_legs(arch: str) -> None:
+    """The network of the issue's targets."""
+    check_build(topologies.mera(12, 2, 2), arch)
+
+
+@pytest.mark.full
+@needs_nvrtc
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64", "complex64", "complex128"])
+def test_nvrtc_builds_every_dtype(kind: str) -> None:
+    """Each dtype has a form that NVRTC takes."""
+    program = tn.compile(NETWORKS["ring"](), backend="cuda", arch="sm_80", dtype=kind)
+    assert all(len(binary) > 1000 for binary in program.binary.values())  # type: ignore[attr-defined]
+
+
+def check_build(net: tn.Network, arch: str) -> None:
+    """No spills, no stack, and few enough registers for two blocks of 512 threads and more."""
+    program = tn.compile(net, backend="cuda", arch=arch)
+    assert isinstance(program, CudaProgram)
+    assert {kernel.name for kernel in program.resources} >= {"forward", "backward"}
+    for kernel in program.resources:
+        assert kernel.spill_bytes == 0 and kernel.stack_bytes == 0, kernel
+        bound = MOST_REGISTERS if kernel.threads > 256 else 2 * MOST_REGISTERS
+        assert 0 < kernel.registers <= bound, kernel
+    assert set(program.binary) == {"forward", "backward"}
+    assert all(binary[:4] == b"\x7fELF" for binary in program.binary.values())
+    assert program.source().count('extern "C" __global__') == len(program.resources)
+
+
+@needs_nvrtc
+def test_the_emulated_text_is_the_built_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the emulator compiles is the text that NVRTC gets, word for word but for 16 bits."""
+    program = tn.compile(NETWORKS["cp"](), backend="cuda", arch="sm_90")
+    assert isinstance(program, CudaProgram)
+    seen: list[str] = []
+
+    def record(text: str, arch: str) -> object:
+        seen.append(text)
+        return emulated_cubin(text, arch)
+
+    monkeypatch.setattr("tnlayer.runtime.unit.compile_cubin", record)
+    program.units()["forward"].built()
+    assert seen and seen[0] in program.source()
