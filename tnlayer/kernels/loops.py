@@ -4,8 +4,9 @@ A Program runs in three parts: ``before`` once a call, on parameters only; ``sam
 block of samples, in parallel; ``after`` once a call, on what the samples have summed up. All sizes
 and offsets are constants; only the number of blocks is known at the call.
 
-Where samples are missing in the last block, zeros stand for them. If lanes are samples that block is
-done first, and then the missing samples' lanes of all partials are cleared: 0 x inf is in no sum.
+Where samples are missing in the last block, zeros stand for them. If lanes are samples that block
+is done first, and then the lanes of missing samples are cleared in all partials: 0 x inf is in no
+sum.
 
 Grammar::
 
