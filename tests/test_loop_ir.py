@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import Golden
 from cpp_units import has_compiler
+from strategies import random_array
 
 import tnlayer as tn
 from tnlayer import topologies
@@ -43,11 +44,60 @@ NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "legs_as_lanes": lambda: topologies.tensor_train((2, 2, 2, 2), (2, 2, 2, 2), rank=2),
     "samples_as_lanes": lambda: topologies.tensor_train((3, 2), (2, 3), rank=2),
     "hyperedge": lambda: topologies.cp((2, 2), (2, 2), rank=3),
+    "complex": lambda: topologies.low_rank(3, 2, rank=2),
+    "branch": lambda: topologies.tree(3, 2, 2),
+    "trace": lambda: traced(),
+    "fixed_legs": lambda: fixed(),
+    "bilinear": lambda: bilinear(),
+    "shared": lambda: shared(),
 }
+DTYPES = {"complex": "complex64", "shared": "complex64"}
+
+
+def traced() -> tn.Network:
+    """A trace, a diagonal, a sum and a leg that passes through."""
+    net = tn.Network("traced")
+    net.input(i=2, k=3)
+    net.output(j=2, k=3)
+    net.bond(t=2, d=3, s=2)
+    net.sum("s")
+    net.tensor("A", "i t t d d")
+    net.tensor("B", "d j s")
+    return net
+
+
+def fixed() -> tn.Network:
+    """A train with a leg of x and a leg of y pinned."""
+    net = topologies.tensor_train((2, 3), (3, 2), rank=2)
+    net.fix(i0=1, j1=0)
+    return net
+
+
+def bilinear() -> tn.Network:
+    """Two batched inputs, and one that is not."""
+    net = tn.Network("bilinear")
+    net.input("x", {"i": 2})
+    net.input("z", {"j": 3})
+    net.input("c", {"k": 2})
+    net.port("c", batched=False)
+    net.output(o=2)
+    net.tensor("W", "i j k o")
+    return net
+
+
+def shared() -> tn.Network:
+    """A matrix and its own adjoint."""
+    net = tn.Network("W W*")
+    net.input(i=3)
+    net.output(j=3)
+    net.bond(k=2)
+    net.tensor("W", "i k")
+    net.tensor("V", "j k", share="W", conj=True)
+    return net
 
 
 def plan_of(name: str) -> Plan:
-    return tn.plan(NETWORKS[name](), batch=8, minimize="flops")
+    return tn.plan(NETWORKS[name](), batch=8, minimize="flops", dtype=DTYPES.get(name, "float32"))
 
 
 def programs(name: str) -> tuple[Program, Program]:
@@ -86,25 +136,31 @@ def test_interpreter_compiled_code_and_oracle_agree(name: str) -> None:
     plan, batch = plan_of(name), 7
     random = np.random.default_rng(5)
     names = dict(plan.names)
+    wide = np.complex128 if plan.is_complex else np.float64
+
+    def draw(shape: list[int]) -> np.ndarray:
+        return random_array(random, tuple(shape), plan.is_complex).astype(plan.dtype)
+
     arrays = {
-        value.name: random.standard_normal(
+        value.name: draw(
             [batch if (n := plan.axis_size(axis)) is None else n for axis in plan.axes_of(value)]
-        ).astype(np.float32)
+        )
         for value in plan.inputs
     }
-    arrays["g"] = random.standard_normal((batch, graph.out_features)).astype(np.float32)
-    stored = {names[v.name]: arrays[v.name].astype(np.float64) for v in plan.parameters}
-    x = arrays[plan.ports[0].name].astype(np.float64)
-    exact = {"out_y": oracle.evaluate(graph, [x], stored)}
-    of_inputs, of_stored = oracle.gradients(graph, [x], stored, arrays["g"].astype(np.float64))
-    exact[f"out_d_{plan.ports[0].name}"] = of_inputs[0]
+    arrays["g"] = draw([batch, graph.out_features])
+    stored = {names[v.name]: arrays[v.name].astype(wide) for v in plan.parameters}
+    inputs = [arrays[port.name].astype(wide) for port in plan.ports]
+    exact = {"out_y": oracle.evaluate(graph, inputs, stored)}
+    of_inputs, of_stored = oracle.gradients(graph, inputs, stored, arrays["g"].astype(wide))
+    exact |= {f"out_d_{v.name}": a for v, a in zip(plan.ports, of_inputs, strict=True)}
     exact |= {f"out_d_{v.name}": of_stored[names[v.name]] for v in plan.parameters}
     for program in programs(name):
         given = {b.name: arrays[b.name] for b in program.of("input")}
         interpreted = interpret(program, given, batch)
         compiled = run_compiled(program, given, batch)
         for buffer in program.of("output"):
-            wanted = np.real(exact[buffer.name]).reshape(-1)
+            wanted = exact[buffer.name].reshape(-1)
+            wanted = wanted if plan.is_complex else np.real(wanted)
             for found in (interpreted[buffer.name], compiled[buffer.name]):
                 np.testing.assert_allclose(found, wanted, 2e-5, 2e-5, err_msg=buffer.name)
 
@@ -113,10 +169,11 @@ def run_compiled(
     program: Program, given: dict[str, np.ndarray], batch: int
 ) -> dict[str, np.ndarray]:
     """The same as interpret(), by the compiler."""
-    call = _Call(program, load_library(print_cpp(program), optimise="-O1"), torch.float32)
+    dtype: torch.dtype = getattr(torch, program.scalar)
+    call = _Call(program, load_library(print_cpp(program), optimise="-O1"), dtype)
     inputs = [torch.from_numpy(given[buffer.name]) for buffer in program.of("input")]
     outputs = {
-        b.name: torch.full((b.size * (batch if b.batched else 1),), torch.nan)
+        b.name: torch.full((b.size * (batch if b.batched else 1),), torch.nan, dtype=dtype)
         for b in program.of("output")
     }
     call.run([*inputs, *outputs.values()], batch)

@@ -338,6 +338,7 @@ class _Printer:
             ragged_at=at,
             places="".join(f"{line}\n" for line in places),
             blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
+            block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
             advance=self.advance(batched),
             ragged=self.ragged(batched) if program.block > 1 else "",
         )
@@ -373,6 +374,11 @@ class _Printer:
                     f"valid * sizeof(entry) * {size});"
                 )
             at += size * block
+        cleared = [
+            "        // Of a sample that is missing, 0 x inf must be in no sum.",
+            f"        for (size_t at = 0; at < {self.program.size_of('partial')}; at += W)",
+            "          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};",
+        ]
         return "\n".join(
             [
                 f"      const size_t valid = batch - block * {block};",
@@ -381,6 +387,7 @@ class _Printer:
                 *copies,
                 f"        {self.program.name}_samples(f);",
                 *results,
+                *(cleared if self.program.starts_ragged else []),
                 "        continue;",
                 "      }",
             ]
@@ -398,14 +405,14 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
   whole.shared = call_workspace.get({shared} + list);
   if (!whole.shared) return 1;
   whole.partials = (entry**)(whole.shared + {shared});
-  whole.team = 1;
+  int team = 1;
   {name}_before(whole);
   int failed = 0;
   enum {{ ROOM = {ragged_at} }};
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {{
     const int me = omp_get_thread_num();
-    if (me == 0) whole.team = omp_get_num_threads();
+    if (me == 0) team = omp_get_num_threads();
     {name}_frame f = whole;
     entry* own = own_workspace.get({own});
     if (!own) failed = 1;
@@ -414,14 +421,16 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, {partial} * sizeof(entry));
 {places}    #pragma omp for schedule(static)
-    for (long block = 0; block < blocks; block++) {{
+    for (long turn = 0; turn < blocks; turn++) {{
       if (failed) continue;
+      const long block = {block_of};
 {advance}
 {ragged}
       {name}_samples(f);
     }}
   }}
   if (failed) return 1;
+  whole.team = team;
   {name}_after(whole);
   return 0;
 }}

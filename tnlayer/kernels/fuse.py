@@ -103,6 +103,7 @@ class _Fusing:
             tuple(self.parts["before"]),
             tuple(self.parts["samples"]),
             tuple(self.parts["after"]),
+            lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         ).verify()
 
     def axes(self, legs: Sequence[str]) -> tuple[str, ...]:

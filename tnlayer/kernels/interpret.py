@@ -60,7 +60,8 @@ class _Interpreter:
         batched = [buffer for buffer in self.program.buffers if buffer.batched]
         self.body(self.program.prologue)
         block = self.program.block
-        for first in range(0, self.batch if batched else 0, block):
+        starts = range(0, self.batch if batched else 0, block)
+        for first in reversed(starts) if self.program.starts_ragged else starts:
             valid = min(block, self.batch - first)
             for buffer in batched:
                 rows = self.whole[buffer.name].reshape(self.batch, buffer.size)
@@ -73,6 +74,9 @@ class _Interpreter:
                     rows = self.whole[buffer.name].reshape(self.batch, buffer.size)
                     window = self.seen[buffer.name].reshape(block, buffer.size)
                     rows[first : first + valid] = window[:valid]
+            if self.program.starts_ragged and valid < block:
+                for buffer in self.program.of("partial"):
+                    self.whole[buffer.name].reshape(-1, self.program.width)[:, valid:] = 0
         self.body(self.program.after)
         return {buffer.name: self.whole[buffer.name] for buffer in self.program.of("output")}
 

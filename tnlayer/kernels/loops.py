@@ -4,6 +4,10 @@ A Program runs in three parts: ``before`` once a call, on parameters only; ``sam
 block of samples, in parallel; ``after`` once a call, on what the samples have summed up. All sizes
 and offsets are constants; only the number of blocks is known at the call.
 
+Where samples are missing in the last block, zeros stand for them. If lanes are samples that block
+is done first, and then the lanes of missing samples are cleared in all partials: 0 x inf is in no
+sum.
+
 Grammar::
 
     program   = Program(name, scalar, width, block, buffers, before, samples, after)
@@ -257,6 +261,7 @@ class Program:
         before, samples, after: the three parts.
         prologue: what each block of threads does before its samples; () on a CPU.
         threads: of a block; 1 on a CPU.
+        lanes_are_samples: whether the lanes of all partials are the samples of a block.
     """
 
     name: str
@@ -269,6 +274,7 @@ class Program:
     after: tuple[Statement, ...]
     prologue: tuple[Statement, ...] = ()
     threads: int = 1
+    lanes_are_samples: bool = False
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""
@@ -277,6 +283,11 @@ class Program:
     def size_of(self, space: Space) -> int:
         """Entries of a workspace, of one thread where each has its own."""
         return max((buffer.offset + buffer.size for buffer in self.of(space)), default=0)
+
+    @property
+    def starts_ragged(self) -> bool:
+        """Whether the block where samples are missing comes first; see the head of this file."""
+        return self.lanes_are_samples and bool(self.of("partial"))
 
     def verify(self) -> Program:
         """Return the program itself if it is legal.

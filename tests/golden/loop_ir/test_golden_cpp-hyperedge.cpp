@@ -230,14 +230,14 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   whole.shared = call_workspace.get(76 + list);
   if (!whole.shared) return 1;
   whole.partials = (entry**)(whole.shared + 76);
-  whole.team = 1;
+  int team = 1;
   forward_before(whole);
   int failed = 0;
   enum { ROOM = 32 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
-    if (me == 0) whole.team = omp_get_num_threads();
+    if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
     entry* own = own_workspace.get(68);
     if (!own) failed = 1;
@@ -246,8 +246,9 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 0 * sizeof(entry));
     #pragma omp for schedule(static)
-    for (long block = 0; block < blocks; block++) {
+    for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
+      const long block = turn;
       f.x0 = whole.x0 + (size_t)block * 16;
       f.out_y = whole.out_y + (size_t)block * 16;
       const size_t valid = batch - block * 4;
@@ -266,6 +267,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     }
   }
   if (failed) return 1;
+  whole.team = team;
   forward_after(whole);
   return 0;
 }
@@ -645,14 +647,14 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.shared = call_workspace.get(164 + list);
   if (!whole.shared) return 1;
   whole.partials = (entry**)(whole.shared + 164);
-  whole.team = 1;
+  int team = 1;
   backward_before(whole);
   int failed = 0;
   enum { ROOM = 96 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
-    if (me == 0) whole.team = omp_get_num_threads();
+    if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
     entry* own = own_workspace.get(148);
     if (!own) failed = 1;
@@ -661,8 +663,9 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 64 * sizeof(entry));
     #pragma omp for schedule(static)
-    for (long block = 0; block < blocks; block++) {
+    for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
+      const long block = blocks - 1 - turn;
       f.g = whole.g + (size_t)block * 16;
       f.x0 = whole.x0 + (size_t)block * 16;
       f.out_d_x0 = whole.out_d_x0 + (size_t)block * 16;
@@ -679,12 +682,16 @@ extern "C" int backward(void** arguments, long batch, int threads) {
         f.out_d_x0 = room + 32;
         backward_samples(f);
         memcpy((void*)out_out_d_x0, room + 32, valid * sizeof(entry) * 4);
+        // Of a sample that is missing, 0 x inf must be in no sum.
+        for (size_t at = 0; at < 64; at += W)
+          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};
         continue;
       }
       backward_samples(f);
     }
   }
   if (failed) return 1;
+  whole.team = team;
   backward_after(whole);
   return 0;
 }

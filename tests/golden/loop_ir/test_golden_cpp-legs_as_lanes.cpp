@@ -215,14 +215,14 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   whole.shared = call_workspace.get(68 + list);
   if (!whole.shared) return 1;
   whole.partials = (entry**)(whole.shared + 68);
-  whole.team = 1;
+  int team = 1;
   forward_before(whole);
   int failed = 0;
   enum { ROOM = 64 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
-    if (me == 0) whole.team = omp_get_num_threads();
+    if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
     entry* own = own_workspace.get(68);
     if (!own) failed = 1;
@@ -231,8 +231,9 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 0 * sizeof(entry));
     #pragma omp for schedule(static)
-    for (long block = 0; block < blocks; block++) {
+    for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
+      const long block = turn;
       f.x0 = whole.x0 + (size_t)block * 16;
       f.out_y = whole.out_y + (size_t)block * 16;
 
@@ -240,6 +241,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     }
   }
   if (failed) return 1;
+  whole.team = team;
   forward_after(whole);
   return 0;
 }
@@ -659,14 +661,14 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.shared = call_workspace.get(220 + list);
   if (!whole.shared) return 1;
   whole.partials = (entry**)(whole.shared + 220);
-  whole.team = 1;
+  int team = 1;
   backward_before(whole);
   int failed = 0;
   enum { ROOM = 336 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
-    if (me == 0) whole.team = omp_get_num_threads();
+    if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
     entry* own = own_workspace.get(340);
     if (!own) failed = 1;
@@ -675,8 +677,9 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 256 * sizeof(entry));
     #pragma omp for schedule(static)
-    for (long block = 0; block < blocks; block++) {
+    for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
+      const long block = turn;
       f.g = whole.g + (size_t)block * 16;
       f.x0 = whole.x0 + (size_t)block * 16;
       f.out_d_x0 = whole.out_d_x0 + (size_t)block * 16;
@@ -685,6 +688,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     }
   }
   if (failed) return 1;
+  whole.team = team;
   backward_after(whole);
   return 0;
 }

@@ -205,14 +205,14 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   whole.shared = call_workspace.get(68 + list);
   if (!whole.shared) return 1;
   whole.partials = (entry**)(whole.shared + 68);
-  whole.team = 1;
+  int team = 1;
   forward_before(whole);
   int failed = 0;
   enum { ROOM = 48 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
-    if (me == 0) whole.team = omp_get_num_threads();
+    if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
     entry* own = own_workspace.get(100);
     if (!own) failed = 1;
@@ -221,8 +221,9 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 0 * sizeof(entry));
     #pragma omp for schedule(static)
-    for (long block = 0; block < blocks; block++) {
+    for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
+      const long block = turn;
       f.x0 = whole.x0 + (size_t)block * 24;
       f.out_y = whole.out_y + (size_t)block * 24;
       const size_t valid = batch - block * 4;
@@ -241,6 +242,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     }
   }
   if (failed) return 1;
+  whole.team = team;
   forward_after(whole);
   return 0;
 }
@@ -558,14 +560,14 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.shared = call_workspace.get(168 + list);
   if (!whole.shared) return 1;
   whole.partials = (entry**)(whole.shared + 168);
-  whole.team = 1;
+  int team = 1;
   backward_before(whole);
   int failed = 0;
   enum { ROOM = 192 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
-    if (me == 0) whole.team = omp_get_num_threads();
+    if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
     entry* own = own_workspace.get(268);
     if (!own) failed = 1;
@@ -574,8 +576,9 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 144 * sizeof(entry));
     #pragma omp for schedule(static)
-    for (long block = 0; block < blocks; block++) {
+    for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
+      const long block = blocks - 1 - turn;
       f.g = whole.g + (size_t)block * 24;
       f.x0 = whole.x0 + (size_t)block * 24;
       f.out_d_x0 = whole.out_d_x0 + (size_t)block * 24;
@@ -592,12 +595,16 @@ extern "C" int backward(void** arguments, long batch, int threads) {
         f.out_d_x0 = room + 48;
         backward_samples(f);
         memcpy((void*)out_out_d_x0, room + 48, valid * sizeof(entry) * 6);
+        // Of a sample that is missing, 0 x inf must be in no sum.
+        for (size_t at = 0; at < 144; at += W)
+          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};
         continue;
       }
       backward_samples(f);
     }
   }
   if (failed) return 1;
+  whole.team = team;
   backward_after(whole);
   return 0;
 }

@@ -1,0 +1,556 @@
+#include <cstdlib>
+#include <cstring>
+#include <omp.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define STEP static __attribute__((noinline)) void
+#define INLINE static inline __attribute__((always_inline))
+// Keeps a compiler from holding what lies at these places in registers.
+#define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+
+typedef float entry;
+typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
+enum { W = 4 };
+INLINE vec load(const entry* p) { return *(const vec*)p; }
+INLINE void store(entry* p, vec v) { *(vec*)p = v; }
+INLINE vec splat(const entry* p) { return *p - vec{}; }
+INLINE entry scalar(const entry* p) { return *p; }
+INLINE void store(entry* p, entry v) { *p = v; }
+INLINE entry sum(vec v) {
+  entry z = 0;
+  for (int j = 0; j < W; j++) z += v[j];
+  return z;
+}
+
+// target[to[i] + j] = source[since[j] + i]
+STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
+  for (int i = 0; i < W; i++)
+    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+}
+
+// target[j] = source[offsets[j]] for j < count, then zeros up to padding.
+INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
+  for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
+  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+}
+
+// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+struct Workspace {
+  char* start = nullptr;
+  size_t size = 0;
+  ~Workspace() { free(start); }
+  entry* get(size_t entries) {
+    size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
+    if (bytes > size) {
+      free(start);
+      size = 0;
+      start = (char*)aligned_alloc(4096, bytes);
+      if (!start) return nullptr;
+      memset(start, 0, bytes);
+      size = bytes;
+    }
+    return (entry*)start;
+  }
+};
+static thread_local Workspace call_workspace, own_workspace;
+
+// n0 to lanes e0 e3
+STEP forward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
+  for (int i0 = 0; i0 < 6; i0++) {
+    { static const int offsets[] = {0, 1, 12, 13};
+      gather(n0_l + i0 * 4, n0 + i0 * 2, offsets, 4, 4); }
+  }
+}
+
+// t0 = n0 x x2, sum e2
+STEP forward_before1_t0(const entry* __restrict x2, const entry* __restrict n0_l, entry* __restrict t0) {
+  { const entry *a = n0_l; const entry *b = x2; entry *c = t0;
+    vec y0_0, y1_0, y2_0; { const vec g0 = splat(b + 0); { const vec x = load(a + 0); y0_0 = g0 * x; } { const vec x = load(a + 8); y1_0 = g0 * x; } { const vec x = load(a + 16); y2_0 = g0 * x; } }
+    { const vec g0 = splat(b + 1); { const vec x = load(a + 4); y0_0 += g0 * x; } { const vec x = load(a + 12); y1_0 += g0 * x; } { const vec x = load(a + 20); y2_0 += g0 * x; } }
+    store(c + 0, y0_0);
+    store(c + 4, y1_0);
+    store(c + 8, y2_0); }
+}
+
+// x1 to lanes b
+STEP forward_samples0_x1_l(const entry* __restrict x1, entry* __restrict x1_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 3, 6, 9};
+      gather(x1_l + i0 * 4, x1 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// t1 = x1 x t0, sum e1
+STEP forward_samples1_t1(const entry* __restrict t0, const entry* __restrict x1_l, entry* __restrict t1) {
+  { const entry *a = x1_l; const entry *b = t0; entry *c = t1;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 2); y0_1 = g * x0; } { const vec g = splat(b + 1); y0_2 = g * x0; } { const vec g = splat(b + 3); y0_3 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 6); y0_1 += g * x0; } { const vec g = splat(b + 5); y0_2 += g * x0; } { const vec g = splat(b + 7); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 8); y0_0 += g * x0; } { const vec g = splat(b + 10); y0_1 += g * x0; } { const vec g = splat(b + 9); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
+}
+
+// x0 to lanes b
+STEP forward_samples2_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 2, 4, 6};
+      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// t2 = t1 x x0, sum e0
+STEP forward_samples3_t2(const entry* __restrict t1, const entry* __restrict x0_l, entry* __restrict t2) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { const entry *a = t1 + i0 * 8; const entry *b = x0_l; entry *c = t2 + i0 * 4;
+      vec y0_0; { const vec x0 = load(a + 0); { const vec g = load(b + 0); y0_0 = g * x0; } }
+      { const vec x0 = load(a + 4); { const vec g = load(b + 4); y0_0 += g * x0; } }
+      store(c + 0, y0_0); }
+  }
+}
+
+// y leaves
+STEP forward_samples4_out_y(entry* __restrict out_y, const entry* __restrict t2) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { static const int offsets[] = {0, 4};
+      gather(out_y + i0 * 2, t2 + i0 * 1, offsets, 2, 0); }
+  }
+}
+
+struct forward_frame {
+  const entry* x0;
+  const entry* x1;
+  const entry* x2;
+  const entry* n0;
+  entry* out_y;
+  entry *shared, *thread, *partial;
+  entry** partials;
+  int team;
+};
+
+STEP forward_before(const forward_frame& f) {
+  forward_before0_n0_l(f.n0, f.shared + 0);
+  forward_before1_t0(f.x2, f.shared + 0, f.shared + 24);
+}
+
+STEP forward_samples(const forward_frame& f) {
+  forward_samples0_x1_l(f.x1, f.thread + 0);
+  forward_samples1_t1(f.shared + 24, f.thread + 0, f.thread + 12);
+  forward_samples2_x0_l(f.x0, f.thread + 0);
+  forward_samples3_t2(f.thread + 12, f.thread + 0, f.thread + 28);
+  forward_samples4_out_y(f.out_y, f.thread + 28);
+}
+
+STEP forward_after(const forward_frame& f) {
+}
+
+extern "C" int forward(void** arguments, long batch, int threads) {
+  forward_frame whole = {};
+  whole.x0 = (entry*)arguments[0];
+  whole.x1 = (entry*)arguments[1];
+  whole.x2 = (entry*)arguments[2];
+  whole.n0 = (entry*)arguments[3];
+  whole.out_y = (entry*)arguments[4];
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get(40 + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + 40);
+  int team = 1;
+  forward_before(whole);
+  int failed = 0;
+  enum { ROOM = 36 };
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {
+    const int me = omp_get_thread_num();
+    if (me == 0) team = omp_get_num_threads();
+    forward_frame f = whole;
+    entry* own = own_workspace.get(68);
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + 0;
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, 0 * sizeof(entry));
+    #pragma omp for schedule(static)
+    for (long turn = 0; turn < blocks; turn++) {
+      if (failed) continue;
+      const long block = turn;
+      f.x0 = whole.x0 + (size_t)block * 8;
+      f.x1 = whole.x1 + (size_t)block * 12;
+      f.out_y = whole.out_y + (size_t)block * 8;
+      const size_t valid = batch - block * 4;
+      if (valid < 4) {
+        entry* room = own + ROOM;
+        memcpy((void*)(room + 0), f.x0, valid * sizeof(entry) * 2);
+        memset((void*)(room + 0 + valid * 2), 0, (4 - valid) * sizeof(entry) * 2);
+        f.x0 = room + 0;
+        memcpy((void*)(room + 8), f.x1, valid * sizeof(entry) * 3);
+        memset((void*)(room + 8 + valid * 3), 0, (4 - valid) * sizeof(entry) * 3);
+        f.x1 = room + 8;
+        entry* out_out_y = f.out_y;
+        f.out_y = room + 20;
+        forward_samples(f);
+        memcpy((void*)out_out_y, room + 20, valid * sizeof(entry) * 2);
+        continue;
+      }
+      forward_samples(f);
+    }
+  }
+  if (failed) return 1;
+  whole.team = team;
+  forward_after(whole);
+  return 0;
+}
+
+#include <cstdlib>
+#include <cstring>
+#include <omp.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define STEP static __attribute__((noinline)) void
+#define INLINE static inline __attribute__((always_inline))
+// Keeps a compiler from holding what lies at these places in registers.
+#define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+
+typedef float entry;
+typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
+enum { W = 4 };
+INLINE vec load(const entry* p) { return *(const vec*)p; }
+INLINE void store(entry* p, vec v) { *(vec*)p = v; }
+INLINE vec splat(const entry* p) { return *p - vec{}; }
+INLINE entry scalar(const entry* p) { return *p; }
+INLINE void store(entry* p, entry v) { *p = v; }
+INLINE entry sum(vec v) {
+  entry z = 0;
+  for (int j = 0; j < W; j++) z += v[j];
+  return z;
+}
+
+// target[to[i] + j] = source[since[j] + i]
+STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
+  for (int i = 0; i < W; i++)
+    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+}
+
+// target[j] = source[offsets[j]] for j < count, then zeros up to padding.
+INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
+  for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
+  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+}
+
+// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+struct Workspace {
+  char* start = nullptr;
+  size_t size = 0;
+  ~Workspace() { free(start); }
+  entry* get(size_t entries) {
+    size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
+    if (bytes > size) {
+      free(start);
+      size = 0;
+      start = (char*)aligned_alloc(4096, bytes);
+      if (!start) return nullptr;
+      memset(start, 0, bytes);
+      size = bytes;
+    }
+    return (entry*)start;
+  }
+};
+static thread_local Workspace call_workspace, own_workspace;
+
+// n0 to lanes e0 e3
+STEP backward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
+  for (int i0 = 0; i0 < 6; i0++) {
+    { static const int offsets[] = {0, 1, 12, 13};
+      gather(n0_l + i0 * 4, n0 + i0 * 2, offsets, 4, 4); }
+  }
+}
+
+// t0 = n0 x x2, sum e2
+STEP backward_before1_t0(const entry* __restrict x2, const entry* __restrict n0_l, entry* __restrict t0) {
+  { const entry *a = n0_l; const entry *b = x2; entry *c = t0;
+    vec y0_0, y1_0, y2_0; { const vec g0 = splat(b + 0); { const vec x = load(a + 0); y0_0 = g0 * x; } { const vec x = load(a + 8); y1_0 = g0 * x; } { const vec x = load(a + 16); y2_0 = g0 * x; } }
+    { const vec g0 = splat(b + 1); { const vec x = load(a + 4); y0_0 += g0 * x; } { const vec x = load(a + 12); y1_0 += g0 * x; } { const vec x = load(a + 20); y2_0 += g0 * x; } }
+    store(c + 0, y0_0);
+    store(c + 4, y1_0);
+    store(c + 8, y2_0); }
+}
+
+// x1 to lanes b
+STEP backward_samples0_x1_l(const entry* __restrict x1, entry* __restrict x1_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 3, 6, 9};
+      gather(x1_l + i0 * 4, x1 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// t1 = x1 x t0, sum e1
+STEP backward_samples1_t1(const entry* __restrict t0, const entry* __restrict x1_l, entry* __restrict t1) {
+  { const entry *a = x1_l; const entry *b = t0; entry *c = t1;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 1); y0_1 = g * x0; } { const vec g = splat(b + 2); y0_2 = g * x0; } { const vec g = splat(b + 3); y0_3 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } { const vec g = splat(b + 7); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 8); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
+}
+
+// g to lanes b
+STEP backward_samples2_g_l(const entry* __restrict g, entry* __restrict g_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 2, 4, 6};
+      gather(g_l + i0 * 4, g + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// d_x0 = g x t1, sum e3
+STEP backward_samples3_d_x0(const entry* __restrict t1, const entry* __restrict g_l, entry* __restrict d_x0) {
+  { const entry *a = g_l; const entry *b = t1; entry *c = d_x0;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1; { const vec x0 = load(a + 0); { const vec g = load(b + 0); y0_0 = g * x0; } { const vec g = load(b + 8); y0_1 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = load(b + 4); y0_0 += g * x0; } { const vec g = load(b + 12); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
+}
+
+// x0 to lanes b
+STEP backward_samples4_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int offsets[] = {0, 2, 4, 6};
+      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// d_t1 = g x x0
+STEP backward_samples5_d_t1(const entry* __restrict g_l, const entry* __restrict x0_l, entry* __restrict d_t1) {
+  { const entry *a = g_l; const entry *b = x0_l; entry *c = d_t1;
+    vec y0_0, y0_1, y1_0, y1_1; { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = load(b + 4); y0_1 = g * x0; y1_1 = g * x1; } }
+    store(c + 0, y0_0); store(c + 8, y0_1);
+    store(c + 4, y1_0); store(c + 12, y1_1); }
+}
+
+// d_t0 = d_t1 x x1, sum b
+STEP backward_samples6_d_t0(entry* __restrict d_t0_p, const entry* __restrict x1_l, const entry* __restrict d_t1) {
+  { const entry *a = d_t1; const entry *b = x1_l; entry *c = d_t0_p;
+    READ_ANEW(a, b);
+    vec y0_0 = load(c + 0), y0_1 = load(c + 8), y1_0 = load(c + 4), y1_1 = load(c + 12), y2_0 = load(c + 24), y2_1 = load(c + 32), y3_0 = load(c + 28), y3_1 = load(c + 36);
+    { const vec g0 = load(b + 0), g1 = load(b + 4); { const vec x = load(a + 0); y0_0 += g0 * x; y0_1 += g1 * x; } { const vec x = load(a + 4); y1_0 += g0 * x; y1_1 += g1 * x; } { const vec x = load(a + 8); y2_0 += g0 * x; y2_1 += g1 * x; } { const vec x = load(a + 12); y3_0 += g0 * x; y3_1 += g1 * x; } }
+    store(c + 0, y0_0); store(c + 8, y0_1);
+    store(c + 4, y1_0); store(c + 12, y1_1);
+    store(c + 24, y2_0); store(c + 32, y2_1);
+    store(c + 28, y3_0); store(c + 36, y3_1); }
+  { const entry *a = d_t1; const entry *b = x1_l; entry *c = d_t0_p;
+    READ_ANEW(a, b);
+    vec y0_0 = load(c + 16), y1_0 = load(c + 20), y2_0 = load(c + 40), y3_0 = load(c + 44);
+    { const vec g0 = load(b + 8); { const vec x = load(a + 0); y0_0 += g0 * x; } { const vec x = load(a + 4); y1_0 += g0 * x; } { const vec x = load(a + 8); y2_0 += g0 * x; } { const vec x = load(a + 12); y3_0 += g0 * x; } }
+    store(c + 16, y0_0);
+    store(c + 20, y1_0);
+    store(c + 40, y2_0);
+    store(c + 44, y3_0); }
+}
+
+// d_x1 = d_t1 x t0, sum e0 e3
+STEP backward_samples7_d_x1(const entry* __restrict t0, const entry* __restrict d_t1, entry* __restrict d_x1) {
+  { const entry *a = d_t1; const entry *b = t0; entry *c = d_x1;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 4); y0_1 = g * x0; } { const vec g = splat(b + 8); y0_2 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 9); y0_2 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 6); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } { const vec g = splat(b + 11); y0_2 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); }
+}
+
+// d_x0 leaves
+STEP backward_samples8_out_d_x0(entry* __restrict out_d_x0, const entry* __restrict d_x0) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { static const int offsets[] = {0, 4};
+      gather(out_d_x0 + i0 * 2, d_x0 + i0 * 1, offsets, 2, 0); }
+  }
+}
+
+// d_x1 leaves
+STEP backward_samples9_out_d_x1(entry* __restrict out_d_x1, const entry* __restrict d_x1) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { static const int offsets[] = {0, 4, 8};
+      gather(out_d_x1 + i0 * 3, d_x1 + i0 * 1, offsets, 3, 0); }
+  }
+}
+
+// d_t0 summed up
+STEP backward_after0_d_t0_s(entry* const* partials, int team, size_t at_d_t0_p, entry* __restrict d_t0) {
+  memset((void*)(d_t0), 0, 12 * sizeof(entry));
+  for (int i0 = 0; i0 < 12; i0++) {
+    {
+      const size_t at = at_d_t0_p + i0 * 4;
+      vec v = load(partials[0] + at);
+      for (int t = 1; t < team; t++) v += load(partials[t] + at);
+      *(d_t0 + i0 * 1) += sum(v);
+    }
+  }
+}
+
+// d_x2 = d_t0 x n0, sum e0 e1 e3
+STEP backward_after1_d_x2(const entry* __restrict n0, entry* __restrict out_d_x2, const entry* __restrict d_t0) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { const entry *a = n0 + i0 * 2; const entry *b = d_t0; entry *c = out_d_x2 + i0 * 1;
+      entry y0_0; { const entry x0 = scalar(a + 0); { const entry g = scalar(b + 0); y0_0 = g * x0; } }
+      { const entry x0 = scalar(a + 1); { const entry g = scalar(b + 1); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 4); { const entry g = scalar(b + 2); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 5); { const entry g = scalar(b + 3); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 8); { const entry g = scalar(b + 4); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 9); { const entry g = scalar(b + 5); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 12); { const entry g = scalar(b + 6); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 13); { const entry g = scalar(b + 7); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 16); { const entry g = scalar(b + 8); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 17); { const entry g = scalar(b + 9); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 20); { const entry g = scalar(b + 10); y0_0 += g * x0; } }
+      { const entry x0 = scalar(a + 21); { const entry g = scalar(b + 11); y0_0 += g * x0; } }
+      store(c + 0, y0_0); }
+  }
+}
+
+// d_t0 to lanes e0 e3
+STEP backward_after2_d_t0_l(const entry* __restrict d_t0, entry* __restrict d_t0_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 1, 6, 7};
+      gather(d_t0_l + i0 * 4, d_t0 + i0 * 2, offsets, 4, 4); }
+  }
+}
+
+// d_n0 = d_t0 x x2
+STEP backward_after3_d_n0(const entry* __restrict x2, const entry* __restrict d_t0_l, entry* __restrict d_n0) {
+  { const entry *a = d_t0_l; const entry *b = x2; entry *c = d_n0;
+    vec y0_0, y0_1, y1_0, y1_1, y2_0, y2_1; { const vec g0 = splat(b + 0), g1 = splat(b + 1); { const vec x = load(a + 0); y0_0 = g0 * x; y0_1 = g1 * x; } { const vec x = load(a + 4); y1_0 = g0 * x; y1_1 = g1 * x; } { const vec x = load(a + 8); y2_0 = g0 * x; y2_1 = g1 * x; } }
+    store(c + 0, y0_0); store(c + 4, y0_1);
+    store(c + 8, y1_0); store(c + 12, y1_1);
+    store(c + 16, y2_0); store(c + 20, y2_1); }
+}
+
+// d_n0 leaves
+STEP backward_after4_out_d_n0(entry* __restrict out_d_n0, const entry* __restrict d_n0) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    for (int i1 = 0; i1 < 3; i1++) {
+      { static const int offsets[] = {0, 1, 4, 5};
+        gather(out_d_n0 + i0 * 12 + i1 * 4, d_n0 + i0 * 2 + i1 * 8, offsets, 4, 0); }
+    }
+  }
+}
+
+struct backward_frame {
+  const entry* g;
+  const entry* x0;
+  const entry* x1;
+  const entry* x2;
+  const entry* n0;
+  entry* out_d_x0;
+  entry* out_d_x1;
+  entry* out_d_x2;
+  entry* out_d_n0;
+  entry *shared, *thread, *partial;
+  entry** partials;
+  int team;
+};
+
+STEP backward_before(const backward_frame& f) {
+  backward_before0_n0_l(f.n0, f.shared + 0);
+  backward_before1_t0(f.x2, f.shared + 0, f.shared + 24);
+}
+
+STEP backward_samples(const backward_frame& f) {
+  backward_samples0_x1_l(f.x1, f.thread + 0);
+  backward_samples1_t1(f.shared + 24, f.thread + 0, f.thread + 12);
+  backward_samples2_g_l(f.g, f.thread + 28);
+  backward_samples3_d_x0(f.thread + 12, f.thread + 28, f.thread + 36);
+  backward_samples4_x0_l(f.x0, f.thread + 12);
+  backward_samples5_d_t1(f.thread + 28, f.thread + 12, f.thread + 44);
+  backward_samples6_d_t0(f.partial + 0, f.thread + 0, f.thread + 44);
+  backward_samples7_d_x1(f.shared + 24, f.thread + 44, f.thread + 0);
+  backward_samples8_out_d_x0(f.out_d_x0, f.thread + 36);
+  backward_samples9_out_d_x1(f.out_d_x1, f.thread + 0);
+}
+
+STEP backward_after(const backward_frame& f) {
+  backward_after0_d_t0_s(f.partials, f.team, 0, f.shared + 36);
+  backward_after1_d_x2(f.n0, f.out_d_x2, f.shared + 36);
+  backward_after2_d_t0_l(f.shared + 36, f.shared + 48);
+  backward_after3_d_n0(f.x2, f.shared + 48, f.shared + 60);
+  backward_after4_out_d_n0(f.out_d_n0, f.shared + 60);
+}
+
+extern "C" int backward(void** arguments, long batch, int threads) {
+  backward_frame whole = {};
+  whole.g = (entry*)arguments[0];
+  whole.x0 = (entry*)arguments[1];
+  whole.x1 = (entry*)arguments[2];
+  whole.x2 = (entry*)arguments[3];
+  whole.n0 = (entry*)arguments[4];
+  whole.out_d_x0 = (entry*)arguments[5];
+  whole.out_d_x1 = (entry*)arguments[6];
+  whole.out_d_x2 = (entry*)arguments[7];
+  whole.out_d_n0 = (entry*)arguments[8];
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get(88 + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + 88);
+  int team = 1;
+  backward_before(whole);
+  int failed = 0;
+  enum { ROOM = 108 };
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {
+    const int me = omp_get_thread_num();
+    if (me == 0) team = omp_get_num_threads();
+    backward_frame f = whole;
+    entry* own = own_workspace.get(160);
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + 48;
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, 48 * sizeof(entry));
+    #pragma omp for schedule(static)
+    for (long turn = 0; turn < blocks; turn++) {
+      if (failed) continue;
+      const long block = blocks - 1 - turn;
+      f.g = whole.g + (size_t)block * 8;
+      f.x0 = whole.x0 + (size_t)block * 8;
+      f.x1 = whole.x1 + (size_t)block * 12;
+      f.out_d_x0 = whole.out_d_x0 + (size_t)block * 8;
+      f.out_d_x1 = whole.out_d_x1 + (size_t)block * 12;
+      const size_t valid = batch - block * 4;
+      if (valid < 4) {
+        entry* room = own + ROOM;
+        memcpy((void*)(room + 0), f.g, valid * sizeof(entry) * 2);
+        memset((void*)(room + 0 + valid * 2), 0, (4 - valid) * sizeof(entry) * 2);
+        f.g = room + 0;
+        memcpy((void*)(room + 8), f.x0, valid * sizeof(entry) * 2);
+        memset((void*)(room + 8 + valid * 2), 0, (4 - valid) * sizeof(entry) * 2);
+        f.x0 = room + 8;
+        memcpy((void*)(room + 16), f.x1, valid * sizeof(entry) * 3);
+        memset((void*)(room + 16 + valid * 3), 0, (4 - valid) * sizeof(entry) * 3);
+        f.x1 = room + 16;
+        entry* out_out_d_x0 = f.out_d_x0;
+        f.out_d_x0 = room + 28;
+        entry* out_out_d_x1 = f.out_d_x1;
+        f.out_d_x1 = room + 36;
+        backward_samples(f);
+        memcpy((void*)out_out_d_x0, room + 28, valid * sizeof(entry) * 2);
+        memcpy((void*)out_out_d_x1, room + 36, valid * sizeof(entry) * 3);
+        // Of a sample that is missing, 0 x inf must be in no sum.
+        for (size_t at = 0; at < 48; at += W)
+          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};
+        continue;
+      }
+      backward_samples(f);
+    }
+  }
+  if (failed) return 1;
+  whole.team = team;
+  backward_after(whole);
+  return 0;
+}

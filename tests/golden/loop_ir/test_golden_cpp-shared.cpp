@@ -1,0 +1,492 @@
+#include <cstdlib>
+#include <cstring>
+#include <omp.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define STEP static __attribute__((noinline)) void
+#define INLINE static inline __attribute__((always_inline))
+// Keeps a compiler from holding what lies at these places in registers.
+#define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+
+typedef float real_vec __attribute__((vector_size(16), aligned(4), may_alias));
+enum { W = 4 };
+template <typename T> struct complex_of {
+  T re, im;
+  __attribute__((always_inline)) complex_of& operator+=(const complex_of& o) {
+    re += o.re, im += o.im;
+    return *this;
+  }
+};
+template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of<T> b) {
+  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+template <typename T> INLINE complex_of<T> conj(complex_of<T> a) { return {a.re, -a.im}; }
+typedef complex_of<float> entry;
+typedef complex_of<real_vec> vec;
+// Real and imaginary parts alternate in memory and are vectors of their own in registers.
+INLINE vec load(const entry* p) {
+  const real_vec a = *(const real_vec*)p, b = *(const real_vec*)((const float*)p + W);
+  return {__builtin_shufflevector(a, b, 0, 2, 4, 6), __builtin_shufflevector(a, b, 1, 3, 5, 7)};
+}
+INLINE void store(entry* p, vec v) {
+  *(real_vec*)p = __builtin_shufflevector(v.re, v.im, 0, 4, 1, 5);
+  *(real_vec*)((float*)p + W) = __builtin_shufflevector(v.re, v.im, 2, 6, 3, 7);
+}
+INLINE vec splat(const entry* p) { return {p->re - real_vec{}, p->im - real_vec{}}; }
+INLINE entry scalar(const entry* p) { return *p; }
+INLINE void store(entry* p, entry v) { *p = v; }
+INLINE entry sum(vec v) {
+  entry z = {0, 0};
+  for (int j = 0; j < W; j++) z += entry{v.re[j], v.im[j]};
+  return z;
+}
+
+// target[to[i] + j] = source[since[j] + i]
+STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
+  for (int i = 0; i < W; i++)
+    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+}
+
+// target[j] = source[offsets[j]] for j < count, then zeros up to padding.
+INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
+  for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
+  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+}
+
+// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+struct Workspace {
+  char* start = nullptr;
+  size_t size = 0;
+  ~Workspace() { free(start); }
+  entry* get(size_t entries) {
+    size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
+    if (bytes > size) {
+      free(start);
+      size = 0;
+      start = (char*)aligned_alloc(4096, bytes);
+      if (!start) return nullptr;
+      memset(start, 0, bytes);
+      size = bytes;
+    }
+    return (entry*)start;
+  }
+};
+static thread_local Workspace call_workspace, own_workspace;
+
+// t0 = n0 x n1, sum e2
+STEP forward_before0_t0(const entry* __restrict n0, entry* __restrict t0) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    for (int i1 = 0; i1 < 3; i1++) {
+      { const entry *a = n0 + i0 * 2; const entry *b = n0 + i1 * 2; entry *c = t0 + i0 * 3 + i1 * 1;
+        entry y0_0; { const entry x0 = conj(scalar(a + 0)); { const entry g = scalar(b + 0); y0_0 = g * x0; } }
+        { const entry x0 = conj(scalar(a + 1)); { const entry g = scalar(b + 1); y0_0 += g * x0; } }
+        store(c + 0, y0_0); }
+    }
+  }
+}
+
+// x0 to lanes b
+STEP forward_samples0_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 3, 6, 9};
+      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// t1 = x0 x t0, sum e0
+STEP forward_samples1_t1(const entry* __restrict t0, const entry* __restrict x0_l, entry* __restrict t1) {
+  { const entry *a = x0_l; const entry *b = t0; entry *c = t1;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 3); y0_1 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 4); y0_1 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
+  { const entry *a = x0_l; const entry *b = t0; entry *c = t1;
+    READ_ANEW(a, b);
+    vec y0_0; { const vec x0 = load(a + 0); { const vec g = splat(b + 6); y0_0 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 7); y0_0 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 8); y0_0 += g * x0; } }
+    store(c + 8, y0_0); }
+}
+
+// y leaves
+STEP forward_samples2_out_y(entry* __restrict out_y, const entry* __restrict t1) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { static const int offsets[] = {0, 4, 8};
+      gather(out_y + i0 * 3, t1 + i0 * 1, offsets, 3, 0); }
+  }
+}
+
+struct forward_frame {
+  const entry* x0;
+  const entry* n0;
+  entry* out_y;
+  entry *shared, *thread, *partial;
+  entry** partials;
+  int team;
+};
+
+STEP forward_before(const forward_frame& f) {
+  forward_before0_t0(f.n0, f.shared + 0);
+}
+
+STEP forward_samples(const forward_frame& f) {
+  forward_samples0_x0_l(f.x0, f.thread + 0);
+  forward_samples1_t1(f.shared + 0, f.thread + 0, f.thread + 12);
+  forward_samples2_out_y(f.out_y, f.thread + 12);
+}
+
+STEP forward_after(const forward_frame& f) {
+}
+
+extern "C" int forward(void** arguments, long batch, int threads) {
+  forward_frame whole = {};
+  whole.x0 = (entry*)arguments[0];
+  whole.n0 = (entry*)arguments[1];
+  whole.out_y = (entry*)arguments[2];
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get(13 + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + 13);
+  int team = 1;
+  forward_before(whole);
+  int failed = 0;
+  enum { ROOM = 24 };
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {
+    const int me = omp_get_thread_num();
+    if (me == 0) team = omp_get_num_threads();
+    forward_frame f = whole;
+    entry* own = own_workspace.get(52);
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + 0;
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, 0 * sizeof(entry));
+    #pragma omp for schedule(static)
+    for (long turn = 0; turn < blocks; turn++) {
+      if (failed) continue;
+      const long block = turn;
+      f.x0 = whole.x0 + (size_t)block * 12;
+      f.out_y = whole.out_y + (size_t)block * 12;
+      const size_t valid = batch - block * 4;
+      if (valid < 4) {
+        entry* room = own + ROOM;
+        memcpy((void*)(room + 0), f.x0, valid * sizeof(entry) * 3);
+        memset((void*)(room + 0 + valid * 3), 0, (4 - valid) * sizeof(entry) * 3);
+        f.x0 = room + 0;
+        entry* out_out_y = f.out_y;
+        f.out_y = room + 12;
+        forward_samples(f);
+        memcpy((void*)out_out_y, room + 12, valid * sizeof(entry) * 3);
+        continue;
+      }
+      forward_samples(f);
+    }
+  }
+  if (failed) return 1;
+  whole.team = team;
+  forward_after(whole);
+  return 0;
+}
+
+#include <cstdlib>
+#include <cstring>
+#include <omp.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define STEP static __attribute__((noinline)) void
+#define INLINE static inline __attribute__((always_inline))
+// Keeps a compiler from holding what lies at these places in registers.
+#define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+
+typedef float real_vec __attribute__((vector_size(16), aligned(4), may_alias));
+enum { W = 4 };
+template <typename T> struct complex_of {
+  T re, im;
+  __attribute__((always_inline)) complex_of& operator+=(const complex_of& o) {
+    re += o.re, im += o.im;
+    return *this;
+  }
+};
+template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of<T> b) {
+  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+template <typename T> INLINE complex_of<T> conj(complex_of<T> a) { return {a.re, -a.im}; }
+typedef complex_of<float> entry;
+typedef complex_of<real_vec> vec;
+// Real and imaginary parts alternate in memory and are vectors of their own in registers.
+INLINE vec load(const entry* p) {
+  const real_vec a = *(const real_vec*)p, b = *(const real_vec*)((const float*)p + W);
+  return {__builtin_shufflevector(a, b, 0, 2, 4, 6), __builtin_shufflevector(a, b, 1, 3, 5, 7)};
+}
+INLINE void store(entry* p, vec v) {
+  *(real_vec*)p = __builtin_shufflevector(v.re, v.im, 0, 4, 1, 5);
+  *(real_vec*)((float*)p + W) = __builtin_shufflevector(v.re, v.im, 2, 6, 3, 7);
+}
+INLINE vec splat(const entry* p) { return {p->re - real_vec{}, p->im - real_vec{}}; }
+INLINE entry scalar(const entry* p) { return *p; }
+INLINE void store(entry* p, entry v) { *p = v; }
+INLINE entry sum(vec v) {
+  entry z = {0, 0};
+  for (int j = 0; j < W; j++) z += entry{v.re[j], v.im[j]};
+  return z;
+}
+
+// target[to[i] + j] = source[since[j] + i]
+STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
+  for (int i = 0; i < W; i++)
+    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+}
+
+// target[j] = source[offsets[j]] for j < count, then zeros up to padding.
+INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
+  for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
+  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+}
+
+// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+struct Workspace {
+  char* start = nullptr;
+  size_t size = 0;
+  ~Workspace() { free(start); }
+  entry* get(size_t entries) {
+    size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
+    if (bytes > size) {
+      free(start);
+      size = 0;
+      start = (char*)aligned_alloc(4096, bytes);
+      if (!start) return nullptr;
+      memset(start, 0, bytes);
+      size = bytes;
+    }
+    return (entry*)start;
+  }
+};
+static thread_local Workspace call_workspace, own_workspace;
+
+// t0 = n0 x n1, sum e2
+STEP backward_before0_t0(const entry* __restrict n0, entry* __restrict t0) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    for (int i1 = 0; i1 < 3; i1++) {
+      { const entry *a = n0 + i0 * 2; const entry *b = n0 + i1 * 2; entry *c = t0 + i0 * 1 + i1 * 3;
+        entry y0_0; { const entry x0 = conj(scalar(a + 0)); { const entry g = scalar(b + 0); y0_0 = g * x0; } }
+        { const entry x0 = conj(scalar(a + 1)); { const entry g = scalar(b + 1); y0_0 += g * x0; } }
+        store(c + 0, y0_0); }
+    }
+  }
+}
+
+// g to lanes b
+STEP backward_samples0_g_l(const entry* __restrict g, entry* __restrict g_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 3, 6, 9};
+      gather(g_l + i0 * 4, g + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// x0 to lanes b
+STEP backward_samples1_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 3, 6, 9};
+      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
+  }
+}
+
+// d_t0 = g x x0, sum b
+STEP backward_samples2_d_t0(entry* __restrict d_t0_p, const entry* __restrict g_l, const entry* __restrict x0_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    for (int i1 = 0; i1 < 3; i1++) {
+      { const entry *a = g_l + i0 * 4; const entry *b = x0_l + i1 * 4; entry *c = d_t0_p + i0 * 4 + i1 * 12;
+        vec y0_0 = load(c + 0);
+        { const vec x0 = load(a + 0); { const vec g = conj(load(b + 0)); y0_0 += g * x0; } }
+        store(c + 0, y0_0); }
+    }
+  }
+}
+
+// d_x0 = g x t0, sum e1
+STEP backward_samples3_d_x0(const entry* __restrict t0, const entry* __restrict g_l, entry* __restrict d_x0) {
+  { const entry *a = g_l; const entry *b = t0; entry *c = d_x0;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1; { const vec x0 = load(a + 0); { const vec g = conj(splat(b + 0)); y0_0 = g * x0; } { const vec g = conj(splat(b + 3)); y0_1 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = conj(splat(b + 1)); y0_0 += g * x0; } { const vec g = conj(splat(b + 4)); y0_1 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = conj(splat(b + 2)); y0_0 += g * x0; } { const vec g = conj(splat(b + 5)); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
+  { const entry *a = g_l; const entry *b = t0; entry *c = d_x0;
+    READ_ANEW(a, b);
+    vec y0_0; { const vec x0 = load(a + 0); { const vec g = conj(splat(b + 6)); y0_0 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = conj(splat(b + 7)); y0_0 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = conj(splat(b + 8)); y0_0 += g * x0; } }
+    store(c + 8, y0_0); }
+}
+
+// d_x0 leaves
+STEP backward_samples4_out_d_x0(entry* __restrict out_d_x0, const entry* __restrict d_x0) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { static const int offsets[] = {0, 4, 8};
+      gather(out_d_x0 + i0 * 3, d_x0 + i0 * 1, offsets, 3, 0); }
+  }
+}
+
+// d_t0 summed up
+STEP backward_after0_d_t0_s(entry* const* partials, int team, size_t at_d_t0_p, entry* __restrict d_t0) {
+  memset((void*)(d_t0), 0, 9 * sizeof(entry));
+  for (int i0 = 0; i0 < 9; i0++) {
+    {
+      const size_t at = at_d_t0_p + i0 * 4;
+      vec v = load(partials[0] + at);
+      for (int t = 1; t < team; t++) v += load(partials[t] + at);
+      *(d_t0 + i0 * 1) += sum(v);
+    }
+  }
+}
+
+// d_n0 = d_t0 x n1, sum e1
+STEP backward_after1_d_n0(const entry* __restrict n0, const entry* __restrict d_t0, entry* __restrict d_n0) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    for (int i1 = 0; i1 < 3; i1++) {
+      { const entry *a = n0 + i0 * 1; const entry *b = d_t0 + i1 * 3; entry *c = d_n0 + i0 * 1 + i1 * 2;
+        entry y0_0; { const entry x0 = scalar(a + 0); { const entry g = scalar(b + 0); y0_0 = g * x0; } }
+        { const entry x0 = scalar(a + 2); { const entry g = scalar(b + 1); y0_0 += g * x0; } }
+        { const entry x0 = scalar(a + 4); { const entry g = scalar(b + 2); y0_0 += g * x0; } }
+        store(c + 0, y0_0); }
+    }
+  }
+}
+
+// d_t0 to lanes e1
+STEP backward_after2_d_t0_l(const entry* __restrict d_t0, entry* __restrict d_t0_l) {
+  for (int i0 = 0; i0 < 3; i0++) {
+    { static const int offsets[] = {0, 1, 2};
+      gather(d_t0_l + i0 * 4, d_t0 + i0 * 3, offsets, 3, 4); }
+  }
+}
+
+// d_n1 = d_t0 x n0, sum e0
+STEP backward_after3_d_n1(const entry* __restrict n0, const entry* __restrict d_t0_l, entry* __restrict d_n1) {
+  { const entry *a = d_t0_l; const entry *b = n0; entry *c = d_n1;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1; { const vec x0 = load(a + 0); { const vec g = conj(splat(b + 0)); y0_0 = g * x0; } { const vec g = conj(splat(b + 1)); y0_1 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = conj(splat(b + 2)); y0_0 += g * x0; } { const vec g = conj(splat(b + 3)); y0_1 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = conj(splat(b + 4)); y0_0 += g * x0; } { const vec g = conj(splat(b + 5)); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
+}
+
+// d_n0_1 = d_n0 + d_n1
+STEP backward_after4_d_n0_1(entry* __restrict out_d_n0, const entry* __restrict d_n0, const entry* __restrict d_n1) {
+  for (int i0 = 0; i0 < 6; i0++) {
+    { const entry *a = d_n0 + i0 * 1; entry *c = out_d_n0 + i0 * 1;
+      entry y0_0 = scalar(a + 0);
+      store(c + 0, y0_0); }
+  }
+  for (int i0 = 0; i0 < 3; i0++) {
+    for (int i1 = 0; i1 < 2; i1++) {
+      { const entry *a = d_n1 + i0 * 1 + i1 * 4; entry *c = out_d_n0 + i0 * 2 + i1 * 1;
+        entry y0_0 = scalar(c + 0);
+        y0_0 += conj(scalar(a + 0));
+        store(c + 0, y0_0); }
+    }
+  }
+}
+
+struct backward_frame {
+  const entry* g;
+  const entry* x0;
+  const entry* n0;
+  entry* out_d_x0;
+  entry* out_d_n0;
+  entry *shared, *thread, *partial;
+  entry** partials;
+  int team;
+};
+
+STEP backward_before(const backward_frame& f) {
+  backward_before0_t0(f.n0, f.shared + 12);
+}
+
+STEP backward_samples(const backward_frame& f) {
+  backward_samples0_g_l(f.g, f.thread + 0);
+  backward_samples1_x0_l(f.x0, f.thread + 12);
+  backward_samples2_d_t0(f.partial + 0, f.thread + 0, f.thread + 12);
+  backward_samples3_d_x0(f.shared + 12, f.thread + 0, f.thread + 12);
+  backward_samples4_out_d_x0(f.out_d_x0, f.thread + 12);
+}
+
+STEP backward_after(const backward_frame& f) {
+  backward_after0_d_t0_s(f.partials, f.team, 0, f.shared + 0);
+  backward_after1_d_n0(f.n0, f.shared + 0, f.shared + 24);
+  backward_after2_d_t0_l(f.shared + 0, f.shared + 32);
+  backward_after3_d_n1(f.n0, f.shared + 32, f.shared + 44);
+  backward_after4_d_n0_1(f.out_d_n0, f.shared + 24, f.shared + 44);
+}
+
+extern "C" int backward(void** arguments, long batch, int threads) {
+  backward_frame whole = {};
+  whole.g = (entry*)arguments[0];
+  whole.x0 = (entry*)arguments[1];
+  whole.n0 = (entry*)arguments[2];
+  whole.out_d_x0 = (entry*)arguments[3];
+  whole.out_d_n0 = (entry*)arguments[4];
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get(56 + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + 56);
+  int team = 1;
+  backward_before(whole);
+  int failed = 0;
+  enum { ROOM = 60 };
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {
+    const int me = omp_get_thread_num();
+    if (me == 0) team = omp_get_num_threads();
+    backward_frame f = whole;
+    entry* own = own_workspace.get(100);
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + 36;
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, 36 * sizeof(entry));
+    #pragma omp for schedule(static)
+    for (long turn = 0; turn < blocks; turn++) {
+      if (failed) continue;
+      const long block = blocks - 1 - turn;
+      f.g = whole.g + (size_t)block * 12;
+      f.x0 = whole.x0 + (size_t)block * 12;
+      f.out_d_x0 = whole.out_d_x0 + (size_t)block * 12;
+      const size_t valid = batch - block * 4;
+      if (valid < 4) {
+        entry* room = own + ROOM;
+        memcpy((void*)(room + 0), f.g, valid * sizeof(entry) * 3);
+        memset((void*)(room + 0 + valid * 3), 0, (4 - valid) * sizeof(entry) * 3);
+        f.g = room + 0;
+        memcpy((void*)(room + 12), f.x0, valid * sizeof(entry) * 3);
+        memset((void*)(room + 12 + valid * 3), 0, (4 - valid) * sizeof(entry) * 3);
+        f.x0 = room + 12;
+        entry* out_out_d_x0 = f.out_d_x0;
+        f.out_d_x0 = room + 24;
+        backward_samples(f);
+        memcpy((void*)out_out_d_x0, room + 24, valid * sizeof(entry) * 3);
+        // Of a sample that is missing, 0 x inf must be in no sum.
+        for (size_t at = 0; at < 36; at += W)
+          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};
+        continue;
+      }
+      backward_samples(f);
+    }
+  }
+  if (failed) return 1;
+  whole.team = team;
+  backward_after(whole);
+  return 0;
+}
