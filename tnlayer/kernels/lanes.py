@@ -127,7 +127,7 @@ class _Search:
             steps = tuple(n for n in range(len(self.stem.steps)) if free >> n & 1)
             after, products = self.run(legs, steps)
             total = cost + self.move(lanes, chosen, legs)
-            total += products * TWO_PRODUCTS / 2 / volume(chosen, self.sizes)
+            total += products * TWO_PRODUCTS / 2 / self.volume(chosen)
             ranked.append(_Candidate(chosen, free, steps, after, total))
         ranked.sort(key=lambda c: (-len(c.steps), c.cost, c.lanes))
         kept: list[_Candidate] = []
@@ -152,7 +152,7 @@ class _Search:
             chosen
             for count in range(1, self.width.bit_length())
             for chosen in combinations(wide, count)
-            if self.width // 2 < volume(chosen, self.sizes) <= self.width
+            if self.width // 2 < self.volume(chosen) <= self.width
         ]
 
     def volume(self, legs: tuple[str, ...]) -> int:
