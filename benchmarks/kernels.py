@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_json(output, record)
     print(headline(record), tables(record["cells"]), f"written: {output}", sep="\n\n")
     statuses = [(n, m["status"]) for c in cells for n, m in c["methods"].items()]
-    failed = (options.backend, "cannot") in statuses
+    failed = (str(options.backend), "cannot") in statuses
     return int(failed or any(status == "wrong" for _, status in statuses))
 
 

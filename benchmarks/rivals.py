@@ -108,19 +108,20 @@ def compiled_chain(problem: Problem, opponents: Opponents, limit: float) -> Runn
     if limit <= 0:
         raise CannotRun("left out by --compile-limit 0")
     infer, train = _trees(problem, opponents)
+    inductor: Any = importlib.import_module("torch._inductor.async_compile")
     try:
         with _time_limit(limit):
             runner = _compile(problem, infer, train)
     except TimeoutError as error:
         raise CannotRun(str(error)) from error
+    finally:
+        # They would take time from what is measured later.
+        inductor.shutdown_compile_workers()
     return replace(runner, notes=_notes(infer, train))
 
 
 def _compile(problem: Problem, infer: Tree, train: Tree) -> Runner:
     make_fx: Any = importlib.import_module("torch.fx.experimental.proxy_tensor").make_fx
-    # Workers would stay and take time from what is measured later.
-    config: Any = importlib.import_module("torch._inductor.config")
-    config.compile_threads = 1
     leaves = chain_of(problem, infer, train).leaves
     names = [leaf.name for leaf in leaves]
     own = tuple(leaf.tensor for leaf in leaves)

@@ -49,6 +49,9 @@ class _Search:
     def __init__(self, stem: Stem, sizes: Sizes, width: int) -> None:
         self.stem, self.sizes, self.width = stem, sizes, width
         self.best: tuple[float, tuple[Segment, ...]] | None = None
+        # Asked for a million times where a state has 18 legs.
+        self.tails = tuple(self.tail(legs) for legs in (stem.outputs, stem.legs))
+        self.volumes: dict[Lanes, int] = {}
         # The cheapest way so far to have done some steps and end with some lanes.
         self.seen: dict[tuple[int, Lanes], float] = {}
         count = len(stem.steps)
@@ -115,9 +118,9 @@ class _Search:
             if not free:
                 continue
             chosen = self.ordered(chosen)
-            rank = self.move(lanes, chosen, legs) * self.width / volume(chosen, self.sizes)
+            rank = self.move(lanes, chosen, legs) * self.width / self.volume(chosen)
             # At the end the lanes of y are best: nothing is moved behind them.
-            rank += 1e-6 * (chosen != self.tail(self.stem.outputs))
+            rank += 1e-6 * (chosen != self.tails[0])
             if free not in found or rank < found[free][0]:
                 found[free] = (rank, chosen)
         ranked: list[_Candidate] = []
@@ -125,7 +128,7 @@ class _Search:
             steps = tuple(n for n in range(len(self.stem.steps)) if free >> n & 1)
             after, products = self.run(legs, steps)
             total = cost + self.move(lanes, chosen, legs)
-            total += products * TWO_PRODUCTS / 2 / volume(chosen, self.sizes)
+            total += products * TWO_PRODUCTS / 2 / self.volume(chosen)
             ranked.append(_Candidate(chosen, free, steps, after, total))
         ranked.sort(key=lambda c: (-len(c.steps), c.cost, c.lanes))
         kept: list[_Candidate] = []
@@ -138,8 +141,7 @@ class _Search:
 
     def ordered(self, chosen: Lanes) -> Lanes:
         """Lanes in the order in which x or y has them, if they are its last legs."""
-        for legs in (self.stem.outputs, self.stem.legs):
-            tail = self.tail(legs)
+        for tail in self.tails:
             if set(tail) == set(chosen):
                 return tail
         return chosen
@@ -151,12 +153,19 @@ class _Search:
             chosen
             for count in range(1, self.width.bit_length())
             for chosen in combinations(wide, count)
-            if self.width // 2 < volume(chosen, self.sizes) <= self.width
+            if self.width // 2 < self.volume(chosen) <= self.width
         ]
 
-    def move(self, old: Lanes, new: Lanes, legs: Sequence[str]) -> float:
+    def volume(self, legs: tuple[str, ...]) -> int:
+        """Product of the legs' sizes, kept."""
+        found = self.volumes.get(legs)
+        if found is None:
+            found = self.volumes[legs] = volume(legs, self.sizes)
+        return found
+
+    def move(self, old: Lanes, new: Lanes, legs: tuple[str, ...]) -> float:
         """Cycles to move the state to other lanes."""
-        entries = volume(legs, self.sizes)
+        entries = self.volume(legs)
         if old == new:
             return 0.0
         if not set(old) & set(new):
