@@ -89,7 +89,14 @@ def can_fuse(plan: Plan) -> str:
     keeps the states of a block of samples and vectors of partial sums.
     """
     width = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
-    block = 1 if schedule_lanes(plan, Cpu()).lanes else width
+    # Most plans fit in any case; whether legs can be lanes is a search.
+    if not _does_not_fit(plan, width, width) or not schedule_lanes(plan, Cpu()).lanes:
+        return _does_not_fit(plan, width, width)
+    return _does_not_fit(plan, width, 1)
+
+
+def _does_not_fit(plan: Plan, width: int, block: int) -> str:
+    """Which bound a plan breaks where so many samples run at once; "" if none."""
     states = weights = 0
     for step in plan.steps:
         if not _is_batched(step):
