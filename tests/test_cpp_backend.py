@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tnlayer import topologies
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import Cpu, backward_program, can_fuse, forward_program, schedule_lanes
 from tnlayer.kernels.loops import Program
-from tnlayer.runtime import build
+from tnlayer.runtime import build, kernel_store
 from tnlayer.runtime.cpp import CppProgram, this_cpu
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -298,12 +299,12 @@ def test_two_processes_build_the_same_kernel(tmp_path: Path) -> None:
     assert [worker.returncode for worker in workers] == [0, 0]
     assert outputs[0] == outputs[1]
     kept = sorted(path.name for path in (tmp_path / "kernels").iterdir())
-    assert len(kept) == 4 and {name.split(".")[1] for name in kept} == {"so", "sha256"}
+    assert sorted(name.split(".")[1] for name in kept) == ["json", "json", "so", "so"]
     third = run_python(SMALL, TNLAYER_CACHE_DIR=str(tmp_path), CXX="/bin/false-compiler")
     assert "BuildError" in third.stderr  # the compiler is part of the key
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "no checksum", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "empty", "another's"])
 def test_a_damaged_kernel_is_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
@@ -314,31 +315,94 @@ def test_a_damaged_kernel_is_built_again(
     assert build.load_library(source).answer() == 42
     (library,) = (tmp_path / "kernels").glob("*.so")
     content = library.read_bytes()
-    checksum = library.with_suffix(".sha256")
-    if damage == "cut":
-        library.write_bytes(content[: len(content) // 2])
-    elif damage == "flipped":
-        library.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
-    elif damage == "no checksum":
-        checksum.unlink()
-    else:
-        library.write_bytes(b"")
+    library.unlink()  # the process still runs it
+    if damage == "another's":
+        build.load_library('extern "C" int answer() { return 41; }\n')
+        (other,) = (tmp_path / "kernels").glob("*.so")
+        other.rename(library)
+    elif damage != "gone":
+        flipped = content[:99] + bytes([content[99] ^ 1]) + content[100:]
+        library.write_bytes({"cut": content[:-99], "flipped": flipped, "empty": b""}[damage])
+    assert build.open_library(library.stem) is not None  # it is in memory
     monkeypatch.setattr(build, "_loaded", {})
+    assert build.open_library(library.stem) is None
     assert build.load_library(source).answer() == 42
-    assert build._digest(library) == checksum.read_text()
+    assert build.KERNELS.read(library.name) == content[: -len(b"\nsha256:") - 65]
 
 
 def test_the_cache_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TNLAYER_CACHE=0 keeps nothing; a folder that others may write to is not used."""
-    monkeypatch.setenv("TNLAYER_CACHE", "0")
-    assert build.cache_folder() is None
-    assert build.load_library('extern "C" int answer() { return 40; }\n').answer() == 40
-    monkeypatch.delenv("TNLAYER_CACHE")
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    folder = build.cache_folder()
-    assert folder is not None
-    folder.chmod(0o777)
-    assert build.cache_folder() is None
+    monkeypatch.setenv("TNLAYER_CACHE", "0")
+    assert build.load_library('extern "C" int answer() { return 40; }\n').answer() == 40
+    assert not list(tmp_path.iterdir())
+    monkeypatch.delenv("TNLAYER_CACHE")
+    tmp_path.chmod(0o777)
+    assert build.load_library('extern "C" int answer() { return 39; }\n').answer() == 39
+    assert not list(tmp_path.iterdir())
+
+
+COLD = """
+import torch, tnlayer as tn
+from tnlayer.runtime import build, cpp, kernel_store
+def refuse(*_): raise AssertionError("made again")
+torch.manual_seed(0)
+net = tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
+layer = tn.Layer(net, backend="cpp")
+if {known}:
+    cpp.forward_program = cpp.backward_program = kernel_store.print_cpp = build._run = refuse
+x = torch.ones(3, layer.in_features, requires_grad=True)
+layer(x).sum().backward()
+print(x.grad.sum().item(), next(layer.parameters()).grad.sum().item())
+"""
+
+
+def test_a_known_kernel_is_not_made_again(tmp_path: Path) -> None:
+    """In a second process nothing is scheduled, printed, compiled or asked of the compiler."""
+    found = [
+        run_python(COLD.format(known=known), TNLAYER_CACHE_DIR=str(tmp_path))
+        for known in (False, True)
+    ]
+    assert [done.returncode for done in found] == [0, 0], found[1].stderr
+    assert found[0].stdout == found[1].stdout
+
+
+@pytest.mark.parametrize("damage", ["note", "library"])
+def test_a_kernel_without_its_note_or_library_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """A note that cannot be read is no note; one whose library is gone is of no use."""
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(build, "_loaded", {})
+    x = torch.randn(3, 16)
+    layer = small_layer()
+    expected = layer(x)
+    for path in (tmp_path / "kernels").glob("*.json" if damage == "note" else "*.so"):
+        path.unlink()
+        path.write_bytes(b"{}")
+    monkeypatch.setattr(build, "_loaded", {})
+    (program,) = programs_of(layer)
+    program._kernels.clear()
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+
+
+def test_notes_tell_kernels_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note's key holds plan, wanted gradients, CPU and code, but not why a plan was chosen."""
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
+    program = tn.compile(NETWORKS["tensor_train"](), backend="cpp")
+    assert isinstance(program, CppProgram)
+    mask = program.training_mask()
+    keys = {program.forward_kernel._key, program.backward_kernel(mask)._key}
+    keys.add(program.backward_kernel((False, *mask[1:]))._key)
+    program.plan = replace(program.plan, batch=77)
+    assert program.forward_kernel._key in keys
+    program.plan = replace(program.plan, dtype="float64")
+    keys.add(program.forward_kernel._key)
+    program.cpu = small_code(program.cpu)
+    keys.add(program.forward_kernel._key)
+    monkeypatch.setattr(kernel_store, "code_digest", lambda: "other code")
+    keys.add(program.forward_kernel._key)
+    assert len(keys) == 6
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,10 @@ MAX_ENTRY_BYTES = 64 * 2**20
 # A temp file older than this was left by a process that died while it wrote.
 STALE_SECONDS = 3600.0
 
+# A store that is over its bound is cut to this share of it, so that not each write has to.
+KEPT_SHARE = 0.75
+_DEFAULT_BOUND = 2**30
+
 _SUFFIX = ".tmp"
 _MAX_PARTS = 400  # parts of a path, those of its symlinks included
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -82,6 +86,21 @@ def _named_folder() -> Path:
         msg = f"this user has no home ({folder}): set TNLAYER_CACHE_DIR to have a cache"
         raise OSError(msg)
     return folder
+
+
+def cache_bound() -> int:
+    """Bytes that a bounded store may hold: TNLAYER_CACHE_LIMIT in MiB, by default 1024.
+
+    Raises:
+        SpecError: the variable is no whole number.
+    """
+    text = os.environ.get("TNLAYER_CACHE_LIMIT", "")
+    if not text:
+        return _DEFAULT_BOUND
+    if not text.isdecimal():
+        msg = f"TNLAYER_CACHE_LIMIT={text!r}: expected a whole number of MiB"
+        raise SpecError(msg)
+    return int(text) * 2**20
 
 
 # -- whom it trusts --------------------------------------------------------------------------------
@@ -157,10 +176,13 @@ class Store:
     Arguments:
         name: the folder of this kind within the cache folder.
         limit: bytes that a payload may have; longer ones are neither written nor read.
+        bounded: whether entries of a folder that were used longest ago go when all of them are
+            over :func:`cache_bound`.
     """
 
     name: str
     limit: int = MAX_ENTRY_BYTES
+    bounded: bool = False
 
     def read(self, key: str) -> bytes | None:
         """The payload under a key; None if there is none that is whole and trusted.
@@ -168,17 +190,35 @@ class Store:
         Raises:
             ValueError: the key is no path of plain names.
         """
+        found = self._find(key)
+        return None if found is None else found[1]
+
+    def find(self, key: str) -> Path | None:
+        """The file of a key, which begins with its payload; None if it is not whole and trusted.
+
+        Raises:
+            ValueError: the key is no path of plain names.
+        """
+        found = self._find(key)
+        return None if found is None else found[0]
+
+    def _find(self, key: str) -> tuple[Path, bytes] | None:
         folders = self._folders(key, 1)
         if not folders:
             return None
+        path = folders[-1] / _name(key)
         try:
             _check_folders(folders)
-            return _checked(key, _read_file(folders[-1] / _name(key), self.limit + _TRAILER_BYTES))
+            payload = _checked(key, _read_file(path, self.limit + _TRAILER_BYTES))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             debug(1, f"cache {self.name}: {key} is not used: {error}")
             return None
+        if self.bounded:
+            with suppress(OSError):
+                os.utime(path)
+        return path, payload
 
     def write(self, key: str, payload: bytes) -> None:
         """Store a payload under a key, in place of what was there; does nothing where it cannot.
@@ -189,12 +229,15 @@ class Store:
         folders = self._folders(key, 1)
         if not folders:
             return
+        bound = cache_bound() if self.bounded else None
         try:
             if len(payload) > self.limit:
                 msg = f"{len(payload)} bytes, at most {self.limit} are stored"
                 raise ValueError(msg)
             _make_folders(folders)
             _replace_file(folders[-1] / _name(key), payload + _trailer(key, payload))
+            if bound is not None:
+                _remove_oldest(folders[-1], bound)
         except (OSError, ValueError) as error:
             debug(1, f"cache {self.name}: {key} is not stored: {error}")
 
@@ -372,6 +415,27 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_oldest(folder: Path, bound: int) -> None:
+    """Remove the files that were used longest ago, if all of a folder have more bytes than that."""
+    files: list[tuple[int, int, str]] = []
+    with os.scandir(folder) as found:
+        for entry in found:
+            # Another process may have removed it meanwhile.
+            with suppress(OSError):
+                if _is_plain(entry.name) and entry.is_file(follow_symlinks=False):
+                    used = entry.stat(follow_symlinks=False)
+                    files.append((used.st_mtime_ns, used.st_size, entry.path))
+    total = sum(size for _, size, _ in files)
+    if total <= bound:
+        return
+    for _, size, path in sorted(files)[:-1]:  # the last one was just written
+        if total <= KEPT_SHARE * bound:
+            break
+        with suppress(OSError):
+            Path(path).unlink()
+            total -= size
 
 
 def _remove_stale(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -27,6 +28,23 @@ def processor_name(device: str = "cpu") -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+@cache
+def processor_features() -> str:
+    """What the system says of the first processor that bears on its instructions.
+
+    >>> processor_features() == processor_features()
+    True
+    """
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            # The clock's rate changes; the list of one processor ends with an empty line.
+            first = takewhile(str.strip, lines)
+            kept = [line for line in first if not line.startswith(("cpu MHz", "bogomips"))]
+    except OSError:
+        kept = [platform.processor()]
+    return "".join([platform.machine(), "\n", *kept])
 
 
 def cache_sizes(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[str, int]:

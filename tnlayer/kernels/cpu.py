@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 
 from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.fuse import Placement, fuse
-from tnlayer.kernels.lane_choice import Setting, blocks_of, cycles
+from tnlayer.kernels.lane_choice import MOST_SAMPLES, Setting, blocks_of, cycles
 from tnlayer.kernels.lanes import find_segments, lanes_of_backward, lanes_of_forward
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
@@ -119,7 +119,15 @@ def can_fuse(plan: Plan) -> str:
     keeps the states of a block of samples and vectors of partial sums.
     """
     width = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
+    # Most plans fit in any case; whether legs can be lanes is a search.
+    if not _does_not_fit(plan, width, max(width, MOST_SAMPLES)):
+        return ""
     block = max(schedule_lanes(plan, Cpu(), backward=back).block for back in (False, True))
+    return _does_not_fit(plan, width, block)
+
+
+def _does_not_fit(plan: Plan, width: int, block: int) -> str:
+    """Which bound a plan breaks where so many samples run at once; "" if none."""
     states = weights = 0
     for step in plan.steps:
         if not _is_batched(step):

@@ -1,16 +1,16 @@
-"""From printed C++ to a loaded library: the system's compiler, and a cache of what it made.
+"""From printed C++ to a loaded library: the system's compiler, and a store of what it made.
 
 A library is stored under a key made of the source, the compiler, its version, the flags and the
-features of the CPU. It is written beside its place and moved there, so that readers see a whole
-file or none; a checksum is verified before it is opened; damage of any kind is a miss. Two
-processes that build the same kernel at once both succeed: each takes what the other left for damage
-until library and checksum fit.
+features of the CPU; files.py writes it at once or not at all, and verifies it before it is opened.
+Two processes that build the same kernel at once both succeed. What a compiler says of itself and of
+the CPU is stored too: asking it takes longer than loading a kernel.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -21,14 +21,18 @@ from functools import lru_cache
 from pathlib import Path
 
 from tnlayer.debug import debug
+from tnlayer.device.processor import processor_features
 from tnlayer.errors import BuildError
+from tnlayer.files import Store
 
 COMPILERS = ("c++", "clang++")
+OPTIMISE = "-O3"
+# What decides which features of the CPU a compiler uses.
+TARGET = ("-march=native", "-fopenmp")
 # Contraction of a * b + c aside, none of these changes a value: NaN and Inf propagate.
 FLAGS = (
     "-std=c++17",
-    "-march=native",
-    "-fopenmp",
+    *TARGET,
     "-shared",
     "-fPIC",
     "-fno-math-errno",
@@ -39,7 +43,10 @@ FLAGS = (
     "-w",
 )
 TIMEOUT_SECONDS = 600
+KERNELS = Store("kernels", bounded=True)
+_COMPILERS = Store("compilers", limit=2**20)
 _lock = threading.Lock()
+_building: dict[str, threading.Lock] = {}
 _loaded: dict[str, ctypes.CDLL] = {}
 
 
@@ -91,9 +98,29 @@ def find_compiler() -> Compiler:
 
 @lru_cache(maxsize=8)
 def _inspect(path: str) -> Compiler:
+    """A compiler's version and what it knows of this CPU, as it says or once said."""
+    real = Path(path).resolve()
+    try:
+        found = real.stat()
+    except OSError as error:
+        msg = f"the compiler {path} cannot be read: {error}; set CXX to another one"
+        raise BuildError(msg) from error
+    program = (str(real), found.st_size, found.st_mtime_ns)
+    key = _digest(path, repr(program), processor_features(), *TARGET)
+    try:
+        record = json.loads(_COMPILERS.read(key) or b"null")
+        return Compiler(path, record["version"], frozenset(record["macros"]))
+    except (TypeError, KeyError, ValueError):
+        compiler = _ask(path)
+    record = {"version": compiler.version, "macros": sorted(compiler.macros)}
+    _COMPILERS.write(key, json.dumps(record).encode())
+    return compiler
+
+
+def _ask(path: str) -> Compiler:
     """Ask a compiler for its version and for what it knows of this CPU."""
     version = _run([path, "--version"]).splitlines()[0]
-    defined = _run([path, "-march=native", "-fopenmp", "-dM", "-E", "-x", "c++", os.devnull])
+    defined = _run([path, *TARGET, "-dM", "-E", "-x", "c++", os.devnull])
     macros = frozenset(line.split()[1] for line in defined.splitlines() if line.count(" ") >= 1)
     return Compiler(path, version, frozenset(m for m in macros if m.startswith("__")))
 
@@ -116,83 +143,62 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def load_library(source: str, *, optimise: str = "-O3") -> ctypes.CDLL:
-    """Compile C++ source, or take it from the cache, and load it.
+def load_library(source: str, *, optimise: str = OPTIMISE) -> ctypes.CDLL:
+    """Compile C++ source, or take it from the store, and load it.
 
     Arguments:
         source: a translation unit.
-        optimise: -O3, or -O1 where only the result matters.
+        optimise: as for the compiler; -O1 where only the result matters.
 
     Raises:
         BuildError: no compiler, or it failed.
     """
-    compiler = find_compiler()
-    flags = (optimise, *FLAGS)
-    key = _key(source, compiler, flags)
+    key = library_key(source, optimise)
     with _lock:
-        if key not in _loaded:
+        building = _building.setdefault(key, threading.Lock())
+    with building:  # others may build other sources meanwhile
+        library = open_library(key)
+        if library is None:
             debug(4, f"kernel {key}\n{source}")
-            _loaded[key] = _load(source, compiler, flags, key)
-        return _loaded[key]
-
-
-def _key(source: str, compiler: Compiler, flags: tuple[str, ...]) -> str:
-    parts = (source, compiler.path, compiler.version, *flags, *sorted(compiler.macros))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def _load(source: str, compiler: Compiler, flags: tuple[str, ...], key: str) -> ctypes.CDLL:
-    folder = cache_folder()
-    if folder is None:
-        with tempfile.TemporaryDirectory(prefix="tnlayer-") as scratch:
-            return ctypes.CDLL(str(_compile(source, compiler, flags, Path(scratch))))
-    library, checksum = folder / f"{key}.so", folder / f"{key}.sha256"
-    try:
-        if checksum.read_text() == _digest(library):
-            debug(1, f"kernel {key} from the cache")
-            return ctypes.CDLL(str(library))
-    except OSError:
-        pass
-    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as scratch:
-        built = _compile(source, compiler, flags, Path(scratch))
-        found = _digest(built)
-        note = Path(scratch) / "sum"
-        note.write_text(found)
-        loaded = ctypes.CDLL(str(built))
-        # The library first: a reader that sees the old sum beside it takes it for damage.
-        built.replace(library)
-        note.replace(checksum)
-    return loaded
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _compile(source: str, compiler: Compiler, flags: tuple[str, ...], folder: Path) -> Path:
-    unit, library = folder / "kernel.cpp", folder / "kernel.so"
-    unit.write_text(source)
-    debug(1, f"building {library.name} with {compiler.version}")
-    _run([compiler.path, *flags, str(unit), "-o", str(library)])
+            library = _loaded[key] = _build(source, find_compiler(), (optimise, *FLAGS), key)
     return library
 
 
-def cache_folder() -> Path | None:
-    """Where kernels are kept; None if TNLAYER_CACHE=0 or no private folder can be had.
+def library_key(source: str, optimise: str = OPTIMISE) -> str:
+    """Where the library of a source is stored: a digest of all that it is made from."""
+    return _digest(source, *toolchain(optimise))
 
-    The folder is $TNLAYER_CACHE_DIR/kernels, else tnlayer/kernels in the user's cache folder. It
-    must belong to the user and be closed to others, for what lies in it is run.
-    """
-    if os.environ.get("TNLAYER_CACHE") == "0":
-        return None
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(os.environ.get("TNLAYER_CACHE_DIR") or f"{base}/tnlayer") / "kernels"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-    except OSError:
-        return None
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        debug(1, f"{folder} is open to others or belongs to another user: kernels are not kept")
-        return None
-    return folder
+
+def toolchain(optimise: str = OPTIMISE) -> tuple[str, ...]:
+    """All that a library depends on but its source: compiler, version, flags, CPU features."""
+    compiler = find_compiler()
+    return (compiler.path, compiler.version, optimise, *FLAGS, *sorted(compiler.macros))
+
+
+def open_library(key: str) -> ctypes.CDLL | None:
+    """The library under a key, if it was loaded before or is stored, whole and trusted."""
+    if key not in _loaded:
+        path = KERNELS.find(f"{key}.so")
+        if path is None:
+            return None
+        try:
+            _loaded[key] = ctypes.CDLL(str(path))
+        except OSError as error:  # removed meanwhile, or made for another system
+            debug(1, f"kernel {key} is not used: {error}")
+            return None
+        debug(1, f"kernel {key} from the cache")
+    return _loaded[key]
+
+
+def _build(source: str, compiler: Compiler, flags: tuple[str, ...], key: str) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="tnlayer-") as folder:
+        unit, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
+        unit.write_text(source)
+        debug(1, f"building kernel {key} with {compiler.version}")
+        _run([compiler.path, *flags, str(unit), "-o", str(built)])
+        KERNELS.write(f"{key}.so", built.read_bytes())
+        return open_library(key) or ctypes.CDLL(str(built))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

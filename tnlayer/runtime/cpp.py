@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from struct import Struct
 
 import torch
 
-from tnlayer.debug import debug
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels import loops
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
-from tnlayer.kernels.loops_text import program_text
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
 from tnlayer.runtime.autograd import functorch_is_active
-from tnlayer.runtime.build import find_compiler, load_library
+from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.guard import Guard, guard_of
+from tnlayer.runtime.kernel_store import EntryPoint, Kernel
 from tnlayer.runtime.program import Kernels, Program
 
 
@@ -65,10 +65,9 @@ class CppProgram(Program):
             raise BuildError(msg)
         super().__init__(graph, plan, tensor_names, reuse=reuse)
 
-    def load(self, program: loops.Program) -> ctypes.CDLL:
-        """Build a loop program."""
-        debug(3, program_text(program))
-        return load_library(print_cpp(program))
+    def load(self, kernel: Kernel) -> ctypes.CDLL:
+        """The library that has a kernel."""
+        return kernel.load()
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
@@ -92,11 +91,21 @@ class CppProgram(Program):
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
         backward."""
         mask = self.training_mask() if mask is None else mask
-        forward = self.forward_program
-        return (forward, self._backward(mask)) if any(mask) else (forward,)
+        forward = self.forward_kernel.program
+        return (forward, self.backward_kernel(mask).program) if any(mask) else (forward,)
 
-    def _backward(self, mask: Mask) -> loops.Program:
-        return backward_program(self.plan, self.wanted(mask), self.cpu, f"{self.prefix}backward")
+    @property
+    def forward_kernel(self) -> Kernel:
+        """The kernel of the forward."""
+        name, plan, cpu = f"{self.prefix}forward", self.plan, self.cpu
+        return Kernel(name, plan, {"cpu": asdict(cpu)}, lambda: forward_program(plan, cpu, name))
+
+    def backward_kernel(self, mask: Mask) -> Kernel:
+        """The kernel of the gradients that a mask asks for."""
+        name, plan, cpu = f"{self.prefix}backward", self.plan, self.cpu
+        wanted = self.wanted(mask)
+        made_from = {"cpu": asdict(cpu), "wanted": wanted}
+        return Kernel(name, plan, made_from, lambda: backward_program(plan, wanted, cpu, name))
 
     def wanted(self, mask: Mask) -> list[str]:
         """Names of the inputs whose gradients a mask asks for."""
@@ -118,26 +127,21 @@ class CppProgram(Program):
             forward = _Forward(self)
             return Kernels(forward, _no_backward, (), "", unchecked=forward.unchecked)
         known = self.kernels(self.nothing)
-        program = self._backward(mask)
+        kernel = self.backward_kernel(mask)
         names = [value.name for value in self.plan.inputs]
-        inputs = [buffer.name for buffer in program.of("input")]
-        needed = tuple(names.index(name) for name in inputs if name != "g")
-        backward = _Backward(self, program, mask)
+        needed = tuple(names.index(name) for name, _ in kernel.entry.inputs if name != "g")
+        backward = _Backward(self, kernel, mask)
         return Kernels(known.forward, backward, needed, "", unchecked=known.unchecked)
-
-    @property
-    def forward_program(self) -> loops.Program:
-        """The loop program of the forward."""
-        return forward_program(self.plan, self.cpu, f"{self.prefix}forward")
 
 
 class _Forward:
     """The compiled forward."""
 
     def __init__(self, owner: CppProgram) -> None:
-        plan, program = owner.plan, owner.forward_program
-        assert [b.name for b in program.of("input")] == [v.name for v in plan.inputs]
-        self.call = _Call(program, owner.load(program), _arithmetic(plan))
+        plan, kernel = owner.plan, owner.forward_kernel
+        library = owner.load(kernel)
+        assert [name for name, _ in kernel.entry.inputs] == [v.name for v in plan.inputs]
+        self.call = _Call(kernel.name, kernel.entry, library, _arithmetic(plan))
         self.dtype = owner.dtype
         self.sizes = tuple(plan.axis_size(axis) for axis in plan.outputs[0].axes)
         # The input that has the batch; None: y has none either.
@@ -162,16 +166,16 @@ class _Forward:
 class _Backward:
     """The compiled backward for one mask of wanted gradients, built when first called."""
 
-    def __init__(self, owner: CppProgram, program: loops.Program, mask: Mask) -> None:
-        self.owner, self.program = owner, program
+    def __init__(self, owner: CppProgram, kernel: Kernel, mask: Mask) -> None:
+        self.owner, self.kernel = owner, kernel
         self.dtype, self.outer_dtype = _arithmetic(owner.plan), owner.dtype
         plan = owner.plan
         values = [v for v, asked in zip(plan.inputs, mask, strict=True) if asked]
         # Shapes of the gradients in the order in which they are returned; None is the batch.
         self.shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in values]
         names = [f"out_d_{value.name}" for value in values]
-        self.order = [names.index(buffer.name) for buffer in program.of("output")]
-        inputs = [buffer.name for buffer in program.of("input")]
+        self.order = [names.index(name) for name in kernel.entry.outputs]
+        inputs = [name for name, _ in kernel.entry.inputs]
         self.takes_gradient = "g" in inputs
         # The input that a gradient has the shape of, if the backward reads it: a fresh array like
         # another one takes half as long.
@@ -182,7 +186,9 @@ class _Backward:
     def prepare(self) -> _Call:
         """Compile it."""
         if self.call is None:
-            self.call = _Call(self.program, self.owner.load(self.program), self.dtype)
+            kernel = self.kernel
+            library = self.owner.load(kernel)
+            self.call = _Call(kernel.name, kernel.entry, library, self.dtype)
         return self.call
 
     def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -206,14 +212,16 @@ class _Backward:
 class _Call:
     """A loaded entry point: torch arrays in, torch arrays filled."""
 
-    def __init__(self, program: loops.Program, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    def __init__(
+        self, name: str, entry: EntryPoint, library: ctypes.CDLL, dtype: torch.dtype
+    ) -> None:
         self.library, self.dtype = library, dtype  # the library stays loaded
-        self.function = getattr(library, program.name)
+        self.function = getattr(library, name)
         self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
         self.function.restype = ctypes.c_int
         # Filling an array of ctypes takes six times as long.
-        self.pack = Struct(f"{len(program.of('input', 'output'))}P").pack
-        self.batched = [buffer.batched for buffer in program.of("input")]
+        self.pack = Struct(f"{len(entry.inputs) + len(entry.outputs)}P").pack
+        self.batched = [batched for _, batched in entry.inputs]
         self.guard: Guard | None = None
 
     def ready(self, arrays: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
