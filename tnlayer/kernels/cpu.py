@@ -22,6 +22,8 @@ ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 # Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.
 MOST_ENTRIES = 2**30
 MOST_ROOM = 2**29
+# Samples in a block whose weights are read once a sample; with this many the states still fit L2.
+SHARING = 4
 _REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
 
 
@@ -89,7 +91,7 @@ def can_fuse(plan: Plan) -> str:
     keeps the states of a block of samples and vectors of partial sums.
     """
     width = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
-    block = 1 if schedule_lanes(plan, Cpu()).lanes else width
+    block = _block(plan, schedule_lanes(plan, Cpu()).lanes, width)
     states = weights = 0
     for step in plan.steps:
         if not _is_batched(step):
@@ -144,9 +146,25 @@ def _is_batched(step: Step) -> bool:
     return any(BATCH in operand.legs for operand in step.operands)
 
 
+def _block(plan: Plan, lanes: Mapping[str, Lanes], width: int) -> int:
+    """Samples that are taken at once: a vector of them where they are the lanes. Else one, whose
+    state then stays in L1; but several where a step has a weight for every entry of its state, so
+    that reading the weights is most of its time."""
+    if not lanes:
+        return width
+    if plan.batch < 4 * SHARING:
+        return 1
+    for step in filter(_is_batched, plan.steps):
+        state, *weights = sorted(step.operands, key=lambda o: BATCH not in o.legs)
+        entries = elements(state.legs, plan.sizes).per_sample
+        if any(elements(w.legs, plan.sizes).fixed >= entries for w in weights):
+            return SHARING
+    return 1
+
+
 def _fuse(plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu, name: str) -> Program:
     width = cpu.width(plan.dtype)
-    block = 1 if lanes else width
+    block = _block(plan, lanes, width)
     lanes = lanes or {step.result.name: (BATCH,) for step in plan.steps}
     machine = cpu.machine(plan.dtype)
     return fuse(plan, Placement(block, lanes), name=name, width=width, machine=machine)
