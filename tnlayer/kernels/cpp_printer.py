@@ -192,6 +192,8 @@ class _Printer:
         target = _place(statement.target)
         if len(statement.offsets) == self.program.width and not any(statement.offsets):
             return [*lines, f"  *({target}) += sum(v);", "}"]
+        if statement.offsets == tuple(range(self.program.width)):
+            return [*lines, f"  v += load({target});", f"  store({target}, v);", "}"]
         return [
             *lines,
             "  entry lanes[W];",

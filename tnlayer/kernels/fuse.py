@@ -287,7 +287,10 @@ class _Fusing:
         what = Contraction(partial, left, right, self.sizes, adds=True)
         self.emit("samples", result.name, comment, lower_contraction(what, self.machine))
         self.part_of[result.name] = "after"
-        target = self.make(result, (), "after")
+        # Where the lanes are all its own the result stays in vectors: entries of one vector that lie
+        # far apart would fall into few sets of the cache.
+        own = set(lanes) <= set(axes) and volume(lanes, self.sizes) == self.width
+        target = self.make(result, lanes if own else (), "after")
         offsets = target.offsets(lanes, self.sizes)
         body = nest(partial.legs, target, partial, self.sizes, "scalar",
                     lambda t, s: SumLanes(t, s, offsets))  # fmt: skip
