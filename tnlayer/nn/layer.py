@@ -318,8 +318,7 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=_dtype_name(dtype))
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan)
-                for graph in self._graphs
+                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
             )
             self._programs[dtype] = programs
         return programs

@@ -69,7 +69,9 @@ def split(plan: Plan, counts: Sequence[int]) -> tuple[Plan, ...]:
     steps = batched_steps(plan)
     ends = [sum(counts[: number + 1]) for number in range(len(counts))]
     if not counts or ends[-1] != len(steps) or any(end not in allowed for end in ends[:-1]):
-        msg = f"regions of {list(counts)} batched steps: expected {len(steps)} with cuts at {allowed}"
+        msg = (
+            f"regions of {list(counts)} batched steps: expected {len(steps)} with cuts at {allowed}"
+        )
         raise ValueError(msg)
     found: list[Plan] = []
     for start, end in zip((0, *ends), ends, strict=False):
@@ -79,9 +81,7 @@ def split(plan: Plan, counts: Sequence[int]) -> tuple[Plan, ...]:
     return tuple(found)
 
 
-def _region(
-    plan: Plan, steps: Sequence[Step], source: Value | None, target: Value | None
-) -> Plan:
+def _region(plan: Plan, steps: Sequence[Step], source: Value | None, target: Value | None) -> Plan:
     """The plan of some batched steps, from a cut value (None: the ports) to another (None: y)."""
     used = {operand.value.name for step in steps for operand in step.operands}
     if target is None:

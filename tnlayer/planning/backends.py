@@ -95,9 +95,7 @@ def region_seconds(
     """Predicted time of each region of a plan, without what autograd adds."""
     parts = split(plan, [region.steps for region in plan.regions])
     found: list[tuple[Region, Seconds]] = []
-    for region, part, own in zip(
-        plan.regions, parts, region_masks(plan, parts, mask), strict=True
-    ):
+    for region, part, own in zip(plan.regions, parts, region_masks(plan, parts, mask), strict=True):
         if region.backend == CPP:
             cpu = compiled_cpu(rates)
             found.append((region, kernel_seconds(part, own, batch, rates.profile, cpu)))
@@ -106,7 +104,9 @@ def region_seconds(
         backward = 0.0
         if pair.backward is not None:
             backward = schedule_seconds(pair.backward, batch, rates.times)
-        found.append((region, Seconds(schedule_seconds(pair.forward, batch, rates.times), backward)))
+        found.append(
+            (region, Seconds(schedule_seconds(pair.forward, batch, rates.times), backward))
+        )
     return found
 
 
@@ -207,9 +207,7 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
         for entries in [elements(value.legs, plan.sizes).at(batch)]
     }
     sides = _shortest([(torch[name], fused[name]) for name in steps], prices, start)
-    regions = tuple(
-        Region((TORCH, CPP)[side], len(list(group))) for side, group in groupby(sides)
-    )
+    regions = tuple(Region((TORCH, CPP)[side], len(list(group))) for side, group in groupby(sides))
     if len(regions) == 1 and not schedule_lanes(plan, cpu).lanes:
         regions = _one_cut(plan, mask, batch, rates, torch, prices)
     return replace(plan, batch=batch, regions=regions) if len(regions) > 1 else None

@@ -115,7 +115,9 @@ def fused_seconds(
     found = kernel_seconds(plan, mask, batch, profile, cpu, costs)
     if not any(mask):
         return found
-    return with_autograd(found.forward, found.backward, len(plan.inputs), profile_times(plan, profile))
+    return with_autograd(
+        found.forward, found.backward, len(plan.inputs), profile_times(plan, profile)
+    )
 
 
 def kernel_seconds(
@@ -398,9 +400,7 @@ def cost_names() -> Sequence[str]:
     return [one.name for one in fields(Costs) if one.name not in _SECONDS]
 
 
-def call_counts(
-    plan: Plan, wanted: tuple[str, ...], batch: int, threads: int, cpu: Cpu
-) -> Counted:
+def call_counts(plan: Plan, wanted: tuple[str, ...], batch: int, threads: int, cpu: Cpu) -> Counted:
     """All counts of a forward, or of a backward where gradients are wanted; for fitting."""
     work = backward_work(plan, wanted, cpu) if wanted else forward_work(plan, cpu)
     return _call_counts(work, batch, threads)

@@ -168,9 +168,7 @@ def _fused_plans(
     trees = _fused_trees(graph, request)
     for tree in trees:
         plan = fused_plan(tree, batch)
-        if isinstance(plan, Plan) and not any(
-            tree_key(plan) == tree_key(known) for known in whole
-        ):
+        if isinstance(plan, Plan) and not any(tree_key(plan) == tree_key(known) for known in whole):
             try:
                 _check_kernels(graph, plan, request, cpu)
             except LimitRefused as error:

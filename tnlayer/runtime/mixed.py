@@ -68,9 +68,7 @@ class MixedProgram(Program):
     def build(self, mask: Mask) -> Kernels:
         """Compose the kernels of the regions for a mask of wanted gradients."""
         parts = self._parts(mask)
-        needed = sorted(
-            {index for part in parts for index in part.read if index is not None}
-        )
+        needed = sorted({index for part in parts for index in part.read if index is not None})
         composed = _Composed(parts, tuple(needed), mask)
         saved = sum(part.kernels.saved + (None in part.read) for part in parts)
         return Kernels(composed.forward, composed.backward, composed.needed, "", saved)
