@@ -50,7 +50,8 @@ def auto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def planned(net: tn.Network, batch: int = 256, **options: object) -> PlannedGraph:
     """What auto takes for 512-bit vectors."""
-    return plan_graph(net, PlanOptions(batch, backend="auto", cpu=CPU, **options))  # type: ignore[arg-type]
+    asked = PlanOptions(batch, backend="auto", cpu=CPU, **options)  # type: ignore[arg-type]
+    return plan_graph(net, asked)
 
 
 def rates() -> Rates:

@@ -14,7 +14,6 @@ from tnlayer.planning.rank import INFER
 from tnlayer.report import Cost
 from tnlayer.verdict import verdict
 
-
 _COMPILED = "kernels are compiled at the first call that needs them, or by prepare(): seconds, once"
 
 
@@ -100,8 +99,8 @@ class Explanation:
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for{later}"
         return (
-            f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the fastest "
-            f"by prediction){later}"
+            f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the "
+            f"fastest by prediction){later}"
         )
 
     def _verdict(self) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tnlayer.graph import Graph
 from tnlayer.errors import SpecError
+from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.network import Network

@@ -13,8 +13,8 @@ from tnlayer.planning.planner import (
 )
 from tnlayer.runtime.available import options_for
 from tnlayer.runtime.build import find_compiler
-from tnlayer.runtime.program import Program
 from tnlayer.runtime.kinds import program_of
+from tnlayer.runtime.program import Program
 
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 

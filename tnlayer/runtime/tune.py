@@ -31,8 +31,8 @@ from tnlayer.planning.store import PlanKey
 from tnlayer.planning.time_model import Seconds
 from tnlayer.progress import progress_share
 from tnlayer.runtime.autograd import run
-from tnlayer.runtime.measure import median_seconds
 from tnlayer.runtime.kinds import program_of
+from tnlayer.runtime.measure import median_seconds
 from tnlayer.runtime.program import Program
 
 # Seconds for all candidates together, and for the winner's forward alone.
