@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def divisions(plan: Plan, backends: tuple[str, str]) -> Iterator[tuple[Region, .
             yield (Region(first, at), Region(second, total - at))
     if len(allowed) > 1:
         ends = [0, *allowed, total]
-        sizes = [end - start for start, end in zip(ends, ends[1:], strict=False)]
+        sizes = [end - start for start, end in pairwise(ends)]
         yield tuple(Region(backends[k % 2], size) for k, size in enumerate(sizes))
 
 

@@ -17,10 +17,10 @@ from tnlayer.cli import main
 from tnlayer.device.load import op_times, use_profile
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.plan.plan import Plan
+from tnlayer.planning.backends import step_seconds
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
-from tnlayer.planning.backends import step_seconds
 from tnlayer.planning.time_model import dense_seconds, pair_seconds, schedule_seconds
 from tnlayer.runtime.program import Program
 

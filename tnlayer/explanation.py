@@ -99,8 +99,8 @@ class Explanation:
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for{later}"
         return (
-            f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the fastest "
-            f"by prediction){later}"
+            f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the "
+            f"fastest by prediction){later}"
         )
 
     def _verdict(self) -> list[str]:

@@ -26,7 +26,7 @@ def batched_steps(plan: Plan) -> tuple[Step, ...]:
 
 
 def cuts(plan: Plan) -> dict[int, Value]:
-    """Where a forward plan can be cut: numbers of batched steps before the cut, and the value there.
+    """Where a forward plan can be cut: how many batched steps come before, and the value there.
 
     A value with a leg that stands twice is no port, and one that is a port already needs no cut.
     """

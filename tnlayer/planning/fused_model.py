@@ -4,7 +4,7 @@ A kernel takes block after block of samples through all steps, so a call costs n
 start. What bounds a step instead is counted here: multiply-adds of whole vectors, what is loaded
 and stored for them, lines that come from a farther cache, moves to other lanes, and vectors of
 partial sums of weight gradients, which every thread clears, fills and adds up. ``COSTS`` says what
-each of these costs; it was fitted to measured kernels (benchmarks/fused.py).
+each of these costs; it was fitted to measured kernels.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Costs:
     threads: float = 0.5e-6
 
 
-# Fitted to 380 timings of 38 networks (all topologies, random chains; 1 to 1,024 samples, forward and
-# forward and backward, float32, two AVX-512 cores), with errors of 10 percent in the median and 35
-# in the worst tenth. The worst are networks of large legs without lanes, which take up to three
+# Fitted to 380 timings of 38 networks (all topologies, random chains; 1 to 1,024 samples; forward,
+# and forward and backward; float32, two AVX-512 cores), with errors of 10 percent in the median and
+# 35 in the worst tenth. The worst are networks of large legs without lanes, which take up to three
 # times as long as predicted, where they lose to torch by far. Several counts stand for what tiles
 # really wait for: these are no cycles.
 COSTS = Costs()
@@ -189,7 +189,8 @@ def _wanted(plan: Plan, mask: Mask) -> tuple[str, ...]:
 
 def _turns(work: Work, batch: int, threads: int) -> float:
     """How many blocks the busiest thread takes."""
-    return float(-(-(-(-batch // work.block)) // threads))
+    blocks = -(-batch // work.block)
+    return float(-(-blocks // threads))
 
 
 def _call_counts(work: Work, batch: int, threads: int) -> Counted:

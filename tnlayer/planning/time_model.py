@@ -112,7 +112,7 @@ def dense_seconds(rows: int, features: int, outputs: int, times: OpTimes) -> Sec
 
 
 def with_autograd(forward: float, backward: float, arrays: int, times: OpTimes) -> Seconds:
-    """Seconds of a forward and backward with what autograd adds: for the call, and for each array that it passes on."""
+    """Forward and backward with what autograd adds: for the call, and for each array."""
     call = times.call
     return Seconds(
         forward + call["forward"] + arrays * call["forward_array"],

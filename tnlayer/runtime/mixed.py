@@ -129,7 +129,7 @@ class _Composed:
     mask: Mask
 
     def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """y, then for each part the value at its cut if its backward reads it, and what it saves."""
+        """y, then for each part the value at its cut if its backward reads it, and its own."""
         state: torch.Tensor | None = None
         saved: list[torch.Tensor] = []
         for part in self.parts:

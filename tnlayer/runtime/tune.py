@@ -206,6 +206,7 @@ def _candidates(
     found = [Ranked(chosen.plan, predict(graph, chosen.plan, options.batch, request))]
     found += [replace(r, seconds=predict(graph, r.plan, options.batch, request))
               for r in rank(graph, batch, request)]  # fmt: skip
+    found = _best_of_each_first(found)
     limit = _HOPELESS * min(ranked.seconds.total for ranked in found)
     programs: dict[str, tuple[Ranked, Program]] = {}
     count = Counter(plan_name(ranked.plan) for ranked in found)
@@ -215,7 +216,11 @@ def _candidates(
         )
         program = program_of(named)
         mask = calls.mask(program)
-        hopeless = ranked.seconds.total > limit and bool(programs)
+        # The best of each backend is timed even if it is predicted to lose: between backends
+        # predictions are off by more than within one.
+        new = all(other.plan.backend != named.plan.backend for other, _ in programs.values())
+        bound = limit * (_HOPELESS if new else 1.0)
+        hopeless = ranked.seconds.total > bound and bool(programs)
         known = any(same_run(other.plan, named.plan, mask) for _, other in programs.values())
         if known or hopeless:
             continue
@@ -228,6 +233,15 @@ def _candidates(
         if len(programs) == _TIMED[request.effort]:
             break
     return programs
+
+
+def _best_of_each_first(found: list[Ranked]) -> list[Ranked]:
+    """The chosen plan, the best one of each other backend, then the others as they come."""
+    firsts: dict[str, Ranked] = {}
+    for ranked in found:
+        firsts.setdefault(ranked.plan.backend, ranked)
+    heads = list(firsts.values())
+    return heads + [ranked for ranked in found if all(ranked is not head for head in heads)]
 
 
 def _key(planned: PlannedGraph, calls: _Calls, *, whole_range: bool) -> PlanKey:
