@@ -1,0 +1,141 @@
+"""The cpp backend's rounding errors beside those of torch's own arithmetic in the same dtype."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cpp_units import build_together, has_compiler, programs_of
+from hypothesis import given
+from strategies import SMALL_BOUNDS, fixed_series, networks
+from test_cpp_backend import NETWORKS, filled
+from torch.autograd import gradcheck
+
+import tnlayer as tn
+from tnlayer import topologies
+
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+RANDOM = 32
+
+
+def test_every_topology_is_held_to_torch() -> None:
+    """A topology that is added must come into the list of networks."""
+    names = {"ring": "tensor_ring"}
+    assert set(topologies.__all__) <= {names.get(name, name) for name in NETWORKS}
+
+
+def random_nets(seed: int, count: int) -> list[tn.Network]:
+    """A fixed series of small random networks."""
+    found: list[tn.Network] = []
+
+    @fixed_series(seed, count, shrink=False)
+    @given(net=networks(False, SMALL_BOUNDS))
+    def take(net: tn.Network) -> None:
+        found.append(net)
+
+    take()
+    return found
+
+
+def errors(
+    layer: tn.Layer, net: tn.Network, inputs: list[torch.Tensor]
+) -> list[tuple[float, float]]:
+    """Errors of y and of each gradient, the layer's and torch's own in the same dtype.
+
+    Measured against float64, as a part of the sum of the terms' absolute values: a sum that cancels
+    tells nothing of who adds.
+    """
+    dtype, wide = layer.dtype, torch.float64
+    state = layer.state_dict()
+    reference, exact, large = (
+        tn.Layer(net, backend="torch", dtype=kind) for kind in (dtype, wide, wide)
+    )
+    reference.load_state_dict(state)
+    exact.load_state_dict({key: value.double() for key, value in state.items()})
+    large.load_state_dict({key: value.double().abs() for key, value in state.items()})
+    rows: list[list[torch.Tensor]] = []
+    slope = torch.randn(layer(*inputs).shape).to(dtype)
+    for one in (layer, reference, exact, large):
+        positive = one is large
+        given_ = [(x.abs() if positive else x).to(one.dtype).requires_grad_() for x in inputs]
+        leaves = [*given_, *(p for p in one.parameters() if p.requires_grad)]
+        y = one(*given_)
+        direction = (slope.abs() if positive else slope).to(one.dtype)
+        found = torch.autograd.grad(y, leaves, direction, allow_unused=True)
+        rows.append([y.detach(), *(g for g in found if g is not None)])
+    assert all(result.dtype == dtype for result in rows[0])
+
+    def error(result: torch.Tensor, true: torch.Tensor, size: torch.Tensor) -> float:
+        return float((result.double() - true).norm() / size.norm().clamp_min(1e-300))
+
+    return [(error(a, c, d), error(b, c, d)) for a, b, c, d in zip(*rows, strict=True)]
+
+
+def root_mean_square(values: list[float]) -> float:
+    return (sum(value**2 for value in values) / len(values)) ** 0.5
+
+
+@pytest.mark.parametrize("kind", HALF)
+def test_half_precision_is_as_exact_as_torch(kind: str) -> None:
+    """bfloat16 and float16 in and out: arithmetic is float32, so errors stay below torch's own."""
+    layers = {name: filled(NETWORKS[name](), "cpp", HALF[kind]) for name in NETWORKS}
+    programs = [program for layer in layers.values() for program in programs_of(layer)]
+    build_together([(program, program.training_mask()) for program in programs])
+    for name, layer in layers.items():
+        x = torch.randn(19, layer.in_features).to(HALF[kind])
+        for ours, own in errors(layer, NETWORKS[name](), [x]):
+            # Results that torch rounds once, too, are rounded alike up to ties.
+            assert ours <= 1.05 * own, name
+
+
+def test_random_networks_are_as_exact_as_torch() -> None:
+    """In float32, over all: y at most twice, gradients at most three times torch's own error."""
+    nets = [net for net in random_nets(7000, RANDOM) if net.freeze().inputs]
+    assert len(nets) > RANDOM // 2
+    layers = [tn.Layer(net, backend="cpp", dtype=torch.float32) for net in nets]
+    programs = [programs_of(layer)[0] for layer in layers]
+    build_together([(program, program.training_mask()) for program in programs])
+    found: tuple[list[float], ...] = ([], [], [], [])
+    for net, layer in zip(nets, layers, strict=True):
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.copy_(torch.randn(parameter.shape))
+        graph = net.freeze()
+        inputs = [
+            torch.randn(*((33,) if port.batched else ()), *graph.input_shape(port))
+            for port in graph.inputs
+        ]
+        of_y, *of_gradients = errors(layer, net, inputs)
+        for number, kept in enumerate(found):
+            kept += [of_y[number]] if number < 2 else [pair[number - 2] for pair in of_gradients]
+    forward, own_forward, backward, own_backward = map(root_mean_square, found)
+    assert 0 < forward <= 2 * own_forward
+    assert 0 < backward <= 3 * own_backward
+
+
+def test_gradcheck_on_random_networks() -> None:
+    """Compiled gradients of random networks are those of finite differences, in float64."""
+    checked = 0
+    layers = [
+        tn.Layer(net, backend="cpp", dtype=torch.float64) for net in random_nets(7500, RANDOM)
+    ]
+    programs = [programs_of(layer)[0] for layer in layers]
+    build_together([(p, (True,) * len(p.plan.inputs)) for p in programs])
+    for program in programs:
+        arrays = [
+            torch.randn([2 if n is None else n for n in map(program.plan.axis_size, axes)],
+                        dtype=torch.float64, requires_grad=True)
+            for axes in map(program.plan.axes_of, program.plan.inputs)
+        ]  # fmt: skip
+        if not arrays:
+            continue
+
+        def call(*arrays: torch.Tensor, program: tn.Program = program) -> torch.Tensor:
+            ports = len(program.plan.ports)
+            named = dict(zip(program.parameter_order, arrays[ports:], strict=True))
+            return program(*arrays[:ports], parameters=named)
+
+        assert gradcheck(call, arrays, fast_mode=True)
+        checked += 1
+    assert checked > RANDOM // 2
