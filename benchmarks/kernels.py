@@ -220,8 +220,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def merged(path: Path, fresh: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[Any]:
     """Cells of an earlier file that were not measured again, then the fresh ones."""
-    old = json.loads(path.read_text()) if path.exists() else {"schema": SCHEMA, "cells": []}
-    if old["schema"] != SCHEMA:
+    old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if old.get("schema") != SCHEMA:
         return list(fresh)
     known = {tuple(cell[key] for key in keys) for cell in fresh}
     kept = [cell for cell in old["cells"] if tuple(cell[key] for key in keys) not in known]
