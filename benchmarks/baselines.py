@@ -68,16 +68,17 @@ def _leaves(problem: Problem) -> tuple[dict[str, Tensor], tuple[Leaf, ...]]:
 # -- ours and dense ------------------------------------------------------------------------
 
 
-def tnlayer_torch(problem: Problem) -> Runner:
-    """tn.Layer with the torch backend, planned for this batch."""
+def tnlayer_layer(problem: Problem, backend: str = "torch") -> Runner:
+    """tn.Layer on a backend, planned for this batch; the notes say what it took."""
     import tnlayer as tn
 
-    layer = tn.Layer(problem.graph, backend="torch", batch=problem.batch)
+    layer = tn.Layer(problem.graph, backend=backend, batch=problem.batch)
     own = dict(layer.named_parameters())
     with torch.no_grad():
         for name, value in problem.parameters.items():
             own[name].copy_(value)
-    return Runner(layer, layer, tuple(Leaf(name, own[name]) for name in problem.parameters))
+    leaves = tuple(Leaf(name, own[name]) for name in problem.parameters)
+    return Runner(layer, layer, leaves, {"backend": layer.explain(batch=problem.batch).backend})
 
 
 def dense(problem: Problem) -> Runner:
@@ -332,7 +333,7 @@ def _import(module: str, package: str) -> Any:
 OURS = "tnlayer"
 METHODS: dict[str, Callable[[Problem], Runner]] = {
     "dense": dense,
-    OURS: tnlayer_torch,
+    OURS: tnlayer_layer,
     "torch.einsum": torch_einsum,
     "cotengra": cotengra_expression,
     "tltorch fact.": tltorch_factorized,

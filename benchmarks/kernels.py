@@ -33,7 +33,7 @@ from benchmarks.peaks import Peaks, measure_peaks
 from benchmarks.problem import Problem
 from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
 from benchmarks.rivals import CHAINS, CPP, DENSE, OURS, TORCH, loop_programs, methods_of
-from benchmarks.timing import time_alternating
+from benchmarks.timing import keep_freed_memory, time_alternating
 from benchmarks.work import bound_of, work_of
 from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 from tnlayer.graph import Graph
@@ -54,12 +54,14 @@ class Settings:
         budget: seconds of timed calls a method and cell.
         compile_limit: seconds that torch.compile may take in a cell; 0 leaves it out.
         folder: where the stored trees are.
+        kept_memory: whether the C library was told to keep what is freed.
     """
 
     backend: str = CPP
     budget: float = 0.5
     compile_limit: float = 120.0
     folder: Path = opponents.OPPONENTS
+    kept_memory: bool = False
 
 
 # -- cells -------------------------------------------------------------------------------------
@@ -93,6 +95,7 @@ def measure(
         methods = {name: method_record(e, timings.get(name)) for name, e in entries.items()}
         record: dict[str, Any] = {"case": case, "batch": batch, "mode": mode}
         record["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record["kept_freed_memory"] = settings.kept_memory
         record |= {"judged": settings.backend, "peaks": asdict(peaks), "methods": methods}
         record |= judged(record, roofline(problem.graph, record, peaks))
         records.append(record)
@@ -211,6 +214,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=default.budget, help="seconds a method")
     parser.add_argument("--compile-limit", type=float, default=default.compile_limit)
     parser.add_argument("--opponents", type=Path, default=default.folder, help="stored trees")
+    parser.add_argument(
+        "--keep-freed-memory",
+        action="store_true",
+        help="no method has to map fresh pages: without it chains may take up to twice as long",
+    )
     parser.add_argument("--prepare", action="store_true", help="build and check; time nothing")
     parser.add_argument("--growth", action="store_true", help="MERA-2 by its number of legs")
     parser.add_argument("--legs", nargs="+", type=int, default=list(growth.LEGS))
@@ -220,8 +228,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def merged(path: Path, fresh: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[Any]:
     """Cells of an earlier file that were not measured again, then the fresh ones."""
-    old = json.loads(path.read_text()) if path.exists() else {"schema": SCHEMA, "cells": []}
-    if old["schema"] != SCHEMA:
+    old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if old.get("schema") != SCHEMA:
         return list(fresh)
     known = {tuple(cell[key] for key in keys) for cell in fresh}
     kept = [cell for cell in old["cells"] if tuple(cell[key] for key in keys) not in known]
@@ -233,6 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     torch.set_float32_matmul_precision("highest")
     torch.backends.opt_einsum.enabled = True
+    if options.keep_freed_memory:
+        keep_freed_memory()
     given = list(sys.argv[1:] if arguments is None else arguments)
     record: dict[str, Any] = {"schema": SCHEMA, **provenance(given)}
     if options.growth:
@@ -242,7 +252,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(output, record)
         print(headline(record), growth.table(record["cells"]), f"written: {output}", sep="\n\n")
         return 0
-    settings = Settings(options.backend, options.budget, options.compile_limit, options.opponents)
+    settings = Settings(
+        options.backend,
+        options.budget,
+        options.compile_limit,
+        options.opponents,
+        options.keep_freed_memory,
+    )
     if options.prepare:
         return prepare_all(options.cases, options.batches, settings)
     output = options.output or RESULTS / "cpu-kernels.json"

@@ -22,7 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.baselines import METHODS, OURS, CannotRun, Runner, dense_matrix
+from benchmarks.baselines import (
+    METHODS,
+    OURS,
+    CannotRun,
+    Runner,
+    dense_matrix,
+    tnlayer_layer,
+)
 from benchmarks.problem import Problem
 from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
 from benchmarks.search import Path as TreePath
@@ -47,12 +54,14 @@ class Settings:
         batches: rows of x.
         budget: seconds of timed calls a method and cell.
         slow_limit: calls longer than this many seconds are timed once or twice.
+        backend: what our layer is asked to run on.
     """
 
     cases: tuple[str, ...]
     batches: tuple[int, ...]
     budget: float
     slow_limit: float
+    backend: str = "torch"
 
 
 @dataclass
@@ -158,7 +167,8 @@ def prepare(method: Method, problem: Problem, expected: dict[str, Tensor]) -> En
 def measure(problem: Problem, reference: Reference, settings: Settings) -> list[dict[str, Any]]:
     """Check and time all methods on one problem; one record a mode."""
     expected = reference.expected(problem)
-    entries = {name: prepare(method, problem, expected) for name, method in METHODS.items()}
+    methods = {**METHODS, OURS: lambda problem: tnlayer_layer(problem, settings.backend)}
+    entries = {name: prepare(method, problem, expected) for name, method in methods.items()}
     del expected
     running = {name: entry.runner for name, entry in entries.items() if entry.runner is not None}
     calls = {name: calls_of(runner, problem) for name, runner in running.items()}
@@ -250,7 +260,7 @@ def tables(cells: Sequence[dict[str, Any]]) -> str:
     """One table a mode, with the reasons of the methods that could not run below."""
     reasons: dict[str, int] = {}
     parts = []
-    header = ["case", "batch", *METHODS, "ours/dense", "ours/best", "best rival"]
+    header = ["case", "batch", *METHODS, "ours ran", "ours/dense", "ours/best", "best rival"]
     for mode in MODES:
         rows = [_row(cell, reasons) for cell in cells if cell["mode"] == mode]
         parts.append(f"{mode}, median ms\n{format_table(header, rows)}")
@@ -265,7 +275,8 @@ def tables(cells: Sequence[dict[str, Any]]) -> str:
 def _row(cell: dict[str, Any], reasons: dict[str, int]) -> list[str]:
     times = [_time_text(method, reasons) for method in cell["methods"].values()]
     shares = [_ratio_text(cell[key]) for key in ("ours_over_dense", "ours_over_best")]
-    return [cell["case"], str(cell["batch"]), *times, *shares, cell["best_baseline"] or "-"]
+    ran = cell["methods"][OURS].get("notes", {}).get("backend", "-")
+    return [cell["case"], str(cell["batch"]), *times, ran, *shares, cell["best_baseline"] or "-"]
 
 
 def _time_text(method: dict[str, Any], reasons: dict[str, int]) -> str:
@@ -291,6 +302,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layers", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--device", choices=["cpu"], default="cpu")
+    parser.add_argument("--backend", choices=["auto", "torch", "cpp"], default="torch", help="ours")
     parser.add_argument("--quick", action="store_true", help="few cases and samples: a minute")
     parser.add_argument("--cases", nargs="+", choices=[*WORKLOADS, *TINY_WORKLOADS])
     parser.add_argument("--batches", nargs="+", type=int)
@@ -320,6 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         batches=tuple(options.batches or (QUICK_BATCHES if options.quick else BATCHES)),
         budget=options.budget or (0.05 if options.quick else 0.5),
         slow_limit=options.slow_limit,
+        backend=options.backend,
     )
     given = list(sys.argv[1:] if arguments is None else arguments)
     record = {"schema": 1, **provenance(given), "settings": asdict(settings)}

@@ -12,7 +12,6 @@ notes the fastest a batch size and mode. ``benchmarks.kernels`` times exactly th
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import sys
 import time
@@ -36,6 +35,7 @@ from benchmarks.search import (
     hyper_search,
 )
 from benchmarks.search import Path as TreePath
+from benchmarks.timing import keep_freed_memory
 from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 
 OPPONENTS = Path(__file__).parent / "opponents"
@@ -138,15 +138,6 @@ def rank(case: str, opponents: Opponents, batches: Sequence[int]) -> Opponents:
                 fastest[batch, mode] = entry
     kept = tuple(fastest.values())
     return Opponents(opponents.network, opponents.search, tuple(trees.values()), kept)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed: else a tree's time hangs on what was freed before it,
-    and a good one may lose by pages that have to be mapped again. Does nothing outside of glibc."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            mallopt(option, 2**30)
 
 
 def _provenance() -> dict[str, Any]:

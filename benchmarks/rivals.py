@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tnlayer as tn
 from benchmarks.baselines import (
     CannotRun,
-    Leaf,
     Runner,
     chain_of,
     dense,
     expression_of,
+    tnlayer_layer,
     torch_einsum,
 )
 from benchmarks.opponents import INFER, TRAIN, Opponents
@@ -54,7 +53,7 @@ def methods_of(opponents: Opponents, compile_limit: float) -> dict[str, Method]:
         EINSUM: torch_einsum,
         COTENGRA: cotengra,
         COMPILED: lambda problem: compiled_chain(problem, opponents, compile_limit),
-        **{name: lambda problem, name=name: ours(problem, name) for name in OURS},
+        **{name: lambda problem, name=name: tnlayer_layer(problem, name) for name in OURS},
     }
 
 
@@ -66,18 +65,7 @@ def _notes(infer: Tree, train: Tree) -> dict[str, Any]:
     return {INFER: asdict(infer), TRAIN: asdict(train)}
 
 
-# -- ours --------------------------------------------------------------------------------------
-
-
-def ours(problem: Problem, backend: str) -> Runner:
-    """tn.Layer on a backend, planned for this batch."""
-    layer = tn.Layer(problem.graph, backend=backend, batch=problem.batch)
-    own = dict(layer.named_parameters())
-    with torch.no_grad():
-        for name, value in problem.parameters.items():
-            own[name].copy_(value)
-    leaves = tuple(Leaf(name, own[name]) for name in problem.parameters)
-    return Runner(layer, layer, leaves, {"backend": layer.explain(batch=problem.batch).backend})
+# -- ours ----------------------------------------------------------------------------------------
 
 
 def loop_programs(program: Program, *, train: bool) -> tuple[tuple[loops.Program, ...], bool]:
@@ -110,7 +98,7 @@ def compiled_chain(problem: Problem, opponents: Opponents, limit: float) -> Runn
     infer, train = _trees(problem, opponents)
     inductor: Any = importlib.import_module("torch._inductor.async_compile")
     try:
-        with _time_limit(limit):
+        with time_limit(limit):
             runner = _compile(problem, infer, train)
     except TimeoutError as error:
         raise CannotRun(str(error)) from error
@@ -148,17 +136,26 @@ def _compile(problem: Problem, infer: Tree, train: Tree) -> Runner:
 
 
 @contextmanager
-def _time_limit(seconds: float) -> Generator[None]:
+def time_limit(seconds: float) -> Generator[None]:
     """Raise TimeoutError in the main thread once the time is over."""
+    message = f"torch.compile took longer than {seconds:g} s"
+    late = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"torch.compile took longer than {seconds:g} s")
+        nonlocal late
+        late = True
+        raise TimeoutError(message)
 
     before = signal.signal(signal.SIGALRM, stop)
     # Again every five seconds, since a library may swallow the first.
     signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
     try:
         yield
+    except Exception as error:
+        # What is interrupted may fail while it cleans up.
+        if late:
+            raise TimeoutError(message) from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -6,6 +6,7 @@ difference between methods. Here the methods take turns, in a new random order e
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import random
 import statistics
@@ -58,6 +59,15 @@ class Timing:
             lower, _, upper = statistics.quantiles(samples, n=4, method="inclusive")
         middle = statistics.median(samples)
         return cls(len(samples), middle, min(samples), lower, upper, slow)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed: else a time hangs on what was freed before it,
+    for pages that were given back have to be mapped again. Does nothing outside of glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            mallopt(option, 2**30)
 
 
 def time_call(call: Call) -> float:
