@@ -11,11 +11,11 @@ from unittest.mock import patch
 from cpp_units import small_code
 
 import tnlayer as tn
-from tnlayer.kernels import loops
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import Cpu
 from tnlayer.runtime import cpp
 from tnlayer.runtime.build import load_library
+from tnlayer.runtime.kernel_store import Kernel
 
 BACKENDS = ("torch", "cpp")
 
@@ -52,6 +52,6 @@ def _small_cpu() -> Cpu:
     return small_code(_this_cpu())
 
 
-def _load_quickly(program: cpp.CppProgram, kernel: loops.Program) -> ctypes.CDLL:
+def _load_quickly(program: cpp.CppProgram, kernel: Kernel) -> ctypes.CDLL:
     del program
-    return load_library(print_cpp(kernel), optimise="-O1")
+    return load_library(print_cpp(kernel.program), optimise="-O1")

@@ -350,7 +350,7 @@ torch.manual_seed(0)
 net = tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
 layer = tn.Layer(net, backend="cpp")
 if {known}:
-    cpp.forward_program = cpp.backward_program = kernel_store.print_cpp = build._run = refuse
+    cpp.forward_program = cpp.backward_program = kernel_store.print_units = build._run = refuse
 x = torch.ones(3, layer.in_features, requires_grad=True)
 layer(x).sum().backward()
 print(x.grad.sum().item(), next(layer.parameters()).grad.sum().item())

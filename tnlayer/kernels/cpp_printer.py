@@ -43,8 +43,14 @@ def print_cpp(program: Program) -> str:
 
 def print_kernel(program: Program) -> str:
     """The program's own part, without the prelude: several may stand in one unit."""
+    functions, rest = print_functions(program)
+    return "".join((*functions, rest))
+
+
+def print_functions(program: Program) -> tuple[list[str], str]:
+    """The function of each step, and what calls them."""
     printer = _Printer(program)
-    return "".join((*printer.functions(), printer.frame(), printer.entry()))
+    return printer.functions(), printer.frame() + printer.entry()
 
 
 _OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -143,30 +144,37 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def load_library(source: str, *, optimise: str = OPTIMISE) -> ctypes.CDLL:
+def load_library(*units: str, optimise: str = OPTIMISE) -> ctypes.CDLL:
     """Compile C++ source, or take it from the store, and load it.
 
     Arguments:
-        source: a translation unit.
+        units: translation units of one library, which are compiled side by side.
         optimise: as for the compiler; -O1 where only the result matters.
 
     Raises:
         BuildError: no compiler, or it failed.
     """
-    key = library_key(source, optimise)
+    key = library_key(*units, optimise=optimise)
     with _lock:
         building = _building.setdefault(key, threading.Lock())
     with building:  # others may build other sources meanwhile
         library = open_library(key)
         if library is None:
-            debug(4, f"kernel {key}\n{source}")
-            library = _loaded[key] = _build(source, find_compiler(), (optimise, *FLAGS), key)
+            for unit in units:
+                debug(4, f"kernel {key}\n{unit}")
+            library = _loaded[key] = _build(units, find_compiler(), (optimise, *FLAGS), key)
     return library
 
 
-def library_key(source: str, optimise: str = OPTIMISE) -> str:
+def library_key(*units: str, optimise: str = OPTIMISE) -> str:
     """Where the library of a source is stored: a digest of all that it is made from."""
-    return _digest(source, *toolchain(optimise))
+    return _digest(*units, *toolchain(optimise))
+
+
+def compilers_at_once() -> int:
+    """How many units are worth while: processors that this process may use, at most four."""
+    own = getattr(os, "sched_getaffinity", None)
+    return min(4, len(own(0)) if own else os.cpu_count() or 1)
 
 
 def toolchain(optimise: str = OPTIMISE) -> tuple[str, ...]:
@@ -190,14 +198,34 @@ def open_library(key: str) -> ctypes.CDLL | None:
     return _loaded[key]
 
 
-def _build(source: str, compiler: Compiler, flags: tuple[str, ...], key: str) -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory(prefix="tnlayer-") as folder:
-        unit, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
-        unit.write_text(source)
+def _build(
+    units: tuple[str, ...], compiler: Compiler, flags: tuple[str, ...], key: str
+) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="tnlayer-") as name:
+        folder = Path(name)
         debug(1, f"building kernel {key} with {compiler.version}")
-        _run([compiler.path, *flags, str(unit), "-o", str(built)])
+        built = _compile(units, [compiler.path, *flags], folder)
         KERNELS.write(f"{key}.so", built.read_bytes())
         return open_library(key) or ctypes.CDLL(str(built))
+
+
+def _compile(units: tuple[str, ...], command: list[str], folder: Path) -> Path:
+    """The library of some units: one by one compiler, several by as many, then linked."""
+    built = folder / "kernel.so"
+    sources = [folder / f"unit{number}.cpp" for number in range(len(units))]
+    for source, unit in zip(sources, units, strict=True):
+        source.write_text(unit)
+    if len(units) > 1:
+        objects = [source.with_suffix(".o") for source in sources]
+        commands = [
+            [*(word for word in command if word != "-shared"), "-c", str(source), "-o", str(made)]
+            for source, made in zip(sources, objects, strict=True)
+        ]
+        with ThreadPoolExecutor(len(units)) as pool:
+            list(pool.map(_run, commands))
+        sources = objects
+    _run([*command, *map(str, sources), "-o", str(built)])
+    return built
 
 
 def _digest(*parts: str) -> str:

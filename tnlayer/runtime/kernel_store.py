@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from tnlayer.debug import debug, debug_level
-from tnlayer.kernels.cpp_printer import print_cpp
+from tnlayer.kernels.cpp_units import print_units
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.loops_text import program_text
 from tnlayer.plan.document import document_from_plan
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import (
     KERNELS,
+    compilers_at_once,
     library_key,
     load_library,
     open_library,
@@ -82,9 +83,9 @@ class Kernel:
         library = open_library(self._note[0]) if self._note and debug_level() < 3 else None
         if library is None:
             debug(3, program_text(self.program))
-            source = print_cpp(self.program)
-            library = load_library(source)
-            self._write_note(library_key(source))
+            units = print_units(self.program, compilers_at_once())
+            library = load_library(*units)
+            self._write_note(library_key(*units))
         return library
 
     @cached_property
