@@ -10,19 +10,24 @@ filled with NaN beforehand, against float64 by torch. *Memory*: compute-sanitize
 where it is installed. *Times*: forward and forward+backward, in CUDA graphs and eager, of our
 kernels (fp32, bf16), nn.Linear in fp32, TF32 and bf16, and the best of many chains of einsum calls,
 eager, in graphs and under torch.compile. Inputs rotate through more memory than the L2 cache has.
-Each cell is guarded: a failure or a cell that takes too long is recorded as such, and what was found
-so far is written after each cell. Nothing that loses is left out.
+Each cell is guarded: a failure or a cell that takes too long is recorded as such, and what was
+found so far is written after each cell. Where a kernel hangs or faults, so that this process gets
+nothing more from the device, a fresh one goes on behind that cell. Nothing that loses is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +46,7 @@ from benchmarks.gpu_checks import (
 )
 from benchmarks.gpu_clock import Clock, OutOfTime, Sample, at_most
 from benchmarks.gpu_device import describe_device, extra_versions
-from benchmarks.gpu_methods import CASES, TREES, Method, chain, dense, ours, search_trees
+from benchmarks.gpu_methods import CASES, DENSE, TREES, Method, chain, dense, ours, search_trees
 from benchmarks.gpu_methods import stored_trees as read_trees
 from benchmarks.gpu_report import summary, targets
 from benchmarks.problem import Problem
@@ -53,6 +58,8 @@ BATCHES = (4096, 64, 512)
 MODES = ("forward", "forward+backward")
 BUDGET = 450.0
 CELL_SECONDS, CHAIN_SECONDS, COMPILE_SECONDS = 25.0, 20.0, 100.0
+# Seconds after its limit until a cell counts as hanging, and processes that may be given up.
+HANGS, MOST_RESTARTS = 15.0, 8
 # More than an H100's L2 cache, x and y together.
 ROTATE_BYTES, MOST_SETS = 64 * 2**20, 32
 
@@ -68,6 +75,8 @@ class Run:
         budget: seconds of the whole run.
         backend: of our layers.
         chains: the best chains of a case and batch, by mode.
+        earlier: seconds that earlier processes of this run took.
+        restart: starts the run again in a fresh process.
     """
 
     clock: Clock
@@ -76,33 +85,75 @@ class Run:
     budget: float = BUDGET
     backend: str = "cuda"
     chains: dict[tuple[str, int], dict[str, Method]] = field(default_factory=dict)
+    earlier: float = 0.0
+    restart: Callable[[], None] = field(default_factory=lambda: restart)
     started: float = field(default_factory=time.monotonic)
 
     @property
     def left(self) -> float:
         """Seconds until the run should end."""
-        return self.budget - (time.monotonic() - self.started)
+        return self.budget - self.spent
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the run began, those of processes that were given up included."""
+        return self.earlier + time.monotonic() - self.started
 
     def cell(self, part: str, labels: dict[str, Any], work: Callable[[], Any], limit: float) -> Any:
-        """Do a part of the work; whatever happens is recorded, and nothing ends the run."""
-        entry = dict(labels)
-        begun, found = time.monotonic(), None
+        """Do a part of the work; whatever happens is recorded, and nothing ends the run.
+
+        What is on record already is not done again.
+        """
+        if any(labels.items() <= entry.items() for entry in self.record[part]):
+            return None
+        entry, found = dict(labels), None
+        limit = min(limit, self.left)
+        watch = threading.Timer(max(0.0, limit) + HANGS, self._give_up, (part, entry))
+        watch.daemon = True
+        watch.start()
         try:
-            with at_most(min(limit, self.left)):
+            with at_most(limit):
                 found = work()
+                self.clock.wait()
             entry["result"] = asdict(found) if isinstance(found, Sample) else found
         except OutOfTime as error:
             entry["failed"] = str(error)
         except Exception as error:  # the next cell may well run
             entry["failed"] = f"{type(error).__name__}: {str(error)[:600]}"
             entry["where"] = traceback.format_exc(limit=-3)[-1200:]
-        entry["cell_seconds"] = round(time.monotonic() - begun, 2)
-        self.record[part].append(entry)
-        self.record["seconds"] = round(time.monotonic() - self.started, 1)
-        write_json(self.output, self.record)
+        finally:
+            watch.cancel()
+        self._keep(part, entry)
         shown = entry.get("failed") or _shown(found)
         print(f"{part[:6]} {' '.join(map(str, labels.values()))}: {shown}"[:160], flush=True)
+        if "failed" in entry and not self.clock.is_healthy():
+            self.go_on_elsewhere()
         return found
+
+    def _keep(self, part: str, entry: dict[str, Any]) -> None:
+        self.record[part].append(entry)
+        self.record["seconds"] = round(self.spent, 1)
+        write_json(self.output, self.record)
+
+    def _give_up(self, part: str, entry: dict[str, Any]) -> None:
+        """Called beside a cell that hangs: no signal reaches a wait for the device."""
+        self._keep(part, {**entry, "failed": "hangs: given up"})
+        self.go_on_elsewhere()
+
+    def go_on_elsewhere(self) -> None:
+        """Replace this process by a fresh one that goes on with the next cell."""
+        self.record["restarts"] += 1
+        write_json(self.output, self.record)
+        print("a fresh process goes on", flush=True)
+        if self.record["restarts"] <= MOST_RESTARTS:
+            self.restart()
+
+
+def restart() -> None:
+    """Start this script again, in the place of this process."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    words = [word for word in sys.orig_argv if word != "--resume"]
+    os.execv(sys.executable, [*words, "--resume"])
 
 
 def _shown(found: Any) -> str:
@@ -151,11 +202,16 @@ def calls_of(method: Method, inputs: Inputs) -> dict[str, Callable[[int], object
 
 
 def time_method(
-    run: Run, case: str, batch: int, make: Callable[[], Method], limit: float = CELL_SECONDS
+    run: Run,
+    case: str,
+    batch: int,
+    name: str,
+    make: Callable[[], Method],
+    limit: float = CELL_SECONDS,
 ) -> None:
     """Time a method in both modes, in graphs and eager."""
     problem = Problem.draw(_workloads(run)[case].build().freeze(), batch)
-    method = _made(run, case, batch, make, limit)
+    method = _made(run, {"case": case, "batch": batch, "method": name}, make, limit)
     if method is None:
         return
     inputs = Inputs.draw(problem, method.dtype, run.clock.device)
@@ -163,24 +219,23 @@ def time_method(
         for way, clock in (("graph", run.clock.graph), ("eager", run.clock.eager)):
             if way == "graph" and not run.clock.is_cuda:
                 continue
-            labels = {"case": case, "batch": batch, "method": method.name, "mode": mode, "way": way}
+            labels = {"case": case, "batch": batch, "method": name, "mode": mode, "way": way}
             run.cell("times", labels, lambda c=clock, f=call: c(f, len(inputs.x)), limit)
 
 
 def _made(
-    run: Run, case: str, batch: int, make: Callable[[], Method], limit: float
+    run: Run, labels: dict[str, Any], make: Callable[[], Method], limit: float
 ) -> Method | None:
     """Build a method in a cell of its own, so that a failure is on record."""
     made: list[Method] = []
 
     def work() -> dict[str, Any]:
         made.append(make())
-        found = made[0]
-        layer = found.call
+        layer = made[0].call
         taken = resources(layer) if isinstance(layer, tn.Layer) else []
-        return {"name": found.name, **found.notes, "resources": taken}
+        return {**made[0].notes, "resources": taken}
 
-    run.cell("built", {"case": case, "batch": batch}, work, limit)
+    run.cell("built", labels, work, limit)
     return made[0] if made else None
 
 
@@ -210,22 +265,26 @@ def time_case(run: Run, case: str, batch: int) -> None:
     """All methods of a case and batch but those that torch compiles."""
     problem = Problem.draw(_workloads(run)[case].build().freeze(), batch)
     device = run.clock.device
-    time_method(run, case, batch, lambda: ours(problem, device, run.backend))
-    time_method(run, case, batch, lambda: ours(problem, device, run.backend, "bfloat16"))
-    for place in range(3):
-        time_method(run, case, batch, lambda k=place: dense(problem, device)[k])
-    time_method(run, case, batch, lambda: ours(problem, device, "torch"))
+    own = f"tnlayer {run.backend}"
+    makers: dict[str, Callable[[], Method]] = {
+        own: lambda: ours(problem, device, run.backend),
+        f"{own} bf16": lambda: ours(problem, device, run.backend, "bfloat16"),
+        **{name: lambda n=name: dense(problem, device, n) for name in DENSE},
+        "tnlayer torch": lambda: ours(problem, device, "torch"),
+    }
+    for name, make in makers.items():
+        time_method(run, case, batch, name, make)
     for mode in MODES:
-        time_method(run, case, batch, lambda m=mode: _named_chain(run, case, problem, m), 60)
+        name = f"chain, best {mode}"
+        time_method(run, case, batch, name, lambda m=mode: _chain(run, case, problem, m), 60)
 
 
-def _named_chain(run: Run, case: str, problem: Problem, mode: str) -> Method:
-    """The best chain of a mode under a name that says so; found once for both modes."""
+def _chain(run: Run, case: str, problem: Problem, mode: str) -> Method:
+    """The best chain of a mode; found once for both modes."""
     key = (case, problem.batch)
     if key not in run.chains:
         run.chains[key] = best_chains(run, case, problem)
-    found = run.chains[key][mode]
-    return Method(f"chain, best {mode}", found.call, found.leaves, notes=found.notes)
+    return run.chains[key][mode]
 
 
 def time_compiled(run: Run, case: str, batch: int) -> None:
@@ -234,11 +293,10 @@ def time_compiled(run: Run, case: str, batch: int) -> None:
 
     def make() -> Method:
         torch._dynamo.reset()
-        found = _named_chain(run, case, problem, "forward+backward")
-        call = torch.compile(found.call, dynamic=False)
-        return Method("chain, torch.compile", call, found.leaves, notes=found.notes)
+        found = _chain(run, case, problem, "forward+backward")
+        return replace(found, call=torch.compile(found.call, dynamic=False))
 
-    time_method(run, case, batch, make, COMPILE_SECONDS)
+    time_method(run, case, batch, "chain, torch.compile", make, COMPILE_SECONDS)
 
 
 # -- the run -------------------------------------------------------------------------------
@@ -294,6 +352,7 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--commit", help="where there is no git: what is measured")
     parser.add_argument("--dry", action="store_true", help="on a CPU, tiny networks")
     parser.add_argument("--trees", action="store_true", help="search the chains' trees, then end")
+    parser.add_argument("--resume", action="store_true", help="go on with what --output has")
     parser.add_argument("--sanitized", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -317,7 +376,11 @@ def main(arguments: Sequence[str]) -> int:
     backend = "cuda" if clock.is_cuda or gpu.is_on_gpu(torch.empty(0)) else "torch"
     name = torch.cuda.get_device_name().replace(" ", "-").lower() if clock.is_cuda else "dry"
     output = options.output or RESULTS / f"gpu-{name}.json"
-    run = Run(clock, output, _fresh_record(arguments, options, backend), options.budget, backend)
+    if options.resume:
+        record = json.loads(output.read_text())
+    else:
+        record = _fresh_record(arguments, options, backend)
+    run = Run(clock, output, record, options.budget, backend, earlier=record["seconds"])
     run.cell("device", {"what": "device"}, lambda: describe_device(clock), CELL_SECONDS)
     cases = options.cases or (list(CASES) if clock.is_cuda else list(TINY_WORKLOADS))
     measure(run, cases, options.batches or BATCHES, options.parts)
@@ -335,7 +398,7 @@ def _fresh_record(
     record["commit"] = options.commit or record["commit"] or "unknown: no git here"
     record["versions"] |= extra_versions()
     parts: dict[str, Any] = {p: [] for p in ("device", "checks", "memory", "built", "times")}
-    return {**record, "backend": backend, **parts}
+    return {**record, "backend": backend, "seconds": 0.0, "restarts": 0, **parts}
 
 
 if __name__ == "__main__":

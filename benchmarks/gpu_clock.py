@@ -58,6 +58,14 @@ class Clock:
         if self.is_cuda:
             torch.cuda.synchronize()
 
+    def is_healthy(self) -> bool:
+        """Whether the device still takes work: after a fault in a kernel a process gets none."""
+        try:
+            self.wait()
+        except RuntimeError:
+            return False
+        return True
+
     def seconds(self, run: Callable[[], object]) -> float:
         """Of one run, between events on the device."""
         if not self.is_cuda:

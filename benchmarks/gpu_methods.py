@@ -38,7 +38,6 @@ class Method:
     """A way to compute y, ready to run.
 
     Arguments:
-        name: as in the tables.
         call: x to y.
         leaves: what training differentiates besides x.
         dtype: of x and y.
@@ -46,7 +45,6 @@ class Method:
         notes: facts that belong into the JSON.
     """
 
-    name: str
     call: Callable[[Tensor], Tensor]
     leaves: tuple[Tensor, ...]
     dtype: torch.dtype = torch.float32
@@ -66,7 +64,7 @@ class TF32:
 
 
 def ours(problem: Problem, device: str, backend: str, kind: str = "float32") -> Method:
-    """tn.Layer; what its kernels take is in the notes."""
+    """tn.Layer with the problem's numbers, its kernels built."""
     dtype = getattr(torch, kind)
     layer = tn.Layer(
         problem.graph, backend=backend, batch=problem.batch, device=device, dtype=dtype
@@ -76,31 +74,27 @@ def ours(problem: Problem, device: str, backend: str, kind: str = "float32") -> 
         for name, value in problem.parameters.items():
             own[name].copy_(value)
     layer.prepare()
-    notes: dict[str, Any] = {}
-    name = f"tnlayer {backend}"
-    if dtype != torch.float32:
-        name += f" {kind}"
-    return Method(name, layer, tuple(own.values()), dtype, notes=notes)
+    return Method(layer, tuple(own.values()), dtype)
 
 
-def dense(problem: Problem, device: str) -> list[Method]:
+DENSE: dict[str, tuple[torch.dtype, Callable[[], AbstractContextManager[None]]]] = {
+    "dense fp32": (torch.float32, nullcontext),
+    "dense tf32": (torch.float32, TF32),
+    "dense bf16": (torch.bfloat16, nullcontext),
+}
+
+
+def dense(problem: Problem, device: str, name: str) -> Method:
     """nn.Linear of the same features with random weights: its time does not depend on them."""
-    made: list[Method] = []
-    kinds: tuple[tuple[str, torch.dtype, Any], ...] = (
-        ("dense fp32", torch.float32, nullcontext),
-        ("dense tf32", torch.float32, TF32),
-        ("dense bf16", torch.bfloat16, nullcontext),
+    dtype, precision = DENSE[name]
+    graph = problem.graph
+    linear = torch.nn.Linear(
+        graph.in_features, graph.out_features, bias=False, device=device, dtype=dtype
     )
-    for name, dtype, precision in kinds:
-        graph = problem.graph
-        linear = torch.nn.Linear(
-            graph.in_features, graph.out_features, bias=False, device=device, dtype=dtype
-        )
-        made.append(Method(name, linear, (linear.weight,), dtype, precision))
-    return made
+    return Method(linear, (linear.weight,), dtype, precision)
 
 
-def chain(problem: Problem, path: TreePath, device: str, name: str = "einsum chain") -> Method:
+def chain(problem: Problem, path: TreePath, device: str) -> Method:
     """Contractions of two operands each, in the order of a tree, by torch.einsum."""
     leaves = {key: v.to(device).requires_grad_() for key, v in problem.parameters.items()}
     steps = pairwise(list(problem.terms), problem.output_term, path)
@@ -112,7 +106,7 @@ def chain(problem: Problem, path: TreePath, device: str, name: str = "einsum cha
             arrays.append(torch.einsum(equation, *reversed(pair)))
         return arrays[0].reshape(x.shape[0], -1)
 
-    return Method(name, call, tuple(leaves.values()), notes={"path": path})
+    return Method(call, tuple(leaves.values()), notes={"path": path})
 
 
 def pairwise(

@@ -1,4 +1,4 @@
-"""What a run of the GPU benchmark shows: a table of all cells, and the targets with what came out."""
+"""What a run of the GPU benchmark shows: a table of all cells, and the targets."""
 
 from __future__ import annotations
 
