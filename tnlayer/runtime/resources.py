@@ -65,7 +65,7 @@ def read_ptxas(log: str) -> dict[str, Assembled]:
     found: dict[str, Assembled] = {}
     starts = list(_ENTRY.finditer(log))
     ends = [match.start() for match in starts[1:]] + [len(log)]
-    for match, end in zip(starts, ends, strict=True):
+    for match, end in zip(starts, ends, strict=False):
         part = log[match.end() : end]
         local, registers, shared = (
             pattern.search(part) for pattern in (_LOCAL, _REGISTERS, _SHARED)

@@ -34,7 +34,9 @@ class Built:
         assembled = read_ptxas(self.cubin.log)
         found: list[Resources] = []
         for entry in self.source.entries:
-            said = assembled[entry.name]
+            said = assembled.get(entry.name)
+            if said is None:
+                raise BuildError(f"ptxas says nothing of kernel {entry.name!r}; please report it")
             found.append(
                 Resources(
                     name=entry.name,
