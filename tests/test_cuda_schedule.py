@@ -39,6 +39,14 @@ needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler"
 GPU = gpu_of("sm_90")
 # So little shared memory that most states go to global memory.
 SMALL = replace(GPU, shared_bytes=4096)
+# Chains of many steps, in several segments.
+CIRCUITS: dict[str, Callable[[], tn.Network]] = {
+    "mera_8": lambda: topologies.mera(8, 2),
+    "deep": lambda: topologies.brickwall(8, dim=2, depth=6),
+    "threes_deep": lambda: topologies.brickwall(5, dim=3, depth=3),
+    "long_chain": lambda: topologies.tensor_train((2,) * 10, (2,) * 10, rank=3),
+    "sixteens": lambda: topologies.tensor_train((16, 4), (4, 16), rank=2),
+}
 CASES, FULL_CASES, INTERPRETED = 25, 300, 30
 
 
@@ -57,7 +65,10 @@ class Trial:
     programs: tuple[Scheduled, Scheduled] = field(init=False)
 
     def __post_init__(self) -> None:
-        program = tn.compile(self.net, backend="torch", dtype=self.kind, batch=64)
+        # A plan for fused kernels: many small steps.
+        program = tn.compile(
+            self.net, backend="torch", dtype=self.kind, batch=64, minimize="flops"
+        )
         self.plan = plan = program.plan
         random = np.random.default_rng(self.seed)
         is_complex = self.kind.startswith("complex")
@@ -123,7 +134,12 @@ def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np
 @pytest.mark.parametrize("gpu", [GPU, SMALL], ids=["sm_90", "small"])
 def test_topologies_run_by_the_cpp_printer_equal_torch(gpu: Gpu) -> None:
     """Value and all gradients of every topology, by the CUDA schedule on the CPU."""
-    run_compiled([Trial(net(), "float64", gpu, n, 5) for n, net in enumerate(NETWORKS.values())])
+    nets = {**NETWORKS, **CIRCUITS}
+    trials = [Trial(net(), "float64", gpu, n, 5) for n, net in enumerate(nets.values())]
+    run_compiled(trials)
+    if gpu is GPU:
+        chained = [trial.net.label for trial in trials if all(s.segments for s in trial.programs)]
+        assert len(chained) >= 10, f"only {chained} run in registers"
 
 
 @needs_compiler
@@ -150,8 +166,8 @@ def test_printed_cuda_run_thread_by_thread_equals_torch(kind: str) -> None:
     """The printed text itself, with threads, warps, barriers and shuffles, on several blocks."""
     names = NETWORKS if kind == "float32" else COMPLEX
     trials = [Trial(NETWORKS[name](), kind, GPU, n, 7) for n, name in enumerate(names)]
-    trials.append(Trial(topologies.mera(8, 2), kind, GPU, 90, 3))
-    trials.append(Trial(topologies.tensor_train((2, 3, 5), (5, 2, 3), rank=2), kind, SMALL, 91, 3))
+    trials += [Trial(net(), kind, GPU, 90 + n, 3) for n, net in enumerate(CIRCUITS.values())]
+    trials.append(Trial(topologies.tensor_train((2, 3, 5), (5, 2, 3), rank=2), kind, SMALL, 99, 3))
     sources = {trial.seed: [printed(s) for s in trial.programs] for trial in trials}
     library = compile_emulated([source for pair in sources.values() for source in pair])
     for trial in trials:
