@@ -97,6 +97,12 @@ def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
     return replace(program, buffers=tuple(placed)), layout
 
 
+def warp_entries(program: Program) -> int:
+    """Entries of shared memory that sums over threads need, which cannot lie elsewhere."""
+    sizes = {buffer.name: buffer.size for buffer in program.of("partial")}
+    return sum(_rounded(sizes[name] * count) for name, count in _copies(program).items())
+
+
 def _rounded(size: int) -> int:
     return -(-size // UNIT) * UNIT
 
