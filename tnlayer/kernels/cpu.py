@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import inf
 
 from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.fuse import Placement, fuse
@@ -13,6 +14,7 @@ from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.kernels.tile_shapes import Machine
+from tnlayer.kernels.turns import cost_of_segments, find_turns, turns_of_backward
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Memory, Plan
 from tnlayer.plan.steps import BATCH, Step
@@ -61,11 +63,13 @@ class Scheduled:
         plan: its stem in the order in which it will run.
         lanes: lanes of each stem step by its result; empty where samples are the lanes.
         reason: why samples are the lanes; "" where legs are.
+        stored: the order in which each result's lanes are stored, where steps turn lanes.
     """
 
     plan: Plan
     lanes: Mapping[str, Lanes]
     reason: str
+    stored: Mapping[str, Lanes] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=256)
@@ -77,7 +81,15 @@ def schedule_lanes(plan: Plan, cpu: Cpu) -> Scheduled:
     stem = find_stem(plan)
     if isinstance(stem, str):
         return Scheduled(plan, {}, stem)
-    segments = find_segments(stem, plan.sizes, cpu.width(plan.dtype))
+    width = cpu.width(plan.dtype)
+    segments = find_segments(stem, plan.sizes, width)
+    # A complex vector has no load that repeats a part of it.
+    turned = None if plan.is_complex else find_turns(stem, plan.sizes, width)
+    cost = inf
+    if not isinstance(segments, str):
+        cost = cost_of_segments(stem, segments, plan.sizes, width)
+    if turned is not None and turned.cost < cost:
+        return Scheduled(reorder(plan, stem, turned.order), turned.lanes, "", turned.stored)
     if isinstance(segments, str):
         return Scheduled(plan, {}, segments)
     order = [number for segment in segments for number in segment.steps]
@@ -118,7 +130,7 @@ def can_fuse(plan: Plan) -> str:
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
     """The program of a forward plan."""
     scheduled = schedule_lanes(plan, cpu)
-    return _fuse(scheduled.plan, scheduled.lanes, cpu, name)
+    return _fuse(scheduled.plan, scheduled.lanes, scheduled.stored, cpu, name)
 
 
 def backward_program(
@@ -128,8 +140,10 @@ def backward_program(
     scheduled = schedule_lanes(plan, cpu)
     forward = scheduled.plan
     backward = backward_without_saved(forward, wanted)
-    lanes = scheduled.lanes
-    if lanes:
+    lanes, stored = scheduled.lanes, scheduled.stored
+    if stored:
+        lanes, stored = turns_of_backward(forward, backward, lanes, stored)
+    elif lanes:
         again = {step.result.name for step in forward.steps}
         gradients = {
             step.result.name: step.operands[0].value.name
@@ -139,7 +153,7 @@ def backward_program(
         last = forward.outputs[0].operand.value.name
         lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
     # A backward has five times the steps: half the code for each keeps the compiler under seconds.
-    return _fuse(backward, lanes, replace(cpu, written_out=cpu.written_out // 2), name)
+    return _fuse(backward, lanes, stored, replace(cpu, written_out=cpu.written_out // 2), name)
 
 
 def _is_batched(step: Step) -> bool:
@@ -162,12 +176,14 @@ def _block(plan: Plan, lanes: Mapping[str, Lanes], width: int) -> int:
     return 1
 
 
-def _fuse(plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu, name: str) -> Program:
+def _fuse(
+    plan: Plan, lanes: Mapping[str, Lanes], stored: Mapping[str, Lanes], cpu: Cpu, name: str
+) -> Program:
     width = cpu.width(plan.dtype)
     block = _block(plan, lanes, width)
     lanes = lanes or {step.result.name: (BATCH,) for step in plan.steps}
     machine = cpu.machine(plan.dtype)
-    return fuse(plan, Placement(block, lanes), name=name, width=width, machine=machine)
+    return fuse(plan, Placement(block, lanes, stored), name=name, width=width, machine=machine)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:

@@ -42,10 +42,13 @@ class Placement:
     Arguments:
         block: samples that are taken at once; the batch is a leg of this size.
         lanes: for each batched step (by its result) the legs that fill a vector.
+        stored: for values whose lanes lie in another order than they were made in, or have to be
+            brought into an order first, that order.
     """
 
     block: int
     lanes: Mapping[str, Lanes]
+    stored: Mapping[str, Lanes] = field(default_factory=dict)
 
 
 def fuse(plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine) -> Program:
@@ -169,6 +172,7 @@ class _Fusing:
 
     def make(self, value: Value, lanes: Lanes, part: Part) -> Array:
         """A new array for a result, in the workspace or directly where it leaves."""
+        lanes = self.placement.stored.get(value.name, lanes) if part == "samples" else lanes
         direct = self.direct.get(value.name)
         if direct is not None:
             if not lanes:
@@ -204,6 +208,8 @@ class _Fusing:
             return array.with_lanes(())
         if array.lanes == lanes:
             return array
+        if BATCH in legs and not set(lanes) <= set(legs):
+            return self.part_of_lanes(operand, lanes)
         whole = set(lanes) <= set(legs) and volume(lanes, self.sizes) == self.width
         if whole and is_run(array, lanes, self.sizes):
             return array.with_lanes(lanes)
@@ -220,6 +226,14 @@ class _Fusing:
             self.moved[key] = target
         found = self.moved[key]
         return conjugated(found) if operand.conj else found
+
+    def part_of_lanes(self, operand: Operand, lanes: Lanes) -> Array:
+        """A state that has only some lanes, the last ones, which are repeated; see turns.py."""
+        own = tuple(leg for leg in lanes if leg in operand.legs)
+        stored = self.placement.stored.get(operand.value.name)
+        array = self.get(operand, stored) if stored else self.home(operand)
+        assert own == lanes[-len(own) :] and is_run(array, own, self.sizes), "lanes in a row"
+        return array.with_lanes(own)
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -286,8 +300,8 @@ class _Fusing:
         what = Contraction(partial, left, right, self.sizes, adds=True)
         self.emit("samples", result.name, comment, lower_contraction(what, self.machine))
         self.part_of[result.name] = "after"
-        # Where the lanes are all its own the result stays in vectors: entries of one vector that lie
-        # far apart would fall into few sets of the cache.
+        # Where the lanes are all its own the result stays in vectors: entries of one vector that
+        # lie far apart would fall into few sets of the cache.
         own = set(lanes) <= set(axes) and volume(lanes, self.sizes) == self.width
         target = self.make(result, lanes if own else (), "after")
         offsets = target.offsets(lanes, self.sizes)
