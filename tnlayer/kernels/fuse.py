@@ -22,8 +22,9 @@ from tnlayer.kernels.arrays import (
     pinned,
     volume,
 )
+from tnlayer.kernels.groups import Group, find_groups
 from tnlayer.kernels.lanes import branch_lanes
-from tnlayer.kernels.loops import At, Buffer, Fill, Program, Space, Statement, Step, SumLanes
+from tnlayer.kernels.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
 from tnlayer.kernels.moves import lower_move, nest
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.kernels.tiles import Contraction, lower_contraction
@@ -82,6 +83,8 @@ class _Fusing:
     part_of: dict[str, Part] = field(default_factory=dict)
     direct: dict[str, Array] = field(default_factory=dict)
     summed_next: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    waiting: list[tuple[str, Contraction]] = field(default_factory=list)
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -92,6 +95,9 @@ class _Fusing:
             self.add_input(value)
         self.add_outputs()
         self.summed_next = _summed_next(self.plan)
+        lanes, stored = self.placement.lanes, self.placement.stored
+        for group in find_groups(self.plan, lanes, stored, self.sizes):
+            self.groups.update((name, group) for name in group.results)
         for step in self.plan.steps:
             self.lower(step)
         for output in self.plan.outputs:
@@ -180,6 +186,10 @@ class _Fusing:
             if volume(lanes, self.sizes) == self.width and is_run(direct, lanes, self.sizes):
                 return self.set_home(value, direct.with_lanes(lanes))
         legs = self.in_order(value.name, self.axes(value.legs))
+        group = self.groups.get(value.name)
+        if group is not None:
+            inner = [leg for leg in legs if leg not in group.outer]
+            legs = inner if value.name in group.passing else [*group.outer, *inner]
         return self.set_home(value, self.workspace(value.name, legs, lanes, part))
 
     def in_order(self, name: str, legs: Sequence[str]) -> list[str]:
@@ -285,7 +295,27 @@ class _Fusing:
             return
         target = self.make(result, lanes if set(lanes) & set(result.legs) else (), part)
         what = Contraction(target, arrays[0], second, self.sizes)
-        self.emit(part, result.name, comment, lower_contraction(what, self.machine))
+        group = self.groups.get(result.name)
+        if group is None:
+            self.emit(part, result.name, comment, lower_contraction(what, self.machine))
+            return
+        self.waiting.append((comment, what))
+        if result.name == group.results[-1]:
+            self.emit_group(group)
+
+    def emit_group(self, group: Group) -> None:
+        """Loops around the steps of a group, each for a part of the state."""
+        loops = tuple((leg, f"i{number}") for number, leg in enumerate(group.outer))
+        comment = "; ".join(text for text, _ in self.waiting)
+        body = tuple(
+            statement
+            for _, what in self.waiting
+            for statement in lower_contraction(replace(what, loops=loops), self.machine)
+        )
+        self.waiting.clear()
+        for leg, index in reversed(loops):
+            body = (For(index, self.sizes[leg], body),)
+        self.emit("samples", "_".join(group.results), comment, body)
 
     def sum_samples(
         self, result: Value, left: Array, right: Array | None, lanes: Lanes, comment: str
