@@ -8,7 +8,7 @@ _HEAD = """\
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -35,6 +35,7 @@ typedef reg vec;
 INLINE vec load(const entry* p) {{ return *(const vec*)p; }}
 INLINE void store(entry* p, vec v) {{ *(vec*)p = v; }}
 INLINE vec splat(const entry* p) {{ return *p - vec{{}}; }}
+{repeats}
 INLINE entry scalar(const entry* p) {{ return *p; }}
 INLINE void store(entry* p, entry v) {{ *p = v; }}
 INLINE entry sum(vec v) {{
@@ -43,6 +44,27 @@ INLINE entry sum(vec v) {{
   return z;
 }}
 """
+
+_REPEAT = """\
+// {run} entries again and again: one load that broadcasts.
+INLINE vec repeat_{run}(const entry* p) {{
+#ifdef {feature}
+  return (vec){broadcast};
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % {run}];
+  return v;
+#endif
+}}"""
+# By the bytes of a vector and of what is repeated: compilers do not find these by themselves.
+_BROADCASTS = {
+    (64, 32): ("__AVX512F__", "_mm512_broadcast_f64x4(_mm256_loadu_pd((const double*)p))"),
+    (64, 16): ("__AVX512F__", "_mm512_broadcast_f32x4(_mm_loadu_ps((const float*)p))"),
+    (64, 8): ("__AVX512F__", "_mm512_broadcastsd_pd(_mm_load_sd((const double*)p))"),
+    (32, 16): ("__AVX__", "_mm256_broadcast_pd((const __m128d*)p)"),
+    (32, 8): ("__AVX__", "_mm256_broadcast_sd((const double*)p)"),
+    (16, 8): ("__SSE3__", "_mm_loaddup_pd((const double*)p)"),
+}
 
 _COMPLEX = """
 template <typename T> struct complex_of {{
@@ -131,6 +153,12 @@ def prelude(scalar: str, width: int) -> str:
         "high": [(width + k) // 2 + width * (k % 2) for k in range(width)],
     }
     lists = {name: ", ".join(map(str, which)) for name, which in shuffles.items()}
+    lists["repeats"] = "\n".join(
+        _REPEAT.format(run=run, feature=feature, broadcast=broadcast)
+        for run in (width // 2, width // 4, width // 8)
+        if run > 1
+        for feature, broadcast in (_BROADCASTS[width * size, run * size],)
+    )
     is_complex = scalar.startswith("complex")
     kind = _COMPLEX.replace("INLINE_MEMBER", "__attribute__((always_inline))")
     types = (_HEAD + (kind if is_complex else _REAL)).format(

@@ -234,11 +234,17 @@ class _Printer:
             lines.append(inner + self.products(tile, left, right, offsets, kind, opens))
         lines += ["  " * (number + 1) + "}" for number in reversed(range(len(tile.loops)))]
         for r, (_, row) in enumerate(tile.rows):
-            stores = (f"store(c + {row + column}, y{r}_{c});"
+            stores = (f"store(c + {row + column}, {self.in_order(tile, f'y{r}_{c}')});"
                       for c, (_, column) in enumerate(tile.columns))  # fmt: skip
             lines.append("  " + " ".join(stores))
         lines[-1] += " }"
         return lines
+
+    def in_order(self, tile: Tile, name: str) -> str:
+        """A result with its lanes in the target's order."""
+        if not tile.order:
+            return name
+        return f"__builtin_shufflevector({name}, {name}, {', '.join(map(str, tile.order))})"
 
     def start(self, tile: Tile, offset: int) -> str:
         if not tile.adds:
@@ -268,7 +274,8 @@ class _Printer:
         sign = "=" if opens else "+="
 
         def value(at: At, name: str, offset: int, moved: str) -> str:
-            text = f"{read[at.form]}({name} + {offset}{moved})"
+            reader = read.get(at.form, f"repeat_{at.run}")
+            text = f"{reader}({name} + {offset}{moved})"
             return f"conj({text})" if at.conj else text
 
         rows = [value(tile.left, "a", row + left, offsets[0]) for row, _ in tile.rows]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from math import inf
 
 from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.fuse import Placement, fuse
@@ -15,6 +16,7 @@ from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.split_legs import find_splits, split_legs
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.kernels.tile_shapes import Machine
+from tnlayer.kernels.turns import cost_of_segments, find_turns, turns_of_backward
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Memory, Plan
 from tnlayer.plan.steps import BATCH, Step
@@ -66,12 +68,14 @@ class Scheduled:
         lanes: lanes of each stem step by its result; empty where samples are the lanes.
         block: samples that are taken at once.
         reason: why samples are the lanes; "" where legs are.
+        stored: the order in which each result's lanes are stored, where steps turn lanes.
     """
 
     plan: Plan
     lanes: Mapping[str, Lanes]
     block: int
     reason: str
+    stored: Mapping[str, Lanes] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=256)
@@ -91,10 +95,19 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
     if isinstance(stem, str):
         return samples(stem)
     segments = find_segments(stem, split.sizes, width)
-    if isinstance(segments, str):
+    # A complex vector has no load that repeats a part of it.
+    turned = None if split.is_complex else find_turns(stem, split.sizes, width)
+    cost = inf
+    if not isinstance(segments, str):
+        cost = cost_of_segments(stem, segments, split.sizes, width)
+    stored: Mapping[str, Lanes] = {}
+    if turned is not None and turned.cost < cost:
+        order, lanes, stored = turned.order, turned.lanes, turned.stored
+    elif isinstance(segments, str):
         return samples(segments)
-    order = [number for segment in segments for number in segment.steps]
-    lanes = lanes_of_forward(stem, segments)
+    else:
+        order = [number for segment in segments for number in segment.steps]
+        lanes = lanes_of_forward(stem, segments)
     setting = Setting(
         {**split.sizes, BATCH: 1}, width, split.itemsize, 4 if split.is_complex else 1,
         max(plan.batch, 1), cpu.threads, backward,
@@ -109,7 +122,7 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
             f"samples as lanes are foreseen to take {of_samples:.0f} cycles each at batch "
             f"{plan.batch}, legs as lanes {costs[block]:.0f}"
         )
-    return Scheduled(reorder(split, stem, order), lanes, block, "")
+    return Scheduled(reorder(split, stem, order), lanes, block, "", stored)
 
 
 def can_fuse(plan: Plan) -> str:
@@ -154,7 +167,7 @@ def _does_not_fit(plan: Plan, width: int, block: int) -> str:
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
     """The program of a forward plan."""
     scheduled = schedule_lanes(plan, cpu)
-    return _fuse(scheduled.plan, scheduled.lanes, scheduled.block, cpu, name)
+    return _fuse(scheduled.plan, scheduled, cpu, name)
 
 
 def backward_program(
@@ -164,8 +177,10 @@ def backward_program(
     scheduled = schedule_lanes(plan, cpu, backward=True)
     forward = scheduled.plan
     backward = backward_without_saved(forward, wanted)
-    lanes = scheduled.lanes
-    if lanes:
+    lanes, stored = scheduled.lanes, scheduled.stored
+    if stored:
+        lanes, stored = turns_of_backward(forward, backward, lanes, stored)
+    elif lanes:
         again = {step.result.name for step in forward.steps}
         gradients = {
             step.result.name: step.operands[0].value.name
@@ -176,18 +191,19 @@ def backward_program(
         lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
     # A backward has five times the steps: half the code for each keeps the compiler under seconds.
     cpu = replace(cpu, written_out=cpu.written_out // 2)
-    return _fuse(backward, lanes, scheduled.block, cpu, name)
+    return _fuse(backward, replace(scheduled, lanes=lanes, stored=stored), cpu, name)
 
 
 def _is_batched(step: Step) -> bool:
     return any(BATCH in operand.legs for operand in step.operands)
 
 
-def _fuse(plan: Plan, lanes: Mapping[str, Lanes], block: int, cpu: Cpu, name: str) -> Program:
+def _fuse(plan: Plan, scheduled: Scheduled, cpu: Cpu, name: str) -> Program:
     width = cpu.width(plan.dtype)
-    lanes = lanes or {step.result.name: (BATCH,) for step in plan.steps}
+    lanes = scheduled.lanes or {step.result.name: (BATCH,) for step in plan.steps}
+    placement = Placement(scheduled.block, lanes, scheduled.stored)
     machine = cpu.machine(plan.dtype)
-    return fuse(plan, Placement(block, lanes), name=name, width=width, machine=machine)
+    return fuse(plan, placement, name=name, width=width, machine=machine)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:

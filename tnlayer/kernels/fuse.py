@@ -22,8 +22,9 @@ from tnlayer.kernels.arrays import (
     pinned,
     volume,
 )
+from tnlayer.kernels.groups import Group, find_groups
 from tnlayer.kernels.lanes import branch_lanes
-from tnlayer.kernels.loops import At, Buffer, Fill, Program, Space, Statement, Step, SumLanes
+from tnlayer.kernels.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
 from tnlayer.kernels.moves import lower_move, nest
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.kernels.tiles import Contraction, lower_contraction
@@ -42,10 +43,13 @@ class Placement:
     Arguments:
         block: samples that are taken at once; the batch is a leg of this size.
         lanes: for each batched step (by its result) the legs that fill a vector.
+        stored: for values whose lanes lie in another order than they were made in, or have to be
+            brought into an order first, that order.
     """
 
     block: int
     lanes: Mapping[str, Lanes]
+    stored: Mapping[str, Lanes] = field(default_factory=dict)
 
 
 def fuse(plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine) -> Program:
@@ -79,6 +83,8 @@ class _Fusing:
     part_of: dict[str, Part] = field(default_factory=dict)
     direct: dict[str, Array] = field(default_factory=dict)
     summed_next: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    waiting: list[tuple[str, Contraction]] = field(default_factory=list)
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -89,6 +95,9 @@ class _Fusing:
             self.add_input(value)
         self.add_outputs()
         self.summed_next = _summed_next(self.plan)
+        lanes, stored = self.placement.lanes, self.placement.stored
+        for group in find_groups(self.plan, lanes, stored, self.sizes):
+            self.groups.update((name, group) for name in group.results)
         for step in self.plan.steps:
             self.lower(step)
         for output in self.plan.outputs:
@@ -170,6 +179,7 @@ class _Fusing:
 
     def make(self, value: Value, lanes: Lanes, part: Part) -> Array:
         """A new array for a result, in the workspace or directly where it leaves."""
+        lanes = self.placement.stored.get(value.name, lanes) if part == "samples" else lanes
         direct = self.direct.get(value.name)
         if direct is not None:
             if not lanes:
@@ -177,6 +187,10 @@ class _Fusing:
             if volume(lanes, self.sizes) == self.width and is_run(direct, lanes, self.sizes):
                 return self.set_home(value, direct.with_lanes(lanes))
         legs = self.in_order(value.name, self.axes(value.legs))
+        group = self.groups.get(value.name)
+        if group is not None:
+            inner = [leg for leg in legs if leg not in group.outer]
+            legs = inner if value.name in group.passing else [*group.outer, *inner]
         return self.set_home(value, self.workspace(value.name, legs, lanes, part))
 
     def in_order(self, name: str, legs: Sequence[str]) -> list[str]:
@@ -205,6 +219,8 @@ class _Fusing:
             return array.with_lanes(())
         if array.lanes == lanes:
             return array
+        if BATCH in legs and not set(lanes) <= set(legs):
+            return self.part_of_lanes(operand, lanes)
         whole = set(lanes) <= set(legs) and volume(lanes, self.sizes) == self.width
         if whole and is_run(array, lanes, self.sizes):
             return array.with_lanes(lanes)
@@ -221,6 +237,14 @@ class _Fusing:
             self.moved[key] = target
         found = self.moved[key]
         return conjugated(found) if operand.conj else found
+
+    def part_of_lanes(self, operand: Operand, lanes: Lanes) -> Array:
+        """A state that has only some lanes, the last ones, which are repeated; see turns.py."""
+        own = tuple(leg for leg in lanes if leg in operand.legs)
+        stored = self.placement.stored.get(operand.value.name)
+        array = self.get(operand, stored) if stored else self.home(operand)
+        assert own == lanes[-len(own) :] and is_run(array, own, self.sizes), "lanes in a row"
+        return array.with_lanes(own)
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -272,7 +296,27 @@ class _Fusing:
             return
         target = self.make(result, lanes if set(lanes) & set(result.legs) else (), part)
         what = Contraction(target, arrays[0], second, self.sizes)
-        self.emit(part, result.name, comment, lower_contraction(what, self.machine))
+        group = self.groups.get(result.name)
+        if group is None:
+            self.emit(part, result.name, comment, lower_contraction(what, self.machine))
+            return
+        self.waiting.append((comment, what))
+        if result.name == group.results[-1]:
+            self.emit_group(group)
+
+    def emit_group(self, group: Group) -> None:
+        """Loops around the steps of a group, each for a part of the state."""
+        loops = tuple((leg, f"i{number}") for number, leg in enumerate(group.outer))
+        comment = "; ".join(text for text, _ in self.waiting)
+        body = tuple(
+            statement
+            for _, what in self.waiting
+            for statement in lower_contraction(replace(what, loops=loops), self.machine)
+        )
+        self.waiting.clear()
+        for leg, index in reversed(loops):
+            body = (For(index, self.sizes[leg], body),)
+        self.emit("samples", "_".join(group.results), comment, body)
 
     def sum_samples(
         self, result: Value, left: Array, right: Array | None, lanes: Lanes, comment: str
@@ -287,8 +331,8 @@ class _Fusing:
         what = Contraction(partial, left, right, self.sizes, adds=True)
         self.emit("samples", result.name, comment, lower_contraction(what, self.machine))
         self.part_of[result.name] = "after"
-        # Where the lanes are all its own the result stays in vectors: entries of one vector that lie
-        # far apart would fall into few sets of the cache.
+        # Where the lanes are all its own the result stays in vectors: entries of one vector that
+        # lie far apart would fall into few sets of the cache.
         own = set(lanes) <= set(axes) and volume(lanes, self.sizes) == self.width
         target = self.make(result, lanes if own else (), "after")
         offsets = target.offsets(lanes, self.sizes)

@@ -154,6 +154,8 @@ class _Interpreter:
 
     def operand(self, at: At, offset: int) -> Entries:
         """A vector, or one entry, which numpy repeats by itself."""
+        if at.form == "repeat":
+            return np.tile(self.take(at, offset, at.run), self.program.width // at.run)
         return self.take(at, offset, self.program.width if at.form == "vector" else 1)
 
     def tile(self, tile: Tile) -> None:
@@ -172,7 +174,10 @@ class _Interpreter:
                     if tile.right is not None:
                         value = value * self.operand(tile.right, column + right)
                     total = total + value
-                results.append((row_target + column_target, np.broadcast_to(total, count)))
+                vector = np.broadcast_to(total, count)
+                if tile.order:
+                    vector = vector[list(tile.order)]
+                results.append((row_target + column_target, vector))
         for offset, total in results:
             if tile.adds:
                 total = total + self.take(tile.target, offset, count)

@@ -27,6 +27,7 @@ Grammar::
               | Threads(indices, body) | Barrier() | SumThreads(target, source, count)
     at        = At(buffer, offset, terms, form)   offset + sum of index * stride, in entries
     form      = "vector" (``width`` entries in a row) | "splat" (one entry, in all lanes) | "scalar"
+              | "repeat" (``run`` entries in a row, again and again until the vector is full)
 
 A Tile is one block of a contraction held in registers, the unit of all arithmetic::
 
@@ -54,7 +55,7 @@ from typing import Literal
 from tnlayer.errors import BuildError
 
 Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
-Form = Literal["vector", "splat", "scalar"]
+Form = Literal["vector", "splat", "scalar", "repeat"]
 Pairs = tuple[tuple[int, int], ...]
 HERE: Pairs = ((0, 0),)
 
@@ -87,6 +88,7 @@ class At:
     terms: tuple[tuple[str, int], ...] = ()
     form: Form = "vector"
     conj: bool = False
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class Tile:
         adds: whether the result is added to the target.
         keeps_weights: whether right may stay in registers from one tile to the next. If not it is
             read anew in each tile: a compiler that hoists it out of a loop runs out of registers.
+        order: lane j of the target is lane order[j] of the result; () for the lanes as they are.
     """
 
     target: At
@@ -139,6 +142,7 @@ class Tile:
     loops: tuple[Axis, ...] = ()
     adds: bool = False
     keeps_weights: bool = True
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,9 +415,23 @@ class _Verifier:
 
     def check_forms(self, tile: Tile, step: str) -> None:
         forms = {tile.left.form} | ({tile.right.form} if tile.right else set())
-        expected = {"scalar"} if tile.target.form == "scalar" else {"vector", "splat"}
-        if tile.target.form == "splat" or not forms <= expected:
+        whole = {"vector", "splat", "repeat"}
+        expected = {"scalar"} if tile.target.form == "scalar" else whole
+        if tile.target.form in ("splat", "repeat") or not forms <= expected:
             self.fail(step, f"a Tile of {sorted(forms)} cannot give a {tile.target.form}")
+        for at in (tile.left, tile.right):
+            if (
+                at is not None
+                and at.form == "repeat"
+                and (at.run < 1 or self.program.width % at.run)
+            ):
+                self.fail(step, f"{at.run} entries do not fill a vector")
+        if tile.order and (
+            tile.adds
+            or tile.target.form != "vector"
+            or sorted(tile.order) != list(range(self.program.width))
+        ):
+            self.fail(step, f"no order of lanes: {tile.order}")
 
     def check_at(
         self,
@@ -440,7 +458,7 @@ class _Verifier:
                 return
             first += min(0, stride * (ranges[index] - 1))
             last += max(0, stride * (ranges[index] - 1))
-        last += self.program.width - 1 if at.form == "vector" else 0
+        last += {"vector": self.program.width - 1, "repeat": at.run - 1}.get(at.form, 0)
         size = buffer.size * (self.program.block if buffer.batched else 1)
         if first < 0 or last >= size:
             self.fail(step, f"entries {first} to {last} of {at.buffer}, which has {size}")

@@ -117,6 +117,7 @@ def _tile(tile: Tile) -> str:
     if tile.right is not None:
         text += f" | columns {_pairs(tile.columns)}"
     text += f" | sums {_pairs(tile.sums)}{loops}"
+    text += f" | lanes {offsets_text(tile.order)}" if tile.order else ""
     return text + ("" if tile.keeps_weights else " | reads weights")
 
 
@@ -141,5 +142,5 @@ def place_text(at: At) -> str:
     """A place as buffer[offset + index * stride]."""
     terms = [str(at.offset)] if at.offset or not at.terms else []
     terms += [f"{index}*{stride}" if stride != 1 else index for index, stride in at.terms]
-    mark = {"vector": "", "splat": "~", "scalar": "."}[at.form]
+    mark = {"vector": "", "splat": "~", "scalar": ".", "repeat": f"{at.run}~"}[at.form]
     return f"{mark}{at.buffer}[{' + '.join(terms)}]" + ("^*" if at.conj else "")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from tnlayer.kernels.arrays import Array, Sizes, volume
+from tnlayer.kernels.arrays import Array, Lanes, Sizes, packed, volume
 from tnlayer.kernels.loops import HERE, At, For, Form, Pairs, Statement, Tile
 from tnlayer.kernels.tile_shapes import (
     LEAST_SUMS,
@@ -124,7 +124,24 @@ class _Lowering:
         terms += [(index, getattr(loop, role)) for index, loop in loops]
         form: Form = "vector" if array.lanes else "splat" if self.what.target.lanes else "scalar"
         terms = [(index, stride) for index, stride in terms if stride]
-        return At(array.buffer, array.offset, tuple(terms), form, array.conj)
+        run = 0
+        if array.lanes and len(array.lanes) < len(self.lanes):
+            form, run = "repeat", volume(array.lanes, self.what.sizes)
+        return At(array.buffer, array.offset, tuple(terms), form, array.conj, run)
+
+    @property
+    def lanes(self) -> Lanes:
+        """The lanes of the result in registers: those of the operand that has most."""
+        operands = [a.lanes for a in (self.what.left, self.what.right) if a is not None]
+        return max(operands, key=len)
+
+    def order(self) -> tuple[int, ...]:
+        """How the lanes change places when the result is stored."""
+        to, sizes = self.what.target.lanes, self.what.sizes
+        if not to or to == self.lanes:
+            return ()
+        result = Array("", tuple(packed(self.lanes, sizes).items()), lanes=self.lanes)
+        return result.offsets(to, sizes)
 
     # -- the nest --------------------------------------------------------------------------
 
@@ -182,6 +199,7 @@ class _Lowering:
                 shape.sum_loops,
                 what.adds,
                 shape.keeps_weights,
+                self.order(),
             )
             tile = replace(
                 tile,

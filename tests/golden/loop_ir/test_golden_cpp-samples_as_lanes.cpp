@@ -1,7 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -26,6 +26,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -250,7 +260,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -275,6 +285,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
