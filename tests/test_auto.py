@@ -93,7 +93,7 @@ def test_large_weights_train_in_torch() -> None:
 
 
 def test_a_mixture_is_chosen_where_it_wins() -> None:
-    """Matrices around a core of 512 x 512: those fused, the core by torch, which alone is slower."""
+    """Matrices around a core of 512 x 512: those fused, the core by torch; alone it is slower."""
     found = planned(uneven(), 1024)
     assert [region.backend for region in found.plan.regions] == ["cpp", "torch", "cpp"]
     mask, plan = found.training_mask, found.plan
