@@ -66,7 +66,7 @@ def mera() -> tn.Network:
 
 def small() -> tn.Network:
     """A train for which torch and kernels are about as fast."""
-    return T.tensor_train((8,) * 3, (8,) * 3, rank=8)
+    return T.tensor_train((16,) * 2, (16,) * 2, rank=4)
 
 
 def uneven() -> tn.Network:
@@ -93,7 +93,7 @@ def test_large_weights_train_in_torch() -> None:
 
 
 def test_a_mixture_is_chosen_where_it_wins() -> None:
-    """Matrices around a core of 512 x 512: those fused, the core by torch, which alone is slower."""
+    """Matrices around a core of 512 x 512: those fused, the core by torch; alone it is slower."""
     found = planned(uneven(), 1024)
     assert [region.backend for region in found.plan.regions] == ["cpp", "torch", "cpp"]
     mask, plan = found.training_mask, found.plan
@@ -143,7 +143,7 @@ def test_the_path_is_the_best_of_all(mask: str) -> None:
     asked = (mask == "all",) * len(plan.inputs)
     found = best_mixture(plan, asked, 1024, rates())
     total = len(batched_steps(plan))
-    everything = [(Region("cpp", total),), ()]
+    everything: list[tuple[Region, ...]] = [(Region("cpp", total),), ()]
     for at in cuts(plan):
         for pair in (("cpp", "torch"), ("torch", "cpp")):
             everything.append((Region(pair[0], at), Region(pair[1], total - at)))

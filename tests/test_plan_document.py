@@ -75,6 +75,7 @@ def everything() -> Plan:
         proven_optimal=True,
         aborted=True,
         memory=Memory(("t0", "t1"), 5, ("e0",)),
+        regions=(Region("cpp", BATCHED),),
         names=(("e0", "i"),),
     ).verify()
 
