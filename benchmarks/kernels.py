@@ -1,8 +1,8 @@
 """Compiled kernels against the best einsum chain and against dense, cell by cell, with targets.
 
-    python -m benchmarks.kernels --device cpu                     # everything: under ten minutes
+    python -m benchmarks.kernels --device cpu                     # table: 15 s a cell, warm
     python -m benchmarks.kernels --device cpu --cases mera-2 btt  # a part; its cells join the file
-    python -m benchmarks.kernels --device cpu --prepare           # only build, to warm caches
+    python -m benchmarks.kernels --device cpu --prepare           # first: build, to warm caches
     python -m benchmarks.kernels --device cpu --growth            # MERA-2 from 10 to 20 legs
 
 All methods of a cell are timed in one process in shuffled turns (benchmarks/timing.py), warm,
