@@ -197,15 +197,24 @@ def test_long_legs_are_split() -> None:
     assert schedule_lanes(tn.plan(whole, batch=1, minimize="flops"), Cpu()).lanes
 
 
-def test_fixed_legs_stay_whole() -> None:
-    """A leg on a tensor that is sliced is not split: a slice addresses axes by their position."""
-    net = topologies.tensor_train((64, 4), (4, 64), rank=2)
-    net.fix(j0=1)
-    plan = tn.plan(net, batch=4)
-    addressed = {leg for step in plan.steps if isinstance(step, Select) for leg in step.result.legs}
-    long = {leg for leg, size in plan.leg_sizes if size == 64}
-    assert long & addressed
-    assert set(find_splits(plan, 16)) == long - addressed
+def test_shared_tensors_keep_whole_legs() -> None:
+    """One parameter under two sets of legs: its legs are addressed by position, so none is split,
+    and y and the gradients, which add up axis by axis, are right."""
+    net = tn.Network("shared")
+    net.input(a=24, p=4)
+    net.output(d=24, p=4)
+    net.bond(c=24)
+    net.tensor("U", "a c")
+    net.tensor("V", "c d", share="U")
+    plan = tn.plan(net, batch=1, dtype="float64", minimize="flops")
+    selects = [step for step in plan.steps if isinstance(step, Select)]
+    by_position = {leg for step in selects for leg in (*step.result.legs, *step.operand.legs)}
+    assert by_position
+    assert not by_position & set(find_splits(plan, 8))
+    arrays, wanted = exact(net, plan, 3)
+    for program in programs_for(plan, Cpu(64, 32, 200)):
+        given = {b.name: arrays[b.name] for b in program.of("input")}
+        compare(interpret(program, given, BATCH_SIZE), wanted, "float64")
 
 
 def test_the_estimate_prefers_legs_at_batch_one() -> None:
