@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from cpp_units import has_compiler
 from cuda_emulator import compile_emulated, run_emulated
-from strategies import Case, random_array
-from test_cpp_backend import COMPLEX, NETWORKS
+from strategies import random_array
+from test_cpp_backend import NETWORKS
 from test_cpp_random import collect
 from test_random_graphs import KINDS
 
@@ -22,6 +21,7 @@ from tnlayer import topologies
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.cpp_printer import print_kernel
 from tnlayer.kernels.cuda_source import (
+    CudaSource,
     Gpu,
     Scheduled,
     gpu_of,
@@ -39,6 +39,14 @@ needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler"
 GPU = gpu_of("sm_90")
 # So little shared memory that most states go to global memory.
 SMALL = replace(GPU, shared_bytes=4096)
+# Chains of many steps, in several segments.
+CIRCUITS: dict[str, Callable[[], tn.Network]] = {
+    "mera_8": lambda: topologies.mera(8, 2),
+    "deep": lambda: topologies.brickwall(8, dim=2, depth=6),
+    "threes_deep": lambda: topologies.brickwall(5, dim=3, depth=3),
+    "long_chain": lambda: topologies.tensor_train((2,) * 10, (2,) * 10, rank=3),
+    "sixteens": lambda: topologies.tensor_train((16, 4), (4, 16), rank=2),
+}
 CASES, FULL_CASES, INTERPRETED = 25, 300, 30
 
 
@@ -57,7 +65,8 @@ class Trial:
     programs: tuple[Scheduled, Scheduled] = field(init=False)
 
     def __post_init__(self) -> None:
-        program = tn.compile(self.net, backend="torch", dtype=self.kind, batch=64)
+        # A plan for fused kernels: many small steps.
+        program = tn.compile(self.net, backend="torch", dtype=self.kind, batch=64, minimize="flops")
         self.plan = plan = program.plan
         random = np.random.default_rng(self.seed)
         is_complex = self.kind.startswith("complex")
@@ -91,6 +100,7 @@ class Trial:
             scale = max(1.0, float(np.abs(exact).max(initial=0)))
             error = np.abs(entries.reshape(exact.shape) - exact).max(initial=0) / scale
             single = np.dtype(self.kind).itemsize == (8 if self.kind.startswith("complex") else 4)
+            assert not np.isnan(error), f"{what}: {name} is off by NaN"
             assert error < (1e-4 if single else 1e-10), f"{what}: {name} is off by {error}"
 
 
@@ -123,7 +133,12 @@ def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np
 @pytest.mark.parametrize("gpu", [GPU, SMALL], ids=["sm_90", "small"])
 def test_topologies_run_by_the_cpp_printer_equal_torch(gpu: Gpu) -> None:
     """Value and all gradients of every topology, by the CUDA schedule on the CPU."""
-    run_compiled([Trial(net(), "float64", gpu, n, 5) for n, net in enumerate(NETWORKS.values())])
+    nets = {**NETWORKS, **CIRCUITS}
+    trials = [Trial(net(), "float64", gpu, n, 5) for n, net in enumerate(nets.values())]
+    run_compiled(trials)
+    if gpu is GPU:
+        chained = [trial.net.label for trial in trials if all(s.segments for s in trial.programs)]
+        assert len(chained) >= 10, f"only {chained} run in registers"
 
 
 @needs_compiler
@@ -144,18 +159,41 @@ def test_random_networks_interpreted_equal_torch(kind: str) -> None:
             trial.check(found, scheduled.program.name)
 
 
+# What is emulated: both lowerings, sums over warps that are full and ragged, several samples.
+EMULATED = {
+    "float32": ("tensor_train", "odd", "butterfly", "block_term", "deep", "threes_deep"),
+    "complex64": ("tensor_train", "cp"),
+}
+
+
+def emulated(kind: str) -> tuple[list[Trial], list[list[CudaSource]]]:
+    """Trials of a kind, and their printed sources."""
+    nets = {**NETWORKS, **CIRCUITS}
+    trials = [Trial(nets[name](), kind, GPU, n, 3) for n, name in enumerate(EMULATED[kind])]
+    trials.append(Trial(nets["odd"](), kind, SMALL, 99, 3))
+    return trials, [[printed(s) for s in trial.programs] for trial in trials]
+
+
 @needs_compiler
-@pytest.mark.parametrize("kind", ["float32", "complex64"])
+@pytest.mark.parametrize("kind", EMULATED)
 def test_printed_cuda_run_thread_by_thread_equals_torch(kind: str) -> None:
     """The printed text itself, with threads, warps, barriers and shuffles, on several blocks."""
-    names = NETWORKS if kind == "float32" else COMPLEX
-    trials = [Trial(NETWORKS[name](), kind, GPU, n, 7) for n, name in enumerate(names)]
-    trials.append(Trial(topologies.mera(8, 2), kind, GPU, 90, 3))
-    trials.append(Trial(topologies.tensor_train((2, 3, 5), (5, 2, 3), rank=2), kind, SMALL, 91, 3))
-    sources = {trial.seed: [printed(s) for s in trial.programs] for trial in trials}
-    library = compile_emulated([source for pair in sources.values() for source in pair])
-    for trial in trials:
-        for source in sources[trial.seed]:
-            blocks = min(3, -(-trial.batch // source.samples_per_block))
+    trials, sources = emulated(kind)
+    library = compile_emulated([source for pair in sources for source in pair])
+    for trial, pair in zip(trials, sources, strict=True):
+        for source in pair:
+            blocks = min(2, -(-trial.batch // source.samples_per_block))
             found = run_emulated(source, library, trial.given, trial.batch, blocks)
             trial.check(found, f"{trial.net.label} {source.program.name}")
+
+
+@needs_compiler
+def test_a_missing_barrier_is_found() -> None:
+    """Without its barriers the printed text gives something else: the emulation sees races."""
+    trial = Trial(CIRCUITS["threes_deep"](), "float32", GPU, 0, 3)
+    source = printed(trial.programs[0])
+    racing = replace(source, text=source.text.replace("__syncthreads();", ""))
+    library = compile_emulated([racing])
+    found = run_emulated(racing, library, trial.given, trial.batch, 1)
+    with pytest.raises(AssertionError, match="off by"):
+        trial.check(found, "without barriers")

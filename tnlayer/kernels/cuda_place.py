@@ -1,4 +1,4 @@
-"""Where a GPU program's buffers lie, where its threads have to wait, and which kernels it becomes."""
+"""Where a GPU program's buffers lie, where its threads wait, and which kernels it becomes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
+    Fill,
     Program,
     Statement,
     Step,
@@ -95,6 +96,12 @@ def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
         ends["shared"],
     )
     return replace(program, buffers=tuple(placed)), layout
+
+
+def warp_entries(program: Program) -> int:
+    """Entries of shared memory that sums over threads need, which cannot lie elsewhere."""
+    sizes = {buffer.name: buffer.size for buffer in program.of("partial")}
+    return sum(_rounded(sizes[name] * count) for name, count in _copies(program).items())
 
 
 def _rounded(size: int) -> int:
@@ -233,7 +240,7 @@ def _accesses(program: Program, loop: Threads) -> list[_Access]:
     written = {
         statement.target.buffer
         for statement in statements(loop.body)
-        if not isinstance(statement, Step | Threads | Barrier) and hasattr(statement, "target")
+        if isinstance(statement, Tile | Fill | SumLanes | SumThreads)
     }
     for buffer in program.of("block", "blockspace", "shared", "partial"):
         if buffer.name in touched:

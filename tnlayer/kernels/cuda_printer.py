@@ -246,9 +246,7 @@ class _Printer:
             each = grid * threads
             head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
         elif start:
-            head = (
-                f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
-            )
+            head = f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
         elif points == threads:
             head = "{ const int p = threadIdx.x;"
         elif points < threads:
@@ -261,7 +259,9 @@ class _Printer:
             head = self.loop(rounded) + " {"
         lines = [head]
         if self.ragged:
-            lines.append(f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};")
+            lines.append(
+                f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};"
+            )
         lines += [f"  {line}" for line in _digits(loop.indices, "q" if self.ragged else "p")]
         if self.guards:
             lines.append(f"  const bool present = first + {SAMPLE} < batch;")
@@ -422,7 +422,11 @@ class _Printer:
             return [f"sum0_0 += {columns[0]} * {rows[0]};"]
         loads = [f"left{r} = {text}" for r, text in enumerate(rows)]
         loads += [f"right{c} = {text}" for c, text in enumerate(columns)]
-        sums = [f"sum{r}_{c} += right{c} * left{r};" for r in range(len(rows)) for c in range(len(columns))]
+        sums = [
+            f"sum{r}_{c} += right{c} * left{r};"
+            for r in range(len(rows))
+            for c in range(len(columns))
+        ]
         return [f"{{ const entry {', '.join(loads)};", f"  {' '.join(sums)} }}"]
 
 

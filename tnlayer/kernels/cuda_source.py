@@ -17,7 +17,14 @@ from tnlayer.kernels.cuda_chain import (
     owns_weights,
     points_of,
 )
-from tnlayer.kernels.cuda_place import Layout, find_race, insert_barriers, merge_kernels, place
+from tnlayer.kernels.cuda_place import (
+    Layout,
+    find_race,
+    insert_barriers,
+    merge_kernels,
+    place,
+    warp_entries,
+)
 from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_printer import print_cuda
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
@@ -106,10 +113,11 @@ class Entry:
 class CudaSource:
     """A translation unit for NVRTC and how its kernels are launched.
 
-    Arguments are contiguous and begin at multiples of 16 bytes. Every entry point has one signature: a pointer for each argument in order (entries of
-    ``stored``), ``void* workspace``, ``long long batch``, ``int blocks``. With blocks = the size of
-    the persistent grid, from 1 to ceil(batch / samples_per_block) (1 for an empty batch), the
-    workspace has ``call_entries + blocks * block_entries`` entries of ``scalar``, 16 bytes aligned.
+    Arguments are contiguous and begin at multiples of 16 bytes. Every entry point has one
+    signature: a pointer for each argument in order (entries of ``stored``), ``void* workspace``,
+    ``long long batch``, ``int blocks``. With blocks = the size of the persistent grid, from 1 to
+    ceil(batch / samples_per_block) (1 for an empty batch), the workspace has ``call_entries +
+    blocks * block_entries`` entries of ``scalar`` and begins at a multiple of 16 bytes.
     It needs no clearing. The same blocks give the same bits.
 
     Arguments:
@@ -182,9 +190,10 @@ def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     """The placed program of a forward plan."""
     forward = _in_arithmetic(plan)
     chain = find_chain(forward, gpu, trains=False)
-    if chain is None:
-        return _by_steps(forward, gpu, name, plan.dtype)
-    return _by_segments(chain.plan, chain, gpu, name, plan.dtype)
+    found = None
+    if chain is not None:
+        found = _by_segments(chain.plan, chain, gpu, name, plan.dtype)
+    return found or _by_steps(forward, gpu, name, plan.dtype)
 
 
 def schedule_backward(
@@ -193,10 +202,12 @@ def schedule_backward(
     """The placed program of a forward plan's gradients."""
     forward = _in_arithmetic(plan)
     chain = find_chain(forward, gpu, trains=True)
-    if chain is None:
-        return _by_steps(backward_without_saved(forward, wanted), gpu, name, plan.dtype)
-    backward = backward_without_saved(chain.plan, wanted)
-    return _by_segments(backward, chain, gpu, name, plan.dtype)
+    if chain is not None:
+        backward = backward_without_saved(chain.plan, wanted)
+        found = _by_segments(backward, chain, gpu, name, plan.dtype)
+        if found is not None:
+            return found
+    return _by_steps(backward_without_saved(forward, wanted), gpu, name, plan.dtype)
 
 
 @lru_cache(maxsize=256)
@@ -243,11 +254,16 @@ def _in_arithmetic(plan: Plan) -> Plan:
 
 def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
     """One thread loop a step."""
-    return _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
+    scheduled = _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
+    assert scheduled is not None, "only segments sum over threads"
+    return scheduled
 
 
-def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled:
-    """One thread loop a segment; fewer samples at once where states do not fit shared memory."""
+def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
+    """One thread loop a segment; fewer samples at once where states do not fit shared memory.
+
+    None where sums over threads alone would fill it: then each sum is a step of its own.
+    """
     points = points_of(chain, plan.sizes)
     samples = MOST_SAMPLES
     if not all(segment.registers for segment in chain.segments) or adds_by_point(chain):
@@ -258,16 +274,21 @@ def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> 
         threads = min(gpu.threads, max(64, -(-samples * max(points) // 32) * 32))
         lowering = ChainLowering(plan, samples, threads, chain=chain)
         scheduled = _placed(lowering, gpu, name, stored)
+        if scheduled is None:
+            return None
         if samples == 1 or not scheduled.program.of("blockspace"):
             return scheduled
         samples //= 2
 
 
-def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled:
+def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
     lowering.start()
     lowering.lower_all()
     program = merge_kernels(lowering.program(name))
-    program, layout = place(program, gpu.shared_bytes // itemsize(program.scalar))
+    entries = gpu.shared_bytes // itemsize(program.scalar)
+    if warp_entries(program) > entries // 2:
+        return None
+    program, layout = place(program, entries)
     program = insert_barriers(program).verify()
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0

@@ -22,7 +22,6 @@ from tnlayer.kernels.arrays import (
 )
 from tnlayer.kernels.cuda_threads import lower_clear, lower_product
 from tnlayer.kernels.loops import (
-    At,
     Buffer,
     Fill,
     Program,
@@ -144,12 +143,13 @@ class Lowering:
         )
         if products > MOST_BRANCH_PRODUCTS:
             names = {step.result.name for step in branch} & (inside | outside)
-            return {name: ("before",) for name in names}
+            return dict.fromkeys(names, ("before",))
         places: dict[str, tuple[Part, ...]] = {}
         for step in branch:
             name = step.result.name
             found: list[Part] = ["prologue"] if name in inside else []
-            found += ["after"] if name in outside else []
+            if name in outside:
+                found.append("after")
             places[name] = tuple(found)
         return places
 

@@ -48,9 +48,7 @@ from typing import Literal
 
 from tnlayer.errors import BuildError
 
-Space = Literal[
-    "input", "output", "shared", "thread", "partial", "block", "blockspace", "register"
-]
+Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
 Form = Literal["vector", "splat", "scalar"]
 Pairs = tuple[tuple[int, int], ...]
 HERE: Pairs = ((0, 0),)

@@ -1,0 +1,321 @@
+"""CUDA kernels as text: segments, places in memory, golden files, and what NVRTC makes of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from conftest import Golden
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tnlayer as tn
+from tnlayer import topologies
+from tnlayer.kernels.cuda_exchange import (
+    choose_strides,
+    conflicts,
+    extent,
+    is_injective,
+    padded,
+)
+from tnlayer.kernels.cuda_place import find_race
+from tnlayer.kernels.cuda_segments import Limits, find_register_segments, is_coalesced
+from tnlayer.kernels.cuda_source import (
+    CudaSource,
+    backward_source,
+    forward_source,
+    gpu_of,
+    schedule_backward,
+    schedule_forward,
+)
+from tnlayer.kernels.loops import (
+    At,
+    Barrier,
+    Buffer,
+    Program,
+    Step,
+    SumThreads,
+    Threads,
+    Tile,
+    statements,
+)
+from tnlayer.kernels.loops_text import program_text
+from tnlayer.kernels.stem import Stem, StemStep, find_stem
+from tnlayer.plan.plan import Plan
+from tnlayer.plan.steps import Operand, Value
+
+GPU = gpu_of("sm_90")
+NETWORKS: dict[str, Callable[[], tn.Network]] = {
+    "segments": lambda: topologies.brickwall(5, dim=2, depth=2),
+    "steps": lambda: topologies.cp((2, 3), (3, 2), rank=2),
+}
+
+
+def plan_of(net: tn.Network) -> Plan:
+    return tn.plan(net, batch=64, minimize="flops")
+
+
+def sources(net: tn.Network, arch: str = "sm_90") -> tuple[CudaSource, CudaSource]:
+    """Forward, and backward with all gradients."""
+    plan, gpu = plan_of(net), gpu_of(arch)
+    wanted = [value.name for value in plan.inputs]
+    return forward_source(plan, gpu), backward_source(plan, wanted, gpu)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_golden_loops(name: str, golden: Golden) -> None:
+    """The loop programs are the text in the golden file."""
+    golden.check("\n".join(program_text(s.program) for s in sources(NETWORKS[name]())))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_golden_cuda(name: str, golden: Golden) -> None:
+    """The printed CUDA C++ is the text in the golden file."""
+    golden.check("\n".join(s.text for s in sources(NETWORKS[name]())), suffix="cu")
+
+
+# -- segments ----------------------------------------------------------------------------------
+
+
+def circuit(legs: int, count: int) -> Stem:
+    """The circuit of kernels' prototype: gates on two neighbours of ever fewer legs."""
+    gates: list[tuple[int, int]] = []
+    active = list(range(legs))
+    while len(gates) < count:
+        gates += [(active[k], active[k + 1]) for k in range(1, len(active) - 1, 2)]
+        gates += [(active[k], active[k + 1]) for k in range(0, len(active) - 1, 2)]
+        active = active[::2] if len(active) > 2 else list(range(legs))
+    now = [f"q{leg}" for leg in range(legs)]
+    start, steps, waits = tuple(now), list[StemStep](), list[frozenset[int]]()
+    maker: dict[str, int] = {}
+    for number, (a, b) in enumerate(gates[:count]):
+        old = (now[a], now[b])
+        now[a], now[b] = f"q{a}_{number}", f"q{b}_{number}"
+        weight = Operand(Value(f"w{number}", (now[a], now[b], *old)))
+        steps.append(StemStep(f"t{number}", weight, old, (now[a], now[b]), ()))
+        waits.append(frozenset(maker[leg] for leg in old if leg in maker))
+        maker |= {now[a]: number, now[b]: number}
+    port = Value("x0", ("b", *start))
+    return Stem(port, Operand(port), start, tuple(steps), tuple(waits), tuple(now))
+
+
+class _Twos(dict[str, int]):
+    def __missing__(self, leg: str) -> int:
+        return 2
+
+
+def test_25_gates_take_at_most_7_segments() -> None:
+    """Of 25 gates on 12 legs, with 32 entries a thread; MERA-2's 19 tensors take fewer."""
+    segments = find_register_segments(circuit(12, 25), _Twos(), Limits(32))
+    assert len(segments) <= 7
+    assert sorted(n for s in segments for n in s.steps) == list(range(25))
+    mera = schedule_forward(plan_of(topologies.mera(12, 2)), GPU)
+    assert 0 < mera.segments < len(segments)
+
+
+@pytest.mark.parametrize("limits", [Limits(8), Limits(32), Limits(32, 128)])
+def test_segments_keep_order_and_limits(limits: Limits) -> None:
+    """Steps come after those they wait for, and no state in registers is above the limit."""
+    stem = circuit(8, 20)
+    done: set[int] = set()
+    for segment in find_register_segments(stem, _Twos(), limits):
+        assert segment.registers and 2 ** len(segment.registers) <= limits.state
+        legs = set(segment.registers)
+        for number in segment.steps:
+            assert stem.waits[number] <= done
+            step = stem.steps[number]
+            assert set(step.contracted) <= legs
+            legs = (legs - set(step.contracted)) | set(step.made)
+            done.add(number)
+    assert done == set(range(20))
+
+
+def test_large_steps_are_no_segments() -> None:
+    """A step that makes more than a thread can hold has no register legs; the rest has."""
+    net = topologies.tensor_train((16, 4, 4), (16, 4, 4), rank=4)
+    stem = find_stem(plan_of(net))
+    if isinstance(stem, str):
+        pytest.skip(stem)
+    segments = find_register_segments(stem, plan_of(net).sizes, Limits(32))
+    assert sorted(n for s in segments for n in s.steps) == list(range(len(stem.steps)))
+
+
+def test_coalesced_edges() -> None:
+    """Fast legs are points, or a thread has a short run and its neighbours the next ones."""
+    legs, sizes = ("a", "b", "c", "d", "e"), _Twos()
+    assert is_coalesced(legs, ("a", "b"), sizes)
+    assert is_coalesced(legs, ("d", "e"), sizes)
+    assert not is_coalesced(legs, ("c", "d", "e"), sizes)
+    assert not is_coalesced(legs, ("a", "b", "c", "d"), sizes)
+
+
+# -- places ------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.sampled_from([0, 8, 16, 32, 64]))
+def test_padded_strides_are_injective(counts: list[int], period: int) -> None:
+    """No two entries of a padded state have one place, whatever the sizes of the legs."""
+    sizes = {f"e{n}": count for n, count in enumerate(counts)}
+    strides = padded(list(sizes), sizes, period)
+    assert is_injective(strides, sizes)
+    places = [
+        sum(strides[leg] * k for leg, k in zip(sizes, index, strict=True))
+        for index in product(*(range(count) for count in counts))
+    ]
+    assert len(set(places)) == math.prod(counts)
+    assert max(places) == extent(strides, sizes) - 1
+
+
+def test_overlapping_strides_are_refused() -> None:
+    """Strides that let two entries meet are not called injective."""
+    assert not is_injective({"a": 2, "b": 1}, {"a": 2, "b": 3})
+
+
+def test_conflicts_by_simulation() -> None:
+    """Lanes a power of two apart meet in a bank; padding parts them."""
+    sizes = _Twos()
+    legs = tuple("abcdefghij")
+    plain, spread = padded(legs, sizes, 0), padded(legs, sizes, 32)
+    fast, slow = legs[-5:], legs[:5]
+    assert conflicts(plain, fast, sizes) == 1
+    assert conflicts(plain, slow, sizes) == 32
+    assert conflicts(spread, slow, sizes) == 1
+    assert max(conflicts(choose_strides(legs, [fast, slow], sizes), s, sizes)
+               for s in (fast, slow)) == 1  # fmt: skip
+
+
+MANY: dict[str, Callable[[], tn.Network]] = {
+    "mera": lambda: topologies.mera(12, 2),
+    "mera_3": lambda: topologies.mera(12, 3),
+    "brickwall": lambda: topologies.brickwall(12, dim=2, depth=6),
+    "train": lambda: topologies.tensor_train((2,) * 12, (2,) * 12, rank=3),
+    "threes": lambda: topologies.brickwall(7, dim=3, depth=3),
+    "butterfly": lambda: topologies.butterfly(1024),
+    "kronecker": lambda: topologies.kronecker((8, 8, 8), (8, 8, 8)),
+}
+
+
+def shared_accesses(program: Program) -> list[tuple[Threads, At]]:
+    """All places in shared memory that a thread loop moves registers to or from."""
+    spaces = {buffer.name: buffer.space for buffer in program.buffers}
+    found: list[tuple[Threads, At]] = []
+    for loop in statements(program.samples):
+        if isinstance(loop, Threads):
+            for tile in loop.body:
+                if isinstance(tile, Tile) and tile.right is None:
+                    places = (tile.target, tile.left)
+                    if {spaces[p.buffer] for p in places} == {"register", "block"}:
+                        found += [(loop, p) for p in places if spaces[p.buffer] == "block"]
+    return found
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_exchanges_conflict_at_most_two_ways(name: str) -> None:
+    """Of all exchanges, forward and backward, counted by simulating the banks."""
+    plan = plan_of(MANY[name]())
+    wanted = [value.name for value in plan.inputs]
+    worst = 1
+    for scheduled in (schedule_forward(plan, GPU), schedule_backward(plan, wanted, GPU)):
+        for loop, at in shared_accesses(scheduled.program):
+            legs = [index for index, _ in loop.indices]
+            worst = max(worst, conflicts(dict(at.terms), legs, dict(loop.indices)))
+    assert worst <= 2
+
+
+# -- barriers ----------------------------------------------------------------------------------
+
+
+def test_every_barrier_is_needed_and_none_is_missing() -> None:
+    """Without any of its barriers a program has a race, with all of them none."""
+    scheduled = schedule_backward(plan_of(topologies.mera(8, 2)), ["x0"], GPU)
+    program = scheduled.program
+    assert find_race(program) == ""
+    steps = [step for step in program.samples if isinstance(step, Step)]
+    for number, step in enumerate(steps):
+        if any(isinstance(inner, Barrier) for inner in step.body):
+            bare = replace(step, body=tuple(s for s in step.body if not isinstance(s, Barrier)))
+            samples = (*steps[:number], bare, *steps[number + 1 :])
+            assert find_race(replace(program, samples=samples)), step.name
+
+
+def one_loop(*body: Tile | SumThreads | Barrier | Threads) -> Program:
+    buffers = (
+        Buffer("x", 8, "input"),
+        Buffer("s", 8, "block"),
+        Buffer("r", 2, "register"),
+        Buffer("p", 2, "partial"),
+    )
+    step = Step("t0", "", (Threads((("i0", 4),), body),))
+    return Program("p", "float32", 1, 1, buffers, (), (step,), (), (), 32)
+
+
+LOAD = Tile(At("r", form="scalar"), At("x", 0, (("i0", 2),), "scalar"), None, ((0, 0), (1, 1)))
+SUM = SumThreads(At("p", form="scalar"), At("r", form="scalar"), 2)
+
+
+def test_verify_accepts_a_thread_loop() -> None:
+    """What the next test breaks is legal."""
+    program = one_loop(LOAD, SUM)
+    assert program.verify() is program
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ((replace(LOAD, target=At("r", 0, (("i0", 1),), "scalar")),), "moving place"),
+        ((Barrier(),), "barrier inside"),
+        ((Threads((("i1", 2),), ()),), "inside another loop"),
+        ((replace(SUM, target=At("s", form="scalar")),), "SumThreads of a register into a block"),
+        ((replace(SUM, count=3),), "entries 0 to 2 of r"),
+        ((replace(LOAD, left=At("x", 2, (("i0", 2),), "scalar")),), "entries 2 to 9 of x"),
+    ],
+)  # fmt: skip
+def test_verify_names_what_is_illegal(body: tuple[Tile, ...], message: str) -> None:
+    """Faults of thread loops are found."""
+    with pytest.raises(tn.BuildError, match=message):
+        one_loop(*body).verify()
+
+
+def test_states_above_shared_memory_go_to_global_memory() -> None:
+    """Nothing is refused for its size: a state of 2^17 entries has a place for each block."""
+    plan = plan_of(topologies.tensor_train((2**9, 2**8), (2**9, 2**8), rank=1))
+    source = forward_source(plan, GPU)
+    assert source.block_entries >= 2**8
+    assert max(entry.shared_bytes for entry in source.entries) <= GPU.shared_bytes
+
+
+# -- NVRTC -------------------------------------------------------------------------------------
+
+
+def compiled(source: CudaSource, arch: str) -> str:
+    """The log of NVRTC's assembler: registers and spills of each kernel."""
+    core = pytest.importorskip("cuda.core", reason="cuda-core and nvidia-cuda-nvrtc are missing")
+    options = core.ProgramOptions(arch=arch, std="c++17", ptxas_options=["-v"])
+    import io
+
+    log = io.StringIO()
+    code = core.Program(source.text, "c++", options).compile("cubin", logs=log)
+    assert len(code.code) > 0
+    return log.getvalue()
+
+
+COMPILED = {**MANY, "cp": lambda: topologies.cp((16, 4), (16, 4), rank=3)}
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", ["mera", "threes", "butterfly", "cp"])
+def test_nvrtc_compiles_without_spills(name: str, arch: str) -> None:
+    """0 spills, and registers within what two blocks of 256 threads leave."""
+    for source in sources(COMPILED[name](), arch):
+        log = compiled(source, arch)
+        spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+        registers = [int(n) for n in re.findall(r"Used (\d+) registers", log)]
+        assert len(registers) >= len(source.entries), log
+        assert {int(n) for pair in spills for n in pair} == {0}, log
+        assert max(registers) <= 255
+        assert np.prod(registers) > 0
