@@ -148,8 +148,4 @@ def run_emulated(
                              ctypes.c_int)  # fmt: skip
         failed = function(pointers, workspace.ctypes.data, batch, blocks, grid)
         assert not failed, f"{entry.name}: threads wait for each other in vain"
-    return {
-        a.name: array
-        for a, array in zip(source.arguments, arrays, strict=True)
-        if a.is_output
-    }
+    return {a.name: array for a, array in zip(source.arguments, arrays, strict=True) if a.is_output}

@@ -157,9 +157,7 @@ def test_coalesced_edges() -> None:
 # -- places ------------------------------------------------------------------------------------
 
 
-@given(
-    st.lists(st.integers(1, 7), min_size=1, max_size=6), st.sampled_from([0, 8, 16, 32, 64])
-)
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.sampled_from([0, 8, 16, 32, 64]))
 def test_padded_strides_are_injective(counts: list[int], period: int) -> None:
     """No two entries of a padded state have one place, whatever the sizes of the legs."""
     sizes = {f"e{n}": count for n, count in enumerate(counts)}

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from cpp_units import has_compiler
 from cuda_emulator import compile_emulated, run_emulated
-from strategies import Case, random_array
-from test_cpp_backend import COMPLEX, NETWORKS
+from strategies import random_array
+from test_cpp_backend import NETWORKS
 from test_cpp_random import collect
 from test_random_graphs import KINDS
 
@@ -67,9 +66,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         # A plan for fused kernels: many small steps.
-        program = tn.compile(
-            self.net, backend="torch", dtype=self.kind, batch=64, minimize="flops"
-        )
+        program = tn.compile(self.net, backend="torch", dtype=self.kind, batch=64, minimize="flops")
         self.plan = plan = program.plan
         random = np.random.default_rng(self.seed)
         is_complex = self.kind.startswith("complex")

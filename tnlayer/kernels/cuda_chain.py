@@ -15,7 +15,8 @@ from tnlayer.kernels.arrays import Array, Sizes, volume
 from tnlayer.kernels.cuda_exchange import choose_strides, extent
 from tnlayer.kernels.cuda_registers import Group
 from tnlayer.kernels.cuda_segments import Segment, is_coalesced
-from tnlayer.kernels.cuda_steps import Lowering
+from tnlayer.kernels.cuda_steps import Lowering, Part
+from tnlayer.kernels.cuda_threads import lower_product
 from tnlayer.kernels.loops import Buffer
 from tnlayer.kernels.stem import Stem, state_after
 from tnlayer.plan.adjoint import GRADIENT
@@ -103,7 +104,6 @@ class ChainLowering(Lowering):
         for number, segment in enumerate(self.chain.segments):
             for name in self.chain.steps_of(segment):
                 self.segment_of[name] = number
-        self.points = self.points_of_segments()
         places = self.places_of_branch()
         batched: list[Step] = []
         rest: list[Step] = []
@@ -162,6 +162,7 @@ class ChainLowering(Lowering):
         sectors of them."""
         self.copy_parameters()
         assert self.chain is not None
+        self.points = self.points_of_segments()
         stem, segments = self.chain.stem, self.chain.segments
         if not segments[0].registers or is_coalesced(stem.legs, segments[0].registers, self.sizes):
             staged = set[str]()
@@ -175,7 +176,11 @@ class ChainLowering(Lowering):
             self.direct.pop(self.chain.steps_of(last)[-1], None)
         for value in self.plan.inputs:
             if value.name in staged:
-                self.copy_in(value, "samples")
+                number = len(segments) - 1 if value.name == GRADIENT else 0
+                source = self.local[value.name]
+                target = self.boundary(value, (number,), f"{value.name}_s", reads=value.legs)
+                copy = lower_product(target, source, None, self.sizes)
+                self.emit("samples", target.buffer, f"{value.name} into shared memory", [copy])
 
     # -- legs ------------------------------------------------------------------------------
 
@@ -202,8 +207,33 @@ class ChainLowering(Lowering):
         points = set(legs) - set(self.chain.segments[number].registers)
         return [leg for leg in stem.outputs if leg not in points]
 
-    def boundary(self, value: Value, sides: Sequence[int]) -> Array:
-        """The array of a state or gradient between two segments."""
+    def make(self, value: Value, part: Part) -> Array:
+        """As for any plan; states and gradients of large steps lie as their neighbours want."""
+        if part != "samples" or value.name not in self.batched:
+            return Lowering.make(self, value, part)
+        name = value.name
+        if name in self.segment_of:
+            number = self.segment_of[name]
+            return self.boundary(value, (number, number + 1))
+        number = self.segment_of.get(name.removeprefix("d_"), -1)
+        return self.boundary(value, (number, number + 1))
+
+    def boundary(
+        self,
+        value: Value,
+        sides: Sequence[int],
+        name: str = "",
+        *,
+        reads: Sequence[str] = (),
+    ) -> Array:
+        """The array of a state or gradient between two segments.
+
+        Arguments:
+            value: whose array it is.
+            sides: numbers of the segments that write or read it.
+            name: of its buffer, if not the value's.
+            reads: legs in the order in which a copy goes over it; () if none does.
+        """
         assert self.chain is not None
         if value.name in self.direct:
             return self.set_home(value, self.direct[value.name], "samples")
@@ -212,9 +242,13 @@ class ChainLowering(Lowering):
                   if 0 <= number < len(self.points)
                   and self.chain.segments[number].registers]  # fmt: skip
         ordered = [BATCH, *legs] if self.block > 1 else legs
+        leaving = self.chain.stem.outputs if value.name in self.chain.steps_of(
+            self.chain.segments[-1]
+        )[-1:] else reads  # fmt: skip
+        points += [tuple(leaving)] if leaving else []
         seen = [[leg for leg in side if leg in ordered] for side in points]
         strides = choose_strides(ordered, seen or [ordered], self.sizes, self.chain.itemsize)
-        name = value.name
+        name = name or value.name
         while name in {buffer.name for buffer in self.buffers}:
             name += "_c"
         self.buffers.append(Buffer(name, extent(strides, self.sizes), "block"))

@@ -1,4 +1,4 @@
-"""Where a GPU program's buffers lie, where its threads have to wait, and which kernels it becomes."""
+"""Where a GPU program's buffers lie, where its threads wait, and which kernels it becomes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
+    Fill,
     Program,
     Statement,
     Step,
@@ -239,7 +240,7 @@ def _accesses(program: Program, loop: Threads) -> list[_Access]:
     written = {
         statement.target.buffer
         for statement in statements(loop.body)
-        if not isinstance(statement, Step | Threads | Barrier) and hasattr(statement, "target")
+        if isinstance(statement, Tile | Fill | SumLanes | SumThreads)
     }
     for buffer in program.of("block", "blockspace", "shared", "partial"):
         if buffer.name in touched:

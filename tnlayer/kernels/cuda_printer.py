@@ -245,9 +245,7 @@ class _Printer:
             each = grid * threads
             head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
         elif start:
-            head = (
-                f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
-            )
+            head = f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
         elif points == threads:
             head = "{ const int p = threadIdx.x;"
         elif points < threads:

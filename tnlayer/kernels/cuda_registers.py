@@ -77,7 +77,7 @@ class Group:
             left, right = right, left
         target = self.register(step.result.name, step.result.legs)
         self.held[step.result.name] = target
-        legs = self.inner(dict.fromkeys((*step.left.legs, *step.right.legs)))
+        legs = self.inner(tuple(dict.fromkeys((*step.left.legs, *step.right.legs))))
         summed = [leg for leg in legs if leg not in step.result.legs]
         in_left = {leg for leg, _ in left.strides}
         columns = [leg for leg in legs if leg not in summed and leg not in in_left]
@@ -89,13 +89,13 @@ class Group:
         wide = tuple(zip(right.offsets(columns, self.sizes), target.offsets(columns, self.sizes),
                          strict=True))  # fmt: skip
         for index in itertools.product(*(range(self.sizes[leg]) for leg in each)):
+            at = list(zip(each, index, strict=True))
             moved = [
-                replace(array, offset=array.offset + sum(array.stride(leg) * k
-                                                        for leg, k in zip(each, index, strict=True)))
+                replace(array, offset=array.offset + sum(array.stride(leg) * k for leg, k in at))
                 for array in (target, left, right)
-            ]  # fmt: skip
-            tile = Tile(*(self.at(array) for array in moved), columns=wide, sums=sums)
-            self.body.append(tile)
+            ]
+            to, a, b = (self.at(array) for array in moved)
+            self.body.append(Tile(to, a, b, columns=wide, sums=sums))
 
     def array(self, operand: Operand, weights: dict[str, Array]) -> Array:
         name = operand.value.name

@@ -17,7 +17,14 @@ from tnlayer.kernels.cuda_chain import (
     owns_weights,
     points_of,
 )
-from tnlayer.kernels.cuda_place import Layout, find_race, insert_barriers, merge_kernels, place, warp_entries
+from tnlayer.kernels.cuda_place import (
+    Layout,
+    find_race,
+    insert_barriers,
+    merge_kernels,
+    place,
+    warp_entries,
+)
 from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_printer import print_cuda
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
@@ -106,10 +113,11 @@ class Entry:
 class CudaSource:
     """A translation unit for NVRTC and how its kernels are launched.
 
-    Arguments are contiguous and begin at multiples of 16 bytes. Every entry point has one signature: a pointer for each argument in order (entries of
-    ``stored``), ``void* workspace``, ``long long batch``, ``int blocks``. With blocks = the size of
-    the persistent grid, from 1 to ceil(batch / samples_per_block) (1 for an empty batch), the
-    workspace has ``call_entries + blocks * block_entries`` entries of ``scalar``, 16 bytes aligned.
+    Arguments are contiguous and begin at multiples of 16 bytes. Every entry point has one
+    signature: a pointer for each argument in order (entries of ``stored``), ``void* workspace``,
+    ``long long batch``, ``int blocks``. With blocks = the size of the persistent grid, from 1 to
+    ceil(batch / samples_per_block) (1 for an empty batch), the workspace has ``call_entries +
+    blocks * block_entries`` entries of ``scalar`` and begins at a multiple of 16 bytes.
     It needs no clearing. The same blocks give the same bits.
 
     Arguments:
@@ -251,9 +259,7 @@ def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
     return scheduled
 
 
-def _by_segments(
-    plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str
-) -> Scheduled | None:
+def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
     """One thread loop a segment; fewer samples at once where states do not fit shared memory.
 
     None where sums over threads alone would fill it: then each sum is a step of its own.

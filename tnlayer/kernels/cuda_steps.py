@@ -148,7 +148,8 @@ class Lowering:
         for step in branch:
             name = step.result.name
             found: list[Part] = ["prologue"] if name in inside else []
-            found += ["after"] if name in outside else []
+            if name in outside:
+                found.append("after")
             places[name] = tuple(found)
         return places
 

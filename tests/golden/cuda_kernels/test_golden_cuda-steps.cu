@@ -1,0 +1,449 @@
+typedef float entry;
+__device__ __forceinline__ entry from_lane(entry v, int mask) {
+  return __shfl_xor_sync(0xffffffffu, v, mask);
+}
+typedef entry stored;
+__device__ __forceinline__ entry wide(stored v) { return v; }
+__device__ __forceinline__ stored narrow(entry v) { return v; }
+// Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
+template <int HALF, int MASK, int M>
+__device__ __forceinline__ void halve(entry (&v)[M], int& index) {
+  if constexpr (HALF > 0) {
+    const bool upper = threadIdx.x & MASK;
+#pragma unroll
+    for (int k = 0; k < HALF; k++) {
+      const entry sent = upper ? v[k] : v[k + HALF], kept = upper ? v[k + HALF] : v[k];
+      v[k] = kept + from_lane(sent, MASK);
+    }
+    index += upper ? HALF : 0;
+    halve<HALF / 2, MASK / 2>(v, index);
+  } else if constexpr (MASK > 0) {
+    v[0] += from_lane(v[0], MASK);
+    halve<0, MASK / 2>(v, index);
+  }
+}
+// target[k] += values[FROM + k] summed over the lanes of a warp, for k below M, a power of two of
+// at most 32. All lanes of the warp take part.
+template <int M, int FROM, int N>
+__device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]) {
+  entry v[M];
+#pragma unroll
+  for (int k = 0; k < M; k++) v[k] = FROM + k < N ? values[FROM + k < N ? FROM + k : 0] : entry{};
+  int index = FROM;
+  halve<M / 2, 16>(v, index);
+  if (threadIdx.x % (32 / M) == 0 && index < N) target[index] += v[0];
+}
+
+// Each block takes its samples through all steps.
+extern "C" __global__ void __launch_bounds__(64)
+forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_y, entry* __restrict__ workspace, long long batch, int blocks) {
+  extern __shared__ __align__(16) char memory[];
+  entry* const block = (entry*)memory;
+  entry* const n0_s = block + 0;
+  entry* const n1_s = block + 4;
+  entry* const n2_s = block + 12;
+  entry* const n3_s = block + 20;
+  entry* const x0_s = block + 48;
+  entry* const t0 = block + 24;
+  entry* const t1 = block + 36;
+  entry* const t3 = block + 144;
+  // n0 into shared memory
+  if (const int p = threadIdx.x; p < 4) {
+    const int i0 = p;
+    n0_s[i0] = wide(n0[i0]);
+  }
+  // n1 into shared memory
+  if (const int p = (int)threadIdx.x - 4; 0 <= p && p < 6) {
+    const int i0 = p;
+    n1_s[i0] = wide(n1[i0]);
+  }
+  // n2 into shared memory
+  if (const int p = (int)threadIdx.x - 10; 0 <= p && p < 6) {
+    const int i0 = p;
+    n2_s[i0] = wide(n2[i0]);
+  }
+  // n3 into shared memory
+  if (const int p = (int)threadIdx.x - 16; 0 <= p && p < 4) {
+    const int i0 = p;
+    n3_s[i0] = wide(n3[i0]);
+  }
+  // t0 = n2 x n3
+  __syncthreads();
+  if (const int p = (int)threadIdx.x - 20; 0 <= p && p < 12) {
+    const int i0 = p / 6; const int i1 = p / 2 % 3; const int i2 = p % 2;
+    t0[i0 * 6 + i1 * 2 + i2] = n3_s[i0 * 2 + i2] * n2_s[i0 * 3 + i1];
+  }
+  // t1 = n0 x n1
+  if (const int p = (int)threadIdx.x - 32; 0 <= p && p < 12) {
+    const int i0 = p / 6; const int i1 = p / 3 % 2; const int i2 = p % 3;
+    t1[i0 * 6 + i1 * 3 + i2] = n1_s[i1 + i2 * 2] * n0_s[i0 * 2 + i1];
+  }
+  for (long long first = (long long)blockIdx.x * 16; first < batch; first += (long long)gridDim.x * 16) {
+    const stored* const x0 = all_x0 + first * 6;
+    stored* const out_y = all_out_y + first * 6;
+    // x0 into shared memory
+    __syncthreads();
+    for (int p = threadIdx.x; p < 96; p += 64) {
+      const int sample = p / 6; const int i1 = p % 6;
+      const bool present = first + sample < batch;
+      x0_s[sample * 6 + i1] = (present ? wide(x0[sample * 6 + i1]) : entry{});
+    }
+    // segment 0 forward: t2, t3
+    __syncthreads();
+    if (const int p = threadIdx.x; p < 16) {
+      const int sample = p;
+      entry f0_x0[6];
+      entry f0_t2[2];
+      entry f0_t3[6];
+      f0_x0[0] = x0_s[sample * 6];
+      f0_x0[1] = x0_s[1 + sample * 6];
+      f0_x0[2] = x0_s[2 + sample * 6];
+      f0_x0[3] = x0_s[3 + sample * 6];
+      f0_x0[4] = x0_s[4 + sample * 6];
+      f0_x0[5] = x0_s[5 + sample * 6];
+      f0_t2[0] = t1[0] * f0_x0[0] + t1[1] * f0_x0[1] + t1[2] * f0_x0[2] + t1[6] * f0_x0[3] + t1[7] * f0_x0[4] + t1[8] * f0_x0[5];
+      f0_t2[1] = t1[3] * f0_x0[0] + t1[4] * f0_x0[1] + t1[5] * f0_x0[2] + t1[9] * f0_x0[3] + t1[10] * f0_x0[4] + t1[11] * f0_x0[5];
+      f0_t3[0] = t0[0] * f0_t2[0] + t0[6] * f0_t2[1];
+      f0_t3[1] = t0[1] * f0_t2[0] + t0[7] * f0_t2[1];
+      f0_t3[2] = t0[2] * f0_t2[0] + t0[8] * f0_t2[1];
+      f0_t3[3] = t0[3] * f0_t2[0] + t0[9] * f0_t2[1];
+      f0_t3[4] = t0[4] * f0_t2[0] + t0[10] * f0_t2[1];
+      f0_t3[5] = t0[5] * f0_t2[0] + t0[11] * f0_t2[1];
+      {
+        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{}, sum4_0 = entry{}, sum5_0 = entry{};
+        sum0_0 += f0_t3[0];
+        sum1_0 += f0_t3[1];
+        sum2_0 += f0_t3[2];
+        sum3_0 += f0_t3[3];
+        sum4_0 += f0_t3[4];
+        sum5_0 += f0_t3[5];
+        t3[sample * 6] = sum0_0;
+        t3[1 + sample * 6] = sum1_0;
+        t3[2 + sample * 6] = sum2_0;
+        t3[3 + sample * 6] = sum3_0;
+        t3[4 + sample * 6] = sum4_0;
+        t3[5 + sample * 6] = sum5_0;
+      }
+    }
+    // y leaves
+    __syncthreads();
+    for (int p = threadIdx.x; p < 96; p += 64) {
+      const int sample = p / 6; const int i1 = p % 6;
+      const bool present = first + sample < batch;
+      if (present) out_y[sample * 6 + i1] = narrow(t3[sample * 6 + i1]);
+    }
+  }
+}
+
+typedef float entry;
+__device__ __forceinline__ entry from_lane(entry v, int mask) {
+  return __shfl_xor_sync(0xffffffffu, v, mask);
+}
+typedef entry stored;
+__device__ __forceinline__ entry wide(stored v) { return v; }
+__device__ __forceinline__ stored narrow(entry v) { return v; }
+// Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
+template <int HALF, int MASK, int M>
+__device__ __forceinline__ void halve(entry (&v)[M], int& index) {
+  if constexpr (HALF > 0) {
+    const bool upper = threadIdx.x & MASK;
+#pragma unroll
+    for (int k = 0; k < HALF; k++) {
+      const entry sent = upper ? v[k] : v[k + HALF], kept = upper ? v[k + HALF] : v[k];
+      v[k] = kept + from_lane(sent, MASK);
+    }
+    index += upper ? HALF : 0;
+    halve<HALF / 2, MASK / 2>(v, index);
+  } else if constexpr (MASK > 0) {
+    v[0] += from_lane(v[0], MASK);
+    halve<0, MASK / 2>(v, index);
+  }
+}
+// target[k] += values[FROM + k] summed over the lanes of a warp, for k below M, a power of two of
+// at most 32. All lanes of the warp take part.
+template <int M, int FROM, int N>
+__device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]) {
+  entry v[M];
+#pragma unroll
+  for (int k = 0; k < M; k++) v[k] = FROM + k < N ? values[FROM + k < N ? FROM + k : 0] : entry{};
+  int index = FROM;
+  halve<M / 2, 16>(v, index);
+  if (threadIdx.x % (32 / M) == 0 && index < N) target[index] += v[0];
+}
+
+// Each block takes its samples through all steps.
+extern "C" __global__ void __launch_bounds__(64)
+backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
+  extern __shared__ __align__(16) char memory[];
+  entry* const block = (entry*)memory;
+  entry* const row = workspace + 24 + (long long)blockIdx.x * 24;
+  entry* const n0_s = block + 48;
+  entry* const n1_s = block + 52;
+  entry* const n2_s = block + 60;
+  entry* const n3_s = block + 68;
+  entry* const g_s = block + 96;
+  entry* const x0_s = block + 192;
+  entry* const t0 = block + 72;
+  entry* const t1 = block + 84;
+  entry* const d_t0_p = block + 0;
+  for (int p = threadIdx.x; p < 24; p += 64) d_t0_p[p] = entry{};
+  entry* const d_t1_p = block + 24;
+  if (const int p = (int)threadIdx.x - 24; 0 <= p && p < 24) d_t1_p[p] = entry{};
+  __syncthreads();
+  // n0 into shared memory
+  if (const int p = threadIdx.x; p < 4) {
+    const int i0 = p;
+    n0_s[i0] = wide(n0[i0]);
+  }
+  // n1 into shared memory
+  if (const int p = (int)threadIdx.x - 4; 0 <= p && p < 6) {
+    const int i0 = p;
+    n1_s[i0] = wide(n1[i0]);
+  }
+  // n2 into shared memory
+  if (const int p = (int)threadIdx.x - 10; 0 <= p && p < 6) {
+    const int i0 = p;
+    n2_s[i0] = wide(n2[i0]);
+  }
+  // n3 into shared memory
+  if (const int p = (int)threadIdx.x - 16; 0 <= p && p < 4) {
+    const int i0 = p;
+    n3_s[i0] = wide(n3[i0]);
+  }
+  // t0 = n2 x n3
+  __syncthreads();
+  if (const int p = (int)threadIdx.x - 20; 0 <= p && p < 12) {
+    const int i0 = p / 6; const int i1 = p / 2 % 3; const int i2 = p % 2;
+    t0[i0 * 6 + i1 * 2 + i2] = n3_s[i0 * 2 + i2] * n2_s[i0 * 3 + i1];
+  }
+  // t1 = n0 x n1
+  if (const int p = (int)threadIdx.x - 32; 0 <= p && p < 12) {
+    const int i0 = p / 6; const int i1 = p / 3 % 2; const int i2 = p % 3;
+    t1[i0 * 6 + i1 * 3 + i2] = n1_s[i1 + i2 * 2] * n0_s[i0 * 2 + i1];
+  }
+  for (long long first = (long long)blockIdx.x * 16; first < batch; first += (long long)gridDim.x * 16) {
+    const stored* const g = all_g + first * 6;
+    const stored* const x0 = all_x0 + first * 6;
+    stored* const out_d_x0 = all_out_d_x0 + first * 6;
+    // g into shared memory
+    __syncthreads();
+    for (int p = threadIdx.x; p < 96; p += 64) {
+      const int sample = p / 6; const int i1 = p % 6;
+      const bool present = first + sample < batch;
+      g_s[sample * 6 + i1] = (present ? wide(g[sample * 6 + i1]) : entry{});
+    }
+    // x0 into shared memory
+    for (int p = threadIdx.x; p < 96; p += 64) {
+      const int sample = p / 6; const int i1 = p % 6;
+      const bool present = first + sample < batch;
+      x0_s[sample * 6 + i1] = (present ? wide(x0[sample * 6 + i1]) : entry{});
+    }
+    // segment 0 reverse: t2, d_t0, d_t2, d_t1, d_x0
+    __syncthreads();
+    if (const int p = threadIdx.x; p < 32) {
+      const bool mine = p < 16; const int q = mine ? p : 15;
+      const int sample = q;
+      entry r0_x0[6];
+      entry r0_t2[2];
+      entry r0_g[6];
+      entry r0_d_t0[12];
+      entry r0_d_t2[2];
+      entry r0_d_t1[12];
+      entry r0_d_x0[6];
+      r0_x0[0] = x0_s[sample * 6];
+      r0_x0[1] = x0_s[1 + sample * 6];
+      r0_x0[2] = x0_s[2 + sample * 6];
+      r0_x0[3] = x0_s[3 + sample * 6];
+      r0_x0[4] = x0_s[4 + sample * 6];
+      r0_x0[5] = x0_s[5 + sample * 6];
+      r0_t2[0] = t1[0] * r0_x0[0] + t1[1] * r0_x0[1] + t1[2] * r0_x0[2] + t1[6] * r0_x0[3] + t1[7] * r0_x0[4] + t1[8] * r0_x0[5];
+      r0_t2[1] = t1[3] * r0_x0[0] + t1[4] * r0_x0[1] + t1[5] * r0_x0[2] + t1[9] * r0_x0[3] + t1[10] * r0_x0[4] + t1[11] * r0_x0[5];
+      r0_g[0] = g_s[sample * 6];
+      r0_g[1] = g_s[1 + sample * 6];
+      r0_g[2] = g_s[2 + sample * 6];
+      r0_g[3] = g_s[3 + sample * 6];
+      r0_g[4] = g_s[4 + sample * 6];
+      r0_g[5] = g_s[5 + sample * 6];
+      r0_d_t0[0] = r0_t2[0] * r0_g[0];
+      r0_d_t0[6] = r0_t2[1] * r0_g[0];
+      r0_d_t0[1] = r0_t2[0] * r0_g[1];
+      r0_d_t0[7] = r0_t2[1] * r0_g[1];
+      r0_d_t0[2] = r0_t2[0] * r0_g[2];
+      r0_d_t0[8] = r0_t2[1] * r0_g[2];
+      r0_d_t0[3] = r0_t2[0] * r0_g[3];
+      r0_d_t0[9] = r0_t2[1] * r0_g[3];
+      r0_d_t0[4] = r0_t2[0] * r0_g[4];
+      r0_d_t0[10] = r0_t2[1] * r0_g[4];
+      r0_d_t0[5] = r0_t2[0] * r0_g[5];
+      r0_d_t0[11] = r0_t2[1] * r0_g[5];
+      if (!mine) for (int k = 0; k < 12; k++) r0_d_t0[k] = entry{};
+      sum_warp<16, 0>(d_t0_p + threadIdx.x / 32 * 12, r0_d_t0);
+      r0_d_t2[0] = t0[0] * r0_g[0] + t0[1] * r0_g[1] + t0[2] * r0_g[2] + t0[3] * r0_g[3] + t0[4] * r0_g[4] + t0[5] * r0_g[5];
+      r0_d_t2[1] = t0[6] * r0_g[0] + t0[7] * r0_g[1] + t0[8] * r0_g[2] + t0[9] * r0_g[3] + t0[10] * r0_g[4] + t0[11] * r0_g[5];
+      r0_d_t1[0] = r0_x0[0] * r0_d_t2[0];
+      r0_d_t1[1] = r0_x0[1] * r0_d_t2[0];
+      r0_d_t1[2] = r0_x0[2] * r0_d_t2[0];
+      r0_d_t1[6] = r0_x0[3] * r0_d_t2[0];
+      r0_d_t1[7] = r0_x0[4] * r0_d_t2[0];
+      r0_d_t1[8] = r0_x0[5] * r0_d_t2[0];
+      r0_d_t1[3] = r0_x0[0] * r0_d_t2[1];
+      r0_d_t1[4] = r0_x0[1] * r0_d_t2[1];
+      r0_d_t1[5] = r0_x0[2] * r0_d_t2[1];
+      r0_d_t1[9] = r0_x0[3] * r0_d_t2[1];
+      r0_d_t1[10] = r0_x0[4] * r0_d_t2[1];
+      r0_d_t1[11] = r0_x0[5] * r0_d_t2[1];
+      if (!mine) for (int k = 0; k < 12; k++) r0_d_t1[k] = entry{};
+      sum_warp<16, 0>(d_t1_p + threadIdx.x / 32 * 12, r0_d_t1);
+      r0_d_x0[0] = t1[0] * r0_d_t2[0] + t1[3] * r0_d_t2[1];
+      r0_d_x0[1] = t1[1] * r0_d_t2[0] + t1[4] * r0_d_t2[1];
+      r0_d_x0[2] = t1[2] * r0_d_t2[0] + t1[5] * r0_d_t2[1];
+      r0_d_x0[3] = t1[6] * r0_d_t2[0] + t1[9] * r0_d_t2[1];
+      r0_d_x0[4] = t1[7] * r0_d_t2[0] + t1[10] * r0_d_t2[1];
+      r0_d_x0[5] = t1[8] * r0_d_t2[0] + t1[11] * r0_d_t2[1];
+      {
+        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{}, sum4_0 = entry{}, sum5_0 = entry{};
+        sum0_0 += r0_d_x0[0];
+        sum1_0 += r0_d_x0[1];
+        sum2_0 += r0_d_x0[2];
+        sum3_0 += r0_d_x0[3];
+        sum4_0 += r0_d_x0[4];
+        sum5_0 += r0_d_x0[5];
+        if (mine) x0_s[sample * 6] = sum0_0;
+        if (mine) x0_s[1 + sample * 6] = sum1_0;
+        if (mine) x0_s[2 + sample * 6] = sum2_0;
+        if (mine) x0_s[3 + sample * 6] = sum3_0;
+        if (mine) x0_s[4 + sample * 6] = sum4_0;
+        if (mine) x0_s[5 + sample * 6] = sum5_0;
+      }
+    }
+    // d_x0 leaves
+    __syncthreads();
+    for (int p = threadIdx.x; p < 96; p += 64) {
+      const int sample = p / 6; const int i1 = p % 6;
+      const bool present = first + sample < batch;
+      if (present) out_d_x0[sample * 6 + i1] = narrow(x0_s[sample * 6 + i1]);
+    }
+  }
+  __syncthreads();
+  for (int p = threadIdx.x; p < 12; p += 64) {
+    entry v = d_t0_p[p];
+    for (int w = 1; w < 2; w++) v += d_t0_p[w * 12 + p];
+    row[0 + p] = v;
+  }
+  if (const int p = (int)threadIdx.x - 12; 0 <= p && p < 12) {
+    entry v = d_t1_p[p];
+    for (int w = 1; w < 2; w++) v += d_t1_p[w * 12 + p];
+    row[12 + p] = v;
+  }
+}
+
+// d_t0 summed up; d_t1 summed up
+extern "C" __global__ void __launch_bounds__(64)
+backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
+  entry* const d_t0 = workspace + 0;
+  entry* const d_t1 = workspace + 12;
+  __shared__ entry rows[64];
+  {
+    const int turn = (int)blockIdx.x;
+    if (0 <= turn && turn < 1)
+    {
+      for (int p0 = turn * 32; p0 < 12; p0 += 32) {
+        const int p = p0 + threadIdx.x % 32;
+        const int i0 = p;
+        entry v = entry{};
+        if (p < 12)
+          for (int k = threadIdx.x / 32; k < blocks; k += 2)
+            v += workspace[(long long)k * 24 + 24 + i0 * 1];
+        rows[threadIdx.x] = v;
+        __syncthreads();
+        if (threadIdx.x < 32 && p < 12) {
+          for (int w = 1; w < 2; w++) v += rows[w * 32 + threadIdx.x];
+          d_t0[i0] = v;
+        }
+        __syncthreads();
+      }
+    }
+  }
+  {
+    const int turn = (int)blockIdx.x - 1;
+    if (0 <= turn && turn < 1)
+    {
+      for (int p0 = turn * 32; p0 < 12; p0 += 32) {
+        const int p = p0 + threadIdx.x % 32;
+        const int i0 = p;
+        entry v = entry{};
+        if (p < 12)
+          for (int k = threadIdx.x / 32; k < blocks; k += 2)
+            v += workspace[(long long)k * 24 + 36 + i0 * 1];
+        rows[threadIdx.x] = v;
+        __syncthreads();
+        if (threadIdx.x < 32 && p < 12) {
+          for (int w = 1; w < 2; w++) v += rows[w * 32 + threadIdx.x];
+          d_t1[i0] = v;
+        }
+        __syncthreads();
+      }
+    }
+  }
+}
+
+// d_n0 = d_t1 x n1, sum e1; d_n1 = d_t1 x n0, sum e0; d_n3 = d_t0 x n2, sum e2; d_n2 = d_t0 x n3, sum e3
+extern "C" __global__ void __launch_bounds__(64)
+backward_after1(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
+  entry* const d_t0 = workspace + 0;
+  entry* const d_t1 = workspace + 12;
+  {
+    const int turn = (int)blockIdx.x;
+    if (0 <= turn && turn < 1)
+    for (int p = turn * 64 + threadIdx.x; p < 4; p += 64) {
+      const int i0 = p / 2; const int i1 = p % 2;
+      {
+        entry sum0_0 = entry{};
+        sum0_0 += wide(n1[i1]) * d_t1[i0 * 6 + i1 * 3];
+        sum0_0 += wide(n1[2 + i1]) * d_t1[1 + i0 * 6 + i1 * 3];
+        sum0_0 += wide(n1[4 + i1]) * d_t1[2 + i0 * 6 + i1 * 3];
+        out_d_n0[i0 * 2 + i1] = narrow(sum0_0);
+      }
+    }
+  }
+  {
+    const int turn = (int)blockIdx.x - 1;
+    if (0 <= turn && turn < 1)
+    for (int p = turn * 64 + threadIdx.x; p < 6; p += 64) {
+      const int i0 = p / 2; const int i1 = p % 2;
+      {
+        entry sum0_0 = entry{};
+        sum0_0 += wide(n0[i1]) * d_t1[i0 + i1 * 3];
+        sum0_0 += wide(n0[2 + i1]) * d_t1[6 + i0 + i1 * 3];
+        out_d_n1[i0 * 2 + i1] = narrow(sum0_0);
+      }
+    }
+  }
+  {
+    const int turn = (int)blockIdx.x - 2;
+    if (0 <= turn && turn < 1)
+    for (int p = turn * 64 + threadIdx.x; p < 4; p += 64) {
+      const int i0 = p / 2; const int i1 = p % 2;
+      {
+        entry sum0_0 = entry{};
+        sum0_0 += wide(n2[i0 * 3]) * d_t0[i0 * 6 + i1];
+        sum0_0 += wide(n2[1 + i0 * 3]) * d_t0[2 + i0 * 6 + i1];
+        sum0_0 += wide(n2[2 + i0 * 3]) * d_t0[4 + i0 * 6 + i1];
+        out_d_n3[i0 * 2 + i1] = narrow(sum0_0);
+      }
+    }
+  }
+  {
+    const int turn = (int)blockIdx.x - 3;
+    if (0 <= turn && turn < 1)
+    for (int p = turn * 64 + threadIdx.x; p < 6; p += 64) {
+      const int i0 = p / 3; const int i1 = p % 3;
+      {
+        entry sum0_0 = entry{};
+        sum0_0 += wide(n3[i0 * 2]) * d_t0[i0 * 6 + i1 * 2];
+        sum0_0 += wide(n3[1 + i0 * 2]) * d_t0[1 + i0 * 6 + i1 * 2];
+        out_d_n2[i0 * 3 + i1] = narrow(sum0_0);
+      }
+    }
+  }
+}
