@@ -165,13 +165,7 @@ class _Search:
 
     def move(self, old: Lanes, new: Lanes, legs: tuple[str, ...]) -> float:
         """Cycles to move the state to other lanes."""
-        entries = self.volume(legs)
-        if old == new:
-            return 0.0
-        if not set(old) & set(new):
-            return TRANSPOSED * entries / min(volume(old, self.sizes), volume(new, self.sizes))
-        entering = volume(set(new) - set(old), self.sizes)
-        return (TOUCHED + SHUFFLED * rounds(entering)) * entries / volume(new, self.sizes)
+        return move_cycles(old, new, self.volume(legs), self.sizes)
 
     def run(self, legs: tuple[str, ...], steps: Sequence[int]) -> tuple[tuple[str, ...], float]:
         """Legs after some steps, and the products on the way."""
@@ -215,6 +209,16 @@ def lanes_of_backward(
         name: forward[gradient.removeprefix("d_") if gradient != "g" else last]
         for name, gradient in gradients.items()
     }
+
+
+def move_cycles(old: Lanes, new: Lanes, entries: int, sizes: Sizes) -> float:
+    """Cycles to move so many entries to other lanes."""
+    if old == new:
+        return 0.0
+    if not set(old) & set(new):
+        return TRANSPOSED * entries / min(volume(old, sizes), volume(new, sizes))
+    entering = volume(set(new) - set(old), sizes)
+    return (TOUCHED + SHUFFLED * rounds(entering)) * entries / volume(new, sizes)
 
 
 def rounds(count: int) -> int:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import combinations, count
 
 from tnlayer.kernels.arrays import Lanes, Sizes, volume
-from tnlayer.kernels.lanes import GATHERED, TRANSPOSED, Segment
+from tnlayer.kernels.lanes import TRANSPOSED, Segment, move_cycles
 from tnlayer.kernels.stem import Stem, state_after
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
@@ -180,9 +180,7 @@ class _Search:
             cost += REORDERED * vectors * (computed != stored[step.name])
             state = stored[step.name]
             legs = state_after(legs, step)
-        vectors = volume(legs, self.sizes) / self.width
-        if state != self.end:
-            cost += vectors * (GATHERED if set(state) & set(self.end) else TRANSPOSED)
+        cost += move_cycles(state, self.end, volume(legs, self.sizes), self.sizes)
         return Turned(tuple(order), lanes, stored, cost)
 
     def order(self, turns: Sequence[_Turn]) -> list[int]:
@@ -239,21 +237,16 @@ def cost_of_segments(stem: Stem, segments: Sequence[Segment], sizes: Sizes, widt
     cost, legs = 0.0, stem.legs
     lanes = tail_of(stem.legs, sizes, width)
 
-    def move(old: Lanes, new: Lanes) -> float:
-        if old == new:
-            return 0.0
-        overlap = set(old) & set(new)
-        return volume(legs, sizes) / width * (GATHERED if overlap else TRANSPOSED)
-
     for segment in segments:
-        cost += move(lanes, segment.lanes)
+        cost += move_cycles(lanes, segment.lanes, volume(legs, sizes), sizes)
         lanes = segment.lanes
         for number in segment.steps:
             step = stem.steps[number]
             made = volume(step.made, sizes)
             cost += volume(legs, sizes) * made / volume(lanes, sizes) / 2
             legs = state_after(legs, step)
-    return cost + move(lanes, tail_of(stem.outputs, sizes, width))
+    end = tail_of(stem.outputs, sizes, width)
+    return cost + move_cycles(lanes, end, volume(legs, sizes), sizes)
 
 
 def turns_of_backward(

@@ -1,7 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -9,13 +9,33 @@
 #define INLINE static inline __attribute__((always_inline))
 // Keeps a compiler from holding what lies at these places in registers.
 #define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+// Entries of two registers, by constants.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (reg_index){__VA_ARGS__})
+#endif
+
+typedef float real;
+typedef float reg __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int reg_index __attribute__((vector_size(16)));
+enum { W = 4, REG = 4 };
 
 typedef float entry;
-typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
-enum { W = 4 };
+typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -24,16 +44,64 @@ INLINE entry sum(vec v) {
   return z;
 }
 
-// target[to[i] + j] = source[since[j] + i]
+// The first COUNT numbers at p, then zeros; and the way back.
+template <int COUNT> INLINE reg part(const float* p) {
+  if constexpr (COUNT >= REG) return *(const reg*)p;
+  reg v = {};
+  memcpy(&v, p, COUNT * sizeof(float));
+  return v;
+}
+template <int COUNT> INLINE void put(float* p, reg v) {
+  if constexpr (COUNT >= REG) { *(reg*)p = v; return; }
+  memcpy((void*)p, &v, COUNT * sizeof(float));
+}
+
+// The transpose of 4 registers of 4 entries.
+INLINE void square(reg& r0, reg& r1, reg& r2, reg& r3) {
+  const reg t0 = SHUFFLE(r0, r2, 0, 4, 1, 5);
+  const reg t1 = SHUFFLE(r0, r2, 2, 6, 3, 7);
+  const reg t2 = SHUFFLE(r1, r3, 0, 4, 1, 5);
+  const reg t3 = SHUFFLE(r1, r3, 2, 6, 3, 7);
+  const reg t4 = SHUFFLE(t0, t2, 0, 4, 1, 5);
+  const reg t5 = SHUFFLE(t0, t2, 2, 6, 3, 7);
+  const reg t6 = SHUFFLE(t1, t3, 0, 4, 1, 5);
+  const reg t7 = SHUFFLE(t1, t3, 2, 6, 3, 7);
+  r0 = t4;
+  r1 = t5;
+  r2 = t6;
+  r3 = t7;
+}
+// target[to[i] + j] = source[since[j] + i] for i < COLUMNS, j < ROWS; zeros for other j
+// where the target's vectors are PADDED.
+template <int COLUMNS, int ROWS, bool PADDED>
 STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  for (int i = 0; i < W; i++)
-    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+  enum { N = 4 };
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {}, r2 = {}, r3 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 0) * 1>((const real*)(source + since[0] + 0));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 0) * 1>((const real*)(source + since[1] + 0));
+    if constexpr (ROWS > 2) r2 = part<(COLUMNS - 0) * 1>((const real*)(source + since[2] + 0));
+    if constexpr (ROWS > 3) r3 = part<(COLUMNS - 0) * 1>((const real*)(source + since[3] + 0));
+    square(r0, r1, r2, r3);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[0] + 0), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[1] + 0), r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[2] + 0), r2);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[3] + 0), r3);
+  }
 }
 
 // target[j] = source[offsets[j]] for j < count, then zeros up to padding.
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
-  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+  if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
+template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
+  enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
+  enum { FIRST = ALL < REG ? ALL : REG, SECOND = ALL - FIRST };
+  put<PADDED ? REG : FIRST>((real*)target, part<FIRST>((const real*)source));
+  if constexpr (sizeof(entry) > sizeof(real) && (PADDED || ALL > REG))
+    put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
 // A thread keeps its workspace: fresh pages at each call would cost more than a step.
@@ -58,9 +126,15 @@ static thread_local Workspace call_workspace, own_workspace;
 
 // n0 to lanes e0 e3
 STEP forward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
-  for (int i0 = 0; i0 < 6; i0++) {
-    { static const int offsets[] = {0, 1, 12, 13};
-      gather(n0_l + i0 * 4, n0 + i0 * 2, offsets, 4, 4); }
+  for (int i0 = 0; i0 < 3; i0++) {
+    { const entry* a = n0 + i0 * 4; entry* c = n0_l + i0 * 8;
+      const reg r0 = part<4>((const real*)(a + 0) + 0);
+      const reg r1 = part<4>((const real*)(a + 12) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+      const reg r3 = SHUFFLE(r0, r1, 2, 3, 6, 7);
+      put<4>((real*)(c + 0) + 0, r2);
+      put<4>((real*)(c + 4) + 0, r3);
+    }
   }
 }
 
@@ -76,10 +150,8 @@ STEP forward_before1_t0(const entry* __restrict x2, const entry* __restrict n0_l
 
 // x1 to lanes b
 STEP forward_samples0_x1_l(const entry* __restrict x1, entry* __restrict x1_l) {
-  for (int i0 = 0; i0 < 3; i0++) {
-    { static const int offsets[] = {0, 3, 6, 9};
-      gather(x1_l + i0 * 4, x1 + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4, 8}; static const int since[] = {0, 3, 6, 9};
+    transpose<3, 4, false>(x1_l, to, x1, since); }
 }
 
 // t1 = x1 x t0, sum e1
@@ -94,10 +166,8 @@ STEP forward_samples1_t1(const entry* __restrict t0, const entry* __restrict x1_
 
 // x0 to lanes b
 STEP forward_samples2_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int offsets[] = {0, 2, 4, 6};
-      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4}; static const int since[] = {0, 2, 4, 6};
+    transpose<2, 4, false>(x0_l, to, x0, since); }
 }
 
 // t2 = t1 x x0, sum e0
@@ -112,10 +182,8 @@ STEP forward_samples3_t2(const entry* __restrict t1, const entry* __restrict x0_
 
 // y leaves
 STEP forward_samples4_out_y(entry* __restrict out_y, const entry* __restrict t2) {
-  for (int i0 = 0; i0 < 4; i0++) {
-    { static const int offsets[] = {0, 4};
-      gather(out_y + i0 * 2, t2 + i0 * 1, offsets, 2, 0); }
-  }
+  { static const int to[] = {0, 2, 4, 6}; static const int since[] = {0, 4};
+    transpose<4, 2, false>(out_y, to, t2, since); }
 }
 
 struct forward_frame {
@@ -208,7 +276,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -216,13 +284,33 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #define INLINE static inline __attribute__((always_inline))
 // Keeps a compiler from holding what lies at these places in registers.
 #define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+// Entries of two registers, by constants.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (reg_index){__VA_ARGS__})
+#endif
+
+typedef float real;
+typedef float reg __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int reg_index __attribute__((vector_size(16)));
+enum { W = 4, REG = 4 };
 
 typedef float entry;
-typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
-enum { W = 4 };
+typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -231,16 +319,64 @@ INLINE entry sum(vec v) {
   return z;
 }
 
-// target[to[i] + j] = source[since[j] + i]
+// The first COUNT numbers at p, then zeros; and the way back.
+template <int COUNT> INLINE reg part(const float* p) {
+  if constexpr (COUNT >= REG) return *(const reg*)p;
+  reg v = {};
+  memcpy(&v, p, COUNT * sizeof(float));
+  return v;
+}
+template <int COUNT> INLINE void put(float* p, reg v) {
+  if constexpr (COUNT >= REG) { *(reg*)p = v; return; }
+  memcpy((void*)p, &v, COUNT * sizeof(float));
+}
+
+// The transpose of 4 registers of 4 entries.
+INLINE void square(reg& r0, reg& r1, reg& r2, reg& r3) {
+  const reg t0 = SHUFFLE(r0, r2, 0, 4, 1, 5);
+  const reg t1 = SHUFFLE(r0, r2, 2, 6, 3, 7);
+  const reg t2 = SHUFFLE(r1, r3, 0, 4, 1, 5);
+  const reg t3 = SHUFFLE(r1, r3, 2, 6, 3, 7);
+  const reg t4 = SHUFFLE(t0, t2, 0, 4, 1, 5);
+  const reg t5 = SHUFFLE(t0, t2, 2, 6, 3, 7);
+  const reg t6 = SHUFFLE(t1, t3, 0, 4, 1, 5);
+  const reg t7 = SHUFFLE(t1, t3, 2, 6, 3, 7);
+  r0 = t4;
+  r1 = t5;
+  r2 = t6;
+  r3 = t7;
+}
+// target[to[i] + j] = source[since[j] + i] for i < COLUMNS, j < ROWS; zeros for other j
+// where the target's vectors are PADDED.
+template <int COLUMNS, int ROWS, bool PADDED>
 STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  for (int i = 0; i < W; i++)
-    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+  enum { N = 4 };
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {}, r2 = {}, r3 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 0) * 1>((const real*)(source + since[0] + 0));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 0) * 1>((const real*)(source + since[1] + 0));
+    if constexpr (ROWS > 2) r2 = part<(COLUMNS - 0) * 1>((const real*)(source + since[2] + 0));
+    if constexpr (ROWS > 3) r3 = part<(COLUMNS - 0) * 1>((const real*)(source + since[3] + 0));
+    square(r0, r1, r2, r3);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[0] + 0), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[1] + 0), r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[2] + 0), r2);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[3] + 0), r3);
+  }
 }
 
 // target[j] = source[offsets[j]] for j < count, then zeros up to padding.
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
-  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+  if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
+template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
+  enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
+  enum { FIRST = ALL < REG ? ALL : REG, SECOND = ALL - FIRST };
+  put<PADDED ? REG : FIRST>((real*)target, part<FIRST>((const real*)source));
+  if constexpr (sizeof(entry) > sizeof(real) && (PADDED || ALL > REG))
+    put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
 // A thread keeps its workspace: fresh pages at each call would cost more than a step.
@@ -265,9 +401,15 @@ static thread_local Workspace call_workspace, own_workspace;
 
 // n0 to lanes e0 e3
 STEP backward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
-  for (int i0 = 0; i0 < 6; i0++) {
-    { static const int offsets[] = {0, 1, 12, 13};
-      gather(n0_l + i0 * 4, n0 + i0 * 2, offsets, 4, 4); }
+  for (int i0 = 0; i0 < 3; i0++) {
+    { const entry* a = n0 + i0 * 4; entry* c = n0_l + i0 * 8;
+      const reg r0 = part<4>((const real*)(a + 0) + 0);
+      const reg r1 = part<4>((const real*)(a + 12) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+      const reg r3 = SHUFFLE(r0, r1, 2, 3, 6, 7);
+      put<4>((real*)(c + 0) + 0, r2);
+      put<4>((real*)(c + 4) + 0, r3);
+    }
   }
 }
 
@@ -283,10 +425,8 @@ STEP backward_before1_t0(const entry* __restrict x2, const entry* __restrict n0_
 
 // x1 to lanes b
 STEP backward_samples0_x1_l(const entry* __restrict x1, entry* __restrict x1_l) {
-  for (int i0 = 0; i0 < 3; i0++) {
-    { static const int offsets[] = {0, 3, 6, 9};
-      gather(x1_l + i0 * 4, x1 + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4, 8}; static const int since[] = {0, 3, 6, 9};
+    transpose<3, 4, false>(x1_l, to, x1, since); }
 }
 
 // t1 = x1 x t0, sum e1
@@ -301,10 +441,8 @@ STEP backward_samples1_t1(const entry* __restrict t0, const entry* __restrict x1
 
 // g to lanes b
 STEP backward_samples2_g_l(const entry* __restrict g, entry* __restrict g_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int offsets[] = {0, 2, 4, 6};
-      gather(g_l + i0 * 4, g + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4}; static const int since[] = {0, 2, 4, 6};
+    transpose<2, 4, false>(g_l, to, g, since); }
 }
 
 // d_x0 = g x t1, sum e3
@@ -318,10 +456,8 @@ STEP backward_samples3_d_x0(const entry* __restrict t1, const entry* __restrict 
 
 // x0 to lanes b
 STEP backward_samples4_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int offsets[] = {0, 2, 4, 6};
-      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4}; static const int since[] = {0, 2, 4, 6};
+    transpose<2, 4, false>(x0_l, to, x0, since); }
 }
 
 // d_t1 = g x x0
@@ -365,18 +501,14 @@ STEP backward_samples7_d_x1(const entry* __restrict t0, const entry* __restrict 
 
 // d_x0 leaves
 STEP backward_samples8_out_d_x0(entry* __restrict out_d_x0, const entry* __restrict d_x0) {
-  for (int i0 = 0; i0 < 4; i0++) {
-    { static const int offsets[] = {0, 4};
-      gather(out_d_x0 + i0 * 2, d_x0 + i0 * 1, offsets, 2, 0); }
-  }
+  { static const int to[] = {0, 2, 4, 6}; static const int since[] = {0, 4};
+    transpose<4, 2, false>(out_d_x0, to, d_x0, since); }
 }
 
 // d_x1 leaves
 STEP backward_samples9_out_d_x1(entry* __restrict out_d_x1, const entry* __restrict d_x1) {
-  for (int i0 = 0; i0 < 4; i0++) {
-    { static const int offsets[] = {0, 4, 8};
-      gather(out_d_x1 + i0 * 3, d_x1 + i0 * 1, offsets, 3, 0); }
-  }
+  { static const int to[] = {0, 3, 6, 9}; static const int since[] = {0, 4, 8};
+    transpose<4, 3, false>(out_d_x1, to, d_x1, since); }
 }
 
 // d_t0 summed up
@@ -415,8 +547,12 @@ STEP backward_after1_d_x2(const entry* __restrict n0, entry* __restrict out_d_x2
 // d_t0 to lanes e0 e3
 STEP backward_after2_d_t0_l(const entry* __restrict d_t0, entry* __restrict d_t0_l) {
   for (int i0 = 0; i0 < 3; i0++) {
-    { static const int offsets[] = {0, 1, 6, 7};
-      gather(d_t0_l + i0 * 4, d_t0 + i0 * 2, offsets, 4, 4); }
+    { const entry* a = d_t0 + i0 * 2; entry* c = d_t0_l + i0 * 4;
+      const reg r0 = part<2>((const real*)(a + 0) + 0);
+      const reg r1 = part<2>((const real*)(a + 6) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+      put<4>((real*)(c + 0) + 0, r2);
+    }
   }
 }
 
@@ -431,10 +567,14 @@ STEP backward_after3_d_n0(const entry* __restrict x2, const entry* __restrict d_
 
 // d_n0 leaves
 STEP backward_after4_out_d_n0(entry* __restrict out_d_n0, const entry* __restrict d_n0) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    for (int i1 = 0; i1 < 3; i1++) {
-      { static const int offsets[] = {0, 1, 4, 5};
-        gather(out_d_n0 + i0 * 12 + i1 * 4, d_n0 + i0 * 2 + i1 * 8, offsets, 4, 0); }
+  for (int i0 = 0; i0 < 3; i0++) {
+    { const entry* a = d_n0 + i0 * 8; entry* c = out_d_n0 + i0 * 4;
+      const reg r0 = part<4>((const real*)(a + 0) + 0);
+      const reg r1 = part<4>((const real*)(a + 4) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+      const reg r3 = SHUFFLE(r0, r1, 2, 3, 6, 7);
+      put<4>((real*)(c + 0) + 0, r2);
+      put<4>((real*)(c + 12) + 0, r3);
     }
   }
 }

@@ -1,7 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -9,13 +9,33 @@
 #define INLINE static inline __attribute__((always_inline))
 // Keeps a compiler from holding what lies at these places in registers.
 #define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+// Entries of two registers, by constants.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (reg_index){__VA_ARGS__})
+#endif
+
+typedef float real;
+typedef float reg __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int reg_index __attribute__((vector_size(16)));
+enum { W = 4, REG = 4 };
 
 typedef float entry;
-typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
-enum { W = 4 };
+typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -24,16 +44,64 @@ INLINE entry sum(vec v) {
   return z;
 }
 
-// target[to[i] + j] = source[since[j] + i]
+// The first COUNT numbers at p, then zeros; and the way back.
+template <int COUNT> INLINE reg part(const float* p) {
+  if constexpr (COUNT >= REG) return *(const reg*)p;
+  reg v = {};
+  memcpy(&v, p, COUNT * sizeof(float));
+  return v;
+}
+template <int COUNT> INLINE void put(float* p, reg v) {
+  if constexpr (COUNT >= REG) { *(reg*)p = v; return; }
+  memcpy((void*)p, &v, COUNT * sizeof(float));
+}
+
+// The transpose of 4 registers of 4 entries.
+INLINE void square(reg& r0, reg& r1, reg& r2, reg& r3) {
+  const reg t0 = SHUFFLE(r0, r2, 0, 4, 1, 5);
+  const reg t1 = SHUFFLE(r0, r2, 2, 6, 3, 7);
+  const reg t2 = SHUFFLE(r1, r3, 0, 4, 1, 5);
+  const reg t3 = SHUFFLE(r1, r3, 2, 6, 3, 7);
+  const reg t4 = SHUFFLE(t0, t2, 0, 4, 1, 5);
+  const reg t5 = SHUFFLE(t0, t2, 2, 6, 3, 7);
+  const reg t6 = SHUFFLE(t1, t3, 0, 4, 1, 5);
+  const reg t7 = SHUFFLE(t1, t3, 2, 6, 3, 7);
+  r0 = t4;
+  r1 = t5;
+  r2 = t6;
+  r3 = t7;
+}
+// target[to[i] + j] = source[since[j] + i] for i < COLUMNS, j < ROWS; zeros for other j
+// where the target's vectors are PADDED.
+template <int COLUMNS, int ROWS, bool PADDED>
 STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  for (int i = 0; i < W; i++)
-    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+  enum { N = 4 };
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {}, r2 = {}, r3 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 0) * 1>((const real*)(source + since[0] + 0));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 0) * 1>((const real*)(source + since[1] + 0));
+    if constexpr (ROWS > 2) r2 = part<(COLUMNS - 0) * 1>((const real*)(source + since[2] + 0));
+    if constexpr (ROWS > 3) r3 = part<(COLUMNS - 0) * 1>((const real*)(source + since[3] + 0));
+    square(r0, r1, r2, r3);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[0] + 0), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[1] + 0), r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[2] + 0), r2);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[3] + 0), r3);
+  }
 }
 
 // target[j] = source[offsets[j]] for j < count, then zeros up to padding.
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
-  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+  if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
+template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
+  enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
+  enum { FIRST = ALL < REG ? ALL : REG, SECOND = ALL - FIRST };
+  put<PADDED ? REG : FIRST>((real*)target, part<FIRST>((const real*)source));
+  if constexpr (sizeof(entry) > sizeof(real) && (PADDED || ALL > REG))
+    put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
 // A thread keeps its workspace: fresh pages at each call would cost more than a step.
@@ -56,44 +124,40 @@ struct Workspace {
 };
 static thread_local Workspace call_workspace, own_workspace;
 
-// x0 to lanes b
-STEP forward_samples0_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 16, 4, 20}; static const int since[] = {0, 8, 16, 24};
-      transpose(x0_l + i0 * 8, to, x0 + i0 * 4, since); }
+// n0 to lanes e6 e2
+STEP forward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { const entry* a = n0 + i0 * 4; entry* c = n0_l + i0 * 4;
+      const reg r0 = part<4>((const real*)(a + 0) + 0);
+      const reg r1 = part<4>((const real*)(a + 0) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 4, 1, 5);
+      const reg r3 = SHUFFLE(r0, r1, 2, 6, 3, 7);
+      put<4>((real*)(c + 0) + 0, r2);
+      put<4>((real*)(c + 16) + 0, r3);
+    }
   }
 }
 
 // t0 = x0 x n0, sum e0 e1
-STEP forward_samples1_t0(const entry* __restrict n0, const entry* __restrict x0_l, entry* __restrict t0) {
-  { const entry *a = x0_l; const entry *b = n0; entry *c = t0;
+STEP forward_samples0_t0(const entry* __restrict x0, const entry* __restrict n0_l, entry* __restrict t0) {
+  { const entry *a = x0; const entry *b = n0_l; entry *c = t0;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3, y1_0, y1_1, y1_2, y1_3; { const vec x0 = load(a + 0), x1 = load(a + 16); { const vec g = splat(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = splat(b + 1); y0_1 = g * x0; y1_1 = g * x1; } { const vec g = splat(b + 2); y0_2 = g * x0; y1_2 = g * x1; } { const vec g = splat(b + 3); y0_3 = g * x0; y1_3 = g * x1; } }
-    { const vec x0 = load(a + 4), x1 = load(a + 20); { const vec g = splat(b + 4); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 5); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 6); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 7); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 8), x1 = load(a + 24); { const vec g = splat(b + 8); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 9); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 10); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 11); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 12), x1 = load(a + 28); { const vec g = splat(b + 12); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 13); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 14); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 15); y0_3 += g * x0; y1_3 += g * x1; } }
-    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 16, y0_2); store(c + 20, y0_3);
-    store(c + 8, y1_0); store(c + 12, y1_1); store(c + 24, y1_2); store(c + 28, y1_3); }
+    vec y0_0, y0_1; { const vec x0 = repeat_2(a + 0); { const vec g = load(b + 0); y0_0 = g * x0; } { const vec g = load(b + 16); y0_1 = g * x0; } }
+    { const vec x0 = repeat_2(a + 2); { const vec g = load(b + 4); y0_0 += g * x0; } { const vec g = load(b + 20); y0_1 += g * x0; } }
+    { const vec x0 = repeat_2(a + 4); { const vec g = load(b + 8); y0_0 += g * x0; } { const vec g = load(b + 24); y0_1 += g * x0; } }
+    { const vec x0 = repeat_2(a + 6); { const vec g = load(b + 12); y0_0 += g * x0; } { const vec g = load(b + 28); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
 }
 
-// t1 = t0 x n1, sum e2 e6
-STEP forward_samples2_t1(const entry* __restrict n1, const entry* __restrict t0, entry* __restrict t1) {
-  { const entry *a = t0; const entry *b = n1; entry *c = t1;
+// t1 = t0 x n1, sum e6 e2
+STEP forward_samples1_t1(const entry* __restrict n1, entry* __restrict out_y, const entry* __restrict t0) {
+  { const entry *a = n1; const entry *b = t0; entry *c = out_y;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3, y1_0, y1_1, y1_2, y1_3; { const vec x0 = load(a + 0), x1 = load(a + 16); { const vec g = splat(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = splat(b + 1); y0_1 = g * x0; y1_1 = g * x1; } { const vec g = splat(b + 2); y0_2 = g * x0; y1_2 = g * x1; } { const vec g = splat(b + 3); y0_3 = g * x0; y1_3 = g * x1; } }
-    { const vec x0 = load(a + 4), x1 = load(a + 20); { const vec g = splat(b + 8); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 9); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 10); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 11); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 8), x1 = load(a + 24); { const vec g = splat(b + 4); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 5); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 6); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 7); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 12), x1 = load(a + 28); { const vec g = splat(b + 12); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 13); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 14); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 15); y0_3 += g * x0; y1_3 += g * x1; } }
-    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3);
-    store(c + 16, y1_0); store(c + 20, y1_1); store(c + 24, y1_2); store(c + 28, y1_3); }
-}
-
-// y leaves
-STEP forward_samples3_out_y(entry* __restrict out_y, const entry* __restrict t1) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 8, 16, 24}; static const int since[] = {0, 4, 8, 12};
-      transpose(out_y + i0 * 4, to, t1 + i0 * 16, since); }
-  }
+    vec y0_0, y0_1; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 4); y0_1 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 6); y0_1 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
 }
 
 struct forward_frame {
@@ -107,13 +171,12 @@ struct forward_frame {
 };
 
 STEP forward_before(const forward_frame& f) {
+  forward_before0_n0_l(f.n0, f.shared + 0);
 }
 
 STEP forward_samples(const forward_frame& f) {
-  forward_samples0_x0_l(f.x0, f.thread + 0);
-  forward_samples1_t0(f.n0, f.thread + 0, f.thread + 32);
-  forward_samples2_t1(f.n1, f.thread + 32, f.thread + 0);
-  forward_samples3_out_y(f.out_y, f.thread + 0);
+  forward_samples0_t0(f.x0, f.shared + 0, f.thread + 0);
+  forward_samples1_t1(f.n1, f.out_y, f.thread + 0);
 }
 
 STEP forward_after(const forward_frame& f) {
@@ -125,23 +188,23 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   whole.n0 = (entry*)arguments[1];
   whole.n1 = (entry*)arguments[2];
   whole.out_y = (entry*)arguments[3];
-  const long blocks = (batch + 3) / 4;
+  const long blocks = (batch + 0) / 1;
   if (omp_in_parallel()) threads = 1;
   if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(4 + list);
+  whole.shared = call_workspace.get(36 + list);
   if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 4);
+  whole.partials = (entry**)(whole.shared + 36);
   int team = 1;
   forward_before(whole);
   int failed = 0;
-  enum { ROOM = 64 };
+  enum { ROOM = 8 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
-    entry* own = own_workspace.get(132);
+    entry* own = own_workspace.get(12);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 0;
@@ -151,20 +214,9 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
       const long block = turn;
-      f.x0 = whole.x0 + (size_t)block * 32;
-      f.out_y = whole.out_y + (size_t)block * 32;
-      const size_t valid = batch - block * 4;
-      if (valid < 4) {
-        entry* room = own + ROOM;
-        memcpy((void*)(room + 0), f.x0, valid * sizeof(entry) * 8);
-        memset((void*)(room + 0 + valid * 8), 0, (4 - valid) * sizeof(entry) * 8);
-        f.x0 = room + 0;
-        entry* out_out_y = f.out_y;
-        f.out_y = room + 32;
-        forward_samples(f);
-        memcpy((void*)out_out_y, room + 32, valid * sizeof(entry) * 8);
-        continue;
-      }
+      f.x0 = whole.x0 + (size_t)block * 8;
+      f.out_y = whole.out_y + (size_t)block * 8;
+
       forward_samples(f);
     }
   }
@@ -177,7 +229,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -185,13 +237,33 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #define INLINE static inline __attribute__((always_inline))
 // Keeps a compiler from holding what lies at these places in registers.
 #define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+// Entries of two registers, by constants.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (reg_index){__VA_ARGS__})
+#endif
+
+typedef float real;
+typedef float reg __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int reg_index __attribute__((vector_size(16)));
+enum { W = 4, REG = 4 };
 
 typedef float entry;
-typedef float vec __attribute__((vector_size(16), aligned(4), may_alias));
-enum { W = 4 };
+typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -200,16 +272,64 @@ INLINE entry sum(vec v) {
   return z;
 }
 
-// target[to[i] + j] = source[since[j] + i]
+// The first COUNT numbers at p, then zeros; and the way back.
+template <int COUNT> INLINE reg part(const float* p) {
+  if constexpr (COUNT >= REG) return *(const reg*)p;
+  reg v = {};
+  memcpy(&v, p, COUNT * sizeof(float));
+  return v;
+}
+template <int COUNT> INLINE void put(float* p, reg v) {
+  if constexpr (COUNT >= REG) { *(reg*)p = v; return; }
+  memcpy((void*)p, &v, COUNT * sizeof(float));
+}
+
+// The transpose of 4 registers of 4 entries.
+INLINE void square(reg& r0, reg& r1, reg& r2, reg& r3) {
+  const reg t0 = SHUFFLE(r0, r2, 0, 4, 1, 5);
+  const reg t1 = SHUFFLE(r0, r2, 2, 6, 3, 7);
+  const reg t2 = SHUFFLE(r1, r3, 0, 4, 1, 5);
+  const reg t3 = SHUFFLE(r1, r3, 2, 6, 3, 7);
+  const reg t4 = SHUFFLE(t0, t2, 0, 4, 1, 5);
+  const reg t5 = SHUFFLE(t0, t2, 2, 6, 3, 7);
+  const reg t6 = SHUFFLE(t1, t3, 0, 4, 1, 5);
+  const reg t7 = SHUFFLE(t1, t3, 2, 6, 3, 7);
+  r0 = t4;
+  r1 = t5;
+  r2 = t6;
+  r3 = t7;
+}
+// target[to[i] + j] = source[since[j] + i] for i < COLUMNS, j < ROWS; zeros for other j
+// where the target's vectors are PADDED.
+template <int COLUMNS, int ROWS, bool PADDED>
 STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  for (int i = 0; i < W; i++)
-    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+  enum { N = 4 };
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {}, r2 = {}, r3 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 0) * 1>((const real*)(source + since[0] + 0));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 0) * 1>((const real*)(source + since[1] + 0));
+    if constexpr (ROWS > 2) r2 = part<(COLUMNS - 0) * 1>((const real*)(source + since[2] + 0));
+    if constexpr (ROWS > 3) r3 = part<(COLUMNS - 0) * 1>((const real*)(source + since[3] + 0));
+    square(r0, r1, r2, r3);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[0] + 0), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[1] + 0), r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[2] + 0), r2);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 0) * 1>((real*)(target + to[3] + 0), r3);
+  }
 }
 
 // target[j] = source[offsets[j]] for j < count, then zeros up to padding.
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
-  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+  if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
+template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
+  enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
+  enum { FIRST = ALL < REG ? ALL : REG, SECOND = ALL - FIRST };
+  put<PADDED ? REG : FIRST>((real*)target, part<FIRST>((const real*)source));
+  if constexpr (sizeof(entry) > sizeof(real) && (PADDED || ALL > REG))
+    put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
 // A thread keeps its workspace: fresh pages at each call would cost more than a step.
@@ -232,101 +352,96 @@ struct Workspace {
 };
 static thread_local Workspace call_workspace, own_workspace;
 
-// x0 to lanes b
-STEP backward_samples0_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+// n0 to lanes e6 e2
+STEP backward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { const entry* a = n0 + i0 * 4; entry* c = n0_l + i0 * 4;
+      const reg r0 = part<4>((const real*)(a + 0) + 0);
+      const reg r1 = part<4>((const real*)(a + 0) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 4, 1, 5);
+      const reg r3 = SHUFFLE(r0, r1, 2, 6, 3, 7);
+      put<4>((real*)(c + 0) + 0, r2);
+      put<4>((real*)(c + 16) + 0, r3);
+    }
+  }
+}
+
+// n1 to lanes e6 e2
+STEP backward_before1_n1_l(const entry* __restrict n1, entry* __restrict n1_l) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose<4, 4, false>(n1_l, to, n1, since); }
+}
+
+// n0 to lanes e1 e2
+STEP backward_before2_n0_l_l(const entry* __restrict n0, entry* __restrict n0_l_l) {
   for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 16, 4, 20}; static const int since[] = {0, 8, 16, 24};
-      transpose(x0_l + i0 * 8, to, x0 + i0 * 4, since); }
+    { static const int to[] = {0, 8, 16, 24}; static const int since[] = {0, 0, 4, 4};
+      transpose<4, 4, false>(n0_l_l + i0 * 4, to, n0 + i0 * 8, since); }
   }
 }
 
 // t0 = x0 x n0, sum e0 e1
-STEP backward_samples1_t0(const entry* __restrict n0, const entry* __restrict x0_l, entry* __restrict t0) {
-  { const entry *a = x0_l; const entry *b = n0; entry *c = t0;
+STEP backward_samples0_t0(const entry* __restrict x0, const entry* __restrict n0_l, entry* __restrict t0) {
+  { const entry *a = x0; const entry *b = n0_l; entry *c = t0;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3, y1_0, y1_1, y1_2, y1_3; { const vec x0 = load(a + 0), x1 = load(a + 16); { const vec g = splat(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = splat(b + 2); y0_1 = g * x0; y1_1 = g * x1; } { const vec g = splat(b + 1); y0_2 = g * x0; y1_2 = g * x1; } { const vec g = splat(b + 3); y0_3 = g * x0; y1_3 = g * x1; } }
-    { const vec x0 = load(a + 4), x1 = load(a + 20); { const vec g = splat(b + 4); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 6); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 5); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 7); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 8), x1 = load(a + 24); { const vec g = splat(b + 8); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 10); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 9); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 11); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 12), x1 = load(a + 28); { const vec g = splat(b + 12); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 14); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 13); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 15); y0_3 += g * x0; y1_3 += g * x1; } }
-    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3);
-    store(c + 16, y1_0); store(c + 20, y1_1); store(c + 24, y1_2); store(c + 28, y1_3); }
-}
-
-// g to lanes b
-STEP backward_samples2_g_l(const entry* __restrict g, entry* __restrict g_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 8, 16, 24}; static const int since[] = {0, 8, 16, 24};
-      transpose(g_l + i0 * 4, to, g + i0 * 4, since); }
-  }
+    vec y0_0, y0_1; { const vec x0 = repeat_2(a + 0); { const vec g = load(b + 0); y0_0 = g * x0; } { const vec g = load(b + 16); y0_1 = g * x0; } }
+    { const vec x0 = repeat_2(a + 2); { const vec g = load(b + 4); y0_0 += g * x0; } { const vec g = load(b + 20); y0_1 += g * x0; } }
+    { const vec x0 = repeat_2(a + 4); { const vec g = load(b + 8); y0_0 += g * x0; } { const vec g = load(b + 24); y0_1 += g * x0; } }
+    { const vec x0 = repeat_2(a + 6); { const vec g = load(b + 12); y0_0 += g * x0; } { const vec g = load(b + 28); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
 }
 
 // d_n1 = g x t0, sum b e3
-STEP backward_samples3_d_n1(entry* __restrict d_n1_p, const entry* __restrict t0, const entry* __restrict g_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { const entry *a = g_l + i0 * 16; const entry *b = t0; entry *c = d_n1_p + i0 * 8;
-      READ_ANEW(a, b);
-      vec y0_0 = load(c + 0), y0_1 = load(c + 16), y0_2 = load(c + 32), y0_3 = load(c + 48), y1_0 = load(c + 4), y1_1 = load(c + 20), y1_2 = load(c + 36), y1_3 = load(c + 52);
-      { const vec x0 = load(a + 0), x1 = load(a + 8); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 16); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 8); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 24); y0_3 += g * x0; y1_3 += g * x1; } }
-      { const vec x0 = load(a + 4), x1 = load(a + 12); { const vec g = load(b + 4); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 20); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 12); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 28); y0_3 += g * x0; y1_3 += g * x1; } }
-      store(c + 0, y0_0); store(c + 16, y0_1); store(c + 32, y0_2); store(c + 48, y0_3);
-      store(c + 4, y1_0); store(c + 20, y1_1); store(c + 36, y1_2); store(c + 52, y1_3); }
-  }
+STEP backward_samples1_d_n1(const entry* __restrict g, entry* __restrict d_n1_p, const entry* __restrict t0) {
+  { const entry *a = g; const entry *b = t0; entry *c = d_n1_p;
+    READ_ANEW(a, b);
+    vec y0_0 = load(c + 0), y0_1 = load(c + 4), y0_2 = load(c + 8), y0_3 = load(c + 12);
+    { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 += g * x0; } { const vec g = splat(b + 1); y0_1 += g * x0; } { const vec g = splat(b + 2); y0_2 += g * x0; } { const vec g = splat(b + 3); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } { const vec g = splat(b + 7); y0_3 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
 }
 
 // d_t0 = g x n1, sum e4 e5
-STEP backward_samples4_d_t0(const entry* __restrict n1, const entry* __restrict g_l, entry* __restrict d_t0) {
-  { const entry *a = g_l; const entry *b = n1; entry *c = d_t0;
+STEP backward_samples2_d_t0(const entry* __restrict g, const entry* __restrict n1_l, entry* __restrict d_t0) {
+  { const entry *a = n1_l; const entry *b = g; entry *c = d_t0;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3, y1_0, y1_1, y1_2, y1_3; { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = splat(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = splat(b + 4); y0_1 = g * x0; y1_1 = g * x1; } { const vec g = splat(b + 8); y0_2 = g * x0; y1_2 = g * x1; } { const vec g = splat(b + 12); y0_3 = g * x0; y1_3 = g * x1; } }
-    { const vec x0 = load(a + 8), x1 = load(a + 12); { const vec g = splat(b + 1); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 5); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 9); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 13); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 16), x1 = load(a + 20); { const vec g = splat(b + 2); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 6); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 10); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 14); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 24), x1 = load(a + 28); { const vec g = splat(b + 3); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 7); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 11); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 15); y0_3 += g * x0; y1_3 += g * x1; } }
-    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3);
-    store(c + 16, y1_0); store(c + 20, y1_1); store(c + 24, y1_2); store(c + 28, y1_3); }
+    vec y0_0, y0_1; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 4); y0_1 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 6); y0_1 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
 }
 
 // d_n0 = d_t0 x x0, sum b e2
-STEP backward_samples5_d_n0(entry* __restrict d_n0_p, const entry* __restrict x0_l, const entry* __restrict d_t0) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { const entry *a = d_t0 + i0 * 16; const entry *b = x0_l; entry *c = d_n0_p + i0 * 8;
-      READ_ANEW(a, b);
-      vec y0_0 = load(c + 0), y0_1 = load(c + 16), y0_2 = load(c + 32), y0_3 = load(c + 48), y1_0 = load(c + 4), y1_1 = load(c + 20), y1_2 = load(c + 36), y1_3 = load(c + 52);
-      { const vec x0 = load(a + 0), x1 = load(a + 8); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 4); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 8); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 12); y0_3 += g * x0; y1_3 += g * x1; } }
-      { const vec x0 = load(a + 4), x1 = load(a + 12); { const vec g = load(b + 16); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 20); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 24); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 28); y0_3 += g * x0; y1_3 += g * x1; } }
-      store(c + 0, y0_0); store(c + 16, y0_1); store(c + 32, y0_2); store(c + 48, y0_3);
-      store(c + 4, y1_0); store(c + 20, y1_1); store(c + 36, y1_2); store(c + 52, y1_3); }
-  }
-}
-
-// d_x0 = d_t0 x n0, sum e3 e6
-STEP backward_samples6_d_x0(const entry* __restrict n0, const entry* __restrict d_t0, entry* __restrict d_x0) {
-  { const entry *a = d_t0; const entry *b = n0; entry *c = d_x0;
-    READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3, y1_0, y1_1, y1_2, y1_3; { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = splat(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = splat(b + 4); y0_1 = g * x0; y1_1 = g * x1; } { const vec g = splat(b + 8); y0_2 = g * x0; y1_2 = g * x1; } { const vec g = splat(b + 12); y0_3 = g * x0; y1_3 = g * x1; } }
-    { const vec x0 = load(a + 8), x1 = load(a + 12); { const vec g = splat(b + 1); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 5); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 9); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 13); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 16), x1 = load(a + 20); { const vec g = splat(b + 2); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 6); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 10); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 14); y0_3 += g * x0; y1_3 += g * x1; } }
-    { const vec x0 = load(a + 24), x1 = load(a + 28); { const vec g = splat(b + 3); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 7); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 11); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 15); y0_3 += g * x0; y1_3 += g * x1; } }
+STEP backward_samples3_d_n0(const entry* __restrict x0, entry* __restrict d_n0_p, const entry* __restrict d_t0) {
+  { const entry *a = d_t0; const entry *b = x0; entry *c = d_n0_p;
+    vec y0_0 = load(c + 0), y0_1 = load(c + 8), y0_2 = load(c + 16), y0_3 = load(c + 24), y1_0 = load(c + 4), y1_1 = load(c + 12), y1_2 = load(c + 20), y1_3 = load(c + 28);
+    { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = repeat_2(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = repeat_2(b + 2); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = repeat_2(b + 4); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = repeat_2(b + 6); y0_3 += g * x0; y1_3 += g * x1; } }
     store(c + 0, y0_0); store(c + 8, y0_1); store(c + 16, y0_2); store(c + 24, y0_3);
     store(c + 4, y1_0); store(c + 12, y1_1); store(c + 20, y1_2); store(c + 28, y1_3); }
 }
 
-// d_x0 leaves
-STEP backward_samples7_out_d_x0(entry* __restrict out_d_x0, const entry* __restrict d_x0) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 8, 16, 24}; static const int since[] = {0, 4, 8, 12};
-      transpose(out_d_x0 + i0 * 4, to, d_x0 + i0 * 16, since); }
-  }
+// d_x0 = d_t0 x n0, sum e3 e6
+STEP backward_samples4_d_x0(entry* __restrict out_d_x0, const entry* __restrict n0_l_l, const entry* __restrict d_t0) {
+  { const entry *a = d_t0; const entry *b = n0_l_l; entry *c = out_d_x0;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1; { const vec x0 = repeat_2(a + 0); { const vec g = load(b + 0); y0_0 = g * x0; } { const vec g = load(b + 4); y0_1 = g * x0; } }
+    { const vec x0 = repeat_2(a + 2); { const vec g = load(b + 8); y0_0 += g * x0; } { const vec g = load(b + 12); y0_1 += g * x0; } }
+    { const vec x0 = repeat_2(a + 4); { const vec g = load(b + 16); y0_0 += g * x0; } { const vec g = load(b + 20); y0_1 += g * x0; } }
+    { const vec x0 = repeat_2(a + 6); { const vec g = load(b + 24); y0_0 += g * x0; } { const vec g = load(b + 28); y0_1 += g * x0; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); }
 }
 
 // d_n1 summed up
 STEP backward_after0_d_n1_s(entry* __restrict out_d_n1, entry* const* partials, int team, size_t at_d_n1_p) {
   memset((void*)(out_d_n1), 0, 16 * sizeof(entry));
-  for (int i0 = 0; i0 < 16; i0++) {
+  for (int i0 = 0; i0 < 4; i0++) {
     {
       const size_t at = at_d_n1_p + i0 * 4;
       vec v = load(partials[0] + at);
       for (int t = 1; t < team; t++) v += load(partials[t] + at);
-      *(out_d_n1 + i0 * 1) += sum(v);
+      v += load(out_d_n1 + i0 * 4);
+      store(out_d_n1 + i0 * 4, v);
     }
   }
 }
@@ -334,12 +449,15 @@ STEP backward_after0_d_n1_s(entry* __restrict out_d_n1, entry* const* partials, 
 // d_n0 summed up
 STEP backward_after1_d_n0_s(entry* __restrict out_d_n0, entry* const* partials, int team, size_t at_d_n0_p) {
   memset((void*)(out_d_n0), 0, 16 * sizeof(entry));
-  for (int i0 = 0; i0 < 16; i0++) {
+  for (int i0 = 0; i0 < 8; i0++) {
     {
       const size_t at = at_d_n0_p + i0 * 4;
       vec v = load(partials[0] + at);
       for (int t = 1; t < team; t++) v += load(partials[t] + at);
-      *(out_d_n0 + i0 * 1) += sum(v);
+      entry lanes[W];
+      store(lanes, v);
+      static const int to[] = {0, 0, 1, 1};
+      for (int j = 0; j < 4; j++) (out_d_n0 + i0 * 2)[to[j]] += lanes[j];
     }
   }
 }
@@ -358,22 +476,22 @@ struct backward_frame {
 };
 
 STEP backward_before(const backward_frame& f) {
+  backward_before0_n0_l(f.n0, f.shared + 0);
+  backward_before1_n1_l(f.n1, f.shared + 32);
+  backward_before2_n0_l_l(f.n0, f.shared + 48);
 }
 
 STEP backward_samples(const backward_frame& f) {
-  backward_samples0_x0_l(f.x0, f.thread + 0);
-  backward_samples1_t0(f.n0, f.thread + 0, f.thread + 32);
-  backward_samples2_g_l(f.g, f.thread + 64);
-  backward_samples3_d_n1(f.partial + 0, f.thread + 32, f.thread + 64);
-  backward_samples4_d_t0(f.n1, f.thread + 64, f.thread + 32);
-  backward_samples5_d_n0(f.partial + 64, f.thread + 0, f.thread + 32);
-  backward_samples6_d_x0(f.n0, f.thread + 32, f.thread + 0);
-  backward_samples7_out_d_x0(f.out_d_x0, f.thread + 0);
+  backward_samples0_t0(f.x0, f.shared + 0, f.thread + 0);
+  backward_samples1_d_n1(f.g, f.partial + 0, f.thread + 0);
+  backward_samples2_d_t0(f.g, f.shared + 32, f.thread + 0);
+  backward_samples3_d_n0(f.x0, f.partial + 16, f.thread + 0);
+  backward_samples4_d_x0(f.out_d_x0, f.shared + 48, f.thread + 0);
 }
 
 STEP backward_after(const backward_frame& f) {
   backward_after0_d_n1_s(f.out_d_n1, f.partials, f.team, 0);
-  backward_after1_d_n0_s(f.out_d_n0, f.partials, f.team, 64);
+  backward_after1_d_n0_s(f.out_d_n0, f.partials, f.team, 16);
 }
 
 extern "C" int backward(void** arguments, long batch, int threads) {
@@ -385,53 +503,36 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.out_d_x0 = (entry*)arguments[4];
   whole.out_d_n0 = (entry*)arguments[5];
   whole.out_d_n1 = (entry*)arguments[6];
-  const long blocks = (batch + 3) / 4;
+  const long blocks = (batch + 0) / 1;
   if (omp_in_parallel()) threads = 1;
   if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(4 + list);
+  whole.shared = call_workspace.get(84 + list);
   if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 4);
+  whole.partials = (entry**)(whole.shared + 84);
   int team = 1;
   backward_before(whole);
   int failed = 0;
-  enum { ROOM = 224 };
+  enum { ROOM = 56 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(324);
+    entry* own = own_workspace.get(60);
     if (!own) failed = 1;
     f.partial = own;
-    f.thread = own + 128;
+    f.thread = own + 48;
     whole.partials[me] = own;
-    if (own) memset((void*)own, 0, 128 * sizeof(entry));
+    if (own) memset((void*)own, 0, 48 * sizeof(entry));
     #pragma omp for schedule(static)
     for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
-      const long block = blocks - 1 - turn;
-      f.g = whole.g + (size_t)block * 32;
-      f.x0 = whole.x0 + (size_t)block * 32;
-      f.out_d_x0 = whole.out_d_x0 + (size_t)block * 32;
-      const size_t valid = batch - block * 4;
-      if (valid < 4) {
-        entry* room = own + ROOM;
-        memcpy((void*)(room + 0), f.g, valid * sizeof(entry) * 8);
-        memset((void*)(room + 0 + valid * 8), 0, (4 - valid) * sizeof(entry) * 8);
-        f.g = room + 0;
-        memcpy((void*)(room + 32), f.x0, valid * sizeof(entry) * 8);
-        memset((void*)(room + 32 + valid * 8), 0, (4 - valid) * sizeof(entry) * 8);
-        f.x0 = room + 32;
-        entry* out_out_d_x0 = f.out_d_x0;
-        f.out_d_x0 = room + 64;
-        backward_samples(f);
-        memcpy((void*)out_out_d_x0, room + 64, valid * sizeof(entry) * 8);
-        // Of a sample that is missing, 0 x inf must be in no sum.
-        for (size_t at = 0; at < 128; at += W)
-          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};
-        continue;
-      }
+      const long block = turn;
+      f.g = whole.g + (size_t)block * 8;
+      f.x0 = whole.x0 + (size_t)block * 8;
+      f.out_d_x0 = whole.out_d_x0 + (size_t)block * 8;
+
       backward_samples(f);
     }
   }

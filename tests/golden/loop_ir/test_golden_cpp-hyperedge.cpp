@@ -1,7 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -26,6 +26,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -162,27 +172,21 @@ STEP forward_before5_t2(const entry* __restrict t1, const entry* __restrict t0_l
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
 }
 
-// x0 to lanes b
-STEP forward_samples0_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
+// t2 to lanes e2 e3
+STEP forward_before6_t2_l(const entry* __restrict t2, entry* __restrict t2_l) {
   { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
-    transpose<4, 4, false>(x0_l, to, x0, since); }
+    transpose<4, 4, false>(t2_l, to, t2, since); }
 }
 
 // t3 = x0 x t2, sum e0 e1
-STEP forward_samples1_t3(const entry* __restrict t2, const entry* __restrict x0_l, entry* __restrict t3) {
-  { const entry *a = x0_l; const entry *b = t2; entry *c = t3;
+STEP forward_samples0_t3(const entry* __restrict x0, entry* __restrict out_y, const entry* __restrict t2_l) {
+  { const entry *a = t2_l; const entry *b = x0; entry *c = out_y;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 4); y0_1 = g * x0; } { const vec g = splat(b + 8); y0_2 = g * x0; } { const vec g = splat(b + 12); y0_3 = g * x0; } }
-    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 9); y0_2 += g * x0; } { const vec g = splat(b + 13); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 6); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } { const vec g = splat(b + 14); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } { const vec g = splat(b + 11); y0_2 += g * x0; } { const vec g = splat(b + 15); y0_3 += g * x0; } }
-    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
-}
-
-// y leaves
-STEP forward_samples2_out_y(entry* __restrict out_y, const entry* __restrict t3) {
-  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
-    transpose<4, 4, false>(out_y, to, t3, since); }
+    vec y0_0; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } }
+    store(c + 0, y0_0); }
 }
 
 struct forward_frame {
@@ -204,12 +208,11 @@ STEP forward_before(const forward_frame& f) {
   forward_before3_t1(f.n2, f.n3, f.shared + 32);
   forward_before4_t0_l(f.shared + 16, f.shared + 44);
   forward_before5_t2(f.shared + 32, f.shared + 44, f.shared + 56);
+  forward_before6_t2_l(f.shared + 56, f.shared + 72);
 }
 
 STEP forward_samples(const forward_frame& f) {
-  forward_samples0_x0_l(f.x0, f.thread + 0);
-  forward_samples1_t3(f.shared + 56, f.thread + 0, f.thread + 16);
-  forward_samples2_out_y(f.out_y, f.thread + 16);
+  forward_samples0_t3(f.x0, f.out_y, f.shared + 72);
 }
 
 STEP forward_after(const forward_frame& f) {
@@ -223,23 +226,23 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   whole.n2 = (entry*)arguments[3];
   whole.n3 = (entry*)arguments[4];
   whole.out_y = (entry*)arguments[5];
-  const long blocks = (batch + 3) / 4;
+  const long blocks = (batch + 0) / 1;
   if (omp_in_parallel()) threads = 1;
   if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(76 + list);
+  whole.shared = call_workspace.get(92 + list);
   if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 76);
+  whole.partials = (entry**)(whole.shared + 92);
   int team = 1;
   forward_before(whole);
   int failed = 0;
-  enum { ROOM = 32 };
+  enum { ROOM = 0 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
-    entry* own = own_workspace.get(68);
+    entry* own = own_workspace.get(4);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 0;
@@ -249,20 +252,9 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
       const long block = turn;
-      f.x0 = whole.x0 + (size_t)block * 16;
-      f.out_y = whole.out_y + (size_t)block * 16;
-      const size_t valid = batch - block * 4;
-      if (valid < 4) {
-        entry* room = own + ROOM;
-        memcpy((void*)(room + 0), f.x0, valid * sizeof(entry) * 4);
-        memset((void*)(room + 0 + valid * 4), 0, (4 - valid) * sizeof(entry) * 4);
-        f.x0 = room + 0;
-        entry* out_out_y = f.out_y;
-        f.out_y = room + 16;
-        forward_samples(f);
-        memcpy((void*)out_out_y, room + 16, valid * sizeof(entry) * 4);
-        continue;
-      }
+      f.x0 = whole.x0 + (size_t)block * 4;
+      f.out_y = whole.out_y + (size_t)block * 4;
+
       forward_samples(f);
     }
   }
@@ -275,7 +267,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -300,6 +292,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -436,55 +438,36 @@ STEP backward_before5_t2(const entry* __restrict t1, const entry* __restrict t0_
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
 }
 
-// g to lanes b
-STEP backward_samples0_g_l(const entry* __restrict g, entry* __restrict g_l) {
-  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
-    transpose<4, 4, false>(g_l, to, g, since); }
-}
-
-// x0 to lanes b
-STEP backward_samples1_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
-  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
-    transpose<4, 4, false>(x0_l, to, x0, since); }
-}
-
 // d_t2 = g x x0, sum b
-STEP backward_samples2_d_t2(entry* __restrict d_t2_p, const entry* __restrict g_l, const entry* __restrict x0_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { const entry *a = g_l + i0 * 8; const entry *b = x0_l; entry *c = d_t2_p + i0 * 8;
-      vec y0_0 = load(c + 0), y0_1 = load(c + 16), y0_2 = load(c + 32), y0_3 = load(c + 48), y1_0 = load(c + 4), y1_1 = load(c + 20), y1_2 = load(c + 36), y1_3 = load(c + 52);
-      { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 4); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 8); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 12); y0_3 += g * x0; y1_3 += g * x1; } }
-      store(c + 0, y0_0); store(c + 16, y0_1); store(c + 32, y0_2); store(c + 48, y0_3);
-      store(c + 4, y1_0); store(c + 20, y1_1); store(c + 36, y1_2); store(c + 52, y1_3); }
-  }
-}
-
-// d_x0 = g x t2, sum e2 e3
-STEP backward_samples3_d_x0(const entry* __restrict t2, const entry* __restrict g_l, entry* __restrict d_x0) {
-  { const entry *a = g_l; const entry *b = t2; entry *c = d_x0;
+STEP backward_samples0_d_t2(const entry* __restrict g, const entry* __restrict x0, entry* __restrict d_t2_p) {
+  { const entry *a = g; const entry *b = x0; entry *c = d_t2_p;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 1); y0_1 = g * x0; } { const vec g = splat(b + 2); y0_2 = g * x0; } { const vec g = splat(b + 3); y0_3 = g * x0; } }
-    { const vec x0 = load(a + 4); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } { const vec g = splat(b + 7); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 8); { const vec g = splat(b + 8); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 12); { const vec g = splat(b + 12); y0_0 += g * x0; } { const vec g = splat(b + 13); y0_1 += g * x0; } { const vec g = splat(b + 14); y0_2 += g * x0; } { const vec g = splat(b + 15); y0_3 += g * x0; } }
+    vec y0_0 = load(c + 0), y0_1 = load(c + 4), y0_2 = load(c + 8), y0_3 = load(c + 12);
+    { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 += g * x0; } { const vec g = splat(b + 1); y0_1 += g * x0; } { const vec g = splat(b + 2); y0_2 += g * x0; } { const vec g = splat(b + 3); y0_3 += g * x0; } }
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
 }
 
-// d_x0 leaves
-STEP backward_samples4_out_d_x0(entry* __restrict out_d_x0, const entry* __restrict d_x0) {
-  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
-    transpose<4, 4, false>(out_d_x0, to, d_x0, since); }
+// d_x0 = g x t2, sum e2 e3
+STEP backward_samples1_d_x0(const entry* __restrict g, entry* __restrict out_d_x0, const entry* __restrict t2) {
+  { const entry *a = t2; const entry *b = g; entry *c = out_d_x0;
+    READ_ANEW(a, b);
+    vec y0_0; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } }
+    store(c + 0, y0_0); }
 }
 
 // d_t2 summed up
 STEP backward_after0_d_t2_s(entry* const* partials, int team, size_t at_d_t2_p, entry* __restrict d_t2) {
   memset((void*)(d_t2), 0, 16 * sizeof(entry));
-  for (int i0 = 0; i0 < 16; i0++) {
+  for (int i0 = 0; i0 < 4; i0++) {
     {
       const size_t at = at_d_t2_p + i0 * 4;
       vec v = load(partials[0] + at);
       for (int t = 1; t < team; t++) v += load(partials[t] + at);
-      *(d_t2 + i0 * 1) += sum(v);
+      v += load(d_t2 + i0 * 4);
+      store(d_t2 + i0 * 4, v);
     }
   }
 }
@@ -606,11 +589,8 @@ STEP backward_before(const backward_frame& f) {
 }
 
 STEP backward_samples(const backward_frame& f) {
-  backward_samples0_g_l(f.g, f.thread + 0);
-  backward_samples1_x0_l(f.x0, f.thread + 16);
-  backward_samples2_d_t2(f.partial + 0, f.thread + 0, f.thread + 16);
-  backward_samples3_d_x0(f.shared + 56, f.thread + 0, f.thread + 16);
-  backward_samples4_out_d_x0(f.out_d_x0, f.thread + 16);
+  backward_samples0_d_t2(f.g, f.x0, f.partial + 0);
+  backward_samples1_d_x0(f.g, f.out_d_x0, f.shared + 56);
 }
 
 STEP backward_after(const backward_frame& f) {
@@ -640,7 +620,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.out_d_n1 = (entry*)arguments[8];
   whole.out_d_n2 = (entry*)arguments[9];
   whole.out_d_n3 = (entry*)arguments[10];
-  const long blocks = (batch + 3) / 4;
+  const long blocks = (batch + 0) / 1;
   if (omp_in_parallel()) threads = 1;
   if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
@@ -650,43 +630,26 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   int team = 1;
   backward_before(whole);
   int failed = 0;
-  enum { ROOM = 96 };
+  enum { ROOM = 16 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(148);
+    entry* own = own_workspace.get(20);
     if (!own) failed = 1;
     f.partial = own;
-    f.thread = own + 64;
+    f.thread = own + 16;
     whole.partials[me] = own;
-    if (own) memset((void*)own, 0, 64 * sizeof(entry));
+    if (own) memset((void*)own, 0, 16 * sizeof(entry));
     #pragma omp for schedule(static)
     for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;
-      const long block = blocks - 1 - turn;
-      f.g = whole.g + (size_t)block * 16;
-      f.x0 = whole.x0 + (size_t)block * 16;
-      f.out_d_x0 = whole.out_d_x0 + (size_t)block * 16;
-      const size_t valid = batch - block * 4;
-      if (valid < 4) {
-        entry* room = own + ROOM;
-        memcpy((void*)(room + 0), f.g, valid * sizeof(entry) * 4);
-        memset((void*)(room + 0 + valid * 4), 0, (4 - valid) * sizeof(entry) * 4);
-        f.g = room + 0;
-        memcpy((void*)(room + 16), f.x0, valid * sizeof(entry) * 4);
-        memset((void*)(room + 16 + valid * 4), 0, (4 - valid) * sizeof(entry) * 4);
-        f.x0 = room + 16;
-        entry* out_out_d_x0 = f.out_d_x0;
-        f.out_d_x0 = room + 32;
-        backward_samples(f);
-        memcpy((void*)out_out_d_x0, room + 32, valid * sizeof(entry) * 4);
-        // Of a sample that is missing, 0 x inf must be in no sum.
-        for (size_t at = 0; at < 64; at += W)
-          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};
-        continue;
-      }
+      const long block = turn;
+      f.g = whole.g + (size_t)block * 4;
+      f.x0 = whole.x0 + (size_t)block * 4;
+      f.out_d_x0 = whole.out_d_x0 + (size_t)block * 4;
+
       backward_samples(f);
     }
   }

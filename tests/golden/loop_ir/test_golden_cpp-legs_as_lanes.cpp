@@ -1,7 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -26,6 +26,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -133,6 +143,20 @@ STEP forward_before1_t1(const entry* __restrict n0, const entry* __restrict n1, 
     store(c + 8, y1_0); store(c + 12, y1_1); store(c + 24, y1_2); store(c + 28, y1_3); }
 }
 
+// t0 to lanes e6 e7
+STEP forward_before2_t0_l(const entry* __restrict t0, entry* __restrict t0_l) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { const entry* a = t0 + i0 * 4; entry* c = t0_l + i0 * 8;
+      const reg r0 = part<4>((const real*)(a + 0) + 0);
+      const reg r1 = part<4>((const real*)(a + 16) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+      const reg r3 = SHUFFLE(r0, r1, 2, 3, 6, 7);
+      put<4>((real*)(c + 0) + 0, r2);
+      put<4>((real*)(c + 4) + 0, r3);
+    }
+  }
+}
+
 // t2 = x0 x t1, sum e0 e1
 STEP forward_samples0_t2(const entry* __restrict x0, const entry* __restrict t1, entry* __restrict t2) {
   { const entry *a = x0; const entry *b = t1; entry *c = t2;
@@ -144,33 +168,19 @@ STEP forward_samples0_t2(const entry* __restrict x0, const entry* __restrict t1,
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); store(c + 16, y0_4); store(c + 20, y0_5); store(c + 24, y0_6); store(c + 28, y0_7); }
 }
 
-// t2 to lanes e5 e4
-STEP forward_samples1_t2_l(const entry* __restrict t2, entry* __restrict t2_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 8, 16, 24};
-      transpose<4, 4, false>(t2_l + i0 * 16, to, t2 + i0 * 4, since); }
-  }
-}
-
 // t3 = t2 x t0, sum e9 e2 e3
-STEP forward_samples2_t3(const entry* __restrict t0, const entry* __restrict t2_l, entry* __restrict t3) {
-  { const entry *a = t2_l; const entry *b = t0; entry *c = t3;
+STEP forward_samples1_t3(entry* __restrict out_y, const entry* __restrict t0_l, const entry* __restrict t2) {
+  { const entry *a = t0_l; const entry *b = t2; entry *c = out_y;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 1); y0_1 = g * x0; } { const vec g = splat(b + 16); y0_2 = g * x0; } { const vec g = splat(b + 17); y0_3 = g * x0; } }
-    { const vec x0 = load(a + 4); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 3); y0_1 += g * x0; } { const vec g = splat(b + 18); y0_2 += g * x0; } { const vec g = splat(b + 19); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 8); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 20); y0_2 += g * x0; } { const vec g = splat(b + 21); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 12); { const vec g = splat(b + 6); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } { const vec g = splat(b + 22); y0_2 += g * x0; } { const vec g = splat(b + 23); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 16); { const vec g = splat(b + 8); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 24); y0_2 += g * x0; } { const vec g = splat(b + 25); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 20); { const vec g = splat(b + 10); y0_0 += g * x0; } { const vec g = splat(b + 11); y0_1 += g * x0; } { const vec g = splat(b + 26); y0_2 += g * x0; } { const vec g = splat(b + 27); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 24); { const vec g = splat(b + 12); y0_0 += g * x0; } { const vec g = splat(b + 13); y0_1 += g * x0; } { const vec g = splat(b + 28); y0_2 += g * x0; } { const vec g = splat(b + 29); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 28); { const vec g = splat(b + 14); y0_0 += g * x0; } { const vec g = splat(b + 15); y0_1 += g * x0; } { const vec g = splat(b + 30); y0_2 += g * x0; } { const vec g = splat(b + 31); y0_3 += g * x0; } }
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 16); y0_1 = g * x0; } { const vec g = splat(b + 8); y0_2 = g * x0; } { const vec g = splat(b + 24); y0_3 = g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 17); y0_1 += g * x0; } { const vec g = splat(b + 9); y0_2 += g * x0; } { const vec g = splat(b + 25); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 18); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } { const vec g = splat(b + 26); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 19); y0_1 += g * x0; } { const vec g = splat(b + 11); y0_2 += g * x0; } { const vec g = splat(b + 27); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 16); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 20); y0_1 += g * x0; } { const vec g = splat(b + 12); y0_2 += g * x0; } { const vec g = splat(b + 28); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 20); { const vec g = splat(b + 5); y0_0 += g * x0; } { const vec g = splat(b + 21); y0_1 += g * x0; } { const vec g = splat(b + 13); y0_2 += g * x0; } { const vec g = splat(b + 29); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 24); { const vec g = splat(b + 6); y0_0 += g * x0; } { const vec g = splat(b + 22); y0_1 += g * x0; } { const vec g = splat(b + 14); y0_2 += g * x0; } { const vec g = splat(b + 30); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 28); { const vec g = splat(b + 7); y0_0 += g * x0; } { const vec g = splat(b + 23); y0_1 += g * x0; } { const vec g = splat(b + 15); y0_2 += g * x0; } { const vec g = splat(b + 31); y0_3 += g * x0; } }
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
-}
-
-// y leaves
-STEP forward_samples3_out_y(entry* __restrict out_y, const entry* __restrict t3) {
-  { static const int to[] = {0, 8, 4, 12}; static const int since[] = {0, 4, 8, 12};
-    transpose<4, 4, false>(out_y, to, t3, since); }
 }
 
 struct forward_frame {
@@ -188,13 +198,12 @@ struct forward_frame {
 STEP forward_before(const forward_frame& f) {
   forward_before0_t0(f.n2, f.n3, f.shared + 0);
   forward_before1_t1(f.n0, f.n1, f.shared + 32);
+  forward_before2_t0_l(f.shared + 0, f.shared + 64);
 }
 
 STEP forward_samples(const forward_frame& f) {
   forward_samples0_t2(f.x0, f.shared + 32, f.thread + 0);
-  forward_samples1_t2_l(f.thread + 0, f.thread + 32);
-  forward_samples2_t3(f.shared + 0, f.thread + 32, f.thread + 0);
-  forward_samples3_out_y(f.out_y, f.thread + 0);
+  forward_samples1_t3(f.out_y, f.shared + 64, f.thread + 0);
 }
 
 STEP forward_after(const forward_frame& f) {
@@ -212,19 +221,19 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   if (omp_in_parallel()) threads = 1;
   if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(68 + list);
+  whole.shared = call_workspace.get(100 + list);
   if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 68);
+  whole.partials = (entry**)(whole.shared + 100);
   int team = 1;
   forward_before(whole);
   int failed = 0;
-  enum { ROOM = 64 };
+  enum { ROOM = 32 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
-    entry* own = own_workspace.get(68);
+    entry* own = own_workspace.get(36);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 0;
@@ -249,7 +258,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -274,6 +283,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// 2 entries again and again: one load that broadcasts.
+INLINE vec repeat_2(const entry* p) {
+#ifdef __SSE3__
+  return (vec)_mm_loaddup_pd((const double*)p);
+#else
+  vec v;
+  for (int j = 0; j < W; j++) v[j] = p[j % 2];
+  return v;
+#endif
+}
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -381,6 +400,22 @@ STEP backward_before1_t1(const entry* __restrict n0, const entry* __restrict n1,
     store(c + 8, y1_0); store(c + 12, y1_1); store(c + 24, y1_2); store(c + 28, y1_3); }
 }
 
+// t0 to lanes e2 e3
+STEP backward_before2_t0_l(const entry* __restrict t0, entry* __restrict t0_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    for (int i1 = 0; i1 < 2; i1++) {
+      { const entry* a = t0 + i0 * 16 + i1 * 4; entry* c = t0_l + i0 * 16 + i1 * 8;
+        const reg r0 = part<4>((const real*)(a + 0) + 0);
+        const reg r1 = part<4>((const real*)(a + 8) + 0);
+        const reg r2 = SHUFFLE(r0, r1, 0, 2, 4, 6);
+        const reg r3 = SHUFFLE(r0, r1, 1, 3, 5, 7);
+        put<4>((real*)(c + 0) + 0, r2);
+        put<4>((real*)(c + 4) + 0, r3);
+      }
+    }
+  }
+}
+
 // t2 = x0 x t1, sum e0 e1
 STEP backward_samples0_t2(const entry* __restrict x0, const entry* __restrict t1, entry* __restrict t2) {
   { const entry *a = x0; const entry *b = t1; entry *c = t2;
@@ -392,80 +427,51 @@ STEP backward_samples0_t2(const entry* __restrict x0, const entry* __restrict t1
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); store(c + 16, y0_4); store(c + 20, y0_5); store(c + 24, y0_6); store(c + 28, y0_7); }
 }
 
-// g to lanes e5 e4
-STEP backward_samples1_g_l(const entry* __restrict g, entry* __restrict g_l) {
-  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 8, 4, 12};
-    transpose<4, 4, false>(g_l, to, g, since); }
-}
-
-// t2 to lanes e5 e4
-STEP backward_samples2_t2_l(const entry* __restrict t2, entry* __restrict t2_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
-      transpose<4, 4, false>(t2_l + i0 * 16, to, t2 + i0 * 16, since); }
-  }
-}
-
 // d_t0 = g x t2, sum b e4 e5
-STEP backward_samples3_d_t0(entry* __restrict d_t0_p, const entry* __restrict g_l, const entry* __restrict t2_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { const entry *a = g_l + i0 * 8; const entry *b = t2_l; entry *c = d_t0_p + i0 * 16;
-      READ_ANEW(a, b);
-      vec y0_0 = load(c + 0), y0_1 = load(c + 8), y0_2 = load(c + 32), y0_3 = load(c + 40), y1_0 = load(c + 4), y1_1 = load(c + 12), y1_2 = load(c + 36), y1_3 = load(c + 44);
-      { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 4); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 8); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 12); y0_3 += g * x0; y1_3 += g * x1; } }
-      store(c + 0, y0_0); store(c + 8, y0_1); store(c + 32, y0_2); store(c + 40, y0_3);
-      store(c + 4, y1_0); store(c + 12, y1_1); store(c + 36, y1_2); store(c + 44, y1_3); }
-    { const entry *a = g_l + i0 * 8; const entry *b = t2_l; entry *c = d_t0_p + i0 * 16;
-      READ_ANEW(a, b);
-      vec y0_0 = load(c + 64), y0_1 = load(c + 72), y0_2 = load(c + 96), y0_3 = load(c + 104), y1_0 = load(c + 68), y1_1 = load(c + 76), y1_2 = load(c + 100), y1_3 = load(c + 108);
-      { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 16); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 20); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 24); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 28); y0_3 += g * x0; y1_3 += g * x1; } }
-      store(c + 64, y0_0); store(c + 72, y0_1); store(c + 96, y0_2); store(c + 104, y0_3);
-      store(c + 68, y1_0); store(c + 76, y1_1); store(c + 100, y1_2); store(c + 108, y1_3); }
-  }
-}
-
-// d_t2 = g x t0, sum e6 e7
-STEP backward_samples4_d_t2(const entry* __restrict t0, const entry* __restrict g_l, entry* __restrict d_t2) {
-  { const entry *a = g_l; const entry *b = t0; entry *c = d_t2;
+STEP backward_samples1_d_t0(const entry* __restrict g, entry* __restrict d_t0_p, const entry* __restrict t2) {
+  { const entry *a = g; const entry *b = t2; entry *c = d_t0_p;
     READ_ANEW(a, b);
-    vec y0_0, y0_1, y0_2, y0_3, y0_4, y0_5, y0_6, y0_7; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 2); y0_1 = g * x0; } { const vec g = splat(b + 8); y0_2 = g * x0; } { const vec g = splat(b + 10); y0_3 = g * x0; } { const vec g = splat(b + 16); y0_4 = g * x0; } { const vec g = splat(b + 18); y0_5 = g * x0; } { const vec g = splat(b + 24); y0_6 = g * x0; } { const vec g = splat(b + 26); y0_7 = g * x0; } }
-    { const vec x0 = load(a + 4); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 3); y0_1 += g * x0; } { const vec g = splat(b + 9); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } { const vec g = splat(b + 17); y0_4 += g * x0; } { const vec g = splat(b + 19); y0_5 += g * x0; } { const vec g = splat(b + 25); y0_6 += g * x0; } { const vec g = splat(b + 27); y0_7 += g * x0; } }
-    { const vec x0 = load(a + 8); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 6); y0_1 += g * x0; } { const vec g = splat(b + 12); y0_2 += g * x0; } { const vec g = splat(b + 14); y0_3 += g * x0; } { const vec g = splat(b + 20); y0_4 += g * x0; } { const vec g = splat(b + 22); y0_5 += g * x0; } { const vec g = splat(b + 28); y0_6 += g * x0; } { const vec g = splat(b + 30); y0_7 += g * x0; } }
-    { const vec x0 = load(a + 12); { const vec g = splat(b + 5); y0_0 += g * x0; } { const vec g = splat(b + 7); y0_1 += g * x0; } { const vec g = splat(b + 13); y0_2 += g * x0; } { const vec g = splat(b + 15); y0_3 += g * x0; } { const vec g = splat(b + 21); y0_4 += g * x0; } { const vec g = splat(b + 23); y0_5 += g * x0; } { const vec g = splat(b + 29); y0_6 += g * x0; } { const vec g = splat(b + 31); y0_7 += g * x0; } }
+    vec y0_0 = load(c + 0), y0_1 = load(c + 4), y0_2 = load(c + 8), y0_3 = load(c + 12), y0_4 = load(c + 16), y0_5 = load(c + 20), y0_6 = load(c + 24), y0_7 = load(c + 28);
+    { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 += g * x0; } { const vec g = splat(b + 1); y0_1 += g * x0; } { const vec g = splat(b + 2); y0_2 += g * x0; } { const vec g = splat(b + 3); y0_3 += g * x0; } { const vec g = splat(b + 16); y0_4 += g * x0; } { const vec g = splat(b + 17); y0_5 += g * x0; } { const vec g = splat(b + 18); y0_6 += g * x0; } { const vec g = splat(b + 19); y0_7 += g * x0; } }
+    { const vec x0 = load(a + 4); { const vec g = splat(b + 8); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 10); y0_2 += g * x0; } { const vec g = splat(b + 11); y0_3 += g * x0; } { const vec g = splat(b + 24); y0_4 += g * x0; } { const vec g = splat(b + 25); y0_5 += g * x0; } { const vec g = splat(b + 26); y0_6 += g * x0; } { const vec g = splat(b + 27); y0_7 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 4); y0_0 += g * x0; } { const vec g = splat(b + 5); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } { const vec g = splat(b + 7); y0_3 += g * x0; } { const vec g = splat(b + 20); y0_4 += g * x0; } { const vec g = splat(b + 21); y0_5 += g * x0; } { const vec g = splat(b + 22); y0_6 += g * x0; } { const vec g = splat(b + 23); y0_7 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 12); y0_0 += g * x0; } { const vec g = splat(b + 13); y0_1 += g * x0; } { const vec g = splat(b + 14); y0_2 += g * x0; } { const vec g = splat(b + 15); y0_3 += g * x0; } { const vec g = splat(b + 28); y0_4 += g * x0; } { const vec g = splat(b + 29); y0_5 += g * x0; } { const vec g = splat(b + 30); y0_6 += g * x0; } { const vec g = splat(b + 31); y0_7 += g * x0; } }
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); store(c + 16, y0_4); store(c + 20, y0_5); store(c + 24, y0_6); store(c + 28, y0_7); }
 }
 
-// d_t2 to lanes e2 e3
-STEP backward_samples5_d_t2_l(const entry* __restrict d_t2, entry* __restrict d_t2_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
-      transpose<4, 4, false>(d_t2_l + i0 * 16, to, d_t2 + i0 * 16, since); }
-  }
+// d_t2 = g x t0, sum e6 e7
+STEP backward_samples2_d_t2(const entry* __restrict g, const entry* __restrict t0_l, entry* __restrict d_t2) {
+  { const entry *a = t0_l; const entry *b = g; entry *c = d_t2;
+    READ_ANEW(a, b);
+    vec y0_0, y0_1, y0_2, y0_3, y1_0, y1_1, y1_2, y1_3; { const vec x0 = load(a + 0), x1 = load(a + 16); { const vec g = splat(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = splat(b + 8); y0_1 = g * x0; y1_1 = g * x1; } { const vec g = splat(b + 4); y0_2 = g * x0; y1_2 = g * x1; } { const vec g = splat(b + 12); y0_3 = g * x0; y1_3 = g * x1; } }
+    { const vec x0 = load(a + 4), x1 = load(a + 20); { const vec g = splat(b + 1); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 9); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 5); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 13); y0_3 += g * x0; y1_3 += g * x1; } }
+    { const vec x0 = load(a + 8), x1 = load(a + 24); { const vec g = splat(b + 2); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 10); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 6); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 14); y0_3 += g * x0; y1_3 += g * x1; } }
+    { const vec x0 = load(a + 12), x1 = load(a + 28); { const vec g = splat(b + 3); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 11); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = splat(b + 7); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = splat(b + 15); y0_3 += g * x0; y1_3 += g * x1; } }
+    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 16, y0_2); store(c + 20, y0_3);
+    store(c + 8, y1_0); store(c + 12, y1_1); store(c + 24, y1_2); store(c + 28, y1_3); }
 }
 
 // d_t1 = d_t2 x x0, sum b e2 e3
-STEP backward_samples6_d_t1(const entry* __restrict x0, entry* __restrict d_t1_p, const entry* __restrict d_t2_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    for (int i1 = 0; i1 < 2; i1++) {
-      { const entry *a = d_t2_l + i0 * 4 + i1 * 8; const entry *b = x0; entry *c = d_t1_p + i0 * 4 + i1 * 32;
-        vec y0_0 = load(c + 0), y0_1 = load(c + 8), y0_2 = load(c + 64), y0_3 = load(c + 72), y1_0 = load(c + 16), y1_1 = load(c + 24), y1_2 = load(c + 80), y1_3 = load(c + 88);
-        { const vec x0 = load(a + 0), x1 = load(a + 16); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 8); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 4); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 12); y0_3 += g * x0; y1_3 += g * x1; } }
-        store(c + 0, y0_0); store(c + 8, y0_1); store(c + 64, y0_2); store(c + 72, y0_3);
-        store(c + 16, y1_0); store(c + 24, y1_1); store(c + 80, y1_2); store(c + 88, y1_3); }
-    }
+STEP backward_samples3_d_t1(const entry* __restrict x0, entry* __restrict d_t1_p, const entry* __restrict d_t2) {
+  for (int i0 = 0; i0 < 4; i0++) {
+    { const entry *a = d_t2 + i0 * 8; const entry *b = x0; entry *c = d_t1_p + i0 * 16;
+      vec y0_0 = load(c + 0), y0_1 = load(c + 8), y0_2 = load(c + 64), y0_3 = load(c + 72), y1_0 = load(c + 4), y1_1 = load(c + 12), y1_2 = load(c + 68), y1_3 = load(c + 76);
+      { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = load(b + 8); y0_1 += g * x0; y1_1 += g * x1; } { const vec g = load(b + 4); y0_2 += g * x0; y1_2 += g * x1; } { const vec g = load(b + 12); y0_3 += g * x0; y1_3 += g * x1; } }
+      store(c + 0, y0_0); store(c + 8, y0_1); store(c + 64, y0_2); store(c + 72, y0_3);
+      store(c + 4, y1_0); store(c + 12, y1_1); store(c + 68, y1_2); store(c + 76, y1_3); }
   }
 }
 
 // d_x0 = d_t2 x t1, sum e5 e9 e4
-STEP backward_samples7_d_x0(entry* __restrict out_d_x0, const entry* __restrict t1, const entry* __restrict d_t2_l) {
-  { const entry *a = d_t2_l; const entry *b = t1; entry *c = out_d_x0;
+STEP backward_samples4_d_x0(entry* __restrict out_d_x0, const entry* __restrict t1, const entry* __restrict d_t2) {
+  { const entry *a = d_t2; const entry *b = t1; entry *c = out_d_x0;
     READ_ANEW(a, b);
     vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 8); y0_1 = g * x0; } { const vec g = splat(b + 4); y0_2 = g * x0; } { const vec g = splat(b + 12); y0_3 = g * x0; } }
     { const vec x0 = load(a + 4); { const vec g = splat(b + 16); y0_0 += g * x0; } { const vec g = splat(b + 24); y0_1 += g * x0; } { const vec g = splat(b + 20); y0_2 += g * x0; } { const vec g = splat(b + 28); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 8); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 10); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } { const vec g = splat(b + 14); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 12); { const vec g = splat(b + 18); y0_0 += g * x0; } { const vec g = splat(b + 26); y0_1 += g * x0; } { const vec g = splat(b + 22); y0_2 += g * x0; } { const vec g = splat(b + 30); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 16); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 5); y0_2 += g * x0; } { const vec g = splat(b + 13); y0_3 += g * x0; } }
-    { const vec x0 = load(a + 20); { const vec g = splat(b + 17); y0_0 += g * x0; } { const vec g = splat(b + 25); y0_1 += g * x0; } { const vec g = splat(b + 21); y0_2 += g * x0; } { const vec g = splat(b + 29); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 8); { const vec g = splat(b + 1); y0_0 += g * x0; } { const vec g = splat(b + 9); y0_1 += g * x0; } { const vec g = splat(b + 5); y0_2 += g * x0; } { const vec g = splat(b + 13); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 12); { const vec g = splat(b + 17); y0_0 += g * x0; } { const vec g = splat(b + 25); y0_1 += g * x0; } { const vec g = splat(b + 21); y0_2 += g * x0; } { const vec g = splat(b + 29); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 16); { const vec g = splat(b + 2); y0_0 += g * x0; } { const vec g = splat(b + 10); y0_1 += g * x0; } { const vec g = splat(b + 6); y0_2 += g * x0; } { const vec g = splat(b + 14); y0_3 += g * x0; } }
+    { const vec x0 = load(a + 20); { const vec g = splat(b + 18); y0_0 += g * x0; } { const vec g = splat(b + 26); y0_1 += g * x0; } { const vec g = splat(b + 22); y0_2 += g * x0; } { const vec g = splat(b + 30); y0_3 += g * x0; } }
     { const vec x0 = load(a + 24); { const vec g = splat(b + 3); y0_0 += g * x0; } { const vec g = splat(b + 11); y0_1 += g * x0; } { const vec g = splat(b + 7); y0_2 += g * x0; } { const vec g = splat(b + 15); y0_3 += g * x0; } }
     { const vec x0 = load(a + 28); { const vec g = splat(b + 19); y0_0 += g * x0; } { const vec g = splat(b + 27); y0_1 += g * x0; } { const vec g = splat(b + 23); y0_2 += g * x0; } { const vec g = splat(b + 31); y0_3 += g * x0; } }
     store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
@@ -474,13 +480,14 @@ STEP backward_samples7_d_x0(entry* __restrict out_d_x0, const entry* __restrict 
 // d_t0 summed up
 STEP backward_after0_d_t0_s(entry* const* partials, int team, size_t at_d_t0_p, entry* __restrict d_t0) {
   memset((void*)(d_t0), 0, 32 * sizeof(entry));
-  for (int i0 = 0; i0 < 4; i0++) {
-    for (int i1 = 0; i1 < 8; i1++) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    for (int i1 = 0; i1 < 4; i1++) {
       {
-        const size_t at = at_d_t0_p + i0 * 4 + i1 * 16;
+        const size_t at = at_d_t0_p + i0 * 4 + i1 * 8;
         vec v = load(partials[0] + at);
         for (int t = 1; t < team; t++) v += load(partials[t] + at);
-        *(d_t0 + i0 * 8 + i1 * 1) += sum(v);
+        v += load(d_t0 + i0 * 16 + i1 * 4);
+        store(d_t0 + i0 * 16 + i1 * 4, v);
       }
     }
   }
@@ -537,9 +544,15 @@ STEP backward_after4_d_n1(const entry* __restrict n0, entry* __restrict out_d_n1
 
 // d_t0 to lanes e3 e7
 STEP backward_after5_d_t0_l(const entry* __restrict d_t0, entry* __restrict d_t0_l) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 8, 16, 24};
-      transpose<4, 4, false>(d_t0_l + i0 * 16, to, d_t0 + i0 * 4, since); }
+  for (int i0 = 0; i0 < 4; i0++) {
+    { const entry* a = d_t0 + i0 * 4; entry* c = d_t0_l + i0 * 8;
+      const reg r0 = part<4>((const real*)(a + 0) + 0);
+      const reg r1 = part<4>((const real*)(a + 16) + 0);
+      const reg r2 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+      const reg r3 = SHUFFLE(r0, r1, 2, 3, 6, 7);
+      put<4>((real*)(c + 0) + 0, r2);
+      put<4>((real*)(c + 4) + 0, r3);
+    }
   }
 }
 
@@ -558,9 +571,17 @@ STEP backward_after6_d_n3(const entry* __restrict n2, entry* __restrict out_d_n3
     store(c + 0, y0_0); store(c + 4, y0_1); }
 }
 
+// d_t0 to lanes e9 e2
+STEP backward_after7_d_t0_l_l(const entry* __restrict d_t0, entry* __restrict d_t0_l_l) {
+  for (int i0 = 0; i0 < 2; i0++) {
+    { static const int to[] = {0, 8, 4, 12}; static const int since[] = {0, 4, 8, 12};
+      transpose<4, 4, false>(d_t0_l_l + i0 * 16, to, d_t0 + i0 * 16, since); }
+  }
+}
+
 // d_n2 = d_t0 x n3, sum e3 e7
-STEP backward_after7_d_n2(const entry* __restrict n3, const entry* __restrict d_t0, entry* __restrict d_n2) {
-  { const entry *a = d_t0; const entry *b = n3; entry *c = d_n2;
+STEP backward_after8_d_n2(const entry* __restrict n3, const entry* __restrict d_t0_l_l, entry* __restrict d_n2) {
+  { const entry *a = d_t0_l_l; const entry *b = n3; entry *c = d_n2;
     vec y0_0, y0_1, y1_0, y1_1; { const vec x0 = load(a + 0), x1 = load(a + 4); { const vec g = splat(b + 0); y0_0 = g * x0; y1_0 = g * x1; } { const vec g = splat(b + 4); y0_1 = g * x0; y1_1 = g * x1; } }
     { const vec x0 = load(a + 8), x1 = load(a + 12); { const vec g = splat(b + 1); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 5); y0_1 += g * x0; y1_1 += g * x1; } }
     { const vec x0 = load(a + 16), x1 = load(a + 20); { const vec g = splat(b + 2); y0_0 += g * x0; y1_0 += g * x1; } { const vec g = splat(b + 6); y0_1 += g * x0; y1_1 += g * x1; } }
@@ -570,7 +591,7 @@ STEP backward_after7_d_n2(const entry* __restrict n3, const entry* __restrict d_
 }
 
 // d_n0 leaves
-STEP backward_after8_out_d_n0(entry* __restrict out_d_n0, const entry* __restrict d_n0) {
+STEP backward_after9_out_d_n0(entry* __restrict out_d_n0, const entry* __restrict d_n0) {
   { const entry* a = d_n0; entry* c = out_d_n0;
     const reg r0 = part<4>((const real*)(a + 0) + 0);
     const reg r1 = part<4>((const real*)(a + 4) + 0);
@@ -582,17 +603,9 @@ STEP backward_after8_out_d_n0(entry* __restrict out_d_n0, const entry* __restric
 }
 
 // d_n2 leaves
-STEP backward_after9_out_d_n2(entry* __restrict out_d_n2, const entry* __restrict d_n2) {
-  for (int i0 = 0; i0 < 2; i0++) {
-    { const entry* a = d_n2 + i0 * 8; entry* c = out_d_n2 + i0 * 8;
-      const reg r0 = part<4>((const real*)(a + 0) + 0);
-      const reg r1 = part<4>((const real*)(a + 4) + 0);
-      const reg r2 = SHUFFLE(r0, r1, 0, 4, 1, 5);
-      const reg r3 = SHUFFLE(r0, r1, 2, 6, 3, 7);
-      put<4>((real*)(c + 0) + 0, r2);
-      put<4>((real*)(c + 4) + 0, r3);
-    }
-  }
+STEP backward_after10_out_d_n2(entry* __restrict out_d_n2, const entry* __restrict d_n2) {
+  { static const int to[] = {0, 4, 8, 12}; static const int since[] = {0, 4, 8, 12};
+    transpose<4, 4, false>(out_d_n2, to, d_n2, since); }
 }
 
 struct backward_frame {
@@ -615,30 +628,29 @@ struct backward_frame {
 STEP backward_before(const backward_frame& f) {
   backward_before0_t0(f.n2, f.n3, f.shared + 0);
   backward_before1_t1(f.n0, f.n1, f.shared + 32);
+  backward_before2_t0_l(f.shared + 0, f.shared + 96);
 }
 
 STEP backward_samples(const backward_frame& f) {
   backward_samples0_t2(f.x0, f.shared + 32, f.thread + 0);
-  backward_samples1_g_l(f.g, f.thread + 32);
-  backward_samples2_t2_l(f.thread + 0, f.thread + 48);
-  backward_samples3_d_t0(f.partial + 0, f.thread + 32, f.thread + 48);
-  backward_samples4_d_t2(f.shared + 0, f.thread + 32, f.thread + 0);
-  backward_samples5_d_t2_l(f.thread + 0, f.thread + 32);
-  backward_samples6_d_t1(f.x0, f.partial + 128, f.thread + 32);
-  backward_samples7_d_x0(f.out_d_x0, f.shared + 32, f.thread + 32);
+  backward_samples1_d_t0(f.g, f.partial + 0, f.thread + 0);
+  backward_samples2_d_t2(f.g, f.shared + 96, f.thread + 0);
+  backward_samples3_d_t1(f.x0, f.partial + 32, f.thread + 0);
+  backward_samples4_d_x0(f.out_d_x0, f.shared + 32, f.thread + 0);
 }
 
 STEP backward_after(const backward_frame& f) {
   backward_after0_d_t0_s(f.partials, f.team, 0, f.shared + 64);
-  backward_after1_d_t1_s(f.partials, f.team, 128, f.shared + 96);
-  backward_after2_d_t1_l(f.shared + 96, f.shared + 128);
-  backward_after3_d_n0(f.n1, f.shared + 128, f.shared + 160);
-  backward_after4_d_n1(f.n0, f.out_d_n1, f.shared + 96);
-  backward_after5_d_t0_l(f.shared + 64, f.shared + 168);
-  backward_after6_d_n3(f.n2, f.out_d_n3, f.shared + 168);
-  backward_after7_d_n2(f.n3, f.shared + 64, f.shared + 200);
-  backward_after8_out_d_n0(f.out_d_n0, f.shared + 160);
-  backward_after9_out_d_n2(f.out_d_n2, f.shared + 200);
+  backward_after1_d_t1_s(f.partials, f.team, 32, f.shared + 128);
+  backward_after2_d_t1_l(f.shared + 128, f.shared + 160);
+  backward_after3_d_n0(f.n1, f.shared + 160, f.shared + 192);
+  backward_after4_d_n1(f.n0, f.out_d_n1, f.shared + 128);
+  backward_after5_d_t0_l(f.shared + 64, f.shared + 200);
+  backward_after6_d_n3(f.n2, f.out_d_n3, f.shared + 200);
+  backward_after7_d_t0_l_l(f.shared + 64, f.shared + 232);
+  backward_after8_d_n2(f.n3, f.shared + 232, f.shared + 264);
+  backward_after9_out_d_n0(f.out_d_n0, f.shared + 192);
+  backward_after10_out_d_n2(f.out_d_n2, f.shared + 264);
 }
 
 extern "C" int backward(void** arguments, long batch, int threads) {
@@ -658,24 +670,24 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   if (omp_in_parallel()) threads = 1;
   if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(220 + list);
+  whole.shared = call_workspace.get(284 + list);
   if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 220);
+  whole.partials = (entry**)(whole.shared + 284);
   int team = 1;
   backward_before(whole);
   int failed = 0;
-  enum { ROOM = 336 };
+  enum { ROOM = 192 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(340);
+    entry* own = own_workspace.get(196);
     if (!own) failed = 1;
     f.partial = own;
-    f.thread = own + 256;
+    f.thread = own + 160;
     whole.partials[me] = own;
-    if (own) memset((void*)own, 0, 256 * sizeof(entry));
+    if (own) memset((void*)own, 0, 160 * sizeof(entry));
     #pragma omp for schedule(static)
     for (long turn = 0; turn < blocks; turn++) {
       if (failed) continue;

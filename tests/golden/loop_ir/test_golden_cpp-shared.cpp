@@ -1,7 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -9,9 +9,18 @@
 #define INLINE static inline __attribute__((always_inline))
 // Keeps a compiler from holding what lies at these places in registers.
 #define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+// Entries of two registers, by constants.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (reg_index){__VA_ARGS__})
+#endif
 
-typedef float real_vec __attribute__((vector_size(16), aligned(4), may_alias));
-enum { W = 4 };
+typedef float real;
+typedef float reg __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int reg_index __attribute__((vector_size(16)));
+enum { W = 4, REG = 4 };
+
 template <typename T> struct complex_of {
   T re, im;
   __attribute__((always_inline)) complex_of& operator+=(const complex_of& o) {
@@ -24,17 +33,17 @@ template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of
 }
 template <typename T> INLINE complex_of<T> conj(complex_of<T> a) { return {a.re, -a.im}; }
 typedef complex_of<float> entry;
-typedef complex_of<real_vec> vec;
+typedef complex_of<reg> vec;
 // Real and imaginary parts alternate in memory and are vectors of their own in registers.
 INLINE vec load(const entry* p) {
-  const real_vec a = *(const real_vec*)p, b = *(const real_vec*)((const float*)p + W);
-  return {__builtin_shufflevector(a, b, 0, 2, 4, 6), __builtin_shufflevector(a, b, 1, 3, 5, 7)};
+  const reg a = *(const reg*)p, b = *(const reg*)((const float*)p + W);
+  return {SHUFFLE(a, b, 0, 2, 4, 6), SHUFFLE(a, b, 1, 3, 5, 7)};
 }
 INLINE void store(entry* p, vec v) {
-  *(real_vec*)p = __builtin_shufflevector(v.re, v.im, 0, 4, 1, 5);
-  *(real_vec*)((float*)p + W) = __builtin_shufflevector(v.re, v.im, 2, 6, 3, 7);
+  *(reg*)p = SHUFFLE(v.re, v.im, 0, 4, 1, 5);
+  *(reg*)((float*)p + W) = SHUFFLE(v.re, v.im, 2, 6, 3, 7);
 }
-INLINE vec splat(const entry* p) { return {p->re - real_vec{}, p->im - real_vec{}}; }
+INLINE vec splat(const entry* p) { return {p->re - reg{}, p->im - reg{}}; }
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -43,16 +52,76 @@ INLINE entry sum(vec v) {
   return z;
 }
 
-// target[to[i] + j] = source[since[j] + i]
+// The first COUNT numbers at p, then zeros; and the way back.
+template <int COUNT> INLINE reg part(const float* p) {
+  if constexpr (COUNT >= REG) return *(const reg*)p;
+  reg v = {};
+  memcpy(&v, p, COUNT * sizeof(float));
+  return v;
+}
+template <int COUNT> INLINE void put(float* p, reg v) {
+  if constexpr (COUNT >= REG) { *(reg*)p = v; return; }
+  memcpy((void*)p, &v, COUNT * sizeof(float));
+}
+
+// The transpose of 2 registers of 2 entries.
+INLINE void square(reg& r0, reg& r1) {
+  const reg t0 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+  const reg t1 = SHUFFLE(r0, r1, 2, 3, 6, 7);
+  r0 = t0;
+  r1 = t1;
+}
+// target[to[i] + j] = source[since[j] + i] for i < COLUMNS, j < ROWS; zeros for other j
+// where the target's vectors are PADDED.
+template <int COLUMNS, int ROWS, bool PADDED>
 STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  for (int i = 0; i < W; i++)
-    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+  enum { N = 2 };
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 0) * 2>((const real*)(source + since[0] + 0));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 0) * 2>((const real*)(source + since[1] + 0));
+    square(r0, r1);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[0] + 0), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[1] + 0), r1);
+  }
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 2)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 2) r0 = part<(COLUMNS - 0) * 2>((const real*)(source + since[2] + 0));
+    if constexpr (ROWS > 3) r1 = part<(COLUMNS - 0) * 2>((const real*)(source + since[3] + 0));
+    square(r0, r1);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[0] + 2), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[1] + 2), r1);
+  }
+  if constexpr (COLUMNS > 2 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 2) * 2>((const real*)(source + since[0] + 2));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 2) * 2>((const real*)(source + since[1] + 2));
+    square(r0, r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[2] + 0), r0);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[3] + 0), r1);
+  }
+  if constexpr (COLUMNS > 2 && (PADDED || ROWS > 2)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 2) r0 = part<(COLUMNS - 2) * 2>((const real*)(source + since[2] + 2));
+    if constexpr (ROWS > 3) r1 = part<(COLUMNS - 2) * 2>((const real*)(source + since[3] + 2));
+    square(r0, r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[2] + 2), r0);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[3] + 2), r1);
+  }
 }
 
 // target[j] = source[offsets[j]] for j < count, then zeros up to padding.
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
-  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+  if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
+template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
+  enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
+  enum { FIRST = ALL < REG ? ALL : REG, SECOND = ALL - FIRST };
+  put<PADDED ? REG : FIRST>((real*)target, part<FIRST>((const real*)source));
+  if constexpr (sizeof(entry) > sizeof(real) && (PADDED || ALL > REG))
+    put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
 // A thread keeps its workspace: fresh pages at each call would cost more than a step.
@@ -89,10 +158,8 @@ STEP forward_before0_t0(const entry* __restrict n0, entry* __restrict t0) {
 
 // x0 to lanes b
 STEP forward_samples0_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
-  for (int i0 = 0; i0 < 3; i0++) {
-    { static const int offsets[] = {0, 3, 6, 9};
-      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4, 8}; static const int since[] = {0, 3, 6, 9};
+    transpose<3, 4, false>(x0_l, to, x0, since); }
 }
 
 // t1 = x0 x t0, sum e0
@@ -113,10 +180,8 @@ STEP forward_samples1_t1(const entry* __restrict t0, const entry* __restrict x0_
 
 // y leaves
 STEP forward_samples2_out_y(entry* __restrict out_y, const entry* __restrict t1) {
-  for (int i0 = 0; i0 < 4; i0++) {
-    { static const int offsets[] = {0, 4, 8};
-      gather(out_y + i0 * 3, t1 + i0 * 1, offsets, 3, 0); }
-  }
+  { static const int to[] = {0, 3, 6, 9}; static const int since[] = {0, 4, 8};
+    transpose<4, 3, false>(out_y, to, t1, since); }
 }
 
 struct forward_frame {
@@ -198,7 +263,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE3__)
 #include <immintrin.h>
 #endif
 
@@ -206,9 +271,18 @@ extern "C" int forward(void** arguments, long batch, int threads) {
 #define INLINE static inline __attribute__((always_inline))
 // Keeps a compiler from holding what lies at these places in registers.
 #define READ_ANEW(a, b) asm volatile("" : "+r"(a), "+r"(b))
+// Entries of two registers, by constants.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (reg_index){__VA_ARGS__})
+#endif
 
-typedef float real_vec __attribute__((vector_size(16), aligned(4), may_alias));
-enum { W = 4 };
+typedef float real;
+typedef float reg __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int reg_index __attribute__((vector_size(16)));
+enum { W = 4, REG = 4 };
+
 template <typename T> struct complex_of {
   T re, im;
   __attribute__((always_inline)) complex_of& operator+=(const complex_of& o) {
@@ -221,17 +295,17 @@ template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of
 }
 template <typename T> INLINE complex_of<T> conj(complex_of<T> a) { return {a.re, -a.im}; }
 typedef complex_of<float> entry;
-typedef complex_of<real_vec> vec;
+typedef complex_of<reg> vec;
 // Real and imaginary parts alternate in memory and are vectors of their own in registers.
 INLINE vec load(const entry* p) {
-  const real_vec a = *(const real_vec*)p, b = *(const real_vec*)((const float*)p + W);
-  return {__builtin_shufflevector(a, b, 0, 2, 4, 6), __builtin_shufflevector(a, b, 1, 3, 5, 7)};
+  const reg a = *(const reg*)p, b = *(const reg*)((const float*)p + W);
+  return {SHUFFLE(a, b, 0, 2, 4, 6), SHUFFLE(a, b, 1, 3, 5, 7)};
 }
 INLINE void store(entry* p, vec v) {
-  *(real_vec*)p = __builtin_shufflevector(v.re, v.im, 0, 4, 1, 5);
-  *(real_vec*)((float*)p + W) = __builtin_shufflevector(v.re, v.im, 2, 6, 3, 7);
+  *(reg*)p = SHUFFLE(v.re, v.im, 0, 4, 1, 5);
+  *(reg*)((float*)p + W) = SHUFFLE(v.re, v.im, 2, 6, 3, 7);
 }
-INLINE vec splat(const entry* p) { return {p->re - real_vec{}, p->im - real_vec{}}; }
+INLINE vec splat(const entry* p) { return {p->re - reg{}, p->im - reg{}}; }
 INLINE entry scalar(const entry* p) { return *p; }
 INLINE void store(entry* p, entry v) { *p = v; }
 INLINE entry sum(vec v) {
@@ -240,16 +314,76 @@ INLINE entry sum(vec v) {
   return z;
 }
 
-// target[to[i] + j] = source[since[j] + i]
+// The first COUNT numbers at p, then zeros; and the way back.
+template <int COUNT> INLINE reg part(const float* p) {
+  if constexpr (COUNT >= REG) return *(const reg*)p;
+  reg v = {};
+  memcpy(&v, p, COUNT * sizeof(float));
+  return v;
+}
+template <int COUNT> INLINE void put(float* p, reg v) {
+  if constexpr (COUNT >= REG) { *(reg*)p = v; return; }
+  memcpy((void*)p, &v, COUNT * sizeof(float));
+}
+
+// The transpose of 2 registers of 2 entries.
+INLINE void square(reg& r0, reg& r1) {
+  const reg t0 = SHUFFLE(r0, r1, 0, 1, 4, 5);
+  const reg t1 = SHUFFLE(r0, r1, 2, 3, 6, 7);
+  r0 = t0;
+  r1 = t1;
+}
+// target[to[i] + j] = source[since[j] + i] for i < COLUMNS, j < ROWS; zeros for other j
+// where the target's vectors are PADDED.
+template <int COLUMNS, int ROWS, bool PADDED>
 STEP transpose(entry* target, const int* to, const entry* source, const int* since) {
-  for (int i = 0; i < W; i++)
-    for (int j = 0; j < W; j++) target[to[i] + j] = source[since[j] + i];
+  enum { N = 2 };
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 0) * 2>((const real*)(source + since[0] + 0));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 0) * 2>((const real*)(source + since[1] + 0));
+    square(r0, r1);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[0] + 0), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[1] + 0), r1);
+  }
+  if constexpr (COLUMNS > 0 && (PADDED || ROWS > 2)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 2) r0 = part<(COLUMNS - 0) * 2>((const real*)(source + since[2] + 0));
+    if constexpr (ROWS > 3) r1 = part<(COLUMNS - 0) * 2>((const real*)(source + since[3] + 0));
+    square(r0, r1);
+    if constexpr (COLUMNS > 0) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[0] + 2), r0);
+    if constexpr (COLUMNS > 1) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[1] + 2), r1);
+  }
+  if constexpr (COLUMNS > 2 && (PADDED || ROWS > 0)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 0) r0 = part<(COLUMNS - 2) * 2>((const real*)(source + since[0] + 2));
+    if constexpr (ROWS > 1) r1 = part<(COLUMNS - 2) * 2>((const real*)(source + since[1] + 2));
+    square(r0, r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[2] + 0), r0);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 0) * 2>((real*)(target + to[3] + 0), r1);
+  }
+  if constexpr (COLUMNS > 2 && (PADDED || ROWS > 2)) {
+    reg r0 = {}, r1 = {};
+    if constexpr (ROWS > 2) r0 = part<(COLUMNS - 2) * 2>((const real*)(source + since[2] + 2));
+    if constexpr (ROWS > 3) r1 = part<(COLUMNS - 2) * 2>((const real*)(source + since[3] + 2));
+    square(r0, r1);
+    if constexpr (COLUMNS > 2) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[2] + 2), r0);
+    if constexpr (COLUMNS > 3) put<(PADDED ? N : ROWS - 2) * 2>((real*)(target + to[3] + 2), r1);
+  }
 }
 
 // target[j] = source[offsets[j]] for j < count, then zeros up to padding.
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
-  if (padding > count) memset(target + count, 0, (padding - count) * sizeof(entry));
+  if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
+template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
+  enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
+  enum { FIRST = ALL < REG ? ALL : REG, SECOND = ALL - FIRST };
+  put<PADDED ? REG : FIRST>((real*)target, part<FIRST>((const real*)source));
+  if constexpr (sizeof(entry) > sizeof(real) && (PADDED || ALL > REG))
+    put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
 // A thread keeps its workspace: fresh pages at each call would cost more than a step.
@@ -286,18 +420,14 @@ STEP backward_before0_t0(const entry* __restrict n0, entry* __restrict t0) {
 
 // g to lanes b
 STEP backward_samples0_g_l(const entry* __restrict g, entry* __restrict g_l) {
-  for (int i0 = 0; i0 < 3; i0++) {
-    { static const int offsets[] = {0, 3, 6, 9};
-      gather(g_l + i0 * 4, g + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4, 8}; static const int since[] = {0, 3, 6, 9};
+    transpose<3, 4, false>(g_l, to, g, since); }
 }
 
 // x0 to lanes b
 STEP backward_samples1_x0_l(const entry* __restrict x0, entry* __restrict x0_l) {
-  for (int i0 = 0; i0 < 3; i0++) {
-    { static const int offsets[] = {0, 3, 6, 9};
-      gather(x0_l + i0 * 4, x0 + i0 * 1, offsets, 4, 4); }
-  }
+  { static const int to[] = {0, 4, 8}; static const int since[] = {0, 3, 6, 9};
+    transpose<3, 4, false>(x0_l, to, x0, since); }
 }
 
 // d_t0 = g x x0, sum b
@@ -330,10 +460,8 @@ STEP backward_samples3_d_x0(const entry* __restrict t0, const entry* __restrict 
 
 // d_x0 leaves
 STEP backward_samples4_out_d_x0(entry* __restrict out_d_x0, const entry* __restrict d_x0) {
-  for (int i0 = 0; i0 < 4; i0++) {
-    { static const int offsets[] = {0, 4, 8};
-      gather(out_d_x0 + i0 * 3, d_x0 + i0 * 1, offsets, 3, 0); }
-  }
+  { static const int to[] = {0, 3, 6, 9}; static const int since[] = {0, 4, 8};
+    transpose<4, 3, false>(out_d_x0, to, d_x0, since); }
 }
 
 // d_t0 summed up
@@ -365,8 +493,7 @@ STEP backward_after1_d_n0(const entry* __restrict n0, const entry* __restrict d_
 // d_t0 to lanes e1
 STEP backward_after2_d_t0_l(const entry* __restrict d_t0, entry* __restrict d_t0_l) {
   for (int i0 = 0; i0 < 3; i0++) {
-    { static const int offsets[] = {0, 1, 2};
-      gather(d_t0_l + i0 * 4, d_t0 + i0 * 3, offsets, 3, 4); }
+    copy<3, true>(d_t0_l + i0 * 4, d_t0 + i0 * 3);
   }
 }
 
