@@ -17,7 +17,7 @@ import tnlayer as tn
 from tnlayer.canonical import canonicalise
 from tnlayer.graph import Graph
 from tnlayer.plan.document import PlanDocumentError, document_from_plan, plan_from_document
-from tnlayer.plan.plan import Memory, Output, Plan
+from tnlayer.plan.plan import Memory, Output, Plan, Region
 from tnlayer.plan.steps import (
     Add,
     Contract,
@@ -75,7 +75,7 @@ def everything() -> Plan:
         proven_optimal=True,
         aborted=True,
         memory=Memory(("t0", "t1"), 5, ("e0",)),
-        regions=(Region("cpp", BATCHED),),
+        regions=(Region("cpp", 2),),
         names=(("e0", "i"),),
     ).verify()
 
