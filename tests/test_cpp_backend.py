@@ -53,7 +53,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "complex64": torch
 COMPLEX = ("tensor_train", "odd", "cp", "block_term", "butterfly", "ring")
 # Networks whose legs can be lanes in float32 vectors of 16, so that both schedules are tested.
 LEGS_AS_LANES = ("tensor_train", "butterfly", "odd")
-SAMPLES_AS_LANES = ("ring", "cp", "block_term")
+SAMPLES_AS_LANES = ("cp", "btt", "low_rank")
 
 
 def filled(net: tn.Network, backend: str, dtype: torch.dtype) -> tn.Layer:
