@@ -35,7 +35,7 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 
 // Each block takes its samples through all steps.
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(64, 8)
 forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_y, entry* __restrict__ workspace, long long batch, int blocks) {
   extern __shared__ __align__(16) char memory[];
   entry* const block = (entry*)memory;
@@ -359,7 +359,7 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 
 // Each block takes its samples through all steps.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 4)
 backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   extern __shared__ __align__(16) char memory[];
   entry* const block = (entry*)memory;
@@ -813,7 +813,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
 }
 
 // d_n2 summed up; d_n3 summed up; d_n0 summed up; d_n1 summed up
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 1)
 backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   __shared__ entry rows[128];
   {
