@@ -240,7 +240,7 @@ def find_chain(plan: Plan, gpu: Gpu, *, trains: bool) -> Chain | None:
         segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
         if not trains or owns_weights(stem, segments, plan.sizes):
             break
-    if not any(segment.registers for segment in segments):
+    if all(segment.large for segment in segments):
         return None
     order = [number for segment in segments for number in segment.steps]
     plan = reorder(plan, stem, order)
@@ -277,7 +277,7 @@ def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> 
     """
     points = points_of(chain, plan.sizes)
     samples = MOST_SAMPLES
-    if not all(segment.registers for segment in chain.segments) or adds_by_point(chain):
+    if any(segment.large for segment in chain.segments) or adds_by_point(chain):
         samples = 1
     while samples > 1 and samples * min(points) > gpu.threads // 2:
         samples //= 2
