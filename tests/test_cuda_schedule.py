@@ -47,7 +47,7 @@ CIRCUITS: dict[str, Callable[[], tn.Network]] = {
     "long_chain": lambda: topologies.tensor_train((2,) * 10, (2,) * 10, rank=3),
     "sixteens": lambda: topologies.tensor_train((16, 4), (4, 16), rank=2),
 }
-CASES, FULL_CASES, INTERPRETED = 25, 300, 30
+CASES, FULL_SHARDS, INTERPRETED = 25, 6, 30
 
 
 @dataclass
@@ -149,10 +149,24 @@ def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
     run_compiled([Trial(case.net, kind, GPU, n, 5) for n, case in enumerate(cases)])
 
 
+@needs_compiler
+@pytest.mark.full
+@pytest.mark.parametrize("shard", range(FULL_SHARDS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_random_networks_run_by_the_cpp_printer_equal_torch(kind: str, shard: int) -> None:
+    """The same for 300 other cases, half of them with little shared memory."""
+    cases = collect(KINDS[kind].is_complex, 7200 + shard, CASES)
+    gpu = SMALL if shard % 2 else GPU
+    run_compiled([Trial(case.net, kind, gpu, n, 5) for n, case in enumerate(cases)])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_networks_interpreted_equal_torch(kind: str) -> None:
-    """The interpreter runs the CUDA schedule of random networks, small shared memory or not."""
-    for n, case in enumerate(collect(KINDS[kind].is_complex, 7100, INTERPRETED)):
+    """The interpreter runs the CUDA schedule of random networks, small shared memory or not.
+
+    Among them are steps that contract no leg, which need no register legs but are not large.
+    """
+    for n, case in enumerate(collect(KINDS[kind].is_complex, 7300, INTERPRETED)):
         trial = Trial(case.net, kind, SMALL if n % 2 else GPU, n, 5)
         for scheduled in trial.programs:
             found = interpret(scheduled.program, trial.inputs_of(scheduled.program), trial.batch)

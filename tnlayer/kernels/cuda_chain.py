@@ -31,7 +31,7 @@ class Chain:
     Arguments:
         plan: the forward plan in that order.
         stem: its stem.
-        segments: each with the numbers of its steps; without registers one large step.
+        segments: each with the numbers of its steps.
         itemsize: bytes of an entry.
     """
 
@@ -49,7 +49,7 @@ def points_of(chain: Chain, sizes: Sizes) -> list[int]:
     """Points of each segment that has registers, of one sample."""
     found, legs = list[int](), chain.stem.legs
     for segment in chain.segments:
-        if segment.registers:
+        if not segment.large:
             found.append(volume([leg for leg in legs if leg not in segment.registers], sizes))
         for step in segment.steps:
             legs = state_after(legs, chain.stem.steps[step])
@@ -67,7 +67,7 @@ def owns_weights(stem: Stem, segments: Sequence[Segment], sizes: Sizes) -> bool:
         points = {leg for leg in legs if leg not in segment.registers and sizes[leg] > 1}
         for number in segment.steps:
             kept = set(stem.steps[number].kept) & points
-            if segment.registers and kept and kept != points:
+            if not segment.large and kept and kept != points:
                 return False
             legs = state_after(legs, stem.steps[number])
     return True
@@ -81,7 +81,7 @@ def adds_by_point(chain: Chain) -> bool:
         points = {leg for leg in legs if leg not in segment.registers}
         for number in segment.steps:
             step = chain.stem.steps[number]
-            if segment.registers and set(step.kept) & points:
+            if not segment.large and set(step.kept) & points:
                 return True
             legs = state_after(legs, step)
     return False
@@ -164,14 +164,14 @@ class ChainLowering(Lowering):
         assert self.chain is not None
         self.points = self.points_of_segments()
         stem, segments = self.chain.stem, self.chain.segments
-        if not segments[0].registers or is_coalesced(stem.legs, segments[0].registers, self.sizes):
+        if segments[0].large or is_coalesced(stem.legs, segments[0].registers, self.sizes):
             staged = set[str]()
         else:
             staged = {stem.port.name}
             self.direct.pop(f"d_{stem.port.name}", None)
         last = segments[-1]
         own = self.registers_after(len(segments) - 1)
-        if last.registers and not is_coalesced(stem.outputs, own, self.sizes):
+        if not last.large and not is_coalesced(stem.outputs, own, self.sizes):
             staged.add(GRADIENT)
             self.direct.pop(self.chain.steps_of(last)[-1], None)
         for value in self.plan.inputs:
@@ -240,7 +240,7 @@ class ChainLowering(Lowering):
         legs = [leg for leg in value.legs if leg != BATCH]
         points = [self.points[number] for number in sides
                   if 0 <= number < len(self.points)
-                  and self.chain.segments[number].registers]  # fmt: skip
+                  and not self.chain.segments[number].large]  # fmt: skip
         ordered = [BATCH, *legs] if self.block > 1 else legs
         leaving = self.chain.stem.outputs if value.name in self.chain.steps_of(
             self.chain.segments[-1]
@@ -279,7 +279,7 @@ class ChainLowering(Lowering):
     ) -> None:
         """One segment in one direction: registers, or one loop a step where it is too large."""
         assert self.chain is not None
-        if not self.chain.segments[number].registers:
+        if self.chain.segments[number].large:
             for step in forward if forward_only else reverse:
                 self.lower(step, "samples")
             return

@@ -27,12 +27,14 @@ class Segment:
     """Steps that run without an exchange.
 
     Arguments:
-        registers: register legs as the segment begins; () for a step that is too large for them.
+        registers: register legs as the segment begins.
         steps: numbers of the stem's steps, in order.
+        large: whether it is one step that is too large for registers.
     """
 
     registers: tuple[str, ...]
     steps: tuple[int, ...]
+    large: bool = False
 
 
 Fits = Callable[[Sequence[int]], bool]
@@ -144,7 +146,7 @@ class _Search:
         if not found:
             number = min(self.ready(cut.done), key=lambda n: self.size_of(cut.legs, n))
             after = state_after(cut.legs, self.stem.steps[number])
-            segment = Segment((), (number,))
+            segment = Segment((), (number,), large=True)
             done = cut.done | 1 << number
             return [_Cut(done, after, cut.cost + LARGE_STEP, (*cut.segments, segment))]
         return list(found.values())
@@ -235,7 +237,7 @@ def with_fillers(
         for step in segment.steps:
             after = state_after(after, stem.steps[step])
         registers = list(segment.registers)
-        if registers:
+        if not segment.large:
             edges = {0: stem.legs, len(segments) - 1: stem.outputs}
             for leg in legs:
                 more = [*registers, leg]
@@ -252,6 +254,6 @@ def with_fillers(
                     continue
                 registers = more
         ordered = tuple(leg for leg in legs if leg in registers)
-        found.append(Segment(ordered, segment.steps))
+        found.append(Segment(ordered, segment.steps, segment.large))
         legs = after
     return tuple(found)
