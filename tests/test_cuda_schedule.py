@@ -47,7 +47,7 @@ CIRCUITS: dict[str, Callable[[], tn.Network]] = {
     "long_chain": lambda: topologies.tensor_train((2,) * 10, (2,) * 10, rank=3),
     "sixteens": lambda: topologies.tensor_train((16, 4), (4, 16), rank=2),
 }
-CASES, FULL_CASES, INTERPRETED = 25, 300, 30
+CASES, FULL_SHARDS, INTERPRETED = 25, 6, 30
 
 
 @dataclass
@@ -147,6 +147,17 @@ def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
     """Value and all gradients of random networks by the CUDA schedule on the CPU."""
     cases = collect(KINDS[kind].is_complex, 7000, CASES)
     run_compiled([Trial(case.net, kind, GPU, n, 5) for n, case in enumerate(cases)])
+
+
+@needs_compiler
+@pytest.mark.full
+@pytest.mark.parametrize("shard", range(FULL_SHARDS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_random_networks_run_by_the_cpp_printer_equal_torch(kind: str, shard: int) -> None:
+    """The same for 300 other cases, half of them with little shared memory."""
+    cases = collect(KINDS[kind].is_complex, 7200 + shard, CASES)
+    gpu = SMALL if shard % 2 else GPU
+    run_compiled([Trial(case.net, kind, gpu, n, 5) for n, case in enumerate(cases)])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,9 +38,19 @@ class Kernel:
     text: str
 
 
-def print_cuda(program: Program, layout: Layout, stored: str) -> tuple[str, tuple[Kernel, ...]]:
-    """Source of a translation unit, and its kernels in order of launch."""
-    kernels = _Printer(program, layout).kernels()
+def print_cuda(
+    program: Program, layout: Layout, stored: str, together: int = 1
+) -> tuple[str, tuple[Kernel, ...]]:
+    """Source of a translation unit, and its kernels in order of launch.
+
+    Arguments:
+        program: with its buffers placed and its barriers.
+        layout: where they lie.
+        stored: dtype of the arguments.
+        together: blocks of the samples' kernel that a multiprocessor should hold: what bounds the
+            registers of a thread.
+    """
+    kernels = _Printer(program, layout, together).kernels()
     texts = [cuda_prelude(program.scalar, stored), *(kernel.text for kernel in kernels)]
     return "\n".join(texts), kernels
 
@@ -63,8 +73,8 @@ class _Spread:
 class _Printer:
     """Prints one program."""
 
-    def __init__(self, program: Program, layout: Layout) -> None:
-        self.program, self.layout = program, layout
+    def __init__(self, program: Program, layout: Layout, together: int) -> None:
+        self.program, self.layout, self.together = program, layout, together
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.in_samples = False
         self.guards = False
@@ -80,7 +90,7 @@ class _Printer:
         found += [self.outer("after", n, s) for n, s in enumerate(self.program.after)]
         return tuple(found)
 
-    def head(self, name: str) -> list[str]:
+    def head(self, name: str, together: int = 1) -> list[str]:
         """The signature, the same for all kernels."""
         arguments = [
             f"{'const ' if buffer.space == 'input' else ''}stored* __restrict__ "
@@ -88,7 +98,7 @@ class _Printer:
             for buffer in self.program.of("input", "output")
         ]
         arguments += ["entry* __restrict__ workspace", "long long batch", "int blocks"]
-        bounds = f"__launch_bounds__({self.program.threads})"
+        bounds = f"__launch_bounds__({self.program.threads}, {together})"
         return [
             f'extern "C" __global__ void {bounds}',
             f"{name}({', '.join(arguments)}) {{",
@@ -142,7 +152,10 @@ class _Printer:
         """The persistent kernel."""
         program, layout = self.program, self.layout
         block = program.block
-        lines = ["// Each block takes its samples through all steps.", *self.head(program.name)]
+        lines = [
+            "// Each block takes its samples through all steps.",
+            *self.head(program.name, self.together),
+        ]
         body = (*program.prologue, *program.samples)
         if layout.block:
             lines.append("  extern __shared__ __align__(16) char memory[];")

@@ -149,16 +149,27 @@ class CudaSource:
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
+# Threads on a multiprocessor that a kernel's registers are bounded for.
+MOST_THREADS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A loop program whose buffers are placed."""
+    """A loop program whose buffers are placed.
+
+    Arguments:
+        program: with barriers.
+        layout: where its buffers lie.
+        stored: dtype of the arguments.
+        segments: thread loops in registers.
+        together: blocks that a multiprocessor should hold at once.
+    """
 
     program: Program
     layout: Layout
     stored: str
     segments: int
+    together: int
 
 
 def forward_source(plan: Plan, gpu: Gpu, name: str = "forward") -> CudaSource:
@@ -292,7 +303,16 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
     program = insert_barriers(program).verify()
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
-    return Scheduled(program, layout, stored, loops)
+    return Scheduled(program, layout, stored, loops, _together(program, layout, gpu))
+
+
+def _together(program: Program, layout: Layout, gpu: Gpu) -> int:
+    """Blocks on a multiprocessor: as many as its shared memory holds, up to 512 threads, which
+    leave 128 registers each. With more a compiler would spill what segments hold."""
+    shared = layout.block * itemsize(program.scalar)
+    # Each block takes 1 KiB more; a multiprocessor has that much more than a block may have.
+    by_memory = (gpu.shared_bytes + 1024) // (shared + 1024)
+    return max(1, min(by_memory, MOST_THREADS // program.threads))
 
 
 def _samples_together(plan: Plan) -> int:
@@ -304,8 +324,8 @@ def _samples_together(plan: Plan) -> int:
 
 def printed(scheduled: Scheduled) -> CudaSource:
     program, layout = scheduled.program, scheduled.layout
-    text, kernels = print_cuda(program, layout, scheduled.stored)
     shared = layout.block * itemsize(program.scalar)
+    text, kernels = print_cuda(program, layout, scheduled.stored, scheduled.together)
     entries = tuple(
         Entry(kernel.name, "fixed", kernel.blocks, program.threads, 0)
         if kernel.blocks

@@ -35,7 +35,7 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 
 // Each block takes its samples through all steps.
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(64, 8)
 forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_y, entry* __restrict__ workspace, long long batch, int blocks) {
   extern __shared__ __align__(16) char memory[];
   entry* const block = (entry*)memory;
@@ -44,7 +44,7 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
   entry* const n2_s = block + 32;
   entry* const n3_s = block + 48;
   entry* const x0_s = block + 64;
-  entry* const t3 = block + 576;
+  entry* const t3 = block + 592;
   // n0 into shared memory
   if (const int p = threadIdx.x; p < 16) {
     const int i0 = p;
@@ -73,7 +73,7 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
     for (int p = threadIdx.x; p < 512; p += 64) {
       const int sample = p / 32; const int i1 = p % 32;
       const bool present = first + sample < batch;
-      x0_s[sample * 32 + i1] = (present ? wide(x0[sample * 32 + i1]) : entry{});
+      x0_s[sample * 33 + i1] = (present ? wide(x0[sample * 32 + i1]) : entry{});
     }
     // segment 0 forward: t0, t1, t2, t3
     __syncthreads();
@@ -84,38 +84,38 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
       entry f0_t1[32];
       entry f0_t2[32];
       entry f0_t3[32];
-      f0_x0[0] = x0_s[sample * 32];
-      f0_x0[1] = x0_s[1 + sample * 32];
-      f0_x0[2] = x0_s[2 + sample * 32];
-      f0_x0[3] = x0_s[3 + sample * 32];
-      f0_x0[4] = x0_s[4 + sample * 32];
-      f0_x0[5] = x0_s[5 + sample * 32];
-      f0_x0[6] = x0_s[6 + sample * 32];
-      f0_x0[7] = x0_s[7 + sample * 32];
-      f0_x0[8] = x0_s[8 + sample * 32];
-      f0_x0[9] = x0_s[9 + sample * 32];
-      f0_x0[10] = x0_s[10 + sample * 32];
-      f0_x0[11] = x0_s[11 + sample * 32];
-      f0_x0[12] = x0_s[12 + sample * 32];
-      f0_x0[13] = x0_s[13 + sample * 32];
-      f0_x0[14] = x0_s[14 + sample * 32];
-      f0_x0[15] = x0_s[15 + sample * 32];
-      f0_x0[16] = x0_s[16 + sample * 32];
-      f0_x0[17] = x0_s[17 + sample * 32];
-      f0_x0[18] = x0_s[18 + sample * 32];
-      f0_x0[19] = x0_s[19 + sample * 32];
-      f0_x0[20] = x0_s[20 + sample * 32];
-      f0_x0[21] = x0_s[21 + sample * 32];
-      f0_x0[22] = x0_s[22 + sample * 32];
-      f0_x0[23] = x0_s[23 + sample * 32];
-      f0_x0[24] = x0_s[24 + sample * 32];
-      f0_x0[25] = x0_s[25 + sample * 32];
-      f0_x0[26] = x0_s[26 + sample * 32];
-      f0_x0[27] = x0_s[27 + sample * 32];
-      f0_x0[28] = x0_s[28 + sample * 32];
-      f0_x0[29] = x0_s[29 + sample * 32];
-      f0_x0[30] = x0_s[30 + sample * 32];
-      f0_x0[31] = x0_s[31 + sample * 32];
+      f0_x0[0] = x0_s[sample * 33];
+      f0_x0[1] = x0_s[1 + sample * 33];
+      f0_x0[2] = x0_s[2 + sample * 33];
+      f0_x0[3] = x0_s[3 + sample * 33];
+      f0_x0[4] = x0_s[4 + sample * 33];
+      f0_x0[5] = x0_s[5 + sample * 33];
+      f0_x0[6] = x0_s[6 + sample * 33];
+      f0_x0[7] = x0_s[7 + sample * 33];
+      f0_x0[8] = x0_s[8 + sample * 33];
+      f0_x0[9] = x0_s[9 + sample * 33];
+      f0_x0[10] = x0_s[10 + sample * 33];
+      f0_x0[11] = x0_s[11 + sample * 33];
+      f0_x0[12] = x0_s[12 + sample * 33];
+      f0_x0[13] = x0_s[13 + sample * 33];
+      f0_x0[14] = x0_s[14 + sample * 33];
+      f0_x0[15] = x0_s[15 + sample * 33];
+      f0_x0[16] = x0_s[16 + sample * 33];
+      f0_x0[17] = x0_s[17 + sample * 33];
+      f0_x0[18] = x0_s[18 + sample * 33];
+      f0_x0[19] = x0_s[19 + sample * 33];
+      f0_x0[20] = x0_s[20 + sample * 33];
+      f0_x0[21] = x0_s[21 + sample * 33];
+      f0_x0[22] = x0_s[22 + sample * 33];
+      f0_x0[23] = x0_s[23 + sample * 33];
+      f0_x0[24] = x0_s[24 + sample * 33];
+      f0_x0[25] = x0_s[25 + sample * 33];
+      f0_x0[26] = x0_s[26 + sample * 33];
+      f0_x0[27] = x0_s[27 + sample * 33];
+      f0_x0[28] = x0_s[28 + sample * 33];
+      f0_x0[29] = x0_s[29 + sample * 33];
+      f0_x0[30] = x0_s[30 + sample * 33];
+      f0_x0[31] = x0_s[31 + sample * 33];
       f0_t0[0] = n1_s[0] * f0_x0[0] + n1_s[4] * f0_x0[2] + n1_s[8] * f0_x0[4] + n1_s[12] * f0_x0[6];
       f0_t0[2] = n1_s[1] * f0_x0[0] + n1_s[5] * f0_x0[2] + n1_s[9] * f0_x0[4] + n1_s[13] * f0_x0[6];
       f0_t0[4] = n1_s[2] * f0_x0[0] + n1_s[6] * f0_x0[2] + n1_s[10] * f0_x0[4] + n1_s[14] * f0_x0[6];
@@ -359,7 +359,7 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 
 // Each block takes its samples through all steps.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 4)
 backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   extern __shared__ __align__(16) char memory[];
   entry* const block = (entry*)memory;
@@ -369,7 +369,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
   entry* const n2_s = block + 288;
   entry* const n3_s = block + 304;
   entry* const x0_s = block + 320;
-  entry* const t2 = block + 832;
+  entry* const t2 = block + 864;
   entry* const d_n2_p = block + 128;
   for (int p = threadIdx.x; p < 64; p += 128) d_n2_p[p] = entry{};
   entry* const d_n3_p = block + 192;
@@ -406,9 +406,9 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
     // x0 into shared memory
     __syncthreads();
     for (int p = threadIdx.x; p < 512; p += 128) {
-      const int sample = p / 32; const int i1 = p % 32;
+      const int sample = p / 32; const int i1 = p / 2 % 16; const int i2 = p % 2;
       const bool present = first + sample < batch;
-      x0_s[sample * 32 + i1] = (present ? wide(x0[sample * 32 + i1]) : entry{});
+      x0_s[sample * 2 + i1 * 34 + i2] = (present ? wide(x0[sample * 32 + i1 * 2 + i2]) : entry{});
     }
     // segment 0 forward: t0, t1, t2
     __syncthreads();
@@ -418,22 +418,22 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       entry f0_t0[16];
       entry f0_t1[16];
       entry f0_t2[16];
-      f0_x0[0] = x0_s[sample * 32 + i1];
-      f0_x0[1] = x0_s[2 + sample * 32 + i1];
-      f0_x0[2] = x0_s[4 + sample * 32 + i1];
-      f0_x0[3] = x0_s[6 + sample * 32 + i1];
-      f0_x0[4] = x0_s[8 + sample * 32 + i1];
-      f0_x0[5] = x0_s[10 + sample * 32 + i1];
-      f0_x0[6] = x0_s[12 + sample * 32 + i1];
-      f0_x0[7] = x0_s[14 + sample * 32 + i1];
-      f0_x0[8] = x0_s[16 + sample * 32 + i1];
-      f0_x0[9] = x0_s[18 + sample * 32 + i1];
-      f0_x0[10] = x0_s[20 + sample * 32 + i1];
-      f0_x0[11] = x0_s[22 + sample * 32 + i1];
-      f0_x0[12] = x0_s[24 + sample * 32 + i1];
-      f0_x0[13] = x0_s[26 + sample * 32 + i1];
-      f0_x0[14] = x0_s[28 + sample * 32 + i1];
-      f0_x0[15] = x0_s[30 + sample * 32 + i1];
+      f0_x0[0] = x0_s[sample * 2 + i1];
+      f0_x0[1] = x0_s[34 + sample * 2 + i1];
+      f0_x0[2] = x0_s[68 + sample * 2 + i1];
+      f0_x0[3] = x0_s[102 + sample * 2 + i1];
+      f0_x0[4] = x0_s[136 + sample * 2 + i1];
+      f0_x0[5] = x0_s[170 + sample * 2 + i1];
+      f0_x0[6] = x0_s[204 + sample * 2 + i1];
+      f0_x0[7] = x0_s[238 + sample * 2 + i1];
+      f0_x0[8] = x0_s[272 + sample * 2 + i1];
+      f0_x0[9] = x0_s[306 + sample * 2 + i1];
+      f0_x0[10] = x0_s[340 + sample * 2 + i1];
+      f0_x0[11] = x0_s[374 + sample * 2 + i1];
+      f0_x0[12] = x0_s[408 + sample * 2 + i1];
+      f0_x0[13] = x0_s[442 + sample * 2 + i1];
+      f0_x0[14] = x0_s[476 + sample * 2 + i1];
+      f0_x0[15] = x0_s[510 + sample * 2 + i1];
       f0_t0[0] = n1_s[0] * f0_x0[0] + n1_s[4] * f0_x0[1] + n1_s[8] * f0_x0[2] + n1_s[12] * f0_x0[3];
       f0_t0[1] = n1_s[1] * f0_x0[0] + n1_s[5] * f0_x0[1] + n1_s[9] * f0_x0[2] + n1_s[13] * f0_x0[3];
       f0_t0[2] = n1_s[2] * f0_x0[0] + n1_s[6] * f0_x0[1] + n1_s[10] * f0_x0[2] + n1_s[14] * f0_x0[3];
@@ -582,22 +582,22 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       entry r0_d_t0[16];
       entry r0_d_n1[16];
       entry r0_d_x0[16];
-      r0_x0[0] = x0_s[sample * 32 + i1];
-      r0_x0[1] = x0_s[2 + sample * 32 + i1];
-      r0_x0[2] = x0_s[4 + sample * 32 + i1];
-      r0_x0[3] = x0_s[6 + sample * 32 + i1];
-      r0_x0[4] = x0_s[8 + sample * 32 + i1];
-      r0_x0[5] = x0_s[10 + sample * 32 + i1];
-      r0_x0[6] = x0_s[12 + sample * 32 + i1];
-      r0_x0[7] = x0_s[14 + sample * 32 + i1];
-      r0_x0[8] = x0_s[16 + sample * 32 + i1];
-      r0_x0[9] = x0_s[18 + sample * 32 + i1];
-      r0_x0[10] = x0_s[20 + sample * 32 + i1];
-      r0_x0[11] = x0_s[22 + sample * 32 + i1];
-      r0_x0[12] = x0_s[24 + sample * 32 + i1];
-      r0_x0[13] = x0_s[26 + sample * 32 + i1];
-      r0_x0[14] = x0_s[28 + sample * 32 + i1];
-      r0_x0[15] = x0_s[30 + sample * 32 + i1];
+      r0_x0[0] = x0_s[sample * 2 + i1];
+      r0_x0[1] = x0_s[34 + sample * 2 + i1];
+      r0_x0[2] = x0_s[68 + sample * 2 + i1];
+      r0_x0[3] = x0_s[102 + sample * 2 + i1];
+      r0_x0[4] = x0_s[136 + sample * 2 + i1];
+      r0_x0[5] = x0_s[170 + sample * 2 + i1];
+      r0_x0[6] = x0_s[204 + sample * 2 + i1];
+      r0_x0[7] = x0_s[238 + sample * 2 + i1];
+      r0_x0[8] = x0_s[272 + sample * 2 + i1];
+      r0_x0[9] = x0_s[306 + sample * 2 + i1];
+      r0_x0[10] = x0_s[340 + sample * 2 + i1];
+      r0_x0[11] = x0_s[374 + sample * 2 + i1];
+      r0_x0[12] = x0_s[408 + sample * 2 + i1];
+      r0_x0[13] = x0_s[442 + sample * 2 + i1];
+      r0_x0[14] = x0_s[476 + sample * 2 + i1];
+      r0_x0[15] = x0_s[510 + sample * 2 + i1];
       r0_t0[0] = n1_s[0] * r0_x0[0] + n1_s[4] * r0_x0[1] + n1_s[8] * r0_x0[2] + n1_s[12] * r0_x0[3];
       r0_t0[1] = n1_s[1] * r0_x0[0] + n1_s[5] * r0_x0[1] + n1_s[9] * r0_x0[2] + n1_s[13] * r0_x0[3];
       r0_t0[2] = n1_s[2] * r0_x0[0] + n1_s[6] * r0_x0[1] + n1_s[10] * r0_x0[2] + n1_s[14] * r0_x0[3];
@@ -763,30 +763,30 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
         sum13_0 += r0_d_x0[13];
         sum14_0 += r0_d_x0[14];
         sum15_0 += r0_d_x0[15];
-        x0_s[sample * 32 + i1] = sum0_0;
-        x0_s[2 + sample * 32 + i1] = sum1_0;
-        x0_s[4 + sample * 32 + i1] = sum2_0;
-        x0_s[6 + sample * 32 + i1] = sum3_0;
-        x0_s[8 + sample * 32 + i1] = sum4_0;
-        x0_s[10 + sample * 32 + i1] = sum5_0;
-        x0_s[12 + sample * 32 + i1] = sum6_0;
-        x0_s[14 + sample * 32 + i1] = sum7_0;
-        x0_s[16 + sample * 32 + i1] = sum8_0;
-        x0_s[18 + sample * 32 + i1] = sum9_0;
-        x0_s[20 + sample * 32 + i1] = sum10_0;
-        x0_s[22 + sample * 32 + i1] = sum11_0;
-        x0_s[24 + sample * 32 + i1] = sum12_0;
-        x0_s[26 + sample * 32 + i1] = sum13_0;
-        x0_s[28 + sample * 32 + i1] = sum14_0;
-        x0_s[30 + sample * 32 + i1] = sum15_0;
+        x0_s[sample * 2 + i1] = sum0_0;
+        x0_s[34 + sample * 2 + i1] = sum1_0;
+        x0_s[68 + sample * 2 + i1] = sum2_0;
+        x0_s[102 + sample * 2 + i1] = sum3_0;
+        x0_s[136 + sample * 2 + i1] = sum4_0;
+        x0_s[170 + sample * 2 + i1] = sum5_0;
+        x0_s[204 + sample * 2 + i1] = sum6_0;
+        x0_s[238 + sample * 2 + i1] = sum7_0;
+        x0_s[272 + sample * 2 + i1] = sum8_0;
+        x0_s[306 + sample * 2 + i1] = sum9_0;
+        x0_s[340 + sample * 2 + i1] = sum10_0;
+        x0_s[374 + sample * 2 + i1] = sum11_0;
+        x0_s[408 + sample * 2 + i1] = sum12_0;
+        x0_s[442 + sample * 2 + i1] = sum13_0;
+        x0_s[476 + sample * 2 + i1] = sum14_0;
+        x0_s[510 + sample * 2 + i1] = sum15_0;
       }
     }
     // d_x0 leaves
     __syncthreads();
     for (int p = threadIdx.x; p < 512; p += 128) {
-      const int sample = p / 32; const int i1 = p % 32;
+      const int sample = p / 32; const int i1 = p / 2 % 16; const int i2 = p % 2;
       const bool present = first + sample < batch;
-      if (present) out_d_x0[sample * 32 + i1] = narrow(x0_s[sample * 32 + i1]);
+      if (present) out_d_x0[sample * 32 + i1 * 2 + i2] = narrow(x0_s[sample * 2 + i1 * 34 + i2]);
     }
   }
   __syncthreads();
@@ -813,7 +813,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
 }
 
 // d_n2 summed up; d_n3 summed up; d_n0 summed up; d_n1 summed up
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 1)
 backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   __shared__ entry rows[128];
   {

@@ -35,7 +35,7 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 
 // Each block takes its samples through all steps.
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(64, 8)
 forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_y, entry* __restrict__ workspace, long long batch, int blocks) {
   extern __shared__ __align__(16) char memory[];
   entry* const block = (entry*)memory;
@@ -172,7 +172,7 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 
 // Each block takes its samples through all steps.
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(64, 8)
 backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   extern __shared__ __align__(16) char memory[];
   entry* const block = (entry*)memory;
@@ -338,7 +338,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
 }
 
 // d_t0 summed up; d_t1 summed up
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(64, 1)
 backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   entry* const d_t0 = workspace + 0;
   entry* const d_t1 = workspace + 12;
@@ -388,7 +388,7 @@ backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all
 }
 
 // d_n0 = d_t1 x n1, sum e1; d_n1 = d_t1 x n0, sum e0; d_n3 = d_t0 x n2, sum e2; d_n2 = d_t0 x n3, sum e3
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(64, 1)
 backward_after1(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   entry* const d_t0 = workspace + 0;
   entry* const d_t1 = workspace + 12;
