@@ -131,13 +131,6 @@ def test_arrays_elsewhere_are_refused(pairs: dict[str, tuple[tn.Layer, tn.Layer]
             call(torch.empty(3, layer.in_features, device="meta"))
 
 
-def test_memory_limits_are_refused() -> None:
-    """Kernels keep nothing of the batch's size, so a limit has no meaning: layer and program."""
-    for make in (tn.Layer, tn.compile):
-        with pytest.raises(tn.SpecError, match="memory_limit=1000000 is for backend='torch'"):
-            make(NETWORKS["legs"](), backend="cpp", memory_limit=1_000_000)
-
-
 # -- which gradients ---------------------------------------------------------------------------
 
 

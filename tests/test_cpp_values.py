@@ -18,6 +18,7 @@ from tnlayer.kernels.loops import Program
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import load_library
 from tnlayer.runtime.cpp import _Call, this_cpu
+from tnlayer.runtime.kernel_store import entry_of
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -49,8 +50,13 @@ class Kernels:
         names = [value.name for value in self.plan.inputs]
         self.programs = (forward_program(self.plan, cpu), backward_program(self.plan, names, cpu))
         self.calls = [
-            _Call(p, load_library(self.source(p, stale), optimise=optimise), torch.float32)
-            for p in self.programs
+            _Call(
+                program.name,
+                entry_of(program),
+                load_library(self.source(program, stale), optimise=optimise),
+                torch.float32,
+            )
+            for program in self.programs
         ]
 
     def source(self, program: Program, stale: int) -> str:

@@ -34,6 +34,7 @@ from tnlayer.kernels.loops import Program
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import load_library
 from tnlayer.runtime.cpp import _Call
+from tnlayer.runtime.kernel_store import entry_of
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 GPU = gpu_of("sm_90")
@@ -118,7 +119,7 @@ def run_compiled(trials: list[Trial]) -> None:
 
 def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np.ndarray]:
     dtype = getattr(torch, program.scalar)
-    call = _Call(program, library, dtype)
+    call = _Call(program.name, entry_of(program), library, dtype)
     given = trial.inputs_of(program)
     inputs = [torch.from_numpy(given[buffer.name]).to(dtype) for buffer in program.of("input")]
     outputs = {

@@ -23,6 +23,7 @@ from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import Select
 from tnlayer.runtime.build import load_library
 from tnlayer.runtime.cpp import _Call
+from tnlayer.runtime.kernel_store import entry_of
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 BATCH_SIZE = 5
@@ -147,7 +148,7 @@ def test_chains_compiled_equal_the_oracle(dtype: str) -> None:
     source = prelude(dtype, width) + "".join(print_kernel(program) for _, _, program in cases)
     library = load_library(source, optimise="-O1")
     for arrays, wanted, program in cases:
-        call = _Call(program, library, getattr(torch, dtype))
+        call = _Call(program.name, entry_of(program), library, getattr(torch, dtype))
         inputs = [torch.from_numpy(arrays[b.name]).to(getattr(torch, dtype))
                   for b in program.of("input")]  # fmt: skip
         outputs = {

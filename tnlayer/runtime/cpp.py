@@ -243,8 +243,12 @@ class _Call:
         return found
 
     def _are_contiguous(self, arrays: Sequence[torch.Tensor]) -> bool:
-        """Whether the batched ones are, whose strides a guard does not look at."""
-        return all(a.is_contiguous() for a, free in zip(arrays, self.batched, strict=True) if free)
+        """Whether the batched ones are, whose strides a guard does not look at, and have memory."""
+        return all(
+            array.is_contiguous() and not array._is_zerotensor()
+            for array, free in zip(arrays, self.batched, strict=True)
+            if free
+        )
 
     def run(self, arrays: Sequence[torch.Tensor], batch: int) -> None:
         """Run the kernel; the interpreter's lock is released meanwhile.

@@ -57,7 +57,9 @@ class FastCall:
             return None
         try:
             arrays = (*inputs, *self.stored[0](parameters), *self.stored[1](buffers))
-            if not self.guard(*arrays) or not arrays[0].is_contiguous():
+            x = arrays[0]
+            # A guard takes torch's zeros that have no memory for an array like any other.
+            if not self.guard(*arrays) or not x.is_contiguous() or x._is_zerotensor():
                 return None
         except (KeyError, TypeError):  # a name is gone; other than one input
             return None
@@ -137,6 +139,7 @@ def _is_ready(array: torch.Tensor, dtype: torch.dtype) -> bool:
         and array.is_contiguous()
         and not array.is_neg()
         and not array.is_conj()
+        and not array._is_zerotensor()
     )
 
 
