@@ -127,7 +127,7 @@ def test_two_calls_share_no_memory(emulated_gpu: ctypes.CDLL) -> None:
 @needs_nvrtc
 @pytest.mark.parametrize("name", ["mera", "tensor_train", "ring", "odd"])
 def test_nvrtc_builds_without_spills(name: str) -> None:
-    """Forward and backward for sm_90: no spill, no array in local memory, registers for two blocks."""
+    """Forward and backward for sm_90: no spill, and registers for two blocks."""
     check_build(NETWORKS[name](), "sm_90")
 
 
@@ -158,7 +158,7 @@ def test_nvrtc_builds_every_dtype(kind: str) -> None:
 
 
 def check_build(net: tn.Network, arch: str) -> None:
-    """No spills, no array in local memory, and few enough registers for two blocks on a multiprocessor."""
+    """No spills, no array in local memory, registers for two blocks on a multiprocessor."""
     program = tn.compile(net, backend="cuda", arch=arch)
     assert isinstance(program, CudaProgram)
     assert {kernel.name for kernel in program.resources} >= {"forward", "backward"}
