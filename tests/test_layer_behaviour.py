@@ -734,7 +734,6 @@ def test_prepare_builds_and_returns_the_layer() -> None:
     ("options", "error"),
     [
         ({"backend": "fast"}, tn.SpecError),
-        ({"backend": "cuda"}, tn.BuildError),
         ({"objective": "speed"}, tn.SpecError),
         ({"effort": "max"}, tn.SpecError),
         ({"batch": 0}, tn.SpecError),

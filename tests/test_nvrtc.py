@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import tnlayer as tn
 from tnlayer.errors import BuildError, SpecError
@@ -210,3 +211,15 @@ def test_arch_is_for_cuda_only() -> None:
     for backend in ("auto", "torch", "cpp"):
         with pytest.raises(SpecError, match=r"arch='sm_90' is for backend='cuda'"):
             tn.compile(net, backend=backend, arch="sm_90")
+
+
+@needs_nvrtc
+def test_a_layer_on_the_cpu_says_where_it_runs() -> None:
+    """Without a GPU a layer can be made; its source wants an architecture, its call a device."""
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is there")
+    layer = tn.Layer(tn.topologies.low_rank(6, 4, rank=2), backend="cuda")
+    with pytest.raises(BuildError, match=r"arch='sm_90'"):
+        layer.source()
+    with pytest.raises(BuildError, match=r"got an array on cpu; .*\.to\('cuda'\)"):
+        layer(torch.zeros(2, 6))
