@@ -110,7 +110,9 @@ def test_comments_hold_canonical_names_only() -> None:
     assert "quokka" not in text
     steps = re.findall(r"\n// (.*)\nSTEP [fb]", text)
     assert steps
-    canonical = r"(d_)?[netx]\d+(_[a-z]+)*|y|g|b|d_\w+|out_\w+|x|sum|up|summed|to|lanes|leaves|diagonal|of"
+    canonical = (
+        r"(d_)?[netx]\d+(_[a-z]+)*|y|g|b|d_\w+|out_\w+|x|sum|up|summed|to|lanes|leaves|diagonal|of"
+    )
     for step in steps:
         for word in re.findall(r"\w+", step):
             assert re.fullmatch(canonical, word), step

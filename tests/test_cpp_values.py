@@ -74,7 +74,7 @@ class Kernels:
                 b.name: torch.full((b.size * (batch if b.batched else 1),), 7.0)
                 for b in program.of("output")
             }
-            call(inputs, list(outputs.values()), batch)
+            call.run([*inputs, *outputs.values()], batch)
             found |= {name: array.numpy() for name, array in outputs.items()}
         return found
 

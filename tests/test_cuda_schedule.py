@@ -126,7 +126,7 @@ def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np
         b.name: torch.full((b.size * (trial.batch if b.batched else 1),), torch.nan, dtype=dtype)
         for b in program.of("output")
     }
-    call(inputs, list(outputs.values()), trial.batch)
+    call.run([*inputs, *outputs.values()], trial.batch)
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

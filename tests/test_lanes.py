@@ -156,7 +156,7 @@ def test_chains_compiled_equal_the_oracle(dtype: str) -> None:
                                dtype=getattr(torch, dtype))
             for b in program.of("output")
         }  # fmt: skip
-        call(inputs, list(outputs.values()), BATCH_SIZE)
+        call.run([*inputs, *outputs.values()], BATCH_SIZE)
         compare({name: o.numpy() for name, o in outputs.items()}, wanted, dtype)
     assert 1 in blocks
 

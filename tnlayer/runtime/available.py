@@ -12,7 +12,7 @@ from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.cpp import this_cpu
 
 # What CUDA plans are searched by: kernels write no intermediates.
-FUSED_MINIMIZE = "combo-4"
+FUSED_MINIMIZE = "flops"
 
 
 def options_for(options: PlanOptions) -> PlanOptions:
