@@ -13,7 +13,7 @@ import hypothesis
 import matplotlib
 import pytest
 import torch
-from backends import BACKENDS, default_backend
+from each_backend import BACKENDS, default_backend
 from cpp_units import has_compiler
 from profiles import fixed_profile
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 import torch
-from backends import default_backend
+from each_backend import default_backend
 from cpp_units import has_compiler, programs_of
 from torch import nn
 

@@ -14,7 +14,7 @@ import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.files import Store
 from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpp_units import print_units
+from tnlayer.kernels.cpp_parts import print_units
 from tnlayer.kernels.loops import Program
 from tnlayer.runtime import build
 from tnlayer.runtime.cpp import CppProgram
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 def small_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cache of its own, and kernels of tests long enough for several units."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("tnlayer.kernels.cpp_units.LEAST_UNIT", 500)
+    monkeypatch.setattr("tnlayer.kernels.cpp_parts.LEAST_UNIT", 500)
 
 
 def kernels() -> tuple[Program, ...]:

@@ -750,8 +750,8 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception]) -> None:
 
 
 def test_a_limit_that_cannot_be_kept_is_refused(backend: str) -> None:
-    """A memory limit below any plan's need is an error; fused kernels take no limit at all."""
-    with pytest.raises(tn.PlanError if backend == "torch" else tn.SpecError, match="limit"):
+    """A memory limit below any plan's need is an error, on each backend."""
+    with pytest.raises(tn.PlanError, match="limit"):
         tn.Layer(train_net(), memory_limit=8)
 
 

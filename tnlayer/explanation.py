@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.plan.plan import Memory
 from tnlayer.plan.text import memory_text, milliseconds, table
-from tnlayer.planning.backends import TORCH
+from tnlayer.planning.backends import CUDA, TORCH
 from tnlayer.planning.break_even import BreakEven, find_break_even
 from tnlayer.planning.predictions import DENSE, Prediction
 from tnlayer.planning.rank import INFER
@@ -96,6 +96,11 @@ class Explanation:
         if self.why:
             return f"backend: {self.backend} (asked for {self.asked!r}; {self.why})"
         later = "" if self.backend == TORCH else f"; {_COMPILED}"
+        if self.backend == CUDA:
+            return (
+                "backend: cuda, as asked for; no times are predicted for it yet: all times below "
+                f"are those of torch calls on the profiled device{later}"
+            )
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for{later}"
         return (

@@ -24,6 +24,7 @@ from tnlayer.kernels.loops import (
     SumThreads,
     Threads,
     Tile,
+    statements,
 )
 from tnlayer.kernels.workspace import buffers_of
 

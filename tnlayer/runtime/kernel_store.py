@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tnlayer.debug import debug, debug_level
-from tnlayer.kernels.cpp_units import print_units
+from tnlayer.kernels.cpp_parts import print_units
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.loops_text import program_text
 from tnlayer.plan.document import document_from_plan
