@@ -13,8 +13,8 @@ import hypothesis
 import matplotlib
 import pytest
 import torch
-from each_backend import BACKENDS, default_backend
 from cpp_units import has_compiler
+from each_backend import BACKENDS, default_backend
 from profiles import fixed_profile
 
 from tnlayer.device.load import use_profile

@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 import torch
-from each_backend import default_backend
 from cpp_units import has_compiler, programs_of
+from each_backend import default_backend
 from torch import nn
 
 import tnlayer as tn

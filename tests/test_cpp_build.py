@@ -13,8 +13,8 @@ from cpp_units import has_compiler, small_code
 import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.files import Store
-from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpp_parts import print_units
+from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.loops import Program
 from tnlayer.runtime import build
 from tnlayer.runtime.cpp import CppProgram

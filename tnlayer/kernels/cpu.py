@@ -28,6 +28,8 @@ MOST_ENTRIES = 2**30
 MOST_ROOM = 2**29
 # How much more an estimate may be and still be taken.
 SLACK = 1.15
+# Batch sizes that kernels are made for: few samples, or many, and where many begin.
+FEW, MANY, MANY_FROM = 1, 256, 16
 _REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
 
 
@@ -80,7 +82,7 @@ class Scheduled:
 
 @lru_cache(maxsize=256)
 def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled:
-    """Legs or samples as lanes, whichever is foreseen to be faster at the plan's batch size.
+    """Legs or samples as lanes, whichever is foreseen to be faster for few or for many samples.
 
     Arguments:
         plan: a forward plan.
@@ -110,7 +112,7 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
         lanes = lanes_of_forward(stem, segments)
     setting = Setting(
         {**split.sizes, BATCH: 1}, width, split.itemsize, 4 if split.is_complex else 1,
-        max(plan.batch, 1), cpu.threads, backward,
+        kernel_batch(plan.batch), cpu.threads, backward,
     )  # fmt: skip
     walked = replace(stem, steps=tuple(stem.steps[number] for number in order))
     costs = {block: cycles(walked, lanes, block, setting) for block in blocks_of(setting)}
@@ -120,9 +122,14 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
     if SLACK * of_samples < costs[block]:
         return samples(
             f"samples as lanes are foreseen to take {of_samples:.0f} cycles each at batch "
-            f"{plan.batch}, legs as lanes {costs[block]:.0f}"
+            f"{setting.batch}, legs as lanes {costs[block]:.0f}"
         )
     return Scheduled(reorder(split, stem, order), lanes, block, "", stored)
+
+
+def kernel_batch(batch: int) -> int:
+    """The batch size that stands for all with the same kernels: a layer compiles two at most."""
+    return MANY if batch >= MANY_FROM else FEW
 
 
 def can_fuse(plan: Plan) -> str:

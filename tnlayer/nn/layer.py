@@ -37,8 +37,9 @@ class Layer(nn.Module):
         batch: batch size to plan for; every other works too. By default each size gets the plan of
             its range, which is made at the first call with such a size.
         backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto": whichever is predicted to
-            be the fastest, or a mixture; ``explain()`` says which. Kernels are compiled when a call first
-            needs them, which takes seconds, once on a machine; ``prepare()`` does it beforehand.
+            be the fastest, or a mixture; ``explain()`` says which. Kernels are compiled when a call
+            first needs them, which takes seconds, once on a machine; ``prepare()`` does it
+            beforehand.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.

@@ -16,7 +16,14 @@ from itertools import groupby
 from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
 from tnlayer.device.profile import Profile
-from tnlayer.kernels.cpu import Cpu, backward_program, can_fuse, forward_program, schedule_lanes
+from tnlayer.kernels.cpu import (
+    Cpu,
+    backward_program,
+    can_fuse,
+    forward_program,
+    kernel_batch,
+    schedule_lanes,
+)
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.kernels.schedule import Schedule, sources_of
@@ -132,8 +139,16 @@ def same_run(first: Plan, second: Plan, mask: Mask) -> bool:
     if first.backend != second.backend:
         return False
     if first.backend != TORCH:
-        plain = [replace(plan, batch=1, minimize="flops", proven_optimal=False, names=())
-                 for plan in (first, second)]  # fmt: skip
+        plain = [
+            replace(
+                plan,
+                batch=kernel_batch(plan.batch),
+                minimize="flops",
+                proven_optimal=False,
+                names=(),
+            )
+            for plan in (first, second)
+        ]
         return plain[0] == plain[1]
     ours, theirs = (schedule_pair(plan, mask) for plan in (first, second))
     if ours.forward.calls != theirs.forward.calls:

@@ -10,15 +10,16 @@ each of these costs; it was fitted to measured kernels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
 from tnlayer.device.op_times import OpTimes
 from tnlayer.device.profile import Profile
 from tnlayer.kernels.arrays import Lanes
-from tnlayer.kernels.cpu import ARITHMETIC, Cpu, schedule_lanes
+from tnlayer.kernels.cpu import ARITHMETIC, Cpu, Scheduled, schedule_lanes
 from tnlayer.kernels.pair import Mask
 from tnlayer.kernels.recompute import backward_without_saved
+from tnlayer.kernels.turns import turns_of_backward
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Plan
 from tnlayer.plan.regions import batched_steps, stem_owners
@@ -39,7 +40,7 @@ class Costs:
         product: a multiply-add of vectors, from registers.
         load, store: a vector from and to the first cache.
         second, third: a line from the second cache, and from farther.
-        moved, gathered: a vector that changes its lanes by a transposition, and entry by entry.
+        moved: a vector that changes its lanes in registers.
         partial, far_partial: a vector of partial sums that a sample adds to, in the caches of a
             core and beyond.
         cleared: a vector of partial sums, cleared and summed up at the end, once a call and thread.
@@ -57,7 +58,6 @@ class Costs:
     second: float = 2.6
     third: float = 8.8
     moved: float = 14.0
-    gathered: float = 300.0
     partial: float = 11.6
     far_partial: float = 18.4
     cleared: float = 60.0
@@ -95,8 +95,8 @@ class Work:
     block: int
     samples: dict[str, Counted] = field(default_factory=dict[str, Counted])
     once: dict[str, Counted] = field(default_factory=dict[str, Counted])
-    cleared: float = 60.0
-    line: float = 1.9
+    cleared: float = 0.0
+    line: float = 0.0
 
 
 def fused_seconds(
@@ -220,21 +220,23 @@ def _total(counted: Mapping[str, float], costs: Costs) -> float:
 def forward_work(plan: Plan, cpu: Cpu) -> Work:
     """What the forward kernel of a plan does."""
     scheduled = schedule_lanes(plan, cpu)
-    return _Counter(scheduled.plan, scheduled.lanes, cpu).work()
+    return _Counter(scheduled.plan, scheduled, cpu).work()
 
 
 @lru_cache(maxsize=1024)
 def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
     """What the backward kernel does: it makes each sample's states again."""
-    scheduled = schedule_lanes(plan, cpu)
+    scheduled = schedule_lanes(plan, cpu, backward=True)
     forward = scheduled.plan
     backward = backward_without_saved(forward, wanted)
-    lanes = scheduled.lanes
-    if lanes:
+    lanes, stored = scheduled.lanes, scheduled.stored
+    if stored:
+        lanes, stored = turns_of_backward(forward, backward, lanes, stored)
+    elif lanes:
         last = forward.outputs[0].operand.value.name
         gradients = _gradients(forward, backward)
         lanes = {**lanes, **{name: lanes[of or last] for name, of in gradients.items()}}
-    return _Counter(backward, lanes, cpu).work()
+    return _Counter(backward, replace(scheduled, lanes=lanes, stored=stored), cpu).work()
 
 
 def _gradients(forward: Plan, backward: Plan) -> dict[str, str]:
@@ -252,10 +254,11 @@ def _gradients(forward: Plan, backward: Plan) -> dict[str, str]:
 class _Counter:
     """Counts the steps of one program, as kernels/fuse.py lowers them."""
 
-    def __init__(self, plan: Plan, lanes: Mapping[str, Lanes], cpu: Cpu) -> None:
-        self.plan, self.lanes = plan, lanes
+    def __init__(self, plan: Plan, scheduled: Scheduled, cpu: Cpu) -> None:
+        self.plan, self.lanes, self.stored = plan, scheduled.lanes, scheduled.stored
+        lanes = scheduled.lanes
         self.width = cpu.width(plan.dtype)
-        self.block = 1 if lanes else self.width
+        self.block = scheduled.block
         self.sizes = {**plan.sizes, BATCH: self.block}
         # A complex multiply-add is four, of vectors that are pairs.
         self.factor = 4.0 if plan.is_complex else 1.0
@@ -333,9 +336,9 @@ class _Counter:
         lanes = self.lanes.get(result.name, ()) if self.lanes else (BATCH,)
         counted: Counted = {"step": 1.0}
         states = [o.value for o in step.operands if BATCH in o.legs]
-        for value in states:
+        for value in states if not self.stored else ():  # steps that turn lanes move nothing
             _add(counted, self.change(value, lanes))
-        self.homes[result.name] = lanes
+        self.homes[result.name] = self.stored.get(result.name) or lanes
         loop = list(dict.fromkeys(step.loop_legs))
         products = self.vectors(loop, lanes)
         _add(counted, {"product": self.factor * products})
@@ -389,7 +392,7 @@ class _Counter:
         entries = self.entries(leg for leg in dict.fromkeys(value.legs))
         if set(home) & set(lanes) - {BATCH}:
             full = self.entries(leg for leg in lanes if leg in own)
-            return {"gathered": entries / max(1.0, min(full, self.width))}
+            return {"moved": entries / max(1.0, min(full, self.width))}
         if BATCH in home and BATCH in lanes:
             return {"moved": entries / self.width}
         smaller = min(self.entries(leg for leg in side if leg) for side in (home, lanes) if side)

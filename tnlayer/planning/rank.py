@@ -196,7 +196,7 @@ def _one_kernel(graph: Graph, plans: list[Plan], request: Request) -> list[Plan]
     would each compile kernels of their own."""
 
     def seconds(plan: Plan) -> float:
-        return predict(graph, plan, FUSED_BATCH, request).total
+        return predict(graph, replace(plan, batch=FUSED_BATCH), FUSED_BATCH, request).total
 
     return [min(plans, key=seconds)] if plans else []
 
