@@ -97,3 +97,14 @@ def test_the_store_forgets_what_was_used_longest_ago(
     plain.write("k", bytes(2_000_000))
     plain.write("l", bytes(2_000_000))
     assert plain.entries() == ("k", "l")
+
+
+def test_kernels_for_few_and_for_many_samples_are_told_apart() -> None:
+    """A note of a kernel names what it was made for: blocks differ between few and many samples."""
+    net = topologies.btt((64, 64), (64, 64), 2)
+    programs = [tn.compile(net, backend="cpp", batch=batch) for batch in (1, 256, 300)]
+    blocks, keys = zip(
+        *((p.forward_kernel.program.block, p.forward_kernel._key) for p in programs), strict=True
+    )
+    assert blocks[0] != blocks[1] == blocks[2]
+    assert keys[0] != keys[1] == keys[2]

@@ -166,5 +166,6 @@ def prelude(scalar: str, width: int) -> str:
     )
     real = str(names["real"])
     moves = print_parts(real, size, width * size)
-    moves += print_transpose(size, 2 if is_complex else 1, width * size)
+    if width > 1:
+        moves += print_transpose(size, 2 if is_complex else 1, width * size)
     return types + moves + _TAIL

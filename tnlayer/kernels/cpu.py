@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import inf
 
-from tnlayer.kernels.arrays import Lanes
+from tnlayer.kernels.arrays import Lanes, volume
 from tnlayer.kernels.fuse import Placement, fuse
 from tnlayer.kernels.lane_choice import MOST_SAMPLES, Setting, blocks_of, cycles
 from tnlayer.kernels.lanes import find_segments, lanes_of_backward, lanes_of_forward
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.split_legs import find_splits, split_legs
-from tnlayer.kernels.stem import find_stem, reorder
+from tnlayer.kernels.stem import Stem, find_stem, reorder, state_after
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.kernels.turns import cost_of_segments, find_turns, turns_of_backward
 from tnlayer.plan.counts import elements
@@ -99,6 +99,8 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
     segments = find_segments(stem, split.sizes, width)
     # A complex vector has no load that repeats a part of it.
     turned = None if split.is_complex else find_turns(stem, split.sizes, width)
+    if turned is not None and _has_wide_weights(stem, split.sizes):
+        turned = None  # a turn reads whole vectors of weights for each of the state
     cost = inf
     if not isinstance(segments, str):
         cost = cost_of_segments(stem, segments, split.sizes, width)
@@ -125,6 +127,16 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
             f"{setting.batch}, legs as lanes {costs[block]:.0f}"
         )
     return Scheduled(reorder(split, stem, order), lanes, block, "", stored)
+
+
+def _has_wide_weights(stem: Stem, sizes: Mapping[str, int]) -> bool:
+    """Whether a step has more weights than its state has entries."""
+    legs = stem.legs
+    for step in stem.steps:
+        if volume(step.weight.legs, sizes) > volume(legs, sizes):
+            return True
+        legs = state_after(legs, step)
+    return False
 
 
 def kernel_batch(batch: int) -> int:

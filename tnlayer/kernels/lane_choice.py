@@ -20,6 +20,8 @@ from tnlayer.kernels.stem import Stem, StemStep, state_after
 CACHES = ((40 * 2**10, 96.0), (2**20, 32.0), (float("inf"), 11.0))
 # Cycles of one vector: moved to other lanes; and loads and multiply-adds that start in a cycle.
 MOVED, AT_ONCE = 4.5, 2.0
+# The same between rows of samples, which share a few sets of the first cache.
+MOVED_ROWS = 12.0
 # Share of the multiply-adds' peak that tiles reach.
 REACHED = 0.7
 MOST_SAMPLES = 16
@@ -85,7 +87,8 @@ def cycles(stem: Stem, lanes: Mapping[str, Lanes], block: int, setting: Setting)
     if setting.backward:
         traffic += 2 * partials / _rate(partials) / block
     registers = 2 if setting.products > 1 else 1
-    total = passes * work + MOVED * registers * moved * (2 if setting.backward else 1) + traffic
+    move = MOVED if lanes else MOVED_ROWS
+    total = passes * work + move * registers * moved * (2 if setting.backward else 1) + traffic
     return total * _idle(block, setting)
 
 

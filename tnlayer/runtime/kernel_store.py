@@ -18,6 +18,7 @@ from typing import Any
 
 from tnlayer.debug import debug, debug_level
 from tnlayer.kernels.cpp_parts import print_units
+from tnlayer.kernels.cpu import kernel_batch
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.loops_text import program_text
 from tnlayer.plan.document import document_from_plan
@@ -93,7 +94,8 @@ class Kernel:
         """A digest of all that the kernel depends on."""
         document = document_from_plan(self.plan)
         document = {name: part for name, part in document.items() if name not in _REASONS}
-        parts = (self.name, canonical_json([document, self.made_from]), code_digest())
+        made_for = {"few or many": kernel_batch(self.plan.batch), **self.made_from}
+        parts = (self.name, canonical_json([document, made_for]), code_digest())
         text = "\0".join((*parts, *toolchain()))
         return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
