@@ -28,6 +28,8 @@ MOST_ENTRIES = 2**30
 MOST_ROOM = 2**29
 # How much more an estimate may be and still be taken.
 SLACK = 1.15
+# Weights of a step that the first cache holds beside a state.
+WIDE = 4096
 # Batch sizes that kernels are made for: few samples, or many, and where many begin.
 FEW, MANY, MANY_FROM = 1, 256, 16
 _REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
@@ -130,10 +132,10 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
 
 
 def _has_wide_weights(stem: Stem, sizes: Mapping[str, int]) -> bool:
-    """Whether a step has more weights than its state has entries."""
+    """Whether a step has more weights than its state has entries and the first cache holds."""
     legs = stem.legs
     for step in stem.steps:
-        if volume(step.weight.legs, sizes) > volume(legs, sizes):
+        if volume(step.weight.legs, sizes) > max(volume(legs, sizes), WIDE):
             return True
         legs = state_after(legs, step)
     return False

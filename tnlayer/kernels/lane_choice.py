@@ -21,7 +21,7 @@ CACHES = ((40 * 2**10, 96.0), (2**20, 32.0), (float("inf"), 11.0))
 # Cycles of one vector: moved to other lanes; and loads and multiply-adds that start in a cycle.
 MOVED, AT_ONCE = 4.5, 2.0
 # The same between rows of samples, which share a few sets of the first cache.
-MOVED_ROWS = 12.0
+MOVED_ROWS = 7.5
 # Share of the multiply-adds' peak that tiles reach.
 REACHED = 0.7
 MOST_SAMPLES = 16

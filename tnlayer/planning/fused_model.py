@@ -52,28 +52,28 @@ class Costs:
         threads: seconds to start threads.
     """
 
-    product: float = 0.5
-    load: float = 0.45
-    store: float = 0.2
-    second: float = 2.6
-    third: float = 8.8
-    moved: float = 14.0
-    partial: float = 11.6
-    far_partial: float = 18.4
-    cleared: float = 60.0
-    step: float = 10.0
-    branch: float = 2.1
-    branch_step: float = 2450.0
-    line: float = 1.9
-    forward: float = 14.3e-6
-    backward: float = 18.4e-6
+    product: float = 0.78
+    load: float = 0.0
+    store: float = 0.84
+    second: float = 1.0
+    third: float = 1.8
+    moved: float = 31.0
+    partial: float = 5.8
+    far_partial: float = 23.5
+    cleared: float = 72.0
+    step: float = 89.0
+    branch: float = 4.4
+    branch_step: float = 1760.0
+    line: float = 0.2
+    forward: float = 13.1e-6
+    backward: float = 11.5e-6
     threads: float = 0.5e-6
 
 
-# Fitted to 380 timings of 38 networks (all topologies, random chains; 1 to 1,024 samples; forward,
-# and forward and backward; float32, two AVX-512 cores), with errors of 10 percent in the median and
-# 35 in the worst tenth. The worst are networks of large legs without lanes, which take up to three
-# times as long as predicted, where they lose to torch by far. Several counts stand for what tiles
+# Fitted to 138 timings of 23 networks (topologies, random chains; 1, 16 and 256 samples; forward,
+# and forward and backward; float32, two AVX-512 cores), with errors of 13 percent in the median and
+# 50 in the worst tenth, on the same data. The worst are large weights (btt), which take up to three
+# times as long as predicted where they lose to torch by far. Several counts stand for what tiles
 # really wait for: these are no cycles.
 COSTS = Costs()
 _SECONDS = ("forward", "backward", "threads")
