@@ -102,9 +102,12 @@ def test_the_store_forgets_what_was_used_longest_ago(
 def test_kernels_for_few_and_for_many_samples_are_told_apart() -> None:
     """A note of a kernel names what it was made for: blocks differ between few and many samples."""
     net = topologies.btt((64, 64), (64, 64), 2)
-    programs = [tn.compile(net, backend="cpp", batch=batch) for batch in (1, 256, 300)]
-    blocks, keys = zip(
-        *((p.forward_kernel.program.block, p.forward_kernel._key) for p in programs), strict=True
-    )
+    blocks: list[int] = []
+    keys: list[str] = []
+    for batch in (1, 256, 300):
+        program = tn.compile(net, backend="cpp", batch=batch)
+        assert isinstance(program, CppProgram)
+        blocks.append(program.forward_kernel.program.block)
+        keys.append(program.forward_kernel._key)
     assert blocks[0] != blocks[1] == blocks[2]
     assert keys[0] != keys[1] == keys[2]
