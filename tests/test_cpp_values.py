@@ -31,7 +31,8 @@ NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "hyperedge": lambda: topologies.cp((4, 2), (2, 4), rank=3),
     "branch": lambda: topologies.block_term((3, 2), (2, 3), 2, 2),
 }
-OPTIMISE = ("-O1", "-O3")
+# The compiler's best takes as long again to build, and finds what only it can break.
+OPTIMISE = ("-O1", pytest.param("-O3", marks=pytest.mark.full))
 BATCHES = (1, 17, 37)
 
 

@@ -131,7 +131,9 @@ def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np
 
 
 @needs_compiler
-@pytest.mark.parametrize("gpu", [GPU, SMALL], ids=["sm_90", "small"])
+@pytest.mark.parametrize(
+    "gpu", [pytest.param(GPU, id="sm_90", marks=pytest.mark.full), pytest.param(SMALL, id="small")]
+)
 def test_topologies_run_by_the_cpp_printer_equal_torch(gpu: Gpu) -> None:
     """Value and all gradients of every topology, by the CUDA schedule on the CPU."""
     nets = {**NETWORKS, **CIRCUITS}
