@@ -153,7 +153,7 @@ def test_the_path_is_the_best_of_all(mask: str) -> None:
     ]
     best = min(predicted)
     reached = best if found is None else plan_seconds(found, asked, 1024, rates()).total
-    assert min(reached, predicted[0], predicted[1]) <= 1.1 * best
+    assert min(reached, predicted[0], predicted[1]) <= 1.15 * best
 
 
 def test_unbatched_networks_and_scalars_have_a_plan() -> None:

@@ -84,10 +84,10 @@ def test_threads_share_blocks() -> None:
 
 
 def test_large_weights_are_dear() -> None:
-    """Partial sums of the weights of btt take longer than all its other work at batch 1."""
+    """The weights' gradients of btt take longer than all its other work at batch 1."""
     plan, mask = planned("btt")
     x_only = (True, *(False,) * (len(mask) - 1))
-    assert predicted(plan, mask, 1).total > 3 * predicted(plan, x_only, 1).total
+    assert predicted(plan, mask, 1).total > 2 * predicted(plan, x_only, 1).total
 
 
 @pytest.mark.parametrize("name", ["MERA-2", "btt"])

@@ -39,6 +39,7 @@ class Costs:
     Arguments:
         product: a multiply-add of vectors, from registers.
         load, store: a vector from and to the first cache.
+        weight: a line of weights that no cache of a core holds; each block reads it anew.
         second, third: a line from the second cache, and from farther.
         moved: a vector that changes its lanes in registers.
         partial, far_partial: a vector of partial sums that a sample adds to, in the caches of a
@@ -52,28 +53,29 @@ class Costs:
         threads: seconds to start threads.
     """
 
-    product: float = 0.78
+    product: float = 0.84
     load: float = 0.0
-    store: float = 0.84
+    store: float = 0.36
+    weight: float = 37.0
     second: float = 1.0
-    third: float = 1.8
-    moved: float = 31.0
-    partial: float = 5.8
-    far_partial: float = 23.5
-    cleared: float = 72.0
-    step: float = 89.0
-    branch: float = 4.4
-    branch_step: float = 1760.0
-    line: float = 0.2
+    third: float = 1.0
+    moved: float = 34.0
+    partial: float = 11.0
+    far_partial: float = 15.7
+    cleared: float = 78.0
+    step: float = 52.0
+    branch: float = 8.0
+    branch_step: float = 1450.0
+    line: float = 0.5
     forward: float = 13.1e-6
-    backward: float = 11.5e-6
+    backward: float = 10.2e-6
     threads: float = 0.5e-6
 
 
 # Fitted to 138 timings of 23 networks (topologies, random chains; 1, 16 and 256 samples; forward,
-# and forward and backward; float32, two AVX-512 cores), with errors of 13 percent in the median and
-# 50 in the worst tenth, on the same data. The worst are large weights (btt), which take up to three
-# times as long as predicted where they lose to torch by far. Several counts stand for what tiles
+# and forward and backward; float32, two AVX-512 cores), with errors of 10 percent in the median and
+# 36 in the worst tenth, on the same data. The worst are butterflies of few samples and trains
+# without lanes, which take up to twice as long as predicted. Several counts stand for what tiles
 # really wait for: these are no cycles.
 COSTS = Costs()
 _SECONDS = ("forward", "backward", "threads")
@@ -274,6 +276,8 @@ class _Counter:
             if BATCH not in step.result.legs
         )
         self.far_sums = sums * self.vector_bytes > SECOND_CACHE
+        weights = sum(self.weight_entries(step) for step in batched_steps(plan))
+        self.far_weights = weights * plan.itemsize > SECOND_CACHE
 
     def work(self) -> Work:
         """All steps, then what leaves."""
@@ -342,6 +346,8 @@ class _Counter:
         loop = list(dict.fromkeys(step.loop_legs))
         products = self.vectors(loop, lanes)
         _add(counted, {"product": self.factor * products})
+        if self.far_weights:
+            _add(counted, {"weight": self.weight_entries(step) * self.plan.itemsize / LINE})
         read = sum(self.vectors(value.legs, lanes) for value in states)
         if BATCH in result.legs:
             made = [leg for leg in result.legs if leg not in states[0].legs]
