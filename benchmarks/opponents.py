@@ -116,12 +116,9 @@ def rank(case: str, opponents: Opponents, batches: Sequence[int]) -> Opponents:
     fastest = {(entry["batch"], entry["mode"]): entry for entry in opponents.fastest}
     for batch in batches:
         problem = Problem.draw(graph, batch)
-        for result in ("layers-cpu.json", "cpu-kernels.json"):
-            for path in stored_trees(RESULTS / result).get((case, batch), ()):
-                for tree in fitting_trees(
-                    problem.terms, problem.output_term, problem.sizes, [path]
-                ):
-                    trees.setdefault(tree.path, tree)
+        for path in stored_trees(RESULTS / "layers-cpu.json").get((case, batch), ()):
+            for tree in fitting_trees(problem.terms, problem.output_term, problem.sizes, [path]):
+                trees.setdefault(tree.path, tree)
         candidates = tuple(trees.values())
         for mode, ranked in rank_trees(problem, candidates).items():
             entry = {
