@@ -34,7 +34,7 @@ def options_for(options: PlanOptions) -> PlanOptions:
 
 
 def _for_cuda(options: PlanOptions) -> PlanOptions:
-    """CUDA kernels are not ranked by time yet: the fewest FLOPs win, then the fewest steps."""
+    """CUDA kernels are not ranked by time yet: the fewest FLOPs win."""
     if options.memory_limit is not None:
         msg = (
             f"memory_limit={options.memory_limit} is for other backends than 'cuda', whose kernels "

@@ -92,7 +92,7 @@ class RangedProgram:
         # What was asked for is pickled: another machine may have other backends.
         self.asked = options
         self.options = options = options_for(options)
-        # Kernels are the same at every size, so that a layer compiles them once.
+        # Where only kernels are wanted one plan serves all sizes: a layer compiles them once.
         self.one_plan = one_plan = one_plan or options.backend in ("cpp", "cuda")
         self.planned = plan_graph(graph, options)
         self.main = program_of(self.planned)
