@@ -155,8 +155,9 @@ def _fused_plans(
 ) -> list[Plan]:
     """Candidates for compiled kernels, the best first, and a mixture where one is foreseen to win.
 
-    Their trees are those for one batch size: one tree serves every size, so that a layer
-    compiles two kernels each way at most, for few and for many samples. With a memory limit there is no mixture: what it allocates is not counted.
+    Their trees are those for one batch size: one tree serves every size, so that a layer compiles
+    two kernels each way at most, for few and for many samples. With a memory limit there is no
+    mixture: what it allocates is not counted.
 
     Arguments:
         refused: where plans are noted that cannot keep the memory limit.
