@@ -27,7 +27,7 @@ if __name__ == "__main__":
     package.__path__ = [str(Path(__file__).parent.parent / "tnlayer")]
     sys.modules["tnlayer"] = package
 
-from tnlayer import files
+from tnlayer.cache_folder import cache_folder
 from tnlayer.files import Store
 
 WRITERS, PLANS, WRITERS_A_RANGE = 32, 50, 4
@@ -186,7 +186,7 @@ def kill() -> dict[str, Any]:
     """Kill writers at each point and at random; the store must be whole each time."""
     store = Store("killed")
     wrong = [*kill_at_points(store), *kill_at_random(store, KILLS - len(POINTS))]
-    base = files.cache_folder()
+    base = cache_folder()
     assert base is not None
     left = [*base.rglob("*.tmp")]
     entries = store.entries()
@@ -207,7 +207,7 @@ def unmapped() -> dict[str, Any]:
     os.setgid(54321)
     os.setuid(54321)
     store = Store("plans")
-    without = files.cache_folder()
+    without = cache_folder()
     store.write(ENTRY, OLD)
     missed = store.read(ENTRY) is None
     os.environ["TNLAYER_CACHE_DIR"] = named

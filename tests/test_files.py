@@ -20,8 +20,9 @@ import platformdirs
 import pytest
 
 from tnlayer import files
+from tnlayer.cache_folder import cache_folder
 from tnlayer.errors import SpecError
-from tnlayer.files import Store, cache_folder
+from tnlayer.files import Store
 
 KEY = "folder/entry.json"
 PAYLOAD = b'{"a": 1}'

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "tnlayer"
 # long as their module-level imports have no cycle. A new file has to be given a place here.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "debug", "progress"),
+    ("cache_folder",),
     ("files",),
     ("spec",),
     ("graph",),
@@ -30,7 +31,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("device",),
     ("kernels",),
     ("planning",),
-    ("verdict", "report", "compare", "explanation"),
+    ("verdict", "report", "counting", "compare", "explanation"),
     ("runtime",),
     ("nn",),
     ("budget",),

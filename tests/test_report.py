@@ -14,6 +14,7 @@ from profiles import fixed_profile
 import tnlayer as tn
 from tnlayer import report
 from tnlayer.cli import main
+from tnlayer.counting import cost_of
 from tnlayer.device.load import op_times, use_profile
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.plan.plan import Plan
@@ -301,12 +302,12 @@ def test_reason_is_told() -> None:
     assert cost.reason.startswith(f"{cost.plan.minimize}: ")
     assert f"plan: {cost.reason}" in str(cost)
     assert "next best" in cost.reason
-    assert report.cost_of(planned, 300).reason == f"at batch 64, {cost.reason}"
+    assert cost_of(planned, 300).reason == f"at batch 64, {cost.reason}"
     stored = replace(planned, choice=replace(planned.choice, stored=True))
-    assert report.cost_of(stored, 64).reason.endswith("; read from the store of plans")
+    assert cost_of(stored, 64).reason.endswith("; read from the store of plans")
     aborted = replace(planned, plan=replace(planned.plan, aborted=True))
     assert "the search ran out of time: this is the greedy plan" in str(
-        report.cost_of(aborted, 64, one_plan=True)
+        cost_of(aborted, 64, one_plan=True)
     )
 
 

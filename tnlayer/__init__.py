@@ -3,6 +3,7 @@
 from tnlayer import topologies
 from tnlayer.budget.fit import Fit, fit_budget
 from tnlayer.compare import Comparison, compare
+from tnlayer.counting import cost
 from tnlayer.errors import BuildError, PlanError, SpecError, TnlayerError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -10,7 +11,7 @@ from tnlayer.nn.initialise import register_initialiser
 from tnlayer.nn.layer import Layer
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.planner import backward_plan, plan
-from tnlayer.report import Cost, cost
+from tnlayer.report import Cost
 from tnlayer.runtime.compile import compile
 from tnlayer.runtime.program import Program
 

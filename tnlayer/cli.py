@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from tnlayer.compare import compare
+from tnlayer.counting import cost
 from tnlayer.errors import BuildError, SpecError, TnlayerError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -19,7 +20,6 @@ from tnlayer.nn.layer import Layer
 from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.plan.text import table
 from tnlayer.profile_command import add_profile, run_profile
-from tnlayer.report import cost
 from tnlayer.runtime.measure import median_seconds
 from tnlayer.spec import canonical_json
 

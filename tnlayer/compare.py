@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tnlayer.counting import cost
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
 from tnlayer.plan.text import milliseconds, table
 from tnlayer.planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from tnlayer.planning.predictions import DENSE
-from tnlayer.report import Cost, cost
+from tnlayer.report import Cost
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """An atomic, content-addressed store of files: for plans, device profiles and built kernels.
 
-Where it lies and whom it trusts is decided here, once. A file is written under another name in the
-same folder, synced, then renamed, so that a reader sees the old entry or the new one. Each file
-ends with a checksum of its key and its payload. Whatever goes wrong is a miss, never an exception.
+Where it lies and whom it trusts is decided in cache_folder.py. A file is written under another name
+in the same folder, synced, then renamed, so that a reader sees the old entry or the new one. Each
+file ends with a checksum of its key and its payload. Whatever goes wrong is a miss, never an
+exception.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from tnlayer.cache_folder import (
+    UntrustedError,
+    cache_bound,
+    cache_folder,
+    check_folder,
+    check_owner,
+    real_folder,
+)
 from tnlayer.debug import debug
-from tnlayer.errors import SpecError
 
 MAX_ENTRY_BYTES = 64 * 2**20
 
@@ -31,136 +37,13 @@ STALE_SECONDS = 3600.0
 
 # A store that is over its bound is cut to this share of it, so that not each write has to.
 KEPT_SHARE = 0.75
-_DEFAULT_BOUND = 2**30
 
 _SUFFIX = ".tmp"
-_MAX_PARTS = 400  # parts of a path, those of its symlinks included
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # The checksum stands behind the payload, so that a loader that is given the path of a shared object
 # or of a JSON text finds it at the beginning.
 _MARK = b"\nsha256:"
 _TRAILER_BYTES = len(_MARK) + 64 + 1
-
-
-class UntrustedError(OSError):
-    """A path that another user could have written; it is not used."""
-
-
-# -- where the cache lies --------------------------------------------------------------------------
-
-
-def cache_folder() -> Path | None:
-    """The folder of the cache, whether it exists yet or not; None where there is no cache.
-
-    ``TNLAYER_CACHE_DIR`` names it; else it is the user's cache folder of the platform. There is no
-    cache where ``TNLAYER_CACHE=0``, where no home is known, and where another user could have put
-    the folder there.
-
-    Raises:
-        SpecError: ``TNLAYER_CACHE`` is neither 0 nor 1.
-    """
-    switch = os.environ.get("TNLAYER_CACHE", "1")
-    if switch not in ("0", "1"):
-        msg = f"TNLAYER_CACHE={switch!r}: expected 0 (no cache) or 1"
-        raise SpecError(msg)
-    if switch == "0":
-        return None
-    try:
-        folder = _named_folder()
-        with suppress(FileNotFoundError):
-            _check_folder(_real_folder(folder))
-    except (OSError, RuntimeError) as error:
-        debug(1, f"no cache: {error}")
-        return None
-    return folder
-
-
-def _named_folder() -> Path:
-    """What the environment asks for, as an absolute path."""
-    named = os.environ.get("TNLAYER_CACHE_DIR")
-    if named:
-        return Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100  # keeps symlinks
-    folder = platformdirs.user_cache_path("tnlayer", appauthor=False)
-    if not folder.is_absolute():
-        # Without HOME, and with a user id that no table knows, older platformdirs leave "~" there.
-        msg = f"this user has no home ({folder}): set TNLAYER_CACHE_DIR to have a cache"
-        raise OSError(msg)
-    return folder
-
-
-def cache_bound() -> int:
-    """Bytes that a bounded store may hold: TNLAYER_CACHE_LIMIT in MiB, by default 1024.
-
-    Raises:
-        SpecError: the variable is no whole number.
-    """
-    text = os.environ.get("TNLAYER_CACHE_LIMIT", "")
-    if not text:
-        return _DEFAULT_BOUND
-    if not text.isdecimal():
-        msg = f"TNLAYER_CACHE_LIMIT={text!r}: expected a whole number of MiB"
-        raise SpecError(msg)
-    return int(text) * 2**20
-
-
-# -- whom it trusts --------------------------------------------------------------------------------
-
-
-def _real_folder(folder: Path) -> Path:
-    """Where a folder really lies, if no other user can exchange a part of the way there.
-
-    Raises:
-        UntrustedError: names the symlink or the folder that another user can exchange.
-    """
-    if os.name != "posix":
-        return folder.resolve()
-    real, rest = Path(folder.anchor), list(folder.parts[1:])
-    for _ in range(_MAX_PARTS):
-        if not rest:
-            break
-        name = rest.pop(0)
-        above, real = real, real.parent if name == ".." else real / name
-        with suppress(FileNotFoundError):
-            found = real.lstat()
-            if stat.S_ISLNK(found.st_mode):
-                if found.st_uid not in (0, os.geteuid()):
-                    msg = f"{real} is a symlink of user {found.st_uid}"
-                    raise UntrustedError(msg)
-                target = real.readlink()
-                real = Path(target.anchor) if target.is_absolute() else above
-                rest[:0] = target.parts[1:] if target.is_absolute() else target.parts
-            elif rest and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-                msg = f"everyone may write to {real}, in which {folder} lies"
-                raise UntrustedError(msg)
-    else:
-        msg = f"{folder} has too many parts, or its symlinks form a loop"
-        raise UntrustedError(msg)
-    return real
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse what is no folder, or one that others own or may write to.
-
-    Raises:
-        FileNotFoundError: there is nothing yet.
-        UntrustedError: names the path, and what is wrong with it.
-    """
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        msg = f"{folder} is no folder"
-        raise UntrustedError(msg)
-    _check_owner(folder, found)
-
-
-def _check_owner(path: Path, found: os.stat_result) -> None:
-    if os.name != "posix":
-        return
-    if found.st_uid != os.geteuid():
-        msg = f"{path} belongs to user {found.st_uid}, not to {os.geteuid()}"
-        raise UntrustedError(msg)
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        msg = f"others may write to {path}: chmod go-w it to have it used"
-        raise UntrustedError(msg)
 
 
 # -- the store -------------------------------------------------------------------------------------
@@ -363,7 +246,7 @@ def _read_file(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             msg = f"{path} is no regular file"
             raise UntrustedError(msg)
-        _check_owner(path, found)
+        check_owner(path, found)
         content = file.read(limit + 1) if found.st_size <= limit else b""
     if max(len(content), found.st_size) > limit:
         msg = f"it has {found.st_size} bytes, at most {limit} are read"
@@ -374,7 +257,7 @@ def _read_file(path: Path, limit: int) -> bytes:
 def _check_folders(folders: Sequence[Path]) -> None:
     """Refuse folders that others could have made; the cache folder, which is first, was checked."""
     for folder in folders[1:]:
-        _check_folder(folder)
+        check_folder(folder)
 
 
 def _make_folders(folders: Sequence[Path]) -> None:
@@ -382,10 +265,10 @@ def _make_folders(folders: Sequence[Path]) -> None:
     base = folders[0]
     for missing in reversed([path for path in (base, *base.parents) if not path.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
-    _check_folder(_real_folder(base))
+    check_folder(real_folder(base))
     for folder in folders[1:]:
         folder.mkdir(mode=0o700, exist_ok=True)
-        _check_folder(folder)
+        check_folder(folder)
 
 
 def _replace_file(path: Path, content: bytes) -> None:

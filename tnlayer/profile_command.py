@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from tnlayer.cache_folder import cache_folder
 from tnlayer.device.load import LoadedProfile, load_profile
 from tnlayer.device.processor import cache_sizes, processor_name
 from tnlayer.device.text import main_rates, profile_text
 from tnlayer.errors import SpecError
-from tnlayer.files import cache_folder
 from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.runtime.profiles import measure_device
 from tnlayer.spec import canonical_json

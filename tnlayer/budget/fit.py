@@ -16,13 +16,13 @@ from tnlayer.budget.topology import (
     read_question,
 )
 from tnlayer.checks import check_whole
+from tnlayer.counting import cost
 from tnlayer.errors import SpecError
 from tnlayer.graph import MAX_PORT_FEATURES, Graph
 from tnlayer.network import Network
 from tnlayer.nn.layer import Layer
 from tnlayer.nn.padded import Padded
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
-from tnlayer.report import cost
 
 BUDGETS = ("params", "flops", "compression", "time")
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tnlayer.checks import check_whole
+from tnlayer.counting import cost_of
 from tnlayer.errors import SpecError
 from tnlayer.explanation import BatchRange, Explanation
 from tnlayer.planning.backends import CUDA, same_run
 from tnlayer.planning.planner import PlannedGraph, plan_graph
 from tnlayer.planning.predictions import predict_plan
-from tnlayer.report import cost_of
 from tnlayer.runtime.available import taken_backend
 from tnlayer.runtime.ranged import RangedProgram
 
