@@ -78,7 +78,7 @@ class Costs:
 # without lanes, which take up to twice as long as predicted. Several counts stand for what tiles
 # really wait for: these are no cycles.
 COSTS = Costs()
-_SECONDS = ("forward", "backward", "threads")
+SECONDS = ("forward", "backward", "threads")
 Counted = dict[str, float]
 
 
@@ -407,7 +407,7 @@ class _Counter:
 
 def cost_names() -> Sequence[str]:
     """The names of what is counted in multiply-adds of vectors."""
-    return [one.name for one in fields(Costs) if one.name not in _SECONDS]
+    return [one.name for one in fields(Costs) if one.name not in SECONDS]
 
 
 def call_counts(plan: Plan, wanted: tuple[str, ...], batch: int, threads: int, cpu: Cpu) -> Counted:
