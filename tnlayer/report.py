@@ -8,14 +8,15 @@ from typing import Any
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
+from tnlayer.kernels.cuda_source import gpu_of
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.counts import Amount, Counts
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.text import milliseconds, plan_text, table
-from tnlayer.planning.backends import AUTO, CPP, TORCH, step_seconds
+from tnlayer.planning.backends import step_seconds
 from tnlayer.planning.break_even import BreakEven, find_break_even
-from tnlayer.planning.host import auto_stands_for, likely_cpu
+from tnlayer.planning.host import USUAL_ARCH, auto_stands_for, likely_cpu, likely_gpu
 from tnlayer.planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
@@ -32,6 +33,7 @@ from tnlayer.planning.predictions import (
     profile_text,
     times_of,
 )
+from tnlayer.planning.rates import AUTO, CPP, CUDA, TORCH
 from tnlayer.planning.regions_text import (
     region_calls,
     region_kept,
@@ -142,8 +144,13 @@ class Cost:
 
     @property
     def backend(self) -> str:
-        """What runs the plan: "torch", "cpp" or "mixed"."""
+        """What runs the plan: "torch", "cpp", "cuda" or "mixed"."""
         return self.plan.backend
+
+    @property
+    def has_cuda(self) -> bool:
+        """Whether CUDA kernels do a part of it."""
+        return any(region.backend == CUDA for region in self.plan.regions)
 
     @property
     def objective(self) -> str:
@@ -353,7 +360,8 @@ def cost(
         net: the network.
         batch: samples of one call.
         device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
-        backend: "torch", "cpp", or "auto", whose choice is predicted here as a Layer makes it.
+        backend: "torch", "cpp", "cuda", or "auto", whose choice is predicted here as a Layer makes
+            it.
 
     >>> import tnlayer as tn
     >>> c = tn.cost(tn.topologies.tensor_train((16, 16, 16), (16, 16, 16), rank=8), batch=1)
@@ -361,14 +369,20 @@ def cost(
     (20480, 16777216, 819)
     """
     taken = auto_stands_for() if backend == AUTO else backend
-    if taken not in (AUTO, TORCH, CPP):
-        msg = f"backend={backend!r} is unknown; expected one of auto, torch, cpp"
+    if taken not in (AUTO, TORCH, CPP, CUDA):
+        msg = f"backend={backend!r} is unknown; expected one of auto, torch, cpp, cuda"
         raise SpecError(msg)
-    cpu = None if taken == TORCH else likely_cpu()
+    device = CUDA if taken == CUDA else device
+    cpu = None if taken == TORCH or device == CUDA else likely_cpu()
+    gpu = likely_gpu() if taken != TORCH and device == CUDA else None
     if taken == CPP:
         cpu = cpu or Cpu()
+    if taken == CUDA:
+        gpu = gpu or gpu_of(USUAL_ARCH)
+    if taken == CPP and device == CUDA:
+        taken = TORCH  # as TNLAYER_BACKEND=cpp does
     options = PlanOptions(
-        batch, objective, device, memory_limit, effort, dtype, minimize, taken, cpu
+        batch, objective, device, memory_limit, effort, dtype, minimize, taken, cpu, gpu
     )
     return cost_of(plan_graph(net, options), batch)
 
