@@ -20,15 +20,10 @@ from tnlayer.errors import BuildError, PlanError, SpecError
 from tnlayer.kernels.cpu import Cpu, backward_program, forward_program
 from tnlayer.plan.plan import Plan, Region
 from tnlayer.plan.regions import batched_steps, cuts
-from tnlayer.planning.backends import (
-    Rates,
-    best_mixture,
-    kernel_bytes,
-    plan_seconds,
-    rates_for,
-    same_run,
-)
+from tnlayer.planning.backends import best_mixture, plan_seconds, same_run
+from tnlayer.planning.compiled import kernel_bytes
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.rates import Rates, rates_for
 from tnlayer.runtime import available, build
 from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.mixed import MixedProgram
@@ -261,12 +256,15 @@ def test_the_variable_names_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tn.Layer(mera(), backend="torch").explain(16).backend == "torch"
 
 
-def test_other_devices_take_torch() -> None:
-    """Kernels are compiled for the CPU: a plan for CUDA is torch's."""
-    taken, why = available.taken_backend("auto", "cuda")
-    assert taken == "torch" and "CPU only" in why
+def test_other_devices_take_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels for the CPU are not for other devices: plans for those are torch's."""
+    taken, why = available.taken_backend("auto", "xla")
+    assert taken == "torch" and "'xla'" in why
     options = PlanOptions(64, device="cuda", backend="auto", cpu=CPU)
     assert plan_graph(mera(), options).plan.backend == "torch"
+    monkeypatch.setenv("TNLAYER_BACKEND", "cpp")
+    taken, why = available.taken_backend("auto", "cuda")
+    assert taken == "torch" and "TNLAYER_BACKEND=cpp" in why
 
 
 # -- layers --------------------------------------------------------------------------------------

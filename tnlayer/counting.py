@@ -7,11 +7,11 @@ from dataclasses import replace
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
+from tnlayer.kernels.cuda_source import gpu_of
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.counts import Counts
-from tnlayer.planning.backends import AUTO, CPP, TORCH
-from tnlayer.planning.host import auto_stands_for, likely_cpu
+from tnlayer.planning.host import USUAL_ARCH, auto_stands_for, likely_cpu, likely_gpu
 from tnlayer.planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
@@ -26,6 +26,7 @@ from tnlayer.planning.predictions import (
     profile_text,
     times_of,
 )
+from tnlayer.planning.rates import AUTO, CPP, CUDA, TORCH
 from tnlayer.planning.regions_text import region_calls, region_kept, region_kernel_bytes
 from tnlayer.report import Cost
 
@@ -50,7 +51,8 @@ def cost(
         net: the network.
         batch: samples of one call.
         device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
-        backend: "torch", "cpp", or "auto", whose choice is predicted here as a Layer makes it.
+        backend: "torch", "cpp", "cuda", or "auto", whose choice is predicted here as a Layer makes
+            it.
 
     >>> import tnlayer as tn
     >>> c = tn.cost(tn.topologies.tensor_train((16, 16, 16), (16, 16, 16), rank=8), batch=1)
@@ -58,14 +60,20 @@ def cost(
     (20480, 16777216, 819)
     """
     taken = auto_stands_for() if backend == AUTO else backend
-    if taken not in (AUTO, TORCH, CPP):
-        msg = f"backend={backend!r} is unknown; expected one of auto, torch, cpp"
+    if taken not in (AUTO, TORCH, CPP, CUDA):
+        msg = f"backend={backend!r} is unknown; expected one of auto, torch, cpp, cuda"
         raise SpecError(msg)
-    cpu = None if taken == TORCH else likely_cpu()
+    device = CUDA if taken == CUDA else device
+    cpu = None if taken == TORCH or device == CUDA else likely_cpu()
+    gpu = likely_gpu() if taken != TORCH and device == CUDA else None
     if taken == CPP:
         cpu = cpu or Cpu()
+    if taken == CUDA:
+        gpu = gpu or gpu_of(USUAL_ARCH)
+    if taken == CPP and device == CUDA:
+        taken = TORCH  # as TNLAYER_BACKEND=cpp does
     options = PlanOptions(
-        batch, objective, device, memory_limit, effort, dtype, minimize, taken, cpu
+        batch, objective, device, memory_limit, effort, dtype, minimize, taken, cpu, gpu
     )
     return cost_of(plan_graph(net, options), batch)
 

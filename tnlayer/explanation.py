@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.plan.plan import Memory
 from tnlayer.plan.text import memory_text, milliseconds, table
-from tnlayer.planning.backends import CUDA, TORCH
 from tnlayer.planning.break_even import BreakEven, find_break_even
 from tnlayer.planning.predictions import DENSE, Prediction
-from tnlayer.planning.rank import INFER
+from tnlayer.planning.rank import INFER, TORCH_AGAINST_CUDA
+from tnlayer.planning.rates import CUDA, TORCH
 from tnlayer.report import Cost
 from tnlayer.verdict import verdict
 
+_NOT_FITTED = "times of CUDA kernels are computed from datasheet figures: none was ever measured"
 _COMPILED = "kernels are compiled at the first call that needs them, or by prepare(): seconds, once"
 
 
@@ -96,13 +97,15 @@ class Explanation:
         if self.why:
             return f"backend: {self.backend} (asked for {self.asked!r}; {self.why})"
         later = "" if self.backend == TORCH else f"; {_COMPILED}"
-        if self.backend == CUDA:
-            return (
-                "backend: cuda, as asked for; no times are predicted for it yet: all times below "
-                f"are those of torch calls on the profiled device{later}"
-            )
+        if any(cost.has_cuda for cost in self.costs):
+            later += f"; {_NOT_FITTED}"
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for{later}"
+        if self.asked == CUDA and self.backend == TORCH:
+            return (
+                f"backend: torch at batch {self.batch:,} (asked for 'cuda': torch alone is "
+                f"foreseen to be {TORCH_AGAINST_CUDA} times faster than any CUDA kernel, or more)"
+            )
         return (
             f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the "
             f"fastest by prediction){later}"

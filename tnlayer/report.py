@@ -9,7 +9,7 @@ from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.plan.counts import Amount, Counts
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.text import milliseconds, plan_text, table
-from tnlayer.planning.backends import TORCH, step_seconds
+from tnlayer.planning.backends import step_seconds
 from tnlayer.planning.break_even import BreakEven, find_break_even
 from tnlayer.planning.planner import (
     PlannedGraph,
@@ -18,6 +18,7 @@ from tnlayer.planning.predictions import (
     DENSE,
     Prediction,
 )
+from tnlayer.planning.rates import CUDA, TORCH
 from tnlayer.planning.regions_text import (
     region_kernel_bytes,
     region_lines,
@@ -126,8 +127,13 @@ class Cost:
 
     @property
     def backend(self) -> str:
-        """What runs the plan: "torch", "cpp" or "mixed"."""
+        """What runs the plan: "torch", "cpp", "cuda" or "mixed"."""
         return self.plan.backend
+
+    @property
+    def has_cuda(self) -> bool:
+        """Whether CUDA kernels do a part of it."""
+        return any(region.backend == CUDA for region in self.plan.regions)
 
     @property
     def objective(self) -> str:

@@ -13,6 +13,7 @@ from importlib import resources
 import torch
 
 from tnlayer.debug import debug
+from tnlayer.device.derived import derived_profiles
 from tnlayer.device.op_times import OpTimes
 from tnlayer.device.processor import processor_name
 from tnlayer.device.profile import Profile
@@ -109,18 +110,24 @@ def _named(measured: MeasuredProfile) -> LoadedProfile:
 
 
 def _nearest(key: ProfileKey) -> LoadedProfile:
-    """The shipped profile that is most like what is asked for; device and dtype count most."""
+    """The profile that is most like what is asked for; device and dtype count most.
+
+    Of GPUs none ships that was measured: those from datasheets stand in.
+    """
 
     def distance(profile: Profile) -> tuple[int, ...]:
         differs = (
             profile.device != key.device,
             profile.dtype != key.dtype,
             profile.dtype != _REAL_PARTS.get(key.dtype, key.dtype),
-            profile.name != key.name,
+            profile.name not in key.name,
         )
         return (*map(int, differs), abs(profile.threads - key.threads))
 
-    profile = min(shipped_profiles(), key=distance)
+    profile = min((*shipped_profiles(), *derived_profiles()), key=distance)
+    if profile in derived_profiles():
+        source = f"of an {profile.name} by its datasheet, {profile.dtype}: nothing was measured"
+        return LoadedProfile(profile, source)
     threads = f"{profile.threads} thread{'s' if profile.threads != 1 else ''}"
     return LoadedProfile(
         profile,

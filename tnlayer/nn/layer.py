@@ -17,11 +17,15 @@ from tnlayer.nn.arguments import as_graphs, dtype_name, flatten_inputs, layer_dt
 from tnlayer.nn.initialise import check_initialisers, initialise
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
+from tnlayer.runtime import gpu
 from tnlayer.runtime.autograd import is_traced, run
 from tnlayer.runtime.compile import check_backend
+from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.fast_call import FastCall, fast_call_like
+from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.runtime.resources import Resources
 from tnlayer.runtime.tune import random_inputs
 
 # to_dense() refuses larger matrices.
@@ -47,7 +51,11 @@ class Layer(nn.Module):
         tune: time the few best candidate plans on the device and keep the fastest: now with
             ``batch``, else at the first call in each range of batch sizes (about a second each,
             nothing where the store has it). On the meta device not before the first real call.
+        arch: of backend "cuda": what kernels are built for, such as "sm_90", so that ``source()``,
+            ``resources()`` and ``prepare()`` need no GPU; by default the device of the layer.
         device, dtype: of the parameters; by default torch's. A complex network makes dtype complex.
+            With "auto" a layer is planned for the type of device that it lies on: once it is moved
+            to a GPU, its next call plans anew.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -76,11 +84,12 @@ class Layer(nn.Module):
         memory_limit: int | None = None,
         effort: str = "default",
         tune: bool = False,
+        arch: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_backend(backend)
+        check_backend(backend, arch)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
         options = PlanOptions(
@@ -92,12 +101,13 @@ class Layer(nn.Module):
         )
         self._options = options
         self._backend = backend
+        self._arch = arch
         self._tune = tune
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
         self._one_plan = batch is not None
-        self._programs: dict[torch.dtype, tuple[RangedProgram, ...]] = {}
+        self._programs: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
         self._fast: FastCall | None = None
         self._register_arrays(device, dtype)
         self._parameters["bias"] = (
@@ -156,6 +166,17 @@ class Layer(nn.Module):
     def source(self) -> str:
         """The code that runs in training: forward and backward of each network."""
         return "\n\n".join(program.main.source() for program in self._programs_for(self.dtype))
+
+    def resources(self) -> tuple[Resources, ...]:
+        """What each CUDA kernel of a training step takes: registers, spills, shared memory, ...;
+        nothing where other backends run.
+
+        Raises:
+            BuildError: kernels cannot be built; without a GPU they need ``arch``.
+        """
+        programs = [ranged.main for ranged in self._programs_for(self.dtype)]
+        found = (p.resources for p in programs if isinstance(p, CudaProgram | MixedProgram))
+        return tuple(one for resources in found for one in resources)
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
         """The cost of each network at a batch size, by default the one planned for."""
@@ -281,14 +302,6 @@ class Layer(nn.Module):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _check_tunable(self) -> None:
-        """CUDA kernels have one plan, so there is nothing to choose from."""
-        if self._backend == "cuda":
-            msg = (
-                "tune is for other backends than 'cuda', whose kernels have one plan: leave it out"
-            )
-            raise SpecError(msg)
-
     def _share_variance(self) -> None:
         """Of n summed networks each gives 1/n of the variance of y."""
         count = len(self._graphs)
@@ -329,15 +342,23 @@ class Layer(nn.Module):
         return tuple(self._array(parameter.name) for parameter in graph.parameters)
 
     def _programs_for(self, dtype: torch.dtype) -> tuple[RangedProgram, ...]:
-        """The programs for a dtype; made again if the layer was moved to another."""
-        programs = self._programs.get(dtype)
+        """The programs for a dtype; made again if the layer was moved to another, or to a GPU."""
+        key = (dtype, self._device_type())
+        programs = self._programs.get(key)
         if programs is None:
-            options = replace(self._options, dtype=dtype_name(dtype))
+            options = replace(self._options, dtype=dtype_name(dtype), device=key[1])
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
+                RangedProgram(graph, options, one_plan=self._one_plan, arch=self._arch)
+                for graph in self._graphs
             )
-            self._programs[dtype] = programs
+            self._programs[key] = programs
         return programs
+
+    def _device_type(self) -> str:
+        """What the layer is planned for: "cuda" where its arrays are on a GPU, else "cpu"."""
+        arrays = (array for graph in self._graphs for array in self._arrays(graph))
+        first = next(arrays, None)
+        return "cuda" if first is not None and gpu.is_on_gpu(first) else "cpu"
 
     def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """The result without the bias, by way of all checks; the next such call may be spared."""

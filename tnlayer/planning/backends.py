@@ -9,33 +9,24 @@ of the whole plan's times; what comes out is predicted again as it would run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from itertools import groupby
 
-from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
-from tnlayer.device.profile import Profile
-from tnlayer.kernels.cpu import (
-    Cpu,
-    backward_program,
-    can_fuse,
-    forward_program,
-    kernel_batch,
-    schedule_lanes,
-)
-from tnlayer.kernels.loops import Program
+from tnlayer.kernels.cpu import kernel_batch, schedule_lanes
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.kernels.schedule import Schedule, sources_of
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Plan, Region
 from tnlayer.plan.regions import batched_steps, cuts, region_masks, split, stem_owners
-from tnlayer.planning.fused_model import (
-    COSTS,
-    fused_seconds,
-    fused_step_seconds,
-    kernel_seconds,
+from tnlayer.planning.compiled import (
+    compiled_seconds,
+    compiled_step_seconds,
+    start_seconds,
+    whole_seconds,
+    why_no_kernels,
 )
+from tnlayer.planning.rates import CPP, CUDA, MIXED, TORCH, Rates
 from tnlayer.planning.time_model import (
     Seconds,
     call_seconds,
@@ -44,40 +35,13 @@ from tnlayer.planning.time_model import (
     with_autograd,
 )
 
-TORCH, CPP, CUDA, MIXED, AUTO = "torch", "cpp", "cuda", "mixed", "auto"
-
 # Kernels have to be compiled, and a mixture keeps values at its cuts: they must win by so much.
-HANDICAP = {TORCH: 1.0, CPP: 1.1, MIXED: 1.15}
+HANDICAP = {TORCH: 1.0, CPP: 1.1, CUDA: 1.1, MIXED: 1.15}
 
 
 # What a cut costs beside the kernels of its regions: Python, and arrays that are kept.
 # Seen in three cells of a Tucker layer, which took 0.1 ms a cut longer than predicted in training.
 CUT = Seconds(15e-6, 85e-6)
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What predictions rest on.
-
-    Arguments:
-        times: the device's operations.
-        profile: the profile that they come from.
-        cpu: what kernels are compiled for; None: none can be.
-    """
-
-    times: OpTimes
-    profile: Profile
-    cpu: Cpu | None = None
-
-
-def rates_for(dtype: str, device: str, cpu: Cpu | None) -> Rates:
-    """The rates of a device."""
-    return Rates(op_times(dtype, device), load_profile(dtype, device).profile, cpu)
-
-
-def compiled_cpu(rates: Rates) -> Cpu:
-    """What kernels are compiled for; a plan that asks for them knows."""
-    return rates.cpu or Cpu()
 
 
 def plan_seconds(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Seconds:
@@ -91,9 +55,8 @@ def plan_seconds(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Seconds:
     """
     if plan.backend == TORCH:
         return pair_seconds(schedule_pair(plan, mask), batch, rates.times)
-    cpu = compiled_cpu(rates)
-    if plan.backend == CPP:
-        return fused_seconds(plan, mask, batch, rates.profile, cpu)
+    if plan.backend in (CPP, CUDA):
+        return whole_seconds(plan.backend, plan, mask, batch, rates)
     parts = [one for _, one in region_seconds(plan, mask, batch, rates)]
     between = len(parts) - 1
     forward = sum(one.forward for one in parts) + between * CUT.forward
@@ -110,9 +73,8 @@ def region_seconds(
     parts = split(plan, [region.steps for region in plan.regions])
     found: list[tuple[Region, Seconds]] = []
     for region, part, own in zip(plan.regions, parts, region_masks(plan, parts, mask), strict=True):
-        if region.backend == CPP:
-            cpu = compiled_cpu(rates)
-            found.append((region, kernel_seconds(part, own, batch, rates.profile, cpu)))
+        if region.backend != TORCH:
+            found.append((region, compiled_seconds(region.backend, part, own, batch, rates)))
             continue
         pair = schedule_pair(part, own)
         backward = 0.0
@@ -139,10 +101,11 @@ def same_run(first: Plan, second: Plan, mask: Mask) -> bool:
     if first.backend != second.backend:
         return False
     if first.backend != TORCH:
+        # CUDA kernels are the same for every batch size; torch's calls beside them are not.
         plain = [
             replace(
                 plan,
-                batch=kernel_batch(plan.batch),
+                batch=1 if plan.backend == CUDA else kernel_batch(plan.batch),
                 minimize="flops",
                 proven_optimal=False,
                 names=(),
@@ -161,44 +124,14 @@ def same_run(first: Plan, second: Plan, mask: Mask) -> bool:
 # -- whole plans as kernels ----------------------------------------------------------------------
 
 
-def fused_plan(plan: Plan, batch: int) -> Plan | str:
+def fused_plan(plan: Plan, batch: int, backend: str = CPP) -> Plan | str:
     """A plan as one region of compiled kernels, or why it cannot be."""
-    reason = can_fuse(plan)
-    if reason:
-        return reason
-    return replace(plan, batch=batch, regions=(Region(CPP, len(batched_steps(plan))),))
+    return why_no_kernels(plan, backend) or whole_plan(plan, batch, backend)
 
 
-@lru_cache(maxsize=256)
-def kernel_bytes(plan: Plan, mask: Mask, cpu: Cpu, threads: int) -> int:
-    """Bytes that compiled kernels allocate beside x, y, the parameters and their gradients.
-
-    They are kept between calls, so those of forward and backward count both; nothing of them is of
-    the size of the batch.
-
-    Arguments:
-        plan: a forward plan that can be fused.
-        mask: for each input, whether its gradient is wanted.
-        cpu: what the kernels are made for.
-        threads: that share the samples.
-    """
-    programs = [forward_program(plan, cpu)]
-    wanted = [value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked]
-    if wanted:
-        programs.append(backward_program(plan, wanted, cpu))
-    return sum(_workspace(program, threads) for program in programs)
-
-
-def _workspace(program: Program, threads: int) -> int:
-    """Bytes of one kernel's workspace, in whole pages as it is allocated."""
-    itemsize = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}[program.scalar]
-    vector = program.width
-    ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
-    ragged = sum(buffer.size for buffer in ports) * program.block if program.block > 1 else 0
-    own = program.size_of("thread") + program.size_of("partial") + ragged + 3 * vector
-    shared = program.size_of("shared") + vector + 8 * threads
-    pages = [-(-entries * itemsize // 4096) for entries in (own, shared)]
-    return 4096 * (threads * pages[0] + pages[1])
+def whole_plan(plan: Plan, batch: int, backend: str) -> Plan:
+    """A plan as one region of a backend."""
+    return replace(plan, batch=batch, regions=(Region(backend, len(batched_steps(plan))),))
 
 
 # -- mixtures ------------------------------------------------------------------------------------
@@ -211,17 +144,15 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
         plan: a forward plan without regions.
         mask: for each input, whether its gradient is wanted.
         batch: samples of a call.
-        rates: what the prediction rests on; they have a cpu.
+        rates: what the prediction rests on; they have a cpu or a gpu.
     """
-    allowed = cuts(plan)
+    allowed, kind = cuts(plan), rates.kernels
     steps = [step.result.name for step in batched_steps(plan)]
-    if not allowed or can_fuse(plan):
+    if not allowed or why_no_kernels(plan, kind):
         return None
-    cpu = compiled_cpu(rates)
-    fused = fused_step_seconds(plan, mask, batch, rates.profile, cpu)
+    fused = compiled_step_seconds(kind, plan, mask, batch, rates)
     torch = torch_step_seconds(plan, mask, batch, rates.times)
-    start = COSTS.forward + COSTS.threads
-    start += COSTS.backward + COSTS.threads if any(mask) else 0.0
+    start = start_seconds(kind, mask)
     times = 2 if any(mask) else 1
     prices = {
         count: times * (rates.times.fresh(entries) + rates.times.move(2 * entries))
@@ -230,8 +161,8 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
         for entries in [elements(value.legs, plan.sizes).at(batch)]
     }
     sides = _shortest([(torch[name], fused[name]) for name in steps], prices, start)
-    regions = tuple(Region((TORCH, CPP)[side], len(list(group))) for side, group in groupby(sides))
-    if len(regions) == 1 and not schedule_lanes(plan, cpu).lanes:
+    regions = tuple(Region((TORCH, kind)[side], len(list(group))) for side, group in groupby(sides))
+    if len(regions) == 1 and kind == CPP and not schedule_lanes(plan, rates.compiled_cpu).lanes:
         regions = _one_cut(plan, mask, batch, rates, torch, prices)
     return replace(plan, batch=batch, regions=regions) if len(regions) > 1 else None
 
@@ -264,16 +195,15 @@ def _one_cut(
 ) -> tuple[Region, ...]:
     """One cut, the kernels of one side predicted by themselves: they may have lanes that the whole
     plan has not."""
-    cpu = compiled_cpu(rates)
     steps = [step.result.name for step in batched_steps(plan)]
     found: list[tuple[float, tuple[Region, ...]]] = []
     for count, price in prices.items():
         parts = split(plan, (count, len(steps) - count))
         masks = region_masks(plan, parts, mask)
         for side in (0, 1):
-            if can_fuse(parts[side]):
+            if why_no_kernels(parts[side], CPP):
                 continue
-            kernels = kernel_seconds(parts[side], masks[side], batch, rates.profile, cpu).total
+            kernels = compiled_seconds(CPP, parts[side], masks[side], batch, rates).total
             rest = steps[count:] if side == 0 else steps[:count]
             names = (CPP, TORCH) if side == 0 else (TORCH, CPP)
             regions = (Region(names[0], count), Region(names[1], len(steps) - count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
@@ -9,7 +10,8 @@ import torch
 
 from tnlayer.errors import SpecError
 from tnlayer.kernels.cpu import Cpu
-from tnlayer.planning.backends import AUTO, CPP, TORCH
+from tnlayer.kernels.cuda_source import Gpu, gpu_of
+from tnlayer.planning.rates import AUTO, CPP, TORCH
 
 # Names what "auto" stands for.
 VARIABLE = "TNLAYER_BACKEND"
@@ -36,3 +38,21 @@ def likely_cpu() -> Cpu | None:
     if not any(shutil.which(name) for name in ((wanted,) if wanted else _COMPILERS)):
         return None
     return _CPUS.get(torch.backends.cpu.get_cpu_capability(), Cpu(16, 16))
+
+
+# What CUDA kernels are foreseen for where no GPU is there and none was named.
+USUAL_ARCH = "sm_90"
+
+
+def likely_gpu() -> Gpu | None:
+    """What NVRTC would make kernels for; None if it is not installed."""
+    try:
+        found = [importlib.util.find_spec(name) for name in ("cuda.core", "cuda.bindings.nvrtc")]
+    except ImportError:
+        return None
+    if None in found:
+        return None
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return gpu_of(USUAL_ARCH)
+    major, minor = torch.cuda.get_device_capability()
+    return gpu_of(f"sm_{major}{minor}")

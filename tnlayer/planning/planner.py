@@ -10,14 +10,15 @@ from tnlayer.debug import debug
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
+from tnlayer.kernels.cuda_source import Gpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.network import Network
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.plan import ITEMSIZES, Plan
-from tnlayer.planning.backends import TORCH
 from tnlayer.planning.memory import LimitRefused
 from tnlayer.planning.ranges import Choice, choose, choose_range
 from tnlayer.planning.rank import BY_TIME, OBJECTIVES, Request, training_mask
+from tnlayer.planning.rates import TORCH
 
 # The batch size that plans are made for where the caller names none.
 DEFAULT_BATCH = 256
@@ -30,8 +31,8 @@ DEFAULT_MINIMIZE = BY_TIME
 class PlanOptions:
     """What a plan is made for; the arguments are those of :func:`plan`.
 
-    ``backend`` and ``cpu`` are those of a Request: which backends may run it, and what kernels are
-    compiled for.
+    ``backend``, ``cpu`` and ``gpu`` are those of a Request: which backends may run it, and what
+    kernels are compiled for.
     """
 
     batch: int = DEFAULT_BATCH
@@ -43,6 +44,7 @@ class PlanOptions:
     minimize: str = DEFAULT_MINIMIZE
     backend: str = TORCH
     cpu: Cpu | None = None
+    gpu: Gpu | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
         memory_limit=options.memory_limit,
         backend=options.backend,
         cpu=options.cpu if options.device == "cpu" else None,
+        gpu=options.gpu if options.device == "cuda" else None,
     )
 
 

@@ -12,8 +12,9 @@ from tnlayer.device.op_times import OpTimes
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
-from tnlayer.planning.backends import Rates, plan_seconds
+from tnlayer.planning.backends import plan_seconds
 from tnlayer.planning.rank import INFER, Request
+from tnlayer.planning.rates import Rates
 from tnlayer.planning.time_model import dense_seconds
 
 DENSE = "dense"

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tnlayer.canonical import CanonicalForm
+from tnlayer.device.gpus import record_of
 from tnlayer.device.load import load_profile
 from tnlayer.graph import Graph
 from tnlayer.plan.plan import Plan
+from tnlayer.planning import cuda_model, fused_model
 from tnlayer.planning.backends import plan_name, same_run, weighed
-from tnlayer.planning.fused_model import COSTS
 from tnlayer.planning.rank import Ranked, Request, predict, rank, wanted_mask
 from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
 from tnlayer.planning.time_model import Seconds
@@ -80,13 +81,19 @@ def plan_key(network: str, request: Request, kind: str) -> PlanKey:
 
 
 def _backend_text(request: Request) -> str:
-    """What a choice of backends depends on beside the rest: the CPU, and what kernels cost."""
-    cpu = request.cpu
+    """What a choice of backends depends on beside the rest: what kernels are for, and cost."""
+    cpu, gpu = request.cpu, request.gpu
+    if gpu is not None:
+        told = repr((gpu, record_of(gpu.arch), cuda_model.COSTS))
+        return f", {request.backend}, {gpu.arch}, costs {_short_digest(told)}"
     if cpu is None:
         return ""
-    costs = hashlib.sha256(repr(COSTS).encode()).hexdigest()[:12]
     width = f"{cpu.vector_bytes} bytes, {cpu.registers} registers"
-    return f", {request.backend}, {width}, costs {costs}"
+    return f", {request.backend}, {width}, costs {_short_digest(repr(fused_model.COSTS))}"
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def stored_choice(graph: Graph, key: PlanKey, batch: int) -> Choice | None:

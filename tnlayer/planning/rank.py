@@ -11,22 +11,20 @@ from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
+from tnlayer.kernels.cuda_source import Gpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.backends import (
-    AUTO,
-    CPP,
-    TORCH,
-    Rates,
     best_mixture,
     fused_plan,
-    kernel_bytes,
     plan_seconds,
-    rates_for,
     weighed,
+    whole_plan,
 )
 from tnlayer.planning.candidates import candidates, is_large, rough_seconds, tree_key
+from tnlayer.planning.compiled import compiled_bytes
 from tnlayer.planning.memory import LimitRefused, keep_limit
+from tnlayer.planning.rates import CPP, CUDA, TORCH, Rates, rates_for
 from tnlayer.planning.search import EXHAUSTIVE_TENSORS
 from tnlayer.planning.time_model import Seconds
 from tnlayer.planning.trees import make_plan
@@ -40,6 +38,12 @@ BY_TIME = "time"
 # Search objectives for compiled kernels, and the batch size that their trees are searched for.
 FUSED_OBJECTIVES = ("combo-4", "flops", "combo-64")
 FUSED_BATCH = 256
+
+# CUDA kernels are counted exactly, so that more trees can be told apart: one with a smaller largest
+# state and a few more FLOPs, say, which stays in shared memory.
+CUDA_OBJECTIVES = ("combo-4", "flops", "combo-64", "size")
+# Where "cuda" was asked for, torch alone must be foreseen to be so much faster.
+TORCH_AGAINST_CUDA = 1.5
 
 # How many candidates get a schedule; a rough estimate that is this much above the best one's ends
 # it, since layouts make up for a factor of two at most.
@@ -59,8 +63,9 @@ class Request:
         minimize: "time", or one search objective whose tree is taken as it is.
         memory_limit: bytes that forward and backward may allocate beyond x, y, the parameters and
             their gradients; None: no limit.
-        backend: "torch", "cpp", or "auto" for the fastest of these and of mixtures.
-        cpu: what kernels are compiled for; None: they are not considered.
+        backend: "torch", "cpp", "cuda" for CUDA kernels with torch's calls where those are
+            foreseen to be clearly faster, or "auto" for the fastest of all and of mixtures.
+        cpu, gpu: what kernels are compiled for, one of them at most; None: they are not considered.
     """
 
     dtype: str = "float32"
@@ -71,10 +76,16 @@ class Request:
     memory_limit: int | None = None
     backend: str = TORCH
     cpu: Cpu | None = None
+    gpu: Gpu | None = None
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether kernels are considered."""
+        return self.backend != TORCH and (self.cpu is not None or self.gpu is not None)
 
     def rates(self) -> Rates:
         """What predictions rest on."""
-        return rates_for(self.dtype, self.device, self.cpu)
+        return rates_for(self.dtype, self.device, self.cpu, self.gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +133,28 @@ def _rank(graph: Graph, batch: int, request: Request, _digest: str) -> tuple[Ran
     refused: list[LimitRefused] = []
     plans: list[Plan] = []
     if request.backend != CPP:
-        plans += _torch_plans(graph, batch, request, refused)
+        # Beside kernels that were asked for a few trees do: with W rebuilt, and without.
+        few = replace(request, effort="fast") if request.backend == CUDA else request
+        plans += _torch_plans(graph, batch, few, refused)
+    if request.backend == CUDA:
+        plans = [whole_plan(plan, batch, TORCH) for plan in plans]
     ranked = [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
-    if request.backend in (CPP, AUTO) and request.cpu is not None:
+    if request.has_kernels:
         best = min(ranked, key=lambda r: r.seconds.total, default=None)
         plans = _fused_plans(graph, batch, request, refused, best and best.plan)
         ranked += [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
     if not ranked:
         raise min(refused, key=lambda error: error.needed)
     # Equal predictions keep the order of the objectives: the same in every process.
-    return tuple(sorted(ranked, key=lambda r: weighed(r.plan, r.seconds)))
+    return tuple(sorted(ranked, key=lambda r: _weighed(r, request)))
+
+
+def _weighed(ranked: Ranked, request: Request) -> float:
+    """Predicted seconds, with what a backend has to be better by."""
+    if request.backend == CUDA:
+        handicap = TORCH_AGAINST_CUDA if ranked.plan.backend == TORCH else 1.0
+        return ranked.seconds.total * handicap
+    return weighed(ranked.plan, ranked.seconds)
 
 
 def _torch_plans(
@@ -163,15 +186,15 @@ def _fused_plans(
         refused: where plans are noted that cannot keep the memory limit.
         rival: the best plan for torch alone; None where nothing but kernels is wanted.
     """
-    rates, cpu = request.rates(), request.cpu
-    assert cpu is not None, "kernels are compiled for some CPU"
+    rates = request.rates()
+    kind = rates.kernels
     whole: list[Plan] = []
     trees = _fused_trees(graph, request)
     for tree in trees:
-        plan = fused_plan(tree, batch)
+        plan = fused_plan(tree, batch, kind)
         if isinstance(plan, Plan) and not any(tree_key(plan) == tree_key(known) for known in whole):
             try:
-                _check_kernels(graph, plan, request, cpu)
+                _check_kernels(graph, plan, request)
             except LimitRefused as error:
                 refused.append(error)
                 continue
@@ -179,11 +202,11 @@ def _fused_plans(
     if not whole and rival is None and not refused:
         # No tree can be fused; the backend says why when it is built.
         whole = [replace(trees[0], batch=batch)]
-    whole = _one_kernel(graph, whole, request) if request.backend == AUTO else whole
+    whole = _one_kernel(graph, whole, request) if request.backend != CPP else whole
     if rival is None or request.memory_limit is not None:
         return whole
     mixtures: list[Plan] = []
-    for tree in (rival, *trees):
+    for tree in (replace(rival, regions=()), *trees):
         mask = wanted_mask(graph, tree, request.objective)
         mixture = best_mixture(tree, mask, batch, rates)
         if mixture is not None:
@@ -204,7 +227,9 @@ def _one_kernel(graph: Graph, plans: list[Plan], request: Request) -> list[Plan]
 
 def _fused_trees(graph: Graph, request: Request) -> list[Plan]:
     """Trees for compiled kernels: they write no intermediates, so few FLOPs and few steps win."""
-    names = FUSED_OBJECTIVES if request.minimize == BY_TIME else (request.minimize,)
+    names = FUSED_OBJECTIVES if request.gpu is None else CUDA_OBJECTIVES
+    if request.minimize != BY_TIME:
+        names = (request.minimize,)
     if request.effort == "fast" or is_large(graph):
         names = names[:1]
     return [
@@ -220,7 +245,7 @@ def _fused_trees(graph: Graph, request: Request) -> list[Plan]:
     ]
 
 
-def _check_kernels(graph: Graph, plan: Plan, request: Request, cpu: Cpu) -> None:
+def _check_kernels(graph: Graph, plan: Plan, request: Request) -> None:
     """Refuse kernels whose workspace is above the memory limit.
 
     Raises:
@@ -229,12 +254,16 @@ def _check_kernels(graph: Graph, plan: Plan, request: Request, cpu: Cpu) -> None
     if request.memory_limit is None:
         return
     threads = max(request.rates().profile.threads, torch.get_num_threads())
-    needed = kernel_bytes(plan, wanted_mask(graph, plan, request.objective), cpu, threads)
+    rates = request.rates()
+    mask = wanted_mask(graph, plan, request.objective)
+    needed = compiled_bytes(rates.kernels, plan, mask, rates, threads)
     if needed > request.memory_limit:
+        own = ("with a full grid", "") if request.gpu else (f"with {threads} threads",
+                                                            "use fewer threads, ")  # fmt: skip
         msg = (
             f"memory_limit={request.memory_limit} bytes cannot be kept by compiled kernels: their "
-            f"workspace takes {needed} bytes with {threads} threads, whatever the batch; allow "
-            f"{needed}, use fewer threads, or backend='torch'"
+            f"workspace takes {needed} bytes {own[0]}, whatever the batch; allow "
+            f"{needed}, {own[1]}or backend='torch'"
         )
         raise LimitRefused(msg, needed, ())
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import torch
 
 from tnlayer.kernels.cpu import Cpu, schedule_lanes
+from tnlayer.kernels.cuda_source import Gpu
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.plan.counts import Amount, amount
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.regions import batched_steps, cuts, region_masks, split
 from tnlayer.plan.text import amount_text, milliseconds
-from tnlayer.planning.backends import (
-    CPP,
-    Rates,
-    compiled_cpu,
-    kernel_bytes,
-    plan_seconds,
-    region_seconds,
-    torch_step_seconds,
-)
-from tnlayer.planning.fused_model import fused_step_seconds
+from tnlayer.planning.backends import plan_seconds, region_seconds, torch_step_seconds
+from tnlayer.planning.compiled import compiled_bytes, compiled_step_seconds
+from tnlayer.planning.cuda_model import scheduled_pair, staged_bytes, workspace_bytes
+from tnlayer.planning.rates import CPP, CUDA, TORCH, Rates
 
 Parts = list[tuple[str, Plan, Mask]]
 
@@ -36,8 +31,8 @@ def region_step_seconds(plan: Plan, mask: Mask, batch: int, rates: Rates) -> dic
     """Predicted seconds of each step with its backward, and of all the rest under ""."""
     found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     for backend, part, own in _parts(plan, mask):
-        if backend == CPP:
-            steps = fused_step_seconds(part, own, batch, rates.profile, compiled_cpu(rates))
+        if backend != TORCH:
+            steps = compiled_step_seconds(backend, part, own, batch, rates)
         else:
             steps = torch_step_seconds(part, own, batch, rates.times)
         found |= {step.result.name: steps[step.result.name] for step in batched_steps(part)}
@@ -51,7 +46,7 @@ def region_kept(plan: Plan, mask: Mask) -> Amount:
     ends = [sum(r.steps for r in plan.regions[:n]) for n in range(1, len(plan.regions))]
     kept = [plan.bytes_of(at_cuts[end]) for end in ends] if any(mask) else []
     for backend, part, own in _parts(plan, mask):
-        if backend != CPP and any(own):
+        if backend == TORCH and any(own):
             kept.append(schedule_pair(part, own).forward.saved_bytes)
     return amount(kept)
 
@@ -60,9 +55,9 @@ def region_kernel_bytes(plan: Plan, mask: Mask, rates: Rates) -> int:
     """Bytes of the workspace of the compiled regions."""
     threads = max(rates.profile.threads, torch.get_num_threads())
     return sum(
-        kernel_bytes(part, own, compiled_cpu(rates), threads)
+        compiled_bytes(backend, part, own, rates, threads)
         for backend, part, own in _parts(plan, mask)
-        if backend == CPP
+        if backend != TORCH
     )
 
 
@@ -70,7 +65,7 @@ def region_calls(plan: Plan, mask: Mask) -> tuple[int, int]:
     """Calls of a forward without grad and of a backward: one a kernel, else those of torch."""
     forward = backward = 0
     for backend, part, own in _parts(plan, mask):
-        if backend == CPP:
+        if backend != TORCH:
             forward, backward = forward + 1, backward + any(own)
             continue
         forward += schedule_pair(part, (False,) * len(own)).forward.kernel_count
@@ -83,17 +78,21 @@ def region_lines(plan: Plan, mask: Mask, batch: int, rates: Rates) -> list[str]:
     """A line for each region: its steps, its times, how it is vectorised, what its cut keeps."""
     seconds = region_seconds(plan, mask, batch, rates)
     lines: list[str] = []
-    for number, ((backend, part, _), (_, spent)) in enumerate(
+    for number, ((backend, part, own), (_, spent)) in enumerate(
         zip(_parts(plan, mask), seconds, strict=True)
     ):
         names = [step.result.name for step in batched_steps(part)]
         steps = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "none"
-        how = _lanes_text(part, compiled_cpu(rates)) if backend == CPP else "torch calls"
+        how = "torch calls"
+        if backend == CPP:
+            how = _lanes_text(part, rates.compiled_cpu)
+        elif backend == CUDA:
+            how = _cuda_text(part, own, rates.compiled_gpu)
         text = (
             f"region {number + 1}, {backend}: {steps}, {milliseconds(spent.forward)} ms forward, "
             f"{milliseconds(spent.backward)} ms backward; {how}"
         )
-        if backend == CPP:
+        if backend != TORCH:
             text += "; keeps nothing of the batch's size but its input"
         lines.append(text)
         if number + 1 < len(plan.regions):
@@ -112,3 +111,19 @@ def _lanes_text(plan: Plan, cpu: Cpu) -> str:
     sets = dict.fromkeys(scheduled.lanes.values())
     shown = ", then ".join(" ".join(names.get(leg, leg) for leg in lanes) for lanes in sets)
     return f"one kernel each way, legs as lanes: {shown}"
+
+
+def _cuda_text(plan: Plan, mask: Mask, gpu: Gpu) -> str:
+    """Segments of a region of CUDA kernels, and where its states lie."""
+    wanted = tuple(value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked)
+    found: list[str] = []
+    for way, scheduled in zip(("forward", "backward"), scheduled_pair(plan, wanted, gpu),
+                              strict=False):  # fmt: skip
+        count = scheduled.segments
+        text = f"{way} in {count} segment{'s' if count != 1 else ''}" if count else way
+        staged = staged_bytes(scheduled)
+        if staged:
+            text += f", {staged:,} bytes of states of a block go through L2"
+        room = workspace_bytes(scheduled, gpu)
+        found.append(f"{text}, {room:,} bytes of workspace at any batch" if room else text)
+    return f"kernels for {gpu.arch}: {'; '.join(found)}"

@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tnlayer.errors import BuildError, SpecError
-from tnlayer.planning.backends import CUDA
-from tnlayer.planning.host import VARIABLE, auto_stands_for
-from tnlayer.planning.planner import DEFAULT_MINIMIZE, PlanOptions
+from tnlayer.kernels.cuda_source import Gpu, gpu_of
+from tnlayer.planning.host import USUAL_ARCH, VARIABLE, auto_stands_for
+from tnlayer.planning.planner import PlanOptions
+from tnlayer.planning.rates import AUTO, CPP, CUDA, TORCH
+from tnlayer.runtime import gpu
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.cpp import this_cpu
-
-# What CUDA plans are searched by: kernels write no intermediates.
-FUSED_MINIMIZE = "flops"
+from tnlayer.runtime.nvrtc import find_nvrtc
 
 
-def options_for(options: PlanOptions) -> PlanOptions:
+def options_for(options: PlanOptions, arch: str | None = None) -> PlanOptions:
     """The options with the backends that may run the plan here, and what kernels are compiled for.
 
     Arguments:
         options: as asked for.
+        arch: what CUDA kernels are built for; None: the device that is there.
 
     Raises:
         BuildError: backend is "cpp", and there is no compiler.
@@ -27,46 +28,59 @@ def options_for(options: PlanOptions) -> PlanOptions:
     """
     taken, _ = taken_backend(options.backend, options.device)
     if taken == CUDA:
-        return _for_cuda(options)
-    if taken == "torch":
-        return replace(options, backend="torch", cpu=None)
-    return replace(options, backend=taken, cpu=this_cpu())
+        return _for_cuda(options, arch)
+    if taken == TORCH:
+        return replace(options, backend=TORCH, cpu=None, gpu=None)
+    if options.device == CUDA and taken == AUTO:
+        return replace(options, backend=AUTO, cpu=None, gpu=_gpu(arch))
+    return replace(options, backend=taken, cpu=this_cpu(), gpu=None)
 
 
-def _for_cuda(options: PlanOptions) -> PlanOptions:
-    """CUDA kernels are not ranked by time yet: the fewest FLOPs win."""
+def _for_cuda(options: PlanOptions, arch: str | None) -> PlanOptions:
+    """Wherever the layer lies now, it will run on a CUDA device."""
     if options.memory_limit is not None:
         msg = (
             f"memory_limit={options.memory_limit} is for other backends than 'cuda', whose kernels "
             "keep nothing of the batch's size but x: leave it out"
         )
         raise SpecError(msg)
-    minimize = FUSED_MINIMIZE if options.minimize == DEFAULT_MINIMIZE else options.minimize
-    return replace(options, backend=CUDA, cpu=None, minimize=minimize)
+    return replace(options, backend=CUDA, device=CUDA, cpu=None, gpu=_gpu(arch))
+
+
+def _gpu(arch: str | None) -> Gpu:
+    """What kernels are planned for: where no GPU is there and none was named, a usual one."""
+    if arch is None and gpu.has_gpu():
+        arch = gpu.arch_of(gpu.current_gpu())
+    return gpu_of(arch or USUAL_ARCH)
 
 
 def taken_backend(backend: str, device: str = "cpu") -> tuple[str, str]:
     """The backend whose plans are looked for, and why it is not the one that was asked for.
 
-    "auto" stands for the fastest of all that can be built; the environment variable
+    "auto" stands for the fastest of all that can be built for the device; the environment variable
     TNLAYER_BACKEND names another one to stand for it.
 
     Arguments:
         backend: as asked for.
-        device: where the plan will run.
+        device: where the plan will run, "cpu" or "cuda".
 
     Raises:
         SpecError: TNLAYER_BACKEND is no backend that "auto" may stand for.
     """
-    if backend != "auto":
+    if backend != AUTO:
         return backend, ""
     named = auto_stands_for()
-    if named != "auto":
+    if named != AUTO:
+        if named == CPP and device != "cpu":
+            return TORCH, f"{VARIABLE}={named}, whose kernels run on the CPU, not on {device!r}"
         return named, f"{VARIABLE}={named}"
-    if device != "cpu":
-        return "torch", f"kernels are compiled for the CPU only, not for {device!r}"
+    if device not in ("cpu", CUDA):
+        return TORCH, f"kernels are compiled for CPUs and CUDA devices, not for {device!r}"
     try:
-        find_compiler()
+        if device == CUDA:
+            find_nvrtc()
+        else:
+            find_compiler()
     except BuildError as error:
-        return "torch", str(error)
-    return "auto", ""
+        return TORCH, str(error)
+    return AUTO, ""

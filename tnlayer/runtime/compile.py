@@ -39,8 +39,9 @@ def compile(
         net: the network.
         batch: the batch size to plan for; the program is right for every other too.
         backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto": the one that is predicted
-            to be the fastest on the CPU, or a mixture; the environment variable TNLAYER_BACKEND
-            names another default.
+            to be the fastest on the device, or a mixture; the environment variable TNLAYER_BACKEND
+            names another default. With "cuda", too, steps with large bonds are left to torch's BLAS
+            where that is predicted to be faster; ``explain()`` of a layer and ``source()`` say so.
         arch: of backend "cuda": what to build for, such as "sm_90", with a GPU or without; by
             default the device that the arrays of a call lie on. Other backends have none.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
@@ -57,20 +58,14 @@ def compile(
     >>> program(torch.ones(3, 6), parameters=arrays).shape
     torch.Size([3, 4])
     """
-    check_backend(backend)
-    if arch is not None:
-        if backend != "cuda":
-            msg = (
-                f"arch={arch!r} is for backend='cuda'; backend={backend!r} takes none: leave it out"
-            )
-            raise SpecError(msg)
-        check_arch(arch)
+    check_backend(backend, arch)
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
-    return program_of(plan_graph(net, options_for(options)), arch)
+    return program_of(plan_graph(net, options_for(options, arch)), arch)
 
 
-def check_backend(backend: str) -> None:
-    """Refuse a backend that is unknown, or whose compiler is missing."""
+def check_backend(backend: str, arch: str | None = None) -> None:
+    """Refuse a backend that is unknown, or whose compiler is missing, or an architecture that it
+    does not build for."""
     if backend not in BACKENDS:
         msg = f"backend={backend!r} is unknown; expected one of {', '.join(BACKENDS)}"
         raise SpecError(msg)
@@ -78,3 +73,10 @@ def check_backend(backend: str) -> None:
         find_compiler()
     if backend == "cuda":
         find_nvrtc()
+    if arch is not None:
+        if backend != "cuda":
+            msg = (
+                f"arch={arch!r} is for backend='cuda'; backend={backend!r} takes none: leave it out"
+            )
+            raise SpecError(msg)
+        check_arch(arch)

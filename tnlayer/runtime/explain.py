@@ -9,7 +9,7 @@ from tnlayer.checks import check_whole
 from tnlayer.counting import cost_of
 from tnlayer.errors import SpecError
 from tnlayer.explanation import BatchRange, Explanation
-from tnlayer.planning.backends import CUDA, same_run
+from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, plan_graph
 from tnlayer.planning.predictions import predict_plan
 from tnlayer.runtime.available import taken_backend
@@ -33,12 +33,12 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         raise SpecError(msg)
     first = programs[0]
     costs = tuple(cost_of(planned_at(r, batch), batch, one_plan=r.one_plan) for r in programs)
-    backends = {CUDA} if asked == CUDA else {cost.backend for cost in costs}
+    backends = {cost.backend for cost in costs}
     return Explanation(
         layer=layer,
         backend=backends.pop() if len(backends) == 1 else "mixed",
         asked=asked,
-        why=taken_backend(asked)[1],
+        why=taken_backend(asked, first.options.device)[1],
         batch=batch,
         memory_limit=first.options.memory_limit,
         costs=costs,

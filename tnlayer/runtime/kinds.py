@@ -13,7 +13,6 @@ from tnlayer.runtime.program import Program
 KINDS: Mapping[str, type[Program]] = {
     "torch": Program,
     "cpp": CppProgram,
-    "mixed": MixedProgram,
 }
 
 
@@ -22,7 +21,7 @@ def program_of(planned: PlannedGraph, arch: str | None = None) -> Program:
 
     Arguments:
         planned: with the backend that was asked for.
-        arch: of backend "cuda": what to build for; None: the device of the arrays of a call.
+        arch: of CUDA kernels: what to build for; None: the device of the arrays of a call.
 
     Raises:
         BuildError: the backend that was asked for cannot run it.
@@ -30,6 +29,8 @@ def program_of(planned: PlannedGraph, arch: str | None = None) -> Program:
     asked, plan = planned.request.backend, planned.plan
     reuse = planned.request.memory_limit is None
     arguments = (planned.graph, plan, planned.form.tensor_names)
-    if asked == "cuda":
+    if plan.backend == "cuda":
         return CudaProgram(*arguments, reuse=reuse, arch=arch)
+    if plan.backend == "mixed" or asked == "cuda":
+        return MixedProgram(*arguments, reuse=reuse, arch=arch)
     return KINDS["cpp" if asked == "cpp" else plan.backend](*arguments, reuse=reuse)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -16,16 +18,21 @@ from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.regions import region_masks, split
 from tnlayer.runtime.cpp import CppProgram
+from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.program import Kernels, Program
-
-KINDS: Mapping[str, type[Program]] = {"torch": Program, "cpp": CppProgram}
+from tnlayer.runtime.resources import Resources
 
 
 class MixedProgram(Program):
-    """A compiled network whose plan has several regions.
+    """A compiled network whose plan has several regions, or one that torch does though kernels were
+    asked for.
 
     Under torch.func, torch.compile, forward-mode and double backward the generated torch code of
     the whole plan runs instead, as for every program.
+
+    Arguments:
+        graph, plan, tensor_names, reuse: as for every program.
+        arch: what CUDA kernels are built for; None: the device that the arrays lie on.
     """
 
     backend = "mixed"
@@ -37,12 +44,21 @@ class MixedProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         reuse: bool = True,
+        arch: str | None = None,
     ) -> None:
         super().__init__(graph, plan, tensor_names, reuse=reuse)
         parts = split(plan, [region.steps for region in plan.regions])
+        self.arch = arch
+
+        def program(backend: str, part: Plan) -> Program:
+            if backend == "cuda":
+                return CudaProgram(graph, part, tensor_names, reuse=reuse, arch=arch)
+            return (CppProgram if backend == "cpp" else Program)(
+                graph, part, tensor_names, reuse=reuse
+            )
+
         self.regions = tuple(
-            KINDS[region.backend](graph, part, tensor_names, reuse=reuse)
-            for region, part in zip(plan.regions, parts, strict=True)
+            program(region.backend, part) for region, part in zip(plan.regions, parts, strict=True)
         )
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
@@ -64,6 +80,41 @@ class MixedProgram(Program):
         """The generated code of each region, in order."""
         parts = self._parts(self.training_mask() if mask is None else mask)
         return "\n\n".join(part.region.source(part.mask) for part in parts)
+
+    @property
+    def binary(self) -> Mapping[str, bytes]:
+        """The cubins of a training step, with the numbers of their regions: "forward_1"; nothing
+        where torch does all.
+
+        Raises:
+            BuildError: they cannot be built.
+        """
+        found: dict[str, bytes] = {}
+        for number, (region, own) in enumerate(self._cuda_regions(), 1):
+            units = region.units(own).items()
+            found |= {f"{name}_{number}": unit.built().cubin.binary for name, unit in units}
+        return MappingProxyType(found)
+
+    @property
+    def resources(self) -> tuple[Resources, ...]:
+        """What each CUDA kernel of a training step takes, forward and backward region by region.
+
+        Raises:
+            BuildError: they cannot be built.
+        """
+        units = [
+            unit for region, own in self._cuda_regions() for unit in region.units(own).values()
+        ]
+        return tuple(one for unit in units for one in unit.built().resources())
+
+    def _cuda_regions(self) -> list[tuple[CudaProgram, Mask]]:
+        """The regions that CUDA kernels do, with the gradients that a training step wants."""
+        pairs = zip(self.regions, self.region_masks(self.training_mask()), strict=True)
+        return [(region, own) for region, own in pairs if isinstance(region, CudaProgram)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As for every program, with the architecture that was asked for."""
+        return {**super().__getstate__(), "arch": self.arch}
 
     def build(self, mask: Mask) -> Kernels:
         """Compose the kernels of the regions for a mask of wanted gradients."""

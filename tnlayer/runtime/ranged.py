@@ -83,19 +83,23 @@ class RangedProgram:
         options: as for the planner. Where ``options.batch`` was named by the user, one plan serves
             all sizes; else each size gets that of its range.
         one_plan: whether the user named it.
+        arch: what CUDA kernels are built for; None: the device of a call.
 
     ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions, *, one_plan: bool) -> None:
+    def __init__(
+        self, graph: Graph, options: PlanOptions, *, one_plan: bool, arch: str | None = None
+    ) -> None:
         self.graph = graph
         # What was asked for is pickled: another machine may have other backends.
         self.asked = options
-        self.options = options = options_for(options)
+        self.arch = arch
+        self.options = options = options_for(options, arch)
         # Where only kernels are wanted one plan serves all sizes: a layer compiles them once.
-        self.one_plan = one_plan = one_plan or options.backend in ("cpp", "cuda")
+        self.one_plan = one_plan = one_plan or options.backend == "cpp"
         self.planned = plan_graph(graph, options)
-        self.main = program_of(self.planned)
+        self.main = program_of(self.planned, arch)
         self._lock = threading.Lock()
         self._table = _Table((0,), (_NO_BOUND,), (self.main,)) if one_plan else _Table()
         self._tuning = threading.Lock()
@@ -200,7 +204,7 @@ class RangedProgram:
 
     def _use_tuned(self, tuned: TunedRange) -> None:
         with self._lock:
-            program = self._known(tuned.planned) or program_of(tuned.planned)
+            program = self._known(tuned.planned) or program_of(tuned.planned, self.arch)
         self.replace_range(tuned.low, tuned.high, program)
         if tuned.has(self.options.batch):
             self.main, self.planned = program, tuned.planned
@@ -215,7 +219,7 @@ class RangedProgram:
             if found is None:
                 options = replace(self.options, batch=max(1, batch))
                 planned = plan_graph(self.graph, options, whole_range=True)
-                found = self._known(planned) or program_of(planned)
+                found = self._known(planned) or program_of(planned, self.arch)
                 low, high = planned.choice.low, planned.choice.high
                 bound = _NO_BOUND if high is None else high
                 self._table = self._table.with_range(low, max(bound, batch), found)
@@ -230,12 +234,13 @@ class RangedProgram:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
-        names = ("graph", "asked", "one_plan", "tuned")
+        names = ("graph", "asked", "one_plan", "arch", "tuned")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         graph, asked = state["graph"], state["asked"]
-        self.__init__(graph, asked, one_plan=state["one_plan"])  # type: ignore[misc]
+        one_plan, arch = state["one_plan"], state["arch"]
+        self.__init__(graph, asked, one_plan=one_plan, arch=arch)  # type: ignore[misc]
         for tuned in reversed(state["tuned"]):
             self._use_tuned(tuned)
 

@@ -1,0 +1,97 @@
+"""Compiled kernels of either kind, as planning sees them: whether, how long, how much memory."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from tnlayer.kernels.cpu import Cpu, backward_program, can_fuse, forward_program
+from tnlayer.kernels.loops import Program
+from tnlayer.kernels.pair import Mask
+from tnlayer.plan.plan import Plan
+from tnlayer.planning import cuda_model, fused_model
+from tnlayer.planning.cuda_model import cuda_bytes, cuda_seconds, cuda_step_seconds
+from tnlayer.planning.fused_model import fused_step_seconds, kernel_seconds
+from tnlayer.planning.rates import CUDA, Rates
+from tnlayer.planning.time_model import Seconds, with_autograd
+
+
+def why_no_kernels(plan: Plan, backend: str) -> str:
+    """Why a forward plan cannot become kernels of a backend; "" if it can."""
+    return "" if backend == CUDA else can_fuse(plan)
+
+
+def compiled_seconds(backend: str, plan: Plan, mask: Mask, batch: int, rates: Rates) -> Seconds:
+    """Predicted time of the kernels of a plan, without what autograd adds."""
+    if backend == CUDA:
+        return cuda_seconds(plan, mask, batch, rates.compiled_gpu)
+    return kernel_seconds(plan, mask, batch, rates.profile, rates.compiled_cpu)
+
+
+def whole_seconds(backend: str, plan: Plan, mask: Mask, batch: int, rates: Rates) -> Seconds:
+    """As ``compiled_seconds``, through autograd."""
+    found = compiled_seconds(backend, plan, mask, batch, rates)
+    if not any(mask):
+        return found
+    return with_autograd(found.forward, found.backward, len(plan.inputs), rates.times)
+
+
+def compiled_step_seconds(
+    backend: str, plan: Plan, mask: Mask, batch: int, rates: Rates
+) -> dict[str, float]:
+    """The share of each batched step, with its part of the backward; "" has the rest."""
+    if backend == CUDA:
+        return cuda_step_seconds(plan, mask, batch, rates.compiled_gpu)
+    return fused_step_seconds(plan, mask, batch, rates.profile, rates.compiled_cpu)
+
+
+def start_seconds(backend: str, mask: Mask) -> float:
+    """What the calls of a region of kernels cost before any work is done."""
+    if backend == CUDA:
+        return cuda_model.COSTS.first * (2 if any(mask) else 1)
+    costs = fused_model.COSTS
+    forward = costs.forward + costs.threads
+    return forward + (costs.backward + costs.threads if any(mask) else 0.0)
+
+
+def compiled_bytes(backend: str, plan: Plan, mask: Mask, rates: Rates, threads: int) -> int:
+    """Bytes that kernels allocate beside x, y, the parameters and their gradients; none of it is of
+    the batch's size.
+
+    Arguments:
+        threads: of the CPU that share the samples.
+    """
+    if backend == CUDA:
+        return cuda_bytes(plan, mask, rates.compiled_gpu)
+    return kernel_bytes(plan, mask, rates.compiled_cpu, threads)
+
+
+@lru_cache(maxsize=256)
+def kernel_bytes(plan: Plan, mask: Mask, cpu: Cpu, threads: int) -> int:
+    """Bytes that compiled kernels allocate beside x, y, the parameters and their gradients.
+
+    They are kept between calls, so those of forward and backward count both; nothing of them is of
+    the size of the batch.
+
+    Arguments:
+        plan: a forward plan that can be fused.
+        mask: for each input, whether its gradient is wanted.
+        cpu: what the kernels are made for.
+        threads: that share the samples.
+    """
+    programs = [forward_program(plan, cpu)]
+    wanted = [value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked]
+    if wanted:
+        programs.append(backward_program(plan, wanted, cpu))
+    return sum(_workspace(program, threads) for program in programs)
+
+
+def _workspace(program: Program, threads: int) -> int:
+    """Bytes of one kernel's workspace, in whole pages as it is allocated."""
+    itemsize = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}[program.scalar]
+    vector = program.width
+    ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
+    ragged = sum(buffer.size for buffer in ports) * program.block if program.block > 1 else 0
+    own = program.size_of("thread") + program.size_of("partial") + ragged + 3 * vector
+    shared = program.size_of("shared") + vector + 8 * threads
+    pages = [-(-entries * itemsize // 4096) for entries in (own, shared)]
+    return 4096 * (threads * pages[0] + pages[1])
