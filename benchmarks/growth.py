@@ -120,17 +120,6 @@ def _failure(code: int, errors: str) -> str:
     return f"exit code {code}: {lines[-1]}"[:300]
 
 
-def run(legs: Sequence[int], batch: int = BATCH, seconds: float = SECONDS) -> list[dict[str, Any]]:
-    """Measure some sizes, one after the other."""
-    cells: list[dict[str, Any]] = []
-    for number in legs:
-        start = time.perf_counter()
-        cells.append(grow(number, batch, seconds))
-        took = time.perf_counter() - start
-        print(f"MERA-2, {number} legs: {took:.1f} s", file=sys.stderr, flush=True)
-    return cells
-
-
 def table(cells: Sequence[dict[str, Any]]) -> str:
     """Time a sample, memory and build times by the number of legs; whether the target is met."""
     scales = {

@@ -1,15 +1,23 @@
 """Compiled kernels against the best einsum chain and against dense, cell by cell, with targets.
 
-    python -m benchmarks.kernels --device cpu                     # table: 15 s a cell, warm
-    python -m benchmarks.kernels --device cpu --cases mera-2 btt  # a part; its cells join the file
+    python -m benchmarks.kernels --device cpu                     # all of it
+    python -m benchmarks.kernels --device cpu --cases mera-2 btt  # a part; its cells join the files
+    python -m benchmarks.kernels --device cpu --parts growth      # MERA-2 from 10 to 20 legs alone
     python -m benchmarks.kernels --device cpu --prepare           # first: build, to warm caches
-    python -m benchmarks.kernels --device cpu --growth            # MERA-2 from 10 to 20 legs
+
+Three parts, each with a file in benchmarks/results that is written after each cell, so that a cut
+run keeps what it has: cpu-kernels.json (times at batch 1, 50 and 256), cpu-builds.json
+(seconds until kernels can be called) and cpu-growth.json (MERA-2 by its number of legs).
 
 All methods of a cell are timed in one process in shuffled turns (benchmarks/timing.py), warm,
 medians. The chains are torch.einsum with opt_einsum, cotengra's expression on the stored tree
 (benchmarks/opponents.py) and torch.compile of that; the fastest in a cell is its best chain. Each
 call goes through Python and torch's autograd; the branch is part of it. Shares are of this
 machine's multiply-add peak and of copies as large as the call's x, both measured before each cell.
+
+A cell takes 15 s with warm caches. Cold ones take what torch.compile takes: at batch 1 it turns
+products of one row into loops and fuses them, and the compiler needs 150 s for the C++ of the
+butterfly's. ``--compile-limit`` bounds that; ``--prepare --compile-limit 600`` builds it once.
 """
 
 from __future__ import annotations
@@ -19,7 +27,7 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +35,12 @@ from typing import Any
 import torch
 
 import tnlayer as tn
-from benchmarks import growth, opponents, targets
+from benchmarks import builds, growth, opponents, targets
 from benchmarks.layers import MODES, Entry, Reference, calls_of, method_record, prepare
 from benchmarks.peaks import Peaks, measure_peaks
 from benchmarks.problem import Problem
 from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
-from benchmarks.rivals import CHAINS, CPP, DENSE, OURS, TORCH, loop_programs, methods_of
+from benchmarks.rivals import AUTO, CHAINS, DENSE, OURS, TORCH, loop_programs, methods_of
 from benchmarks.timing import keep_freed_memory, time_alternating
 from benchmarks.work import bound_of, work_of
 from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
@@ -41,7 +49,10 @@ from tnlayer.runtime.cpp import this_cpu
 
 SCHEMA = 2
 BATCHES = (1, 50, 256)
-CELL = ("case", "batch", "mode")
+CELLS, BUILDS, GROWTH = PARTS = ("cells", "builds", "growth")
+# The file of each part, and what tells its cells apart.
+FILES = {CELLS: "cpu-kernels.json", BUILDS: "cpu-builds.json", GROWTH: "cpu-growth.json"}
+KEYS = {CELLS: ("case", "batch", "mode"), BUILDS: ("case",), GROWTH: ("legs", "batch")}
 KNOWN = {**KERNEL_WORKLOADS, **TINY_WORKLOADS}
 
 
@@ -57,9 +68,9 @@ class Settings:
         kept_memory: whether the C library was told to keep what is freed.
     """
 
-    backend: str = CPP
+    backend: str = AUTO
     budget: float = 0.5
-    compile_limit: float = 120.0
+    compile_limit: float = 60.0
     folder: Path = opponents.OPPONENTS
     kept_memory: bool = False
 
@@ -94,7 +105,6 @@ def measure(
         )
         methods = {name: method_record(e, timings.get(name)) for name, e in entries.items()}
         record: dict[str, Any] = {"case": case, "batch": batch, "mode": mode}
-        record["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         record["kept_freed_memory"] = settings.kept_memory
         record |= {"judged": settings.backend, "peaks": asdict(peaks), "methods": methods}
         record |= judged(record, roofline(problem.graph, record, peaks))
@@ -220,10 +230,34 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="no method has to map fresh pages: without it chains may take up to twice as long",
     )
     parser.add_argument("--prepare", action="store_true", help="build and check; time nothing")
-    parser.add_argument("--growth", action="store_true", help="MERA-2 by its number of legs")
-    parser.add_argument("--legs", nargs="+", type=int, default=list(growth.LEGS))
-    parser.add_argument("--output", type=Path, help="the JSON file; cells join those in it")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--legs", nargs="+", type=int, default=list(growth.LEGS), help="of growth")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     return parser.parse_args(arguments)
+
+
+class Recorder:
+    """Writes a part's file after each of its cells.
+
+    Arguments:
+        part: one of PARTS.
+        folder: where the file lies; cells of earlier runs that are not measured again stay in it.
+        header: of the file: provenance of this run.
+    """
+
+    def __init__(self, part: str, folder: Path, header: Mapping[str, Any]) -> None:
+        self.part, self.path, self.header = part, folder / FILES[part], header
+        self.fresh: list[dict[str, Any]] = []
+        self.cells = merged(self.path, (), KEYS[part])
+
+    def add(self, cells: Sequence[dict[str, Any]], took: float) -> None:
+        """Add what was measured in so many seconds, and write the file."""
+        stamp = {"commit": self.header["commit"], "date": _now()}
+        self.fresh += [{**cell, **stamp} for cell in cells]
+        self.cells = merged(self.path, self.fresh, KEYS[self.part])
+        write_json(self.path, {"schema": SCHEMA, **self.header, "cells": self.cells})
+        names = ", ".join(f"{key} {cells[0][key]}" for key in KEYS[self.part][:2]) if cells else ""
+        print(f"{self.part}, {names}: {took:.1f} s", file=sys.stderr, flush=True)
 
 
 def merged(path: Path, fresh: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[Any]:
@@ -236,6 +270,10 @@ def merged(path: Path, fresh: Sequence[dict[str, Any]], keys: Sequence[str]) -> 
     return [*kept, *fresh]
 
 
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write the JSON; 1 if a result is wrong or ours cannot run."""
     options = parse(arguments)
@@ -243,15 +281,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.backends.opt_einsum.enabled = True
     if options.keep_freed_memory:
         keep_freed_memory()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    record: dict[str, Any] = {"schema": SCHEMA, **provenance(given)}
-    if options.growth:
-        output = options.output or RESULTS / "cpu-growth.json"
-        cells = growth.run(options.legs)
-        record["cells"] = merged(output, cells, ("legs", "batch"))
-        write_json(output, record)
-        print(headline(record), growth.table(record["cells"]), f"written: {output}", sep="\n\n")
-        return 0
     settings = Settings(
         options.backend,
         options.budget,
@@ -261,21 +290,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.prepare:
         return prepare_all(options.cases, options.batches, settings)
-    output = options.output or RESULTS / "cpu-kernels.json"
-    cells = []
-    for case in options.cases:
-        reference = Reference(Problem.draw(KNOWN[case].build().freeze(), 1))
-        for batch in options.batches:
+    header = provenance(list(sys.argv[1:] if arguments is None else arguments))
+    print(headline(header))
+    failed = False
+    for part in options.parts:
+        recorder = Recorder(part, options.results, header)
+        start = time.perf_counter()
+        for cells in measured(part, options, settings):
+            recorder.add(cells, time.perf_counter() - start)
             start = time.perf_counter()
-            cells += measure(case, batch, reference, settings)
-            took = time.perf_counter() - start
-            print(f"{case}, batch {batch}: {took:.1f} s", file=sys.stderr, flush=True)
-    record["cells"] = merged(output, cells, CELL)
-    write_json(output, record)
-    print(headline(record), tables(record["cells"]), f"written: {output}", sep="\n\n")
+        print(TABLES[part](recorder.cells), f"written: {recorder.path}", sep="\n\n", flush=True)
+        failed |= part == CELLS and _failed(recorder.fresh, options.backend)
+    return int(failed)
+
+
+TABLES: Mapping[str, Callable[[Sequence[dict[str, Any]]], str]] = {
+    CELLS: tables,
+    BUILDS: builds.table,
+    GROWTH: growth.table,
+}
+
+
+def measured(
+    part: str, options: argparse.Namespace, settings: Settings
+) -> Iterator[list[dict[str, Any]]]:
+    """The cells of a part, as soon as they are measured."""
+    if part == BUILDS:
+        yield from ([builds.build_times(case)] for case in options.cases)
+    elif part == GROWTH:
+        yield from ([growth.grow(legs, growth.BATCH)] for legs in options.legs)
+    else:
+        for case in options.cases:
+            reference = Reference(Problem.draw(KNOWN[case].build().freeze(), 1))
+            for batch in options.batches:
+                yield measure(case, batch, reference, settings)
+
+
+def _failed(cells: Sequence[dict[str, Any]], judged_backend: str) -> bool:
+    """Whether a result is wrong, or the backend that is judged could not run."""
     statuses = [(n, m["status"]) for c in cells for n, m in c["methods"].items()]
-    failed = (str(options.backend), "cannot") in statuses
-    return int(failed or any(status == "wrong" for _, status in statuses))
+    wrong = any(status == "wrong" for _, status in statuses)
+    return wrong or (judged_backend, "cannot") in statuses
 
 
 def prepare_all(cases: Sequence[str], batches: Sequence[int], settings: Settings) -> int:

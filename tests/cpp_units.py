@@ -63,7 +63,10 @@ def build_together(wanted: Iterable[tuple[CppProgram, Mask]], kernels_a_unit: in
 
 
 def programs_of(layer: tn.Layer) -> list[CppProgram]:
-    """The compiled programs of a layer."""
-    found = [ranged.main for ranged in layer._programs_for(layer.dtype)]
-    assert all(isinstance(program, CppProgram) for program in found)
-    return found  # type: ignore[return-value]
+    """The compiled programs of a layer, each of which serves all batch sizes from now on."""
+    found: list[CppProgram] = []
+    for ranged in layer._programs_for(layer.dtype):
+        assert isinstance(ranged.main, CppProgram)
+        ranged.replace_range(0, None, ranged.main)
+        found.append(ranged.main)
+    return found

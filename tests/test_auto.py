@@ -372,3 +372,24 @@ def test_kinds_of_programs() -> None:
         "cpp",
         "mixed",
     }
+
+
+@needs_compiler
+@pytest.mark.parametrize("batch", [None, 4, 64])
+def test_a_call_takes_the_kernels_of_its_batch_size(batch: int | None) -> None:
+    """A layer with one plan has kernels for few samples and for many; each is made when a call
+    first has such a size, and both give the same results."""
+    layer = tn.Layer(tn.topologies.butterfly(16), backend="cpp", batch=batch)
+    (ranged,) = layer._programs_for(layer.dtype)
+    assert len(ranged.ranges) == 1
+    x = torch.randn(40, 16)
+    many = layer(x)
+    few = torch.cat([layer(part) for part in x.split(15)])
+    torch.testing.assert_close(few, many, rtol=1e-5, atol=1e-5)
+    assert [(low, high) for low, high, _ in ranged.ranges] == [(0, 15), (16, None)]
+    assert ranged.at(0) is ranged.at(1) is ranged.at(15)
+    assert ranged.at(16) is ranged.at(40) is ranged.at(10_000)
+    assert [program.plan.batch < 16 for _, _, program in ranged.ranges] == [True, False]
+    assert "in the place of" not in layer.explain(3 if batch != 4 else 64)
+    assert torch.equal(copy.deepcopy(layer)(x), many)
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x[:3]), few[:3])

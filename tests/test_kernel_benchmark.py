@@ -11,7 +11,7 @@ import pytest
 from cpp_units import has_compiler
 
 import tnlayer as tn
-from benchmarks import growth, kernels, opponents, rivals, targets
+from benchmarks import builds, growth, kernels, opponents, rivals, targets
 from benchmarks.baselines import CannotRun
 from benchmarks.peaks import Peaks, measure_peaks
 from benchmarks.problem import Problem
@@ -248,12 +248,11 @@ def test_kernels_prints_tables_and_writes_json(
 ) -> None:
     """A run lists each method in each cell, checked, with its best chain and the bound that holds;
     the cells of a second run join those of the first."""
-    output = tmp_path / "kernels.json"
     arguments = ["--budget", "0.001", "--compile-limit", "0", "--opponents", str(folder)]
-    arguments += ["--output", str(output)]
+    arguments += ["--parts", "cells", "--backend", "cpp", "--results", str(tmp_path)]
     for batch in ("3", "1"):
         assert kernels.main(["--cases", "tiny-tt", "--batches", batch, *arguments]) == 0
-    record = json.loads(output.read_text())
+    record = json.loads((tmp_path / "cpu-kernels.json").read_text())
     cells = {(c["case"], c["batch"], c["mode"]): c for c in record["cells"]}
     assert set(cells) == {("tiny-tt", b, mode) for b in (1, 3) for mode in kernels.MODES}
     for cell in cells.values():
@@ -273,6 +272,54 @@ def test_kernels_prints_tables_and_writes_json(
     printed = capsys.readouterr().out
     for word in ("forward, median ms", "forward+backward, against targets", "left out by"):
         assert word in printed
+
+
+def test_a_run_that_is_cut_short_keeps_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is written after each cell: what was measured before a crash is in it."""
+
+    def grow(legs: int, batch: int) -> dict[str, Any]:
+        if legs == 6:
+            raise KeyboardInterrupt
+        return {"legs": legs, "batch": batch, "failure": ""}
+
+    monkeypatch.setattr(growth, "grow", grow)
+    arguments = ["--parts", "growth", "--results", str(tmp_path), "--legs", "2", "4", "6"]
+    with pytest.raises(KeyboardInterrupt):
+        kernels.main(arguments)
+    cells = json.loads((tmp_path / "cpu-growth.json").read_text())["cells"]
+    assert [cell["legs"] for cell in cells] == [2, 4]
+    assert all(cell["commit"] and cell["date"] for cell in cells)
+
+
+def test_one_command_measures_all_parts() -> None:
+    """Without options each case is timed at each batch size, built anew, and MERA-2 grown."""
+    options = kernels.parse([])
+    assert options.parts == list(kernels.PARTS)
+    assert options.cases == list(KERNEL_WORKLOADS)
+    assert options.batches == [1, 50, 256]
+    assert options.legs == [10, 12, 14, 16, 18, 20]
+
+
+@needs_compiler
+def test_build_times_are_of_an_empty_store_and_of_a_filled_one() -> None:
+    """Both processes report all stages; the second one compiles nothing."""
+    cell = builds.build_times("tiny-tt")
+    assert cell["failure"] == ""
+    for which in (builds.COLD, builds.STORED):
+        assert set(cell[which]) == set(builds.STAGES)
+    rows = builds.table([cell]).splitlines()
+    assert "-" not in rows[3].split()
+
+
+def test_a_build_that_fails_is_recorded() -> None:
+    """A process that runs out of time leaves its reason, and its targets are missed."""
+    cell = builds.build_times("tiny-tt", seconds=0.01)
+    assert cell["failure"] == "cold: stopped after 0.01 s"
+    text = builds.table([cell])
+    assert "tiny-tt failed: cold: stopped" in text
+    assert len(builds.misses(cell)) == text.count("MISSED") == 4
 
 
 @needs_compiler
@@ -302,6 +349,6 @@ def test_cells_of_another_schema_are_dropped(tmp_path: Path) -> None:
     fresh = [{"case": "a", "batch": 1, "mode": "m", "x": 1}]
     old = [{**fresh[0], "x": 0}, {**fresh[0], "case": "b"}]
     path.write_text(json.dumps({"schema": kernels.SCHEMA, "cells": old}))
-    assert kernels.merged(path, fresh, kernels.CELL) == [old[1], *fresh]
+    assert kernels.merged(path, fresh, kernels.KEYS[kernels.CELLS]) == [old[1], *fresh]
     path.write_text(json.dumps({"schema": 1, "cells": old}))
-    assert kernels.merged(path, fresh, kernels.CELL) == fresh
+    assert kernels.merged(path, fresh, kernels.KEYS[kernels.CELLS]) == fresh

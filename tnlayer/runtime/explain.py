@@ -55,6 +55,8 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
         planned = plan_graph(ranged.graph, options, whole_range=True)
     for low, high, program in ranged.ranges:
         inside = low <= batch and (high is None or batch <= high)
+        if ranged.one_plan and replace(program.plan, batch=planned.plan.batch) == planned.plan:
+            continue  # the same plan, whose kernels are made for other batch sizes
         if inside and not same_run(program.plan, planned.plan, planned.training_mask):
             reason = f"it was put in the place of the planner's choice ({planned.choice.reason})"
             choice = replace(planned.choice, plan=program.plan, reason=reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -89,9 +90,10 @@ class Program:
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
 
-    def infer_checked(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The same for arrays that were checked (see runtime/fast_call.py)."""
-        return self.infer(*arrays)
+    @cached_property
+    def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The same for arrays that were checked (see runtime/fast_call.py); looked up once."""
+        return self.infer
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether the kernels can read these arrays; if not, torch runs the reference on them."""

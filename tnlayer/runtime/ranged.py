@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tnlayer.graph import Graph
+from tnlayer.kernels.cpu import FEW, MANY_FROM, kernel_batch
 from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.available import options_for
@@ -96,12 +97,16 @@ class RangedProgram:
         self.asked = options
         self.arch = arch
         self.options = options = options_for(options, arch)
-        # Where only kernels are wanted one plan serves all sizes: a layer compiles them once.
+        # Where only kernels are wanted one plan serves all sizes: a layer compiles them twice at
+        # most, for few samples and for many, each when a call first needs it.
         self.one_plan = one_plan = one_plan or options.backend == "cpp"
         self.planned = plan_graph(graph, options)
         self.main = program_of(self.planned, arch)
         self._lock = threading.Lock()
-        self._table = _Table((0,), (_NO_BOUND,), (self.main,)) if one_plan else _Table()
+        self._table = _Table()
+        if one_plan:
+            low, high = _served(self.main)
+            self._table = self._table.with_range(low, high, self.main)
         self._tuning = threading.Lock()
         self._tuned: tuple[TunedRange, ...] = ()
 
@@ -206,6 +211,10 @@ class RangedProgram:
         with self._lock:
             program = self._known(tuned.planned) or program_of(tuned.planned, self.arch)
         self.replace_range(tuned.low, tuned.high, program)
+        if self.one_plan and (tuned.low, tuned.high) == (0, None):
+            # It serves the sizes that its kernels are made for; others are made when needed.
+            with self._lock:
+                self._table = _Table().with_range(*_served(program), program)
         if tuned.has(self.options.batch):
             self.main, self.planned = program, tuned.planned
         kept = (known for known in self._tuned if not tuned.covers(known))
@@ -216,7 +225,12 @@ class RangedProgram:
     def _make(self, batch: int) -> Program:
         with self._lock:
             found = self._table.find(batch)
-            if found is None:
+            if found is None and self.one_plan:
+                # The same plan, with kernels for few samples where it has those for many.
+                plan = replace(self.planned.plan, batch=kernel_batch(batch))
+                found = program_of(replace(self.planned, plan=plan), self.arch)
+                self._table = self._table.with_range(*_served(found), found)
+            elif found is None:
                 options = replace(self.options, batch=max(1, batch))
                 planned = plan_graph(self.graph, options, whole_range=True)
                 found = self._known(planned) or program_of(planned, self.arch)
@@ -249,6 +263,16 @@ class RangedProgram:
         copy = object.__new__(RangedProgram)
         copy.__dict__ = {**self.__dict__, "_lock": threading.Lock(), "_tuning": threading.Lock()}
         return copy
+
+
+def _served(program: Program) -> tuple[int, int]:
+    """The batch sizes for which a program's code is made, least and greatest: compiled C++ is made
+    for few samples or for many, all else for any."""
+    if "cpp" not in (program.backend, *(region.backend for region in program.plan.regions)):
+        return 0, _NO_BOUND
+    if kernel_batch(program.plan.batch) == FEW:
+        return 0, MANY_FROM - 1
+    return MANY_FROM, _NO_BOUND
 
 
 def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Program, ...]]:
