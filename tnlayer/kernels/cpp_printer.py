@@ -13,6 +13,7 @@ from tnlayer.kernels.cpp_permute import permute_lines
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.loops import (
     At,
+    Axis,
     Barrier,
     Buffer,
     Fill,
@@ -28,6 +29,7 @@ from tnlayer.kernels.loops import (
     Threads,
     Tile,
     Transpose,
+    counts_samples,
 )
 from tnlayer.kernels.workspace import buffers_of
 
@@ -101,6 +103,8 @@ class _Printer:
             else:
                 const = "" if buffer.name in written else "const "
                 arguments.append(f"{const}entry* __restrict {buffer.name}")
+        if counts_samples(step.body):
+            arguments.append("int samples")
         lines = [f"\n// {step.comment}", f"STEP {name}({', '.join(arguments)}) {{"]
         lines += self.body(step.body, 1)
         return "\n".join([*lines, "}\n"])
@@ -117,6 +121,8 @@ class _Printer:
                 arguments.append(f"f.{buffer.name}")
             else:
                 arguments.append(f"f.{buffer.space} + {buffer.offset}")
+        if counts_samples(step.body):
+            arguments.append("f.samples")
         return f"{name}({', '.join(arguments)});"
 
     # -- statements ------------------------------------------------------------------------
@@ -133,8 +139,7 @@ class _Printer:
                 return [f"// {statement.comment}", *self.body(statement.body, 0)]
             case For():
                 index = statement.index
-                head = f"for (int {index} = 0; {index} < {statement.count}; {index}++) {{"
-                return [head, *self.body(statement.body, 1), "}"]
+                return [_loop(index, statement), *self.body(statement.body, 1), "}"]
             case Tile():
                 return self.tile(statement)
             case Transpose():
@@ -227,7 +232,7 @@ class _Printer:
         if tile.adds or tile.loops:
             lines.append(f"  {kind} {', '.join(starts)};")
         for number, axis in enumerate(tile.loops):
-            lines.append("  " * (number + 1) + self.loop(number, axis.count))
+            lines.append("  " * (number + 1) + _loop(f"k{number}", axis))
         offsets = self.offsets(tile)
         for number, (left, right) in enumerate(tile.sums):
             opens = number == 0 and not (tile.adds or tile.loops)
@@ -250,9 +255,6 @@ class _Printer:
         if not tile.adds:
             return "{}"
         return f"{'scalar' if tile.target.form == 'scalar' else 'load'}(c + {offset})"
-
-    def loop(self, number: int, count: int) -> str:
-        return f"for (int k{number} = 0; k{number} < {count}; k{number}++) {{"
 
     def offsets(self, tile: Tile) -> tuple[str, str]:
         """Offsets of left and right by the indices of the tile's loops."""
@@ -313,7 +315,8 @@ class _Printer:
             const = "const " if buffer.space == "input" else ""
             lines.append(f"  {const}entry* {buffer.name};")
         spaces = ["shared", "thread", "partial"] + [s for s in _OF_A_GPU if program.of(s)]
-        lines += [f"  entry *{', *'.join(spaces)};", "  entry** partials;", "  int team;", "};"]
+        lines += [f"  entry *{', *'.join(spaces)};", "  entry** partials;", "  int team;"]
+        lines += ["  int samples;", "};"] if counts_samples(program.samples) else ["};"]
         for part in self.parts:
             if part == "prologue" and not program.prologue:
                 continue
@@ -360,15 +363,19 @@ class _Printer:
 
     def advance(self, batched: Sequence[Buffer]) -> str:
         block = self.program.block
-        return "\n".join(
+        lines = [
             f"      f.{buffer.name} = whole.{buffer.name} + (size_t)block * {buffer.size * block};"
             for buffer in batched
-        )
+        ]
+        if counts_samples(self.program.samples):
+            lines.append(f"      f.samples = {block};")
+        return "\n".join(lines)
 
     def ragged(self, batched: Sequence[Buffer]) -> str:
         """The last block, where samples are missing, runs on copies with zeros for those."""
         block = self.program.block
         copies, results, at = [], [], 0
+        counts = counts_samples(self.program.samples)
         for buffer in batched:
             size = buffer.size
             if buffer.space == "input":
@@ -400,6 +407,7 @@ class _Printer:
                 f"      if (valid < {block}) {{",
                 "        entry* room = own + ROOM;",
                 *copies,
+                *(["        f.samples = (int)valid;"] if counts else []),
                 f"        {self.program.name}_samples(f);",
                 *results,
                 *(cleared if self.program.starts_ragged else []),
@@ -450,6 +458,12 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
   return 0;
 }}
 """
+
+
+def _loop(index: str, loop: For | Axis) -> str:
+    """The head of a loop."""
+    end = "samples" if loop.of_samples else loop.count
+    return f"for (int {index} = 0; {index} < {end}; {index}++) {{"
 
 
 def _opened(kind: str, sums: str, opens: bool) -> str:

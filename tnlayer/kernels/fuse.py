@@ -328,7 +328,7 @@ class _Fusing:
         strides = tuple((leg, stride * self.width) for leg, stride in partial.strides)
         partial = Array(partial.buffer, strides, lanes=lanes)
         self.buffers.append(Buffer(partial.buffer, size * self.width, "partial"))
-        what = Contraction(partial, left, right, self.sizes, adds=True)
+        what = Contraction(partial, left, right, self.sizes, adds=True, samples=BATCH)
         self.emit("samples", result.name, comment, lower_contraction(what, self.machine))
         self.part_of[result.name] = "after"
         # Where the lanes are all its own the result stays in vectors: entries of one vector that

@@ -9,6 +9,7 @@ import numpy as np
 
 from tnlayer.kernels.loops import (
     At,
+    Axis,
     Barrier,
     Fill,
     For,
@@ -54,6 +55,7 @@ class _Interpreter:
         }
         self.seen = dict(self.whole)
         self.indices: dict[str, int] = {}
+        self.valid = program.block
 
     def run(self) -> dict[str, Entries]:
         self.body(self.program.before)
@@ -62,7 +64,7 @@ class _Interpreter:
         block = self.program.block
         starts = range(0, self.batch if batched else 0, block)
         for first in reversed(starts) if self.program.starts_ragged else starts:
-            valid = min(block, self.batch - first)
+            valid = self.valid = min(block, self.batch - first)
             for buffer in batched:
                 rows = self.whole[buffer.name].reshape(self.batch, buffer.size)
                 window = np.zeros((block, buffer.size), rows.dtype)
@@ -89,7 +91,7 @@ class _Interpreter:
             case Step():
                 self.body(statement.body)
             case For():
-                for turn in range(statement.count):
+                for turn in range(self.turns(statement)):
                     self.indices[statement.index] = turn
                     self.body(statement.body)
                 del self.indices[statement.index]
@@ -133,6 +135,10 @@ class _Interpreter:
                     self.put(statement.target, offset,
                              total + self.take(statement.source, lane, 1))  # fmt: skip
 
+    def turns(self, loop: For | Axis) -> int:
+        """How often a loop runs."""
+        return min(loop.count, self.valid) if loop.of_samples else loop.count
+
     def put_row(self, statement: Transpose | Permute, start: int, values: Entries) -> None:
         """A vector or a part of one, then zeros."""
         missing = max(0, statement.padding - len(values))
@@ -163,7 +169,7 @@ class _Interpreter:
         offsets = [(0, 0)]
         for axis in tile.loops:
             offsets = [(a + k * axis.left, b + k * axis.right)
-                       for a, b in offsets for k in range(axis.count)]  # fmt: skip
+                       for a, b in offsets for k in range(self.turns(axis))]  # fmt: skip
         sums = [(a + c, b + d) for a, b in offsets for c, d in tile.sums]
         results: list[tuple[int, Entries]] = []
         for row, row_target in tile.rows:

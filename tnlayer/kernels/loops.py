@@ -4,9 +4,10 @@ A Program runs in three parts: ``before`` once a call, on parameters only; ``sam
 block of samples, in parallel; ``after`` once a call, on what the samples have summed up. All sizes
 and offsets are constants; only the number of blocks is known at the call.
 
-Where samples are missing in the last block, zeros stand for them. If lanes are samples that block
-is done first, and then the lanes of missing samples are cleared in all partials: 0 x inf is in no
-sum.
+Where samples are missing in the last block, zeros stand for them; what becomes of those is in no
+sum, for it may be 0 x inf. If lanes are samples that block is done first, and then the lanes of
+missing samples are cleared in all partials. Else loops over samples that sum end at the last one
+that exists (``of_samples``).
 
 Grammar::
 
@@ -17,7 +18,7 @@ Grammar::
                                                   thread that starts at zero and is summed at last
               | "block" | "blockspace" | "register"   of a GPU, see below
     statement = Step(name, comment, body)         a function of its own in printed source
-              | For(index, count, body)
+              | For(index, count, body, of_samples)
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
               | Transpose(target, source, targets, sources, padding)
               | Permute(target, source, targets, sources, entries, padding)
@@ -93,11 +94,15 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A loop inside a Tile: how far each operand moves from one turn to the next."""
+    """A loop inside a Tile: how far each operand moves from one turn to the next.
+
+    With ``of_samples`` it runs over the samples of a block that exist, at most ``count``.
+    """
 
     count: int
     left: int
     right: int
+    of_samples: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +116,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """``body`` for index = 0, 1, ..., count - 1."""
+    """``body`` for index = 0, ..., count - 1; with ``of_samples`` for the samples that exist."""
 
     index: str
     count: int
     body: tuple[Statement, ...]
+    of_samples: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +307,7 @@ class Program:
                 or one that writes an input.
         """
         for part in (self.before, self.prologue, self.samples, self.after):
-            _Verifier(self).check_body(part, {}, "")
+            _Verifier(self, counts_samples=part is self.samples).check_body(part, {}, "")
         return self
 
 
@@ -313,11 +319,20 @@ def statements(body: Iterable[Statement]) -> Iterator[Statement]:
             yield from statements(statement.body)
 
 
+def counts_samples(body: Iterable[Statement]) -> bool:
+    """Whether a body needs to know how many samples a block has."""
+    return any(
+        (isinstance(statement, For) and statement.of_samples)
+        or (isinstance(statement, Tile) and any(axis.of_samples for axis in statement.loops))
+        for statement in statements(body)
+    )
+
+
 class _Verifier:
     """Walks a body with the ranges of the indices that are in scope."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, *, counts_samples: bool) -> None:
+        self.program, self.counts_samples = program, counts_samples
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.in_threads = False
         if len(self.buffers) != len(program.buffers):
@@ -331,6 +346,7 @@ class _Verifier:
                 case For():
                     if statement.index in ranges or statement.count < 1:
                         self.fail(step, f"loop {statement.index} of {statement.count} turns")
+                    self.check_samples(statement, step)
                     inner = ranges | {statement.index: statement.count}
                     self.check_body(statement.body, inner, step)
                 case Threads():
@@ -358,6 +374,8 @@ class _Verifier:
                 ends = [r + c for _, r in statement.rows for _, c in statement.columns]
                 self.check_at(statement.target, (min(ends), max(ends)), ranges, step, writes=True)
                 self.check_forms(statement, step)
+                for axis in statement.loops:
+                    self.check_samples(axis, step)
             case Transpose():
                 if max(len(statement.targets), len(statement.sources)) > self.program.width:
                     self.fail(step, "a Transpose is at most a square of the vector's width")
@@ -412,6 +430,11 @@ class _Verifier:
         first, last = _span(statement.targets)
         span = first, last + max(count, statement.padding) - 1
         self.check_at(replace(statement.target, form="scalar"), span, ranges, step, writes=True)
+
+    def check_samples(self, loop: For | Axis, step: str) -> None:
+        """A loop over samples has the turns of a block."""
+        if loop.of_samples and (loop.count != self.program.block or not self.counts_samples):
+            self.fail(step, f"a loop over {loop.count} samples")
 
     def check_forms(self, tile: Tile, step: str) -> None:
         forms = {tile.left.form} | ({tile.right.form} if tile.right else set())

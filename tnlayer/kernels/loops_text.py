@@ -68,7 +68,9 @@ def _statement(statement: Statement) -> list[str]:
         case Step():
             return [f"# {statement.comment}", *_body(statement.body, 0)]
         case For():
-            return [f"for {statement.index} < {statement.count}:", *_body(statement.body, 1)]
+            what = "samples of " if statement.of_samples else ""
+            head = f"for {statement.index} < {what}{statement.count}:"
+            return [head, *_body(statement.body, 1)]
         case Tile():
             return [_tile(statement)]
         case Transpose():
@@ -109,7 +111,10 @@ def _padded(padding: int) -> str:
 
 
 def _tile(tile: Tile) -> str:
-    loops = "".join(f" x {a.count} ({a.left}, {a.right})" for a in tile.loops)
+    loops = "".join(
+        f" x {'samples of ' if a.of_samples else ''}{a.count} ({a.left}, {a.right})"
+        for a in tile.loops
+    )
     text = f"{place_text(tile.target)} {'+=' if tile.adds else '='} {place_text(tile.left)}"
     if tile.right is not None:
         text += f" * {place_text(tile.right)}"

@@ -35,12 +35,16 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A run of legs that is one loop in every array: its turns, and the strides of each array."""
+    """A run of legs that is one loop in every array: its turns, and the strides of each array.
+
+    With ``of_samples`` it is a sum over the samples of a block, which ends at the last that exists.
+    """
 
     count: int
     target: int
     left: int
     right: int
+    of_samples: bool = False
 
     def __mul__(self, turns: int) -> Loop:
         """Strides of a loop that takes several turns at once."""
@@ -140,19 +144,20 @@ def divisors(number: int) -> list[int]:
 
 
 def split_sums(sums: list[Loop], products: int, machine: Machine) -> tuple[Pairs, tuple[Axis, ...]]:
-    """Sums written out while they stay within bounds; the others as loops inside the tile."""
+    """Sums written out while they stay within bounds; the others as loops inside the tile, as is
+    that over samples, whose end is known at the call only."""
     limit = max(LEAST_SUMS, machine.written_out // products)
     outer, inner = list(sums), list[Loop]()
     taken = 1
-    while outer and outer[-1].count * taken <= limit:
+    while outer and outer[-1].count * taken <= limit and not outer[-1].of_samples:
         taken *= outer[-1].count
         inner.insert(0, outer.pop())
-    if outer and taken == 1:
+    if outer and taken == 1 and not outer[-1].of_samples:
         # One long loop: write out a share of it.
         last = outer[-1]
         share = max(k for k in divisors(last.count) if k <= min(limit, 16))
         if share > 1:
             outer[-1] = replace(last * share, count=last.count // share)
             inner.insert(0, replace(last, count=share))
-    axes = tuple(Axis(loop.count, loop.left, loop.right) for loop in outer)
+    axes = tuple(Axis(loop.count, loop.left, loop.right, loop.of_samples) for loop in outer)
     return flat(inner, "left", "right"), axes

@@ -46,6 +46,8 @@ class Contraction:
         sizes: of all legs.
         loops: indices of loops around it, by their legs; these legs are at their index.
         adds: whether the result is added to the target.
+        samples: the leg whose indices are the samples of a block, where it is summed; of the last
+            block some may not exist.
     """
 
     target: Array
@@ -54,6 +56,7 @@ class Contraction:
     sizes: Sizes
     loops: tuple[tuple[str, str], ...] = ()
     adds: bool = False
+    samples: str = ""
 
 
 def lower_contraction(what: Contraction, machine: Machine) -> tuple[Statement, ...]:
@@ -97,7 +100,10 @@ class _Lowering:
     # -- legs to loops ---------------------------------------------------------------------
 
     def merged(self, legs: Sequence[str]) -> list[Loop]:
-        """Loops over legs, the widest strides first; runs in all arrays become one loop."""
+        """Loops over legs, the widest strides first; runs in all arrays become one loop.
+
+        A sum over samples is a loop of its own and the outermost one.
+        """
         what = self.what
         loops = [
             Loop(
@@ -105,10 +111,11 @@ class _Lowering:
                 what.target.stride(leg),
                 what.left.stride(leg),
                 what.right.stride(leg) if what.right else 0,
+                of_samples=leg == what.samples,
             )
             for leg in legs
         ]
-        loops.sort(key=lambda loop: (-loop.target, -loop.left, -loop.right))
+        loops.sort(key=lambda loop: (not loop.of_samples, -loop.target, -loop.left, -loop.right))
         found: list[Loop] = []
         for loop in loops:
             last = found[-1] if found else None
@@ -157,7 +164,7 @@ class _Lowering:
             for statement in self.row_block(offset, chunk, shape, nest)
         )
         for index, loop in reversed(nest):
-            body = (For(index, loop.count, body),)
+            body = (For(index, loop.count, body, loop.of_samples),)
         return body
 
     def row_block(
@@ -319,6 +326,8 @@ class _Lowering:
             inner.insert(0, outer.pop())
         if outer:
             last = outer.pop()
+            if last.of_samples:
+                return [last], inner
             share = max(k for k in divisors(last.count) if k == 1 or k * vectors <= WALK_VECTORS)
             if share < last.count:
                 outer.append(replace(last * share, count=last.count // share))
