@@ -47,7 +47,7 @@ CIRCUITS: dict[str, Callable[[], tn.Network]] = {
     "long_chain": lambda: topologies.tensor_train((2,) * 10, (2,) * 10, rank=3),
     "sixteens": lambda: topologies.tensor_train((16, 4), (4, 16), rank=2),
 }
-CASES, FULL_CASES, FULL_SHARDS, INTERPRETED = 75, 25, 6, 30
+CASES, FULL_CASES, FULL_SHARDS, INTERPRETED = 150, 25, 6, 30
 
 
 @dataclass
@@ -104,12 +104,12 @@ class Trial:
             assert error < (1e-4 if single else 1e-10), f"{what}: {name} is off by {error}"
 
 
-def run_compiled(trials: list[Trial]) -> None:
+def run_compiled(trials: list[Trial], optimise: str = "-O1") -> None:
     """Compile the programs of all trials in one unit, run them and check."""
     scalar = trials[0].programs[0].program.scalar
     programs = [s.program for trial in trials for s in trial.programs]
     source = prelude(scalar, 1) + "".join(map(print_kernel, programs))
-    library = load_library(source, optimise="-O1")
+    library = load_library(source, optimise=optimise)
     for trial in trials:
         for scheduled in trial.programs:
             program = scheduled.program
@@ -151,9 +151,11 @@ def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
     assert len(KINDS) * CASES >= 300
     cases = collect(KINDS[kind].is_complex, 7000, CASES)
     gpus = [GPU, GPU, SMALL] * CASES
-    run_compiled(
-        [Trial(c.net, kind, g, n, 5) for n, (c, g) in enumerate(zip(cases, gpus, strict=False))]
-    )
+    trials = [
+        Trial(c.net, kind, g, n, 5) for n, (c, g) in enumerate(zip(cases, gpus, strict=False))
+    ]
+    # Compiling takes longest, and what is computed does not depend on how well.
+    run_compiled(trials, "-O0")
 
 
 @needs_compiler
@@ -161,7 +163,7 @@ def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
 @pytest.mark.parametrize("shard", range(FULL_SHARDS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_random_networks_run_by_the_cpp_printer_equal_torch(kind: str, shard: int) -> None:
-    """The same for 600 other cases, half of them with little shared memory."""
+    """The same for 300 other cases, half of them with little shared memory."""
     cases = collect(KINDS[kind].is_complex, 7200 + shard, FULL_CASES)
     gpu = SMALL if shard % 2 else GPU
     run_compiled([Trial(case.net, kind, gpu, n, 5) for n, case in enumerate(cases)])

@@ -85,17 +85,21 @@ class Loaded:
         groups = -(-batch // source.samples_per_block)
         blocks = max(1, min(groups, self.most_blocks))
         entries = source.call_entries + blocks * source.block_entries
-        dtype = getattr(torch, source.scalar)
         # torch hands the memory to others in the order of the stream only, so it may be dropped
         # as soon as the kernels are in the stream.
-        workspace = torch.empty(entries, dtype=dtype, device=ordered[0].device)
-        values = (*(array.data_ptr() for array in (*ordered, workspace)), batch, blocks)
+        room = workspace(entries, getattr(torch, source.scalar), ordered[0].device)
+        values = (*(array.data_ptr() for array in (*ordered, room)), batch, blocks)
         stream = gpu.raw_stream(device)
         for function, entry in self.functions:
             grid = blocks if entry.grid == "persistent" else entry.blocks
             driver.launch(
                 function, grid, entry.threads, entry.shared_bytes, stream, values, self.kinds
             )
+
+
+def workspace(entries: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Memory for the blocks of a grid; benchmarks/gpu_guards.py puts guards around it."""
+    return torch.empty(entries, dtype=dtype, device=device)
 
 
 class Unit:
