@@ -253,9 +253,9 @@ def test_large_states_are_exact(emulated_gpu: ctypes.CDLL, bits: int) -> None:
         assert distance(one.detach(), other.detach()) < 1e-5
 
 
-def test_trees_with_smaller_states_win() -> None:
-    """Of two trees with nearly equal FLOPs the one whose states stay in shared memory is foreseen
-    to be faster, and taken."""
+def test_states_stay_in_shared_memory_where_a_tree_lets_them() -> None:
+    """Where one order of two tensors makes a state of 2^16 entries and the other one of 2^8, all
+    states of the plan that is taken fit shared memory."""
     net = tn.Network("bulge")
     a, b = net.input([64, 64])
     # First the tensor that makes the state large, or first the one that makes it small.
@@ -264,7 +264,7 @@ def test_trees_with_smaller_states_win() -> None:
     net.output([wide_leg, narrow])
     found = planned(net, 64, "cuda").plan
     largest = max(found.bytes_of(s.result).at(1) for s in batched_steps(found)) // 4
-    assert largest <= 2**12
+    assert 4 * largest <= GPU.shared_bytes and largest <= 2**12
 
 
 def test_staged_states_cost_more() -> None:
