@@ -6,10 +6,11 @@
     python -m benchmarks.gpu --dry                # the script itself, on a CPU; no times
 
 Three parts. *Checks*: every topology, forward and all gradients, fresh random inputs and memory
-filled with NaN beforehand, against float64 by torch. *Memory*: compute-sanitizer on small networks,
-where it is installed. *Times*: forward and forward+backward, in CUDA graphs and eager, of our
-kernels (fp32, bf16), nn.Linear in fp32, TF32 and bf16, and the best of many chains of einsum calls,
-eager, in graphs and under torch.compile. Inputs rotate through more memory than the L2 cache has.
+filled with NaN beforehand, against float64 by torch. *Memory*: guards around all memory of the
+kernels of small networks (benchmarks/gpu_guards.py), and compute-sanitizer, where it is installed.
+*Times*: forward and forward+backward, in CUDA graphs and eager, of our kernels (fp32, bf16),
+nn.Linear in fp32, TF32 and bf16, and the best of many chains of einsum calls, eager, in graphs and
+under torch.compile. Inputs rotate through more memory than the L2 cache has.
 Each cell is guarded: a failure or a cell that takes too long is recorded as such, and what was
 found so far is written after each cell. Where a kernel hangs or faults, so that this process gets
 nothing more from the device, a fresh one goes on behind that cell. Nothing that loses is left out.
@@ -40,6 +41,7 @@ from benchmarks.gpu_checks import (
     SMALL,
     TOOLS,
     check,
+    guard,
     resources,
     run_sanitized,
     sanitize,
@@ -328,6 +330,8 @@ def measure(run: Run, cases: Sequence[str], batches: Sequence[int], parts: Seque
             for batch in batches:
                 time_case(run, case, batch)
     if "memory" in parts:
+        few = {} if run.clock.is_cuda else {"names": ("kronecker", "low_rank")}
+        run.cell("memory", {"tool": "guards"}, lambda: guard(*where, **few), 2 * CELL_SECONDS)
         for tool in TOOLS:
             run.cell("memory", {"tool": tool}, lambda t=tool: sanitize(t), SANITIZER_SECONDS + 5)
     if "compile" in parts:

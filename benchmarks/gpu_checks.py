@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import tnlayer as tn
+from benchmarks.gpu_guards import guarded
 from tnlayer import topologies
-from tnlayer.runtime.cuda import CudaProgram
 
 CHECK_BATCHES = (37, 300)
 TOLERANCE = 1e-5  # relative, in the norm: float32 sums of some thousand terms
@@ -94,12 +94,22 @@ def _results(layer: tn.Layer, x: Tensor, slope: Tensor) -> list[Tensor]:
 
 def resources(layer: tn.Layer) -> list[dict[str, Any]]:
     """What each kernel of a layer takes; nothing where there are no CUDA kernels."""
-    programs = [ranged.main for ranged in layer._programs_for(layer.dtype)]
     try:
-        kernels = [k for p in programs if isinstance(p, CudaProgram) for k in p.resources]
-        return [asdict(kernel) for kernel in kernels]
+        return [asdict(kernel) for kernel in layer.resources()]
     except Exception as error:  # a figure beside the result, no part of it
         return [{"failed": f"{type(error).__name__}: {error}"}]
+
+
+def guard(device: str, backend: str, names: Sequence[str] = tuple(SMALL)) -> dict[str, Any]:
+    """Check small networks with guards around all memory of their kernels.
+
+    Raises:
+        ArithmeticError: a kernel wrote where it must not, or read there what bears on a result.
+    """
+    with guarded() as seen:
+        for name in names:
+            check(SMALL[name](), device, backend, (5,))
+    return {"clean": True, "networks": list(names), "launches": len(seen)}
 
 
 def sanitize(tool: str) -> dict[str, Any]:

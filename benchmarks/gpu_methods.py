@@ -74,7 +74,14 @@ def ours(problem: Problem, device: str, backend: str, kind: str = "float32") -> 
         for name, value in problem.parameters.items():
             own[name].copy_(value)
     layer.prepare()
-    return Method(layer, tuple(own.values()), dtype)
+    (cost,) = layer.costs(problem.batch)
+    notes: dict[str, Any] = {
+        "runs": [f"{region.backend} {region.steps}" for region in cost.plan.regions],
+        # What the time model foresaw, to fit it by.
+        "predicted_forward": cost.fastest.forward,
+        "predicted_backward": cost.fastest.backward,
+    }
+    return Method(layer, tuple(own.values()), dtype, notes=notes)
 
 
 DENSE: dict[str, tuple[torch.dtype, Callable[[], AbstractContextManager[None]]]] = {

@@ -12,17 +12,19 @@ import hashlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tnlayer.errors import BuildError
+from tnlayer.kernels.cuda_source import CudaSource
 from tnlayer.runtime import gpu, unit
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.nvrtc import Cubin, find_nvrtc
@@ -134,6 +136,40 @@ def emulated_cubin(text: str, arch: str) -> Cubin:
         source.write_text(emulated(text), encoding="utf-8")
         _compile(source, library, "-O1", "-ffp-contract=fast")
     return Cubin(str(library).encode() + b"\0", "", arch)
+
+
+def run_source(
+    source: CudaSource, given: Mapping[str, np.ndarray], batch: int, blocks: int
+) -> dict[str, np.ndarray]:
+    """Launch all kernels of a source in order, without a driver; what comes out by name.
+
+    Results and workspace start as NaN.
+
+    Arguments:
+        source: printed kernels.
+        given: the inputs by name.
+        batch: samples.
+        blocks: of the persistent grid.
+    """
+    library = ctypes.CDLL(emulated_cubin(source.text, "sm_90").binary[:-1].decode())
+    dtype = np.dtype(source.stored)
+    arrays = [
+        np.full(a.size * (batch if a.batched else 1), np.nan, dtype)
+        if a.is_output
+        else np.ascontiguousarray(given[a.name], dtype)
+        for a in source.arguments
+    ]
+    entries = source.call_entries + blocks * source.block_entries
+    workspace = np.full(entries + 1, np.nan, np.dtype(source.scalar))
+    values = [ctypes.c_void_p(array.ctypes.data) for array in (*arrays, workspace)]
+    values += [ctypes.c_longlong(batch), ctypes.c_int(blocks)]
+    pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+    for entry in source.entries:
+        grid = blocks if entry.grid == "persistent" else entry.blocks
+        kernel = getattr(library, f"emulated_{entry.name}")
+        failed = library.run_kernel(kernel, grid, entry.threads, entry.shared_bytes, pointers)
+        assert not failed, f"{entry.name}: see what the emulator wrote"
+    return {a.name: array for a, array in zip(source.arguments, arrays, strict=True) if a.is_output}
 
 
 @contextmanager

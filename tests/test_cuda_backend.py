@@ -4,17 +4,20 @@ built by NVRTC for two generations of GPUs."""
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 import pytest
 import torch
 from emulated import descending, emulated_cubin, emulated_gpu, launches
 from test_cpp_backend import NETWORKS, distance, filled, results
+from test_cuda_kernels import MANY
 from test_nvrtc import needs_nvrtc
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cuda_source import gpu_of
+from tnlayer.kernels.cuda_source import forward_source, gpu_of
 from tnlayer.runtime.cuda import CudaProgram
+from tnlayer.runtime.nvrtc import Cubin
 
 __all__ = ["emulated_gpu"]  # the fixture
 
@@ -125,27 +128,45 @@ def test_two_calls_share_no_memory(emulated_gpu: ctypes.CDLL) -> None:
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("name", ["mera", "tensor_train", "ring", "odd"])
-def test_nvrtc_builds_without_spills(name: str) -> None:
-    """Forward and backward for sm_90: no spill, and registers for two blocks."""
-    check_build(NETWORKS[name](), "sm_90")
-
-
-@pytest.mark.full
-@needs_nvrtc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", {**NETWORKS, **MANY})
 def test_nvrtc_builds_every_topology(name: str, arch: str) -> None:
-    """As above, all topologies for both generations."""
-    check_build(NETWORKS[name](), arch)
+    """Forward and backward, for both generations: no spill, and registers for two blocks on a
+    multiprocessor where its shared memory has room for two. Large networks are among them."""
+    check_build({**NETWORKS, **MANY}[name](), arch)
 
 
-@pytest.mark.full
 @needs_nvrtc
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-def test_nvrtc_builds_mera_of_twelve_legs(arch: str) -> None:
-    """The network of the issue's targets."""
-    check_build(topologies.mera(12, 2, 2), arch)
+@pytest.mark.parametrize(("arch", "most"), [("sm_80", 255), ("sm_90", 128)])
+def test_mera_takes_the_registers_that_its_blocks_leave(arch: str, most: int) -> None:
+    """On sm_90 shared memory holds two blocks of MERA-2's backward, of 256 threads each."""
+    assert all(kernel.registers <= most for kernel in fused(MANY["mera"](), arch).resources)
+
+
+@needs_nvrtc
+def test_a_kernel_that_spills_is_built_for_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text that is built is the one that is shown, and it leaves more registers."""
+    program = fused(MANY["brickwall"](), "sm_90")
+    unit = program.units()["forward"]
+    assert unit.source().text == forward_source(program.plan, gpu_of("sm_90")).text
+    seen: list[str] = []
+
+    def record(text: str, arch: str) -> Cubin:
+        seen.append(text)
+        spills = 8 if len(seen) == 1 else 0
+        log = (
+            "ptxas info : Compiling entry function 'forward' for 'sm_90'\n"
+            f"0 bytes stack frame, {spills} bytes spill stores, {spills} bytes spill loads\n"
+            "ptxas info : Used 128 registers\n"
+        )
+        return Cubin(b"", log, arch)
+
+    monkeypatch.setattr("tnlayer.runtime.unit.compile_cubin", record)
+    built = unit.built()
+    assert len(seen) == 2 and seen[0] != seen[1]
+    assert built.source.text == seen[1] == unit.source().text
+    fewer = replace(gpu_of("sm_90"), resident=256)
+    assert seen[1] == forward_source(program.plan, fewer).text
 
 
 @pytest.mark.full
@@ -157,10 +178,15 @@ def test_nvrtc_builds_every_dtype(kind: str) -> None:
     assert all(len(binary) > 1000 for binary in program.binary.values())  # type: ignore[attr-defined]
 
 
+def fused(net: tn.Network, arch: str) -> CudaProgram:
+    """All of a network in CUDA kernels, whatever the planner would leave to torch."""
+    program = tn.compile(net, backend="torch", minimize="flops", batch=64, effort="fast")
+    return CudaProgram(program.graph, program.plan, program.tensor_names, arch=arch)
+
+
 def check_build(net: tn.Network, arch: str) -> None:
     """No spills, no array in local memory, registers for two blocks on a multiprocessor."""
-    program = tn.compile(net, backend="cuda", arch=arch)
-    assert isinstance(program, CudaProgram)
+    program = fused(net, arch)
     assert {kernel.name for kernel in program.resources} >= {"forward", "backward"}
     for kernel in program.resources:
         assert kernel.spill_bytes == 0 and kernel.stack_bytes <= MOST_STACK, kernel

@@ -16,13 +16,15 @@ from emulated import emulated_gpu
 
 import tnlayer as tn
 from benchmarks import gpu
-from benchmarks.gpu_checks import SANITIZED, SMALL, check, poisoned, sanitize
+from benchmarks.gpu_checks import SANITIZED, SMALL, check, guard, poisoned, sanitize
 from benchmarks.gpu_clock import Clock, OutOfTime, Sample, at_most
 from benchmarks.gpu_methods import CASES, chain, pairwise, stored_trees
 from benchmarks.gpu_report import TARGETS, summary, targets
 from benchmarks.problem import Problem
 from benchmarks.workloads import TINY_WORKLOADS
+from tnlayer.runtime import driver
 from tnlayer.runtime.cuda import CudaProgram
+from tnlayer.runtime.unit import Loaded
 
 __all__ = ["emulated_gpu"]  # the fixture
 
@@ -44,13 +46,18 @@ def test_a_dry_run_checks_and_times_emulated_kernels(
 ) -> None:
     """All parts run with our kernels in the emulator; each cell is there, none failed."""
     output = tmp_path / "found.json"
-    words = ["--dry", "--batches", "3", "--cases", "tiny-tt", "--parts", "check", "time"]
+    words = ["--dry", "--batches", "3", "--cases", "tiny-tt", "--parts", "check", "memory", "time"]
     assert gpu.main([*words, "--output", str(output), "--commit", "abc"]) == 0
     record = json.loads(output.read_text())
     assert record["commit"] == "abc" and record["backend"] == "cuda"
     assert {"torch", "python", "cuda-core"} <= set(record["versions"])
     assert [entry["net"] for entry in record["checks"]] == ["kronecker", "low_rank", "tiny-tt"]
     assert all(entry["result"]["error"] < 1e-5 for entry in record["checks"])
+    guards, *tools = record["memory"]
+    assert guards["result"]["clean"] and guards["result"]["launches"] >= 8
+    assert [entry["tool"] for entry in tools] == ["memcheck", "racecheck"]
+    made = {entry["method"]: entry["result"] for entry in record["built"]}
+    assert made["tnlayer cuda"]["runs"] and made["tnlayer cuda"]["predicted_forward"] > 0
     names = {
         "tnlayer cuda", "tnlayer cuda bf16", "dense fp32", "dense tf32", "dense bf16",
         "tnlayer torch", "chain, best forward", "chain, best forward+backward",
@@ -161,6 +168,34 @@ def test_checks_find_wrong_results(
     monkeypatch.setattr(CudaProgram, "build", unwritten)
     with pytest.raises(ArithmeticError, match="off by nan"):
         check(net(), "cpu", "cuda", (3,))
+
+
+def test_guards_find_writes_outside(
+    emulated_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One byte behind, before, or in an input: the memory check fails and says where; the guards
+    are gone afterwards."""
+    right, launch = driver.launch, Loaded.launch
+    assert guard("cpu", "cuda", ("low_rank",))["launches"] > 0
+    low_rank = SMALL["low_rank"]().freeze()
+    behind = 4 * 5 * low_rank.in_features  # x is the first argument
+    for offset, words in ((behind, "writes behind x0"), (-1, "writes before x0"), (8, "its input")):
+
+        def wrong(function: Any, *arguments: Any, at: int = offset) -> None:
+            right(function, *arguments)
+            (values,) = [a for a in arguments if isinstance(a, tuple) and isinstance(a[-1], int)]
+            ctypes.memset(values[0] + at, 1, 1)
+
+        monkeypatch.setattr(driver, "launch", wrong)
+        with pytest.raises(ArithmeticError, match=words):
+            guard("cpu", "cuda", ("low_rank",))
+    assert Loaded.launch is launch
+
+
+def test_every_checked_network_runs_in_kernels() -> None:
+    """What the run checks is kernels, never torch in their place."""
+    for name, net in SMALL.items():
+        assert tn.cost(net(), batch=256, backend="cuda", effort="fast").backend == "cuda", name
 
 
 def test_poisoned_memory_is_nan() -> None:

@@ -46,12 +46,15 @@ class Gpu:
         shared_bytes: shared memory that one block may have.
         registers: 32-bit entries of a sample's state that a thread may hold at any time.
         threads: of a block, at most.
+        resident: threads on a multiprocessor that a kernel's registers are bounded for: 512 leave
+            128 registers each. Where a kernel spills with that it is printed again for fewer.
     """
 
     arch: str = "sm_90"
     shared_bytes: int = 227 * 1024
     registers: int = 32
     threads: int = 256
+    resident: int = 512
 
 
 # Shared memory that one block may have, by architecture (CUDA programming guide, table of compute
@@ -149,8 +152,6 @@ class CudaSource:
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
-# Threads on a multiprocessor that a kernel's registers are bounded for.
-MOST_THREADS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +308,12 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
 
 
 def _together(program: Program, layout: Layout, gpu: Gpu) -> int:
-    """Blocks on a multiprocessor: as many as its shared memory holds, up to 512 threads, which
-    leave 128 registers each. With more a compiler would spill what segments hold."""
+    """Blocks on a multiprocessor: as many as its shared memory holds, up to the threads that leave
+    enough registers. With more a compiler would spill what segments hold."""
     shared = layout.block * itemsize(program.scalar)
     # Each block takes 1 KiB more; a multiprocessor has that much more than a block may have.
     by_memory = (gpu.shared_bytes + 1024) // (shared + 1024)
-    return max(1, min(by_memory, MOST_THREADS // program.threads))
+    return max(1, min(by_memory, gpu.resident // program.threads))
 
 
 def _samples_together(plan: Plan) -> int:

@@ -6,11 +6,12 @@ import ctypes
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from tnlayer.debug import debug
 from tnlayer.errors import BuildError
 from tnlayer.kernels.cuda_source import CudaSource, Entry, Gpu, gpu_of
 from tnlayer.runtime import driver, gpu
@@ -19,6 +20,8 @@ from tnlayer.runtime.resources import Resources, read_ptxas
 
 # Vectors of 16 bytes are loaded and stored where rows allow it.
 _ALIGNMENT = 16
+# With so few threads on a multiprocessor each has all registers that a thread can have.
+_LEAST_RESIDENT = 256
 _ARCH = re.compile(r"sm_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
 
 
@@ -82,17 +85,21 @@ class Loaded:
         groups = -(-batch // source.samples_per_block)
         blocks = max(1, min(groups, self.most_blocks))
         entries = source.call_entries + blocks * source.block_entries
-        dtype = getattr(torch, source.scalar)
         # torch hands the memory to others in the order of the stream only, so it may be dropped
         # as soon as the kernels are in the stream.
-        workspace = torch.empty(entries, dtype=dtype, device=ordered[0].device)
-        values = (*(array.data_ptr() for array in (*ordered, workspace)), batch, blocks)
+        room = workspace(entries, getattr(torch, source.scalar), ordered[0].device)
+        values = (*(array.data_ptr() for array in (*ordered, room)), batch, blocks)
         stream = gpu.raw_stream(device)
         for function, entry in self.functions:
             grid = blocks if entry.grid == "persistent" else entry.blocks
             driver.launch(
                 function, grid, entry.threads, entry.shared_bytes, stream, values, self.kinds
             )
+
+
+def workspace(entries: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Memory for the blocks of a grid; benchmarks/gpu_guards.py puts guards around it."""
+    return torch.empty(entries, dtype=dtype, device=device)
 
 
 class Unit:
@@ -110,17 +117,34 @@ class Unit:
         self._lock = threading.RLock()
 
     def source(self, arch: str | None = None) -> CudaSource:
-        """The text, for an architecture; by default the unit's, else the current device's."""
-        return self.make(gpu_of(self._arch(arch)))
+        """The text, for an architecture; by default the unit's, else the current device's.
+
+        Building may find that it spills; then, once it is built, the text is another one.
+        """
+        arch = self._arch(arch)
+        with self._lock:
+            built = self._built.get(arch)
+        return self.make(gpu_of(arch)) if built is None else built.source
 
     def built(self, arch: str | None = None) -> Built:
         """The machine code, for an architecture; as for ``source``."""
         arch = self._arch(arch)
         with self._lock:
             if arch not in self._built:
-                source = self.source(arch)
-                self._built[arch] = Built(source, compile_cubin(source.text, arch))
+                self._built[arch] = self._build(arch)
             return self._built[arch]
+
+    def _build(self, arch: str) -> Built:
+        """Build; where registers spill, again for fewer threads with more registers each."""
+        device = gpu_of(arch)
+        while True:
+            source = self.make(device)
+            built = Built(source, compile_cubin(source.text, arch))
+            said = read_ptxas(built.cubin.log).values()
+            if device.resident <= _LEAST_RESIDENT or not any(one.spill_bytes for one in said):
+                return built
+            device = replace(device, resident=device.resident // 2)
+            debug(1, f"registers spill: built again for {device.resident} threads")
 
     def _arch(self, arch: str | None) -> str:
         return arch or self.arch or gpu.arch_of(gpu.current_gpu())
