@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import tnlayer as tn
 from tnlayer.runtime import scratch
@@ -163,3 +164,25 @@ def test_threads_do_not_share_an_array() -> None:
         thread.join()
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True) if b is not None)
     assert None not in found
+
+
+@pytest.mark.parametrize("is_transposed", [False, True])
+@pytest.mark.parametrize("shape", [(64, 64, 128), (2, 1024, 1024), (3, 2, 2), (1, 512, 512)])
+def test_products_with_one_column(shape: tuple[int, int, int], is_transposed: bool) -> None:
+    """Large ones run as rows times transposes, with the same result, shape and FLOPs as bmm's."""
+    batch, rows, summed = shape
+    generator = torch.Generator().manual_seed(5)
+    left = torch.randn(batch, rows, summed, generator=generator)
+    left = left.mT.contiguous().mT if is_transposed else left
+    for right in (
+        torch.randn(batch, summed, 1, generator=generator),
+        torch.randn(summed, batch, 1, generator=generator).transpose(0, 1),
+    ):
+        with FlopCounterMode(display=False) as ours:
+            found = scratch.bmm(left, right)
+        with FlopCounterMode(display=False) as theirs:
+            torch.bmm(left, right)
+        assert found.shape == (batch, rows, 1) and found.is_contiguous()
+        expected = torch.bmm(left.double(), right.double())
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+        assert ours.get_total_flops() == theirs.get_total_flops()

@@ -25,6 +25,8 @@ from tnlayer.errors import SpecError
 _LEAST_BYTES = 2**20
 # A block serves arrays down to this share of its size.
 _LEAST_SHARE = 0.75
+# Entries of the matrices from which on a product with one column runs as one with a row.
+_LEAST_ROW_FIRST = 2**16
 # Of the machine's memory, at most this share is kept.
 _DEFAULT_SHARE = 8
 _LEAST_LIMIT = 2**30
@@ -146,6 +148,11 @@ def mm(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 def bmm(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """torch.bmm into kept memory."""
     shape = (left.shape[0], left.shape[1], right.shape[2])
+    if shape[2] == 1 and left.numel() >= _LEAST_ROW_FIRST and left.stride(0):
+        # Matrices times columns take twice as long as rows times their transposes.
+        rows = right.reshape(shape[0], 1, right.shape[1])
+        out = SCRATCH.take((shape[0], 1, shape[1]), left)
+        return torch.bmm(rows, left.transpose(1, 2), out=out).view(shape)
     return torch.bmm(left, right, out=SCRATCH.take(shape, left))
 
 
