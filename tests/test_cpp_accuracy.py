@@ -17,6 +17,8 @@ pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 RANDOM = 32
+# Draws of weights and inputs for each network.
+DRAWS = 12
 
 
 def test_every_topology_is_held_to_torch() -> None:
@@ -90,28 +92,37 @@ def test_half_precision_is_as_exact_as_torch(kind: str) -> None:
 
 
 def test_random_networks_are_as_exact_as_torch() -> None:
-    """In float32, over all: y at most twice, gradients at most three times torch's own error."""
+    """In float32, each result: y at most twice, a gradient at most three times torch's own error.
+
+    Both are root mean squares over some draws of weights and inputs. One draw says little: an error
+    of half a unit in the last place of a gradient of few entries may be near zero in one of two
+    equally good sums, by chance.
+    """
     nets = [net for net in random_nets(7000, RANDOM) if net.freeze().inputs]
     assert len(nets) > RANDOM // 2
     layers = [tn.Layer(net, backend="cpp", dtype=torch.float32) for net in nets]
     programs = [programs_of(layer)[0] for layer in layers]
     build_together([(program, program.training_mask()) for program in programs])
-    found: tuple[list[float], ...] = ([], [], [], [])
-    for net, layer in zip(nets, layers, strict=True):
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.copy_(torch.randn(parameter.shape))
-        graph = net.freeze()
-        inputs = [
-            torch.randn(*((33,) if port.batched else ()), *graph.input_shape(port))
-            for port in graph.inputs
-        ]
-        of_y, *of_gradients = errors(layer, net, inputs)
-        for number, kept in enumerate(found):
-            kept += [of_y[number]] if number < 2 else [pair[number - 2] for pair in of_gradients]
-    forward, own_forward, backward, own_backward = map(root_mean_square, found)
-    assert 0 < forward <= 2 * own_forward
-    assert 0 < backward <= 3 * own_backward
+    torch.manual_seed(0)
+    for number, (net, layer) in enumerate(zip(nets, layers, strict=True)):
+        drawn = [drawn_errors(net, layer) for _ in range(DRAWS)]
+        for result, pairs in enumerate(zip(*drawn, strict=True)):
+            ours, own = (root_mean_square(list(side)) for side in zip(*pairs, strict=True))
+            most = 2 if result == 0 else 3
+            assert ours <= most * own, f"result {result} of network {number}: {ours}, not {own}"
+
+
+def drawn_errors(net: tn.Network, layer: tn.Layer) -> list[tuple[float, float]]:
+    """Errors with new weights and inputs."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    graph = net.freeze()
+    inputs = [
+        torch.randn(*((33,) if port.batched else ()), *graph.input_shape(port))
+        for port in graph.inputs
+    ]
+    return errors(layer, net, inputs)
 
 
 def test_gradcheck_on_random_networks() -> None:

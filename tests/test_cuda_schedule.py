@@ -94,6 +94,14 @@ class Trial:
     def inputs_of(self, program: Program) -> dict[str, np.ndarray]:
         return {buffer.name: self.given[buffer.name] for buffer in program.of("input")}
 
+    def infinite(self) -> dict[str, np.ndarray]:
+        """Infinite weights, all else positive: then every result is a sum of positive terms."""
+        weights = {value.name for value in self.plan.parameters}
+        return {
+            name: np.full_like(array, np.inf) if name in weights else np.abs(array)
+            for name, array in self.given.items()
+        }
+
     def check(self, found: dict[str, np.ndarray], what: str) -> None:
         for name, entries in found.items():
             exact = self.exact[name]
@@ -182,10 +190,23 @@ def test_random_networks_interpreted_equal_torch(kind: str) -> None:
             trial.check(found, scheduled.program.name)
 
 
+@pytest.mark.parametrize("name", ["tensor_train", "low_rank", "cp", "mera"])
+def test_missing_samples_are_in_no_sum(name: str) -> None:
+    """A block of several samples of which some are missing: no 0 x inf makes a gradient NaN."""
+    trial = Trial({**NETWORKS, **CIRCUITS}[name](), "float64", GPU, 1, 3)
+    given = trial.infinite()
+    for program in (scheduled.program for scheduled in trial.programs):
+        assert trial.batch % program.block, "a block is full"
+        with np.errstate(invalid="ignore"):
+            found = interpret(program, {b.name: given[b.name] for b in program.of("input")}, 3)
+        assert not any(np.isnan(array).any() for array in found.values())
+
+
 # What is emulated here, beside all topologies in test_cuda_backend.py: circuits in many segments,
 # complex entries, and so little shared memory that states lie in global memory.
 EMULATED = [
     ("deep", "float32", GPU),
+    ("tensor_train", "float32", GPU),
     ("threes_deep", "float32", GPU),
     ("odd", "float32", SMALL),
     ("cp", "complex64", GPU),
@@ -196,13 +217,19 @@ EMULATED = [
 @needs_compiler
 @pytest.mark.parametrize(("name", "kind", "gpu"), EMULATED)
 def test_printed_cuda_run_thread_by_thread_equals_torch(name: str, kind: str, gpu: Gpu) -> None:
-    """The printed text itself, with threads, warps, barriers and shuffles, on several blocks."""
+    """The printed text itself, with threads, warps, barriers and shuffles, on several blocks.
+
+    With infinite weights as well: no 0 x inf of a missing sample is in any sum.
+    """
     trial = Trial({**NETWORKS, **CIRCUITS}[name](), kind, gpu, 0, 3)
     for scheduled in trial.programs:
         source = printed(scheduled)
         blocks = min(2, -(-trial.batch // source.samples_per_block))
         found = run_source(source, trial.given, trial.batch, blocks)
         trial.check(found, f"{trial.net.label} {source.program.name}")
+        if kind == "float32":
+            found = run_source(source, trial.infinite(), trial.batch, blocks)
+            assert not any(np.isnan(array).any() for array in found.values())
 
 
 @needs_compiler

@@ -20,6 +20,7 @@ from tnlayer.kernels.cpu import Cpu, backward_program, forward_program, schedule
 from tnlayer.kernels.interpret import interpret
 from tnlayer.kernels.loops import (
     At,
+    Axis,
     Buffer,
     Fill,
     For,
@@ -212,6 +213,8 @@ def test_verify_accepts_what_is_legal() -> None:
         (lambda t: For("i0", 3, (replace(t, left=At("x", 0, (("i0", 4),))),)), "entries 0 to 11"),
         (lambda t: replace(t, target=At("y", form="splat")), "cannot give a splat"),
         (lambda t: For("i0", 0, (t,)), "loop i0 of 0 turns"),
+        (lambda t: For("i0", 1, (t,), of_samples=True), "a loop over 1 samples"),
+        (lambda t: replace(t, loops=(Axis(1, 0, 0, of_samples=True),)), "a loop over 1 samples"),
         (lambda t: Fill(At("y", form="scalar"), 9), "entries 0 to 8 of y"),
         (lambda t: SumLanes(At("y"), At("x", form="scalar"), (0,) * 4), "no partial"),
         (lambda t: Transpose(At("y"), At("x"), (0,), (0,) * 5), "square"),

@@ -175,6 +175,8 @@ class _Printer:
             case SumThreads():
                 target, source = _place(statement.target), _place(statement.source)
                 head = f"for (int k = 0; k < {statement.count}; k++)"
+                if statement.samples:
+                    head = f"if ({statement.samples} < samples) {head}"
                 return [f"{head} ({target})[k] += ({source})[k];"]
 
     def threads(self, loop: Threads) -> list[str]:

@@ -182,6 +182,10 @@ class _Printer:
                     f"    {const}stored* const {buffer.name} = "
                     f"all_{buffer.name} + first * {buffer.size};"
                 )
+        if any(axis.of_samples for s in statements(program.samples) if isinstance(s, Tile)
+               for axis in s.loops):  # fmt: skip
+            least = f"batch - first < {block} ? (int)(batch - first) : {block}"
+            lines.append(f"    const int samples = {least};")
         self.in_samples = True
         for step in program.samples:
             lines += _indented(self.step(step), 2)
@@ -251,8 +255,9 @@ class _Printer:
         threads, points = self.program.threads, loop.points
         names = buffers_of(loop.body)
         batched = any(self.buffers[name].batched for name in names)
-        self.guards = self.in_samples and self.program.block > 1 and batched
         sums = any(isinstance(statement, SumThreads) for statement in loop.body)
+        counts = any(isinstance(s, SumThreads) and bool(s.samples) for s in loop.body)
+        self.guards = self.in_samples and self.program.block > 1 and (batched or counts)
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
         if grid:
@@ -335,10 +340,11 @@ class _Printer:
         source = statement.source.buffer
         assert statement.source.offset == 0 and self.buffers[source].size == statement.count
         lines: list[str] = []
-        if self.ragged:
-            lines.append(
-                f"if (!mine) for (int k = 0; k < {statement.count}; k++) {source}[k] = entry{{}};"
-            )
+        counted = [*(["mine"] if self.ragged else []), *(["present"] if statement.samples else [])]
+        if counted:
+            missing = f"!({' && '.join(counted)})" if len(counted) > 1 else f"!{counted[0]}"
+            loop = f"for (int k = 0; k < {statement.count}; k++)"
+            lines.append(f"if ({missing}) {loop} {source}[k] = entry{{}};")
         target = f"{statement.target.buffer} + threadIdx.x / {WARP} * {size}"
         target += f" + {statement.target.offset}" if statement.target.offset else ""
         for start in range(0, statement.count, WARP):
@@ -409,7 +415,8 @@ class _Printer:
         moved_right: list[str] = []
         for number, axis in enumerate(tile.loops):
             k = f"k{number}"
-            lines.append("  " * depth + f"for (int {k} = 0; {k} < {axis.count}; {k}++) {{")
+            end = "samples" if axis.of_samples else axis.count
+            lines.append("  " * depth + f"for (int {k} = 0; {k} < {end}; {k}++) {{")
             moved_left += [f"{k} * {axis.left}"] if axis.left else []
             moved_right += [f"{k} * {axis.right}"] if axis.right else []
             depth += 1

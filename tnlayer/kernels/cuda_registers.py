@@ -107,7 +107,8 @@ class Group:
         held = self.held[value.name]
         count = volume(self.inner(value.legs), self.sizes)
         at = At(partial.buffer, partial.offset, form="scalar")
-        self.body.append(SumThreads(at, At(held.buffer, form="scalar"), count))
+        samples = SAMPLE if BATCH in self.points and self.sizes[BATCH] > 1 else ""
+        self.body.append(SumThreads(at, At(held.buffer, form="scalar"), count, samples))
 
     def add_points(self, value: Value, partial: Array) -> None:
         """Add a value to a partial that has an entry of its own for each point."""

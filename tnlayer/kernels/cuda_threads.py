@@ -72,7 +72,8 @@ def lower_product(
     summed = [piece for piece in pieces if piece.leg not in target.legs]
     points, columns = _taken(points, MOST_COLUMNS if right else 1, mine, (False, True))
     points, rows = _taken(points, MOST_ROWS if right else 1, mine, (True, False))
-    summed.sort(key=lambda piece: -abs(piece.left) - abs(piece.right))
+    # Where samples are summed those loops are the outermost: their end is known at the call only.
+    summed.sort(key=lambda piece: (piece.leg != BATCH, -abs(piece.left) - abs(piece.right)))
     written = max(1, MOST_PRODUCTS // math.prod(piece.size for piece in rows + columns))
     summed, sums = _innermost(_merged(summed), written)
     points = _merged(sorted(points, key=lambda piece: (piece.leg != BATCH, -piece.target)))
@@ -93,7 +94,7 @@ def lower_product(
         _pairs(rows, "left", "target"),
         _pairs(columns, "right", "target"),
         _pairs(sums, "left", "right"),
-        tuple(Axis(piece.size, piece.left, piece.right) for piece in summed),
+        tuple(Axis(p.size, p.left, p.right, of_samples=p.leg == BATCH) for p in summed),
         adds,
     )
     counts = (piece.size for piece in points)
@@ -135,10 +136,12 @@ def _taken(
 
 
 def _innermost(pieces: list[Piece], most: int) -> tuple[list[Piece], list[Piece]]:
-    """Pieces around, and those inside that are written out: ``most`` terms."""
+    """Pieces around, and those inside that are written out: ``most`` terms, of one sample."""
     outer, inner = list(pieces), list[Piece]()
     while outer:
         piece = outer.pop()
+        if piece.leg == BATCH:
+            return [*outer, piece], inner
         size = max(k for k in range(1, most + 1) if piece.size % k == 0)
         around, inside = piece.split(size)
         most //= size

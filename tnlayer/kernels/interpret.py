@@ -126,6 +126,8 @@ class _Interpreter:
             case Barrier():
                 pass
             case SumThreads():
+                if statement.samples and self.indices[statement.samples] >= self.valid:
+                    return
                 total = self.take(statement.target, 0, statement.count)
                 total += self.take(statement.source, 0, statement.count)
                 self.put(statement.target, 0, total)

@@ -43,7 +43,8 @@ each block before its samples. The points of a ``Threads`` loop are shared by th
 its body must not depend on their order, and what other points wrote may be read only behind a
 ``Barrier``. Buffers of the space "block" are a block's shared memory, those of "blockspace" its
 piece of global memory, those of "register" belong to one point and are addressed by constants.
-``SumThreads`` adds an array of registers of every point to a partial of the block.
+``SumThreads`` adds an array of registers of every point to a partial of the block, save those of
+missing samples.
 """
 
 from __future__ import annotations
@@ -233,14 +234,16 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class SumThreads:
-    """target[k] += source[k] summed over all points of the loop, for k below count.
+    """target[k] += source[k] summed over the points of the loop, for k below count.
 
-    Source is a register array, target a partial; the order of the sum is fixed.
+    Source is a register array, target a partial; the order of the sum is fixed. With ``samples``,
+    an index of the loop, points of samples that do not exist are left out.
     """
 
     target: At
     source: At
     count: int
+    samples: str = ""
 
 
 Statement = (
@@ -324,6 +327,7 @@ def counts_samples(body: Iterable[Statement]) -> bool:
     return any(
         (isinstance(statement, For) and statement.of_samples)
         or (isinstance(statement, Tile) and any(axis.of_samples for axis in statement.loops))
+        or (isinstance(statement, SumThreads) and bool(statement.samples))
         for statement in statements(body)
     )
 
@@ -415,6 +419,8 @@ class _Verifier:
                                                                    statement.source)]  # fmt: skip
                 if spaces != ["partial", "register"] or statement.target.terms:
                     self.fail(step, f"SumThreads of a {spaces[1]} into a {spaces[0]}")
+                if statement.samples and ranges.get(statement.samples) != self.program.block:
+                    self.fail(step, f"no index {statement.samples} over the samples of a block")
             case Barrier():
                 if self.in_threads:
                     self.fail(step, "a barrier inside a thread loop")

@@ -103,7 +103,10 @@ def _statement(statement: Statement) -> list[str]:
             return ["barrier"]
         case SumThreads():
             at, since = place_text(statement.target), place_text(statement.source)
-            return [f"{at} [0:1:{statement.count}] += points of {since}"]
+            which = f"points of {since}"
+            if statement.samples:
+                which += f" where {statement.samples} exists"
+            return [f"{at} [0:1:{statement.count}] += {which}"]
 
 
 def _padded(padding: int) -> str:

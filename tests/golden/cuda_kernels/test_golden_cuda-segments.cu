@@ -551,6 +551,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r1_d_n2[7] = r1_t2[1] * r1_g[3];
       r1_d_n2[11] = r1_t2[2] * r1_g[3];
       r1_d_n2[15] = r1_t2[3] * r1_g[3];
+      if (!present) for (int k = 0; k < 16; k++) r1_d_n2[k] = entry{};
       sum_warp<16, 0>(d_n2_p + threadIdx.x / 32 * 16, r1_d_n2);
       r1_d_t2[0] = n2_s[0] * r1_g[0] + n2_s[1] * r1_g[1] + n2_s[2] * r1_g[2] + n2_s[3] * r1_g[3];
       r1_d_t2[1] = n2_s[4] * r1_g[0] + n2_s[5] * r1_g[1] + n2_s[6] * r1_g[2] + n2_s[7] * r1_g[3];
@@ -572,6 +573,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
     __syncthreads();
     if (const int p = threadIdx.x; p < 32) {
       const int sample = p / 2; const int i1 = p % 2;
+      const bool present = first + sample < batch;
       entry r0_x0[16];
       entry r0_t0[16];
       entry r0_t1[16];
@@ -662,6 +664,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r0_d_n3[7] = r0_t1[2] * r0_d_t2[6] + r0_t1[3] * r0_d_t2[7] + r0_t1[10] * r0_d_t2[14] + r0_t1[11] * r0_d_t2[15];
       r0_d_n3[11] = r0_t1[4] * r0_d_t2[6] + r0_t1[5] * r0_d_t2[7] + r0_t1[12] * r0_d_t2[14] + r0_t1[13] * r0_d_t2[15];
       r0_d_n3[15] = r0_t1[6] * r0_d_t2[6] + r0_t1[7] * r0_d_t2[7] + r0_t1[14] * r0_d_t2[14] + r0_t1[15] * r0_d_t2[15];
+      if (!present) for (int k = 0; k < 16; k++) r0_d_n3[k] = entry{};
       sum_warp<16, 0>(d_n3_p + threadIdx.x / 32 * 16, r0_d_n3);
       r0_d_t1[0] = n3_s[0] * r0_d_t2[0] + n3_s[1] * r0_d_t2[2] + n3_s[2] * r0_d_t2[4] + n3_s[3] * r0_d_t2[6];
       r0_d_t1[2] = n3_s[4] * r0_d_t2[0] + n3_s[5] * r0_d_t2[2] + n3_s[6] * r0_d_t2[4] + n3_s[7] * r0_d_t2[6];
@@ -695,6 +698,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r0_d_n0[7] = r0_t0[4] * r0_d_t1[12] + r0_t0[5] * r0_d_t1[13] + r0_t0[6] * r0_d_t1[14] + r0_t0[7] * r0_d_t1[15];
       r0_d_n0[11] = r0_t0[8] * r0_d_t1[12] + r0_t0[9] * r0_d_t1[13] + r0_t0[10] * r0_d_t1[14] + r0_t0[11] * r0_d_t1[15];
       r0_d_n0[15] = r0_t0[12] * r0_d_t1[12] + r0_t0[13] * r0_d_t1[13] + r0_t0[14] * r0_d_t1[14] + r0_t0[15] * r0_d_t1[15];
+      if (!present) for (int k = 0; k < 16; k++) r0_d_n0[k] = entry{};
       sum_warp<16, 0>(d_n0_p + threadIdx.x / 32 * 16, r0_d_n0);
       r0_d_t0[0] = n0_s[0] * r0_d_t1[0] + n0_s[1] * r0_d_t1[4] + n0_s[2] * r0_d_t1[8] + n0_s[3] * r0_d_t1[12];
       r0_d_t0[4] = n0_s[4] * r0_d_t1[0] + n0_s[5] * r0_d_t1[4] + n0_s[6] * r0_d_t1[8] + n0_s[7] * r0_d_t1[12];
@@ -728,6 +732,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r0_d_n1[7] = r0_x0[1] * r0_d_t0[3] + r0_x0[5] * r0_d_t0[7] + r0_x0[9] * r0_d_t0[11] + r0_x0[13] * r0_d_t0[15];
       r0_d_n1[11] = r0_x0[2] * r0_d_t0[3] + r0_x0[6] * r0_d_t0[7] + r0_x0[10] * r0_d_t0[11] + r0_x0[14] * r0_d_t0[15];
       r0_d_n1[15] = r0_x0[3] * r0_d_t0[3] + r0_x0[7] * r0_d_t0[7] + r0_x0[11] * r0_d_t0[11] + r0_x0[15] * r0_d_t0[15];
+      if (!present) for (int k = 0; k < 16; k++) r0_d_n1[k] = entry{};
       sum_warp<16, 0>(d_n1_p + threadIdx.x / 32 * 16, r0_d_n1);
       r0_d_x0[0] = n1_s[0] * r0_d_t0[0] + n1_s[1] * r0_d_t0[1] + n1_s[2] * r0_d_t0[2] + n1_s[3] * r0_d_t0[3];
       r0_d_x0[1] = n1_s[4] * r0_d_t0[0] + n1_s[5] * r0_d_t0[1] + n1_s[6] * r0_d_t0[2] + n1_s[7] * r0_d_t0[3];

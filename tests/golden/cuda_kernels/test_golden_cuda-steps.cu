@@ -243,6 +243,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
     if (const int p = threadIdx.x; p < 32) {
       const bool mine = p < 16; const int q = mine ? p : 15;
       const int sample = q;
+      const bool present = first + sample < batch;
       entry r0_x0[6];
       entry r0_t2[2];
       entry r0_g[6];
@@ -276,7 +277,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r0_d_t0[10] = r0_t2[1] * r0_g[4];
       r0_d_t0[5] = r0_t2[0] * r0_g[5];
       r0_d_t0[11] = r0_t2[1] * r0_g[5];
-      if (!mine) for (int k = 0; k < 12; k++) r0_d_t0[k] = entry{};
+      if (!(mine && present)) for (int k = 0; k < 12; k++) r0_d_t0[k] = entry{};
       sum_warp<16, 0>(d_t0_p + threadIdx.x / 32 * 12, r0_d_t0);
       r0_d_t2[0] = t0[0] * r0_g[0] + t0[1] * r0_g[1] + t0[2] * r0_g[2] + t0[3] * r0_g[3] + t0[4] * r0_g[4] + t0[5] * r0_g[5];
       r0_d_t2[1] = t0[6] * r0_g[0] + t0[7] * r0_g[1] + t0[8] * r0_g[2] + t0[9] * r0_g[3] + t0[10] * r0_g[4] + t0[11] * r0_g[5];
@@ -292,7 +293,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r0_d_t1[9] = r0_x0[3] * r0_d_t2[1];
       r0_d_t1[10] = r0_x0[4] * r0_d_t2[1];
       r0_d_t1[11] = r0_x0[5] * r0_d_t2[1];
-      if (!mine) for (int k = 0; k < 12; k++) r0_d_t1[k] = entry{};
+      if (!(mine && present)) for (int k = 0; k < 12; k++) r0_d_t1[k] = entry{};
       sum_warp<16, 0>(d_t1_p + threadIdx.x / 32 * 12, r0_d_t1);
       r0_d_x0[0] = t1[0] * r0_d_t2[0] + t1[3] * r0_d_t2[1];
       r0_d_x0[1] = t1[1] * r0_d_t2[0] + t1[4] * r0_d_t2[1];
