@@ -26,6 +26,7 @@ from tnlayer.kernels.groups import Group, find_groups
 from tnlayer.kernels.lanes import branch_lanes
 from tnlayer.kernels.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
 from tnlayer.kernels.moves import lower_move, nest
+from tnlayer.kernels.prefetch import prefetch_next
 from tnlayer.kernels.tile_shapes import Machine
 from tnlayer.kernels.tiles import Contraction, lower_contraction
 from tnlayer.kernels.workspace import place_buffers
@@ -103,6 +104,9 @@ class _Fusing:
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
         buffers = place_buffers(self.buffers, self.parts["samples"], self.width)
+        samples = prefetch_next(
+            self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
+        )
         return Program(
             name,
             self.plan.dtype,
@@ -110,7 +114,7 @@ class _Fusing:
             self.placement.block,
             buffers,
             tuple(self.parts["before"]),
-            tuple(self.parts["samples"]),
+            samples,
             tuple(self.parts["after"]),
             lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         ).verify()

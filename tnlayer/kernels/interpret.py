@@ -14,6 +14,7 @@ from tnlayer.kernels.loops import (
     For,
     Gather,
     Permute,
+    Prefetch,
     Program,
     Statement,
     Step,
@@ -121,7 +122,7 @@ class _Interpreter:
                         self.seen[buffer.name][:] = np.nan  # what another point left is not seen
                     self.body(statement.body)
                 self.indices = {}
-            case Barrier():
+            case Barrier() | Prefetch():
                 pass
             case SumThreads():
                 total = self.take(statement.target, 0, statement.count)

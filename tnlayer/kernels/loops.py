@@ -24,6 +24,7 @@ Grammar::
               | Gather(target, source, offsets, padding)
               | Fill(target, count)               zeros
               | SumLanes(target, source, offsets)
+              | Prefetch(source, count, writes)   of the next block of samples
               | Threads(indices, body) | Barrier() | SumThreads(target, source, count)
     at        = At(buffer, offset, terms, form)   offset + sum of index * stride, in entries
     form      = "vector" (``width`` entries in a row) | "splat" (one entry, in all lanes) | "scalar"
@@ -203,6 +204,16 @@ class SumLanes:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Entries from the source on, in the thread's next block, are read or written soon: bring them
+    near. In the last block they are those of this block."""
+
+    source: At
+    count: int
+    writes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Threads:
     """``body`` for all points, in any order: index by index, the last one fastest.
 
@@ -246,6 +257,7 @@ Statement = (
     | Gather
     | Fill
     | SumLanes
+    | Prefetch
     | Threads
     | Barrier
     | SumThreads
@@ -389,6 +401,10 @@ class _Verifier:
                 if self.buffers[statement.source.buffer].space != "partial":
                     self.fail(step, f"SumLanes reads {statement.source.buffer}, no partial")
                 self.check_at(statement.target, _span(statement.offsets), ranges, step, writes=True)
+            case Prefetch():
+                self.check_at(statement.source, (0, statement.count - 1), ranges, step)
+                if not self.buffers[statement.source.buffer].batched:
+                    self.fail(step, f"prefetches {statement.source.buffer}, no batched argument")
             case SumThreads():
                 last = statement.count - 1
                 self.check_at(statement.source, (0, last), ranges, step)
