@@ -34,7 +34,8 @@ A Tile is one block of a contraction held in registers, the unit of all arithmet
 
     for r, c: target[r, c] (+)= sum over loops and sums of left[sum, r] * right[sum, c]
 
-``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full; ``loops``
+All of left is read before the target is written: where both are one buffer, a tile replaces what it
+reads. ``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full; ``loops``
 run around the sums with the accumulators in registers. Without ``right`` the product is left alone:
 copies, sums over a leg and additions are Tiles, too.
 
@@ -370,6 +371,7 @@ class _Verifier:
                 ends = [r + c for _, r in statement.rows for _, c in statement.columns]
                 self.check_at(statement.target, (min(ends), max(ends)), ranges, step, writes=True)
                 self.check_forms(statement, step)
+                self.check_in_place(statement, step)
             case Transpose():
                 if max(len(statement.targets), len(statement.sources)) > self.program.width:
                     self.fail(step, "a Transpose is at most a square of the vector's width")
@@ -428,6 +430,21 @@ class _Verifier:
         first, last = _span(statement.targets)
         span = first, last + max(count, statement.padding) - 1
         self.check_at(replace(statement.target, form="scalar"), span, ranges, step, writes=True)
+
+    def check_in_place(self, tile: Tile, step: str) -> None:
+        """Tiles that write what they have read must leave alone what other tiles read."""
+        left, target = tile.left, tile.target
+        if tile.adds or left.buffer != target.buffer:
+            return
+        sums = {at for at, _ in tile.sums}
+        for axis in tile.loops:
+            sums = {at + k * axis.left for at in sums for k in range(axis.count)}
+        read = {row + at for row, _ in tile.rows for at in sums}
+        written = {row + at for _, row in tile.rows for _, at in tile.columns}
+        if read != written or (left.offset, left.terms) != (target.offset, target.terms):
+            self.fail(
+                step, f"a Tile in place of {target.buffer} that reads and writes other places"
+            )
 
     def check_forms(self, tile: Tile, step: str) -> None:
         forms = {tile.left.form} | ({tile.right.form} if tile.right else set())
