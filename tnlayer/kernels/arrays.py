@@ -98,6 +98,33 @@ def is_run(array: Array, lanes: Lanes, sizes: Sizes) -> bool:
     return all(array.stride(leg) == expected[leg] or sizes[leg] == 1 for leg in lanes)
 
 
+def replaced(array: Array, legs: Sequence[str], sizes: Sizes) -> Array | None:
+    """An array in the same place: new legs stand where legs of their sizes go; None if they differ.
+
+    Arguments:
+        array: that is given up; its lanes have to stay.
+        legs: of the new one, each once.
+        sizes: of all legs.
+    """
+    strides = dict(array.strides)
+    leaving = [leg for leg in strides if leg not in legs and sizes[leg] > 1]
+    if not set(array.lanes) <= set(legs):
+        return None
+    found: dict[str, int] = {}
+    for leg in legs:
+        if leg in strides:
+            found[leg] = strides[leg]
+        elif sizes[leg] == 1:
+            found[leg] = 0
+        else:
+            free = next((old for old in leaving if sizes[old] == sizes[leg]), None)
+            if free is None:
+                return None
+            leaving.remove(free)
+            found[leg] = strides[free]
+    return None if leaving else replace(array, strides=tuple(found.items()))
+
+
 def conjugated(array: Array) -> Array:
     """The complex conjugate of an array."""
     return replace(array, conj=not array.conj)

@@ -105,6 +105,11 @@ INLINE void gather(entry* target, const entry* source, const int* offsets, int c
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
   if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
 }
+// Lines of the next block, on their way while this one is computed.
+template <bool WRITES> INLINE void prefetch(const entry* start, int count) {
+  for (const char *p = (const char*)start, *end = (const char*)(start + count); p < end; p += 64)
+    __builtin_prefetch(p, WRITES, 2);
+}
 // A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
 template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
   enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };

@@ -20,6 +20,7 @@ from tnlayer.kernels.loops import (
     For,
     Gather,
     Permute,
+    Prefetch,
     Program,
     Space,
     Statement,
@@ -30,6 +31,7 @@ from tnlayer.kernels.loops import (
     Tile,
     Transpose,
     counts_samples,
+    statements,
 )
 from tnlayer.kernels.workspace import buffers_of
 
@@ -105,6 +107,7 @@ class _Printer:
                 arguments.append(f"{const}entry* __restrict {buffer.name}")
         if counts_samples(step.body):
             arguments.append("int samples")
+        arguments += [f"const entry* next_{name}" for name in _prefetched(step.body)]
         lines = [f"\n// {step.comment}", f"STEP {name}({', '.join(arguments)}) {{"]
         lines += self.body(step.body, 1)
         return "\n".join([*lines, "}\n"])
@@ -123,6 +126,7 @@ class _Printer:
                 arguments.append(f"f.{buffer.space} + {buffer.offset}")
         if counts_samples(step.body):
             arguments.append("f.samples")
+        arguments += [f"f.next_{name}" for name in _prefetched(step.body)]
         return f"{name}({', '.join(arguments)});"
 
     # -- statements ------------------------------------------------------------------------
@@ -168,6 +172,9 @@ class _Printer:
                 return [f"memset((void*)({_place(statement.target)}), 0, {count});"]
             case SumLanes():
                 return self.sum_lanes(statement)
+            case Prefetch():
+                writes = "true" if statement.writes else "false"
+                return [f"prefetch<{writes}>(next_{_place(statement.source)}, {statement.count});"]
             case Threads():
                 return self.threads(statement)
             case Barrier():
@@ -316,6 +323,7 @@ class _Printer:
         for buffer in program.of("input", "output"):
             const = "const " if buffer.space == "input" else ""
             lines.append(f"  {const}entry* {buffer.name};")
+        lines += [f"  const entry* next_{name};" for name in _prefetched(program.samples)]
         spaces = ["shared", "thread", "partial"] + [s for s in _OF_A_GPU if program.of(s)]
         lines += [f"  entry *{', *'.join(spaces)};", "  entry** partials;", "  int team;"]
         lines += ["  int samples;", "};"] if counts_samples(program.samples) else ["};"]
@@ -359,15 +367,20 @@ class _Printer:
             places="".join(f"{line}\n" for line in places),
             blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
             block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
+            next_of="block - 1" if program.starts_ragged else "block + 1",
             advance=self.advance(batched),
             ragged=self.ragged(batched) if program.block > 1 else "",
         )
 
     def advance(self, batched: Sequence[Buffer]) -> str:
         block = self.program.block
+        ahead = _prefetched(self.program.samples)
         lines = [
-            f"      f.{buffer.name} = whole.{buffer.name} + (size_t)block * {buffer.size * block};"
+            f"      f.{to}{buffer.name} = whole.{buffer.name} + (size_t){which} * "
+            f"{buffer.size * block};"
+            for to, which in (("", "block"), ("next_", "next"))
             for buffer in batched
+            if not to or buffer.name in ahead
         ]
         if counts_samples(self.program.samples):
             lines.append(f"      f.samples = {block};")
@@ -445,10 +458,9 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
     f.thread = own + {partial};
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, {partial} * sizeof(entry));
-{places}    #pragma omp for schedule(static)
-    for (long turn = 0; turn < blocks; turn++) {{
-      if (failed) continue;
-      const long block = {block_of};
+{places}    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
+    for (long turn = blocks * me / count; turn < end; turn++) {{
+      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;
 {advance}
 {ragged}
       {name}_samples(f);
@@ -485,11 +497,17 @@ def _written(body: Sequence[Statement]) -> set[str]:
         match statement:
             case Step() | For() | Threads():
                 found |= _written(statement.body)
-            case Barrier():
+            case Barrier() | Prefetch():
                 pass
             case _:
                 found.add(statement.target.buffer)
     return found
+
+
+def _prefetched(body: Sequence[Statement]) -> list[str]:
+    """Arguments whose next block is asked for."""
+    names = (s.source.buffer for s in statements(body) if isinstance(s, Prefetch))
+    return sorted(set(names))
 
 
 def _place(at: At) -> str:

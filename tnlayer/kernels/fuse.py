@@ -7,6 +7,7 @@ Views cost nothing: a Diagonal, a Select and an Expand only change strides.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -20,14 +21,16 @@ from tnlayer.kernels.arrays import (
     is_run,
     packed,
     pinned,
+    replaced,
     volume,
 )
 from tnlayer.kernels.groups import Group, find_groups
 from tnlayer.kernels.lanes import branch_lanes
 from tnlayer.kernels.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
 from tnlayer.kernels.moves import lower_move, nest
+from tnlayer.kernels.prefetch import prefetch_next
 from tnlayer.kernels.tile_shapes import Machine
-from tnlayer.kernels.tiles import Contraction, lower_contraction
+from tnlayer.kernels.tiles import Contraction, lower_contraction, pays_in_place
 from tnlayer.kernels.workspace import place_buffers
 from tnlayer.plan import steps as plan_steps
 from tnlayer.plan.plan import Plan
@@ -83,6 +86,8 @@ class _Fusing:
     part_of: dict[str, Part] = field(default_factory=dict)
     direct: dict[str, Array] = field(default_factory=dict)
     summed_next: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    readers: Counter[str] = field(default_factory=Counter[str])
+    unread: Counter[str] = field(default_factory=Counter[str])
     groups: dict[str, Group] = field(default_factory=dict)
     waiting: list[tuple[str, Contraction]] = field(default_factory=list)
 
@@ -95,6 +100,9 @@ class _Fusing:
             self.add_input(value)
         self.add_outputs()
         self.summed_next = _summed_next(self.plan)
+        self.readers.update(o.value.name for step in self.plan.steps for o in step.operands)
+        self.readers.update(output.operand.value.name for output in self.plan.outputs)
+        self.unread = self.readers.copy()
         lanes, stored = self.placement.lanes, self.placement.stored
         for group in find_groups(self.plan, lanes, stored, self.sizes):
             self.groups.update((name, group) for name in group.results)
@@ -103,6 +111,9 @@ class _Fusing:
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
         buffers = place_buffers(self.buffers, self.parts["samples"], self.width)
+        samples = prefetch_next(
+            self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
+        )
         return Program(
             name,
             self.plan.dtype,
@@ -110,7 +121,7 @@ class _Fusing:
             self.placement.block,
             buffers,
             tuple(self.parts["before"]),
-            tuple(self.parts["samples"]),
+            samples,
             tuple(self.parts["after"]),
             lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         ).verify()
@@ -251,6 +262,7 @@ class _Fusing:
     def lower(self, step: plan_steps.Step) -> None:
         """Lower one step of the plan."""
         operands = [operand.value.name for operand in step.operands]
+        self.unread.subtract(operands)
         parts = {self.part_of[name] for name in operands}
         part: Part = "after" if "after" in parts else "samples" if "samples" in parts else "before"
         result = step.result
@@ -294,7 +306,11 @@ class _Fusing:
         if part == "samples" and BATCH not in result.legs:
             self.sum_samples(result, arrays[0], second, lanes, comment)
             return
-        target = self.make(result, lanes if set(lanes) & set(result.legs) else (), part)
+        target = None
+        if part == "samples" and any(self.readers[o.value.name] > 1 for o in operands):
+            target = self.in_place(result, arrays[0], second)
+        if target is None:
+            target = self.make(result, lanes if set(lanes) & set(result.legs) else (), part)
         what = Contraction(target, arrays[0], second, self.sizes)
         group = self.groups.get(result.name)
         if group is None:
@@ -303,6 +319,36 @@ class _Fusing:
         self.waiting.append((comment, what))
         if result.name == group.results[-1]:
             self.emit_group(group)
+
+    def in_place(self, result: Value, left: Array, right: Array | None) -> Array | None:
+        """The place of a state that nothing reads any more, if the step can write its result there.
+
+        In a backward the gradient then stays in the first cache, while the states come by that
+        weight gradients read.
+        """
+        if right is None or right.lanes or right.buffer == left.buffer:
+            return None
+        if result.name in self.direct or result.name in self.groups:
+            return None
+        if not left.lanes or self.placement.stored.get(result.name, left.lanes) != left.lanes:
+            return None
+        buffer = next(buffer for buffer in self.buffers if buffer.name == left.buffer)
+        points = volume(left.points, self.sizes)
+        if buffer.space != "thread" or points * self.width != buffer.size:
+            return None
+        if any(self.unread[name] > 0 for name in self.values_in(left.buffer)):
+            return None
+        target = replaced(left, self.axes(result.legs), self.sizes)
+        if target is None or set(target.legs) != set(result.legs):
+            return None
+        target = replace(target, conj=False)
+        what = Contraction(target, left, right, self.sizes)
+        return self.set_home(result, target) if pays_in_place(what, self.machine) else None
+
+    def values_in(self, buffer: str) -> set[str]:
+        """Values that lie in a buffer, or once lay there."""
+        found = {name for name, array in self.homes.items() if array.buffer == buffer}
+        return found | {name for (name, _), array in self.moved.items() if array.buffer == buffer}
 
     def emit_group(self, group: Group) -> None:
         """Loops around the steps of a group, each for a part of the state."""

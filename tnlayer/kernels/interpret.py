@@ -15,6 +15,7 @@ from tnlayer.kernels.loops import (
     For,
     Gather,
     Permute,
+    Prefetch,
     Program,
     Statement,
     Step,
@@ -123,7 +124,7 @@ class _Interpreter:
                         self.seen[buffer.name][:] = np.nan  # what another point left is not seen
                     self.body(statement.body)
                 self.indices = {}
-            case Barrier():
+            case Barrier() | Prefetch():
                 pass
             case SumThreads():
                 if statement.samples and self.indices[statement.samples] >= self.valid:

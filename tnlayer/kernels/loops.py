@@ -25,6 +25,7 @@ Grammar::
               | Gather(target, source, offsets, padding)
               | Fill(target, count)               zeros
               | SumLanes(target, source, offsets)
+              | Prefetch(source, count, writes)   of the next block of samples
               | Threads(indices, body) | Barrier() | SumThreads(target, source, count)
     at        = At(buffer, offset, terms, form)   offset + sum of index * stride, in entries
     form      = "vector" (``width`` entries in a row) | "splat" (one entry, in all lanes) | "scalar"
@@ -34,7 +35,8 @@ A Tile is one block of a contraction held in registers, the unit of all arithmet
 
     for r, c: target[r, c] (+)= sum over loops and sums of left[sum, r] * right[sum, c]
 
-``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full; ``loops``
+All of left is read before the target is written: where both are one buffer, a tile replaces what it
+reads. ``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full; ``loops``
 run around the sums with the accumulators in registers. Without ``right`` the product is left alone:
 copies, sums over a leg and additions are Tiles, too.
 
@@ -210,6 +212,16 @@ class SumLanes:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Entries from the source on, in the thread's next block, are read or written soon: bring them
+    near. In the last block they are those of this block."""
+
+    source: At
+    count: int
+    writes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Threads:
     """``body`` for all points, in any order: index by index, the last one fastest.
 
@@ -255,6 +267,7 @@ Statement = (
     | Gather
     | Fill
     | SumLanes
+    | Prefetch
     | Threads
     | Barrier
     | SumThreads
@@ -380,6 +393,7 @@ class _Verifier:
                 self.check_forms(statement, step)
                 for axis in statement.loops:
                     self.check_samples(axis, step)
+                self.check_in_place(statement, step)
             case Transpose():
                 if max(len(statement.targets), len(statement.sources)) > self.program.width:
                     self.fail(step, "a Transpose is at most a square of the vector's width")
@@ -411,6 +425,10 @@ class _Verifier:
                 if self.buffers[statement.source.buffer].space != "partial":
                     self.fail(step, f"SumLanes reads {statement.source.buffer}, no partial")
                 self.check_at(statement.target, _span(statement.offsets), ranges, step, writes=True)
+            case Prefetch():
+                self.check_at(statement.source, (0, statement.count - 1), ranges, step)
+                if not self.buffers[statement.source.buffer].batched:
+                    self.fail(step, f"prefetches {statement.source.buffer}, no batched argument")
             case SumThreads():
                 last = statement.count - 1
                 self.check_at(statement.source, (0, last), ranges, step)
@@ -441,6 +459,21 @@ class _Verifier:
         """A loop over samples has the turns of a block."""
         if loop.of_samples and (loop.count != self.program.block or not self.counts_samples):
             self.fail(step, f"a loop over {loop.count} samples")
+
+    def check_in_place(self, tile: Tile, step: str) -> None:
+        """Tiles that write what they have read must leave alone what other tiles read."""
+        left, target = tile.left, tile.target
+        if tile.adds or left.buffer != target.buffer:
+            return
+        sums = {at for at, _ in tile.sums}
+        for axis in tile.loops:
+            sums = {at + k * axis.left for at in sums for k in range(axis.count)}
+        read = {row + at for row, _ in tile.rows for at in sums}
+        written = {row + at for _, row in tile.rows for _, at in tile.columns}
+        if read != written or (left.offset, left.terms) != (target.offset, target.terms):
+            self.fail(
+                step, f"a Tile in place of {target.buffer} that reads and writes other places"
+            )
 
     def check_forms(self, tile: Tile, step: str) -> None:
         forms = {tile.left.form} | ({tile.right.form} if tile.right else set())

@@ -14,6 +14,7 @@ from tnlayer.kernels.loops import (
     Gather,
     Pairs,
     Permute,
+    Prefetch,
     Program,
     Statement,
     Step,
@@ -96,6 +97,9 @@ def _statement(statement: Statement) -> list[str]:
         case SumLanes():
             at, since = place_text(statement.target), place_text(statement.source)
             return [f"{at} {offsets_text(statement.offsets)} += threads of {since}"]
+        case Prefetch():
+            since = place_text(statement.source)
+            return [f"prefetch {statement.count} of {since}{' to write' * statement.writes}"]
         case Threads():
             indices = ", ".join(f"{name} < {count}" for name, count in statement.indices)
             return [f"threads {indices or 'one'}:", *_body(statement.body, 1)]

@@ -35,6 +35,8 @@ LOAD_COST = 0.15
 WALK_VECTORS = 512
 # Cycles until a fused multiply-add is done, times those that start in one.
 IN_FLIGHT = 8
+# How much more a tile may cost if its step then needs half the room in the first cache.
+IN_PLACE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,22 @@ class Contraction:
     adds: bool = False
     samples: str = ""
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the target takes the place of left: a tile has to hold all columns at once."""
+        return self.target.buffer == self.left.buffer
+
 
 def lower_contraction(what: Contraction, machine: Machine) -> tuple[Statement, ...]:
     """The loops and tiles of one contraction."""
     return _Lowering(what, machine).statements()
+
+
+def pays_in_place(what: Contraction, machine: Machine) -> bool:
+    """Whether a contraction whose target takes the place of left has a tile that is good enough."""
+    lowering = _Lowering(what, machine)
+    whole, free = lowering.best(whole=True), lowering.best(whole=False)
+    return whole is not None and free is not None and whole[0] <= IN_PLACE * free[0]
 
 
 class _Lowering:
@@ -223,21 +237,31 @@ class _Lowering:
 
     def choose(self) -> Shape:
         """The cheapest tile that fits the registers."""
+        best = self.best(whole=self.what.in_place)
+        assert best is not None, "one row and one column always fit; in place is asked for before"
+        _, choice, columns, keeps = best
+        return self.shape(choice, columns, self.merged(self.rows), self.merged(self.sums), keeps)
+
+    def best(self, *, whole: bool) -> tuple[float, RowChoice, ColumnChoice, bool] | None:
+        """Cost, rows and columns of the cheapest tile, and whether its weights stay in registers.
+
+        Arguments:
+            whole: whether a tile has to have all columns.
+        """
         what = self.what
-        rows, sums = self.merged(self.rows), self.merged(self.sums)
+        rows = self.merged(self.rows)
         row_volume, sum_volume = volume(self.rows, what.sizes), volume(self.sums, what.sizes)
-        column_volume = volume(self.columns, what.sizes)
-        small = sum_volume * column_volume <= KEPT_WEIGHTS and row_volume > 1
+        small = sum_volume * volume(self.columns, what.sizes) <= KEPT_WEIGHTS and row_volume > 1
         best: tuple[float, RowChoice, ColumnChoice, bool] | None = None
         for keeps in (True, False) if small else (False,):
             for columns in self.column_choices(keeps):
+                if whole and columns.count < columns.total:
+                    continue
                 for choice in row_choices(rows):
                     cost = self.cost(choice, columns, sum_volume, keeps)
                     if cost is not None and (best is None or cost < best[0]):
                         best = (cost, choice, columns, keeps)
-        assert best is not None, "one row and one column always fit"
-        _, choice, columns, keeps = best
-        return self.shape(choice, columns, rows, sums, keeps)
+        return best
 
     def cost(
         self, rows: RowChoice, columns: ColumnChoice, sum_volume: int, keeps: bool

@@ -12,6 +12,7 @@ from tnlayer.kernels.loops import (
     For,
     Gather,
     Permute,
+    Prefetch,
     Statement,
     Step,
     SumLanes,
@@ -85,6 +86,6 @@ def buffers_of(body: Iterable[Statement]) -> set[str]:
                 found |= {statement.target.buffer, statement.source.buffer}
             case Fill():
                 found.add(statement.target.buffer)
-            case Barrier():
-                pass
+            case Barrier() | Prefetch():
+                pass  # of the next block, no buffer of this one
     return found

@@ -95,6 +95,11 @@ INLINE void gather(entry* target, const entry* source, const int* offsets, int c
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
   if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
 }
+// Lines of the next block, on their way while this one is computed.
+template <bool WRITES> INLINE void prefetch(const entry* start, int count) {
+  for (const char *p = (const char*)start, *end = (const char*)(start + count); p < end; p += 64)
+    __builtin_prefetch(p, WRITES, 2);
+}
 // A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
 template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
   enum { ALL = COUNT * (sizeof(entry) / sizeof(real)) };
@@ -242,10 +247,9 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     f.thread = own + 0;
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 0 * sizeof(entry));
-    #pragma omp for schedule(static)
-    for (long turn = 0; turn < blocks; turn++) {
-      if (failed) continue;
-      const long block = turn;
+    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
+    for (long turn = blocks * me / count; turn < end; turn++) {
+      const long block = turn, next = turn + 1 < end ? block + 1 : block;
       f.x0 = whole.x0 + (size_t)block * 8;
       f.x1 = whole.x1 + (size_t)block * 12;
       f.out_y = whole.out_y + (size_t)block * 8;
@@ -369,6 +373,11 @@ STEP transpose(entry* target, const int* to, const entry* source, const int* sin
 INLINE void gather(entry* target, const entry* source, const int* offsets, int count, int padding) {
   for (int j = 0; j < count; j++) target[j] = source[offsets[j]];
   if (padding > count) memset((void*)(target + count), 0, (padding - count) * sizeof(entry));
+}
+// Lines of the next block, on their way while this one is computed.
+template <bool WRITES> INLINE void prefetch(const entry* start, int count) {
+  for (const char *p = (const char*)start, *end = (const char*)(start + count); p < end; p += 64)
+    __builtin_prefetch(p, WRITES, 2);
 }
 // A vector or a part of one: COUNT entries in a row, then zeros where the target is PADDED.
 template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* source) {
@@ -653,10 +662,9 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     f.thread = own + 48;
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 48 * sizeof(entry));
-    #pragma omp for schedule(static)
-    for (long turn = 0; turn < blocks; turn++) {
-      if (failed) continue;
-      const long block = blocks - 1 - turn;
+    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
+    for (long turn = blocks * me / count; turn < end; turn++) {
+      const long block = blocks - 1 - turn, next = turn + 1 < end ? block - 1 : block;
       f.g = whole.g + (size_t)block * 8;
       f.x0 = whole.x0 + (size_t)block * 8;
       f.x1 = whole.x1 + (size_t)block * 12;
