@@ -35,9 +35,9 @@ A Tile is one block of a contraction held in registers, the unit of all arithmet
     for r, c: target[r, c] (+)= sum over loops and sums of left[sum, r] * right[sum, c]
 
 All of left is read before the target is written: where both are one buffer, a tile replaces what it
-reads. ``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full; ``loops``
-run around the sums with the accumulators in registers. Without ``right`` the product is left alone:
-copies, sums over a leg and additions are Tiles, too.
+reads. ``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full;
+``loops`` run around the sums with the accumulators in registers. Without ``right`` the product is
+left alone: copies, sums over a leg and additions are Tiles, too.
 
 On a GPU a block of threads takes the place of a thread of the CPU, and ``prologue`` runs once for
 each block before its samples. The points of a ``Threads`` loop are shared by the block's threads:
