@@ -35,8 +35,8 @@ A Tile is one block of a contraction held in registers, the unit of all arithmet
 
     for r, c: target[r, c] (+)= sum over loops and sums of left[sum, r] * right[sum, c]
 
-All of left is read before the target is written: where both are one buffer, a tile replaces what
-it reads. ``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full;
+All of left is read before the target is written: where both are one buffer, a tile replaces what it
+reads. ``rows``, ``columns`` and ``sums`` are lists of offset pairs and are written out in full;
 ``loops`` run around the sums with the accumulators in registers. Without ``right`` the product is
 left alone: copies, sums over a leg and additions are Tiles, too.
 

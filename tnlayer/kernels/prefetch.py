@@ -1,8 +1,8 @@
 """The next block's samples are asked for while this one is computed.
 
-Inputs and outputs of a batch lie in the last cache or in memory, and a block's rows are fetched
-only once a step reads them; then it waits. So each step asks for its share of the next block's
-lines. A core has few requests under way: many at once would wait for each other.
+Inputs and outputs of a batch lie in the last cache or in memory. A row is fetched only once a step
+reads it, and then the step waits. So each step asks for its share of the next block. A core has few
+requests under way: many at once would wait for each other.
 """
 
 from __future__ import annotations
