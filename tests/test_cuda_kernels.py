@@ -39,7 +39,6 @@ from tnlayer.kernels.cuda_source import (
     schedule_backward,
     schedule_forward,
 )
-from tnlayer.kernels.cuda_threads import SAMPLE
 from tnlayer.kernels.loops import (
     At,
     Barrier,
@@ -242,8 +241,6 @@ def written(loop: Threads, program: Program) -> dict[str, list[np.ndarray]]:
         places = np.full(loop.points, at.offset)
         for name, stride in at.terms:
             places = places + stride * index[name]
-        if buffer.batched:
-            places = places + buffer.size * index.get(SAMPLE, 0)
         offsets = [r + c for _, r in tile.rows for _, c in tile.columns]
         found.setdefault(at.buffer, []).extend(places + offset for offset in offsets)
     return found
