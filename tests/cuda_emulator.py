@@ -29,6 +29,10 @@ _HEAD = r"""
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static
 struct Place { int x, y, z; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+template <typename T> T __ldg(const T* p) { return *p; }
+template <typename T> void __stcg(T* p, const T& v) { *p = v; }
 static Place threadIdx, blockIdx, blockDim, gridDim;
 extern "C" { alignas(16) char memory[1 << 18]; }
 

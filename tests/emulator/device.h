@@ -50,6 +50,7 @@ static inline unsigned short to_bf16(float f) {
   return (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 template <class T> static inline T __ldg(const T* p) { return *p; }
+template <class T> static inline void __stcg(T* p, const T& v) { *p = v; }
 
 namespace emulator {
 enum State { READY, AT_BLOCK, AT_WARP, DONE };

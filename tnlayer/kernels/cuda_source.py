@@ -17,6 +17,7 @@ from tnlayer.kernels.cuda_chain import (
     owns_weights,
     points_of,
 )
+from tnlayer.kernels.cuda_edges import widen_accesses
 from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
@@ -147,6 +148,7 @@ class CudaSource:
 
 # Arithmetic of the dtypes that are only stored.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+STORED_BYTES = {"float16": 2, "bfloat16": 2}
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
 # Threads on a multiprocessor that a kernel's registers are bounded for.
@@ -200,7 +202,7 @@ def backward_source(
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     """The placed program of a forward plan."""
     forward = _in_arithmetic(plan)
-    chain = find_chain(forward, gpu, trains=False)
+    chain = find_chain(forward, gpu, trains=False, stored=STORED_BYTES.get(plan.dtype))
     found = None
     if chain is not None:
         found = _by_segments(chain.plan, chain, gpu, name, plan.dtype)
@@ -212,7 +214,7 @@ def schedule_backward(
 ) -> Scheduled:
     """The placed program of a forward plan's gradients."""
     forward = _in_arithmetic(plan)
-    chain = find_chain(forward, gpu, trains=True)
+    chain = find_chain(forward, gpu, trains=True, stored=STORED_BYTES.get(plan.dtype))
     if chain is not None:
         backward = backward_without_saved(chain.plan, wanted)
         found = _by_segments(backward, chain, gpu, name, plan.dtype)
@@ -222,19 +224,22 @@ def schedule_backward(
 
 
 @lru_cache(maxsize=256)
-def find_chain(plan: Plan, gpu: Gpu, *, trains: bool) -> Chain | None:
+def find_chain(plan: Plan, gpu: Gpu, *, trains: bool, stored: int | None = None) -> Chain | None:
     """The plan's stem cut into segments for registers; None where it has none.
 
     Arguments:
         plan: a forward plan in the dtype of the arithmetic.
         gpu: whose threads hold the registers.
         trains: whether threads hold what a backward needs, or a forward.
+        stored: bytes of an entry of x and y; None: those of the plan's dtype.
     """
     stem = find_stem(plan)
     if isinstance(stem, str):
         return None
     words = max(1, itemsize(plan.dtype) // 4)
-    limits = Limits(gpu.registers // words, 4 * gpu.registers // words if trains else 0)
+    stored = stored or itemsize(plan.dtype)
+    together = 4 * gpu.registers // words if trains else 0
+    limits = Limits(gpu.registers // words, together, stored)
     for keeps_points in (True, False):
         segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
         segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
@@ -254,7 +259,7 @@ def find_chain(plan: Plan, gpu: Gpu, *, trains: bool) -> Chain | None:
         replace(segment, steps=tuple(order.index(number) for number in segment.steps))
         for segment in segments
     )
-    return Chain(plan, ordered, renumbered, itemsize(plan.dtype))
+    return Chain(plan, ordered, renumbered, itemsize(plan.dtype), stored)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:
@@ -300,6 +305,7 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
     if warp_entries(program) > entries // 2:
         return None
     program, layout = place(program, entries)
+    program = widen_accesses(program, STORED_BYTES.get(stored, itemsize(program.scalar)))
     program = insert_barriers(program).verify()
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0

@@ -131,6 +131,7 @@ class Tile:
         keeps_weights: whether right may stay in registers from one tile to the next. If not it is
             read anew in each tile: a compiler that hoists it out of a loop runs out of registers.
         order: lane j of the target is lane order[j] of the result; () for the lanes as they are.
+        wide: on a GPU, rows in a row that are one access of memory; see :func:`is_wide`.
     """
 
     target: At
@@ -143,6 +144,7 @@ class Tile:
     adds: bool = False
     keeps_weights: bool = True
     order: tuple[int, ...] = ()
+    wide: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,28 @@ def statements(body: Iterable[Statement]) -> Iterator[Statement]:
             yield from statements(statement.body)
 
 
+def is_wide(tile: Tile, side: int, wide: int, size: int) -> bool:
+    """Whether each ``wide`` rows of a copy are a run at a multiple of it, for all indices.
+
+    Arguments:
+        tile: a copy: no right operand, no loops.
+        side: 0 for its left operand, 1 for its target.
+        wide: a power of two.
+        size: entries of a sample in the buffer of that side.
+    """
+    at = (tile.left, tile.target)[side]
+    places = [row[side] for row in tile.rows]
+    runs = [places[k : k + wide] for k in range(0, len(places), wide)]
+    moves = [size, *(stride for _, stride in at.terms), *(at.offset + run[0] for run in runs)]
+    return (
+        tile.right is None
+        and not tile.loops
+        and (len(tile.columns), len(tile.sums)) == (1, 1)
+        and all(run == list(range(run[0], run[0] + wide)) for run in runs)
+        and not any(move % wide for move in moves)
+    )
+
+
 class _Verifier:
     """Walks a body with the ranges of the indices that are in scope."""
 
@@ -358,6 +382,8 @@ class _Verifier:
                 ends = [r + c for _, r in statement.rows for _, c in statement.columns]
                 self.check_at(statement.target, (min(ends), max(ends)), ranges, step, writes=True)
                 self.check_forms(statement, step)
+                if statement.wide > 1:
+                    self.check_wide(statement, step)
             case Transpose():
                 if max(len(statement.targets), len(statement.sources)) > self.program.width:
                     self.fail(step, "a Transpose is at most a square of the vector's width")
@@ -412,6 +438,11 @@ class _Verifier:
         first, last = _span(statement.targets)
         span = first, last + max(count, statement.padding) - 1
         self.check_at(replace(statement.target, form="scalar"), span, ranges, step, writes=True)
+
+    def check_wide(self, tile: Tile, step: str) -> None:
+        sides = [self.buffers[at.buffer] for at in (tile.left, tile.target)]
+        if not any(b.batched and is_wide(tile, k, tile.wide, b.size) for k, b in enumerate(sides)):
+            self.fail(step, f"no runs of {tile.wide} rows in {sides[0].name} or {sides[1].name}")
 
     def check_forms(self, tile: Tile, step: str) -> None:
         forms = {tile.left.form} | ({tile.right.form} if tile.right else set())

@@ -118,6 +118,7 @@ def _tile(tile: Tile) -> str:
         text += f" | columns {_pairs(tile.columns)}"
     text += f" | sums {_pairs(tile.sums)}{loops}"
     text += f" | lanes {offsets_text(tile.order)}" if tile.order else ""
+    text += f" | {tile.wide} at once" if tile.wide > 1 else ""
     return text + ("" if tile.keeps_weights else " | reads weights")
 
 
