@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tnlayer.kernels.cuda_fragments import MMA_PRELUDE
 from tnlayer.kernels.cuda_place import WARP, Layout
 from tnlayer.kernels.cuda_prelude import cuda_prelude
 from tnlayer.kernels.cuda_statements import StatementPrinter, indented, sum_text
@@ -17,6 +18,7 @@ from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
     Fill,
+    Mma,
     Program,
     Statement,
     Step,
@@ -51,6 +53,8 @@ def print_cuda(
     """
     kernels = _Printer(program, layout, together).kernels()
     texts = [cuda_prelude(program.scalar, stored), *(kernel.text for kernel in kernels)]
+    if any(isinstance(statement, Mma) for statement in statements(program.samples)):
+        texts.insert(1, MMA_PRELUDE)
     return "\n".join(texts), kernels
 
 
@@ -252,7 +256,11 @@ class _Printer(StatementPrinter):
         sums = any(isinstance(statement, SumThreads) for statement in loop.body)
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
-        if grid:
+        if any(isinstance(statement, Mma) for statement in loop.body):
+            # A point is a warp's.
+            warps = threads // WARP
+            head = f"for (int p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
+        elif grid:
             each = grid * threads
             head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
         elif start:

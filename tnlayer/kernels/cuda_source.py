@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from tnlayer.errors import PlanError
 from tnlayer.kernels.cuda_chain import (
     Chain,
     ChainLowering,
@@ -18,6 +19,7 @@ from tnlayer.kernels.cuda_chain import (
     points_of,
 )
 from tnlayer.kernels.cuda_edges import widen_accesses
+from tnlayer.kernels.cuda_mma import ADVICE, MmaLowering, merge_blocks
 from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
@@ -30,7 +32,7 @@ from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_printer import print_cuda
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
 from tnlayer.kernels.cuda_steps import Lowering
-from tnlayer.kernels.loops import Program
+from tnlayer.kernels.loops import Precision, Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.plan.counts import elements
@@ -47,12 +49,14 @@ class Gpu:
         shared_bytes: shared memory that one block may have.
         registers: 32-bit entries of a sample's state that a thread may hold at any time.
         threads: of a block, at most.
+        tensor_cores: None, or the precision of products on tensor cores.
     """
 
     arch: str = "sm_90"
     shared_bytes: int = 227 * 1024
     registers: int = 32
     threads: int = 256
+    tensor_cores: Precision | None = None
 
 
 # Shared memory that one block may have, by architecture (CUDA programming guide, table of compute
@@ -202,6 +206,8 @@ def backward_source(
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     """The placed program of a forward plan."""
     forward = _in_arithmetic(plan)
+    if gpu.tensor_cores is not None:
+        return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
     chain = find_chain(forward, gpu, trains=False, stored=STORED_BYTES.get(plan.dtype))
     found = None
     if chain is not None:
@@ -214,6 +220,10 @@ def schedule_backward(
 ) -> Scheduled:
     """The placed program of a forward plan's gradients."""
     forward = _in_arithmetic(plan)
+    if gpu.tensor_cores is not None:
+        forward = merge_blocks(forward)
+        backward = backward_without_saved(forward, wanted)
+        return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
     chain = find_chain(forward, gpu, trains=True, stored=STORED_BYTES.get(plan.dtype))
     if chain is not None:
         backward = backward_without_saved(chain.plan, wanted)
@@ -272,6 +282,30 @@ def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
     """One thread loop a step."""
     scheduled = _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
     assert scheduled is not None, "only segments sum over threads"
+    return scheduled
+
+
+def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One loop a merged step, over warps where its sizes fill the tensor cores.
+
+    Raises:
+        PlanError: no step can use them: asked for, they are never left out silently.
+    """
+    assert gpu.tensor_cores is not None
+    if itemsize(plan.dtype) != 4:
+        raise PlanError(f"tensor_cores={gpu.tensor_cores!r} takes no {plan.dtype}; {ADVICE}")
+    if plan is forward:
+        plan = forward = merge_blocks(forward)
+    samples = 1 << (_samples_together(forward).bit_length() - 1)
+    lowering = MmaLowering(plan, samples, gpu.threads, precision=gpu.tensor_cores)
+    scheduled = _placed(lowering, gpu, name, stored)
+    assert scheduled is not None, "no loop sums over threads"
+    if not lowering.products and any(BATCH in value.legs for value in plan.ports):
+        msg = (
+            f"tensor_cores={gpu.tensor_cores!r}: no step of the plan has 16 rows, 8 columns and 8 "
+            f"(bf16: 16) terms of sizes that are powers of two; {ADVICE}"
+        )
+        raise PlanError(msg)
     return scheduled
 
 

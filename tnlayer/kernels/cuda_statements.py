@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tnlayer.kernels.cuda_fragments import mma_lines
 from tnlayer.kernels.cuda_place import WARP
-from tnlayer.kernels.loops import At, Fill, Program, Statement, SumThreads, Tile
+from tnlayer.kernels.loops import At, Fill, Mma, Program, Statement, SumThreads, Tile
 
 
 class StatementPrinter:
@@ -28,6 +29,8 @@ class StatementPrinter:
         match statement:
             case Tile():
                 return self.tile(statement)
+            case Mma():
+                return mma_lines(statement, self.value, self.stored_at)
             case Fill():
                 assert statement.count == 1
                 return [self.stored(statement.target, self.place(statement.target), "entry{}")]
@@ -82,6 +85,10 @@ class StatementPrinter:
         if self.ragged and buffer.space != "register":
             conditions.append("mine")
         return f"if ({' && '.join(conditions)}) {text}" if conditions else text
+
+    def stored_at(self, at: At, more: int, moved: Sequence[str], value: str) -> str:
+        """A store at a place of an array."""
+        return self.stored(at, self.place(at, more, moved), value)
 
     def tile(self, tile: Tile) -> list[str]:
         if tile.wide > 1:

@@ -19,6 +19,7 @@ Grammar::
     statement = Step(name, comment, body)         a function of its own in printed source
               | For(index, count, body)
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
+              | Mma(target, left, right, rows, columns, sums, precision)
               | Transpose(target, source, targets, sources, padding)
               | Permute(target, source, targets, sources, entries, padding)
               | Gather(target, source, offsets, padding)
@@ -147,6 +148,33 @@ class Tile:
     wide: int = 1
 
 
+Precision = Literal["tf32", "3xtf32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mma:
+    """A Tile whose products a warp does on tensor cores; a point is a warp.
+
+    target[r, c] = sum over sums of left[sum, r] * right[sum, c], with operands rounded first:
+    "tf32" to 10 bits of mantissa (ties away from zero), "bf16" to 7 (ties to even); "3xtf32" takes
+    what tf32 leaves of an operand as a second one and drops the product of both rests. Offsets are
+    sums over the bits of their number.
+
+    Arguments:
+        rows: 16 pairs of offsets in left and in target.
+        columns: multiples of 8 pairs of offsets in right and in target.
+        sums: multiples of 8 (bf16: of 16) pairs of offsets in left and in right.
+    """
+
+    target: At
+    left: At
+    right: At
+    rows: Pairs
+    columns: Pairs
+    sums: Pairs
+    precision: Precision
+
+
 @dataclass(frozen=True, slots=True)
 class Transpose:
     """target[targets[i] + j] = source[sources[j] + i] for all i, j, at most a vector of each; then
@@ -243,6 +271,7 @@ Statement = (
     Step
     | For
     | Tile
+    | Mma
     | Transpose
     | Permute
     | Gather
@@ -384,6 +413,15 @@ class _Verifier:
                 self.check_forms(statement, step)
                 if statement.wide > 1:
                     self.check_wide(statement, step)
+            case Mma():
+                tile = Tile(statement.target, statement.left, statement.right, statement.rows,
+                            statement.columns, statement.sums)  # fmt: skip
+                self.check_statement(tile, ranges, step)
+                depth = 16 if statement.precision == "bf16" else 8
+                counts = len(statement.columns) % 8, len(statement.sums) % depth
+                lists = (statement.rows, statement.columns, statement.sums)
+                if len(statement.rows) != 16 or any(counts) or not all(map(_is_additive, lists)):
+                    self.fail(step, "rows, columns or sums do not fill tensor cores")
             case Transpose():
                 if max(len(statement.targets), len(statement.sources)) > self.program.width:
                     self.fail(step, "a Transpose is at most a square of the vector's width")
@@ -497,6 +535,17 @@ class _Verifier:
     def fail(self, step: str, what: str) -> None:
         msg = f"program {self.program.name}, step {step}: {what}; please report it"
         raise BuildError(msg)
+
+
+def _is_additive(pairs: Pairs) -> bool:
+    """Whether offsets are sums over the bits of their number."""
+    return len(pairs) & (len(pairs) - 1) == 0 and all(
+        pairs[n][side] == pairs[0][side] + sum(
+            pairs[1 << bit][side] - pairs[0][side] for bit in range(n.bit_length()) if n >> bit & 1
+        )
+        for n in range(len(pairs))
+        for side in (0, 1)
+    )  # fmt: skip
 
 
 def _span(offsets: Iterable[int]) -> tuple[int, int]:

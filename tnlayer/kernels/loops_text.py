@@ -12,6 +12,7 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Mma,
     Pairs,
     Permute,
     Program,
@@ -71,6 +72,10 @@ def _statement(statement: Statement) -> list[str]:
             return [f"for {statement.index} < {statement.count}:", *_body(statement.body, 1)]
         case Tile():
             return [_tile(statement)]
+        case Mma():
+            tile = Tile(statement.target, statement.left, statement.right, statement.rows,
+                        statement.columns, statement.sums)  # fmt: skip
+            return [f"{_tile(tile)} | mma {statement.precision}"]
         case Transpose():
             at, since = place_text(statement.target), place_text(statement.source)
             return [
