@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from cpp_units import has_compiler
 from cuda_emulator import compile_emulated, run_emulated
 from test_cuda_kernels import compiled
 from test_cuda_schedule import Trial
+from test_nvrtc import needs_nvrtc
 
 import tnlayer as tn
 from tnlayer import topologies
@@ -206,6 +208,29 @@ def test_what_cannot_use_tensor_cores_is_refused() -> None:
         plan = tn.plan(net, batch=64, minimize="flops", dtype=kind)
         with pytest.raises(tn.PlanError, match="tensor_cores"):
             schedule_forward(plan, gpu("tf32"))
+
+
+def test_the_option_is_for_cuda_and_known() -> None:
+    """Other backends and unknown words are refused; one that no step can use fails at once."""
+    net = NETWORKS["mera"]()
+    with pytest.raises(tn.SpecError, match="3xtf32"):
+        tn.compile(net, backend="cuda", arch="sm_90", tensor_cores="fp8")
+    with pytest.raises(tn.SpecError, match="backend='cuda'"):
+        tn.compile(net, backend="cpp", tensor_cores="tf32")
+
+
+@needs_nvrtc
+def test_the_option_reaches_the_source() -> None:
+    """A program has mma only if asked for, also after it was pickled; else it is refused."""
+    net = NETWORKS["kronecker"]()
+    plain = tn.compile(net, backend="cuda", arch="sm_90")
+    asked = tn.compile(net, backend="cuda", arch="sm_90", tensor_cores="3xtf32")
+    assert "mma" not in plain.source()
+    again = pickle.loads(pickle.dumps(asked))
+    assert asked.source() == again.source() and "mma_3xtf32(d0" in again.source()
+    with pytest.raises(tn.PlanError, match="tensor_cores"):
+        tn.compile(topologies.cp((2, 3), (3, 2), rank=2), backend="cuda", arch="sm_90",
+                   tensor_cores="tf32")  # fmt: skip
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])

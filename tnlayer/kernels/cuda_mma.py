@@ -24,6 +24,8 @@ from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 MOST_ROWS, MOST_COLUMNS, MOST_SUMS = 64, 32, 256
 # Warps that should find work in a step.
 LEAST_TILES = 8
+# The first architecture with these instructions.
+OLDEST = "sm_80"
 PRECISIONS: tuple[Precision, ...] = ("tf32", "3xtf32", "bf16")
 Bit = tuple[int, int, int]
 ADVICE = "leave out tensor_cores= for float32 arithmetic"

@@ -19,7 +19,7 @@ from tnlayer.kernels.cuda_chain import (
     points_of,
 )
 from tnlayer.kernels.cuda_edges import widen_accesses
-from tnlayer.kernels.cuda_mma import ADVICE, MmaLowering, merge_blocks
+from tnlayer.kernels.cuda_mma import ADVICE, OLDEST, MmaLowering, merge_blocks
 from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
@@ -294,6 +294,10 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
     assert gpu.tensor_cores is not None
     if itemsize(plan.dtype) != 4:
         raise PlanError(f"tensor_cores={gpu.tensor_cores!r} takes no {plan.dtype}; {ADVICE}")
+    if int(gpu.arch.strip("sm_af")) < int(OLDEST.strip("sm_")):
+        raise PlanError(
+            f"tensor_cores={gpu.tensor_cores!r} needs {OLDEST}, not {gpu.arch}; {ADVICE}"
+        )
     if plan is forward:
         plan = forward = merge_blocks(forward)
     samples = 1 << (_samples_together(forward).bit_length() - 1)

@@ -17,12 +17,15 @@ KINDS: Mapping[str, type[Program]] = {
 }
 
 
-def program_of(planned: PlannedGraph, arch: str | None = None) -> Program:
+def program_of(
+    planned: PlannedGraph, arch: str | None = None, tensor_cores: str | None = None
+) -> Program:
     """The program of a planned graph, on the backends of its plan.
 
     Arguments:
         planned: with the backend that was asked for.
         arch: of backend "cuda": what to build for; None: the device of the arrays of a call.
+        tensor_cores: of backend "cuda": the precision of products on tensor cores, or None.
 
     Raises:
         BuildError: the backend that was asked for cannot run it.
@@ -31,5 +34,5 @@ def program_of(planned: PlannedGraph, arch: str | None = None) -> Program:
     reuse = planned.request.memory_limit is None
     arguments = (planned.graph, plan, planned.form.tensor_names)
     if asked == "cuda":
-        return CudaProgram(*arguments, reuse=reuse, arch=arch)
+        return CudaProgram(*arguments, reuse=reuse, arch=arch, tensor_cores=tensor_cores)
     return KINDS["cpp" if asked == "cpp" else plan.backend](*arguments, reuse=reuse)
