@@ -74,7 +74,7 @@ static unsigned bf16_bits(float v) {
 static unsigned to_bf16_pair(float low, float high) {
   return bf16_bits(high) << 16 | bf16_bits(low);
 }
-static const Fragments* shown(const unsigned (&a)[4], const unsigned (&b)[2]) {
+__attribute__((noinline)) static const Fragments* shown(const unsigned (&a)[4], const unsigned (&b)[2]) {
   Fiber& own = fibers[threadIdx.x];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, turn = own.turn++ % 2;
   Fragments& mine = fragments[turn][warp][lane];
@@ -85,7 +85,7 @@ static const Fragments* shown(const unsigned (&a)[4], const unsigned (&b)[2]) {
 static float half_of(unsigned pair, int upper) {
   return __uint_as_float(upper ? pair & 0xffff0000u : pair << 16);
 }
-static void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+__attribute__((noinline)) static void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   const Fragments* all = shown(a, b);
   const int lane = threadIdx.x % 32;
   for (int i = 0; i < 4; i++) {
@@ -98,7 +98,7 @@ static void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsign
     }
   }
 }
-static void mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+__attribute__((noinline)) static void mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   const Fragments* all = shown(a, b);
   const int lane = threadIdx.x % 32;
   for (int i = 0; i < 4; i++) {

@@ -90,7 +90,7 @@ def test_printed_text_equals_the_interpreter(precision: Precision) -> None:
                 meant = interpret(source.program, trial.inputs_of(source.program), trial.batch)
                 for name, entries in found.items():
                     near = distance(entries, meant[name].reshape(entries.shape))
-                    assert near < (1e-6 if precision == "3xtf32" else BOUNDS[precision] / 10), name
+                    assert near < (4e-6 if precision == "3xtf32" else BOUNDS[precision] / 10), name
     if precision == "3xtf32":
         assert errors[True] <= 4 * errors[False]
 
@@ -139,7 +139,7 @@ def test_fragments_lie_as_documented(precision: Precision) -> None:
         return text
 
     lines = mma_lines(mma, value, stored)  # type: ignore[arg-type]
-    own = dict(re.findall(r"const int ([abc]) = (.*);", "\n".join(lines)))
+    own = dict(re.findall(r"const int ([abc]) = (?:anew)?(.*);", "\n".join(lines)))
     for lane in range(32):
         index = {"g": lane // 4, "t": lane % 4}
         moved = {name: eval(text, {}, index) for name, text in own.items()}

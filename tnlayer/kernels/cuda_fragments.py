@@ -46,6 +46,12 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #endif
+// The number itself, but a compiler does not know that it is the same for each sample: fragments of
+// all matrices that were kept from one sample to the next would not fit the registers.
+__device__ __forceinline__ int anew(int v) {
+  asm volatile("" : "+r"(v));
+  return v;
+}
 template <int N> __device__ __forceinline__ void parts_tf32(
     const float (&v)[N], unsigned (&big)[N], unsigned (&small)[N]) {
 #pragma unroll
@@ -95,7 +101,8 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
     in_sums = (1, 2) if packs else (0, 1)
     lines = [
         "{ const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;",
-        f"  const int a = {_bits('g', rows, 0, (0, 1, 2))} + {_bits('t', sums, 0, in_sums)};",
+        f"  const int a = anew({_bits('g', rows, 0, (0, 1, 2))} + "
+        f"{_bits('t', sums, 0, in_sums)});",
         f"  const int b = {_bits('g', columns, 0, (0, 1, 2))} + {_bits('t', sums, 1, in_sums)};",
         f"  const int c = {_bits('g', rows, 1, (0, 1, 2))} + {_bits('t', columns, 1, (1, 2))};",
     ]

@@ -256,7 +256,8 @@ class _Printer(StatementPrinter):
         sums = any(isinstance(statement, SumThreads) for statement in loop.body)
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
-        if any(isinstance(statement, Mma) for statement in loop.body):
+        by_warp = any(isinstance(statement, Mma) for statement in loop.body)
+        if by_warp:
             # A point is a warp's.
             warps = threads // WARP
             head = f"for (int p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
@@ -275,7 +276,8 @@ class _Printer(StatementPrinter):
         else:
             rounded = -(-points // WARP) * WARP if sums else points
             head = self.loop(rounded) + " {"
-        lines = [head]
+        # A compiler that unrolls over warps' tiles holds the fragments of several at once.
+        lines = ["#pragma unroll 1", head] if by_warp else [head]
         if self.ragged:
             lines.append(
                 f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};"
