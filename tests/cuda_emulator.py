@@ -60,6 +60,7 @@ template <typename T> T __shfl_xor_sync(unsigned, T v, int mask) {
 // Tensor cores: every lane shows its fragments, then sums up its own results by the tables of the
 // PTX ISA ("Matrix Fragments for mma.m16n8k8" and "mma.m16n8k16").
 #define EMULATED_TENSOR_CORES
+#define APART __attribute__((noinline))
 struct Fragments { unsigned a[4], b[2]; };
 static Fragments fragments[2][64][32];
 static float __uint_as_float(unsigned bits) { float f; memcpy(&f, &bits, 4); return f; }
@@ -74,7 +75,7 @@ static unsigned bf16_bits(float v) {
 static unsigned to_bf16_pair(float low, float high) {
   return bf16_bits(high) << 16 | bf16_bits(low);
 }
-__attribute__((noinline)) static const Fragments* shown(const unsigned (&a)[4], const unsigned (&b)[2]) {
+APART static const Fragments* shown(const unsigned (&a)[4], const unsigned (&b)[2]) {
   Fiber& own = fibers[threadIdx.x];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, turn = own.turn++ % 2;
   Fragments& mine = fragments[turn][warp][lane];
@@ -85,7 +86,7 @@ __attribute__((noinline)) static const Fragments* shown(const unsigned (&a)[4], 
 static float half_of(unsigned pair, int upper) {
   return __uint_as_float(upper ? pair & 0xffff0000u : pair << 16);
 }
-__attribute__((noinline)) static void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+APART static void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   const Fragments* all = shown(a, b);
   const int lane = threadIdx.x % 32;
   for (int i = 0; i < 4; i++) {
@@ -98,7 +99,7 @@ __attribute__((noinline)) static void mma_m16n8k8_tf32(float (&d)[4], const unsi
     }
   }
 }
-__attribute__((noinline)) static void mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+APART static void mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   const Fragments* all = shown(a, b);
   const int lane = threadIdx.x % 32;
   for (int i = 0; i < 4; i++) {

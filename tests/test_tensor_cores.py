@@ -233,8 +233,16 @@ def test_the_option_reaches_the_source() -> None:
                    tensor_cores="tf32")  # fmt: skip
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("precision", "arch"),
+    [("3xtf32", "sm_90")]
+    + [
+        pytest.param(precision, arch, marks=pytest.mark.full)
+        for precision in PRECISIONS
+        for arch in ("sm_80", "sm_90")
+        if (precision, arch) != ("3xtf32", "sm_90")
+    ],
+)
 def test_nvrtc_builds_mma_without_spills(precision: Precision, arch: str) -> None:
     """0 spills, forward and backward of MERA-2 on 12 legs; the code has the instruction."""
     plan = tn.plan(topologies.mera(12, 2), batch=64, minimize="flops")

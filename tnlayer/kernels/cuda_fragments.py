@@ -101,8 +101,7 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
     in_sums = (1, 2) if packs else (0, 1)
     lines = [
         "{ const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;",
-        f"  const int a = anew({_bits('g', rows, 0, (0, 1, 2))} + "
-        f"{_bits('t', sums, 0, in_sums)});",
+        f"  const int a = anew({_bits('g', rows, 0, (0, 1, 2))} + {_bits('t', sums, 0, in_sums)});",
         f"  const int b = {_bits('g', columns, 0, (0, 1, 2))} + {_bits('t', sums, 1, in_sums)};",
         f"  const int c = {_bits('g', rows, 1, (0, 1, 2))} + {_bits('t', columns, 1, (1, 2))};",
     ]

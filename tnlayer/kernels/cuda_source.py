@@ -310,7 +310,8 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
             f"(bf16: 16) terms of sizes that are powers of two; {ADVICE}"
         )
         raise PlanError(msg)
-    return scheduled
+    # Fragments and their loads in flight take more than the registers that two blocks would leave.
+    return replace(scheduled, together=1)
 
 
 def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
