@@ -139,9 +139,9 @@ def test_fragments_lie_as_documented(precision: Precision) -> None:
         return text
 
     lines = mma_lines(mma, value, stored)  # type: ignore[arg-type]
-    own = dict(re.findall(r"const int ([abc]) = (?:anew)?(.*);", "\n".join(lines)))
+    own = dict(re.findall(r"const int (from_a|from_b|to_c) = (?:anew)?(.*);", "\n".join(lines)))
     for lane in range(32):
-        index = {"g": lane // 4, "t": lane % 4}
+        index = {"group": lane // 4, "member": lane % 4}
         moved = {name: eval(text, {}, index) for name, text in own.items()}
         for i, text in enumerate(seen["A"]):
             row, k = place_of_a(lane, i, packs)
@@ -227,7 +227,7 @@ def test_the_option_reaches_the_source() -> None:
     asked = tn.compile(net, backend="cuda", arch="sm_90", tensor_cores="3xtf32")
     assert "mma" not in plain.source()
     again = pickle.loads(pickle.dumps(asked))
-    assert asked.source() == again.source() and "mma_3xtf32(d0" in again.source()
+    assert asked.source() == again.source() and "mma_3xtf32(sum0" in again.source()
     with pytest.raises(tn.PlanError, match="tensor_cores"):
         tn.compile(topologies.cp((2, 3), (3, 2), rank=2), backend="cuda", arch="sm_90",
                    tensor_cores="tf32")  # fmt: skip
@@ -249,7 +249,7 @@ def test_nvrtc_builds_mma_without_spills(precision: Precision, arch: str) -> Non
     device = gpu(precision, arch)
     wanted = [value.name for value in plan.inputs]
     for source in (forward_source(plan, device), backward_source(plan, wanted, device)):
-        assert f"mma_{precision}(d0" in source.text
+        assert f"mma_{precision}(sum0" in source.text
         _, log = compiled(source, arch)
         spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
         assert spills and {int(n) for pair in spills for n in pair} == {0}, log

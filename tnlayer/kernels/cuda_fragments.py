@@ -97,16 +97,16 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
     """
     rows, columns, sums = mma.rows, mma.columns, mma.sums
     packs = mma.precision == "bf16"
-    # Where the bits of t stand in the number of a sum: behind the pair's bit if entries are packed.
+    # Where the bits of a lane's place in its group stand in the number of a sum: behind the pair's bit if entries are packed.
     in_sums = (1, 2) if packs else (0, 1)
     lines = [
-        "{ const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;",
-        f"  const int a = anew({_bits('g', rows, 0, (0, 1, 2))} + {_bits('t', sums, 0, in_sums)});",
-        f"  const int b = {_bits('g', columns, 0, (0, 1, 2))} + {_bits('t', sums, 1, in_sums)};",
-        f"  const int c = {_bits('g', rows, 1, (0, 1, 2))} + {_bits('t', columns, 1, (1, 2))};",
+        "{ const int group = threadIdx.x % 32 / 4, member = threadIdx.x % 4;",
+        f"  const int from_a = anew({_bits('group', rows, 0, (0, 1, 2))} + {_bits('member', sums, 0, in_sums)});",
+        f"  const int from_b = {_bits('group', columns, 0, (0, 1, 2))} + {_bits('member', sums, 1, in_sums)};",
+        f"  const int to_c = {_bits('group', rows, 1, (0, 1, 2))} + {_bits('member', columns, 1, (1, 2))};",
     ]
     groups = range(0, len(columns), 8)
-    lines.append(f"  float {', '.join(f'd{n}[4] = {{}}' for n in range(len(groups)))};")
+    lines.append(f"  float {', '.join(f'sum{n}[4] = {{}}' for n in range(len(groups)))};")
     depth = 16 if packs else 8
     for k in range(0, len(sums), depth):
         # In the order of the registers: packed pairs, rows, then the second half of the sums.
@@ -116,19 +116,21 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
         else:
             of_a = [(8 * h, k + 4 * j) for j in (0, 1) for h in (0, 1)]
             of_b = [k + 4 * j for j in (0, 1)]
-        left = ", ".join(value(mma.left, rows[r][0] + sums[s][0], ["a"]) for r, s in of_a)
-        lines.append(f"  {{ const float x[{len(of_a)}] = {{{left}}};")
+        left = ", ".join(value(mma.left, rows[r][0] + sums[s][0], ["from_a"]) for r, s in of_a)
+        lines.append(f"  {{ const float left[{len(of_a)}] = {{{left}}};")
         for n, first in enumerate(groups):
-            right = ", ".join(value(mma.right, columns[first][0] + sums[s][1], ["b"]) for s in of_b)
+            right = ", ".join(
+                value(mma.right, columns[first][0] + sums[s][1], ["from_b"]) for s in of_b
+            )
             lines.append(
-                f"    {{ const float y[{len(of_b)}] = {{{right}}}; "
-                f"mma_{mma.precision}(d{n}, x, y); }}"
+                f"    {{ const float right[{len(of_b)}] = {{{right}}}; "
+                f"mma_{mma.precision}(sum{n}, left, right); }}"
             )
         lines.append("  }")
     for n, first in enumerate(groups):
         for k, (row, column) in enumerate(((0, 0), (0, 1), (8, 0), (8, 1))):
             at = rows[row][1] + columns[first + column][1]
-            lines.append("  " + stored(mma.target, at, ["c"], f"d{n}[{k}]"))
+            lines.append("  " + stored(mma.target, at, ["to_c"], f"sum{n}[{k}]"))
     return [*lines, "}"]
 
 
