@@ -99,11 +99,13 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
     packs = mma.precision == "bf16"
     # Where the bits of a lane's place in its group stand in the number of a sum: behind the pair's bit if entries are packed.
     in_sums = (1, 2) if packs else (0, 1)
+    of_group, of_columns = ("group", (0, 1, 2)), ("member", (1, 2))
+    of_sums = ("member", in_sums)
     lines = [
         "{ const int group = threadIdx.x % 32 / 4, member = threadIdx.x % 4;",
-        f"  const int from_a = anew({_bits('group', rows, 0, (0, 1, 2))} + {_bits('member', sums, 0, in_sums)});",
-        f"  const int from_b = {_bits('group', columns, 0, (0, 1, 2))} + {_bits('member', sums, 1, in_sums)};",
-        f"  const int to_c = {_bits('group', rows, 1, (0, 1, 2))} + {_bits('member', columns, 1, (1, 2))};",
+        f"  const int from_a = anew({_bits(*of_group, rows, 0)} + {_bits(*of_sums, sums, 0)});",
+        f"  const int from_b = {_bits(*of_group, columns, 0)} + {_bits(*of_sums, sums, 1)};",
+        f"  const int to_c = {_bits(*of_group, rows, 1)} + {_bits(*of_columns, columns, 1)};",
     ]
     groups = range(0, len(columns), 8)
     lines.append(f"  float {', '.join(f'sum{n}[4] = {{}}' for n in range(len(groups)))};")
@@ -134,7 +136,7 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
     return [*lines, "}"]
 
 
-def _bits(name: str, pairs: Pairs, side: int, bits: Sequence[int]) -> str:
+def _bits(name: str, bits: Sequence[int], pairs: Pairs, side: int) -> str:
     """How far the bits of a number move a place: bit k of it is bit ``bits[k]`` of the pairs'."""
     terms = [
         f"({name} >> {k} & 1) * {pairs[1 << bit][side] - pairs[0][side]}"
