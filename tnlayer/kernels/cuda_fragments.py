@@ -97,7 +97,7 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
     """
     rows, columns, sums = mma.rows, mma.columns, mma.sums
     packs = mma.precision == "bf16"
-    # Where the bits of a lane's place in its group stand in the number of a sum: behind the pair's bit if entries are packed.
+    # Bits of a sum's number that a lane's place in its group gives; packed pairs have the first.
     in_sums = (1, 2) if packs else (0, 1)
     of_group, of_columns = ("group", (0, 1, 2)), ("member", (1, 2))
     of_sums = ("member", in_sums)
