@@ -74,6 +74,16 @@ def test_batch_sizes(emulated_gpu: ctypes.CDLL, name: str, batch: int) -> None:
         assert torch.allclose(one.double(), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_arrays_that_begin_anywhere(emulated_gpu: ctypes.CDLL) -> None:
+    """x is loaded by runs of 16 bytes: a view that does not begin at one gives the same bits."""
+    layer, x, _, _ = trial("butterfly", torch.float32, 5)
+    assert "load<" in program_of(layer).source() or "store(&" in program_of(layer).source()
+    shifted = torch.empty(x.numel() + 1)[1:].view_as(x).copy_(x)
+    assert shifted.data_ptr() % 16 and shifted.is_contiguous()
+    with torch.no_grad():
+        assert torch.equal(layer(shifted), layer(x))
+
+
 @pytest.mark.parametrize("kind", HALVES)
 def test_half_precision(emulated_gpu: ctypes.CDLL, kind: str) -> None:
     """16-bit entries in and out, with float32 in between: off by their own rounding, no more."""

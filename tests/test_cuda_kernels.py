@@ -22,6 +22,7 @@ from test_cpp_backend import NETWORKS as TOPOLOGIES
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
 from tnlayer.kernels.cuda_exchange import (
     choose_strides,
     conflicts,
@@ -30,7 +31,7 @@ from tnlayer.kernels.cuda_exchange import (
     padded,
 )
 from tnlayer.kernels.cuda_place import find_race
-from tnlayer.kernels.cuda_segments import Limits, find_register_segments, is_coalesced
+from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_source import (
     CudaSource,
     backward_source,
@@ -48,6 +49,7 @@ from tnlayer.kernels.loops import (
     SumThreads,
     Threads,
     Tile,
+    is_wide,
     statements,
 )
 from tnlayer.kernels.loops_text import program_text
@@ -157,13 +159,37 @@ def test_large_steps_are_no_segments() -> None:
     assert sorted(n for s in segments for n in s.steps) == list(range(len(stem.steps)))
 
 
-def test_coalesced_edges() -> None:
-    """Fast legs are points, or a thread has a short run and its neighbours the next ones."""
-    legs, sizes = ("a", "b", "c", "d", "e"), _Twos()
-    assert is_coalesced(legs, ("a", "b"), sizes)
-    assert is_coalesced(legs, ("d", "e"), sizes)
-    assert not is_coalesced(legs, ("c", "d", "e"), sizes)
-    assert not is_coalesced(legs, ("a", "b", "c", "d"), sizes)
+def test_edges_are_counted() -> None:
+    """Sectors, lines and instructions of the ways in which a state of 2^10 entries may come in.
+
+    Neighbours with one entry each and neighbours with 16 bytes each fill whole lines; a thread with
+    32 bytes takes two instructions that touch each sector once more; runs that are far apart touch
+    a line each, so that a copy through shared memory is faster.
+    """
+    legs, sizes = tuple("abcdefghij"), _Twos()
+    single, wide = direct(legs, "abcde", sizes), direct(legs, "abcij", sizes)
+    assert (single.instructions, single.sectors) == (32, 128)
+    assert (wide.instructions, wide.sectors) == (8, 128)
+    assert wide.cycles < single.cycles < staged(legs, sizes).cycles
+    double = direct(legs, "abhij", sizes)
+    assert (double.instructions, double.sectors) == (8, 256)
+    assert goes_direct(legs, "abhij", sizes) and not goes_direct(legs, "fghij", sizes)
+    assert direct(legs, "abcij", sizes, stored=8).instructions == 16
+    assert direct(legs, "abhij", sizes, stored=2).instructions == 4
+
+
+def test_odd_runs_are_not_wide() -> None:
+    """A run of three entries, or one that begins anywhere, is no access of 16 bytes."""
+    sizes = {"a": 8, "b": 3, "c": 4}
+    assert run_width(("a", "b"), "b", sizes) == 1
+    assert run_width(("b", "c"), "c", sizes) == 4
+    at = At("x", 0, (("i0", 4),), "scalar")
+    copy = Tile(At("r", form="scalar"), at, None, tuple((k, k) for k in range(4)))
+    assert is_wide(copy, 0, 4, 16)
+    assert not is_wide(copy, 0, 4, 18)
+    assert not is_wide(replace(copy, left=replace(at, offset=2)), 0, 4, 16)
+    assert not is_wide(replace(copy, left=replace(at, terms=(("i0", 6),))), 0, 4, 16)
+    assert not is_wide(replace(copy, rows=tuple((2 * k, k) for k in range(4))), 0, 4, 16)
 
 
 # -- places ------------------------------------------------------------------------------------
@@ -369,3 +395,4 @@ def test_most_instructions_multiply(tmp_path: Path) -> None:
     names = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]+)", text)
     share = sum(name in ("FFMA", "FMUL", "FADD") for name in names) / len(names)
     assert len(names) > 1000 and share >= 0.6
+    assert "STG.E.128" in text and not re.search(r"STG\.E (?!.*128)", text)

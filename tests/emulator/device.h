@@ -50,6 +50,7 @@ static inline unsigned short to_bf16(float f) {
   return (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 template <class T> static inline T __ldg(const T* p) { return *p; }
+template <class T> static inline void __stcg(T* p, const T& v) { *p = v; }
 
 namespace emulator {
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
@@ -146,4 +147,58 @@ template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask, int 
 template <class T> static inline T __shfl_down_sync(unsigned, T v, unsigned d, int = 32) {
   unsigned lane = (threadIdx.x & 31u) + d;
   return emulator::exchange(v, lane < 32u ? lane : threadIdx.x & 31u);
+}
+
+// Tensor cores: every lane shows its fragments, then sums up its own results by the tables of the
+// PTX ISA ("Matrix Fragments for mma.m16n8k8" and "mma.m16n8k16").
+#define EMULATED_TENSOR_CORES
+#define APART __attribute__((noinline))
+struct Fragments { unsigned a[4], b[2]; };
+static Fragments fragments[64][32];
+static unsigned to_tf32(float v) {
+  return v - v == 0 ? (__float_as_uint(v) + 0x1000u) & 0xffffe000u : __float_as_uint(v);
+}
+static unsigned bf16_bits(float v) {
+  const unsigned bits = __float_as_uint(v);
+  return v - v == 0 ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : bits >> 16;
+}
+static unsigned to_bf16_pair(float low, float high) {
+  return bf16_bits(high) << 16 | bf16_bits(low);
+}
+static float half_of(unsigned pair, int upper) {
+  return __uint_as_float(upper ? pair & 0xffff0000u : pair << 16);
+}
+APART static const Fragments* shown(const unsigned (&a)[4], const unsigned (&b)[2]) {
+  Fragments& mine = fragments[emulator::me / 32][emulator::me % 32];
+  memcpy(mine.a, a, sizeof a), memcpy(mine.b, b, sizeof b);
+  emulator::wait(emulator::AT_WARP);
+  return fragments[emulator::me / 32];
+}
+APART static void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  const Fragments* all = shown(a, b);
+  const int lane = emulator::me % 32;
+  for (int i = 0; i < 4; i++) {
+    const int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + (i & 1);
+    for (int k = 0; k < 8; k++) {
+      // a: row = group for a0 and a2, + 8 for a1 and a3; k = thread in group, + 4 for a2 and a3.
+      const float x = __uint_as_float(all[row % 8 * 4 + k % 4].a[(row >= 8) + 2 * (k >= 4)]);
+      const float y = __uint_as_float(all[column * 4 + k % 4].b[k >= 4]);
+      d[i] += x * y;
+    }
+  }
+  emulator::wait(emulator::AT_WARP);
+}
+APART static void mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  const Fragments* all = shown(a, b);
+  const int lane = emulator::me % 32;
+  for (int i = 0; i < 4; i++) {
+    const int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + (i & 1);
+    for (int k = 0; k < 16; k++) {
+      const int thread = k % 8 / 2;
+      const unsigned x = all[row % 8 * 4 + thread].a[(row >= 8) + 2 * (k >= 8)];
+      const unsigned y = all[column * 4 + thread].b[k >= 8];
+      d[i] += half_of(x, k & 1) * half_of(y, k & 1);
+    }
+  }
+  emulator::wait(emulator::AT_WARP);
 }

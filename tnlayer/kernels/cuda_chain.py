@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tnlayer.kernels.arrays import Array, Sizes, volume
+from tnlayer.kernels.cuda_edges import goes_direct, run_legs
 from tnlayer.kernels.cuda_exchange import choose_strides, extent
 from tnlayer.kernels.cuda_registers import Group
-from tnlayer.kernels.cuda_segments import Segment, is_coalesced
+from tnlayer.kernels.cuda_segments import Segment
 from tnlayer.kernels.cuda_steps import Lowering, Part
 from tnlayer.kernels.cuda_threads import lower_product
 from tnlayer.kernels.loops import Buffer
 from tnlayer.kernels.stem import Stem, state_after
 from tnlayer.plan.adjoint import GRADIENT
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH, Contract, Step, Value
+from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,14 @@ class Chain:
         stem: its stem.
         segments: each with the numbers of its steps.
         itemsize: bytes of an entry.
+        stored: bytes of an entry of x and y.
     """
 
     plan: Plan
     stem: Stem
     segments: tuple[Segment, ...]
     itemsize: int
+    stored: int
 
     def steps_of(self, segment: Segment) -> list[str]:
         """Names of the results of a segment's steps."""
@@ -158,20 +161,21 @@ class ChainLowering(Lowering):
         raise AssertionError(f"{step.result.name} has no gradient")
 
     def copy_inputs(self) -> None:
-        """Parameters come into shared memory; x and gradients do where threads would not read whole
-        sectors of them."""
+        """Parameters come into shared memory; x and gradients do where threads that read them
+        themselves would touch too many lines."""
         self.copy_parameters()
         assert self.chain is not None
         self.points = self.points_of_segments()
         stem, segments = self.chain.stem, self.chain.segments
-        if segments[0].large or is_coalesced(stem.legs, segments[0].registers, self.sizes):
+        stored = self.chain.stored
+        if segments[0].large or goes_direct(stem.legs, segments[0].registers, self.sizes, stored):
             staged = set[str]()
         else:
             staged = {stem.port.name}
             self.direct.pop(f"d_{stem.port.name}", None)
         last = segments[-1]
         own = self.registers_after(len(segments) - 1)
-        if not last.large and not is_coalesced(stem.outputs, own, self.sizes):
+        if not last.large and not goes_direct(stem.outputs, own, self.sizes, stored):
             staged.add(GRADIENT)
             self.direct.pop(self.chain.steps_of(last)[-1], None)
         for value in self.plan.inputs:
@@ -179,8 +183,30 @@ class ChainLowering(Lowering):
                 number = len(segments) - 1 if value.name == GRADIENT else 0
                 source = self.local[value.name]
                 target = self.boundary(value, (number,), f"{value.name}_s", reads=value.legs)
-                copy = lower_product(target, source, None, self.sizes)
+                own = self.run_of(value.legs)
+                copy = lower_product(target, source, None, self.sizes, own=own)
                 self.emit("samples", target.buffer, f"{value.name} into shared memory", [copy])
+
+    def run_of(self, legs: Sequence[str]) -> tuple[str, ...]:
+        """The legs of x or y that a point of a copy takes by itself, in one access."""
+        assert self.chain is not None
+        return run_legs([leg for leg in legs if leg != BATCH], self.sizes, self.chain.stored)
+
+    def copies_of(self, legs: Sequence[str]) -> tuple[str, ...]:
+        """The points of such a copy."""
+        own = self.run_of(legs)
+        return tuple(leg for leg in legs if leg not in own)
+
+    def leave(self, name: str, operand: Operand) -> None:
+        """As for any plan; y by runs."""
+        target, value = self.outputs[name], operand.value
+        source = self.local.get(value.name)
+        if value.name not in self.batched or source is None or source.buffer == target.buffer:
+            Lowering.leave(self, name, operand)
+            return
+        own = self.run_of(target.legs)
+        copy = lower_product(target, self.home(operand, "samples"), None, self.sizes, own=own)
+        self.emit("samples", f"out_{name}", f"{name} leaves", [copy])
 
     # -- legs ------------------------------------------------------------------------------
 
@@ -245,7 +271,7 @@ class ChainLowering(Lowering):
         leaving = self.chain.stem.outputs if value.name in self.chain.steps_of(
             self.chain.segments[-1]
         )[-1:] else reads  # fmt: skip
-        points += [tuple(leaving)] if leaving else []
+        points += [self.copies_of(leaving)] if leaving else []
         seen = [[leg for leg in side if leg in ordered] for side in points]
         strides = choose_strides(ordered, seen or [ordered], self.sizes, self.chain.itemsize)
         name = name or value.name

@@ -10,6 +10,7 @@ from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
     Fill,
+    Mma,
     Program,
     Statement,
     Step,
@@ -240,7 +241,7 @@ def _accesses(program: Program, loop: Threads) -> list[_Access]:
     written = {
         statement.target.buffer
         for statement in statements(loop.body)
-        if isinstance(statement, Tile | Fill | SumLanes | SumThreads)
+        if isinstance(statement, Tile | Mma | Fill | SumLanes | SumThreads)
     }
     for buffer in program.of("block", "blockspace", "shared", "partial"):
         if buffer.name in touched:

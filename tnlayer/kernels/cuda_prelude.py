@@ -57,6 +57,31 @@ __device__ __forceinline__ entry wide(stored v) { return v; }
 __device__ __forceinline__ stored narrow(entry v) { return v; }
 """
 
+_WIDE_ACCESS = """\
+// Neighbouring entries that are one access of memory; a plain assignment may be split in four.
+template <int BYTES> struct words;
+template <> struct words<4> { typedef unsigned type; };
+template <> struct words<8> { typedef uint2 type; };
+template <> struct words<16> { typedef uint4 type; };
+template <int N> struct together {
+  stored v[N];
+};
+template <int N> __device__ __forceinline__ together<N> load(const stored* p, bool present) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word found = {};
+  if (present) found = __ldg((const word*)p);
+  together<N> run;
+  memcpy(&run, &found, sizeof run);
+  return run;
+}
+template <int N> __device__ __forceinline__ void store(stored* p, const together<N>& run) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word sent;
+  memcpy(&sent, &run, sizeof run);
+  __stcg((word*)p, sent);
+}
+"""
+
 _SUMS = """\
 // Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
 template <int HALF, int MASK, int M>
@@ -106,4 +131,4 @@ def cuda_prelude(scalar: str, stored: str) -> str:
         text += _HALF.format(wide=_WIDE[stored], kind=_KIND[stored])
     else:
         text += _PLAIN
-    return text + _SUMS
+    return text + _WIDE_ACCESS + _SUMS

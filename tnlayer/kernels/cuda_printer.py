@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tnlayer.kernels.cuda_fragments import MMA_PRELUDE
 from tnlayer.kernels.cuda_place import WARP, Layout
 from tnlayer.kernels.cuda_prelude import cuda_prelude
+from tnlayer.kernels.cuda_statements import StatementPrinter, indented, sum_text
 from tnlayer.kernels.cuda_threads import SAMPLE
 from tnlayer.kernels.loops import (
-    At,
     Barrier,
     Buffer,
     Fill,
+    Mma,
     Program,
     Statement,
     Step,
@@ -52,6 +54,8 @@ def print_cuda(
     """
     kernels = _Printer(program, layout, together).kernels()
     texts = [cuda_prelude(program.scalar, stored), *(kernel.text for kernel in kernels)]
+    if any(isinstance(statement, Mma) for statement in statements(program.samples)):
+        texts.insert(1, MMA_PRELUDE)
     return "\n".join(texts), kernels
 
 
@@ -70,15 +74,13 @@ class _Spread:
         return start
 
 
-class _Printer:
+class _Printer(StatementPrinter):
     """Prints one program."""
 
     def __init__(self, program: Program, layout: Layout, together: int) -> None:
-        self.program, self.layout, self.together = program, layout, together
-        self.buffers = {buffer.name: buffer for buffer in program.buffers}
+        super().__init__(program)
+        self.layout, self.together = layout, together
         self.in_samples = False
-        self.guards = False
-        self.ragged = False
 
     # -- kernels ---------------------------------------------------------------------------
 
@@ -124,14 +126,14 @@ class _Printer:
                 continue
             assert isinstance(statement, Threads)
             if alone:
-                lines += _indented(self.threads(statement))
+                lines += indented(self.threads(statement))
                 continue
             own = self.blocks(statement)
             if any(isinstance(inner, SumLanes) for inner in statement.body):
                 body = self.sum_blocks(statement, own)
             else:
                 body = self.threads(statement, grid=own)
-            lines += ["  {", *self.own_blocks(first, own, blocks), *_indented(body, 2), "  }"]
+            lines += ["  {", *self.own_blocks(first, own, blocks), *indented(body, 2), "  }"]
             first += own
         return Kernel(name, blocks, "\n".join([*lines, "}", ""]))
 
@@ -170,7 +172,7 @@ class _Printer:
         lines += self.partials_begin()
         spread = _Spread(program.threads)
         for step in program.prologue:
-            lines += _indented(self.step(step, spread))
+            lines += indented(self.step(step, spread))
         lines.append(
             f"  for (long long first = (long long)blockIdx.x * {block}; first < batch; "
             f"first += (long long)gridDim.x * {block}) {{"
@@ -188,7 +190,7 @@ class _Printer:
             lines.append(f"    const int samples = {least};")
         self.in_samples = True
         for step in program.samples:
-            lines += _indented(self.step(step), 2)
+            lines += indented(self.step(step), 2)
         self.in_samples = False
         lines.append("  }")
         lines += self.partials_end()
@@ -260,7 +262,12 @@ class _Printer:
         self.guards = self.in_samples and self.program.block > 1 and (batched or counts)
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
-        if grid:
+        by_warp = any(isinstance(statement, Mma) for statement in loop.body)
+        if by_warp:
+            # A point is a warp's.
+            warps = threads // WARP
+            head = f"for (int p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
+        elif grid:
             each = grid * threads
             head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
         elif start:
@@ -275,7 +282,8 @@ class _Printer:
         else:
             rounded = -(-points // WARP) * WARP if sums else points
             head = self.loop(rounded) + " {"
-        lines = [head]
+        # A compiler that unrolls over warps' tiles holds the fragments of several at once.
+        lines = ["#pragma unroll 1", head] if by_warp else [head]
         if self.ragged:
             lines.append(
                 f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};"
@@ -287,7 +295,7 @@ class _Printer:
             if buffer.name in names:
                 lines.append(f"  entry {buffer.name}[{buffer.size}];")
         for statement in loop.body:
-            lines += _indented(self.statement(statement))
+            lines += indented(self.statement(statement))
         self.guards = self.ragged = False
         return [*lines, "}"]
 
@@ -298,7 +306,7 @@ class _Printer:
         warps = self.program.threads // WARP
         source = self.buffers[add.source.buffer]
         at = self.layout.call + self.layout.partials_at + source.offset + add.source.offset
-        place = _sum_text([str(at), *(f"{i} * {s}" for i, s in add.source.terms)])
+        place = sum_text([str(at), *(f"{i} * {s}" for i, s in add.source.terms)])
         return [
             "{",
             f"  for (int p0 = turn * {WARP}; p0 < {loop.points}; p0 += {blocks * WARP}) {{",
@@ -319,136 +327,6 @@ class _Printer:
             "}",
         ]
 
-    # -- statements ------------------------------------------------------------------------
-
-    def statement(self, statement: Statement) -> list[str]:
-        match statement:
-            case Tile():
-                return self.tile(statement)
-            case Fill():
-                assert statement.count == 1
-                return [self.stored(statement.target, self.place(statement.target), "entry{}")]
-            case SumThreads():
-                return self.sum_threads(statement)
-            case _:
-                msg = f"a GPU has no {type(statement).__name__}"
-                raise NotImplementedError(msg)
-
-    def sum_threads(self, statement: SumThreads) -> list[str]:
-        """Every warp adds to its own copy."""
-        size = self.buffers[statement.target.buffer].size
-        source = statement.source.buffer
-        assert statement.source.offset == 0 and self.buffers[source].size == statement.count
-        lines: list[str] = []
-        counted = [*(["mine"] if self.ragged else []), *(["present"] if statement.samples else [])]
-        if counted:
-            missing = f"!({' && '.join(counted)})" if len(counted) > 1 else f"!{counted[0]}"
-            loop = f"for (int k = 0; k < {statement.count}; k++)"
-            lines.append(f"if ({missing}) {loop} {source}[k] = entry{{}};")
-        target = f"{statement.target.buffer} + threadIdx.x / {WARP} * {size}"
-        target += f" + {statement.target.offset}" if statement.target.offset else ""
-        for start in range(0, statement.count, WARP):
-            left = min(WARP, statement.count - start)
-            lines.append(f"sum_warp<{1 << (left - 1).bit_length()}, {start}>({target}, {source});")
-        return lines
-
-    def place(self, at: At, more: int = 0, moved: Sequence[str] = ()) -> str:
-        """An element of a buffer as it lies there."""
-        terms = [str(at.offset + more)] if at.offset + more else []
-        terms += [f"{index} * {stride}" if stride != 1 else index for index, stride in at.terms]
-        return f"{at.buffer}[{_sum_text([*terms, *moved])}]"
-
-    def value(self, at: At, more: int = 0, moved: Sequence[str] = ()) -> str:
-        """An entry: widened, conjugated, zero where its sample is missing."""
-        text, buffer = self.place(at, more, moved), self.buffers[at.buffer]
-        if buffer.space in ("input", "output"):
-            text = f"wide({text})"
-            if self.guards and buffer.batched:
-                text = f"(present ? {text} : entry{{}})"
-        return f"conj({text})" if at.conj else text
-
-    def stored(self, at: At, place: str, value: str, sign: str = "=") -> str:
-        """A store: narrowed, and left out where its sample is missing."""
-        buffer = self.buffers[at.buffer]
-        if buffer.space == "output":
-            assert sign == "=", "outputs are never read"
-            text = f"{place} = narrow({value});"
-            conditions = ["present"] if self.guards and buffer.batched else []
-        else:
-            text = f"{place} {sign} {value};"
-            conditions = list[str]()
-        if self.ragged and buffer.space != "register":
-            conditions.append("mine")
-        return f"if ({' && '.join(conditions)}) {text}" if conditions else text
-
-    def tile(self, tile: Tile) -> list[str]:
-        if self.buffers[tile.target.buffer].space == "register" and not tile.loops:
-            return self.in_registers(tile)
-        return self.in_memory(tile)
-
-    def in_registers(self, tile: Tile) -> list[str]:
-        """Each result as one expression: no other result waits for it."""
-        lines: list[str] = []
-        for row, row_target in tile.rows:
-            for column, column_target in tile.columns:
-                terms: list[str] = []
-                for left, right in tile.sums:
-                    term = self.value(tile.left, row + left)
-                    if tile.right is not None:
-                        term = f"{self.value(tile.right, column + right)} * {term}"
-                    terms.append(term)
-                place = self.place(tile.target, row_target + column_target)
-                sign = "+=" if tile.adds else "="
-                lines.append(self.stored(tile.target, place, " + ".join(terms), sign))
-        return lines
-
-    def in_memory(self, tile: Tile) -> list[str]:
-        """Sums in named variables, stored at the end."""
-        rows, columns = range(len(tile.rows)), range(len(tile.columns))
-        if len(rows) * len(columns) == 1 and not tile.loops and len(tile.sums) == 1:
-            return self.in_registers(tile)
-        lines = ["{"]
-        names = ", ".join(f"sum{r}_{c} = entry{{}}" for r in rows for c in columns)
-        lines.append(f"  entry {names};")
-        depth = 1
-        moved_left: list[str] = []
-        moved_right: list[str] = []
-        for number, axis in enumerate(tile.loops):
-            k = f"k{number}"
-            end = "samples" if axis.of_samples else axis.count
-            lines.append("  " * depth + f"for (int {k} = 0; {k} < {end}; {k}++) {{")
-            moved_left += [f"{k} * {axis.left}"] if axis.left else []
-            moved_right += [f"{k} * {axis.right}"] if axis.right else []
-            depth += 1
-        for left, right in tile.sums:
-            lines += _indented(self.products(tile, left, right, moved_left, moved_right), depth)
-        lines += ["  " * number + "}" for number in range(depth - 1, 0, -1)]
-        sign = "+=" if tile.adds else "="
-        for r, (_, row) in enumerate(tile.rows):
-            for c, (_, column) in enumerate(tile.columns):
-                place = self.place(tile.target, row + column)
-                lines.append("  " + self.stored(tile.target, place, f"sum{r}_{c}", sign))
-        return [*lines, "}"]
-
-    def products(
-        self, tile: Tile, left: int, right: int, moved_left: list[str], moved_right: list[str]
-    ) -> list[str]:
-        """One term of all sums."""
-        rows = [self.value(tile.left, row + left, moved_left) for row, _ in tile.rows]
-        if tile.right is None:
-            return [f"sum{r}_0 += {text};" for r, text in enumerate(rows)]
-        columns = [self.value(tile.right, c + right, moved_right) for c, _ in tile.columns]
-        if len(rows) * len(columns) == 1:
-            return [f"sum0_0 += {columns[0]} * {rows[0]};"]
-        loads = [f"left{r} = {text}" for r, text in enumerate(rows)]
-        loads += [f"right{c} = {text}" for c, text in enumerate(columns)]
-        sums = [
-            f"sum{r}_{c} += right{c} * left{r};"
-            for r in range(len(rows))
-            for c in range(len(columns))
-        ]
-        return [f"{{ const entry {', '.join(loads)};", f"  {' '.join(sums)} }}"]
-
 
 def _digits(indices: Sequence[tuple[str, int]], name: str) -> list[str]:
     """Indices of a point from its number, the last one fastest."""
@@ -460,11 +338,3 @@ def _digits(indices: Sequence[tuple[str, int]], name: str) -> list[str]:
         found.append(f"const int {index} = {text};")
         below *= count
     return [" ".join(reversed(found))] if found else []
-
-
-def _sum_text(terms: Sequence[str]) -> str:
-    return " + ".join(terms) or "0"
-
-
-def _indented(lines: Sequence[str], depth: int = 1) -> list[str]:
-    return ["  " * depth + line for line in lines]

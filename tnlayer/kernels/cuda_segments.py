@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tnlayer.kernels.arrays import Sizes, volume
+from tnlayer.kernels.cuda_edges import edge_cost, goes_direct
 from tnlayer.kernels.stem import Stem, StemStep, state_after
 
 # Partial cuts that are followed at each level, sets of legs tried for one segment.
 MOST_CUTS, MOST_SETS = 24, 400
 # What a step without registers costs, in segments.
 LARGE_STEP = 3.0
-# Entries that lie in one sector of 32 bytes, and the bytes that a thread loads at once at most.
-SECTOR = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,12 @@ class Limits:
         state: entries of a state at any time.
         together: entries of all states of a segment, one gradient and one weight's gradient: what
             a backward holds; 0 where there is none.
+        stored: bytes of an entry of x and y.
     """
 
     state: int
     together: int = 0
+    stored: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,33 +198,17 @@ class _Search:
             legs = state_after(legs, self.stem.steps[number])
         done = cut.done | sum(1 << number for number in steps)
         cost = cut.cost + 1.0
-        if not cut.segments and not is_coalesced(self.stem.legs, registers, self.sizes):
-            cost += 0.9
+        if not cut.segments:
+            cost += edge_cost(self.stem.legs, registers, self.sizes, self.limits.stored)
         ends = done == (1 << len(self.stem.steps)) - 1
         if ends:
             points = set(cut.legs) - registers
             own = [leg for leg in self.stem.outputs if leg not in points]
-            if not is_coalesced(self.stem.outputs, own, self.sizes):
-                cost += 0.9
+            cost += edge_cost(self.stem.outputs, own, self.sizes, self.limits.stored)
         ordered = tuple(leg for leg in cut.legs if leg in registers)
         after = _Cut(done, legs, cost, (*cut.segments, Segment(ordered, steps)))
         if done not in found or cost < found[done].cost:
             found[done] = after
-
-
-def is_coalesced(legs: Sequence[str], registers: Sequence[str] | frozenset[str], sizes: Sizes
-                 ) -> bool:  # fmt: skip
-    """Whether neighbouring threads touch whole sectors of an array with these legs.
-
-    The fastest legs are points, or a thread takes a run of up to four entries of its own and its
-    neighbours take the next ones.
-    """
-    own, run, rest = 1, 1, list(legs)
-    while rest and rest[-1] in registers:
-        own *= sizes[rest.pop()]
-    while rest and rest[-1] not in registers:
-        run *= sizes[rest.pop()]
-    return own in (1, 2, 4) and (own * run >= SECTOR or not rest)
 
 
 def with_fillers(
@@ -250,7 +235,7 @@ def with_fillers(
                 ):
                     continue
                 own = more if number == 0 else [x for x in after if x in more or x not in legs]
-                if number in edges and not is_coalesced(edges[number], own, sizes):
+                if number in edges and not goes_direct(edges[number], own, sizes, limits.stored):
                     continue
                 registers = more
         ordered = tuple(leg for leg in legs if leg in registers)

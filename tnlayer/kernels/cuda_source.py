@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from tnlayer.errors import PlanError
 from tnlayer.kernels.cuda_chain import (
     Chain,
     ChainLowering,
@@ -17,6 +18,8 @@ from tnlayer.kernels.cuda_chain import (
     owns_weights,
     points_of,
 )
+from tnlayer.kernels.cuda_edges import widen_accesses
+from tnlayer.kernels.cuda_mma import ADVICE, OLDEST, MmaLowering, merge_blocks
 from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
@@ -29,7 +32,7 @@ from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_printer import print_cuda
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
 from tnlayer.kernels.cuda_steps import Lowering
-from tnlayer.kernels.loops import Program
+from tnlayer.kernels.loops import Precision, Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
 from tnlayer.plan.counts import elements
@@ -48,6 +51,7 @@ class Gpu:
         threads: of a block, at most.
         resident: threads on a multiprocessor that a kernel's registers are bounded for: 512 leave
             128 registers each. Where a kernel spills with that it is printed again for fewer.
+        tensor_cores: None, or the precision of products on tensor cores.
     """
 
     arch: str = "sm_90"
@@ -55,6 +59,7 @@ class Gpu:
     registers: int = 32
     threads: int = 256
     resident: int = 512
+    tensor_cores: Precision | None = None
 
 
 # Shared memory that one block may have, by architecture (CUDA programming guide, table of compute
@@ -150,6 +155,7 @@ class CudaSource:
 
 # Arithmetic of the dtypes that are only stored.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+STORED_BYTES = {"float16": 2, "bfloat16": 2}
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
 
@@ -201,7 +207,9 @@ def backward_source(
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     """The placed program of a forward plan."""
     forward = _in_arithmetic(plan)
-    chain = find_chain(forward, gpu, trains=False)
+    if gpu.tensor_cores is not None:
+        return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
+    chain = find_chain(forward, gpu, trains=False, stored=STORED_BYTES.get(plan.dtype))
     found = None
     if chain is not None:
         found = _by_segments(chain.plan, chain, gpu, name, plan.dtype)
@@ -213,7 +221,11 @@ def schedule_backward(
 ) -> Scheduled:
     """The placed program of a forward plan's gradients."""
     forward = _in_arithmetic(plan)
-    chain = find_chain(forward, gpu, trains=True)
+    if gpu.tensor_cores is not None:
+        forward = merge_blocks(forward)
+        backward = backward_without_saved(forward, wanted)
+        return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
+    chain = find_chain(forward, gpu, trains=True, stored=STORED_BYTES.get(plan.dtype))
     if chain is not None:
         backward = backward_without_saved(chain.plan, wanted)
         found = _by_segments(backward, chain, gpu, name, plan.dtype)
@@ -223,19 +235,22 @@ def schedule_backward(
 
 
 @lru_cache(maxsize=256)
-def find_chain(plan: Plan, gpu: Gpu, *, trains: bool) -> Chain | None:
+def find_chain(plan: Plan, gpu: Gpu, *, trains: bool, stored: int | None = None) -> Chain | None:
     """The plan's stem cut into segments for registers; None where it has none.
 
     Arguments:
         plan: a forward plan in the dtype of the arithmetic.
         gpu: whose threads hold the registers.
         trains: whether threads hold what a backward needs, or a forward.
+        stored: bytes of an entry of x and y; None: those of the plan's dtype.
     """
     stem = find_stem(plan)
     if isinstance(stem, str):
         return None
     words = max(1, itemsize(plan.dtype) // 4)
-    limits = Limits(gpu.registers // words, 4 * gpu.registers // words if trains else 0)
+    stored = stored or itemsize(plan.dtype)
+    together = 4 * gpu.registers // words if trains else 0
+    limits = Limits(gpu.registers // words, together, stored)
     for keeps_points in (True, False):
         segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
         segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
@@ -255,7 +270,7 @@ def find_chain(plan: Plan, gpu: Gpu, *, trains: bool) -> Chain | None:
         replace(segment, steps=tuple(order.index(number) for number in segment.steps))
         for segment in segments
     )
-    return Chain(plan, ordered, renumbered, itemsize(plan.dtype))
+    return Chain(plan, ordered, renumbered, itemsize(plan.dtype), stored)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:
@@ -269,6 +284,35 @@ def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
     scheduled = _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
     assert scheduled is not None, "only segments sum over threads"
     return scheduled
+
+
+def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One loop a merged step, over warps where its sizes fill the tensor cores.
+
+    Raises:
+        PlanError: no step can use them: asked for, they are never left out silently.
+    """
+    assert gpu.tensor_cores is not None
+    if itemsize(plan.dtype) != 4:
+        raise PlanError(f"tensor_cores={gpu.tensor_cores!r} takes no {plan.dtype}; {ADVICE}")
+    if int(gpu.arch.strip("sm_af")) < int(OLDEST.strip("sm_")):
+        raise PlanError(
+            f"tensor_cores={gpu.tensor_cores!r} needs {OLDEST}, not {gpu.arch}; {ADVICE}"
+        )
+    if plan is forward:
+        plan = forward = merge_blocks(forward)
+    samples = 1 << (_samples_together(forward).bit_length() - 1)
+    lowering = MmaLowering(plan, samples, gpu.threads, precision=gpu.tensor_cores)
+    scheduled = _placed(lowering, gpu, name, stored)
+    assert scheduled is not None, "no loop sums over threads"
+    if not lowering.products and any(BATCH in value.legs for value in plan.ports):
+        msg = (
+            f"tensor_cores={gpu.tensor_cores!r}: no step of the plan has 16 rows, 8 columns and 8 "
+            f"(bf16: 16) terms of sizes that are powers of two; {ADVICE}"
+        )
+        raise PlanError(msg)
+    # Fragments and their loads in flight take more than the registers that two blocks would leave.
+    return replace(scheduled, together=1)
 
 
 def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
@@ -301,6 +345,7 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
     if warp_entries(program) > entries // 2:
         return None
     program, layout = place(program, entries)
+    program = widen_accesses(program, STORED_BYTES.get(stored, itemsize(program.scalar)))
     program = insert_barriers(program).verify()
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0

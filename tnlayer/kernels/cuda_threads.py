@@ -52,7 +52,13 @@ class Piece:
 
 
 def lower_product(
-    target: Array, left: Array, right: Array | None, sizes: Sizes, *, adds: bool = False
+    target: Array,
+    left: Array,
+    right: Array | None,
+    sizes: Sizes,
+    *,
+    adds: bool = False,
+    own: Sequence[str] = (),
 ) -> Threads:
     """target (+)= sum of left * right over the legs that the target lacks.
 
@@ -60,6 +66,7 @@ def lower_product(
         target, left, right: arrays in which each leg has one stride; without right, left alone.
         sizes: size of each leg; the batch's is that of a block.
         adds: whether the result is added to the target.
+        own: of a copy, legs of which each point takes all entries, the last one fastest.
     """
     legs = dict.fromkeys(target.legs + left.legs + (right.legs if right else ()))
     pieces = [
@@ -70,6 +77,8 @@ def lower_product(
     mine = {leg: (leg in left.legs, right is not None and leg in right.legs) for leg in legs}
     points = [piece for piece in pieces if piece.leg in target.legs]
     summed = [piece for piece in pieces if piece.leg not in target.legs]
+    held = [piece for leg in own for piece in points if piece.leg == leg]
+    points = [piece for piece in points if piece not in held]
     points, columns = _taken(points, MOST_COLUMNS if right else 1, mine, (False, True))
     points, rows = _taken(points, MOST_ROWS if right else 1, mine, (True, False))
     # Where samples are summed those loops are the outermost: their end is known at the call only.
@@ -91,7 +100,7 @@ def lower_product(
         at(target, "target"),
         at(left, "left"),
         at(right, "right") if right is not None else None,
-        _pairs(rows, "left", "target"),
+        _pairs([*rows, *held], "left", "target"),
         _pairs(columns, "right", "target"),
         _pairs(sums, "left", "right"),
         tuple(Axis(p.size, p.left, p.right, of_samples=p.leg == BATCH) for p in summed),

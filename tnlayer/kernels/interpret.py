@@ -14,7 +14,9 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Mma,
     Permute,
+    Precision,
     Prefetch,
     Program,
     Statement,
@@ -40,6 +42,21 @@ def interpret(program: Program, inputs: Mapping[str, Entries], batch: int) -> di
     Returns the flat entries of each output buffer, in the dtype of the inputs.
     """
     return _Interpreter(program, inputs, batch).run()
+
+
+def rounded(values: Entries, precision: Precision) -> Entries:
+    """Entries as tensor cores take them, in the dtype they came in.
+
+    >>> rounded(np.array([1 + 2**-11, 1 + 2**-12]), "tf32").tolist()
+    [1.0009765625, 1.0]
+    """
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    if precision == "bf16":
+        nearest = (bits + (0x7FFF + (bits >> 16 & 1)).astype(np.uint32)) & np.uint32(0xFFFF0000)
+    else:
+        nearest = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    found = np.where(np.isfinite(values), nearest.view(np.float32), values)
+    return found.astype(values.dtype)
 
 
 class _Interpreter:
@@ -98,6 +115,8 @@ class _Interpreter:
                 del self.indices[statement.index]
             case Tile():
                 self.tile(statement)
+            case Mma():
+                self.mma(statement)
             case Transpose():
                 values = np.array(
                     [self.take(statement.source, start, len(statement.targets))
@@ -166,6 +185,22 @@ class _Interpreter:
         if at.form == "repeat":
             return np.tile(self.take(at, offset, at.run), self.program.width // at.run)
         return self.take(at, offset, self.program.width if at.form == "vector" else 1)
+
+    def mma(self, mma: Mma) -> None:
+        """The products of rounded operands, summed as exactly as the program's entries are."""
+        left = np.array([[self.take(mma.left, r + s, 1)[0] for s, _ in mma.sums]
+                         for r, _ in mma.rows])  # fmt: skip
+        right = np.array([[self.take(mma.right, c + s, 1)[0] for c, _ in mma.columns]
+                          for _, s in mma.sums])  # fmt: skip
+        if mma.precision == "3xtf32":
+            big, wide = rounded(left, "tf32"), rounded(right, "tf32")
+            small, thin = rounded(left - big, "tf32"), rounded(right - wide, "tf32")
+            total = small @ wide + big @ thin + big @ wide
+        else:
+            total = rounded(left, mma.precision) @ rounded(right, mma.precision)
+        for r, (_, row) in enumerate(mma.rows):
+            for c, (_, column) in enumerate(mma.columns):
+                self.put(mma.target, row + column, total[r, c : c + 1])
 
     def tile(self, tile: Tile) -> None:
         count = self.program.width if tile.target.form == "vector" else 1

@@ -20,6 +20,7 @@ Grammar::
     statement = Step(name, comment, body)         a function of its own in printed source
               | For(index, count, body, of_samples)
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
+              | Mma(target, left, right, rows, columns, sums, precision)
               | Transpose(target, source, targets, sources, padding)
               | Permute(target, source, targets, sources, entries, padding)
               | Gather(target, source, offsets, padding)
@@ -140,6 +141,7 @@ class Tile:
         keeps_weights: whether right may stay in registers from one tile to the next. If not it is
             read anew in each tile: a compiler that hoists it out of a loop runs out of registers.
         order: lane j of the target is lane order[j] of the result; () for the lanes as they are.
+        wide: on a GPU, rows in a row that are one access of memory; see :func:`is_wide`.
     """
 
     target: At
@@ -152,6 +154,34 @@ class Tile:
     adds: bool = False
     keeps_weights: bool = True
     order: tuple[int, ...] = ()
+    wide: int = 1
+
+
+Precision = Literal["tf32", "3xtf32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mma:
+    """A Tile whose products a warp does on tensor cores; a point is a warp.
+
+    target[r, c] = sum over sums of left[sum, r] * right[sum, c], with operands rounded first:
+    "tf32" to 10 bits of mantissa (ties away from zero), "bf16" to 7 (ties to even); "3xtf32" takes
+    what tf32 leaves of an operand as a second one and drops the product of both rests. Offsets are
+    sums over the bits of their number.
+
+    Arguments:
+        rows: 16 pairs of offsets in left and in target.
+        columns: multiples of 8 pairs of offsets in right and in target.
+        sums: multiples of 8 (bf16: of 16) pairs of offsets in left and in right.
+    """
+
+    target: At
+    left: At
+    right: At
+    rows: Pairs
+    columns: Pairs
+    sums: Pairs
+    precision: Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +292,7 @@ Statement = (
     Step
     | For
     | Tile
+    | Mma
     | Transpose
     | Permute
     | Gather
@@ -345,6 +376,28 @@ def counts_samples(body: Iterable[Statement]) -> bool:
     )
 
 
+def is_wide(tile: Tile, side: int, wide: int, size: int) -> bool:
+    """Whether each ``wide`` rows of a copy are a run at a multiple of it, for all indices.
+
+    Arguments:
+        tile: a copy: no right operand, no loops.
+        side: 0 for its left operand, 1 for its target.
+        wide: a power of two.
+        size: entries of a sample in the buffer of that side.
+    """
+    at = (tile.left, tile.target)[side]
+    places = [row[side] for row in tile.rows]
+    runs = [places[k : k + wide] for k in range(0, len(places), wide)]
+    moves = [size, *(stride for _, stride in at.terms), *(at.offset + run[0] for run in runs)]
+    return (
+        tile.right is None
+        and not tile.loops
+        and (len(tile.columns), len(tile.sums)) == (1, 1)
+        and all(run == list(range(run[0], run[0] + wide)) for run in runs)
+        and not any(move % wide for move in moves)
+    )
+
+
 class _Verifier:
     """Walks a body with the ranges of the indices that are in scope."""
 
@@ -394,6 +447,17 @@ class _Verifier:
                 for axis in statement.loops:
                     self.check_samples(axis, step)
                 self.check_in_place(statement, step)
+                if statement.wide > 1:
+                    self.check_wide(statement, step)
+            case Mma():
+                tile = Tile(statement.target, statement.left, statement.right, statement.rows,
+                            statement.columns, statement.sums)  # fmt: skip
+                self.check_statement(tile, ranges, step)
+                depth = 16 if statement.precision == "bf16" else 8
+                counts = len(statement.columns) % 8, len(statement.sums) % depth
+                lists = (statement.rows, statement.columns, statement.sums)
+                if len(statement.rows) != 16 or any(counts) or not all(map(_is_additive, lists)):
+                    self.fail(step, "rows, columns or sums do not fill tensor cores")
             case Transpose():
                 if max(len(statement.targets), len(statement.sources)) > self.program.width:
                     self.fail(step, "a Transpose is at most a square of the vector's width")
@@ -475,6 +539,11 @@ class _Verifier:
                 step, f"a Tile in place of {target.buffer} that reads and writes other places"
             )
 
+    def check_wide(self, tile: Tile, step: str) -> None:
+        sides = [self.buffers[at.buffer] for at in (tile.left, tile.target)]
+        if not any(b.batched and is_wide(tile, k, tile.wide, b.size) for k, b in enumerate(sides)):
+            self.fail(step, f"no runs of {tile.wide} rows in {sides[0].name} or {sides[1].name}")
+
     def check_forms(self, tile: Tile, step: str) -> None:
         forms = {tile.left.form} | ({tile.right.form} if tile.right else set())
         whole = {"vector", "splat", "repeat"}
@@ -528,6 +597,17 @@ class _Verifier:
     def fail(self, step: str, what: str) -> None:
         msg = f"program {self.program.name}, step {step}: {what}; please report it"
         raise BuildError(msg)
+
+
+def _is_additive(pairs: Pairs) -> bool:
+    """Whether offsets are sums over the bits of their number."""
+    return len(pairs) & (len(pairs) - 1) == 0 and all(
+        pairs[n][side] == pairs[0][side] + sum(
+            pairs[1 << bit][side] - pairs[0][side] for bit in range(n.bit_length()) if n >> bit & 1
+        )
+        for n in range(len(pairs))
+        for side in (0, 1)
+    )  # fmt: skip
 
 
 def _span(offsets: Iterable[int]) -> tuple[int, int]:

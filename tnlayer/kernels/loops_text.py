@@ -12,6 +12,7 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Mma,
     Pairs,
     Permute,
     Prefetch,
@@ -74,6 +75,10 @@ def _statement(statement: Statement) -> list[str]:
             return [head, *_body(statement.body, 1)]
         case Tile():
             return [_tile(statement)]
+        case Mma():
+            tile = Tile(statement.target, statement.left, statement.right, statement.rows,
+                        statement.columns, statement.sums)  # fmt: skip
+            return [f"{_tile(tile)} | mma {statement.precision}"]
         case Transpose():
             at, since = place_text(statement.target), place_text(statement.source)
             return [
@@ -130,6 +135,7 @@ def _tile(tile: Tile) -> str:
         text += f" | columns {_pairs(tile.columns)}"
     text += f" | sums {_pairs(tile.sums)}{loops}"
     text += f" | lanes {offsets_text(tile.order)}" if tile.order else ""
+    text += f" | {tile.wide} at once" if tile.wide > 1 else ""
     return text + ("" if tile.keeps_weights else " | reads weights")
 
 

@@ -11,6 +11,7 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Mma,
     Permute,
     Prefetch,
     Statement,
@@ -82,6 +83,8 @@ def buffers_of(body: Iterable[Statement]) -> set[str]:
             case Tile():
                 found |= {statement.target.buffer, statement.left.buffer}
                 found |= {statement.right.buffer} if statement.right else set()
+            case Mma():
+                found |= {statement.target.buffer, statement.left.buffer, statement.right.buffer}
             case Transpose() | Permute() | Gather() | SumLanes() | SumThreads():
                 found |= {statement.target.buffer, statement.source.buffer}
             case Fill():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
+from tnlayer.kernels.cuda_mma import PRECISIONS
 from tnlayer.network import Network
 from tnlayer.planning.planner import (
     DEFAULT_BATCH,
@@ -32,6 +35,7 @@ def compile(
     effort: str = "default",
     dtype: str | None = None,
     minimize: str = DEFAULT_MINIMIZE,
+    tensor_cores: str | None = None,
 ) -> Program:
     """Compile a network to a differentiable function of its inputs and parameters.
 
@@ -44,12 +48,15 @@ def compile(
             where that is predicted to be faster; ``explain()`` of a layer and ``source()`` say so.
         arch: of backend "cuda": what to build for, such as "sm_90", with a GPU or without; by
             default the device that the arrays of a call lie on. Other backends have none.
+        tensor_cores: of backend "cuda": do products of merged steps on tensor cores, in precision
+            "tf32" (operands rounded to 10 bits of mantissa, results off by about 1e-3), "3xtf32"
+            (near float32) or "bf16" (7 bits, 1e-2); sums are float32. None: float32 arithmetic.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
 
     Raises:
         SpecError: an option is unknown.
         BuildError: the backend that was asked for cannot be built.
-        PlanError: no plan fits.
+        PlanError: no plan fits, or no step can use the tensor cores that were asked for.
 
     >>> import torch, tnlayer as tn
     >>> net = tn.topologies.low_rank(6, 4, rank=2)
@@ -59,8 +66,31 @@ def compile(
     torch.Size([3, 4])
     """
     check_backend(backend, arch)
+    check_tensor_cores(tensor_cores, backend)
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
-    return program_of(plan_graph(net, options_for(options, arch)), arch)
+    planned = plan_graph(net, options_for(options, arch))
+    if tensor_cores is not None:
+        # All steps stay in the kernels: which of them tensor cores can do is decided there.
+        planned = replace(planned, plan=replace(planned.plan, regions=()))
+    return program_of(planned, arch, tensor_cores)
+
+
+def check_tensor_cores(tensor_cores: str | None, backend: str) -> None:
+    """Refuse a precision that is unknown, or for another backend."""
+    if tensor_cores is None:
+        return
+    if tensor_cores not in PRECISIONS:
+        msg = (
+            f"tensor_cores={tensor_cores!r} is unknown; expected one of {', '.join(PRECISIONS)}, "
+            "or None for float32 arithmetic"
+        )
+        raise SpecError(msg)
+    if backend != "cuda":
+        msg = (
+            f"tensor_cores={tensor_cores!r} is for backend='cuda'; backend={backend!r} takes none: "
+            "leave it out"
+        )
+        raise SpecError(msg)
 
 
 def check_backend(backend: str, arch: str | None = None) -> None:

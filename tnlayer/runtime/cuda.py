@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +13,9 @@ from tnlayer.debug import debug
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels import cuda_source
-from tnlayer.kernels.cuda_source import CudaSource, Gpu
+from tnlayer.kernels.cuda_mma import OLDEST, PRECISIONS
+from tnlayer.kernels.cuda_source import CudaSource, Gpu, gpu_of
+from tnlayer.kernels.loops import Precision
 from tnlayer.kernels.loops_text import program_text
 from tnlayer.kernels.pair import Mask
 from tnlayer.kernels.recompute import backward_without_saved
@@ -37,6 +40,10 @@ class CudaProgram(Program):
     Arguments:
         graph, plan, tensor_names, reuse: as for every program.
         arch: what the kernels are built for; None: the device that the arrays lie on.
+        tensor_cores: precision of products on tensor cores; None: none are used.
+
+    Raises:
+        PlanError: no step can use tensor cores.
     """
 
     backend = "cuda"
@@ -49,9 +56,15 @@ class CudaProgram(Program):
         *,
         reuse: bool = True,
         arch: str | None = None,
+        tensor_cores: str | None = None,
     ) -> None:
         super().__init__(graph, plan, tensor_names, reuse=reuse)
         self.arch = None if arch is None else check_arch(arch)
+        self.tensor_cores: Precision | None = None
+        if tensor_cores is not None:
+            self.tensor_cores = next(p for p in PRECISIONS if p == tensor_cores)
+            # Refused here, not at the first call.
+            cuda_source.schedule_forward(self.plan, self._for(gpu_of(self.arch or OLDEST)))
         self._units: dict[Mask | None, Unit] = {}
 
     # -- what is built ---------------------------------------------------------------------
@@ -71,7 +84,12 @@ class CudaProgram(Program):
                 self._units[mask] = Unit(lambda device: self._make(mask, device), self.arch)
             return self._units[mask]
 
+    def _for(self, device: Gpu) -> Gpu:
+        """The GPU as kernels are made for it."""
+        return replace(device, tensor_cores=self.tensor_cores)
+
     def _make(self, mask: Mask | None, device: Gpu) -> CudaSource:
+        device = self._for(device)
         if mask is None:
             made = cuda_source.forward_source(self.plan, device)
         else:
@@ -172,7 +190,7 @@ class CudaProgram(Program):
 
     def __getstate__(self) -> dict[str, Any]:
         """As for every program, with the architecture that was asked for."""
-        return {**super().__getstate__(), "arch": self.arch}
+        return {**super().__getstate__(), "arch": self.arch, "tensor_cores": self.tensor_cores}
 
 
 class _Backward:

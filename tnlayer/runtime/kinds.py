@@ -16,12 +16,15 @@ KINDS: Mapping[str, type[Program]] = {
 }
 
 
-def program_of(planned: PlannedGraph, arch: str | None = None) -> Program:
+def program_of(
+    planned: PlannedGraph, arch: str | None = None, tensor_cores: str | None = None
+) -> Program:
     """The program of a planned graph, on the backends of its plan.
 
     Arguments:
         planned: with the backend that was asked for.
         arch: of CUDA kernels: what to build for; None: the device of the arrays of a call.
+        tensor_cores: of backend "cuda": the precision of products on tensor cores, or None.
 
     Raises:
         BuildError: the backend that was asked for cannot run it.
@@ -29,8 +32,8 @@ def program_of(planned: PlannedGraph, arch: str | None = None) -> Program:
     asked, plan = planned.request.backend, planned.plan
     reuse = planned.request.memory_limit is None
     arguments = (planned.graph, plan, planned.form.tensor_names)
-    if plan.backend == "cuda":
-        return CudaProgram(*arguments, reuse=reuse, arch=arch)
+    if plan.backend == "cuda" or tensor_cores is not None:
+        return CudaProgram(*arguments, reuse=reuse, arch=arch, tensor_cores=tensor_cores)
     if plan.backend == "mixed" or asked == "cuda":
         return MixedProgram(*arguments, reuse=reuse, arch=arch)
     return KINDS["cpp" if asked == "cpp" else plan.backend](*arguments, reuse=reuse)

@@ -5,6 +5,28 @@ __device__ __forceinline__ entry from_lane(entry v, int mask) {
 typedef entry stored;
 __device__ __forceinline__ entry wide(stored v) { return v; }
 __device__ __forceinline__ stored narrow(entry v) { return v; }
+// Neighbouring entries that are one access of memory; a plain assignment may be split in four.
+template <int BYTES> struct words;
+template <> struct words<4> { typedef unsigned type; };
+template <> struct words<8> { typedef uint2 type; };
+template <> struct words<16> { typedef uint4 type; };
+template <int N> struct together {
+  stored v[N];
+};
+template <int N> __device__ __forceinline__ together<N> load(const stored* p, bool present) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word found = {};
+  if (present) found = __ldg((const word*)p);
+  together<N> run;
+  memcpy(&run, &found, sizeof run);
+  return run;
+}
+template <int N> __device__ __forceinline__ void store(stored* p, const together<N>& run) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word sent;
+  memcpy(&sent, &run, sizeof run);
+  __stcg((word*)p, sent);
+}
 // Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
 template <int HALF, int MASK, int M>
 __device__ __forceinline__ void halve(entry (&v)[M], int& index) {
@@ -70,10 +92,14 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
     stored* const out_y = all_out_y + first * 32;
     // x0 into shared memory
     __syncthreads();
-    for (int p = threadIdx.x; p < 512; p += 64) {
-      const int sample = p / 32; const int i1 = p % 32;
+    for (int p = threadIdx.x; p < 128; p += 64) {
+      const int sample = p / 8; const int i1 = p % 8;
       const bool present = first + sample < batch;
-      x0_s[sample * 33 + i1] = (present ? wide(x0[sample * 32 + i1]) : entry{});
+      { const auto run = load<4>(&x0[sample * 32 + i1 * 4], present);
+        x0_s[sample * 33 + i1 * 4] = wide(run.v[0]);
+        x0_s[1 + sample * 33 + i1 * 4] = wide(run.v[1]);
+        x0_s[2 + sample * 33 + i1 * 4] = wide(run.v[2]);
+        x0_s[3 + sample * 33 + i1 * 4] = wide(run.v[3]); }
     }
     // segment 0 forward: t0, t1, t2, t3
     __syncthreads();
@@ -314,10 +340,15 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
     }
     // y leaves
     __syncthreads();
-    for (int p = threadIdx.x; p < 512; p += 64) {
-      const int sample = p / 32; const int i1 = p % 32;
+    for (int p = threadIdx.x; p < 128; p += 64) {
+      const int sample = p / 8; const int i1 = p % 8;
       const bool present = first + sample < batch;
-      if (present) out_y[sample * 32 + i1] = narrow(t3[sample * 33 + i1]);
+      { together<4> run;
+        run.v[0] = narrow(t3[sample * 33 + i1 * 4]);
+        run.v[1] = narrow(t3[1 + sample * 33 + i1 * 4]);
+        run.v[2] = narrow(t3[2 + sample * 33 + i1 * 4]);
+        run.v[3] = narrow(t3[3 + sample * 33 + i1 * 4]);
+        if (present) store(&out_y[sample * 32 + i1 * 4], run); }
     }
   }
 }
@@ -329,6 +360,28 @@ __device__ __forceinline__ entry from_lane(entry v, int mask) {
 typedef entry stored;
 __device__ __forceinline__ entry wide(stored v) { return v; }
 __device__ __forceinline__ stored narrow(entry v) { return v; }
+// Neighbouring entries that are one access of memory; a plain assignment may be split in four.
+template <int BYTES> struct words;
+template <> struct words<4> { typedef unsigned type; };
+template <> struct words<8> { typedef uint2 type; };
+template <> struct words<16> { typedef uint4 type; };
+template <int N> struct together {
+  stored v[N];
+};
+template <int N> __device__ __forceinline__ together<N> load(const stored* p, bool present) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word found = {};
+  if (present) found = __ldg((const word*)p);
+  together<N> run;
+  memcpy(&run, &found, sizeof run);
+  return run;
+}
+template <int N> __device__ __forceinline__ void store(stored* p, const together<N>& run) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word sent;
+  memcpy(&sent, &run, sizeof run);
+  __stcg((word*)p, sent);
+}
 // Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
 template <int HALF, int MASK, int M>
 __device__ __forceinline__ void halve(entry (&v)[M], int& index) {
@@ -369,7 +422,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
   entry* const n2_s = block + 288;
   entry* const n3_s = block + 304;
   entry* const x0_s = block + 320;
-  entry* const t2 = block + 864;
+  entry* const t2 = block + 848;
   entry* const d_n2_p = block + 128;
   for (int p = threadIdx.x; p < 64; p += 128) d_n2_p[p] = entry{};
   entry* const d_n3_p = block + 192;
@@ -405,10 +458,14 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
     stored* const out_d_x0 = all_out_d_x0 + first * 32;
     // x0 into shared memory
     __syncthreads();
-    for (int p = threadIdx.x; p < 512; p += 128) {
-      const int sample = p / 32; const int i1 = p / 2 % 16; const int i2 = p % 2;
+    { const int p = threadIdx.x;
+      const int sample = p / 8; const int i1 = p % 8;
       const bool present = first + sample < batch;
-      x0_s[sample * 2 + i1 * 34 + i2] = (present ? wide(x0[sample * 32 + i1 * 2 + i2]) : entry{});
+      { const auto run = load<4>(&x0[sample * 32 + i1 * 4], present);
+        x0_s[sample * 33 + i1 * 4] = wide(run.v[0]);
+        x0_s[1 + sample * 33 + i1 * 4] = wide(run.v[1]);
+        x0_s[2 + sample * 33 + i1 * 4] = wide(run.v[2]);
+        x0_s[3 + sample * 33 + i1 * 4] = wide(run.v[3]); }
     }
     // segment 0 forward: t0, t1, t2
     __syncthreads();
@@ -418,22 +475,22 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       entry f0_t0[16];
       entry f0_t1[16];
       entry f0_t2[16];
-      f0_x0[0] = x0_s[sample * 2 + i1];
-      f0_x0[1] = x0_s[34 + sample * 2 + i1];
-      f0_x0[2] = x0_s[68 + sample * 2 + i1];
-      f0_x0[3] = x0_s[102 + sample * 2 + i1];
-      f0_x0[4] = x0_s[136 + sample * 2 + i1];
-      f0_x0[5] = x0_s[170 + sample * 2 + i1];
-      f0_x0[6] = x0_s[204 + sample * 2 + i1];
-      f0_x0[7] = x0_s[238 + sample * 2 + i1];
-      f0_x0[8] = x0_s[272 + sample * 2 + i1];
-      f0_x0[9] = x0_s[306 + sample * 2 + i1];
-      f0_x0[10] = x0_s[340 + sample * 2 + i1];
-      f0_x0[11] = x0_s[374 + sample * 2 + i1];
-      f0_x0[12] = x0_s[408 + sample * 2 + i1];
-      f0_x0[13] = x0_s[442 + sample * 2 + i1];
-      f0_x0[14] = x0_s[476 + sample * 2 + i1];
-      f0_x0[15] = x0_s[510 + sample * 2 + i1];
+      f0_x0[0] = x0_s[sample * 33 + i1];
+      f0_x0[1] = x0_s[2 + sample * 33 + i1];
+      f0_x0[2] = x0_s[4 + sample * 33 + i1];
+      f0_x0[3] = x0_s[6 + sample * 33 + i1];
+      f0_x0[4] = x0_s[8 + sample * 33 + i1];
+      f0_x0[5] = x0_s[10 + sample * 33 + i1];
+      f0_x0[6] = x0_s[12 + sample * 33 + i1];
+      f0_x0[7] = x0_s[14 + sample * 33 + i1];
+      f0_x0[8] = x0_s[16 + sample * 33 + i1];
+      f0_x0[9] = x0_s[18 + sample * 33 + i1];
+      f0_x0[10] = x0_s[20 + sample * 33 + i1];
+      f0_x0[11] = x0_s[22 + sample * 33 + i1];
+      f0_x0[12] = x0_s[24 + sample * 33 + i1];
+      f0_x0[13] = x0_s[26 + sample * 33 + i1];
+      f0_x0[14] = x0_s[28 + sample * 33 + i1];
+      f0_x0[15] = x0_s[30 + sample * 33 + i1];
       f0_t0[0] = n1_s[0] * f0_x0[0] + n1_s[4] * f0_x0[1] + n1_s[8] * f0_x0[2] + n1_s[12] * f0_x0[3];
       f0_t0[1] = n1_s[1] * f0_x0[0] + n1_s[5] * f0_x0[1] + n1_s[9] * f0_x0[2] + n1_s[13] * f0_x0[3];
       f0_t0[2] = n1_s[2] * f0_x0[0] + n1_s[6] * f0_x0[1] + n1_s[10] * f0_x0[2] + n1_s[14] * f0_x0[3];
@@ -527,10 +584,11 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       entry r1_t2[4];
       entry r1_d_n2[16];
       entry r1_d_t2[4];
-      r1_g[0] = (present ? wide(g[sample * 32 + i1 * 4]) : entry{});
-      r1_g[1] = (present ? wide(g[1 + sample * 32 + i1 * 4]) : entry{});
-      r1_g[2] = (present ? wide(g[2 + sample * 32 + i1 * 4]) : entry{});
-      r1_g[3] = (present ? wide(g[3 + sample * 32 + i1 * 4]) : entry{});
+      { const auto run = load<4>(&g[sample * 32 + i1 * 4], present);
+        r1_g[0] = wide(run.v[0]);
+        r1_g[1] = wide(run.v[1]);
+        r1_g[2] = wide(run.v[2]);
+        r1_g[3] = wide(run.v[3]); }
       r1_t2[0] = t2[sample * 33 + i1 * 4];
       r1_t2[1] = t2[1 + sample * 33 + i1 * 4];
       r1_t2[2] = t2[2 + sample * 33 + i1 * 4];
@@ -584,22 +642,22 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       entry r0_d_t0[16];
       entry r0_d_n1[16];
       entry r0_d_x0[16];
-      r0_x0[0] = x0_s[sample * 2 + i1];
-      r0_x0[1] = x0_s[34 + sample * 2 + i1];
-      r0_x0[2] = x0_s[68 + sample * 2 + i1];
-      r0_x0[3] = x0_s[102 + sample * 2 + i1];
-      r0_x0[4] = x0_s[136 + sample * 2 + i1];
-      r0_x0[5] = x0_s[170 + sample * 2 + i1];
-      r0_x0[6] = x0_s[204 + sample * 2 + i1];
-      r0_x0[7] = x0_s[238 + sample * 2 + i1];
-      r0_x0[8] = x0_s[272 + sample * 2 + i1];
-      r0_x0[9] = x0_s[306 + sample * 2 + i1];
-      r0_x0[10] = x0_s[340 + sample * 2 + i1];
-      r0_x0[11] = x0_s[374 + sample * 2 + i1];
-      r0_x0[12] = x0_s[408 + sample * 2 + i1];
-      r0_x0[13] = x0_s[442 + sample * 2 + i1];
-      r0_x0[14] = x0_s[476 + sample * 2 + i1];
-      r0_x0[15] = x0_s[510 + sample * 2 + i1];
+      r0_x0[0] = x0_s[sample * 33 + i1];
+      r0_x0[1] = x0_s[2 + sample * 33 + i1];
+      r0_x0[2] = x0_s[4 + sample * 33 + i1];
+      r0_x0[3] = x0_s[6 + sample * 33 + i1];
+      r0_x0[4] = x0_s[8 + sample * 33 + i1];
+      r0_x0[5] = x0_s[10 + sample * 33 + i1];
+      r0_x0[6] = x0_s[12 + sample * 33 + i1];
+      r0_x0[7] = x0_s[14 + sample * 33 + i1];
+      r0_x0[8] = x0_s[16 + sample * 33 + i1];
+      r0_x0[9] = x0_s[18 + sample * 33 + i1];
+      r0_x0[10] = x0_s[20 + sample * 33 + i1];
+      r0_x0[11] = x0_s[22 + sample * 33 + i1];
+      r0_x0[12] = x0_s[24 + sample * 33 + i1];
+      r0_x0[13] = x0_s[26 + sample * 33 + i1];
+      r0_x0[14] = x0_s[28 + sample * 33 + i1];
+      r0_x0[15] = x0_s[30 + sample * 33 + i1];
       r0_t0[0] = n1_s[0] * r0_x0[0] + n1_s[4] * r0_x0[1] + n1_s[8] * r0_x0[2] + n1_s[12] * r0_x0[3];
       r0_t0[1] = n1_s[1] * r0_x0[0] + n1_s[5] * r0_x0[1] + n1_s[9] * r0_x0[2] + n1_s[13] * r0_x0[3];
       r0_t0[2] = n1_s[2] * r0_x0[0] + n1_s[6] * r0_x0[1] + n1_s[10] * r0_x0[2] + n1_s[14] * r0_x0[3];
@@ -768,30 +826,35 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
         sum13_0 += r0_d_x0[13];
         sum14_0 += r0_d_x0[14];
         sum15_0 += r0_d_x0[15];
-        x0_s[sample * 2 + i1] = sum0_0;
-        x0_s[34 + sample * 2 + i1] = sum1_0;
-        x0_s[68 + sample * 2 + i1] = sum2_0;
-        x0_s[102 + sample * 2 + i1] = sum3_0;
-        x0_s[136 + sample * 2 + i1] = sum4_0;
-        x0_s[170 + sample * 2 + i1] = sum5_0;
-        x0_s[204 + sample * 2 + i1] = sum6_0;
-        x0_s[238 + sample * 2 + i1] = sum7_0;
-        x0_s[272 + sample * 2 + i1] = sum8_0;
-        x0_s[306 + sample * 2 + i1] = sum9_0;
-        x0_s[340 + sample * 2 + i1] = sum10_0;
-        x0_s[374 + sample * 2 + i1] = sum11_0;
-        x0_s[408 + sample * 2 + i1] = sum12_0;
-        x0_s[442 + sample * 2 + i1] = sum13_0;
-        x0_s[476 + sample * 2 + i1] = sum14_0;
-        x0_s[510 + sample * 2 + i1] = sum15_0;
+        x0_s[sample * 33 + i1] = sum0_0;
+        x0_s[2 + sample * 33 + i1] = sum1_0;
+        x0_s[4 + sample * 33 + i1] = sum2_0;
+        x0_s[6 + sample * 33 + i1] = sum3_0;
+        x0_s[8 + sample * 33 + i1] = sum4_0;
+        x0_s[10 + sample * 33 + i1] = sum5_0;
+        x0_s[12 + sample * 33 + i1] = sum6_0;
+        x0_s[14 + sample * 33 + i1] = sum7_0;
+        x0_s[16 + sample * 33 + i1] = sum8_0;
+        x0_s[18 + sample * 33 + i1] = sum9_0;
+        x0_s[20 + sample * 33 + i1] = sum10_0;
+        x0_s[22 + sample * 33 + i1] = sum11_0;
+        x0_s[24 + sample * 33 + i1] = sum12_0;
+        x0_s[26 + sample * 33 + i1] = sum13_0;
+        x0_s[28 + sample * 33 + i1] = sum14_0;
+        x0_s[30 + sample * 33 + i1] = sum15_0;
       }
     }
     // d_x0 leaves
     __syncthreads();
-    for (int p = threadIdx.x; p < 512; p += 128) {
-      const int sample = p / 32; const int i1 = p / 2 % 16; const int i2 = p % 2;
+    { const int p = threadIdx.x;
+      const int sample = p / 8; const int i1 = p % 8;
       const bool present = first + sample < batch;
-      if (present) out_d_x0[sample * 32 + i1 * 2 + i2] = narrow(x0_s[sample * 2 + i1 * 34 + i2]);
+      { together<4> run;
+        run.v[0] = narrow(x0_s[sample * 33 + i1 * 4]);
+        run.v[1] = narrow(x0_s[1 + sample * 33 + i1 * 4]);
+        run.v[2] = narrow(x0_s[2 + sample * 33 + i1 * 4]);
+        run.v[3] = narrow(x0_s[3 + sample * 33 + i1 * 4]);
+        if (present) store(&out_d_x0[sample * 32 + i1 * 4], run); }
     }
   }
   __syncthreads();

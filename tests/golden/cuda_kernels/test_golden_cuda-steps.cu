@@ -5,6 +5,28 @@ __device__ __forceinline__ entry from_lane(entry v, int mask) {
 typedef entry stored;
 __device__ __forceinline__ entry wide(stored v) { return v; }
 __device__ __forceinline__ stored narrow(entry v) { return v; }
+// Neighbouring entries that are one access of memory; a plain assignment may be split in four.
+template <int BYTES> struct words;
+template <> struct words<4> { typedef unsigned type; };
+template <> struct words<8> { typedef uint2 type; };
+template <> struct words<16> { typedef uint4 type; };
+template <int N> struct together {
+  stored v[N];
+};
+template <int N> __device__ __forceinline__ together<N> load(const stored* p, bool present) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word found = {};
+  if (present) found = __ldg((const word*)p);
+  together<N> run;
+  memcpy(&run, &found, sizeof run);
+  return run;
+}
+template <int N> __device__ __forceinline__ void store(stored* p, const together<N>& run) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word sent;
+  memcpy(&sent, &run, sizeof run);
+  __stcg((word*)p, sent);
+}
 // Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
 template <int HALF, int MASK, int M>
 __device__ __forceinline__ void halve(entry (&v)[M], int& index) {
@@ -43,10 +65,8 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
   entry* const n1_s = block + 4;
   entry* const n2_s = block + 12;
   entry* const n3_s = block + 20;
-  entry* const x0_s = block + 48;
   entry* const t0 = block + 24;
   entry* const t1 = block + 36;
-  entry* const t3 = block + 144;
   // n0 into shared memory
   if (const int p = threadIdx.x; p < 4) {
     const int i0 = p;
@@ -81,26 +101,23 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
   for (long long first = (long long)blockIdx.x * 16; first < batch; first += (long long)gridDim.x * 16) {
     const stored* const x0 = all_x0 + first * 6;
     stored* const out_y = all_out_y + first * 6;
-    // x0 into shared memory
-    __syncthreads();
-    for (int p = threadIdx.x; p < 96; p += 64) {
-      const int sample = p / 6; const int i1 = p % 6;
-      const bool present = first + sample < batch;
-      x0_s[sample * 6 + i1] = (present ? wide(x0[sample * 6 + i1]) : entry{});
-    }
     // segment 0 forward: t2, t3
     __syncthreads();
     if (const int p = threadIdx.x; p < 16) {
       const int sample = p;
+      const bool present = first + sample < batch;
       entry f0_x0[6];
       entry f0_t2[2];
       entry f0_t3[6];
-      f0_x0[0] = x0_s[sample * 6];
-      f0_x0[1] = x0_s[1 + sample * 6];
-      f0_x0[2] = x0_s[2 + sample * 6];
-      f0_x0[3] = x0_s[3 + sample * 6];
-      f0_x0[4] = x0_s[4 + sample * 6];
-      f0_x0[5] = x0_s[5 + sample * 6];
+      { const auto run = load<2>(&x0[sample * 6], present);
+        f0_x0[0] = wide(run.v[0]);
+        f0_x0[1] = wide(run.v[1]); }
+      { const auto run = load<2>(&x0[2 + sample * 6], present);
+        f0_x0[2] = wide(run.v[0]);
+        f0_x0[3] = wide(run.v[1]); }
+      { const auto run = load<2>(&x0[4 + sample * 6], present);
+        f0_x0[4] = wide(run.v[0]);
+        f0_x0[5] = wide(run.v[1]); }
       f0_t2[0] = t1[0] * f0_x0[0] + t1[1] * f0_x0[1] + t1[2] * f0_x0[2] + t1[6] * f0_x0[3] + t1[7] * f0_x0[4] + t1[8] * f0_x0[5];
       f0_t2[1] = t1[3] * f0_x0[0] + t1[4] * f0_x0[1] + t1[5] * f0_x0[2] + t1[9] * f0_x0[3] + t1[10] * f0_x0[4] + t1[11] * f0_x0[5];
       f0_t3[0] = t0[0] * f0_t2[0] + t0[6] * f0_t2[1];
@@ -109,28 +126,18 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
       f0_t3[3] = t0[3] * f0_t2[0] + t0[9] * f0_t2[1];
       f0_t3[4] = t0[4] * f0_t2[0] + t0[10] * f0_t2[1];
       f0_t3[5] = t0[5] * f0_t2[0] + t0[11] * f0_t2[1];
-      {
-        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{}, sum4_0 = entry{}, sum5_0 = entry{};
-        sum0_0 += f0_t3[0];
-        sum1_0 += f0_t3[1];
-        sum2_0 += f0_t3[2];
-        sum3_0 += f0_t3[3];
-        sum4_0 += f0_t3[4];
-        sum5_0 += f0_t3[5];
-        t3[sample * 6] = sum0_0;
-        t3[1 + sample * 6] = sum1_0;
-        t3[2 + sample * 6] = sum2_0;
-        t3[3 + sample * 6] = sum3_0;
-        t3[4 + sample * 6] = sum4_0;
-        t3[5 + sample * 6] = sum5_0;
-      }
-    }
-    // y leaves
-    __syncthreads();
-    for (int p = threadIdx.x; p < 96; p += 64) {
-      const int sample = p / 6; const int i1 = p % 6;
-      const bool present = first + sample < batch;
-      if (present) out_y[sample * 6 + i1] = narrow(t3[sample * 6 + i1]);
+      { together<2> run;
+        run.v[0] = narrow(f0_t3[0]);
+        run.v[1] = narrow(f0_t3[1]);
+        if (present) store(&out_y[sample * 6], run); }
+      { together<2> run;
+        run.v[0] = narrow(f0_t3[2]);
+        run.v[1] = narrow(f0_t3[3]);
+        if (present) store(&out_y[2 + sample * 6], run); }
+      { together<2> run;
+        run.v[0] = narrow(f0_t3[4]);
+        run.v[1] = narrow(f0_t3[5]);
+        if (present) store(&out_y[4 + sample * 6], run); }
     }
   }
 }
@@ -142,6 +149,28 @@ __device__ __forceinline__ entry from_lane(entry v, int mask) {
 typedef entry stored;
 __device__ __forceinline__ entry wide(stored v) { return v; }
 __device__ __forceinline__ stored narrow(entry v) { return v; }
+// Neighbouring entries that are one access of memory; a plain assignment may be split in four.
+template <int BYTES> struct words;
+template <> struct words<4> { typedef unsigned type; };
+template <> struct words<8> { typedef uint2 type; };
+template <> struct words<16> { typedef uint4 type; };
+template <int N> struct together {
+  stored v[N];
+};
+template <int N> __device__ __forceinline__ together<N> load(const stored* p, bool present) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word found = {};
+  if (present) found = __ldg((const word*)p);
+  together<N> run;
+  memcpy(&run, &found, sizeof run);
+  return run;
+}
+template <int N> __device__ __forceinline__ void store(stored* p, const together<N>& run) {
+  typedef typename words<N * sizeof(stored)>::type word;
+  word sent;
+  memcpy(&sent, &run, sizeof run);
+  __stcg((word*)p, sent);
+}
 // Lanes halve what they hold: each exchange leaves half as many values to a lane, and adds them up.
 template <int HALF, int MASK, int M>
 __device__ __forceinline__ void halve(entry (&v)[M], int& index) {
@@ -181,8 +210,6 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
   entry* const n1_s = block + 52;
   entry* const n2_s = block + 60;
   entry* const n3_s = block + 68;
-  entry* const g_s = block + 96;
-  entry* const x0_s = block + 192;
   entry* const t0 = block + 72;
   entry* const t1 = block + 84;
   entry* const d_t0_p = block + 0;
@@ -225,19 +252,6 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
     const stored* const g = all_g + first * 6;
     const stored* const x0 = all_x0 + first * 6;
     stored* const out_d_x0 = all_out_d_x0 + first * 6;
-    // g into shared memory
-    __syncthreads();
-    for (int p = threadIdx.x; p < 96; p += 64) {
-      const int sample = p / 6; const int i1 = p % 6;
-      const bool present = first + sample < batch;
-      g_s[sample * 6 + i1] = (present ? wide(g[sample * 6 + i1]) : entry{});
-    }
-    // x0 into shared memory
-    for (int p = threadIdx.x; p < 96; p += 64) {
-      const int sample = p / 6; const int i1 = p % 6;
-      const bool present = first + sample < batch;
-      x0_s[sample * 6 + i1] = (present ? wide(x0[sample * 6 + i1]) : entry{});
-    }
     // segment 0 reverse: t2, d_t0, d_t2, d_t1, d_x0
     __syncthreads();
     if (const int p = threadIdx.x; p < 32) {
@@ -251,20 +265,26 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       entry r0_d_t2[2];
       entry r0_d_t1[12];
       entry r0_d_x0[6];
-      r0_x0[0] = x0_s[sample * 6];
-      r0_x0[1] = x0_s[1 + sample * 6];
-      r0_x0[2] = x0_s[2 + sample * 6];
-      r0_x0[3] = x0_s[3 + sample * 6];
-      r0_x0[4] = x0_s[4 + sample * 6];
-      r0_x0[5] = x0_s[5 + sample * 6];
+      { const auto run = load<2>(&x0[sample * 6], present);
+        r0_x0[0] = wide(run.v[0]);
+        r0_x0[1] = wide(run.v[1]); }
+      { const auto run = load<2>(&x0[2 + sample * 6], present);
+        r0_x0[2] = wide(run.v[0]);
+        r0_x0[3] = wide(run.v[1]); }
+      { const auto run = load<2>(&x0[4 + sample * 6], present);
+        r0_x0[4] = wide(run.v[0]);
+        r0_x0[5] = wide(run.v[1]); }
       r0_t2[0] = t1[0] * r0_x0[0] + t1[1] * r0_x0[1] + t1[2] * r0_x0[2] + t1[6] * r0_x0[3] + t1[7] * r0_x0[4] + t1[8] * r0_x0[5];
       r0_t2[1] = t1[3] * r0_x0[0] + t1[4] * r0_x0[1] + t1[5] * r0_x0[2] + t1[9] * r0_x0[3] + t1[10] * r0_x0[4] + t1[11] * r0_x0[5];
-      r0_g[0] = g_s[sample * 6];
-      r0_g[1] = g_s[1 + sample * 6];
-      r0_g[2] = g_s[2 + sample * 6];
-      r0_g[3] = g_s[3 + sample * 6];
-      r0_g[4] = g_s[4 + sample * 6];
-      r0_g[5] = g_s[5 + sample * 6];
+      { const auto run = load<2>(&g[sample * 6], present);
+        r0_g[0] = wide(run.v[0]);
+        r0_g[1] = wide(run.v[1]); }
+      { const auto run = load<2>(&g[2 + sample * 6], present);
+        r0_g[2] = wide(run.v[0]);
+        r0_g[3] = wide(run.v[1]); }
+      { const auto run = load<2>(&g[4 + sample * 6], present);
+        r0_g[4] = wide(run.v[0]);
+        r0_g[5] = wide(run.v[1]); }
       r0_d_t0[0] = r0_t2[0] * r0_g[0];
       r0_d_t0[6] = r0_t2[1] * r0_g[0];
       r0_d_t0[1] = r0_t2[0] * r0_g[1];
@@ -301,28 +321,18 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r0_d_x0[3] = t1[6] * r0_d_t2[0] + t1[9] * r0_d_t2[1];
       r0_d_x0[4] = t1[7] * r0_d_t2[0] + t1[10] * r0_d_t2[1];
       r0_d_x0[5] = t1[8] * r0_d_t2[0] + t1[11] * r0_d_t2[1];
-      {
-        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{}, sum4_0 = entry{}, sum5_0 = entry{};
-        sum0_0 += r0_d_x0[0];
-        sum1_0 += r0_d_x0[1];
-        sum2_0 += r0_d_x0[2];
-        sum3_0 += r0_d_x0[3];
-        sum4_0 += r0_d_x0[4];
-        sum5_0 += r0_d_x0[5];
-        if (mine) x0_s[sample * 6] = sum0_0;
-        if (mine) x0_s[1 + sample * 6] = sum1_0;
-        if (mine) x0_s[2 + sample * 6] = sum2_0;
-        if (mine) x0_s[3 + sample * 6] = sum3_0;
-        if (mine) x0_s[4 + sample * 6] = sum4_0;
-        if (mine) x0_s[5 + sample * 6] = sum5_0;
-      }
-    }
-    // d_x0 leaves
-    __syncthreads();
-    for (int p = threadIdx.x; p < 96; p += 64) {
-      const int sample = p / 6; const int i1 = p % 6;
-      const bool present = first + sample < batch;
-      if (present) out_d_x0[sample * 6 + i1] = narrow(x0_s[sample * 6 + i1]);
+      { together<2> run;
+        run.v[0] = narrow(r0_d_x0[0]);
+        run.v[1] = narrow(r0_d_x0[1]);
+        if (present && mine) store(&out_d_x0[sample * 6], run); }
+      { together<2> run;
+        run.v[0] = narrow(r0_d_x0[2]);
+        run.v[1] = narrow(r0_d_x0[3]);
+        if (present && mine) store(&out_d_x0[2 + sample * 6], run); }
+      { together<2> run;
+        run.v[0] = narrow(r0_d_x0[4]);
+        run.v[1] = narrow(r0_d_x0[5]);
+        if (present && mine) store(&out_d_x0[4 + sample * 6], run); }
     }
   }
   __syncthreads();

@@ -1,0 +1,196 @@
+"""Statements of a point as CUDA C++: places, values, tiles. A printer: it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tnlayer.kernels.cuda_fragments import mma_lines
+from tnlayer.kernels.cuda_place import WARP
+from tnlayer.kernels.loops import At, Fill, Mma, Program, Statement, SumThreads, Tile
+
+
+class StatementPrinter:
+    """Prints what a point does.
+
+    Arguments:
+        program: with its buffers placed.
+
+    ``guards`` says whether the sample of a point may be missing, ``ragged`` whether a lane may have
+    no point of its own.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.buffers = {buffer.name: buffer for buffer in program.buffers}
+        self.guards = False
+        self.ragged = False
+
+    def statement(self, statement: Statement) -> list[str]:
+        match statement:
+            case Tile():
+                return self.tile(statement)
+            case Mma():
+                return mma_lines(statement, self.value, self.stored_at)
+            case Fill():
+                assert statement.count == 1
+                return [self.stored(statement.target, self.place(statement.target), "entry{}")]
+            case SumThreads():
+                return self.sum_threads(statement)
+            case _:
+                msg = f"a GPU has no {type(statement).__name__}"
+                raise NotImplementedError(msg)
+
+    def sum_threads(self, statement: SumThreads) -> list[str]:
+        """Every warp adds to its own copy."""
+        size = self.buffers[statement.target.buffer].size
+        source = statement.source.buffer
+        assert statement.source.offset == 0 and self.buffers[source].size == statement.count
+        lines: list[str] = []
+        counted = [*(["mine"] if self.ragged else []), *(["present"] if statement.samples else [])]
+        if counted:
+            missing = f"!({' && '.join(counted)})" if len(counted) > 1 else f"!{counted[0]}"
+            loop = f"for (int k = 0; k < {statement.count}; k++)"
+            lines.append(f"if ({missing}) {loop} {source}[k] = entry{{}};")
+        target = f"{statement.target.buffer} + threadIdx.x / {WARP} * {size}"
+        target += f" + {statement.target.offset}" if statement.target.offset else ""
+        for start in range(0, statement.count, WARP):
+            left = min(WARP, statement.count - start)
+            lines.append(f"sum_warp<{1 << (left - 1).bit_length()}, {start}>({target}, {source});")
+        return lines
+
+    def place(self, at: At, more: int = 0, moved: Sequence[str] = ()) -> str:
+        """An element of a buffer as it lies there."""
+        terms = [str(at.offset + more)] if at.offset + more else []
+        terms += [f"{index} * {stride}" if stride != 1 else index for index, stride in at.terms]
+        return f"{at.buffer}[{sum_text([*terms, *moved])}]"
+
+    def value(self, at: At, more: int = 0, moved: Sequence[str] = ()) -> str:
+        """An entry: widened, conjugated, zero where its sample is missing."""
+        text, buffer = self.place(at, more, moved), self.buffers[at.buffer]
+        if buffer.space in ("input", "output"):
+            text = f"wide({text})"
+            if self.guards and buffer.batched:
+                text = f"(present ? {text} : entry{{}})"
+        return f"conj({text})" if at.conj else text
+
+    def stored(self, at: At, place: str, value: str, sign: str = "=") -> str:
+        """A store: narrowed, and left out where its sample is missing."""
+        buffer = self.buffers[at.buffer]
+        if buffer.space == "output":
+            assert sign == "=", "outputs are never read"
+            text = f"{place} = narrow({value});"
+            conditions = ["present"] if self.guards and buffer.batched else []
+        else:
+            text = f"{place} {sign} {value};"
+            conditions = list[str]()
+        if self.ragged and buffer.space != "register":
+            conditions.append("mine")
+        return f"if ({' && '.join(conditions)}) {text}" if conditions else text
+
+    def stored_at(self, at: At, more: int, moved: Sequence[str], value: str) -> str:
+        """A store at a place of an array."""
+        return self.stored(at, self.place(at, more, moved), value)
+
+    def tile(self, tile: Tile) -> list[str]:
+        if tile.wide > 1:
+            return self.wide_copy(tile)
+        if self.buffers[tile.target.buffer].space == "register" and not tile.loops:
+            return self.in_registers(tile)
+        return self.in_memory(tile)
+
+    def wide_copy(self, tile: Tile) -> list[str]:
+        """Runs of x or y, each as one access of global memory."""
+        lines: list[str] = []
+        guarded = self.guards
+        for first in range(0, len(tile.rows), tile.wide):
+            rows = tile.rows[first : first + tile.wide]
+            if self.buffers[tile.left.buffer].space == "input":
+                at = self.place(tile.left, rows[0][0])
+                present = "present" if guarded else "true"
+                lines.append(f"{{ const auto run = load<{tile.wide}>(&{at}, {present});")
+                for k, (_, target) in enumerate(rows):
+                    value = f"wide(run.v[{k}])"
+                    value = f"conj({value})" if tile.left.conj else value
+                    place = self.place(tile.target, target)
+                    lines.append(f"  {self.stored(tile.target, place, value)}")
+            else:
+                lines.append(f"{{ together<{tile.wide}> run;")
+                for k, (left, _) in enumerate(rows):
+                    lines.append(f"  run.v[{k}] = narrow({self.value(tile.left, left)});")
+                conditions = ["present"] if guarded else []
+                conditions += ["mine"] if self.ragged else []
+                condition = f"if ({' && '.join(conditions)}) " if conditions else ""
+                lines.append(f"  {condition}store(&{self.place(tile.target, rows[0][1])}, run);")
+            lines[-1] += " }"
+        return lines
+
+    def in_registers(self, tile: Tile) -> list[str]:
+        """Each result as one expression: no other result waits for it."""
+        lines: list[str] = []
+        for row, row_target in tile.rows:
+            for column, column_target in tile.columns:
+                terms: list[str] = []
+                for left, right in tile.sums:
+                    term = self.value(tile.left, row + left)
+                    if tile.right is not None:
+                        term = f"{self.value(tile.right, column + right)} * {term}"
+                    terms.append(term)
+                place = self.place(tile.target, row_target + column_target)
+                sign = "+=" if tile.adds else "="
+                lines.append(self.stored(tile.target, place, " + ".join(terms), sign))
+        return lines
+
+    def in_memory(self, tile: Tile) -> list[str]:
+        """Sums in named variables, stored at the end."""
+        rows, columns = range(len(tile.rows)), range(len(tile.columns))
+        if len(rows) * len(columns) == 1 and not tile.loops and len(tile.sums) == 1:
+            return self.in_registers(tile)
+        lines = ["{"]
+        names = ", ".join(f"sum{r}_{c} = entry{{}}" for r in rows for c in columns)
+        lines.append(f"  entry {names};")
+        depth = 1
+        moved_left: list[str] = []
+        moved_right: list[str] = []
+        for number, axis in enumerate(tile.loops):
+            k = f"k{number}"
+            end = "samples" if axis.of_samples else axis.count
+            lines.append("  " * depth + f"for (int {k} = 0; {k} < {end}; {k}++) {{")
+            moved_left += [f"{k} * {axis.left}"] if axis.left else []
+            moved_right += [f"{k} * {axis.right}"] if axis.right else []
+            depth += 1
+        for left, right in tile.sums:
+            lines += indented(self.products(tile, left, right, moved_left, moved_right), depth)
+        lines += ["  " * number + "}" for number in range(depth - 1, 0, -1)]
+        sign = "+=" if tile.adds else "="
+        for r, (_, row) in enumerate(tile.rows):
+            for c, (_, column) in enumerate(tile.columns):
+                place = self.place(tile.target, row + column)
+                lines.append("  " + self.stored(tile.target, place, f"sum{r}_{c}", sign))
+        return [*lines, "}"]
+
+    def products(
+        self, tile: Tile, left: int, right: int, moved_left: list[str], moved_right: list[str]
+    ) -> list[str]:
+        """One term of all sums."""
+        rows = [self.value(tile.left, row + left, moved_left) for row, _ in tile.rows]
+        if tile.right is None:
+            return [f"sum{r}_0 += {text};" for r, text in enumerate(rows)]
+        columns = [self.value(tile.right, c + right, moved_right) for c, _ in tile.columns]
+        if len(rows) * len(columns) == 1:
+            return [f"sum0_0 += {columns[0]} * {rows[0]};"]
+        loads = [f"left{r} = {text}" for r, text in enumerate(rows)]
+        loads += [f"right{c} = {text}" for c, text in enumerate(columns)]
+        sums = [
+            f"sum{r}_{c} += right{c} * left{r};"
+            for r in range(len(rows))
+            for c in range(len(columns))
+        ]
+        return [f"{{ const entry {', '.join(loads)};", f"  {' '.join(sums)} }}"]
+
+
+def sum_text(terms: Sequence[str]) -> str:
+    return " + ".join(terms) or "0"
+
+
+def indented(lines: Sequence[str], depth: int = 1) -> list[str]:
+    return ["  " * depth + line for line in lines]
