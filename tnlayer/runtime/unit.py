@@ -22,6 +22,7 @@ from tnlayer.runtime.resources import Resources, read_ptxas
 _ALIGNMENT = 16
 # With so few threads on a multiprocessor each has all registers that a thread can have.
 _LEAST_RESIDENT = 256
+_LEAST_REGISTERS = 8
 _ARCH = re.compile(r"sm_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
 
 
@@ -141,10 +142,15 @@ class Unit:
             source = self.make(device)
             built = Built(source, compile_cubin(source.text, arch))
             said = read_ptxas(built.cubin.log).values()
-            if device.resident <= _LEAST_RESIDENT or not any(one.spill_bytes for one in said):
+            if not any(one.spill_bytes for one in said):
                 return built
-            device = replace(device, resident=device.resident // 2)
-            debug(1, f"registers spill: built again for {device.resident} threads")
+            if device.resident > _LEAST_RESIDENT:
+                device = replace(device, resident=device.resident // 2)
+            elif device.registers > _LEAST_REGISTERS:  # threads hold less, in more segments
+                device = replace(device, registers=device.registers // 2)
+            else:
+                return built
+            debug(1, f"registers spill: built again for {device}")
 
     def _arch(self, arch: str | None) -> str:
         return arch or self.arch or gpu.arch_of(gpu.current_gpu())
