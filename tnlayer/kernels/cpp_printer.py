@@ -19,6 +19,7 @@ from tnlayer.kernels.loops import (
     Fill,
     For,
     Gather,
+    Mma,
     Permute,
     Prefetch,
     Program,
@@ -172,6 +173,9 @@ class _Printer:
                 return [f"memset((void*)({_place(statement.target)}), 0, {count});"]
             case SumLanes():
                 return self.sum_lanes(statement)
+            case Mma():
+                msg = "a CPU has no tensor cores; lower without them, or interpret the program"
+                raise NotImplementedError(msg)
             case Prefetch():
                 writes = "true" if statement.writes else "false"
                 return [f"prefetch<{writes}>(next_{_place(statement.source)}, {statement.count});"]
