@@ -150,3 +150,42 @@ def test_gradcheck_on_random_networks() -> None:
         assert gradcheck(call, arrays, fast_mode=True)
         checked += 1
     assert checked > RANDOM // 2
+
+
+@pytest.mark.parametrize("name", ["mera", "tensor_train"])
+def test_sums_over_many_samples_are_as_exact_as_torch(name: str) -> None:
+    """At 4096 samples each gradient is within three times torch's error: long sums are carried."""
+    net = topologies.mera(6) if name == "mera" else topologies.tensor_train((2,) * 6, (2,) * 6, 3)
+    torch.manual_seed(0)
+    layer = tn.Layer(net, backend="cpp", batch=4096)
+    drawn = [errors(layer, net, [torch.randn(4096, 64)]) for _ in range(4)]
+    for ours, theirs in (zip(*result, strict=True) for result in zip(*drawn, strict=True)):
+        assert root_mean_square(list(ours)) <= 3 * root_mean_square(list(theirs))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("lanes", ["legs", "samples"])
+def test_carried_sums_lose_no_sample(kind: str, lanes: str) -> None:
+    """Gradients of batches around the number of samples after which sums are carried, exactly.
+
+    Entries are small whole numbers, so that all sums are exact in each dtype.
+    """
+    legs = (2,) * 4 if lanes == "legs" else (3, 5)
+    net = topologies.tensor_train(legs, legs, rank=2)
+    dtype = getattr(torch, kind)
+    layers = [tn.Layer(net, backend=backend, batch=64, dtype=dtype) for backend in ("cpp", "torch")]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for ours, theirs in zip(*(layer.parameters() for layer in layers), strict=True):
+            theirs.copy_(torch.randint(-1, 2, theirs.shape))
+            ours.copy_(theirs)
+    features = layers[0].in_features
+    for batch in (127, 128, 129, 257, 1024, 2049, 2065, 4113):
+        x = torch.randint(-1, 2, (batch, features)).to(dtype)
+        found = []
+        for layer in layers:
+            layer.zero_grad()
+            layer(x).real.sum().backward()
+            found.append([array.grad for array in layer.parameters()])
+        for ours, theirs in zip(*found, strict=True):
+            assert torch.equal(ours, theirs), batch

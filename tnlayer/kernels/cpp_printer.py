@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tnlayer.kernels.cpp_entry import OF_A_GPU, print_entry
 from tnlayer.kernels.cpp_permute import permute_lines
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.loops import (
@@ -23,7 +24,6 @@ from tnlayer.kernels.loops import (
     Permute,
     Prefetch,
     Program,
-    Space,
     Statement,
     Step,
     SumLanes,
@@ -32,8 +32,8 @@ from tnlayer.kernels.loops import (
     Tile,
     Transpose,
     counts_samples,
-    statements,
 )
+from tnlayer.kernels.prefetch import prefetched
 from tnlayer.kernels.workspace import buffers_of
 
 
@@ -55,10 +55,7 @@ def print_kernel(program: Program) -> str:
 def print_functions(program: Program) -> tuple[list[str], str]:
     """The function of each step, and what calls them."""
     printer = _Printer(program)
-    return printer.functions(), printer.frame() + printer.entry()
-
-
-_OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
+    return printer.functions(), printer.frame() + print_entry(program)
 
 
 class _Printer:
@@ -108,7 +105,7 @@ class _Printer:
                 arguments.append(f"{const}entry* __restrict {buffer.name}")
         if counts_samples(step.body):
             arguments.append("int samples")
-        arguments += [f"const entry* next_{name}" for name in _prefetched(step.body)]
+        arguments += [f"const entry* next_{name}" for name in prefetched(step.body)]
         lines = [f"\n// {step.comment}", f"STEP {name}({', '.join(arguments)}) {{"]
         lines += self.body(step.body, 1)
         return "\n".join([*lines, "}\n"])
@@ -127,7 +124,7 @@ class _Printer:
                 arguments.append(f"f.{buffer.space} + {buffer.offset}")
         if counts_samples(step.body):
             arguments.append("f.samples")
-        arguments += [f"f.next_{name}" for name in _prefetched(step.body)]
+        arguments += [f"f.next_{name}" for name in prefetched(step.body)]
         return f"{name}({', '.join(arguments)});"
 
     # -- statements ------------------------------------------------------------------------
@@ -318,7 +315,7 @@ class _Printer:
         )
         return f"{head}{{ const {kind} {loads}; {sums} }}"
 
-    # -- the driver ------------------------------------------------------------------------
+    # -- the frame ------------------------------------------------------------------------
 
     def frame(self) -> str:
         """What the steps of a call share."""
@@ -327,8 +324,8 @@ class _Printer:
         for buffer in program.of("input", "output"):
             const = "const " if buffer.space == "input" else ""
             lines.append(f"  {const}entry* {buffer.name};")
-        lines += [f"  const entry* next_{name};" for name in _prefetched(program.samples)]
-        spaces = ["shared", "thread", "partial"] + [s for s in _OF_A_GPU if program.of(s)]
+        lines += [f"  const entry* next_{name};" for name in prefetched(program.samples)]
+        spaces = ["shared", "thread", "partial"] + [s for s in OF_A_GPU if program.of(s)]
         lines += [f"  entry *{', *'.join(spaces)};", "  entry** partials;", "  int team;"]
         lines += ["  int samples;", "};"] if counts_samples(program.samples) else ["};"]
         for part in self.parts:
@@ -338,144 +335,6 @@ class _Printer:
             lines += [f"  {self.call(step_name, step)}" for step_name, step in self.steps(part)]
             lines.append("}")
         return "\n".join(lines) + "\n"
-
-    def entry(self) -> str:
-        """The function that is called from outside."""
-        program, name = self.program, self.program.name
-        arguments = program.of("input", "output")
-        batched = [buffer for buffer in arguments if buffer.batched]
-        ragged = sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
-        own = {
-            "thread": _rounded(program.size_of("thread"), program.width),
-            "partial": _rounded(program.size_of("partial"), program.width),
-        } | {space: _rounded(program.size_of(space), program.width) for space in _OF_A_GPU}
-        at, places = own["thread"] + own["partial"], list[str]()
-        for space in _OF_A_GPU:
-            if program.of(space):
-                places.append(f"    if (own) f.{space} = own + {at};")
-                at += own[space]
-        if program.prologue:
-            places.append(f"    if (own) {name}_prologue(f);")
-        pointers = "\n".join(
-            f"  whole.{buffer.name} = (entry*)arguments[{number}];"
-            for number, buffer in enumerate(arguments)
-        )
-        return _ENTRY.format(
-            name=name,
-            block=program.block,
-            pointers=pointers,
-            shared=program.size_of("shared") + program.width,
-            partial=own["partial"],
-            own=at + ragged + program.width,
-            ragged_at=at,
-            places="".join(f"{line}\n" for line in places),
-            blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
-            block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
-            next_of="block - 1" if program.starts_ragged else "block + 1",
-            advance=self.advance(batched),
-            ragged=self.ragged(batched) if program.block > 1 else "",
-        )
-
-    def advance(self, batched: Sequence[Buffer]) -> str:
-        block = self.program.block
-        ahead = _prefetched(self.program.samples)
-        lines = [
-            f"      f.{to}{buffer.name} = whole.{buffer.name} + (size_t){which} * "
-            f"{buffer.size * block};"
-            for to, which in (("", "block"), ("next_", "next"))
-            for buffer in batched
-            if not to or buffer.name in ahead
-        ]
-        if counts_samples(self.program.samples):
-            lines.append(f"      f.samples = {block};")
-        return "\n".join(lines)
-
-    def ragged(self, batched: Sequence[Buffer]) -> str:
-        """The last block, where samples are missing, runs on copies with zeros for those."""
-        block = self.program.block
-        copies, results, at = [], [], 0
-        counts = counts_samples(self.program.samples)
-        for buffer in batched:
-            size = buffer.size
-            if buffer.space == "input":
-                copies += [
-                    f"        memcpy((void*)(room + {at}), f.{buffer.name}, "
-                    f"valid * sizeof(entry) * {size});",
-                    f"        memset((void*)(room + {at} + valid * {size}), 0, "
-                    f"({block} - valid) * sizeof(entry) * {size});",
-                    f"        f.{buffer.name} = room + {at};",
-                ]
-            else:
-                copies += [
-                    f"        entry* out_{buffer.name} = f.{buffer.name};",
-                    f"        f.{buffer.name} = room + {at};",
-                ]
-                results.append(
-                    f"        memcpy((void*)out_{buffer.name}, room + {at}, "
-                    f"valid * sizeof(entry) * {size});"
-                )
-            at += size * block
-        cleared = [
-            "        // Of a sample that is missing, 0 x inf must be in no sum.",
-            f"        for (size_t at = 0; at < {self.program.size_of('partial')}; at += W)",
-            "          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};",
-        ]
-        return "\n".join(
-            [
-                f"      const size_t valid = batch - block * {block};",
-                f"      if (valid < {block}) {{",
-                "        entry* room = own + ROOM;",
-                *copies,
-                *(["        f.samples = (int)valid;"] if counts else []),
-                f"        {self.program.name}_samples(f);",
-                *results,
-                *(cleared if self.program.starts_ragged else []),
-                "        continue;",
-                "      }",
-            ]
-        )
-
-
-_ENTRY = """
-extern "C" int {name}(void** arguments, long batch, int threads) {{
-  {name}_frame whole = {{}};
-{pointers}
-  const long blocks = {blocks};
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get({shared} + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + {shared});
-  int team = 1;
-  {name}_before(whole);
-  int failed = 0;
-  enum {{ ROOM = {ragged_at} }};
-  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
-  {{
-    const int me = omp_get_thread_num();
-    if (me == 0) team = omp_get_num_threads();
-    {name}_frame f = whole;
-    entry* own = own_workspace.get({own});
-    if (!own) failed = 1;
-    f.partial = own;
-    f.thread = own + {partial};
-    whole.partials[me] = own;
-    if (own) memset((void*)own, 0, {partial} * sizeof(entry));
-{places}    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
-    for (long turn = blocks * me / count; turn < end; turn++) {{
-      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;
-{advance}
-{ragged}
-      {name}_samples(f);
-    }}
-  }}
-  if (failed) return 1;
-  whole.team = team;
-  {name}_after(whole);
-  return 0;
-}}
-"""
 
 
 def _loop(index: str, loop: For | Axis) -> str:
@@ -491,10 +350,6 @@ def _opened(kind: str, sums: str, opens: bool) -> str:
     return f"{kind} " + sums.rstrip(";").replace("; ", ", ") + ";"
 
 
-def _rounded(size: int, width: int) -> int:
-    return -(-size // width) * width
-
-
 def _written(body: Sequence[Statement]) -> set[str]:
     found: set[str] = set()
     for statement in body:
@@ -506,12 +361,6 @@ def _written(body: Sequence[Statement]) -> set[str]:
             case _:
                 found.add(statement.target.buffer)
     return found
-
-
-def _prefetched(body: Sequence[Statement]) -> list[str]:
-    """Arguments whose next block is asked for."""
-    names = (s.source.buffer for s in statements(body) if isinstance(s, Prefetch))
-    return sorted(set(names))
 
 
 def _place(at: At) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tnlayer.kernels.loops import At, Buffer, For, Prefetch, Statement, Step
+from tnlayer.kernels.loops import At, Buffer, For, Prefetch, Statement, Step, statements
 
 LINE_BYTES = 64
 # Lines that a step may ask for of each argument; and lines of a block that are worth asking for.
@@ -58,3 +58,9 @@ def _spread(ahead: Prefetch, body: tuple[Statement, ...], line: int) -> tuple[St
     at = replace(ahead.source, terms=(*ahead.source.terms, (loop.index, stride)))
     inner = replace(ahead, source=at, count=stride)
     return (*body[:-1], replace(loop, body=_spread(inner, loop.body, line)))
+
+
+def prefetched(body: Sequence[Statement]) -> list[str]:
+    """Arguments whose next block is asked for."""
+    names = (s.source.buffer for s in statements(body) if isinstance(s, Prefetch))
+    return sorted(set(names))

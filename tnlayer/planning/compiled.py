@@ -91,7 +91,7 @@ def _workspace(program: Program, threads: int) -> int:
     vector = program.width
     ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
     ragged = sum(buffer.size for buffer in ports) * program.block if program.block > 1 else 0
-    own = program.size_of("thread") + program.size_of("partial") + ragged + 3 * vector
+    own = program.size_of("thread") + 2 * program.size_of("partial") + ragged + 4 * vector
     shared = program.size_of("shared") + vector + 8 * threads
     pages = [-(-entries * itemsize // 4096) for entries in (own, shared)]
     return 4096 * (threads * pages[0] + pages[1])

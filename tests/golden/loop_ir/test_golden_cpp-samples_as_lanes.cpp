@@ -236,7 +236,8 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 0 * sizeof(entry));
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
-    for (long turn = blocks * me / count; turn < end; turn++) {
+    const long start = blocks * me / count;
+    for (long turn = start; turn < end; turn++) {
       const long block = turn, next = turn + 1 < end ? block + 1 : block;
       f.x0 = whole.x0 + (size_t)block * 24;
       f.out_y = whole.out_y + (size_t)block * 24;
@@ -592,20 +593,28 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   int team = 1;
   backward_before(whole);
   int failed = 0;
-  enum { ROOM = 192 };
+  enum { ROOM = 336 };
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
   {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(268);
+    entry* own = own_workspace.get(412);
     if (!own) failed = 1;
     f.partial = own;
-    f.thread = own + 144;
+    f.thread = own + 288;
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, 144 * sizeof(entry));
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
-    for (long turn = blocks * me / count; turn < end; turn++) {
+    const long start = blocks * me / count;
+    for (long turn = start; turn < end; turn++) {
+      if (turn > start && (turn - start) % 64 == 0) {
+        // What 64 blocks added up to is carried to sums of its own: short sums keep digits.
+        entry* carried = own + 144;
+        if (turn - start == 64) memset((void*)carried, 0, 144 * sizeof(entry));
+        for (size_t at = 0; at < 144; at++) carried[at] += own[at];
+        memset((void*)own, 0, 144 * sizeof(entry));
+      }
       const long block = blocks - 1 - turn, next = turn + 1 < end ? block - 1 : block;
       f.g = whole.g + (size_t)block * 24;
       f.x0 = whole.x0 + (size_t)block * 24;
@@ -630,6 +639,8 @@ extern "C" int backward(void** arguments, long batch, int threads) {
       }
       backward_samples(f);
     }
+    if (end - start > 64)
+      for (size_t at = 0; at < 144; at++) own[at] += own[144 + at];
   }
   if (failed) return 1;
   whole.team = team;

@@ -1,0 +1,180 @@
+"""The driver of a kernel in C++: threads, blocks of samples, the ragged block, partial sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tnlayer.kernels.loops import Buffer, Program, Space, counts_samples
+from tnlayer.kernels.prefetch import prefetched
+
+OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
+# A long sum in one variable loses digits: what so many samples, or blocks of samples in lanes, add
+# up to is carried to a second sum; but not after fewer blocks, for that reads and writes all sums.
+SPAN, LEAST_BLOCKS = 64, 16
+
+_CARRIED = """      if (turn > start && (turn - start) % {turns} == 0) {{
+        // What {turns} blocks added up to is carried to sums of its own: short sums keep digits.
+        entry* carried = own + {partial};
+        if (turn - start == {turns}) memset((void*)carried, 0, {partial} * sizeof(entry));
+        for (size_t at = 0; at < {partial}; at++) carried[at] += own[at];
+        memset((void*)own, 0, {partial} * sizeof(entry));
+      }}
+"""
+_CARRIED_LAST = """    if (end - start > {turns})
+      for (size_t at = 0; at < {partial}; at++) own[at] += own[{partial} + at];
+"""
+
+
+def _turns(program: Program) -> int:
+    """Blocks after which sums are carried. Where samples are lanes, each lane sums by itself."""
+    return SPAN if program.starts_ragged else max(LEAST_BLOCKS, SPAN // program.block)
+
+
+def print_entry(program: Program) -> str:
+    """The function that is called from outside."""
+    name, turns = program.name, _turns(program)
+    arguments = program.of("input", "output")
+    batched = [buffer for buffer in arguments if buffer.batched]
+    ragged = sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
+    own = {
+        "thread": _rounded(program.size_of("thread"), program.width),
+        "partial": _rounded(program.size_of("partial"), program.width),
+    } | {space: _rounded(program.size_of(space), program.width) for space in OF_A_GPU}
+    sums = own["partial"] > 0
+    at, places = own["thread"] + 2 * own["partial"], list[str]()
+    for space in OF_A_GPU:
+        if program.of(space):
+            places.append(f"    if (own) f.{space} = own + {at};")
+            at += own[space]
+    if program.prologue:
+        places.append(f"    if (own) {name}_prologue(f);")
+    pointers = "\n".join(
+        f"  whole.{buffer.name} = (entry*)arguments[{number}];"
+        for number, buffer in enumerate(arguments)
+    )
+    return _ENTRY.format(
+        name=name,
+        block=program.block,
+        pointers=pointers,
+        shared=program.size_of("shared") + program.width,
+        partial=own["partial"],
+        after_partials=2 * own["partial"],
+        carried=_CARRIED.format(partial=own["partial"], turns=turns) if sums else "",
+        carried_last=_CARRIED_LAST.format(partial=own["partial"], turns=turns) if sums else "",
+        own=at + ragged + program.width,
+        ragged_at=at,
+        places="".join(f"{line}\n" for line in places),
+        blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
+        block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
+        next_of="block - 1" if program.starts_ragged else "block + 1",
+        advance=_advance(program, batched),
+        ragged=_ragged(program, batched) if program.block > 1 else "",
+    )
+
+
+def _advance(program: Program, batched: Sequence[Buffer]) -> str:
+    block = program.block
+    ahead = prefetched(program.samples)
+    lines = [
+        f"      f.{to}{buffer.name} = whole.{buffer.name} + (size_t){which} * "
+        f"{buffer.size * block};"
+        for to, which in (("", "block"), ("next_", "next"))
+        for buffer in batched
+        if not to or buffer.name in ahead
+    ]
+    if counts_samples(program.samples):
+        lines.append(f"      f.samples = {block};")
+    return "\n".join(lines)
+
+
+def _ragged(program: Program, batched: Sequence[Buffer]) -> str:
+    """The last block, where samples are missing, runs on copies with zeros for those."""
+    block = program.block
+    copies, results, at = [], [], 0
+    counts = counts_samples(program.samples)
+    for buffer in batched:
+        size = buffer.size
+        if buffer.space == "input":
+            copies += [
+                f"        memcpy((void*)(room + {at}), f.{buffer.name}, "
+                f"valid * sizeof(entry) * {size});",
+                f"        memset((void*)(room + {at} + valid * {size}), 0, "
+                f"({block} - valid) * sizeof(entry) * {size});",
+                f"        f.{buffer.name} = room + {at};",
+            ]
+        else:
+            copies += [
+                f"        entry* out_{buffer.name} = f.{buffer.name};",
+                f"        f.{buffer.name} = room + {at};",
+            ]
+            results.append(
+                f"        memcpy((void*)out_{buffer.name}, room + {at}, "
+                f"valid * sizeof(entry) * {size});"
+            )
+        at += size * block
+    cleared = [
+        "        // Of a sample that is missing, 0 x inf must be in no sum.",
+        f"        for (size_t at = 0; at < {program.size_of('partial')}; at += W)",
+        "          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};",
+    ]
+    return "\n".join(
+        [
+            f"      const size_t valid = batch - block * {block};",
+            f"      if (valid < {block}) {{",
+            "        entry* room = own + ROOM;",
+            *copies,
+            *(["        f.samples = (int)valid;"] if counts else []),
+            f"        {program.name}_samples(f);",
+            *results,
+            *(cleared if program.starts_ragged else []),
+            "        continue;",
+            "      }",
+        ]
+    )
+
+
+def _rounded(size: int, width: int) -> int:
+    return -(-size // width) * width
+
+
+_ENTRY = """
+extern "C" int {name}(void** arguments, long batch, int threads) {{
+  {name}_frame whole = {{}};
+{pointers}
+  const long blocks = {blocks};
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
+  whole.shared = call_workspace.get({shared} + list);
+  if (!whole.shared) return 1;
+  whole.partials = (entry**)(whole.shared + {shared});
+  int team = 1;
+  {name}_before(whole);
+  int failed = 0;
+  enum {{ ROOM = {ragged_at} }};
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {{
+    const int me = omp_get_thread_num();
+    if (me == 0) team = omp_get_num_threads();
+    {name}_frame f = whole;
+    entry* own = own_workspace.get({own});
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + {after_partials};
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, {partial} * sizeof(entry));
+{places}    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
+    const long start = blocks * me / count;
+    for (long turn = start; turn < end; turn++) {{
+{carried}      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;
+{advance}
+{ragged}
+      {name}_samples(f);
+    }}
+{carried_last}  }}
+  if (failed) return 1;
+  whole.team = team;
+  {name}_after(whole);
+  return 0;
+}}
+"""
