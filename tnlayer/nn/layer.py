@@ -23,6 +23,7 @@ from tnlayer.runtime.compile import check_backend
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.fast_call import FastCall, fast_call_like
+from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.resources import Resources
@@ -51,8 +52,6 @@ class Layer(nn.Module):
         tune: time the few best candidate plans on the device and keep the fastest: now with
             ``batch``, else at the first call in each range of batch sizes (about a second each,
             nothing where the store has it). On the meta device not before the first real call.
-        arch: of backend "cuda": what kernels are built for, such as "sm_90", so that ``source()``,
-            ``resources()`` and ``prepare()`` need no GPU; by default the device of the layer.
         device, dtype: of the parameters; by default torch's. A complex network makes dtype complex.
             With "auto" a layer is planned for the type of device that it lies on: once it is moved
             to a GPU, its next call plans anew.
@@ -84,12 +83,11 @@ class Layer(nn.Module):
         memory_limit: int | None = None,
         effort: str = "default",
         tune: bool = False,
-        arch: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_backend(backend, arch)
+        check_backend(backend)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
         options = PlanOptions(
@@ -101,7 +99,6 @@ class Layer(nn.Module):
         )
         self._options = options
         self._backend = backend
-        self._arch = arch
         self._tune = tune
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
@@ -167,14 +164,20 @@ class Layer(nn.Module):
         """The code that runs in training: forward and backward of each network."""
         return "\n\n".join(program.main.source() for program in self._programs_for(self.dtype))
 
-    def resources(self) -> tuple[Resources, ...]:
+    def resources(self, arch: str | None = None) -> tuple[Resources, ...]:
         """What each CUDA kernel of a training step takes: registers, spills, shared memory, ...;
         nothing where other backends run.
+
+        Arguments:
+            arch: what to build for, such as "sm_90", with a GPU or without; by default the device.
 
         Raises:
             BuildError: kernels cannot be built; without a GPU they need ``arch``.
         """
-        programs = [ranged.main for ranged in self._programs_for(self.dtype)]
+        programs = [
+            ranged.main if arch is None else program_of(ranged.planned, arch)
+            for ranged in self._programs_for(self.dtype)
+        ]
         found = (p.resources for p in programs if isinstance(p, CudaProgram | MixedProgram))
         return tuple(one for resources in found for one in resources)
 
@@ -348,8 +351,7 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=dtype_name(dtype), device=key[1])
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan, arch=self._arch)
-                for graph in self._graphs
+                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
             )
             self._programs[key] = programs
         return programs

@@ -155,6 +155,9 @@ def cuda_step_seconds(
             for owner, share in own.items():
                 found[owner] += spent * share / sum(own.values())
         total += _seconds(work, batch, gpu, costs)
+    # What bounds the whole may be another thing than what bounds its parts.
+    share = min(1.0, total / max(sum(found.values()), 1e-30))
+    found = {name: share * seconds for name, seconds in found.items()}
     return found | {"": max(0.0, total - sum(found.values()))}
 
 
@@ -296,11 +299,11 @@ def _loop(
     warps = -(-loop.points // WARP)
     size = itemsize(program.scalar)
 
-    def access(buffer: str, times: float) -> None:
+    def access(buffer: str, times: float, wide: int = 1) -> None:
         space = spaces[buffer]
         if space == "register":
             return
-        count.moves += warps * times
+        count.moves += warps * times / (wide if space == "samples" else 1)
         if space == "block":
             count.shared += warps * times
         elif space in ("blockspace", "partial"):
@@ -324,13 +327,14 @@ def _loop(
             case Tile():
                 terms, repeats = _terms(statement), _terms(statement) // len(statement.sums)
                 left = (r + k for r, _ in statement.rows for k, _ in statement.sums)
-                access(statement.left.buffer, fresh(statement.left, left, repeats))
+                wide = statement.wide  # so many entries of x or y in one instruction
+                access(statement.left.buffer, fresh(statement.left, left, repeats), wide)
                 made = len(statement.rows) * len(statement.columns)
                 if statement.right is not None:
                     right = (c + k for c, _ in statement.columns for _, k in statement.sums)
                     access(statement.right.buffer, fresh(statement.right, right, repeats))
                     count.products += warps * made * terms
-                access(statement.target.buffer, made * (2 if statement.adds else 1))
+                access(statement.target.buffer, made * (2 if statement.adds else 1), wide)
                 name = _owner(statement.target.buffer)
                 shares[name] = shares.get(name, 0.0) + made * terms
             case SumThreads():
