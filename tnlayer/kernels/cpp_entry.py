@@ -8,9 +8,9 @@ from tnlayer.kernels.loops import Buffer, Program, Space, counts_samples
 from tnlayer.kernels.prefetch import prefetched
 
 OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
-# A long sum in one variable loses digits: what so many samples, or blocks of samples in lanes, add
+# A long sum in one variable loses digits: what so many samples, or blocks with samples in lanes, add
 # up to is carried to a second sum; but not after fewer blocks, for that reads and writes all sums.
-SPAN, LEAST_BLOCKS = 64, 16
+SAMPLES, LANE_BLOCKS, LEAST_BLOCKS = 256, 64, 16
 
 _CARRIED = """      if (turn > start && (turn - start) % {turns} == 0) {{
         // What {turns} blocks added up to is carried to sums of its own: short sums keep digits.
@@ -27,7 +27,9 @@ _CARRIED_LAST = """    if (end - start > {turns})
 
 def _turns(program: Program) -> int:
     """Blocks after which sums are carried. Where samples are lanes, each lane sums by itself."""
-    return SPAN if program.starts_ragged else max(LEAST_BLOCKS, SPAN // program.block)
+    if program.starts_ragged:
+        return LANE_BLOCKS
+    return max(LEAST_BLOCKS, SAMPLES // program.block)
 
 
 def print_entry(program: Program) -> str:

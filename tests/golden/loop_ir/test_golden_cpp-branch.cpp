@@ -538,10 +538,10 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
     for (long turn = start; turn < end; turn++) {
-      if (turn > start && (turn - start) % 64 == 0) {
-        // What 64 blocks added up to is carried to sums of its own: short sums keep digits.
+      if (turn > start && (turn - start) % 256 == 0) {
+        // What 256 blocks added up to is carried to sums of its own: short sums keep digits.
         entry* carried = own + 48;
-        if (turn - start == 64) memset((void*)carried, 0, 48 * sizeof(entry));
+        if (turn - start == 256) memset((void*)carried, 0, 48 * sizeof(entry));
         for (size_t at = 0; at < 48; at++) carried[at] += own[at];
         memset((void*)own, 0, 48 * sizeof(entry));
       }
@@ -552,7 +552,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
 
       backward_samples(f);
     }
-    if (end - start > 64)
+    if (end - start > 256)
       for (size_t at = 0; at < 48; at++) own[at] += own[48 + at];
   }
   if (failed) return 1;

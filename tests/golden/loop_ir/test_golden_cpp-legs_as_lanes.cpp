@@ -701,10 +701,10 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
     for (long turn = start; turn < end; turn++) {
-      if (turn > start && (turn - start) % 64 == 0) {
-        // What 64 blocks added up to is carried to sums of its own: short sums keep digits.
+      if (turn > start && (turn - start) % 256 == 0) {
+        // What 256 blocks added up to is carried to sums of its own: short sums keep digits.
         entry* carried = own + 160;
-        if (turn - start == 64) memset((void*)carried, 0, 160 * sizeof(entry));
+        if (turn - start == 256) memset((void*)carried, 0, 160 * sizeof(entry));
         for (size_t at = 0; at < 160; at++) carried[at] += own[at];
         memset((void*)own, 0, 160 * sizeof(entry));
       }
@@ -715,7 +715,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
 
       backward_samples(f);
     }
-    if (end - start > 64)
+    if (end - start > 256)
       for (size_t at = 0; at < 160; at++) own[at] += own[160 + at];
   }
   if (failed) return 1;
