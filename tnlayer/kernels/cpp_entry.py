@@ -8,8 +8,8 @@ from tnlayer.kernels.loops import Buffer, Program, Space, counts_samples
 from tnlayer.kernels.prefetch import prefetched
 
 OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
-# A long sum in one variable loses digits: what so many samples, or blocks with samples in lanes, add
-# up to is carried to a second sum; but not after fewer blocks, for that reads and writes all sums.
+# A long sum in one variable loses digits: what so many samples, or blocks with samples in lanes,
+# add up to is carried to a second sum; not after fewer blocks, for that reads and writes all sums.
 SAMPLES, LANE_BLOCKS, LEAST_BLOCKS = 256, 64, 16
 
 _CARRIED = """      if (turn > start && (turn - start) % {turns} == 0) {{
