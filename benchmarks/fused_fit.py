@@ -24,7 +24,7 @@ from benchmarks.fused_cases import NETWORKS
 from benchmarks.report import RESULTS, provenance, write_json
 from benchmarks.timing import keep_freed_memory, time_alternating
 from tnlayer.device.load import load_profile
-from tnlayer.kernels.cpu import Cpu
+from tnlayer.kernels.cpu import Cpu, kernel_batch
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.fused_model import (
     COSTS,
@@ -34,7 +34,7 @@ from tnlayer.planning.fused_model import (
     cost_names,
     vector_seconds,
 )
-from tnlayer.planning.planner import PlanOptions, plan_graph
+from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.available import options_for
 from tnlayer.runtime.kinds import program_of
@@ -89,10 +89,10 @@ class Row:
     seconds: float
 
 
-def plan_of(name: str, batch: int) -> Plan:
-    """The plan that kernels of this network follow for few, or for many samples."""
-    options = PlanOptions(batch=256 if batch >= 16 else 1, minimize="combo-4", backend="cpp")
-    return plan_graph(NETWORKS[name]().freeze(), options_for(options)).plan
+def planned_of(name: str, batch: int) -> PlannedGraph:
+    """What kernels of this network follow for few, or for many samples."""
+    options = PlanOptions(batch=kernel_batch(batch), minimize="combo-4", backend="cpp")
+    return plan_graph(NETWORKS[name]().freeze(), options_for(options))
 
 
 def measure(names: Sequence[str], budget: float) -> dict[str, dict[str, float]]:
@@ -101,10 +101,7 @@ def measure(names: Sequence[str], budget: float) -> dict[str, dict[str, float]]:
     for name in names:
         net = NETWORKS[name]().freeze()
         for batch in BATCHES:
-            options = PlanOptions(
-                batch=256 if batch >= 16 else 1, minimize="combo-4", backend="cpp"
-            )
-            program = program_of(plan_graph(net, options_for(options)))
+            program = program_of(planned_of(name, batch))
             program.prepare()
             torch.manual_seed(0)
             x = torch.randn(batch, net.in_features, requires_grad=True)
@@ -132,7 +129,7 @@ def rows_of(timings: dict[str, dict[str, float]]) -> list[Row]:
     for key, times in timings.items():
         name, text = key.split()
         batch = int(text)
-        plan = plan_of(name, batch)
+        plan = planned_of(name, batch).plan
         unit, arrays = vector_seconds(plan, profile, cpu), len(plan.inputs)
         wanted = tuple(value.name for value in plan.inputs)
         threads = 1.0 if batch > 1 else 0.0
@@ -215,6 +212,8 @@ def main() -> None:
         found = measure(asked.cases, asked.budget)
         record = provenance(["--measure"]) | {"seconds": {**record["seconds"], **found}}
         write_json(TIMINGS, record)
+    if not record["seconds"]:
+        parser.error(f"there are no timings in {TIMINGS}: run it with --measure first")
     rows = rows_of(record["seconds"])
     costs = fit(rows)
     for name, value in zip((*cost_names(), *SECONDS), costs, strict=True):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from benchmarks import fused_fit
 from benchmarks.fused_fit import Row, errors_of, fit, left_out, rows_of, summary
 from tnlayer.planning.fused_model import COSTS, SECONDS, cost_names
 
@@ -49,3 +53,14 @@ def test_a_summary_names_median_and_tail() -> None:
     """Ten errors: the median, and the largest of them as the worst tenth."""
     errors = [0.01 * sign * n for n, sign in zip(range(10), [1, -1] * 5, strict=True)]
     assert summary(errors) == "median 4%, worst tenth above 9%"
+
+
+def test_without_timings_it_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clone has none until they are measured: an error that names the option, no traceback."""
+    monkeypatch.setattr(fused_fit, "TIMINGS", tmp_path / "none.json")
+    monkeypatch.setattr("sys.argv", ["fused_fit"])
+    with pytest.raises(SystemExit):
+        fused_fit.main()
+    assert "--measure" in capsys.readouterr().err
