@@ -14,6 +14,7 @@ from functools import cache
 from tnlayer.device.gpus import RECORDS, GpuRecord
 from tnlayer.device.grid import Grid
 from tnlayer.device.profile import VARIANTS, Profile
+from tnlayer.plan.plan import ITEMSIZES
 
 # Python, torch's dispatcher and the launch of one call; what autograd adds.
 CALL_SECONDS = {
@@ -54,7 +55,6 @@ def derived_profile(record: GpuRecord, dtype: str) -> Profile:
         dtype: of the arithmetic, one of ``record.flops``.
     """
     rate = dict(record.flops)[dtype]
-    itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
 
     def moved(size: float) -> float:
         """Seconds for a byte of an array of this many."""
@@ -90,7 +90,7 @@ def derived_profile(record: GpuRecord, dtype: str) -> Profile:
         small_limit=0,
         stream=_table((_BYTES,), moved),
         strided=_table(((2, 2048), (16, 16384), (2**15, 2**22)), lambda *_: apart),
-        transposed=_table(((2**15, 2**22),), lambda _: 3 * itemsize / record.memory_rate),
+        transposed=_table(((2**15, 2**22),), lambda _: 3 * ITEMSIZES[dtype] / record.memory_rate),
         row=_NOTHING,
         block=_NOTHING,
         reduce=_table(((1, 512), _BYTES), lambda _, size: moved(size)),

@@ -8,10 +8,9 @@ from functools import lru_cache
 
 from tnlayer.device.grid import Grid
 from tnlayer.device.profile import VARIANTS, Profile
+from tnlayer.plan.plan import ITEMSIZES
 
-# Bytes of an entry, and real multiplications of a product over those of float32's one.
-_ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8,
-              "complex128": 16}  # fmt: skip
+# Real multiplications of a product over those of float32's one.
 _WORK = {"float16": 1, "bfloat16": 1, "float32": 1, "float64": 2, "complex64": 4, "complex128": 8}
 
 # torch transposes matrices of at least so many entries block by block.
@@ -31,9 +30,9 @@ class OpTimes:
     def __init__(self, profile: Profile, dtype: str) -> None:
         self.profile = profile
         self.dtype = dtype
-        self.itemsize = _ITEMSIZES[dtype]
+        self.itemsize = ITEMSIZES[dtype]
         self._work = _WORK[dtype] / _WORK[profile.dtype]
-        self._entry = self.itemsize / _ITEMSIZES[profile.dtype]
+        self._entry = self.itemsize / ITEMSIZES[profile.dtype]
         self._gemm: dict[str, Grid] = dict(zip(VARIANTS, profile.gemm, strict=True))
         self._batched: dict[str, Grid] = dict(zip(VARIANTS, profile.batched, strict=True))
         self.call = profile.call_seconds

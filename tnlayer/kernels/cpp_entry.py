@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tnlayer.kernels.loops import Buffer, Program, Space, counts_samples
 from tnlayer.kernels.prefetch import prefetched
+from tnlayer.kernels.workspace import whole_vectors
 
 OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
 # A long sum in one variable loses digits: what so many samples, or blocks with samples in lanes,
@@ -32,16 +33,33 @@ def _turns(program: Program) -> int:
     return max(LEAST_BLOCKS, SAMPLES // program.block)
 
 
+def own_entries(program: Program) -> int:
+    """Entries of a thread's workspace: sums and what is carried of them, states, a ragged block."""
+    spaces = ("partial", "partial", "thread", *OF_A_GPU)
+    sizes = (whole_vectors(program.size_of(space), program.width) for space in spaces)
+    return sum(sizes) + _ragged_entries(program) + program.width
+
+
+def shared_entries(program: Program) -> int:
+    """Entries of a call's workspace, beside the addresses of the threads' sums."""
+    return program.size_of("shared") + program.width
+
+
+def _ragged_entries(program: Program) -> int:
+    """Entries of copies of a block where samples are missing."""
+    batched = (buffer for buffer in program.of("input", "output") if buffer.batched)
+    return sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
+
+
 def print_entry(program: Program) -> str:
     """The function that is called from outside."""
     name, turns = program.name, _turns(program)
     arguments = program.of("input", "output")
     batched = [buffer for buffer in arguments if buffer.batched]
-    ragged = sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
     own = {
-        "thread": _rounded(program.size_of("thread"), program.width),
-        "partial": _rounded(program.size_of("partial"), program.width),
-    } | {space: _rounded(program.size_of(space), program.width) for space in OF_A_GPU}
+        "thread": whole_vectors(program.size_of("thread"), program.width),
+        "partial": whole_vectors(program.size_of("partial"), program.width),
+    } | {space: whole_vectors(program.size_of(space), program.width) for space in OF_A_GPU}
     sums = own["partial"] > 0
     at, places = own["thread"] + 2 * own["partial"], list[str]()
     for space in OF_A_GPU:
@@ -58,12 +76,12 @@ def print_entry(program: Program) -> str:
         name=name,
         block=program.block,
         pointers=pointers,
-        shared=program.size_of("shared") + program.width,
+        shared=shared_entries(program),
         partial=own["partial"],
         after_partials=2 * own["partial"],
         carried=_CARRIED.format(partial=own["partial"], turns=turns) if sums else "",
         carried_last=_CARRIED_LAST.format(partial=own["partial"], turns=turns) if sums else "",
-        own=at + ragged + program.width,
+        own=own_entries(program),
         ragged_at=at,
         places="".join(f"{line}\n" for line in places),
         blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
@@ -133,10 +151,6 @@ def _ragged(program: Program, batched: Sequence[Buffer]) -> str:
             "      }",
         ]
     )
-
-
-def _rounded(size: int, width: int) -> int:
-    return -(-size // width) * width
 
 
 _ENTRY = """

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
@@ -22,7 +23,6 @@ from tnlayer.kernels.loops import (
 )
 from tnlayer.kernels.workspace import buffers_of
 
-WARP = 32
 # Entries to which a buffer's place is rounded up: 16 bytes of float32.
 UNIT = 4
 # Products that one block does in a kernel of its own, rather than a grid after a grid.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tnlayer.plan.plan import ITEMSIZES
+
 _REAL = """\
 typedef {real} entry;
 __device__ __forceinline__ entry from_lane(entry v, int mask) {{
@@ -113,17 +115,15 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 """
 
-_BYTES = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
-
 
 def itemsize(scalar: str) -> int:
     """Bytes of an entry."""
-    return _BYTES[scalar]
+    return ITEMSIZES[scalar]
 
 
 def cuda_prelude(scalar: str, stored: str) -> str:
     """Types and helpers for entries of one dtype that are stored as another one."""
-    size = _BYTES[scalar]
+    size = ITEMSIZES[scalar]
     is_complex = scalar.startswith("complex")
     real = "float" if size // (2 if is_complex else 1) == 4 else "double"
     text = _COMPLEX.format(real=real, align=size) if is_complex else _REAL.format(real=real)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.cuda_fragments import MMA_PRELUDE
-from tnlayer.kernels.cuda_place import WARP, Layout
+from tnlayer.kernels.cuda_place import Layout
 from tnlayer.kernels.cuda_prelude import cuda_prelude
 from tnlayer.kernels.cuda_statements import StatementPrinter, indented, sum_text
 from tnlayer.kernels.cuda_threads import SAMPLE

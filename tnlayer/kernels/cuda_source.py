@@ -155,7 +155,6 @@ class CudaSource:
 
 # Arithmetic of the dtypes that are only stored.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
-STORED_BYTES = {"float16": 2, "bfloat16": 2}
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
 
@@ -209,7 +208,7 @@ def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     forward = _in_arithmetic(plan)
     if gpu.tensor_cores is not None:
         return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
-    chain = find_chain(forward, gpu, trains=False, stored=STORED_BYTES.get(plan.dtype))
+    chain = find_chain(forward, gpu, trains=False, stored=itemsize(plan.dtype))
     found = None
     if chain is not None:
         found = _by_segments(chain.plan, chain, gpu, name, plan.dtype)
@@ -225,7 +224,7 @@ def schedule_backward(
         forward = merge_blocks(forward)
         backward = backward_without_saved(forward, wanted)
         return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
-    chain = find_chain(forward, gpu, trains=True, stored=STORED_BYTES.get(plan.dtype))
+    chain = find_chain(forward, gpu, trains=True, stored=itemsize(plan.dtype))
     if chain is not None:
         backward = backward_without_saved(chain.plan, wanted)
         found = _by_segments(backward, chain, gpu, name, plan.dtype)
@@ -345,7 +344,7 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
     if warp_entries(program) > entries // 2:
         return None
     program, layout = place(program, entries)
-    program = widen_accesses(program, STORED_BYTES.get(stored, itemsize(program.scalar)))
+    program = widen_accesses(program, itemsize(stored))
     program = insert_barriers(program).verify()
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0

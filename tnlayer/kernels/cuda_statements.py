@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.cuda_fragments import mma_lines
-from tnlayer.kernels.cuda_place import WARP
 from tnlayer.kernels.loops import At, Fill, Mma, Program, Statement, SumThreads, Tile
 
 

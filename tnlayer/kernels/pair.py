@@ -16,6 +16,11 @@ from tnlayer.plan.slices import check_memory
 Mask = tuple[bool, ...]
 
 
+def wanted_names(plan: Plan, mask: Mask) -> tuple[str, ...]:
+    """Names of the inputs whose gradients a mask asks for."""
+    return tuple(value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked)
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Forward and backward schedules for one mask of wanted gradients.

@@ -38,7 +38,7 @@ def place_buffers(
     for buffer in buffers:
         if buffer.space in ("shared", "partial"):
             placed.append(replace(buffer, offset=ends[buffer.space]))
-            ends[buffer.space] += _rounded(buffer.size, width)
+            ends[buffer.space] += whole_vectors(buffer.size, width)
         elif buffer.space != "thread":
             placed.append(buffer)
     threads = [buffer for buffer in buffers if buffer.space == "thread" and buffer.name in lives]
@@ -46,7 +46,7 @@ def place_buffers(
     for buffer in sorted(threads, key=lambda buffer: lives[buffer.name]):
         first, last = lives[buffer.name]
         busy = sorted(
-            (other.offset, other.offset + _rounded(other.size, width))
+            (other.offset, other.offset + whole_vectors(other.size, width))
             for other, start, end in taken
             if start <= last and first <= end
         )
@@ -59,7 +59,8 @@ def place_buffers(
     return (*placed, *(buffer for buffer, _, _ in taken))
 
 
-def _rounded(size: int, width: int) -> int:
+def whole_vectors(size: int, width: int) -> int:
+    """Entries of the vectors that hold so many."""
     return -(-size // width) * width
 
 

@@ -358,8 +358,7 @@ class Layer(nn.Module):
 
     def _device_type(self) -> str:
         """What the layer is planned for: "cuda" where its arrays are on a GPU, else "cpu"."""
-        arrays = (array for graph in self._graphs for array in self._arrays(graph))
-        first = next(arrays, None)
+        first = self._first_array()
         return "cuda" if first is not None and gpu.is_on_gpu(first) else "cpu"
 
     def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -409,8 +408,14 @@ class Layer(nn.Module):
 
     def _device(self) -> torch.device:
         """Where the arrays are; torch's default device if there are none."""
-        arrays = (array for graph in self._graphs for array in self._arrays(graph))
-        return next((array.device for array in arrays), torch.get_default_device())
+        first = self._first_array()
+        return torch.get_default_device() if first is None else first.device
+
+    def _first_array(self) -> torch.Tensor | None:
+        """Any stored array, found without collecting all: calls ask for it."""
+        named = (parameter.name for graph in self._graphs for parameter in graph.parameters)
+        name = next(named, None)
+        return None if name is None else self._array(name)
 
     def _batch_of(self, flat: tuple[torch.Tensor, ...]) -> int:
         """Samples of a call; 1 where no input is batched."""

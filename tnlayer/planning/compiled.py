@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from tnlayer.kernels.cpp_entry import own_entries, shared_entries
 from tnlayer.kernels.cpu import Cpu, backward_program, can_fuse, forward_program
 from tnlayer.kernels.loops import Program
-from tnlayer.kernels.pair import Mask
-from tnlayer.plan.plan import Plan
+from tnlayer.kernels.pair import Mask, wanted_names
+from tnlayer.plan.plan import ITEMSIZES, Plan
 from tnlayer.planning import cuda_model, fused_model
 from tnlayer.planning.cuda_model import cuda_bytes, cuda_seconds, cuda_step_seconds
 from tnlayer.planning.fused_model import fused_step_seconds, kernel_seconds
@@ -79,7 +80,7 @@ def kernel_bytes(plan: Plan, mask: Mask, cpu: Cpu, threads: int) -> int:
         threads: that share the samples.
     """
     programs = [forward_program(plan, cpu)]
-    wanted = [value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked]
+    wanted = wanted_names(plan, mask)
     if wanted:
         programs.append(backward_program(plan, wanted, cpu))
     return sum(_workspace(program, threads) for program in programs)
@@ -87,11 +88,7 @@ def kernel_bytes(plan: Plan, mask: Mask, cpu: Cpu, threads: int) -> int:
 
 def _workspace(program: Program, threads: int) -> int:
     """Bytes of one kernel's workspace, in whole pages as it is allocated."""
-    itemsize = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}[program.scalar]
-    vector = program.width
-    ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
-    ragged = sum(buffer.size for buffer in ports) * program.block if program.block > 1 else 0
-    own = program.size_of("thread") + 2 * program.size_of("partial") + ragged + 4 * vector
-    shared = program.size_of("shared") + vector + 8 * threads
-    pages = [-(-entries * itemsize // 4096) for entries in (own, shared)]
+    itemsize = ITEMSIZES[program.scalar]
+    entries = own_entries(program), shared_entries(program) + 8 * threads
+    pages = [-(-count * itemsize // 4096) for count in entries]
     return 4096 * (threads * pages[0] + pages[1])

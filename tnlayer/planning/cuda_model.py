@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tnlayer.device.gpus import GpuRecord, record_of
+from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_source import (
     Gpu,
@@ -32,12 +33,10 @@ from tnlayer.kernels.loops import (
     Threads,
     Tile,
 )
-from tnlayer.kernels.pair import Mask
+from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import ITEMSIZES, Plan
 from tnlayer.plan.regions import batched_steps, stem_owners
 from tnlayer.planning.time_model import Seconds
-
-WARP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def cuda_seconds(plan: Plan, mask: Mask, batch: int, gpu: Gpu, costs: CudaCosts 
         gpu: what the kernels are made for.
         costs: what is not in a datasheet.
     """
-    works = _works(plan, _wanted(plan, mask), gpu)
+    works = _works(plan, wanted_names(plan, mask), gpu)
     return Seconds(*(_seconds(work, batch, gpu, costs) for work in works))
 
 
@@ -143,7 +142,7 @@ def cuda_step_seconds(
     owners = stem_owners(plan)
     found = dict.fromkeys((step.result.name for step in batched_steps(plan)), 0.0)
     total = 0.0
-    for work in _works(plan, _wanted(plan, mask), gpu):
+    for work in _works(plan, wanted_names(plan, mask), gpu):
         record = record_of(gpu.arch)
         for count, shares in work.loops:
             spent = _busy_seconds(work, count, 1, batch, record, costs)
@@ -164,7 +163,7 @@ def cuda_step_seconds(
 def cuda_bytes(plan: Plan, mask: Mask, gpu: Gpu) -> int:
     """Bytes of workspace of the larger one of forward and backward: of the grid's size at most,
     whatever the batch."""
-    works = _works(plan, _wanted(plan, mask), gpu)
+    works = _works(plan, wanted_names(plan, mask), gpu)
     return max(workspace_bytes(work.scheduled, gpu) for work in works)
 
 
@@ -178,8 +177,7 @@ def workspace_bytes(scheduled: Scheduled, gpu: Gpu) -> int:
 def staged_bytes(scheduled: Scheduled) -> int:
     """Bytes of states of a block that its shared memory does not hold: they go through L2."""
     program = scheduled.program
-    size = itemsize(program.scalar)
-    return size * max((b.offset + b.size for b in program.of("blockspace")), default=0)
+    return itemsize(program.scalar) * program.size_of("blockspace")
 
 
 @lru_cache(maxsize=512)
@@ -187,10 +185,6 @@ def scheduled_pair(plan: Plan, wanted: tuple[str, ...], gpu: Gpu) -> tuple[Sched
     """The programs of the forward and, if gradients are wanted, of the backward."""
     forward = schedule_forward(plan, gpu)
     return (forward, schedule_backward(plan, wanted, gpu)) if wanted else (forward,)
-
-
-def _wanted(plan: Plan, mask: Mask) -> tuple[str, ...]:
-    return tuple(value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked)
 
 
 # -- seconds -------------------------------------------------------------------------------------

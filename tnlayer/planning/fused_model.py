@@ -17,7 +17,7 @@ from tnlayer.device.op_times import OpTimes
 from tnlayer.device.profile import Profile
 from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, Scheduled, schedule_lanes
-from tnlayer.kernels.pair import Mask
+from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.turns import turns_of_backward
 from tnlayer.plan.counts import elements
@@ -126,7 +126,7 @@ def kernel_seconds(
     plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
 ) -> Seconds:
     """As ``fused_seconds``, without what autograd adds."""
-    wanted = _wanted(plan, mask)
+    wanted = wanted_names(plan, mask)
     unit = vector_seconds(plan, profile, cpu)
     threads = costs.threads if batch > 1 and profile.threads > 1 else 0.0
     converted = _converted_seconds(plan, batch, profile)
@@ -149,7 +149,7 @@ def fused_step_seconds(
     unit = vector_seconds(plan, profile, cpu)
     owners = stem_owners(plan)
     works = [forward_work(plan, cpu)]
-    wanted = _wanted(plan, mask)
+    wanted = wanted_names(plan, mask)
     if wanted:
         works.append(backward_work(plan, wanted, cpu))
     found = dict.fromkeys((step.result.name for step in batched_steps(plan)), 0.0)
@@ -183,10 +183,6 @@ def _converted_seconds(plan: Plan, batch: int, profile: Profile) -> float:
 def profile_times(plan: Plan, profile: Profile) -> OpTimes:
     """The device's operations in the dtype of a plan."""
     return OpTimes(profile, plan.dtype)
-
-
-def _wanted(plan: Plan, mask: Mask) -> tuple[str, ...]:
-    return tuple(value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked)
 
 
 def _turns(work: Work, batch: int, threads: int) -> float:

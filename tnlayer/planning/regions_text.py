@@ -6,7 +6,7 @@ import torch
 
 from tnlayer.kernels.cpu import Cpu, schedule_lanes
 from tnlayer.kernels.cuda_source import Gpu
-from tnlayer.kernels.pair import Mask, schedule_pair
+from tnlayer.kernels.pair import Mask, schedule_pair, wanted_names
 from tnlayer.plan.counts import Amount, amount
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.regions import batched_steps, cuts, region_masks, split
@@ -115,10 +115,9 @@ def _lanes_text(plan: Plan, cpu: Cpu) -> str:
 
 def _cuda_text(plan: Plan, mask: Mask, gpu: Gpu) -> str:
     """Segments of a region of CUDA kernels, and where its states lie."""
-    wanted = tuple(value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked)
     found: list[str] = []
-    for way, scheduled in zip(("forward", "backward"), scheduled_pair(plan, wanted, gpu),
-                              strict=False):  # fmt: skip
+    pair = scheduled_pair(plan, wanted_names(plan, mask), gpu)
+    for way, scheduled in zip(("forward", "backward"), pair, strict=False):
         count = scheduled.segments
         text = f"{way} in {count} segment{'s' if count != 1 else ''}" if count else way
         staged = staged_bytes(scheduled)

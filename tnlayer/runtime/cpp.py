@@ -15,7 +15,7 @@ from tnlayer.graph import Graph
 from tnlayer.kernels import loops
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
-from tnlayer.kernels.pair import Mask
+from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
 from tnlayer.runtime.autograd import functorch_is_active
@@ -110,7 +110,7 @@ class CppProgram(Program):
 
     def wanted(self, mask: Mask) -> list[str]:
         """Names of the inputs whose gradients a mask asks for."""
-        return [v.name for v, asked in zip(self.plan.inputs, mask, strict=True) if asked]
+        return list(wanted_names(self.plan, mask))
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""

@@ -17,7 +17,7 @@ from tnlayer.kernels.cuda_mma import OLDEST, PRECISIONS
 from tnlayer.kernels.cuda_source import CudaSource, Gpu, gpu_of
 from tnlayer.kernels.loops import Precision
 from tnlayer.kernels.loops_text import program_text
-from tnlayer.kernels.pair import Mask
+from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
@@ -99,7 +99,7 @@ class CudaProgram(Program):
 
     def wanted(self, mask: Mask) -> list[str]:
         """Names of the inputs whose gradients a mask asks for."""
-        return [v.name for v, asked in zip(self.plan.inputs, mask, strict=True) if asked]
+        return list(wanted_names(self.plan, mask))
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tnlayer.planning.planner import PlannedGraph
-from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.runtime.mixed import MixedProgram, region_program
 from tnlayer.runtime.program import Program
-
-KINDS: Mapping[str, type[Program]] = {
-    "torch": Program,
-    "cpp": CppProgram,
-}
 
 
 def program_of(
@@ -32,8 +24,9 @@ def program_of(
     asked, plan = planned.request.backend, planned.plan
     reuse = planned.request.memory_limit is None
     arguments = (planned.graph, plan, planned.form.tensor_names)
-    if plan.backend == "cuda" or tensor_cores is not None:
+    if tensor_cores is not None:
         return CudaProgram(*arguments, reuse=reuse, arch=arch, tensor_cores=tensor_cores)
-    if plan.backend == "mixed" or asked == "cuda":
+    if plan.backend == "mixed" or (asked == "cuda" and plan.backend != "cuda"):
         return MixedProgram(*arguments, reuse=reuse, arch=arch)
-    return KINDS["cpp" if asked == "cpp" else plan.backend](*arguments, reuse=reuse)
+    backend = "cpp" if asked == "cpp" else plan.backend
+    return region_program(backend, *arguments, reuse=reuse, arch=arch)

@@ -23,6 +23,22 @@ from tnlayer.runtime.program import Kernels, Program
 from tnlayer.runtime.resources import Resources
 
 
+def region_program(
+    backend: str,
+    graph: Graph,
+    plan: Plan,
+    tensor_names: Mapping[str, str],
+    *,
+    reuse: bool,
+    arch: str | None,
+) -> Program:
+    """The program of a plan that one backend does as a whole."""
+    if backend == "cuda":
+        return CudaProgram(graph, plan, tensor_names, reuse=reuse, arch=arch)
+    kind = CppProgram if backend == "cpp" else Program
+    return kind(graph, plan, tensor_names, reuse=reuse)
+
+
 class MixedProgram(Program):
     """A compiled network whose plan has several regions, or one that torch does though kernels were
     asked for.
@@ -49,16 +65,9 @@ class MixedProgram(Program):
         super().__init__(graph, plan, tensor_names, reuse=reuse)
         parts = split(plan, [region.steps for region in plan.regions])
         self.arch = arch
-
-        def program(backend: str, part: Plan) -> Program:
-            if backend == "cuda":
-                return CudaProgram(graph, part, tensor_names, reuse=reuse, arch=arch)
-            return (CppProgram if backend == "cpp" else Program)(
-                graph, part, tensor_names, reuse=reuse
-            )
-
         self.regions = tuple(
-            program(region.backend, part) for region, part in zip(plan.regions, parts, strict=True)
+            region_program(region.backend, graph, part, tensor_names, reuse=reuse, arch=arch)
+            for region, part in zip(plan.regions, parts, strict=True)
         )
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
