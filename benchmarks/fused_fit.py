@@ -116,6 +116,7 @@ def measure(names: Sequence[str], budget: float) -> dict[str, dict[str, float]]:
             def training(program: Any = program, arrays: Any = arrays, g: Any = ones) -> object:
                 return torch.autograd.grad(run(program, arrays), arrays, g)
 
+            training()  # the first one maps the pages of sums, which may take seconds
             times = time_alternating({"forward": forward, "training": training}, budget=budget)
             found[f"{name} {batch}"] = {part: one.median for part, one in times.items()}
         print(name, {k: v for k, v in found.items() if k.startswith(f"{name} ")}, flush=True)
