@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import Array, volume
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_steps import Lowering, Part
 from tnlayer.kernels.loops import At, Mma, Pairs, Precision, Threads
-from tnlayer.kernels.stem import Stem, StemStep, find_stem, state_after
+from tnlayer.kernels.stem import StemStep, find_stem, with_chain
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 
@@ -44,25 +44,17 @@ def merge_blocks(plan: Plan, most: int = MOST_ROWS) -> Plan:
     stem = find_stem(plan)
     if isinstance(stem, str):
         raise PlanError(f"tensor cores take a chain of steps on one input: {stem}; {ADVICE}")
-    branch: list[Step] = [s for s in plan.steps if not any(BATCH in o.legs for o in s.operands)]
-    chain: list[Step] = []
-    state, legs = stem.first, stem.legs
+    made: list[Step] = []
+    chain: list[StemStep] = []
     for number, segment in enumerate(find_register_segments(stem, plan.sizes, Limits(most))):
         steps = [stem.steps[k] for k in segment.steps]
-        for step in _merged(stem, steps, f"block{number}", branch):
-            legs = state_after(legs, step)
-            value = Value(step.name, (BATCH, *legs))
-            chain.append(Contract(value, state, step.weight))
-            state = Operand(value)
-    output = replace(plan.outputs[0], operand=state)
-    return replace(plan, steps=(*branch, *chain), outputs=(output,)).verify()
+        chain += _merged(steps, f"block{number}", made)
+    return with_chain(plan, stem, chain, made)
 
 
-def _merged(
-    stem: Stem, steps: Sequence[StemStep], name: str, branch: list[Step]
-) -> Sequence[StemStep]:
-    """The steps as one, whose weight is made by new steps on parameters; as they are where a weight
-    shares a leg with what it leaves alone."""
+def _merged(steps: Sequence[StemStep], name: str, made_of: list[Step]) -> Sequence[StemStep]:
+    """The steps as one, whose weight is made by new steps on parameters, which are added to a list;
+    as they are where a weight shares a leg with what it leaves alone."""
     if len(steps) == 1 or any(step.kept for step in steps):
         return steps
     weight = steps[0].weight
@@ -72,7 +64,7 @@ def _merged(
         contracted += [leg for leg in step.contracted if leg not in inner]
         made = [leg for leg in made if leg not in inner] + list(step.made)
         value = Value(f"{name}_{number}", (*contracted, *made))
-        branch.append(Contract(value, weight, step.weight))
+        made_of.append(Contract(value, weight, step.weight))
         weight = Operand(value)
     return [StemStep(steps[-1].name, weight, tuple(contracted), tuple(made), ())]
 

@@ -6,7 +6,7 @@ for each other may change places; ``reorder`` gives the plan in another order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tnlayer.plan.plan import Plan
@@ -123,16 +123,26 @@ def reorder(plan: Plan, stem: Stem, order: Sequence[int]) -> Plan:
 
     The result of each step is called after the place in the chain, so that names do not repeat.
     """
-    branch: list[Step] = [
-        step for step in plan.steps if not any(BATCH in o.legs for o in step.operands)
-    ]
+    return with_chain(plan, stem, [stem.steps[number] for number in order])
+
+
+def with_chain(
+    plan: Plan, stem: Stem, steps: Iterable[StemStep], made: Iterable[Step] = ()
+) -> Plan:
+    """The plan with other steps on its stem; branch steps come first.
+
+    Arguments:
+        plan, stem: a plan and its stem.
+        steps: that take the place of the stem's, in order.
+        made: branch steps that these need besides.
+    """
+    branch = [step for step in plan.steps if not any(BATCH in o.legs for o in step.operands)]
     chain: list[Step] = []
     state, legs = stem.first, stem.legs
-    for number in order:
-        step = stem.steps[number]
+    for step in steps:
         legs = state_after(legs, step)
         value = Value(step.name, (BATCH, *legs))
         chain.append(Contract(value, state, step.weight))
         state = Operand(value)
     output = replace(plan.outputs[0], operand=state)
-    return replace(plan, steps=(*branch, *chain), outputs=(output,)).verify()
+    return replace(plan, steps=(*branch, *made, *chain), outputs=(output,)).verify()
