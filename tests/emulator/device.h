@@ -148,6 +148,10 @@ template <class T> static inline T __shfl_down_sync(unsigned, T v, unsigned d, i
   unsigned lane = (threadIdx.x & 31u) + d;
   return emulator::exchange(v, lane < 32u ? lane : threadIdx.x & 31u);
 }
+static inline int __any_sync(unsigned, int v) {
+  for (int mask = 16; mask; mask /= 2) v |= __shfl_xor_sync(0u, v, mask);
+  return v;
+}
 
 // Tensor cores: every lane shows its fragments, then sums up its own results by the tables of the
 // PTX ISA ("Matrix Fragments for mma.m16n8k8" and "mma.m16n8k16").

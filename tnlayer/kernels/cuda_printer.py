@@ -273,16 +273,17 @@ class _Printer(StatementPrinter):
             head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
         elif start:
             head = f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
-        elif points == threads:
-            head = "{ const int p = threadIdx.x;"
-        elif points < threads:
-            rounded = -(-points // WARP) * WARP if sums else points
-            head = f"if (const int p = threadIdx.x; p < {rounded}) {{" if rounded < threads else (
-                "{ const int p = threadIdx.x;"
-            )  # fmt: skip
         else:
             rounded = -(-points // WARP) * WARP if sums else points
-            head = self.loop(rounded) + " {"
+            # A vote is the same in all lanes, which a compiler knows: else it writes all that sums
+            # over lanes a second time, for lanes of a warp that have parted.
+            condition = f"__any_sync(0xffffffffu, p < {rounded})" if sums else f"p < {rounded}"
+            if rounded == threads:
+                head = "{ const int p = threadIdx.x;"
+            elif rounded < threads:
+                head = f"if (const int p = threadIdx.x; {condition}) {{"
+            else:
+                head = f"for (int p = threadIdx.x; {condition}; p += {threads}) {{"
         # A compiler that unrolls over warps' tiles holds the fragments of several at once.
         lines = ["#pragma unroll 1", head] if by_warp else [head]
         if self.ragged:

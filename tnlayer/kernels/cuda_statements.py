@@ -146,6 +146,12 @@ class StatementPrinter:
         if len(rows) * len(columns) == 1 and not tile.loops and len(tile.sums) == 1:
             return self.in_registers(tile)
         lines = ["{"]
+        if tile.right is None and not tile.loops and len(tile.sums) == 1:
+            # A copy: added to zero each entry would cost an instruction, for 0 + -0 is not -0.
+            ((moved, _),) = tile.sums
+            texts = [f"sum{r}_0 = {self.value(tile.left, row + moved)}"
+                     for r, (row, _) in enumerate(tile.rows)]  # fmt: skip
+            return [*lines, f"  const entry {', '.join(texts)};", *self.sums_stored(tile), "}"]
         names = ", ".join(f"sum{r}_{c} = entry{{}}" for r in rows for c in columns)
         lines.append(f"  entry {names};")
         depth = 1
@@ -161,12 +167,17 @@ class StatementPrinter:
         for left, right in tile.sums:
             lines += indented(self.products(tile, left, right, moved_left, moved_right), depth)
         lines += ["  " * number + "}" for number in range(depth - 1, 0, -1)]
+        return [*lines, *self.sums_stored(tile), "}"]
+
+    def sums_stored(self, tile: Tile) -> list[str]:
+        """Each named variable to its place."""
         sign = "+=" if tile.adds else "="
-        for r, (_, row) in enumerate(tile.rows):
-            for c, (_, column) in enumerate(tile.columns):
-                place = self.place(tile.target, row + column)
-                lines.append("  " + self.stored(tile.target, place, f"sum{r}_{c}", sign))
-        return [*lines, "}"]
+        return [
+            "  " + self.stored(tile.target, self.place(tile.target, row + column),
+                               f"sum{r}_{c}", sign)
+            for r, (_, row) in enumerate(tile.rows)
+            for c, (_, column) in enumerate(tile.columns)
+        ]  # fmt: skip
 
     def products(
         self, tile: Tile, left: int, right: int, moved_left: list[str], moved_right: list[str]

@@ -271,39 +271,7 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
       f0_t3[30] = n2_s[2] * f0_t2[28] + n2_s[6] * f0_t2[29] + n2_s[10] * f0_t2[30] + n2_s[14] * f0_t2[31];
       f0_t3[31] = n2_s[3] * f0_t2[28] + n2_s[7] * f0_t2[29] + n2_s[11] * f0_t2[30] + n2_s[15] * f0_t2[31];
       {
-        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{}, sum4_0 = entry{}, sum5_0 = entry{}, sum6_0 = entry{}, sum7_0 = entry{}, sum8_0 = entry{}, sum9_0 = entry{}, sum10_0 = entry{}, sum11_0 = entry{}, sum12_0 = entry{}, sum13_0 = entry{}, sum14_0 = entry{}, sum15_0 = entry{}, sum16_0 = entry{}, sum17_0 = entry{}, sum18_0 = entry{}, sum19_0 = entry{}, sum20_0 = entry{}, sum21_0 = entry{}, sum22_0 = entry{}, sum23_0 = entry{}, sum24_0 = entry{}, sum25_0 = entry{}, sum26_0 = entry{}, sum27_0 = entry{}, sum28_0 = entry{}, sum29_0 = entry{}, sum30_0 = entry{}, sum31_0 = entry{};
-        sum0_0 += f0_t3[0];
-        sum1_0 += f0_t3[1];
-        sum2_0 += f0_t3[2];
-        sum3_0 += f0_t3[3];
-        sum4_0 += f0_t3[4];
-        sum5_0 += f0_t3[5];
-        sum6_0 += f0_t3[6];
-        sum7_0 += f0_t3[7];
-        sum8_0 += f0_t3[8];
-        sum9_0 += f0_t3[9];
-        sum10_0 += f0_t3[10];
-        sum11_0 += f0_t3[11];
-        sum12_0 += f0_t3[12];
-        sum13_0 += f0_t3[13];
-        sum14_0 += f0_t3[14];
-        sum15_0 += f0_t3[15];
-        sum16_0 += f0_t3[16];
-        sum17_0 += f0_t3[17];
-        sum18_0 += f0_t3[18];
-        sum19_0 += f0_t3[19];
-        sum20_0 += f0_t3[20];
-        sum21_0 += f0_t3[21];
-        sum22_0 += f0_t3[22];
-        sum23_0 += f0_t3[23];
-        sum24_0 += f0_t3[24];
-        sum25_0 += f0_t3[25];
-        sum26_0 += f0_t3[26];
-        sum27_0 += f0_t3[27];
-        sum28_0 += f0_t3[28];
-        sum29_0 += f0_t3[29];
-        sum30_0 += f0_t3[30];
-        sum31_0 += f0_t3[31];
+        const entry sum0_0 = f0_t3[0], sum1_0 = f0_t3[1], sum2_0 = f0_t3[2], sum3_0 = f0_t3[3], sum4_0 = f0_t3[4], sum5_0 = f0_t3[5], sum6_0 = f0_t3[6], sum7_0 = f0_t3[7], sum8_0 = f0_t3[8], sum9_0 = f0_t3[9], sum10_0 = f0_t3[10], sum11_0 = f0_t3[11], sum12_0 = f0_t3[12], sum13_0 = f0_t3[13], sum14_0 = f0_t3[14], sum15_0 = f0_t3[15], sum16_0 = f0_t3[16], sum17_0 = f0_t3[17], sum18_0 = f0_t3[18], sum19_0 = f0_t3[19], sum20_0 = f0_t3[20], sum21_0 = f0_t3[21], sum22_0 = f0_t3[22], sum23_0 = f0_t3[23], sum24_0 = f0_t3[24], sum25_0 = f0_t3[25], sum26_0 = f0_t3[26], sum27_0 = f0_t3[27], sum28_0 = f0_t3[28], sum29_0 = f0_t3[29], sum30_0 = f0_t3[30], sum31_0 = f0_t3[31];
         t3[sample * 33] = sum0_0;
         t3[1 + sample * 33] = sum1_0;
         t3[2 + sample * 33] = sum2_0;
@@ -540,23 +508,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       f0_t2[13] = n3_s[2] * f0_t1[9] + n3_s[6] * f0_t1[11] + n3_s[10] * f0_t1[13] + n3_s[14] * f0_t1[15];
       f0_t2[15] = n3_s[3] * f0_t1[9] + n3_s[7] * f0_t1[11] + n3_s[11] * f0_t1[13] + n3_s[15] * f0_t1[15];
       {
-        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{}, sum4_0 = entry{}, sum5_0 = entry{}, sum6_0 = entry{}, sum7_0 = entry{}, sum8_0 = entry{}, sum9_0 = entry{}, sum10_0 = entry{}, sum11_0 = entry{}, sum12_0 = entry{}, sum13_0 = entry{}, sum14_0 = entry{}, sum15_0 = entry{};
-        sum0_0 += f0_t2[0];
-        sum1_0 += f0_t2[1];
-        sum2_0 += f0_t2[2];
-        sum3_0 += f0_t2[3];
-        sum4_0 += f0_t2[4];
-        sum5_0 += f0_t2[5];
-        sum6_0 += f0_t2[6];
-        sum7_0 += f0_t2[7];
-        sum8_0 += f0_t2[8];
-        sum9_0 += f0_t2[9];
-        sum10_0 += f0_t2[10];
-        sum11_0 += f0_t2[11];
-        sum12_0 += f0_t2[12];
-        sum13_0 += f0_t2[13];
-        sum14_0 += f0_t2[14];
-        sum15_0 += f0_t2[15];
+        const entry sum0_0 = f0_t2[0], sum1_0 = f0_t2[1], sum2_0 = f0_t2[2], sum3_0 = f0_t2[3], sum4_0 = f0_t2[4], sum5_0 = f0_t2[5], sum6_0 = f0_t2[6], sum7_0 = f0_t2[7], sum8_0 = f0_t2[8], sum9_0 = f0_t2[9], sum10_0 = f0_t2[10], sum11_0 = f0_t2[11], sum12_0 = f0_t2[12], sum13_0 = f0_t2[13], sum14_0 = f0_t2[14], sum15_0 = f0_t2[15];
         t2[sample * 33 + i1] = sum0_0;
         t2[2 + sample * 33 + i1] = sum1_0;
         t2[4 + sample * 33 + i1] = sum2_0;
@@ -616,11 +568,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r1_d_t2[2] = n2_s[8] * r1_g[0] + n2_s[9] * r1_g[1] + n2_s[10] * r1_g[2] + n2_s[11] * r1_g[3];
       r1_d_t2[3] = n2_s[12] * r1_g[0] + n2_s[13] * r1_g[1] + n2_s[14] * r1_g[2] + n2_s[15] * r1_g[3];
       {
-        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{};
-        sum0_0 += r1_d_t2[0];
-        sum1_0 += r1_d_t2[1];
-        sum2_0 += r1_d_t2[2];
-        sum3_0 += r1_d_t2[3];
+        const entry sum0_0 = r1_d_t2[0], sum1_0 = r1_d_t2[1], sum2_0 = r1_d_t2[2], sum3_0 = r1_d_t2[3];
         t2[sample * 33 + i1 * 4] = sum0_0;
         t2[1 + sample * 33 + i1 * 4] = sum1_0;
         t2[2 + sample * 33 + i1 * 4] = sum2_0;
@@ -629,7 +577,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
     }
     // segment 0 reverse: t0, t1, d_n3, d_t1, d_n0, d_t0, d_n1, d_x0
     __syncthreads();
-    if (const int p = threadIdx.x; p < 32) {
+    if (const int p = threadIdx.x; __any_sync(0xffffffffu, p < 32)) {
       const int sample = p / 2; const int i1 = p % 2;
       const bool present = first + sample < batch;
       entry r0_x0[16];
@@ -809,23 +757,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
       r0_d_x0[14] = n1_s[8] * r0_d_t0[12] + n1_s[9] * r0_d_t0[13] + n1_s[10] * r0_d_t0[14] + n1_s[11] * r0_d_t0[15];
       r0_d_x0[15] = n1_s[12] * r0_d_t0[12] + n1_s[13] * r0_d_t0[13] + n1_s[14] * r0_d_t0[14] + n1_s[15] * r0_d_t0[15];
       {
-        entry sum0_0 = entry{}, sum1_0 = entry{}, sum2_0 = entry{}, sum3_0 = entry{}, sum4_0 = entry{}, sum5_0 = entry{}, sum6_0 = entry{}, sum7_0 = entry{}, sum8_0 = entry{}, sum9_0 = entry{}, sum10_0 = entry{}, sum11_0 = entry{}, sum12_0 = entry{}, sum13_0 = entry{}, sum14_0 = entry{}, sum15_0 = entry{};
-        sum0_0 += r0_d_x0[0];
-        sum1_0 += r0_d_x0[1];
-        sum2_0 += r0_d_x0[2];
-        sum3_0 += r0_d_x0[3];
-        sum4_0 += r0_d_x0[4];
-        sum5_0 += r0_d_x0[5];
-        sum6_0 += r0_d_x0[6];
-        sum7_0 += r0_d_x0[7];
-        sum8_0 += r0_d_x0[8];
-        sum9_0 += r0_d_x0[9];
-        sum10_0 += r0_d_x0[10];
-        sum11_0 += r0_d_x0[11];
-        sum12_0 += r0_d_x0[12];
-        sum13_0 += r0_d_x0[13];
-        sum14_0 += r0_d_x0[14];
-        sum15_0 += r0_d_x0[15];
+        const entry sum0_0 = r0_d_x0[0], sum1_0 = r0_d_x0[1], sum2_0 = r0_d_x0[2], sum3_0 = r0_d_x0[3], sum4_0 = r0_d_x0[4], sum5_0 = r0_d_x0[5], sum6_0 = r0_d_x0[6], sum7_0 = r0_d_x0[7], sum8_0 = r0_d_x0[8], sum9_0 = r0_d_x0[9], sum10_0 = r0_d_x0[10], sum11_0 = r0_d_x0[11], sum12_0 = r0_d_x0[12], sum13_0 = r0_d_x0[13], sum14_0 = r0_d_x0[14], sum15_0 = r0_d_x0[15];
         x0_s[sample * 33 + i1] = sum0_0;
         x0_s[2 + sample * 33 + i1] = sum1_0;
         x0_s[4 + sample * 33 + i1] = sum2_0;

@@ -254,7 +254,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
     stored* const out_d_x0 = all_out_d_x0 + first * 6;
     // segment 0 reverse: t2, d_t0, d_t2, d_t1, d_x0
     __syncthreads();
-    if (const int p = threadIdx.x; p < 32) {
+    if (const int p = threadIdx.x; __any_sync(0xffffffffu, p < 32)) {
       const bool mine = p < 16; const int q = mine ? p : 15;
       const int sample = q;
       const bool present = first + sample < batch;
