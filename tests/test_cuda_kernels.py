@@ -380,7 +380,7 @@ def compiled(source: CudaSource, arch: str) -> tuple[bytes, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "whole"), [("forward", 0.85, 0.8), ("backward", 0.6, 0.7)]
+    ("name", "least", "whole"), [("forward", 0.8, 0.75), ("backward", 0.6, 0.7)]
 )
 def test_most_instructions_multiply(name: str, least: float, whole: float, tmp_path: Path) -> None:
     """Of MERA-2's loop over samples at least 60% of each segment's instructions go through the FMA

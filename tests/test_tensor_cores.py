@@ -17,6 +17,7 @@ from test_nvrtc import needs_nvrtc
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.kernels.cuda_bits import access_cycles, choose_bits
 from tnlayer.kernels.cuda_mma import PRECISIONS, merge_blocks
 from tnlayer.kernels.cuda_source import (
     Gpu,
@@ -24,10 +25,21 @@ from tnlayer.kernels.cuda_source import (
     forward_source,
     gpu_of,
     printed,
+    schedule_backward,
     schedule_forward,
 )
 from tnlayer.kernels.interpret import interpret, rounded
-from tnlayer.kernels.loops import At, Buffer, Mma, Precision, Program, Step, Threads, statements
+from tnlayer.kernels.loops import (
+    At,
+    Buffer,
+    Mma,
+    Precision,
+    Program,
+    Step,
+    Threads,
+    Tile,
+    statements,
+)
 from tnlayer.plan.steps import BATCH
 
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
@@ -36,6 +48,8 @@ NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "kronecker": lambda: topologies.kronecker((16, 16), (16, 16)),
     # One sample a block: x, g, y and the gradient of x are read and written straight.
     "direct": lambda: topologies.kronecker((32, 32), (32, 32)),
+    # Gradients of matrices sum over 128 terms of a sample, more than are written out.
+    "long": lambda: topologies.kronecker((128, 16), (128, 16)),
 }
 # Relative error of a result, by precision: rounding of operands, a few steps one after another.
 BOUNDS: dict[Precision, float] = {"tf32": 3e-3, "3xtf32": 4e-6, "bf16": 3e-2}
@@ -135,7 +149,7 @@ def test_fragments_lie_as_documented(precision: Precision) -> None:
         seen[at.buffer].append(f"{more} + {moved[0]}")
         return "0"
 
-    def stored(at: At, more: int, moved: list[str], text: str) -> str:
+    def stored(at: At, more: int, moved: list[str], text: str, sign: str) -> str:
         seen["C"].append(f"{more} + {moved[0]}")
         return text
 
@@ -153,6 +167,104 @@ def test_fragments_lie_as_documented(precision: Precision) -> None:
         for i, text in enumerate(seen["C"]):
             row, column = place_of_c(lane, i)
             assert eval(text, {}, moved) == row * 100 + column
+
+
+PADDED: dict[str, Callable[[], tn.Network]] = {
+    **NETWORKS,
+    "mera_12": lambda: topologies.mera(12, 2),
+    "brickwall_12": lambda: topologies.brickwall(12, dim=2, depth=6),
+    "square": lambda: topologies.kronecker((64, 64), (64, 64)),
+}
+
+
+def ways(mma: Mma, side: str) -> int:
+    """Words of the busiest bank in the worst access of an operand or the target."""
+    packs = mma.precision == "bf16"
+    rows, columns, sums = mma.rows, mma.columns, mma.sums
+    places: dict[str, Callable[[int, int], int]] = {
+        "left": lambda lane, i: (
+            rows[place_of_a(lane, i, packs)[0]][0] + sums[place_of_a(lane, i, packs)[1]][0]
+        ),
+        "right": lambda lane, i: (
+            sums[place_of_b(lane, i, packs)[0]][1] + columns[place_of_b(lane, i, packs)[1]][0]
+        ),
+        "target": lambda lane, i: (
+            rows[place_of_c(lane, i)[0]][1] + columns[place_of_c(lane, i)[1]][1]
+        ),
+    }
+    registers = {"left": 8 if packs else 4, "right": 4 if packs else 2, "target": 4}[side]
+    worst = 0
+    for i in range(registers):
+        banks: dict[int, set[int]] = {}
+        for lane in range(32):
+            place = places[side](lane, i)
+            banks.setdefault(place % 32, set()).add(place)
+        worst = max(worst, *map(len, banks.values()))
+    return worst
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("name", PADDED)
+def test_fragments_conflict_at_most_two_ways(name: str, precision: Precision) -> None:
+    """Lanes meet in a bank of shared memory at most in pairs, when they load fragments and when
+    they store or add results: by the tables, forward and backward."""
+    plan = tn.plan(PADDED[name](), batch=64, minimize="flops")
+    wanted = [value.name for value in plan.inputs]
+    seen = 0
+    for scheduled in (schedule_forward(plan, gpu(precision)),
+                      schedule_backward(plan, wanted, gpu(precision))):  # fmt: skip
+        spaces = {buffer.name: buffer.space for buffer in scheduled.program.buffers}
+        for mma in statements(scheduled.program.samples):
+            if isinstance(mma, Mma):
+                for side in ("left", "right", "target"):
+                    if spaces[getattr(mma, side).buffer] in ("block", "partial"):
+                        seen += 1
+                        assert ways(mma, side) <= 2, (side, mma)
+    assert seen >= 4
+
+
+def test_lanes_that_would_meet_are_chosen_otherwise() -> None:
+    """Strides a power of two apart meet in one bank eight times; other bits of the legs do not."""
+    bits = [(0, 1 << k, 1 << k) for k in range(6)]
+    far = [(0, 64 << k, 64 << k) for k in range(3)]
+    assert access_cycles((32, 64, 128), False) == 8
+    chosen = choose_bits(bits, bits, far, packs=False, in_global=(False, False, False))
+    assert chosen.cycles[:2] == (4, 4)
+    spread = [(0, 66 << k, 66 << k) for k in range(3)]
+    chosen = choose_bits(bits, bits, spread, packs=False, in_global=(False, False, False))
+    assert chosen.cycles == (1, 1, 1)
+    assert sorted(chosen.rows) == sorted(bits) and sorted(chosen.sums) == sorted(spread)
+    assert access_cycles((1, 2, 4, 64, 128), True) == 1
+    assert access_cycles((8, 16, 32, 64, 128), True) == 8
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_gradients_of_matrices_are_summed_on_tensor_cores(precision: Precision) -> None:
+    """Of MERA-2 on 12 legs every batched step is, backward too; where a sample has fewer terms than
+    the instruction the gradient is summed in float32."""
+    plan = tn.plan(topologies.mera(12, 2), batch=64, minimize="flops")
+    program = schedule_backward(plan, [v.name for v in plan.inputs], gpu(precision)).program
+    loops = [s for s in statements(program.samples) if isinstance(s, Threads)]
+    assert all(isinstance(s, Mma) for loop in loops for s in loop.body)
+    assert sum(isinstance(s, Mma) and s.adds for s in statements(program.samples)) >= 3
+    small = tn.plan(NETWORKS["mera"](), batch=64, minimize="flops")
+    wanted = [value.name for value in small.inputs]
+    program = schedule_backward(small, wanted, gpu(precision)).program
+    found = list(statements(program.samples))
+    assert any(isinstance(s, Mma) for s in found)
+    assert any(isinstance(s, Tile) and s.adds for s in found)
+    assert not any(isinstance(s, Mma) and s.adds for s in found)
+
+
+@pytest.mark.parametrize("name", ["kronecker", "mera"])
+def test_missing_samples_are_in_no_sum(name: str) -> None:
+    """A block of which samples are missing, infinite weights: no 0 x inf makes a gradient NaN."""
+    trial = Trial(NETWORKS[name](), "float32", gpu("tf32"), 1, 3)
+    given, program = trial.infinite(), trial.programs[1].program
+    assert trial.batch % program.block, "a block is full"
+    with np.errstate(invalid="ignore"):
+        found = interpret(program, {b.name: given[b.name] for b in program.of("input")}, 3)
+    assert not any(np.isnan(array).any() for array in found.values())
 
 
 def test_rounding() -> None:

@@ -17,6 +17,8 @@ from tnlayer.kernels.arrays import Sizes
 BANKS, WARP = 32, 32
 # Warps that are simulated: the others differ by an offset that all lanes share.
 MOST_WARPS = 8
+# Entries after which one is left out, the likeliest first; 0 for none.
+PERIODS = (0, 32, 16, 64, 8)
 Strides = dict[str, int]
 
 
@@ -98,7 +100,7 @@ def choose_strides(
     sides = [tuple(side) for side in sides]
     best: tuple[int, int, Strides] | None = None
     for order in _orders(legs, sides):
-        for period in (0, 32, 16, 64, 8):
+        for period in PERIODS:
             strides = padded(order, sizes, period)
             found = [conflicts(strides, side, sizes, itemsize) for side in sides]
             rank = (max(found), sum(found))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from tnlayer.kernels.loops import At, Mma, Pairs
 
 Value = Callable[[At, int, Sequence[str]], str]
+Stored = Callable[[At, int, Sequence[str], str, str], str]
 
 MMA_PRELUDE = """\
 #ifndef EMULATED_TENSOR_CORES
@@ -46,8 +47,8 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #endif
-// The number itself, but a compiler does not know that it is the same for each sample: fragments of
-// all matrices that were kept from one sample to the next would not fit the registers.
+// The number itself, but a compiler does not know that it is the same for each sample and tile:
+// fragments that were kept from one to the next would not fit the registers.
 __device__ __forceinline__ int anew(int v) {
   asm volatile("" : "+r"(v));
   return v;
@@ -86,14 +87,13 @@ __device__ __forceinline__ void mma_bf16(
 """
 
 
-def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], str], str]
-              ) -> list[str]:  # fmt: skip
+def mma_lines(mma: Mma, value: Value, stored: Stored) -> list[str]:
     """The statement, done by the 32 lanes of a warp.
 
     Arguments:
         mma: what is done.
         value: text of an entry: place, a constant that is added, names that are added.
-        stored: text that stores an entry there.
+        stored: text that stores an entry there, by "=" or "+=".
     """
     rows, columns, sums = mma.rows, mma.columns, mma.sums
     packs = mma.precision == "bf16"
@@ -101,14 +101,21 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
     in_sums = (1, 2) if packs else (0, 1)
     of_group, of_columns = ("group", (0, 1, 2)), ("member", (1, 2))
     of_sums = ("member", in_sums)
+    right_of_lane = f"{_bits(*of_group, columns, 0)} + {_bits(*of_sums, sums, 1)}"
     lines = [
         "{ const int group = threadIdx.x % 32 / 4, member = threadIdx.x % 4;",
         f"  const int from_a = anew({_bits(*of_group, rows, 0)} + {_bits(*of_sums, sums, 0)});",
-        f"  const int from_b = {_bits(*of_group, columns, 0)} + {_bits(*of_sums, sums, 1)};",
+        f"  const int from_b = anew({right_of_lane});",
         f"  const int to_c = {_bits(*of_group, rows, 1)} + {_bits(*of_columns, columns, 1)};",
     ]
     groups = range(0, len(columns), 8)
     lines.append(f"  float {', '.join(f'sum{n}[4] = {{}}' for n in range(len(groups)))};")
+    from_a, from_b = ["from_a"], ["from_b"]
+    for number, axis in enumerate(mma.loops):
+        end = "samples" if axis.of_samples else axis.count
+        lines.append(f"  for (int k{number} = 0; k{number} < {end}; k{number}++) {{")
+        from_a.append(f"k{number} * {axis.left}")
+        from_b.append(f"k{number} * {axis.right}")
     depth = 16 if packs else 8
     for k in range(0, len(sums), depth):
         # In the order of the registers: packed pairs, rows, then the second half of the sums.
@@ -118,21 +125,23 @@ def mma_lines(mma: Mma, value: Value, stored: Callable[[At, int, Sequence[str], 
         else:
             of_a = [(8 * h, k + 4 * j) for j in (0, 1) for h in (0, 1)]
             of_b = [k + 4 * j for j in (0, 1)]
-        left = ", ".join(value(mma.left, rows[r][0] + sums[s][0], ["from_a"]) for r, s in of_a)
+        left = ", ".join(value(mma.left, rows[r][0] + sums[s][0], from_a) for r, s in of_a)
         lines.append(f"  {{ const float left[{len(of_a)}] = {{{left}}};")
         for n, first in enumerate(groups):
             right = ", ".join(
-                value(mma.right, columns[first][0] + sums[s][1], ["from_b"]) for s in of_b
+                value(mma.right, columns[first][0] + sums[s][1], from_b) for s in of_b
             )
             lines.append(
                 f"    {{ const float right[{len(of_b)}] = {{{right}}}; "
                 f"mma_{mma.precision}(sum{n}, left, right); }}"
             )
         lines.append("  }")
+    lines += ["  }"] * len(mma.loops)
+    sign = "+=" if mma.adds else "="
     for n, first in enumerate(groups):
         for k, (row, column) in enumerate(((0, 0), (0, 1), (8, 0), (8, 1))):
             at = rows[row][1] + columns[first + column][1]
-            lines.append("  " + stored(mma.target, at, ["to_c"], f"sum{n}[{k}]"))
+            lines.append("  " + stored(mma.target, at, ["to_c"], f"sum{n}[{k}]", sign))
     return [*lines, "}"]
 
 

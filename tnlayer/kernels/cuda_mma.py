@@ -13,21 +13,22 @@ from dataclasses import dataclass
 
 from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import Array, volume
+from tnlayer.kernels.cuda_bits import Bit, choose_bits
+from tnlayer.kernels.cuda_exchange import padded
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_steps import Lowering, Part
-from tnlayer.kernels.loops import At, Mma, Pairs, Precision, Threads
+from tnlayer.kernels.loops import At, Axis, Mma, Pairs, Precision, Space, Threads
 from tnlayer.kernels.stem import StemStep, find_stem, with_chain
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 
 # Rows of the largest block; columns that a warp does at once; sums that are written out.
-MOST_ROWS, MOST_COLUMNS, MOST_SUMS = 64, 32, 256
+MOST_ROWS, MOST_COLUMNS, MOST_SUMS = 64, 32, 64
 # Warps that should find work in a step.
 LEAST_TILES = 8
 # The first architecture with these instructions.
 OLDEST = "sm_80"
 PRECISIONS: tuple[Precision, ...] = ("tf32", "3xtf32", "bf16")
-Bit = tuple[int, int, int]
 ADVICE = "leave out tensor_cores= for float32 arithmetic"
 
 
@@ -71,10 +72,19 @@ def _merged(steps: Sequence[StemStep], name: str, made_of: list[Step]) -> Sequen
 
 @dataclass(slots=True)
 class MmaLowering(Lowering):
-    """Lowers products of a state with a matrix to tensor cores; ``products`` counts them."""
+    """Lowers products of a state with a matrix, and of two states, to tensor cores.
+
+    Arguments:
+        precision: of the operands.
+        period: entries after which arrays in shared memory leave one out; 0 for none.
+        products: loops on tensor cores so far.
+        cycles: of the worst access of such a loop, and of one access of each array of all loops.
+    """
 
     precision: Precision = "tf32"
+    period: int = 0
     products: int = 0
+    cycles: tuple[int, int] = (0, 0)
 
     def start(self) -> None:
         """As for any plan; results leave by copies where the last block may lack samples."""
@@ -82,66 +92,99 @@ class MmaLowering(Lowering):
         if self.block > 1:
             self.direct.clear()
 
+    def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
+        """Padded where it may lie in shared memory."""
+        if space in ("block", "partial"):
+            return padded(legs, self.sizes, self.period)
+        return Lowering.strides_of(self, legs, space)
+
     def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
         """As for any plan, or one statement a warp."""
-        operands = [o for o in (left, right) if o is not None]
-        states = [o for o in operands if o.value.name in self.batched]
-        weights = [o for o in operands if o.value.name not in self.batched]
-        if part == "samples" and BATCH in result.legs and len(states) == len(weights) == 1:
-            loop = self.mma(result, states[0], weights[0], part)
+        if part == "samples" and right is not None:
+            states = [o for o in (left, right) if o.value.name in self.batched]
+            weights = [o for o in (left, right) if o.value.name not in self.batched]
+            loop = None
+            if BATCH in result.legs and len(states) == len(weights) == 1:
+                loop = self.mma(result, weights[0], states[0])
+            elif BATCH not in result.legs and len(states) == 2:
+                loop = self.mma(result, left, right) or self.mma(result, right, left)
             if loop is not None:
                 self.products += 1
-                text = f"{result.name} = {weights[0].value.name} x {states[0].value.name}"
+                text = f"{result.name} = {left.value.name} x {right.value.name}"
                 self.emit(part, result.name, f"{text} on tensor cores", [loop])
                 return
         Lowering.contract(self, result, left, right, part)
 
-    def mma(self, result: Value, state: Operand, weight: Operand, part: Part) -> Threads | None:
-        """The loop over warps; None where the sizes do not fill the instruction."""
-        rows = [leg for leg in weight.legs if leg in result.legs]
-        sums = [leg for leg in weight.legs if leg not in result.legs]
-        columns = [leg for leg in state.legs if leg in result.legs]
-        everything = (*rows, *sums, *columns)
+    def mma(self, result: Value, left: Operand, right: Operand) -> Threads | None:
+        """The loop over warps; None where the sizes do not fill the instruction.
+
+        Of a gradient of a matrix the sums are what both states have, and the samples of the block
+        are a loop around: those that are missing are in no sum.
+        """
+        rows = [leg for leg in left.legs if leg in result.legs]
+        columns = [leg for leg in right.legs if leg in result.legs]
+        sums = [leg for leg in left.legs if leg not in result.legs and leg != BATCH]
+        everything = (*rows, *columns, *sums)
         depth = 16 if self.precision == "bf16" else 8
         if (
             len(set(everything)) < len(everything)
+            or len(set(right.legs)) < len(right.legs)
             or {*rows, *columns} != set(result.legs)
-            or {*sums, *columns} != set(state.legs)
+            or {*sums, *columns} != set(right.legs) - ({BATCH} - set(columns))
             or any(self.sizes[leg] & (self.sizes[leg] - 1) for leg in everything)
             or volume(rows, self.sizes) < 16
             or volume(columns, self.sizes) < 8
-            or not depth <= volume(sums, self.sizes) <= MOST_SUMS
+            or volume(sums, self.sizes) < depth
         ):
             return None
-        a, b = self.home(weight, part), self.home(state, part)
-        target = self.make(result, part)
-        of_rows = sorted(self.bits(rows, target, a, b), key=lambda bit: bit[1])
-        of_columns = sorted(self.bits(columns, target, a, b), key=lambda bit: bit[2])
-        of_sums = sorted(self.bits(sums, target, a, b), key=lambda bit: bit[2])
+        a, b = self.home(left, "samples"), self.home(right, "samples")
+        is_sum = BATCH not in result.legs
+        target = self.partial(result) if is_sum else self.make(result, "samples")
+        spaces = {buffer.name: buffer.space for buffer in self.buffers}
+
+        def outside(array: Array) -> bool:
+            return spaces[array.buffer] not in ("block", "partial")
+
+        chosen = choose_bits(
+            sorted(self.bits(rows, target, a, b), key=lambda bit: bit[1]),
+            sorted(self.bits(columns, target, a, b), key=lambda bit: bit[2]),
+            sorted(self.bits(sums, target, a, b), key=lambda bit: bit[2]),
+            packs=self.precision == "bf16",
+            in_global=(outside(target), outside(a), outside(b)),
+        )
+        worst, whole = self.cycles
+        self.cycles = max(worst, *chosen.cycles), whole + sum(chosen.cycles)
         wide = int(math.log2(MOST_COLUMNS))
-        while wide > 3 and 2 ** (len(of_rows) - 4 + len(of_columns) - wide) < LEAST_TILES:
+        while wide > 3 and 2 ** (len(chosen.rows) - 4 + len(chosen.columns) - wide) < LEAST_TILES:
             wide -= 1
-        wide = min(wide, len(of_columns))
-        points = [*of_rows[4:], *of_columns[wide:]]
+        wide = min(wide, len(chosen.columns))
+        points = [*chosen.rows[4:], *chosen.columns[wide:]]
         names = [f"i{n}" for n in range(len(points))]
 
         def at(array: Array, side: int) -> At:
             terms = tuple((n, bit[side]) for n, bit in zip(names, points, strict=True) if bit[side])
             return At(array.buffer, array.offset, terms, "scalar", array.conj)
 
+        written = int(math.log2(MOST_SUMS))
+        loops = [Axis(2, bit[1], bit[2]) for bit in reversed(chosen.sums[written:])]
+        if is_sum and self.block > 1:
+            moves = a.stride(BATCH), b.stride(BATCH)
+            loops.insert(0, Axis(self.block, *moves, of_samples=True))
         mma = Mma(
             at(target, 0),
             at(a, 1),
             at(b, 2),
-            _pairs(of_rows[:4], 1, 0),
-            _pairs(of_columns[:wide], 2, 0),
-            _pairs(of_sums, 1, 2),
+            _pairs(chosen.rows[:4], 1, 0),
+            _pairs(chosen.columns[:wide], 2, 0),
+            _pairs(chosen.sums[:written], 1, 2),
             self.precision,
+            tuple(loops),
+            adds=is_sum,
         )
         return Threads(tuple((name, 2) for name in names), (mma,))
 
     def bits(self, legs: Sequence[str], *arrays: Array) -> list[Bit]:
-        """How far each binary digit of the legs moves in target, weight and state."""
+        """How far each binary digit of the legs moves in target, left and right."""
         found: list[Bit] = []
         for leg in legs:
             to, a, b = (array.stride(leg) for array in arrays)

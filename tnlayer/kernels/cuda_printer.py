@@ -185,7 +185,7 @@ class _Printer(StatementPrinter):
                     f"    {const}stored* const {buffer.name} = "
                     f"all_{buffer.name} + first * {buffer.size};"
                 )
-        if any(axis.of_samples for s in statements(program.samples) if isinstance(s, Tile)
+        if any(axis.of_samples for s in statements(program.samples) if isinstance(s, Tile | Mma)
                for axis in s.loops):  # fmt: skip
             least = f"batch - first < {block} ? (int)(batch - first) : {block}"
             lines.append(f"    const int samples = {least};")

@@ -87,9 +87,9 @@ class StatementPrinter:
             conditions.append("mine")
         return f"if ({' && '.join(conditions)}) {text}" if conditions else text
 
-    def stored_at(self, at: At, more: int, moved: Sequence[str], value: str) -> str:
+    def stored_at(self, at: At, more: int, moved: Sequence[str], value: str, sign: str) -> str:
         """A store at a place of an array."""
-        return self.stored(at, self.place(at, more, moved), value)
+        return self.stored(at, self.place(at, more, moved), value, sign)
 
     def tile(self, tile: Tile) -> list[str]:
         if tile.wide > 1:

@@ -20,6 +20,7 @@ from tnlayer.kernels.arrays import (
     pinned,
     volume,
 )
+from tnlayer.kernels.cuda_exchange import extent
 from tnlayer.kernels.cuda_threads import lower_clear, lower_product
 from tnlayer.kernels.loops import (
     Buffer,
@@ -259,10 +260,14 @@ class Lowering:
         taken = {buffer.name for buffer in self.buffers}
         while name in taken:
             name += "_c"
-        strides = packed(legs, self.sizes)
         space: Space = "block" if part in ("prologue", "samples") else "shared"
-        self.buffers.append(Buffer(name, volume(legs, self.sizes), space))
+        strides = self.strides_of(legs, space)
+        self.buffers.append(Buffer(name, extent(strides, self.sizes), space))
         return Array(name, tuple(strides.items()))
+
+    def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
+        """How the entries of a new array lie."""
+        return packed(legs, self.sizes)
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -316,8 +321,9 @@ class Lowering:
         """The partial of a result that sums over samples, and the kernel that adds the blocks'."""
         axes = self.axes(result.legs)
         name = f"{result.name}_p"
-        partial = Array(name, tuple(packed(axes, self.sizes).items()))
-        self.buffers.append(Buffer(name, volume(axes, self.sizes), "partial"))
+        strides = self.strides_of(axes, "partial")
+        partial = Array(name, tuple(strides.items()))
+        self.buffers.append(Buffer(name, extent(strides, self.sizes), "partial"))
         target = self.make(result, "after")
         copy = lower_product(target, partial, None, self.sizes)
         (tile,) = copy.body

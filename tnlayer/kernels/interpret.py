@@ -188,10 +188,11 @@ class _Interpreter:
 
     def mma(self, mma: Mma) -> None:
         """The products of rounded operands, summed as exactly as the program's entries are."""
-        left = np.array([[self.take(mma.left, r + s, 1)[0] for s, _ in mma.sums]
-                         for r, _ in mma.rows])  # fmt: skip
-        right = np.array([[self.take(mma.right, c + s, 1)[0] for c, _ in mma.columns]
-                          for _, s in mma.sums])  # fmt: skip
+        sums = self.sums_of(mma)
+        left = np.array([[self.take(mma.left, r + s, 1)[0] for s, _ in sums] for r, _ in mma.rows])
+        right = np.array(
+            [[self.take(mma.right, c + s, 1)[0] for c, _ in mma.columns] for _, s in sums]
+        )
         if mma.precision == "3xtf32":
             big, wide = rounded(left, "tf32"), rounded(right, "tf32")
             small, thin = rounded(left - big, "tf32"), rounded(right - wide, "tf32")
@@ -200,15 +201,22 @@ class _Interpreter:
             total = rounded(left, mma.precision) @ rounded(right, mma.precision)
         for r, (_, row) in enumerate(mma.rows):
             for c, (_, column) in enumerate(mma.columns):
-                self.put(mma.target, row + column, total[r, c : c + 1])
+                found = total[r, c : c + 1]
+                if mma.adds:
+                    found = found + self.take(mma.target, row + column, 1)
+                self.put(mma.target, row + column, found)
 
-    def tile(self, tile: Tile) -> None:
-        count = self.program.width if tile.target.form == "vector" else 1
+    def sums_of(self, tile: Tile | Mma) -> list[tuple[int, int]]:
+        """Offsets in left and right of all terms, loops included."""
         offsets = [(0, 0)]
         for axis in tile.loops:
             offsets = [(a + k * axis.left, b + k * axis.right)
                        for a, b in offsets for k in range(self.turns(axis))]  # fmt: skip
-        sums = [(a + c, b + d) for a, b in offsets for c, d in tile.sums]
+        return [(a + c, b + d) for a, b in offsets for c, d in tile.sums]
+
+    def tile(self, tile: Tile) -> None:
+        count = self.program.width if tile.target.form == "vector" else 1
+        sums = self.sums_of(tile)
         results: list[tuple[int, Entries]] = []
         for row, row_target in tile.rows:
             for column, column_target in tile.columns:

@@ -20,7 +20,7 @@ Grammar::
     statement = Step(name, comment, body)         a function of its own in printed source
               | For(index, count, body, of_samples)
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
-              | Mma(target, left, right, rows, columns, sums, precision)
+              | Mma(target, left, right, rows, columns, sums, precision, loops, adds)
               | Transpose(target, source, targets, sources, padding)
               | Permute(target, source, targets, sources, entries, padding)
               | Gather(target, source, offsets, padding)
@@ -162,7 +162,7 @@ Precision = Literal["tf32", "3xtf32", "bf16"]
 class Mma:
     """A Tile whose products a warp does on tensor cores; a point is a warp.
 
-    target[r, c] = sum over sums of left[sum, r] * right[sum, c], with operands rounded first:
+    target[r, c] (+)= sum over loops and sums of left[sum, r] * right[sum, c], operands rounded:
     "tf32" to 10 bits of mantissa (ties away from zero), "bf16" to 7 (ties to even); "3xtf32" takes
     what tf32 leaves of an operand as a second one and drops the product of both rests. Offsets are
     sums over the bits of their number.
@@ -171,6 +171,8 @@ class Mma:
         rows: 16 pairs of offsets in left and in target.
         columns: multiples of 8 pairs of offsets in right and in target.
         sums: multiples of 8 (bf16: of 16) pairs of offsets in left and in right.
+        loops: loops around the sums, the outermost first.
+        adds: whether the result is added to the target.
     """
 
     target: At
@@ -180,6 +182,8 @@ class Mma:
     columns: Pairs
     sums: Pairs
     precision: Precision
+    loops: tuple[Axis, ...] = ()
+    adds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +373,7 @@ def counts_samples(body: Iterable[Statement]) -> bool:
     """Whether a body needs to know how many samples a block has."""
     return any(
         (isinstance(statement, For) and statement.of_samples)
-        or (isinstance(statement, Tile) and any(axis.of_samples for axis in statement.loops))
+        or (isinstance(statement, Tile | Mma) and any(a.of_samples for a in statement.loops))
         or (isinstance(statement, SumThreads) and bool(statement.samples))
         for statement in statements(body)
     )

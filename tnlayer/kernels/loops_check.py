@@ -92,7 +92,8 @@ class _Verifier:
                     self.check_wide(statement, step)
             case Mma():
                 tile = Tile(statement.target, statement.left, statement.right, statement.rows,
-                            statement.columns, statement.sums)  # fmt: skip
+                            statement.columns, statement.sums, statement.loops,
+                            statement.adds)  # fmt: skip
                 self.check_statement(tile, ranges, step)
                 depth = 16 if statement.precision == "bf16" else 8
                 counts = len(statement.columns) % 8, len(statement.sums) % depth

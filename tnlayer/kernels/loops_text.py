@@ -77,7 +77,8 @@ def _statement(statement: Statement) -> list[str]:
             return [_tile(statement)]
         case Mma():
             tile = Tile(statement.target, statement.left, statement.right, statement.rows,
-                        statement.columns, statement.sums)  # fmt: skip
+                        statement.columns, statement.sums, statement.loops,
+                        statement.adds)  # fmt: skip
             return [f"{_tile(tile)} | mma {statement.precision}"]
         case Transpose():
             at, since = place_text(statement.target), place_text(statement.source)
