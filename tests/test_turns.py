@@ -100,10 +100,10 @@ def test_gradients_pass_through_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_loop_of_a_group_is_summed_by_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Partial sums of a gate's gradient would be read and written in each turn of such a loop."""
-    monkeypatch.setattr(groups, "MOST_UNGROUPED", 8)
+    monkeypatch.setattr(groups, "MOST_UNGROUPED", 64)
     monkeypatch.setattr(groups, "MOST_SUMMED", 128)
     seen = 0
-    for net in (topologies.mera(8, 2, 2), topologies.butterfly(256)):
+    for net in (topologies.mera(10, 2, 3), topologies.butterfly(256)):
         plan = tn.plan(net, batch=64, minimize="combo-4")
         wanted = [value.name for value in plan.inputs]
         for step in grouped(backward_program(plan, wanted, CPU)):
