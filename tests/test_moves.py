@@ -25,6 +25,7 @@ DTYPES = ("float32", "float64", "complex64", "complex128")
 KINDS = list(product(DTYPES, (16, 32, 64)))
 # Legs by size: bits, threes and one of each of some others.
 SIZES = {**{f"a{k}": 2 for k in range(6)}, "t0": 3, "t1": 3, "f": 5, "s": 7, "q": 4}
+SIZES |= {"eight": 8, "sixteen": 16, "long": 24}
 LEGS = ("a0", "t0", "a1", "q", "a2")
 OTHER = ("f", "a0", "s", "t0", "a1")
 LANES: tuple[tuple[tuple[str, ...], Lanes, Lanes], ...] = (
@@ -50,6 +51,12 @@ FULL: tuple[tuple[tuple[str, ...], Lanes, Lanes], ...] = (
     (LONG, ("a0", "a1", "q"), ("a1", "q", "a0")),
     (LONG, ("a0",), ("q",)),
     (LONG, ("a0",), ("a5",)),
+)
+# What lies in a row are 2 times a part of a leg of 24.
+INSIDE: tuple[tuple[tuple[str, ...], Lanes, Lanes], ...] = tuple(
+    (legs, (lane,), (lane,))
+    for lane in ("q", "eight", "sixteen")
+    for legs in ((lane, "t0", "long", "a0"), ("a0", "long", "t0", lane))
 )
 
 
@@ -84,7 +91,7 @@ def all_programs(dtype: str, vector_bytes: int) -> list[tuple[tuple[str, ...], P
     cpu = Cpu(vector_bytes, 32 if vector_bytes == 64 else 16)
     made = [
         (legs, move_program(f"k{n}", dtype, legs, old, new, cpu))
-        for n, (legs, old, new) in enumerate((*LANES, *FULL))
+        for n, (legs, old, new) in enumerate((*LANES, *FULL, *INSIDE))
     ]
     return [(legs, program) for legs, program in made if program is not None]
 
@@ -138,6 +145,19 @@ def test_lanes_move_in_registers() -> None:
             kinds = Counter(type(s) for s in statements(program.before[1:2]))
             assert not kinds[Gather], f"{dtype} {old} to {new}"
             assert kinds[Transpose] + kinds[Permute] == 1
+
+
+def test_a_run_may_end_inside_a_leg() -> None:
+    """Vectors are filled from a part of a leg where the whole leg is too long for them."""
+    for dtype, vector_bytes in product(DTYPES, (32, 64)):
+        cpu = Cpu(vector_bytes, 16)
+        programs = [move_program("k", dtype, *case, cpu) for case in INSIDE]
+        whole = [p for p, (_, old, _) in zip(programs, INSIDE, strict=True)
+                 if p is not None and volume(old, SIZES) == p.width]  # fmt: skip
+        assert whole or cpu.width(dtype) < 4
+        for program in whole:
+            kinds = Counter(type(s) for s in statements((program.before[0], program.before[2])))
+            assert kinds[Transpose] == 1 and not kinds[Gather], f"{dtype} {program.width}"
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])

@@ -71,13 +71,23 @@ def packed(legs: Sequence[str], sizes: Sizes, unit: int = 1) -> dict[str, int]:
 
 
 def in_lanes(
-    buffer: str, legs: Sequence[str], lanes: Lanes, sizes: Sizes, width: int
+    buffer: str, legs: Sequence[str], lanes: Lanes, sizes: Sizes, width: int, page: int = 0
 ) -> tuple[Array, int]:
-    """An array of vectors with these lanes, its other legs in order; and its size in entries."""
-    points = [leg for leg in legs if leg not in lanes]
-    strides = packed(points, sizes, width if lanes else 1) | packed(lanes, sizes)
-    size = volume(points, sizes) * (width if lanes else 1)
-    return Array(buffer, tuple(strides.items()), lanes=lanes), size
+    """An array of vectors with these lanes, its other legs in order; and its size in entries.
+
+    Arguments:
+        page: strides of so many entries and more are a vector longer than they need be; 0: none.
+    """
+    unit = width if lanes else 1
+    strides: dict[str, int] = {}
+    padded = not page
+    for leg in reversed([leg for leg in legs if leg not in lanes]):
+        if not padded and unit >= page:
+            unit, padded = unit + width, True
+        strides[leg] = unit
+        unit *= sizes[leg]
+    strides = dict(reversed(strides.items())) | packed(lanes, sizes)
+    return Array(buffer, tuple(strides.items()), lanes=lanes), unit
 
 
 def tail_lanes(array: Array, sizes: Sizes, width: int) -> Lanes:

@@ -32,6 +32,8 @@ SLACK = 1.15
 WIDE = 4096
 # Batch sizes that kernels are made for: few samples, or many, and where many begin.
 FEW, MANY, MANY_FROM = 1, 256, 16
+# Steps of a backward beyond which the code of each gets shorter, and the least share that is left.
+MANY_STEPS, LEAST_SHARE = 56, 8
 _REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
 
 
@@ -210,9 +212,15 @@ def backward_program(
         }
         last = forward.outputs[0].operand.value.name
         lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
-    # A backward has five times the steps: half the code for each keeps the compiler under seconds.
-    cpu = replace(cpu, written_out=cpu.written_out // 2)
+    cpu = replace(cpu, written_out=_written_out(cpu, len(backward.steps)))
     return _fuse(backward, replace(scheduled, lanes=lanes, stored=stored), cpu, name)
+
+
+def _written_out(cpu: Cpu, steps: int) -> int:
+    """Products in the code of each step of a backward: it has five times the steps of a forward.
+    Half the code for each, and less where there are very many, keeps the compiler under seconds."""
+    share = min(1.0, MANY_STEPS / max(1, steps)) ** 2
+    return max(cpu.written_out // LEAST_SHARE, int(cpu.written_out / 2 * share))
 
 
 def _is_batched(step: Step) -> bool:

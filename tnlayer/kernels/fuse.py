@@ -37,6 +37,9 @@ from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Operand, Value
 
 Part = Literal["before", "samples", "after"]
+# Places a multiple of this apart share a set of the first cache, and a load waits for a store to
+# one that is under way. The samples of a block would lie so.
+PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +220,11 @@ class _Fusing:
         taken = {buffer.name for buffer in self.buffers}
         while name in taken:
             name += "_l"
-        array, size = in_lanes(name, legs, lanes, self.sizes, self.width)
         space: Space = "thread" if part == "samples" else "shared"
+        # A block of one sample has too few tiles that reach so far.
+        apart = lanes and self.placement.block > 1 and BATCH in legs and BATCH not in lanes
+        page = PAGE_BYTES // self.plan.itemsize if apart else 0
+        array, size = in_lanes(name, legs, lanes, self.sizes, self.width, page)
         self.buffers.append(Buffer(name, size, space))
         return array
 
@@ -311,7 +317,12 @@ class _Fusing:
             target = self.in_place(result, arrays[0], second)
         if target is None:
             target = self.make(result, lanes if set(lanes) & set(result.legs) else (), part)
-        what = Contraction(target, arrays[0], second, self.sizes)
+        self.emit_contraction(
+            result, comment, Contraction(target, arrays[0], second, self.sizes), part
+        )
+
+    def emit_contraction(self, result: Value, comment: str, what: Contraction, part: Part) -> None:
+        """A step by itself, or the loops of its group once all of the group has come."""
         group = self.groups.get(result.name)
         if group is None:
             self.emit(part, result.name, comment, lower_contraction(what, self.machine))
@@ -375,7 +386,7 @@ class _Fusing:
         partial = Array(partial.buffer, strides, lanes=lanes)
         self.buffers.append(Buffer(partial.buffer, size * self.width, "partial"))
         what = Contraction(partial, left, right, self.sizes, adds=True, samples=BATCH)
-        self.emit("samples", result.name, comment, lower_contraction(what, self.machine))
+        self.emit_contraction(result, comment, what, "samples")
         self.part_of[result.name] = "after"
         # Where the lanes are all its own the result stays in vectors: entries of one vector that
         # lie far apart would fall into few sets of the cache.

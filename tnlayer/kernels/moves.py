@@ -27,6 +27,7 @@ def lower_move(
     have no leg in common, and permuted in registers where they share some; what is too small for
     that is gathered entry by entry.
     """
+    target, source, sizes = _with_full_runs(target, source, sizes, width)
     to, since = target.lanes or tail_lanes(target, sizes, width), _run(source, sizes, width)
     if source.conj != target.conj:
         # Only arithmetic can conjugate.
@@ -44,6 +45,35 @@ def lower_move(
     return _permute(target, source, to, since, sizes, width, padding) or _gather(
         target, source, to, sizes, padding
     )
+
+
+def _with_full_runs(
+    target: Array, source: Array, sizes: Sizes, width: int
+) -> tuple[Array, Array, Sizes]:
+    """The same arrays with a leg seen as two where only a part of it fits a vector: what lies in
+    memory as rows of 2 x 64 has runs of 2 x 8."""
+    for which in (0, 1):
+        array, other = (target, source) if which else (source, target)
+        length = volume(tail_lanes(array, sizes, width), sizes)
+        legs = [leg for leg, at in array.strides if at == length and sizes[leg] > 1]
+        if array.lanes or not legs or legs[0] in other.lanes:
+            continue
+        leg = legs[0]
+        inner = max(k for k in range(1, width + 1) if sizes[leg] % k == 0 and length * k <= width)
+        if inner > 1:
+            parts = (f"{leg}:outer", f"{leg}:inner")
+            sizes = {**sizes, parts[0]: sizes[leg] // inner, parts[1]: inner}
+            target, source = (_split(a, leg, parts, inner) for a in (target, source))
+    return target, source, sizes
+
+
+def _split(array: Array, leg: str, parts: tuple[str, str], inner: int) -> Array:
+    """An array with a leg as two, if it has that leg."""
+    strides: list[tuple[str, int]] = []
+    for name, stride in array.strides:
+        of_parts = ((parts[0], stride * inner), (parts[1], stride))
+        strides += of_parts if name == leg else ((name, stride),)
+    return replace(array, strides=tuple(strides))
 
 
 def _run(source: Array, sizes: Sizes, width: int) -> tuple[str, ...]:
