@@ -18,6 +18,7 @@ from tnlayer import topologies
 from tnlayer.runtime.fast_call import FastCall
 from tnlayer.runtime.guard import guard_of
 
+zeros = torch._efficientzerotensor  # pyright: ignore[reportPrivateImportUsage]
 BACKENDS = (
     "torch",
     pytest.param("cpp", marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")),
@@ -261,6 +262,34 @@ def test_saved_tensors_may_be_packed(layer: tn.Layer) -> None:
         layer(x).sum().backward()
     found = [p.grad for p in layer.parameters()]
     torch.testing.assert_close(found, wanted)
+
+
+def test_gradients_of_any_strides(layer: tn.Layer) -> None:
+    """A backward that is like an earlier one reads a gradient as it lies: expanded, transposed or
+    without memory."""
+    x = torch.randn(3, 16, requires_grad=True)
+    leaves = (x, *layer.parameters())
+    plain = torch.randn(3, 16)
+    slopes = (plain, torch.randn(1, 16).expand(3, 16), torch.randn(16, 3).T, zeros((3, 16)))
+    for slope in (*slopes, plain):
+        found = torch.autograd.grad(layer(x), leaves, slope)
+        meant = torch.zeros(3, 16).add_(slope)
+        torch.testing.assert_close(found, torch.autograd.grad(layer(x), leaves, meant))
+        torch.testing.assert_close(found[0], meant @ layer.to_dense().detach())
+
+
+@pytest.mark.parametrize("changed", range(3))
+def test_changes_in_place_are_seen(layer: tn.Layer, changed: int) -> None:
+    """A backward after x or a parameter was changed in place is an error, not a wrong gradient."""
+    x = torch.randn(3, 16)
+    assert runs_fast(layer, x)
+    arrays = [x, *(array for name, array in layer.named_parameters() if name != "bias")]
+    assert len(arrays) == 3
+    y = layer(x)
+    with torch.no_grad():
+        arrays[changed].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
 
 
 def test_copies_start_anew(layer: tn.Layer) -> None:

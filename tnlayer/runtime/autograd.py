@@ -70,11 +70,10 @@ class _Contraction(torch.autograd.Function):
         kernels: Kernels = program.kernels(mask)
         forward = kernels.checked if is_checked else kernels.forward
         y, *saved = forward(*arrays)
-        needed = kernels.needed
         ctx.program, ctx.kernels, ctx.mask = program, kernels, mask
-        if len(needed) < len(arrays):  # a double backward asks for the shapes of the others
+        if len(kernels.needed) < len(arrays):  # a double backward asks for the shapes of the others
             ctx.shapes = tuple(array.shape for array in arrays)
-        ctx.save_for_backward(*[arrays[index] for index in needed], *saved)
+        ctx.save_for_backward(*kernels.pick(arrays), *saved)
         return y
 
     @staticmethod
@@ -85,10 +84,13 @@ class _Contraction(torch.autograd.Function):
         kind = gradients[0].device.type
         if autocast_is_on(kind):  # the caller may run the backward under it, too
             with torch.autocast(kind, enabled=False):
-                wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
+                wanted = kernels.backward(gradients[0], *ctx.saved_tensors)
         else:
-            wanted = iter(kernels.backward(gradients[0], *ctx.saved_tensors))
-        return (None, None, *[next(wanted) if asked else None for asked in ctx.mask])
+            wanted = kernels.backward(gradients[0], *ctx.saved_tensors)
+        if len(wanted) == len(ctx.mask):
+            return (None, None, *wanted)
+        found = iter(wanted)
+        return (None, None, *[next(found) if asked else None for asked in ctx.mask])
 
 
 # What Function.apply does beyond this is for transforms, under which nothing here comes to it, but

@@ -22,6 +22,7 @@ from tnlayer.runtime.autograd import functorch_is_active
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.kernel_store import EntryPoint, Kernel
+from tnlayer.runtime.pick import picker
 from tnlayer.runtime.program import Kernels, Program
 
 
@@ -181,12 +182,14 @@ class _Backward:
         # Shapes of the gradients in the order in which they are returned; None is the batch.
         self.shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in values]
         names = [f"out_d_{value.name}" for value in values]
-        self.order = [names.index(name) for name in kernel.entry.outputs]
+        self.ordered = picker([names.index(name) for name in kernel.entry.outputs])
         inputs = [name for name, _ in kernel.entry.inputs]
         self.takes_gradient = "g" in inputs
         # The input that a gradient has the shape of, if the backward reads it: a fresh array like
         # another one takes half as long.
         self.like = [inputs.index(v.name) if v.name in inputs else -1 for v in values]
+        # Nearly always there is one for each; asking for each would take as long as the kernel.
+        self.all_like = None if -1 in self.like else picker(self.like)
         self.batched = BATCH in plan.outputs[0].operand.legs
         self.call: _Call | None = None
 
@@ -202,18 +205,25 @@ class _Backward:
         call = self.call or self.prepare()
         batch = gradient.shape[0] if self.batched else 0
         inputs = call.ready((gradient, *saved) if self.takes_gradient else saved)
-        results = [
+        if self.all_like is None:
+            results = self._made(inputs, batch)
+        else:
+            results = tuple(map(torch.empty_like, self.all_like(inputs)))
+        call.run((*inputs, *self.ordered(results)), batch)
+        if self.dtype is self.outer_dtype:
+            return results
+        return tuple(result.to(self.outer_dtype) for result in results)
+
+    def _made(self, inputs: Sequence[torch.Tensor], batch: int) -> tuple[torch.Tensor, ...]:
+        """Fresh arrays for the gradients, where some have the shape of no array that is read."""
+        return tuple(
             torch.empty_like(inputs[place])
             if place >= 0
             else torch.empty(
                 [batch if size is None else size for size in shape], dtype=self.dtype, device="cpu"
             )
             for place, shape in zip(self.like, self.shapes, strict=True)
-        ]
-        call.run((*inputs, *[results[k] for k in self.order]), batch)
-        if self.dtype is self.outer_dtype:
-            return tuple(results)
-        return tuple(result.to(self.outer_dtype) for result in results)
+        )
 
 
 class _Call:
@@ -229,6 +239,7 @@ class _Call:
         # Filling an array of ctypes takes six times as long.
         self.pack = Struct(f"{len(entry.inputs) + len(entry.outputs)}P").pack
         self.batched = [batched for _, batched in entry.inputs]
+        self.with_batch = picker([place for place, free in enumerate(self.batched) if free])
         self.guard: Guard | None = None
 
     def ready(self, arrays: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
@@ -251,11 +262,10 @@ class _Call:
 
     def _are_contiguous(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether the batched ones are, whose strides a guard does not look at, and have memory."""
-        return all(
-            array.is_contiguous() and not array._is_zerotensor()
-            for array, free in zip(arrays, self.batched, strict=True)
-            if free
-        )
+        for array in self.with_batch(arrays):
+            if not array.is_contiguous() or array._is_zerotensor():
+                return False
+        return True
 
     def run(self, arrays: Sequence[torch.Tensor], batch: int) -> None:
         """Run the kernel; the interpreter's lock is released meanwhile.

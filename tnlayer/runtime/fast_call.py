@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import torch
 
 from tnlayer.runtime.autograd import autocast_is_on, contract_checked, is_traced
 from tnlayer.runtime.guard import Guard, guard_of
+from tnlayer.runtime.pick import picker
 from tnlayer.runtime.ranged import RangedProgram
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
@@ -112,7 +112,7 @@ def fast_call_like(
     second = [name for name in order if name not in first]
     if any(buffers.get(name) is None for name in second):
         return None  # a parametrization makes it at each call
-    stored = (_getter(first), _getter(second))
+    stored = (picker(first), picker(second))
     arrays = (x, *stored[0](parameters), *stored[1](buffers))
     main = programs[0].main
     if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
@@ -125,7 +125,7 @@ def fast_call_like(
     picks: list[tuple[RangedProgram, Callable[..., Any] | None]] = []
     for ranged in programs:
         wanted = [0, *(places[name] for name in ranged.main.parameter_order)]
-        picks.append((ranged, None if wanted == [*range(len(arrays))] else _getter(wanted)))
+        picks.append((ranged, None if wanted == [*range(len(arrays))] else picker(wanted)))
     return FastCall(
         guard, tuple(picks), stored, leading, any(array.requires_grad for array in arrays)
     )
@@ -141,10 +141,3 @@ def _is_ready(array: torch.Tensor, dtype: torch.dtype) -> bool:
         and not array.is_conj()
         and not array._is_zerotensor()
     )
-
-
-def _getter(keys: Sequence[Any]) -> Callable[..., Any]:
-    """operator.itemgetter that gives a tuple for any number of keys."""
-    if len(keys) > 1:
-        return itemgetter(*keys)
-    return lambda items: tuple(items[key] for key in keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from tnlayer.kernels.torch_printer import print_torch
 from tnlayer.plan.plan import Memory, Plan
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.load import load_source
+from tnlayer.runtime.pick import picker
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Kernels:
         source: the generated text.
         saved: how many arrays the forward gives behind y.
         unchecked: the forward for contiguous arrays of the program's dtype, if it is another.
+
+    ``pick`` takes from all inputs those that are needed.
     """
 
     forward: Callable[..., tuple[torch.Tensor, ...]]
@@ -38,6 +41,10 @@ class Kernels:
     source: str
     saved: int = 0
     unchecked: Callable[..., tuple[torch.Tensor, ...]] | None = None
+    pick: Callable[..., tuple[torch.Tensor, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pick", picker(self.needed))
 
     @property
     def checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
