@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,22 @@ def test_the_choice_says_what_was_timed(timer: Timer) -> None:
     forward = tn.Layer(net(), objective="infer").tune(torch.randn(64, 64))
     seconds = programs(forward)[0].tuned[0].planned.choice.seconds
     assert (seconds.forward, seconds.backward) == (0.5, 0.0)
+
+
+def test_explain_says_what_was_timed(timer: Timer) -> None:
+    """The reason is what was measured, whether another plan won or the planner's own."""
+    layer = tn.Layer(net())
+    assert not layer.explain(64).timed
+    layer.tune(torch.randn(64, 64))
+    explained = layer.explain(64)
+    assert "why this plan: timed on this device at batch 64: " in explained
+    assert explained.timed
+    assert "of those timed" in replace(explained, why="", asked="auto", backend="mixed")
+    timer.winner = 0
+    own = tn.Layer(net()).tune(torch.randn(64, 64))
+    assert "why this plan: timed on this device" in own.explain(64)
+    fixed = tn.Layer(net(), batch=64).tune()
+    assert "why this plan: timed on this device" in fixed.explain()
 
 
 def test_real_timing() -> None:

@@ -48,6 +48,7 @@ class Explanation:
         memory_limit: bytes, or None.
         costs: one a network; the layer's y is the sum of theirs.
         ranges: for each network, the batch ranges that have a plan so far.
+        timed: whether plans were timed on the device, and the fastest taken.
     """
 
     layer: str
@@ -58,6 +59,7 @@ class Explanation:
     memory_limit: int | None
     costs: tuple[Cost, ...]
     ranges: tuple[tuple[BatchRange, ...], ...]
+    timed: bool = False
 
     @property
     def one_plan(self) -> bool:
@@ -108,7 +110,7 @@ class Explanation:
             )
         return (
             f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the "
-            f"fastest by prediction){later}"
+            f"fastest {'of those timed' if self.timed else 'by prediction'}){later}"
         )
 
     def _verdict(self) -> list[str]:

@@ -43,6 +43,7 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         memory_limit=first.options.memory_limit,
         costs=costs,
         ranges=tuple(batch_ranges(ranged) for ranged in programs),
+        timed=all(ranged.is_tuned(batch) for ranged in programs),
     )
 
 
@@ -55,6 +56,10 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
         planned = plan_graph(ranged.graph, options, whole_range=True)
     for low, high, program in ranged.ranges:
         inside = low <= batch and (high is None or batch <= high)
+        reason = _timed(ranged, program, batch) if inside else ""
+        if reason:
+            choice = replace(planned.choice, plan=program.plan, reason=reason)
+            return replace(planned, plan=program.plan, choice=choice)
         if ranged.one_plan and replace(program.plan, batch=planned.plan.batch) == planned.plan:
             continue  # the same plan, whose kernels are made for other batch sizes
         if inside and not same_run(program.plan, planned.plan, planned.training_mask):
@@ -62,6 +67,15 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
             choice = replace(planned.choice, plan=program.plan, reason=reason)
             return replace(planned, plan=program.plan, choice=choice)
     return planned
+
+
+def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
+    """What was timed when a program was chosen; "" if it was not chosen so."""
+    for tuned in ranged.tuned:
+        plan, mask = tuned.planned.plan, tuned.planned.training_mask
+        if tuned.has(batch) and same_run(program.plan, plan, mask):
+            return tuned.planned.choice.reason
+    return ""
 
 
 def batch_ranges(ranged: RangedProgram) -> tuple[BatchRange, ...]:
