@@ -54,6 +54,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Else the suite would compile hundreds of kernels; tests of "auto" unset it.
     os.environ["TNLAYER_BACKEND"] = "torch"
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # Each plan that is stored would wait for the disk twice, and no test cuts the power. Writers
+    # that die around a sync are processes of their own, which do sync (store_workers.py).
+    os.fsync = _no_sync
+
+
+def _no_sync(_: int) -> None:
+    """Leave a file in the system's memory."""
 
 
 def _share_kernels(config: pytest.Config, folder: Path) -> None:

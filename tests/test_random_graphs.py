@@ -63,14 +63,25 @@ def laid_out(array: np.ndarray, layout: str) -> torch.Tensor:
 
 
 def draw_inputs(
-    graph: Graph, case: Case, lead: tuple[int, ...], random: np.random.Generator, is_complex: bool
+    graph: Graph,
+    case: Case,
+    lead: tuple[int, ...],
+    random: np.random.Generator,
+    is_complex: bool,
+    single: bool = False,
 ) -> list[torch.Tensor]:
-    """One input a port; in a complex network about half of those that may be real are real."""
+    """One input a port; in a complex network about half of those that may be real are real.
+
+    In single precision if ``single``, where a port names no other dtype, else in double.
+    """
 
     def draw(port: Port, layout: str) -> torch.Tensor:
         shape = (*(lead if port.batched else ()), *oracle.input_shapes(graph)[port.name])
         dtype_is_complex = is_complex and (port.dtype is not None or random.random() < 0.5)
-        return laid_out(random_array(random, shape, dtype_is_complex), layout)
+        entries = random_array(random, shape, dtype_is_complex)
+        if single and port.dtype is None:
+            entries = entries.astype(np.complex64 if dtype_is_complex else np.float32)
+        return laid_out(entries, layout)
 
     return [draw(port, layout) for port, layout in zip(graph.inputs, case.layouts, strict=False)]
 
@@ -82,7 +93,8 @@ def fill(
     state = layer.state_dict()
     assert {name: tuple(t.shape) for name, t in state.items()} == oracle.stored_shapes(graph)
     for name, value in oracle.stored_values(graph).items():
-        np.testing.assert_array_equal(state[name].numpy(), value)
+        entries = state[name].numpy()
+        np.testing.assert_array_equal(entries, value.astype(entries.dtype))
     assert {name for name, _ in layer.named_buffers()} == {
         t.name for t in graph.tensors if t.value is not None and not t.trainable
     }
@@ -90,7 +102,7 @@ def fill(
         for _, parameter in layer.named_parameters():
             entries = random_array(random, tuple(parameter.shape), is_complex)
             parameter.copy_(torch.from_numpy(entries))
-    return {name: tensor.detach().numpy().copy() for name, tensor in layer.state_dict().items()}
+    return {name: numpy_of(tensor) for name, tensor in layer.state_dict().items()}
 
 
 def freeze_some(layer: tn.Layer, inputs: list[torch.Tensor], frozen_seed: int) -> None:
@@ -103,8 +115,14 @@ def freeze_some(layer: tn.Layer, inputs: list[torch.Tensor], frozen_seed: int) -
 
 
 def numpy_of(tensor: torch.Tensor) -> np.ndarray:
-    """The entries, copied."""
-    return tensor.detach().resolve_conj().numpy().copy()
+    """The entries, copied; in double precision, as the oracle computes."""
+    wide = torch.complex128 if tensor.is_complex() else torch.float64
+    return tensor.detach().resolve_conj().to(wide, copy=True).numpy()
+
+
+def allowed(dtype: torch.dtype) -> float:
+    """The largest error that the oracle's comparison allows, as a part of the terms' sizes."""
+    return 1e-10 if torch.finfo(dtype).bits == 64 else 1e-5
 
 
 def check_forward(
@@ -115,7 +133,8 @@ def check_forward(
     magnitude = oracle.evaluate(
         graph, [np.abs(x) for x in arrays], {name: np.abs(w) for name, w in stored.items()}
     )
-    oracle.assert_close(numpy_of(y), oracle.evaluate(graph, arrays, stored), magnitude, "y")
+    expected = oracle.evaluate(graph, arrays, stored)
+    oracle.assert_close(numpy_of(y), expected, magnitude, "y", allowed(y.dtype))
 
 
 def check_backward(
@@ -146,7 +165,8 @@ def check_backward(
         assert tensor.grad.dtype == tensor.dtype
         # A real array in a complex network has the real part of its complex gradient.
         real = expected if tensor.is_complex() else np.real(expected)
-        oracle.assert_close(numpy_of(tensor.grad), real, magnitude, f"gradient of {name}")
+        what = f"gradient of {name}"
+        oracle.assert_close(numpy_of(tensor.grad), real, magnitude, what, allowed(layer.dtype))
 
 
 def check_case(case: Case, dtype: torch.dtype, backend: str = "torch") -> None:
