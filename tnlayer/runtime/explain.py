@@ -13,6 +13,7 @@ from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, plan_graph
 from tnlayer.planning.predictions import predict_plan
 from tnlayer.runtime.available import taken_backend
+from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import RangedProgram
 
 
