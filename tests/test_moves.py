@@ -26,7 +26,14 @@ KINDS = list(product(DTYPES, (16, 32, 64)))
 # Legs by size: bits, threes and one of each of some others.
 SIZES = {
     **{f"a{k}": 2 for k in range(6)},
-    **{"t0": 3, "t1": 3, "f": 5, "s": 7, "q": 4, "eight": 8, "sixteen": 16, "long": 24},
+    "t0": 3,
+    "t1": 3,
+    "f": 5,
+    "s": 7,
+    "q": 4,
+    "eight": 8,
+    "sixteen": 16,
+    "long": 24,
 }
 LEGS = ("a0", "t0", "a1", "q", "a2")
 OTHER = ("f", "a0", "s", "t0", "a1")
