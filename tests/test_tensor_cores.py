@@ -153,7 +153,7 @@ def test_fragments_lie_as_documented(precision: Precision) -> None:
         seen["C"].append(f"{more} + {moved[0]}")
         return text
 
-    lines = mma_lines(mma, value, stored)  # type: ignore[arg-type]
+    lines = mma_lines(mma, 0, value, stored)  # type: ignore[arg-type]
     own = dict(re.findall(r"const int (from_a|from_b|to_c) = (?:anew)?(.*);", "\n".join(lines)))
     for lane in range(32):
         index = {"group": lane // 4, "member": lane % 4}

@@ -87,11 +87,12 @@ __device__ __forceinline__ void mma_bf16(
 """
 
 
-def mma_lines(mma: Mma, value: Value, stored: Stored) -> list[str]:
+def mma_lines(mma: Mma, size: int, value: Value, stored: Stored) -> list[str]:
     """The statement, done by the 32 lanes of a warp.
 
     Arguments:
         mma: what is done.
+        size: entries of a copy of the target.
         value: text of an entry: place, a constant that is added, names that are added.
         stored: text that stores an entry there, by "=" or "+=".
     """
@@ -113,7 +114,8 @@ def mma_lines(mma: Mma, value: Value, stored: Stored) -> list[str]:
     from_a, from_b = ["from_a"], ["from_b"]
     for number, axis in enumerate(mma.loops):
         end = "samples" if axis.of_samples else axis.count
-        lines.append(f"  for (int k{number} = 0; k{number} < {end}; k{number}++) {{")
+        turn = f"k{number}++" if axis.step == 1 else f"k{number} += {axis.step}"
+        lines.append(f"  for (int k{number} = {axis.first or 0}; k{number} < {end}; {turn}) {{")
         from_a.append(f"k{number} * {axis.left}")
         from_b.append(f"k{number} * {axis.right}")
     depth = 16 if packs else 8
@@ -138,10 +140,11 @@ def mma_lines(mma: Mma, value: Value, stored: Stored) -> list[str]:
         lines.append("  }")
     lines += ["  }"] * len(mma.loops)
     sign = "+=" if mma.adds else "="
+    to = ["to_c", *(f"{index} * {size * stride}" for index, stride in mma.copy)]
     for n, first in enumerate(groups):
         for k, (row, column) in enumerate(((0, 0), (0, 1), (8, 0), (8, 1))):
             at = rows[row][1] + columns[first + column][1]
-            lines.append("  " + stored(mma.target, at, ["to_c"], f"sum{n}[{k}]", sign))
+            lines.append("  " + stored(mma.target, at, to, f"sum{n}[{k}]", sign))
     return [*lines, "}"]
 
 

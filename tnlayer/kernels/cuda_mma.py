@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import Array, volume
-from tnlayer.kernels.cuda_bits import Bit, choose_bits
-from tnlayer.kernels.cuda_exchange import padded
+from tnlayer.kernels.cuda_bits import Bit, Chosen, choose_bits
+from tnlayer.kernels.cuda_exchange import WARP, padded
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_steps import Lowering, Part
+from tnlayer.kernels.cuda_warps import ROW_BITS, Product, Split, choose_split
 from tnlayer.kernels.loops import At, Axis, Mma, Pairs, Precision, Space, Threads
 from tnlayer.kernels.stem import StemStep, find_stem, with_chain
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 
-# Rows of the largest block; columns that a warp does at once; sums that are written out.
-MOST_ROWS, MOST_COLUMNS, MOST_SUMS = 64, 32, 64
-# Warps that should find work in a step.
-LEAST_TILES = 8
+# Rows of the largest block; sums that are written out.
+MOST_ROWS, MOST_SUMS = 64, 64
+# Entries of all copies of a gradient to which warps add that share its terms, by preference.
+COPIED = (4096, 1024, 0)
+# Index of points that share a gradient's samples.
+SHARE = "share"
 # The first architecture with these instructions.
 OLDEST = "sm_80"
 PRECISIONS: tuple[Precision, ...] = ("tf32", "3xtf32", "bf16")
@@ -77,14 +80,22 @@ class MmaLowering(Lowering):
     Arguments:
         precision: of the operands.
         period: entries after which arrays in shared memory leave one out; 0 for none.
-        products: loops on tensor cores so far.
-        cycles: of the worst access of such a loop, and of one access of each array of all loops.
+        most_copied: entries of all copies of a gradient to which warps add that share its terms.
+        counts: of each loop on tensor cores the instructions of the busiest warp, the cycles of the
+            worst access, and those of all.
     """
 
     precision: Precision = "tf32"
     period: int = 0
-    products: int = 0
-    cycles: tuple[int, int] = (0, 0)
+    most_copied: int = COPIED[0]
+    counts: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+
+    def cost(self) -> tuple[int, int, int]:
+        """Instructions of the busiest warps, cycles of the worst access, and of all."""
+        if not self.counts:
+            return 0, 0, 0
+        busiest, worst, cycles = zip(*self.counts, strict=True)
+        return sum(busiest), max(worst), sum(cycles)
 
     def start(self) -> None:
         """As for any plan; results leave by copies where the last block may lack samples."""
@@ -109,7 +120,6 @@ class MmaLowering(Lowering):
             elif BATCH not in result.legs and len(states) == 2:
                 loop = self.mma(result, left, right) or self.mma(result, right, left)
             if loop is not None:
-                self.products += 1
                 text = f"{result.name} = {left.value.name} x {right.value.name}"
                 self.emit(part, result.name, f"{text} on tensor cores", [loop])
                 return
@@ -152,36 +162,56 @@ class MmaLowering(Lowering):
             packs=self.precision == "bf16",
             in_global=(outside(target), outside(a), outside(b)),
         )
-        worst, whole = self.cycles
-        self.cycles = max(worst, *chosen.cycles), whole + sum(chosen.cycles)
-        wide = int(math.log2(MOST_COLUMNS))
-        while wide > 3 and 2 ** (len(chosen.rows) - 4 + len(chosen.columns) - wide) < LEAST_TILES:
-            wide -= 1
-        wide = min(wide, len(chosen.columns))
-        points = [*chosen.rows[4:], *chosen.columns[wide:]]
-        names = [f"i{n}" for n in range(len(points))]
+        product = Product(
+            len(chosen.rows),
+            len(chosen.columns),
+            len(chosen.sums),
+            depth.bit_length() - 1,
+            self.block.bit_length() - 1 if is_sum else 0,
+            chosen.cycles,
+            is_sum,
+        )
+        split = choose_split(product, self.threads // WARP, self.most_copied)
+        self.counts.append((split.busiest, max(chosen.cycles), split.cycles))
+        return self.loop(target, a, b, chosen, split, adds=is_sum)
+
+    def loop(
+        self, target: Array, a: Array, b: Array, chosen: Chosen, split: Split, *, adds: bool
+    ) -> Threads:
+        """The statement for all tiles of the target and all shares of their terms."""
+        tiles = [*chosen.rows[ROW_BITS:], *chosen.columns[split.columns :]]
+        inner = len(chosen.sums) - split.terms
+        indices = [(f"i{n}", 2, bit) for n, bit in enumerate(tiles)]
+        indices += [(f"s{n}", 2, bit) for n, bit in enumerate(chosen.sums[inner:])]
+        copy = tuple((f"s{n}", 1 << n) for n in range(split.terms))
+        written = min(inner, int(math.log2(MOST_SUMS)))
+        loops = [Axis(2, bit[1], bit[2]) for bit in reversed(chosen.sums[written:inner])]
+        if adds and self.block > 1:
+            axis = Axis(self.block, a.stride(BATCH), b.stride(BATCH), of_samples=True)
+            if split.samples:
+                axis = replace(axis, first=SHARE, step=1 << split.samples)
+                indices.append((SHARE, axis.step, (0, 0, 0)))
+                copy = (*copy, (SHARE, 1 << split.terms))
+            loops.insert(0, axis)
 
         def at(array: Array, side: int) -> At:
-            terms = tuple((n, bit[side]) for n, bit in zip(names, points, strict=True) if bit[side])
+            terms = tuple((name, bit[side]) for name, _, bit in indices if bit[side])
             return At(array.buffer, array.offset, terms, "scalar", array.conj)
 
-        written = int(math.log2(MOST_SUMS))
-        loops = [Axis(2, bit[1], bit[2]) for bit in reversed(chosen.sums[written:])]
-        if is_sum and self.block > 1:
-            moves = a.stride(BATCH), b.stride(BATCH)
-            loops.insert(0, Axis(self.block, *moves, of_samples=True))
         mma = Mma(
             at(target, 0),
             at(a, 1),
             at(b, 2),
-            _pairs(chosen.rows[:4], 1, 0),
-            _pairs(chosen.columns[:wide], 2, 0),
+            _pairs(chosen.rows[:ROW_BITS], 1, 0),
+            _pairs(chosen.columns[: split.columns], 2, 0),
             _pairs(chosen.sums[:written], 1, 2),
             self.precision,
             tuple(loops),
-            adds=is_sum,
+            adds=adds,
+            copies=split.copies,
+            copy=copy,
         )
-        return Threads(tuple((name, 2) for name in names), (mma,))
+        return Threads(tuple((name, count) for name, count, _ in indices), (mma,))
 
     def bits(self, legs: Sequence[str], *arrays: Array) -> list[Bit]:
         """How far each binary digit of the legs moves in target, left and right."""

@@ -35,8 +35,9 @@ class Layout:
 
     Arguments:
         block: entries of shared memory of a block.
-        partials: for each partial that lies in shared memory its place there and its copies, one
-            for each warp where a SumThreads adds to it. The others lie in the block's row.
+        partials: for each partial that lies in shared memory its place there and its copies: one
+            for each warp where a SumThreads adds to it, or as many as points share a sum. The
+            others lie in the block's row.
         row: entries of global memory of a block: its blockspace, then all its partials.
         partials_at: where partials begin in the row.
         call: entries of global memory that all blocks share.
@@ -110,12 +111,17 @@ def _rounded(size: int) -> int:
 
 
 def _copies(program: Program) -> dict[str, int]:
-    """Partials that warps add to side by side."""
-    return {
-        statement.target.buffer: program.threads // WARP
-        for statement in statements((*program.prologue, *program.samples))
-        if isinstance(statement, SumThreads)
-    }
+    """Partials that warps add to side by side, and their copies."""
+    found: dict[str, int] = {}
+    for statement in statements((*program.prologue, *program.samples)):
+        match statement:
+            case SumThreads():
+                found[statement.target.buffer] = program.threads // WARP
+            case Mma() if statement.copies > 1:
+                found[statement.target.buffer] = statement.copies
+            case _:
+                pass
+    return found
 
 
 def _lives(

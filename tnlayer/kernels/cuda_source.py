@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Literal
 
 from tnlayer.errors import PlanError
@@ -20,7 +21,7 @@ from tnlayer.kernels.cuda_chain import (
 )
 from tnlayer.kernels.cuda_edges import widen_accesses
 from tnlayer.kernels.cuda_exchange import PERIODS
-from tnlayer.kernels.cuda_mma import ADVICE, OLDEST, MmaLowering, merge_blocks
+from tnlayer.kernels.cuda_mma import ADVICE, COPIED, OLDEST, MmaLowering, merge_blocks
 from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
@@ -304,19 +305,21 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
         plan = forward = merge_blocks(forward)
     samples = 1 << (_samples_together(forward).bit_length() - 1)
     best: tuple[tuple[int, ...], Scheduled] | None = None
-    for period in PERIODS:
+    for period, copied in product(PERIODS, COPIED):
         lowering = MmaLowering(
-            plan, samples, gpu.threads, precision=gpu.tensor_cores, period=period
-        )
+            plan, samples, gpu.threads, precision=gpu.tensor_cores, period=period,
+            most_copied=copied,
+        )  # fmt: skip
         scheduled = _placed(lowering, gpu, name, stored)
-        assert scheduled is not None, "no loop sums over threads"
-        if not lowering.products and any(BATCH in value.legs for value in plan.ports):
+        if scheduled is None:
+            continue  # copies of partials take half the shared memory
+        if not lowering.counts and any(BATCH in value.legs for value in plan.ports):
             raise PlanError(
                 f"tensor_cores={gpu.tensor_cores!r}: no step of the plan has 16 rows, 8 columns "
                 f"and 8 (bf16: 16) terms of sizes that are powers of two; {ADVICE}"
             )
         outside = sum(buffer.size for buffer in scheduled.program.of("blockspace"))
-        rank = (outside, *lowering.cycles)
+        rank = (outside, *lowering.cost())
         if best is None or rank < best[0]:
             best = rank, scheduled
     assert best is not None

@@ -30,7 +30,8 @@ class StatementPrinter:
             case Tile():
                 return self.tile(statement)
             case Mma():
-                return mma_lines(statement, self.value, self.stored_at)
+                size = self.buffers[statement.target.buffer].size
+                return mma_lines(statement, size, self.value, self.stored_at)
             case Fill():
                 assert statement.count == 1
                 return [self.stored(statement.target, self.place(statement.target), "entry{}")]

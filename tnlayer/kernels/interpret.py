@@ -161,6 +161,10 @@ class _Interpreter:
         """How often a loop runs."""
         return min(loop.count, self.valid) if loop.of_samples else loop.count
 
+    def run_of(self, axis: Axis) -> range:
+        """Values of the counter of a loop inside a tile."""
+        return range(self.indices.get(axis.first, 0), self.turns(axis), axis.step)
+
     def put_row(self, statement: Transpose | Permute, start: int, values: Entries) -> None:
         """A vector or a part of one, then zeros."""
         missing = max(0, statement.padding - len(values))
@@ -189,6 +193,8 @@ class _Interpreter:
     def mma(self, mma: Mma) -> None:
         """The products of rounded operands, summed as exactly as the program's entries are."""
         sums = self.sums_of(mma)
+        if not sums and mma.adds:
+            return  # all samples of this point are missing
         left = np.array([[self.take(mma.left, r + s, 1)[0] for s, _ in sums] for r, _ in mma.rows])
         right = np.array(
             [[self.take(mma.right, c + s, 1)[0] for c, _ in mma.columns] for _, s in sums]
@@ -211,7 +217,7 @@ class _Interpreter:
         offsets = [(0, 0)]
         for axis in tile.loops:
             offsets = [(a + k * axis.left, b + k * axis.right)
-                       for a, b in offsets for k in range(self.turns(axis))]  # fmt: skip
+                       for a, b in offsets for k in self.run_of(axis)]  # fmt: skip
         return [(a + c, b + d) for a, b in offsets for c, d in tile.sums]
 
     def tile(self, tile: Tile) -> None:

@@ -20,7 +20,7 @@ Grammar::
     statement = Step(name, comment, body)         a function of its own in printed source
               | For(index, count, body, of_samples)
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
-              | Mma(target, left, right, rows, columns, sums, precision, loops, adds)
+              | Mma(target, left, right, rows, columns, sums, precision, loops, adds, copies)
               | Transpose(target, source, targets, sources, padding)
               | Permute(target, source, targets, sources, entries, padding)
               | Gather(target, source, offsets, padding)
@@ -98,13 +98,16 @@ class At:
 class Axis:
     """A loop inside a Tile: how far each operand moves from one turn to the next.
 
-    With ``of_samples`` it runs over the samples of a block that exist, at most ``count``.
+    With ``of_samples`` it runs over the samples of a block that exist, at most ``count``; where
+    points share them, over every ``step``-th one from that of the index ``first`` on.
     """
 
     count: int
     left: int
     right: int
     of_samples: bool = False
+    first: str = ""
+    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,9 @@ class Mma:
         sums: multiples of 8 (bf16: of 16) pairs of offsets in left and in right.
         loops: loops around the sums, the outermost first.
         adds: whether the result is added to the target.
+        copies: of the target, a partial; points that share the terms of one tile add to copies of
+            their own, and a block sums those in order when its samples are done.
+        copy: terms of the number of a point's copy.
     """
 
     target: At
@@ -184,6 +190,8 @@ class Mma:
     precision: Precision
     loops: tuple[Axis, ...] = ()
     adds: bool = False
+    copies: int = 1
+    copy: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

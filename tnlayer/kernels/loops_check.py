@@ -87,12 +87,15 @@ class _Verifier:
                 self.check_forms(statement, step)
                 for axis in statement.loops:
                     self.check_samples(axis, step)
+                    if axis.first or axis.step != 1:
+                        self.fail(step, "points share samples only on tensor cores")
                 self.check_in_place(statement, step)
                 if statement.wide > 1:
                     self.check_wide(statement, step)
             case Mma():
+                loops = tuple(replace(axis, first="", step=1) for axis in statement.loops)
                 tile = Tile(statement.target, statement.left, statement.right, statement.rows,
-                            statement.columns, statement.sums, statement.loops,
+                            statement.columns, statement.sums, loops,
                             statement.adds)  # fmt: skip
                 self.check_statement(tile, ranges, step)
                 depth = 16 if statement.precision == "bf16" else 8
@@ -100,6 +103,7 @@ class _Verifier:
                 lists = (statement.rows, statement.columns, statement.sums)
                 if len(statement.rows) != 16 or any(counts) or not all(map(_is_additive, lists)):
                     self.fail(step, "rows, columns or sums do not fill tensor cores")
+                self.check_copies(statement, ranges, step)
             case Transpose():
                 if max(len(statement.targets), len(statement.sources)) > self.program.width:
                     self.fail(step, "a Transpose is at most a square of the vector's width")
@@ -160,6 +164,23 @@ class _Verifier:
         first, last = _span(statement.targets)
         span = first, last + max(count, statement.padding) - 1
         self.check_at(replace(statement.target, form="scalar"), span, ranges, step, writes=True)
+
+    def check_copies(self, mma: Mma, ranges: dict[str, int], step: str) -> None:
+        """Points of one place of the target have copies of their own, and only a partial's."""
+        own = {index for index, _ in mma.copy}
+        for axis in mma.loops:
+            shared = axis.of_samples and ranges.get(axis.first) == axis.step and axis.first in own
+            if (axis.first or axis.step != 1) and not shared:
+                self.fail(step, f"samples from {axis.first or 0} by {axis.step}")
+        reach = 1
+        for index, stride in mma.copy:
+            if stride != reach or index not in ranges:
+                self.fail(step, f"the number of a copy by {mma.copy}")
+            reach *= ranges.get(index, 1)
+        sums = mma.adds and self.buffers[mma.target.buffer].space == "partial"
+        moved = {index for index, _ in mma.target.terms}
+        if reach != mma.copies or (mma.copies > 1 and (not sums or own & moved)):
+            self.fail(step, f"{mma.copies} copies of {mma.target.buffer}")
 
     def check_samples(self, loop: For | Axis, step: str) -> None:
         """A loop over samples has the turns of a block."""

@@ -79,7 +79,11 @@ def _statement(statement: Statement) -> list[str]:
             tile = Tile(statement.target, statement.left, statement.right, statement.rows,
                         statement.columns, statement.sums, statement.loops,
                         statement.adds)  # fmt: skip
-            return [f"{_tile(tile)} | mma {statement.precision}"]
+            text = f"{_tile(tile)} | mma {statement.precision}"
+            if statement.copies > 1:
+                number = place_text(At("", 0, statement.copy, "scalar")).removeprefix(".")
+                text += f" | copy {number} of {statement.copies}"
+            return [text]
         case Transpose():
             at, since = place_text(statement.target), place_text(statement.source)
             return [
@@ -126,6 +130,7 @@ def _padded(padding: int) -> str:
 def _tile(tile: Tile) -> str:
     loops = "".join(
         f" x {'samples of ' if a.of_samples else ''}{a.count} ({a.left}, {a.right})"
+        + (f" from {a.first} by {a.step}" if a.first else "")
         for a in tile.loops
     )
     text = f"{place_text(tile.target)} {'+=' if tile.adds else '='} {place_text(tile.left)}"
