@@ -8,17 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Golden
 from hypothesis import given
 from hypothesis import strategies as st
-from machine_code import between_barriers, disassembled, share
 from test_cpp_backend import NETWORKS as TOPOLOGIES
 
 import tnlayer as tn
+from benchmarks.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from tnlayer import topologies
 from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
 from tnlayer.kernels.cuda_exchange import (
@@ -379,16 +378,22 @@ def compiled(source: CudaSource, arch: str) -> tuple[bytes, str]:
     return bytes(code.code), log.getvalue()
 
 
+needs_nvdisasm = pytest.mark.skipif(
+    find_nvdisasm() is None, reason="nvidia-cuda-nvdisasm is missing"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "least", "whole"), [("forward", 0.8, 0.75), ("backward", 0.6, 0.7)]
 )
-def test_most_instructions_multiply(name: str, least: float, whole: float, tmp_path: Path) -> None:
+@needs_nvdisasm
+def test_most_instructions_multiply(name: str, least: float, whole: float) -> None:
     """Of MERA-2's loop over samples at least 60% of each segment's instructions go through the FMA
     pipe, forward more; what runs once a block is not counted. Shuffles are written once, not again
     for lanes that have parted, and nothing is added to zero to move it."""
     source = sources(topologies.mera(12, 2))[name == "backward"]
     code, _ = compiled(source, "sm_90")
-    kernel = disassembled(code, tmp_path)[name]
+    kernel = disassembled(code)[name]
     loop = kernel.loop()
     # Copies between global and shared memory are no segments.
     segments = [

@@ -31,6 +31,9 @@ from tnlayer.kernels.loops import (
 )
 from tnlayer.kernels.workspace import buffers_of
 
+# Turns of a loop that copies, up to which it is written out.
+MOST_TURNS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -264,6 +267,7 @@ class _Printer(StatementPrinter):
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
         by_warp = any(isinstance(statement, Mma) for statement in loop.body)
+        unrolled = list[str]()
         if by_warp:
             # A point is a warp's.
             warps = threads // WARP
@@ -282,10 +286,19 @@ class _Printer(StatementPrinter):
                 head = "{ const int p = threadIdx.x;"
             elif rounded < threads:
                 head = f"if (const int p = threadIdx.x; {condition}) {{"
+            elif (
+                not sums
+                and _is_copy(loop)
+                and points in range(0, MOST_TURNS * threads + 1, threads)
+            ):
+                # Written out: all of a thread's loads are under way before one is waited for.
+                unrolled = ["#pragma unroll"]
+                head = f"for (int turn = 0; turn < {points // threads}; turn++) {{"
+                head += f" const int p = threadIdx.x + turn * {threads};"
             else:
                 head = f"for (int p = threadIdx.x; {condition}; p += {threads}) {{"
         # A compiler that unrolls over warps' tiles holds the fragments of several at once.
-        lines = ["#pragma unroll 1", head] if by_warp else [head]
+        lines = [*(["#pragma unroll 1"] if by_warp else unrolled), head]
         if self.ragged:
             lines.append(
                 f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};"
@@ -328,6 +341,15 @@ class _Printer(StatementPrinter):
             "  }",
             "}",
         ]
+
+
+def _is_copy(loop: Threads) -> bool:
+    """Whether points do nothing but move entries."""
+    return all(
+        isinstance(statement, Tile) and statement.right is None and len(statement.sums) == 1
+        and not statement.loops
+        for statement in loop.body
+    )  # fmt: skip
 
 
 def _digits(indices: Sequence[tuple[str, int]], name: str) -> list[str]:

@@ -9,7 +9,7 @@ good for telling a step that belongs into a GEMM library from one that does not,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -293,42 +293,58 @@ def _loop(
     warps = -(-loop.points // WARP)
     size = itemsize(program.scalar)
 
-    def access(buffer: str, times: float, wide: int = 1) -> None:
-        space = spaces[buffer]
+    def access(at: At, times: float, wide: int = 1, loads: float | None = None) -> None:
+        """So many entries of each point, by so many instructions where that is another number."""
+        space = spaces[at.buffer]
         if space == "register":
             return
-        count.moves += warps * times / (wide if space == "samples" else 1)
+        loads = times / (wide if space == "samples" else 1) if loads is None else loads
+        count.moves += warps * loads
         if space == "block":
-            count.shared += warps * times
+            # What all lanes read is one word, however wide.
+            count.shared += warps * (times if at.terms else loads)
         elif space in ("blockspace", "partial"):
             count.far_bytes += loop.points * times * size
         elif space != "samples":
-            count.cached += warps * times
-            read.add(buffer)
+            count.cached += warps * (times if at.terms else loads)
+            read.add(at.buffer)
 
     seen: set[tuple[object, ...]] = set()
 
-    def fresh(at: At, offsets: Iterable[int], times: int) -> int:
-        """Entries that the loop has not loaded yet: a compiler loads each of them once."""
-        if times > 1:
-            return times * len(list(offsets))
-        entries = {(at.buffer, at.terms, at.offset + offset) for offset in offsets} - seen
-        seen.update(entries)
-        return len(entries)
+    def read_once(
+        at: At, offsets: Sequence[int], times: int, strides: Iterable[int], wide: int = 1
+    ) -> None:
+        """Entries that the loop has not loaded yet: a compiler loads each of them once, and
+        neighbours together."""
+        if spaces[at.buffer] == "samples":
+            access(at, times * len(offsets), wide)
+            return
+        together = max(1, 16 // size)
+        places = [at.offset + offset for offset in offsets]
+        if times == 1:
+            key = (at.buffer, at.terms)
+            places = [place for place in places if (*key, place) not in seen]
+            seen.update((*key, place) for place in places)
+        if any(stride % together for stride in (*strides, *(s for _, s in at.terms))):
+            together = 1
+        loads = len({place // together for place in places})
+        access(at, times * len(places), loads=times * loads)
 
     for statement in loop.body:
         match statement:
             case Tile():
                 terms, repeats = _terms(statement), _terms(statement) // len(statement.sums)
-                left = (r + k for r, _ in statement.rows for k, _ in statement.sums)
                 wide = statement.wide  # so many entries of x or y in one instruction
-                access(statement.left.buffer, fresh(statement.left, left, repeats), wide)
+                left = [r + k for r, _ in statement.rows for k, _ in statement.sums]
+                strides = [axis.left for axis in statement.loops]
+                read_once(statement.left, left, repeats, strides, wide)
                 made = len(statement.rows) * len(statement.columns)
                 if statement.right is not None:
-                    right = (c + k for c, _ in statement.columns for _, k in statement.sums)
-                    access(statement.right.buffer, fresh(statement.right, right, repeats))
+                    right = [c + k for c, _ in statement.columns for _, k in statement.sums]
+                    strides = [axis.right for axis in statement.loops]
+                    read_once(statement.right, right, repeats, strides)
                     count.products += warps * made * terms
-                access(statement.target.buffer, made * (2 if statement.adds else 1), wide)
+                access(statement.target, made * (2 if statement.adds else 1), wide)
                 name = _owner(statement.target.buffer)
                 shares[name] = shares.get(name, 0.0) + made * terms
             case SumThreads():
@@ -338,7 +354,7 @@ def _loop(
                 name = _owner(statement.target.buffer)
                 shares[name] = shares.get(name, 0.0) + 4 * statement.count
             case Fill():
-                access(statement.target.buffer, statement.count)
+                access(statement.target, statement.count)
             case _:
                 pass
     return count, shares
