@@ -15,7 +15,7 @@ from test_tensor_cores import BOUNDS, distance, gpu, mma_program
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels import cuda_source
+from tnlayer.kernels import cuda_choice
 from tnlayer.kernels.cuda_mma import PRECISIONS
 from tnlayer.kernels.cuda_source import printed, schedule_backward
 from tnlayer.kernels.cuda_warps import Product, choose_split
@@ -72,7 +72,7 @@ def test_no_warp_idles_while_another_sums(name: str, monkeypatch: pytest.MonkeyP
     plan = tn.plan(NETWORKS[name](), batch=64, minimize="flops")
     wanted = [value.name for value in plan.inputs]
     shared = busiest(schedule_backward(plan, wanted, gpu("tf32")).program)
-    monkeypatch.setattr(cuda_source, "COPIED", (0,))
+    monkeypatch.setattr(cuda_choice, "COPIED", (0,))
     alone = busiest(schedule_backward(plan, wanted, gpu("tf32")).program)
     assert shared.keys() == alone.keys() and all(shared[key] <= alone[key] for key in alone)
     assert (sum(alone.values()), sum(shared.values())) == BUSIEST[name]

@@ -225,12 +225,12 @@ def test_fragments_conflict_at_most_two_ways(name: str, precision: Precision) ->
 
 def test_lanes_that_would_meet_are_chosen_otherwise() -> None:
     """Strides a power of two apart meet in one bank eight times; other bits of the legs do not."""
-    bits = [(0, 1 << k, 1 << k) for k in range(6)]
-    far = [(0, 64 << k, 64 << k) for k in range(3)]
+    bits = tuple((0, 1 << k, 1 << k) for k in range(6))
+    far = tuple((0, 64 << k, 64 << k) for k in range(3))
     assert access_cycles((32, 64, 128), False) == 8
     chosen = choose_bits(bits, bits, far, packs=False, in_global=(False, False, False))
     assert chosen.cycles[:2] == (4, 4)
-    spread = [(0, 66 << k, 66 << k) for k in range(3)]
+    spread = tuple((0, 66 << k, 66 << k) for k in range(3))
     chosen = choose_bits(bits, bits, spread, packs=False, in_global=(False, False, False))
     assert chosen.cycles == (1, 1, 1)
     assert sorted(chosen.rows) == sorted(bits) and sorted(chosen.sums) == sorted(spread)

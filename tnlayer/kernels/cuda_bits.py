@@ -7,7 +7,7 @@ different banks of shared memory, or few sectors of global memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -18,6 +18,8 @@ from tnlayer.kernels.cuda_exchange import BANKS, WARP
 Bit = tuple[int, int, int]
 # Bits that are tried as lanes, the fastest ones.
 MOST_BITS = 6
+# Words of one bank in an access that may be taken for fewer cycles elsewhere.
+FEW = 2
 # Entries of a sector of global memory, and sectors that one cycle serves.
 SECTOR, SECTORS_A_CYCLE = 8, 4
 
@@ -37,15 +39,17 @@ class Chosen:
     cycles: tuple[int, int, int]
 
 
+@lru_cache(maxsize=1024)
 def choose_bits(
-    rows: Sequence[Bit],
-    columns: Sequence[Bit],
-    sums: Sequence[Bit],
+    rows: tuple[Bit, ...],
+    columns: tuple[Bit, ...],
+    sums: tuple[Bit, ...],
     *,
     packs: bool,
     in_global: tuple[bool, bool, bool],
 ) -> Chosen:
-    """The bits with the fewest cycles for the worst access, then for all.
+    """The bits with the fewest cycles: for the worst access of shared memory down to ``FEW``, then
+    for all.
 
     Arguments:
         rows, columns, sums: bits in an order that decides between equals.
@@ -56,22 +60,29 @@ def choose_bits(
     def cycles(side: int, bits: Sequence[Bit]) -> int:
         return access_cycles(tuple(bit[side] for bit in bits), in_global[side])
 
+    def rank(left: int, right: int, target: int) -> tuple[int, int]:
+        found = (target, left, right)
+        shared = [n for n, is_global in zip(found, in_global, strict=True) if not is_global]
+        return max(FEW, *shared), sum(found)
+
     best: tuple[tuple[int, int], Chosen] | None = None
     of_rows = list(combinations(rows[:MOST_BITS], 3))
     of_columns = list(combinations(columns[:MOST_BITS], 3))
     for lanes in combinations(sums[:MOST_BITS], 2):
-        left = [cycles(1, (*three, *lanes)) for three in of_rows]
-        right = [cycles(2, (*three, *lanes)) for three in of_columns]
-        for row, a in zip(of_rows, left, strict=True):
-            for column, b in zip(of_columns, right, strict=True):
-                if best is not None and (max(a, b), a + b + 1) >= best[0]:
-                    continue
+        left = [(cycles(1, (*three, *lanes)), three) for three in of_rows]
+        right = [(cycles(2, (*three, *lanes)), three) for three in of_columns]
+        # The best first: then the rest of them is left out at once.
+        left.sort(key=lambda one: one[0])
+        right.sort(key=lambda one: one[0])
+        for a, row in left:
+            for b, column in right:
+                if best is not None and rank(a, b, 1) >= best[0]:
+                    break
                 for turn in range(3):
                     # The first of the three is the register's, the others are lanes.
                     turned = (*column[turn:], *column[:turn])
                     c = cycles(0, (*row, *turned[1:]))
-                    rank = max(a, b, c), a + b + c
-                    if best is None or rank < best[0]:
+                    if best is None or rank(a, b, c) < best[0]:
                         pairs = [bit for bit in sums if bit not in lanes]
                         ordered = (*pairs[:packs], *lanes, *pairs[packs:])
                         found = Chosen(
@@ -80,21 +91,26 @@ def choose_bits(
                             ordered,
                             (a, b, c),
                         )
-                        best = rank, found
+                        best = rank(a, b, c), found
     assert best is not None, "rows, columns and sums fill the instruction"
     return best[1]
 
 
 @lru_cache(maxsize=4096)
 def access_cycles(strides: tuple[int, ...], in_global: bool) -> int:
-    """Cycles of an access by lanes that lie at sums of strides: words of the busiest bank, or
-    sectors of global memory over those of a cycle."""
+    """Cycles of an access by lanes that lie at sums of strides."""
     places = {0}
     for stride in strides:
         places |= {place + stride for place in places}
+    assert 1 << len(strides) <= WARP
+    return cycles_of(places, in_global)
+
+
+def cycles_of(places: Set[int], in_global: bool) -> int:
+    """Cycles in which the places of a warp's lanes are served: words of the busiest bank, or
+    sectors of global memory over those of a cycle."""
     if in_global:
         return -(-len({place // SECTOR for place in places}) // SECTORS_A_CYCLE)
-    assert 1 << len(strides) <= WARP
     banks: dict[int, int] = {}
     for place in places:
         banks[place % BANKS] = banks.get(place % BANKS, 0) + 1

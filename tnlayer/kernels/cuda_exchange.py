@@ -22,16 +22,16 @@ PERIODS = (0, 32, 16, 64, 8)
 Strides = dict[str, int]
 
 
-def padded(legs: Sequence[str], sizes: Sizes, period: int) -> Strides:
-    """Strides with the last leg fastest and an entry left out after every ``period``; 0 for none.
+def padded(legs: Sequence[str], sizes: Sizes, *periods: int) -> Strides:
+    """Strides with the last leg fastest and an entry left out after every so many; 0 for none.
 
-    The stride of a leg is u + u/period with u its stride without padding, which is above the sum
-    of all that faster legs can add: no two entries meet.
+    The stride of a leg is u + u/period + ... with u its stride without padding, which is above the
+    sum of all that faster legs can add: no two entries meet.
     """
     strides: Strides = {}
     unit = 1
     for leg in reversed(legs):
-        strides[leg] = unit + (unit // period if period else 0)
+        strides[leg] = unit + sum(unit // period for period in periods if period)
         unit *= sizes[leg]
     return dict(reversed(strides.items()))
 

@@ -8,25 +8,24 @@ statements of warps, where the sizes fill the instruction; all other steps are a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import Array, volume
-from tnlayer.kernels.cuda_bits import Bit, Chosen, choose_bits
+from tnlayer.kernels.cuda_bits import FEW, Bit, Chosen, choose_bits
 from tnlayer.kernels.cuda_exchange import WARP, padded
+from tnlayer.kernels.cuda_lanes import order_points
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
-from tnlayer.kernels.cuda_steps import Lowering, Part
+from tnlayer.kernels.cuda_steps import MOST_COPIED, Lowering, Part
 from tnlayer.kernels.cuda_warps import ROW_BITS, Product, Split, choose_split
-from tnlayer.kernels.loops import At, Axis, Mma, Pairs, Precision, Space, Threads
+from tnlayer.kernels.loops import At, Axis, Mma, Pairs, Precision, Space, Statement, Threads
 from tnlayer.kernels.stem import StemStep, find_stem, with_chain
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 
 # Rows of the largest block; sums that are written out.
 MOST_ROWS, MOST_SUMS = 64, 64
-# Entries of all copies of a gradient to which warps add that share its terms, by preference.
-COPIED = (4096, 1024, 0)
 # Index of points that share a gradient's samples.
 SHARE = "share"
 # The first architecture with these instructions.
@@ -79,23 +78,43 @@ class MmaLowering(Lowering):
 
     Arguments:
         precision: of the operands.
-        period: entries after which arrays in shared memory leave one out; 0 for none.
+        periods: entries after which arrays in shared memory leave one out.
         most_copied: entries of all copies of a gradient to which warps add that share its terms.
-        counts: of each loop on tensor cores the instructions of the busiest warp, the cycles of the
-            worst access, and those of all.
+        kept: parameters, and values of such, that each block copies into its shared memory.
+        counts: of each loop of a block the instructions of the busiest warp, the cycles of the
+            worst access of shared memory, and those of all.
+        products: loops on tensor cores so far.
+        volumes: entries of arrays in shared memory, without those that are left out.
     """
 
     precision: Precision = "tf32"
-    period: int = 0
-    most_copied: int = COPIED[0]
+    periods: tuple[int, ...] = ()
+    most_copied: int = 0
+    kept: frozenset[str] = frozenset()
     counts: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    products: int = 0
+    volumes: dict[str, int] = field(default_factory=dict[str, int])
 
     def cost(self) -> tuple[int, int, int]:
-        """Instructions of the busiest warps, cycles of the worst access, and of all."""
-        if not self.counts:
-            return 0, 0, 0
-        busiest, worst, cycles = zip(*self.counts, strict=True)
+        """Instructions of the busiest warps, cycles of the worst access down to ``FEW``, of all."""
+        busiest, worst, cycles = zip((0, FEW, 0), *self.counts, strict=True)
         return sum(busiest), max(worst), sum(cycles)
+
+    def volumes_far(self) -> dict[str, int]:
+        """Entries of parameters, and of values of such, that samples read from global memory, as
+        often as they do."""
+        spaces = {buffer.name: buffer.space for buffer in self.buffers}
+        found: dict[str, int] = {}
+        for step in self.plan.steps:
+            operands = [operand.value for operand in step.operands]
+            if not any(value.name in self.batched for value in operands):
+                continue
+            for value in operands:
+                space = spaces[self.local[value.name].buffer]
+                if value.name not in self.batched and space in ("shared", "input"):
+                    entries = volume(value.legs, self.sizes)
+                    found[value.name] = found.get(value.name, 0) + entries
+        return found
 
     def start(self) -> None:
         """As for any plan; results leave by copies where the last block may lack samples."""
@@ -103,10 +122,39 @@ class MmaLowering(Lowering):
         if self.block > 1:
             self.direct.clear()
 
+    def copy_parameters(self) -> None:
+        """Small parameters that a block reads, and what is kept, into shared memory."""
+        places = self.places_of_branch()
+        read = {
+            operand.value.name
+            for step in self.plan.steps
+            for operand in step.operands
+            if {o.value.name for o in step.operands} & self.batched
+            or "prologue" in places.get(step.result.name, ())
+        }
+        values = [value for value in self.plan.inputs if BATCH not in value.legs]
+        values = [value for value in values if value.name in read]
+        fits = sum(volume(value.legs, self.sizes) for value in values) <= MOST_COPIED
+        for value in values:
+            if fits or value.name in self.kept:
+                self.copy_in(value, "prologue")
+
+    def lower_step(self, step: Step, places: Mapping[str, tuple[Part, ...]]) -> None:
+        """As for any plan; what is kept comes into shared memory."""
+        Lowering.lower_step(self, step, places)
+        if step.result.name in self.kept:
+            self.copy_in(step.result, "prologue")
+
+    def workspace(self, name: str, legs: Sequence[str], part: Part) -> Array:
+        """As for any plan; its entries are noted."""
+        array = Lowering.workspace(self, name, legs, part)
+        self.volumes[array.buffer] = volume(legs, self.sizes)
+        return array
+
     def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
         """Padded where it may lie in shared memory."""
         if space in ("block", "partial"):
-            return padded(legs, self.sizes, self.period)
+            return padded(legs, self.sizes, *self.periods)
         return Lowering.strides_of(self, legs, space)
 
     def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
@@ -120,10 +168,24 @@ class MmaLowering(Lowering):
             elif BATCH not in result.legs and len(states) == 2:
                 loop = self.mma(result, left, right) or self.mma(result, right, left)
             if loop is not None:
+                self.products += 1
                 text = f"{result.name} = {left.value.name} x {right.value.name}"
-                self.emit(part, result.name, f"{text} on tensor cores", [loop])
+                Lowering.emit(self, part, result.name, f"{text} on tensor cores", [loop])
                 return
         Lowering.contract(self, result, left, right, part)
+
+    def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
+        """As for any plan; of a block's loops the points are ordered by banks."""
+        if part in ("prologue", "samples"):
+            inside = {b.name for b in self.buffers if b.space in ("block", "partial")}
+            ordered: list[Statement] = []
+            for loop in body:
+                assert isinstance(loop, Threads)
+                loop, (worst, cycles) = order_points(loop, inside)
+                self.counts.append((0, worst, cycles if part == "samples" else 0))
+                ordered.append(loop)
+            body = ordered
+        Lowering.emit(self, part, name, comment, body)
 
     def mma(self, result: Value, left: Operand, right: Operand) -> Threads | None:
         """The loop over warps; None where the sizes do not fill the instruction.
@@ -156,9 +218,9 @@ class MmaLowering(Lowering):
             return spaces[array.buffer] not in ("block", "partial")
 
         chosen = choose_bits(
-            sorted(self.bits(rows, target, a, b), key=lambda bit: bit[1]),
-            sorted(self.bits(columns, target, a, b), key=lambda bit: bit[2]),
-            sorted(self.bits(sums, target, a, b), key=lambda bit: bit[2]),
+            tuple(sorted(self.bits(rows, target, a, b), key=lambda bit: bit[1])),
+            tuple(sorted(self.bits(columns, target, a, b), key=lambda bit: bit[2])),
+            tuple(sorted(self.bits(sums, target, a, b), key=lambda bit: bit[2])),
             packs=self.precision == "bf16",
             in_global=(outside(target), outside(a), outside(b)),
         )
@@ -172,7 +234,9 @@ class MmaLowering(Lowering):
             is_sum,
         )
         split = choose_split(product, self.threads // WARP, self.most_copied)
-        self.counts.append((split.busiest, max(chosen.cycles), split.cycles))
+        inside = [n for n, array in zip(chosen.cycles, (a, b, target), strict=True)
+                  if not outside(array)]  # fmt: skip
+        self.counts.append((split.busiest, max(inside, default=0), split.cycles))
         return self.loop(target, a, b, chosen, split, adds=is_sum)
 
     def loop(

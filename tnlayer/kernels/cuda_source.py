@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
 from typing import Literal
 
 from tnlayer.errors import PlanError
@@ -19,9 +18,9 @@ from tnlayer.kernels.cuda_chain import (
     owns_weights,
     points_of,
 )
+from tnlayer.kernels.cuda_choice import best_lowering
 from tnlayer.kernels.cuda_edges import widen_accesses
-from tnlayer.kernels.cuda_exchange import PERIODS
-from tnlayer.kernels.cuda_mma import ADVICE, COPIED, OLDEST, MmaLowering, merge_blocks
+from tnlayer.kernels.cuda_mma import ADVICE, OLDEST, merge_blocks
 from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
@@ -304,27 +303,11 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
     if plan is forward:
         plan = forward = merge_blocks(forward)
     samples = 1 << (_samples_together(forward).bit_length() - 1)
-    best: tuple[tuple[int, ...], Scheduled] | None = None
-    for period, copied in product(PERIODS, COPIED):
-        lowering = MmaLowering(
-            plan, samples, gpu.threads, precision=gpu.tensor_cores, period=period,
-            most_copied=copied,
-        )  # fmt: skip
-        scheduled = _placed(lowering, gpu, name, stored)
-        if scheduled is None:
-            continue  # copies of partials take half the shared memory
-        if not lowering.counts and any(BATCH in value.legs for value in plan.ports):
-            raise PlanError(
-                f"tensor_cores={gpu.tensor_cores!r}: no step of the plan has 16 rows, 8 columns "
-                f"and 8 (bf16: 16) terms of sizes that are powers of two; {ADVICE}"
-            )
-        outside = sum(buffer.size for buffer in scheduled.program.of("blockspace"))
-        rank = (outside, *lowering.cost())
-        if best is None or rank < best[0]:
-            best = rank, scheduled
-    assert best is not None
+    entries = gpu.shared_bytes // itemsize(plan.dtype)
+    best = best_lowering(plan, samples, gpu.threads, gpu.tensor_cores, entries,
+                         lambda lowering: _placed(lowering, gpu, name, stored))  # fmt: skip
     # Fragments and their loads in flight take more than the registers that two blocks would leave.
-    return replace(best[1], together=1)
+    return replace(best, together=1)
 
 
 def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
