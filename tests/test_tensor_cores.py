@@ -169,60 +169,6 @@ def test_fragments_lie_as_documented(precision: Precision) -> None:
             assert eval(text, {}, moved) == row * 100 + column
 
 
-PADDED: dict[str, Callable[[], tn.Network]] = {
-    **NETWORKS,
-    "mera_12": lambda: topologies.mera(12, 2),
-    "brickwall_12": lambda: topologies.brickwall(12, dim=2, depth=6),
-    "square": lambda: topologies.kronecker((64, 64), (64, 64)),
-}
-
-
-def ways(mma: Mma, side: str) -> int:
-    """Words of the busiest bank in the worst access of an operand or the target."""
-    packs = mma.precision == "bf16"
-    rows, columns, sums = mma.rows, mma.columns, mma.sums
-    places: dict[str, Callable[[int, int], int]] = {
-        "left": lambda lane, i: (
-            rows[place_of_a(lane, i, packs)[0]][0] + sums[place_of_a(lane, i, packs)[1]][0]
-        ),
-        "right": lambda lane, i: (
-            sums[place_of_b(lane, i, packs)[0]][1] + columns[place_of_b(lane, i, packs)[1]][0]
-        ),
-        "target": lambda lane, i: (
-            rows[place_of_c(lane, i)[0]][1] + columns[place_of_c(lane, i)[1]][1]
-        ),
-    }
-    registers = {"left": 8 if packs else 4, "right": 4 if packs else 2, "target": 4}[side]
-    worst = 0
-    for i in range(registers):
-        banks: dict[int, set[int]] = {}
-        for lane in range(32):
-            place = places[side](lane, i)
-            banks.setdefault(place % 32, set()).add(place)
-        worst = max(worst, *map(len, banks.values()))
-    return worst
-
-
-@pytest.mark.parametrize("precision", ["tf32", "bf16"])
-@pytest.mark.parametrize("name", PADDED)
-def test_fragments_conflict_at_most_two_ways(name: str, precision: Precision) -> None:
-    """Lanes meet in a bank of shared memory at most in pairs, when they load fragments and when
-    they store or add results: by the tables, forward and backward."""
-    plan = tn.plan(PADDED[name](), batch=64, minimize="flops")
-    wanted = [value.name for value in plan.inputs]
-    seen = 0
-    for scheduled in (schedule_forward(plan, gpu(precision)),
-                      schedule_backward(plan, wanted, gpu(precision))):  # fmt: skip
-        spaces = {buffer.name: buffer.space for buffer in scheduled.program.buffers}
-        for mma in statements(scheduled.program.samples):
-            if isinstance(mma, Mma):
-                for side in ("left", "right", "target"):
-                    if spaces[getattr(mma, side).buffer] in ("block", "partial"):
-                        seen += 1
-                        assert ways(mma, side) <= 2, (side, mma)
-    assert seen >= 4
-
-
 def test_lanes_that_would_meet_are_chosen_otherwise() -> None:
     """Strides a power of two apart meet in one bank eight times; other bits of the legs do not."""
     bits = tuple((0, 1 << k, 1 << k) for k in range(6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
 from tnlayer.errors import PlanError
@@ -27,6 +28,8 @@ class Placed(Protocol):
     def program(self) -> Program: ...
     @property
     def layout(self) -> Layout: ...
+    @property
+    def together(self) -> int: ...
 
 
 Found = TypeVar("Found", bound=Placed)
@@ -34,12 +37,13 @@ Found = TypeVar("Found", bound=Placed)
 
 @dataclass(frozen=True, slots=True)
 class _Tried(Generic[Found]):
-    """A lowering with its rank: entries of states in global memory, instructions of the busiest
-    warps, the worst conflict, entries of weights that samples read from global memory, cycles."""
+    """A lowering with its rank: entries of states in global memory; the worst conflict, down to
+    two ways; instructions of the busiest warps, for each block that a multiprocessor holds; entries
+    of weights that samples read from global memory; cycles."""
 
     lowering: MmaLowering
     placed: Found
-    rank: tuple[int, int, int, int, int]
+    rank: tuple[int, int, Fraction, int, int]
 
 
 def best_lowering(
@@ -47,7 +51,7 @@ def best_lowering(
     samples: int,
     threads: int,
     precision: Precision,
-    entries: int,
+    entries_of: Callable[[int], int],
     placed: Callable[[MmaLowering], Found | None],
 ) -> Found:
     """The placed program of the lowering that ranks first.
@@ -57,7 +61,7 @@ def best_lowering(
         samples: that a block takes at once, a power of two.
         threads: of a block.
         precision: of operands.
-        entries: of shared memory that a block may have.
+        entries_of: entries of shared memory of each block, of so many on a multiprocessor.
         placed: lowers; None where sums of warps leave no room for states.
 
     Raises:
@@ -81,22 +85,19 @@ def best_lowering(
             outside = sum(lowering.volumes[b.name] for b in found.program.of("blockspace"))
             busiest, worst, cycles = lowering.cost()
             far = sum(lowering.volumes_far().values())
-            yield _Tried(lowering, found, (outside, busiest, worst, far, cycles))
+            busy = Fraction(busiest, found.together)
+            yield _Tried(lowering, found, (outside, worst, busy, far, cycles))
 
     def all_tried() -> Iterator[_Tried[Found]]:
         for periods in PADDINGS:
-            before: int | None = None
-            for copied in COPIED:
-                outside = before
+            used = COPIED[0] + 1
+            for copied in (limit for limit in COPIED if limit < used):
                 for one in tried(periods, copied):
                     yield one
-                    # Where a state goes to global memory for a weight, this ranks behind.
-                    kept = frozenset(_fitting(one, entries))
+                    used = one.lowering.copied
+                    # No weight that would cost a block or move a state to global memory.
+                    kept = frozenset(_fitting(one, entries_of(one.placed.together)))
                     yield from tried(periods, copied, kept) if kept else ()
-                    outside = one.rank[0]
-                if outside == 0 or (before is not None and outside == before):
-                    break  # fewer copies only help where they make room for states
-                before = outside
 
     return min(all_tried(), key=lambda one: one.rank).placed
 

@@ -16,16 +16,20 @@ from tnlayer.kernels.arrays import Array, volume
 from tnlayer.kernels.cuda_bits import FEW, Bit, Chosen, choose_bits
 from tnlayer.kernels.cuda_exchange import WARP, padded
 from tnlayer.kernels.cuda_lanes import order_points
+from tnlayer.kernels.cuda_place import MOST_IN_ONE_BLOCK
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_steps import MOST_COPIED, Lowering, Part
+from tnlayer.kernels.cuda_threads import lower_product
 from tnlayer.kernels.cuda_warps import ROW_BITS, Product, Split, choose_split
 from tnlayer.kernels.loops import At, Axis, Mma, Pairs, Precision, Space, Statement, Threads
 from tnlayer.kernels.stem import StemStep, find_stem, with_chain
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 
-# Rows of the largest block; sums that are written out.
-MOST_ROWS, MOST_SUMS = 64, 64
+# Rows of the largest block; sums that are written out; products of steps that run once a call.
+MOST_ROWS, MOST_SUMS, MOST_ONCE = 64, 32, 16
+# Terms from which on points share a sum of such a step, and how many share one.
+LONG_SUM, LEAST_SHARES, MOST_SHARES = 128, 4, 64
 # Index of points that share a gradient's samples.
 SHARE = "share"
 # The first architecture with these instructions.
@@ -84,6 +88,7 @@ class MmaLowering(Lowering):
         counts: of each loop of a block the instructions of the busiest warp, the cycles of the
             worst access of shared memory, and those of all.
         products: loops on tensor cores so far.
+        copied: most entries of a gradient's copies so far.
         volumes: entries of arrays in shared memory, without those that are left out.
     """
 
@@ -93,6 +98,7 @@ class MmaLowering(Lowering):
     kept: frozenset[str] = frozenset()
     counts: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     products: int = 0
+    copied: int = 0
     volumes: dict[str, int] = field(default_factory=dict[str, int])
 
     def cost(self) -> tuple[int, int, int]:
@@ -187,6 +193,40 @@ class MmaLowering(Lowering):
             body = ordered
         Lowering.emit(self, part, name, comment, body)
 
+    def loops_of(
+        self, target: Array, left: Array, right: Array | None, part: Part
+    ) -> Sequence[Threads]:
+        """As for any plan; of steps that run once a call long sums are loops, and where there are
+        fewer results than threads their terms are shared."""
+        if part not in ("before", "after"):
+            return Lowering.loops_of(self, target, left, right, part)
+        shared = self.shared_legs(target, left, right)
+        if not shared:
+            return [self.once(target, left, right)]
+        # The points' order is that of the larger operand in memory: neighbours read neighbours.
+        array = max([left, right or left], key=lambda array: volume(array.legs, self.sizes))
+        legs = sorted((*target.legs, *shared), key=lambda leg: -array.stride(leg))
+        parts = self.workspace(f"{target.buffer}_t", legs, part)
+        return [self.once(parts, left, right), self.once(target, parts, None)]
+
+    def once(self, target: Array, left: Array, right: Array | None) -> Threads:
+        return lower_product(target, left, right, self.sizes, written=MOST_ONCE, rolled=True)
+
+    def shared_legs(self, target: Array, left: Array, right: Array | None) -> list[str]:
+        """Summed legs whose terms go to points of their own."""
+        legs = dict.fromkeys((*left.legs, *(right.legs if right else ())))
+        summed = [leg for leg in legs if leg not in target.legs]
+        points, terms = volume(target.legs, self.sizes), volume(summed, self.sizes)
+        # What is too large for one block has a grid of its own.
+        most = self.threads * (1 if points * terms <= MOST_IN_ONE_BLOCK else MOST_SHARES)
+        found: list[str] = []
+        for leg in summed if terms >= LONG_SUM else ():
+            shares = volume((*found, leg), self.sizes)
+            if points * shares <= most and shares <= MOST_SHARES:
+                found.append(leg)
+        # A second step and its barrier for two shares would cost what it saves.
+        return found if volume(found, self.sizes) >= LEAST_SHARES else []
+
     def mma(self, result: Value, left: Operand, right: Operand) -> Threads | None:
         """The loop over warps; None where the sizes do not fill the instruction.
 
@@ -236,6 +276,8 @@ class MmaLowering(Lowering):
         split = choose_split(product, self.threads // WARP, self.most_copied)
         inside = [n for n, array in zip(chosen.cycles, (a, b, target), strict=True)
                   if not outside(array)]  # fmt: skip
+        if split.copies > 1:
+            self.copied = max(self.copied, split.copies * volume(result.legs, self.sizes))
         self.counts.append((split.busiest, max(inside, default=0), split.cycles))
         return self.loop(target, a, b, chosen, split, adds=is_sum)
 

@@ -303,11 +303,11 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
     if plan is forward:
         plan = forward = merge_blocks(forward)
     samples = 1 << (_samples_together(forward).bit_length() - 1)
-    entries = gpu.shared_bytes // itemsize(plan.dtype)
-    best = best_lowering(plan, samples, gpu.threads, gpu.tensor_cores, entries,
-                         lambda lowering: _placed(lowering, gpu, name, stored))  # fmt: skip
-    # Fragments and their loads in flight take more than the registers that two blocks would leave.
-    return replace(best, together=1)
+    return best_lowering(
+        plan, samples, gpu.threads, gpu.tensor_cores,
+        lambda blocks: _shared_bytes(gpu, blocks) // itemsize(plan.dtype),
+        lambda lowering: _placed(lowering, gpu, name, stored),
+    )  # fmt: skip
 
 
 def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
@@ -351,9 +351,16 @@ def _together(program: Program, layout: Layout, gpu: Gpu) -> int:
     """Blocks on a multiprocessor: as many as its shared memory holds, up to the threads that leave
     enough registers. With more a compiler would spill what segments hold."""
     shared = layout.block * itemsize(program.scalar)
-    # Each block takes 1 KiB more; a multiprocessor has that much more than a block may have.
-    by_memory = (gpu.shared_bytes + 1024) // (shared + 1024)
-    return max(1, min(by_memory, gpu.resident // program.threads))
+    blocks = max(1, gpu.resident // program.threads)
+    while blocks > 1 and shared > _shared_bytes(gpu, blocks):
+        blocks -= 1
+    return blocks
+
+
+def _shared_bytes(gpu: Gpu, blocks: int) -> int:
+    """Shared memory of each block if a multiprocessor holds so many. Each takes 1 KiB more, and a
+    multiprocessor has that much more than one block may have."""
+    return (gpu.shared_bytes + 1024) // blocks - 1024
 
 
 def _samples_together(plan: Plan) -> int:

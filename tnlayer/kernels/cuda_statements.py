@@ -161,6 +161,7 @@ class StatementPrinter:
         for number, axis in enumerate(tile.loops):
             k = f"k{number}"
             end = "samples" if axis.of_samples else axis.count
+            lines += ["  " * depth + "#pragma unroll 1"] if axis.rolled else []
             lines.append("  " * depth + f"for (int {k} = 0; {k} < {end}; {k}++) {{")
             moved_left += [f"{k} * {axis.left}"] if axis.left else []
             moved_right += [f"{k} * {axis.right}"] if axis.right else []

@@ -314,8 +314,13 @@ class Lowering:
             self.emit(part, result.name, comment, [body])
             return
         target = self.make(result, part)
-        body = lower_product(target, arrays[0], second, self.sizes)
-        self.emit(part, result.name, comment, [body])
+        self.emit(part, result.name, comment, self.loops_of(target, arrays[0], second, part))
+
+    def loops_of(
+        self, target: Array, left: Array, right: Array | None, part: Part
+    ) -> Sequence[Threads]:
+        """The loops of a contraction or a sum."""
+        return [lower_product(target, left, right, self.sizes)]
 
     def partial(self, result: Value) -> Array:
         """The partial of a result that sums over samples, and the kernel that adds the blocks'."""

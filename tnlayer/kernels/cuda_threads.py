@@ -59,6 +59,8 @@ def lower_product(
     *,
     adds: bool = False,
     own: Sequence[str] = (),
+    written: int = MOST_PRODUCTS,
+    rolled: bool = False,
 ) -> Threads:
     """target (+)= sum of left * right over the legs that the target lacks.
 
@@ -67,6 +69,8 @@ def lower_product(
         sizes: size of each leg; the batch's is that of a block.
         adds: whether the result is added to the target.
         own: of a copy, legs of which each point takes all entries, the last one fastest.
+        written: products of a point that are written out.
+        rolled: whether the loops around those stay loops in machine code.
     """
     legs = dict.fromkeys(target.legs + left.legs + (right.legs if right else ()))
     pieces = [
@@ -83,8 +87,8 @@ def lower_product(
     points, rows = _taken(points, MOST_ROWS if right else 1, mine, (True, False))
     # Where samples are summed those loops are the outermost: their end is known at the call only.
     summed.sort(key=lambda piece: (piece.leg != BATCH, -abs(piece.left) - abs(piece.right)))
-    written = max(1, MOST_PRODUCTS // math.prod(piece.size for piece in rows + columns))
-    summed, sums = _innermost(_merged(summed), written)
+    written //= math.prod(piece.size for piece in rows + columns)
+    summed, sums = _innermost(_merged(summed), max(1, written))
     points = _merged(sorted(points, key=lambda piece: (piece.leg != BATCH, -piece.target)))
     names = _names(points)
 
@@ -103,7 +107,9 @@ def lower_product(
         _pairs([*rows, *held], "left", "target"),
         _pairs(columns, "right", "target"),
         _pairs(sums, "left", "right"),
-        tuple(Axis(p.size, p.left, p.right, of_samples=p.leg == BATCH) for p in summed),
+        tuple(
+            Axis(p.size, p.left, p.right, of_samples=p.leg == BATCH, rolled=rolled) for p in summed
+        ),
         adds,
     )
     counts = (piece.size for piece in points)

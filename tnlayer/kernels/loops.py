@@ -99,7 +99,8 @@ class Axis:
     """A loop inside a Tile: how far each operand moves from one turn to the next.
 
     With ``of_samples`` it runs over the samples of a block that exist, at most ``count``; where
-    points share them, over every ``step``-th one from that of the index ``first`` on.
+    points share them, over every ``step``-th one from that of the index ``first`` on. A compiler
+    must not write out the turns of a ``rolled`` one: their loads would not fit the registers.
     """
 
     count: int
@@ -108,6 +109,7 @@ class Axis:
     of_samples: bool = False
     first: str = ""
     step: int = 1
+    rolled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

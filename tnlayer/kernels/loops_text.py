@@ -131,6 +131,7 @@ def _tile(tile: Tile) -> str:
     loops = "".join(
         f" x {'samples of ' if a.of_samples else ''}{a.count} ({a.left}, {a.right})"
         + (f" from {a.first} by {a.step}" if a.first else "")
+        + " rolled" * a.rolled
         for a in tile.loops
     )
     text = f"{place_text(tile.target)} {'+=' if tile.adds else '='} {place_text(tile.left)}"
