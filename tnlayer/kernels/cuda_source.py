@@ -18,6 +18,7 @@ from tnlayer.kernels.cuda_chain import (
     owns_weights,
     points_of,
 )
+from tnlayer.kernels.cuda_counts import Multiprocessor, count_samples
 from tnlayer.kernels.cuda_edges import widen_accesses
 from tnlayer.kernels.cuda_exchange import PERIODS
 from tnlayer.kernels.cuda_mma import ADVICE, OLDEST, MmaLowering, merge_blocks
@@ -33,6 +34,7 @@ from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_printer import print_cuda
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
 from tnlayer.kernels.cuda_steps import Lowering
+from tnlayer.kernels.cuda_threads import LARGE, SMALL, Tiling
 from tnlayer.kernels.loops import Precision, Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
@@ -53,6 +55,7 @@ class Gpu:
         resident: threads on a multiprocessor that a kernel's registers are bounded for: 512 leave
             128 registers each. Where a kernel spills with that it is printed again for fewer.
         tensor_cores: None, or the precision of products on tensor cores.
+        tilings: how many results of a step a thread may make that is no segment's.
     """
 
     arch: str = "sm_90"
@@ -61,6 +64,7 @@ class Gpu:
     threads: int = 256
     resident: int = 512
     tensor_cores: Precision | None = None
+    tilings: tuple[Tiling, ...] = (SMALL, LARGE)
 
 
 # Shared memory that one block may have, by architecture (CUDA programming guide, table of compute
@@ -158,6 +162,8 @@ class CudaSource:
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
+# Samples of a block that are tried besides, and the part of the cycles that each has to get to.
+MORE_SAMPLES, WORTH_SAMPLES = (2, 3, 4, 6, 8), 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,9 @@ def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     found = None
     if chain is not None:
         found = _by_segments(chain.plan, chain, gpu, name, plan.dtype)
-    return found or _by_steps(forward, gpu, name, plan.dtype)
+    if found is not None and chain is not None and _is_good(chain):
+        return found
+    return _faster(found, _by_steps(forward, gpu, name, plan.dtype))
 
 
 def schedule_backward(
@@ -229,9 +237,24 @@ def schedule_backward(
     if chain is not None:
         backward = backward_without_saved(chain.plan, wanted)
         found = _by_segments(backward, chain, gpu, name, plan.dtype)
-        if found is not None:
+        if found is not None and _is_good(chain):
             return found
-    return _by_steps(backward_without_saved(forward, wanted), gpu, name, plan.dtype)
+    else:
+        found = None
+    return _faster(found, _by_steps(backward_without_saved(forward, wanted), gpu, name, plan.dtype))
+
+
+def _is_good(chain: Chain) -> bool:
+    """Whether all steps run in registers, with weights that all threads read alike: step by step
+    they would take more."""
+    return not adds_by_point(chain) and not any(segment.large for segment in chain.segments)
+
+
+def _faster(first: Scheduled | None, second: Scheduled) -> Scheduled:
+    """The one with fewer cycles a sample, as they are counted; segments where both have as many."""
+    if first is None or cycles_a_sample(second) < cycles_a_sample(first):
+        return second
+    return first
 
 
 @lru_cache(maxsize=256)
@@ -280,10 +303,32 @@ def _in_arithmetic(plan: Plan) -> Plan:
 
 
 def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
-    """One thread loop a step."""
-    scheduled = _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
-    assert scheduled is not None, "only segments sum over threads"
-    return scheduled
+    """One thread loop a step; as many results a point and samples a block as take fewest cycles."""
+
+    def made(samples: int, tiling: Tiling) -> Scheduled:
+        found = _placed(Lowering(plan, samples, gpu.threads, tiling=tiling), gpu, name, stored)
+        assert found is not None, "only segments sum over threads"
+        return found
+
+    samples = _samples_together(plan)
+    best = min((made(samples, tiling) for tiling in gpu.tilings), key=cycles_a_sample)
+    if not any(BATCH in value.legs for value in plan.ports):
+        return best
+    # More samples read a weight, and add to a partial in global memory, once for all; but where
+    # they do not gain enough, a small batch rather has more blocks.
+    for more in MORE_SAMPLES:
+        if samples < more:
+            found = min((made(more, tiling) for tiling in gpu.tilings), key=cycles_a_sample)
+            if cycles_a_sample(found) < WORTH_SAMPLES * cycles_a_sample(best):
+                best = found
+    return best
+
+
+def cycles_a_sample(scheduled: Scheduled) -> float:
+    """Cycles of a multiprocessor for a sample, counted, where there are samples enough."""
+    counts = count_samples(scheduled.program, scheduled.layout)
+    every = counts.cycles(counts.group, len(counts.loops), scheduled.together, Multiprocessor())
+    return every / scheduled.program.block
 
 
 def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
