@@ -23,6 +23,8 @@ from tnlayer.kernels.cpp_printer import print_kernel
 from tnlayer.kernels.cuda_source import (
     Gpu,
     Scheduled,
+    by_segments,
+    find_chain,
     gpu_of,
     printed,
     schedule_backward,
@@ -31,6 +33,7 @@ from tnlayer.kernels.cuda_source import (
 from tnlayer.kernels.cuda_threads import Tiling
 from tnlayer.kernels.interpret import interpret
 from tnlayer.kernels.loops import Program
+from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import load_library
 from tnlayer.runtime.cpp import _Call
@@ -220,6 +223,8 @@ EMULATED = [
     ("cp", "complex64", GPU),
     ("cp", "float32", LARGE),
     ("wide_butterfly", "float32", LARGE),
+    ("wide_butterfly", "float32", GPU),
+    ("wide_butterfly", "complex64", GPU),
     ("odd", "complex64", SMALL),
 ]
 
@@ -239,6 +244,49 @@ def test_printed_cuda_run_thread_by_thread_equals_torch(name: str, kind: str, gp
         trial.check(found, f"{trial.net.label} {source.program.name}")
         if kind == "float32":
             found = run_source(source, trial.infinite(), trial.batch, blocks)
+            assert not any(np.isnan(array).any() for array in found.values())
+
+
+def held(trial: Trial, samples: int) -> list[Scheduled]:
+    """Forward and backward in segments whose threads hold so many samples, as far as there are."""
+    forward = find_chain(trial.plan, GPU, trains=False, held=samples)
+    backward = find_chain(trial.plan, GPU, trains=True, held=samples)
+    wanted = [value.name for value in trial.plan.inputs]
+    kind = trial.kind
+    found = [
+        by_segments(forward.plan, forward, GPU, "forward", kind) if forward else None,
+        by_segments(backward_without_saved(backward.plan, wanted), backward, GPU, "backward", kind)
+        if backward
+        else None,
+    ]
+    return [scheduled for scheduled in found if scheduled is not None]
+
+
+HOLDING = [
+    ("butterfly", "float32"),
+    ("wide_butterfly", "complex64"),
+    ("mera_8", "float32"),
+    ("threes_deep", "float32"),
+    ("tree", "complex64"),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "kind"), HOLDING)
+def test_threads_that_hold_several_samples(name: str, kind: str) -> None:
+    """Interpreted and as printed text, in blocks of three samples. Of the last block some are
+    missing: they are in no sum, with infinite weights either."""
+    trial = Trial({**NETWORKS, **CIRCUITS}[name](), kind, GPU, 0, 5)
+    programs = held(trial, 3)
+    assert programs and all(scheduled.segments for scheduled in programs)
+    for scheduled in programs:
+        program = scheduled.program
+        assert program.block == 3
+        trial.check(interpret(program, trial.inputs_of(program), trial.batch), program.name)
+        source = printed(scheduled)
+        trial.check(run_source(source, trial.given, trial.batch, 2), program.name)
+        if kind == "float32":
+            found = run_source(source, trial.infinite(), trial.batch, 2)
             assert not any(np.isnan(array).any() for array in found.values())
 
 
