@@ -19,6 +19,8 @@ from test_cpp_backend import NETWORKS as TOPOLOGIES
 import tnlayer as tn
 from benchmarks.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from tnlayer import topologies
+from tnlayer.kernels.arrays import volume
+from tnlayer.kernels.cuda_counts import count_samples
 from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
 from tnlayer.kernels.cuda_exchange import (
     choose_strides,
@@ -37,6 +39,7 @@ from tnlayer.kernels.cuda_source import (
     schedule_backward,
     schedule_forward,
 )
+from tnlayer.kernels.cuda_threads import LARGE
 from tnlayer.kernels.loops import (
     At,
     Barrier,
@@ -364,6 +367,17 @@ def test_states_above_shared_memory_go_to_global_memory() -> None:
     source = forward_source(plan, GPU)
     assert source.block_entries >= 2**8
     assert max(entry.shared_bytes for entry in source.entries) <= GPU.shared_bytes
+
+
+def test_several_samples_share_a_weight() -> None:
+    """A butterfly has a weight for each entry of its state, so a thread makes the results of all
+    samples of a block: a sample then reads less than a half of what it reads alone."""
+    plan = plan_of(topologies.butterfly(1024))
+    found = schedule_forward(plan, GPU)
+    counts = count_samples(found.program, found.layout)
+    assert 1 < found.program.block <= LARGE.rows
+    weights = sum(volume(value.legs, plan.sizes) for value in plan.parameters)
+    assert 0 < counts.group.cached / found.program.block < weights / 32 / 2
 
 
 # -- NVRTC -------------------------------------------------------------------------------------

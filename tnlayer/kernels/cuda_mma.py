@@ -19,15 +19,17 @@ from tnlayer.kernels.cuda_lanes import order_points
 from tnlayer.kernels.cuda_place import MOST_IN_ONE_BLOCK
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_steps import MOST_COPIED, Lowering, Part
-from tnlayer.kernels.cuda_threads import lower_product
+from tnlayer.kernels.cuda_threads import Tiling, lower_product
 from tnlayer.kernels.cuda_warps import ROW_BITS, Product, Split, choose_split
 from tnlayer.kernels.loops import At, Axis, Mma, Pairs, Precision, Space, Statement, Threads
 from tnlayer.kernels.stem import StemStep, find_stem, with_chain
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 
-# Rows of the largest block; sums that are written out; products of steps that run once a call.
-MOST_ROWS, MOST_SUMS, MOST_ONCE = 64, 32, 16
+# Rows of the largest block; sums that are written out.
+MOST_ROWS, MOST_SUMS = 64, 32
+# Results of a point, and products written out, in steps that run once a call.
+ONCE = Tiling(products=16)
 # Terms from which on points share a sum of such a step, and how many share one.
 LONG_SUM, LEAST_SHARES, MOST_SHARES = 128, 4, 64
 # Index of points that share a gradient's samples.
@@ -210,7 +212,7 @@ class MmaLowering(Lowering):
         return [self.once(parts, left, right), self.once(target, parts, None)]
 
     def once(self, target: Array, left: Array, right: Array | None) -> Threads:
-        return lower_product(target, left, right, self.sizes, written=MOST_ONCE, rolled=True)
+        return lower_product(target, left, right, self.sizes, tiling=ONCE, rolled=True)
 
     def shared_legs(self, target: Array, left: Array, right: Array | None) -> list[str]:
         """Summed legs whose terms go to points of their own."""

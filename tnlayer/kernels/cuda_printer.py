@@ -304,7 +304,7 @@ class _Printer(StatementPrinter):
                 f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};"
             )
         lines += [f"  {line}" for line in _digits(loop.indices, "q" if self.ragged else "p")]
-        if self.guards:
+        if self.guards and any(index == SAMPLE for index, _ in loop.indices):
             lines.append(f"  const bool present = first + {SAMPLE} < batch;")
         for buffer in self.program.of("register"):
             if buffer.name in names:
