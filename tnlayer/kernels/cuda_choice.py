@@ -69,11 +69,14 @@ def best_lowering(
     """
 
     def tried(
-        periods: tuple[int, ...], copied: int, kept: frozenset[str] = frozenset()
+        periods: tuple[int, ...],
+        copied: int,
+        kept: frozenset[str] = frozenset(),
+        kept_periods: tuple[int, ...] = (),
     ) -> Iterator[_Tried[Found]]:
         lowering = MmaLowering(
             plan, samples, threads, precision=precision, periods=periods, most_copied=copied,
-            kept=kept,
+            kept=kept, kept_periods=kept_periods,
         )  # fmt: skip
         found = placed(lowering)
         if not lowering.products and any(BATCH in value.legs for value in plan.ports):
@@ -97,9 +100,16 @@ def best_lowering(
                     used = one.lowering.copied
                     # No weight that would cost a block or move a state to global memory.
                     kept = frozenset(_fitting(one, entries_of(one.placed.together)))
-                    yield from tried(periods, copied, kept) if kept else ()
+                    yield from tried(periods, copied, kept, periods) if kept else ()
 
-    return min(all_tried(), key=lambda one: one.rank).placed
+    def with_other_copies(best: _Tried[Found]) -> Iterator[_Tried[Found]]:
+        yield best
+        one = best.lowering
+        for periods in PADDINGS if one.kept else ():
+            yield from tried(one.periods, one.most_copied, one.kept, periods)
+
+    best = min(all_tried(), key=lambda one: one.rank)
+    return min(with_other_copies(best), key=lambda one: one.rank).placed
 
 
 def _fitting(tried: _Tried[Found], entries: int) -> Iterator[str]:

@@ -87,6 +87,7 @@ class MmaLowering(Lowering):
         periods: entries after which arrays in shared memory leave one out.
         most_copied: entries of all copies of a gradient to which warps add that share its terms.
         kept: parameters, and values of such, that each block copies into its shared memory.
+        kept_periods: entries after which those copies leave one out.
         counts: of each loop of a block the instructions of the busiest warp, the cycles of the
             worst access of shared memory, and those of all.
         products: loops on tensor cores so far.
@@ -98,6 +99,7 @@ class MmaLowering(Lowering):
     periods: tuple[int, ...] = ()
     most_copied: int = 0
     kept: frozenset[str] = frozenset()
+    kept_periods: tuple[int, ...] = ()
     counts: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     products: int = 0
     copied: int = 0
@@ -144,14 +146,22 @@ class MmaLowering(Lowering):
         values = [value for value in values if value.name in read]
         fits = sum(volume(value.legs, self.sizes) for value in values) <= MOST_COPIED
         for value in values:
-            if fits or value.name in self.kept:
+            if fits:
                 self.copy_in(value, "prologue")
+            elif value.name in self.kept:
+                self.keep(value)
+
+    def keep(self, value: Value) -> None:
+        """Copy into shared memory, in a layout of its own."""
+        periods, self.periods = self.periods, self.kept_periods
+        self.copy_in(value, "prologue")
+        self.periods = periods
 
     def lower_step(self, step: Step, places: Mapping[str, tuple[Part, ...]]) -> None:
         """As for any plan; what is kept comes into shared memory."""
         Lowering.lower_step(self, step, places)
         if step.result.name in self.kept:
-            self.copy_in(step.result, "prologue")
+            self.keep(step.result)
 
     def workspace(self, name: str, legs: Sequence[str], part: Part) -> Array:
         """As for any plan; its entries are noted."""
