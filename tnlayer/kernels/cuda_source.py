@@ -246,8 +246,11 @@ def schedule_backward(
             longer = find_chain(forward, gpu, trains=True, stored=itemsize(plan.dtype), alone=True)
             assert longer is not None, "more registers hold what fewer do"
             other = _backward_by_segments(longer, wanted, gpu, name, plan.dtype)
-            if other is not None and cycles_a_sample(other) < cycles_a_sample(scheduled):
-                chain, scheduled = longer, other
+            if other is not None:
+                most = max(1, gpu.resident // 2 // other.program.threads)
+                other = replace(other, together=min(other.together, most))
+                if cycles_a_sample(other) < cycles_a_sample(scheduled):
+                    chain, scheduled = longer, other
         if scheduled is not None and _is_good(chain):
             return scheduled
         found += [scheduled] if scheduled is not None else []
