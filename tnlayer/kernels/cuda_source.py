@@ -51,6 +51,9 @@ class Gpu:
         arch: as NVRTC names it, "sm_90".
         shared_bytes: shared memory that one block may have.
         registers: 32-bit entries of a sample's state that a thread may hold at any time.
+        kept: the same for all states of a segment that a backward holds at once, with a gradient of
+            a state and one of a weight; half as many more where one block has all registers. With
+            192 MERA-2 takes 9 segments and not 11, but 240 registers: a GPU has to tell.
         threads: of a block, at most.
         resident: threads on a multiprocessor that a kernel's registers are bounded for: 512 leave
             128 registers each. Where a kernel spills with that it is printed again for fewer.
@@ -61,6 +64,7 @@ class Gpu:
     arch: str = "sm_90"
     shared_bytes: int = 227 * 1024
     registers: int = 32
+    kept: int = 128
     threads: int = 256
     resident: int = 512
     tensor_cores: Precision | None = None
@@ -230,20 +234,34 @@ def schedule_backward(
     plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
 ) -> Scheduled:
     """The placed program of a forward plan's gradients."""
-    forward = _in_arithmetic(plan)
+    forward, wanted = _in_arithmetic(plan), tuple(wanted)
     if gpu.tensor_cores is not None:
         forward = merge_blocks(forward)
         backward = backward_without_saved(forward, wanted)
         return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
     found = list[Scheduled]()
     for chain in _chains(forward, gpu, trains=True, stored=itemsize(plan.dtype)):
-        backward = backward_without_saved(chain.plan, wanted)
-        scheduled = by_segments(backward, chain, gpu, name, plan.dtype)
+        scheduled = _backward_by_segments(chain, wanted, gpu, name, plan.dtype)
+        if scheduled is not None and scheduled.together == 1 and chain.held == 1:
+            longer = find_chain(forward, gpu, trains=True, stored=itemsize(plan.dtype), alone=True)
+            assert longer is not None, "more registers hold what fewer do"
+            other = _backward_by_segments(longer, wanted, gpu, name, plan.dtype)
+            if other is not None:
+                most = max(1, gpu.resident // 2 // other.program.threads)
+                other = replace(other, together=min(other.together, most))
+                if cycles_a_sample(other) < cycles_a_sample(scheduled):
+                    chain, scheduled = longer, other
         if scheduled is not None and _is_good(chain):
             return scheduled
         found += [scheduled] if scheduled is not None else []
     backward = backward_without_saved(forward, wanted)
     return _fastest(found, _by_steps(backward, gpu, name, plan.dtype))
+
+
+def _backward_by_segments(
+    chain: Chain, wanted: Sequence[str], gpu: Gpu, name: str, stored: str
+) -> Scheduled | None:
+    return by_segments(backward_without_saved(chain.plan, wanted), chain, gpu, name, stored)
 
 
 def _chains(plan: Plan, gpu: Gpu, *, trains: bool, stored: int) -> list[Chain]:
@@ -277,7 +295,13 @@ def _fastest(found: Sequence[Scheduled], other: Scheduled) -> Scheduled:
 
 @lru_cache(maxsize=256)
 def find_chain(
-    plan: Plan, gpu: Gpu, *, trains: bool, stored: int | None = None, held: int = 1
+    plan: Plan,
+    gpu: Gpu,
+    *,
+    trains: bool,
+    stored: int | None = None,
+    held: int = 1,
+    alone: bool = False,
 ) -> Chain | None:
     """The plan's stem cut into segments for registers; None where it has none.
 
@@ -287,6 +311,7 @@ def find_chain(
         trains: whether threads hold what a backward needs, or a forward.
         stored: bytes of an entry of x and y; None: those of the plan's dtype.
         held: samples that a thread takes through a segment at once.
+        alone: whether a block has the registers of a multiprocessor to itself.
     """
     stem = find_stem(plan)
     if isinstance(stem, str):
@@ -294,7 +319,7 @@ def find_chain(
     words = max(1, itemsize(plan.dtype) // 4) * held
     stored = stored or itemsize(plan.dtype)
     # States of several samples leave shared memory for one block only, which has more registers.
-    together = (4 if held == 1 else 6) * gpu.registers // words if trains else 0
+    together = gpu.kept * (3 if held > 1 or alone else 2) // 2 // words if trains else 0
     limits = Limits(gpu.registers // words, together, stored)
     for keeps_points in (True, False):
         segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
