@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import MULTIPROCESSORS, STREAM, emulated_cubin, emulated_gpu, launches
+from emulated import MULTIPROCESSORS, SHARED_BYTES, STREAM, emulated_cubin, emulated_gpu, launches
 
 import tnlayer as tn
 from tnlayer.errors import BuildError
@@ -71,6 +71,7 @@ extern "C" __global__ void backward_after(
 }
 """
 SHARED = 60 * 1024
+zeros_without_memory = torch._efficientzerotensor  # pyright: ignore[reportPrivateImportUsage]
 X, W = Argument("x0", 6, True, False), Argument("n0", 30, False, False)
 EMPTY = loops.Program("forward", "float32", 1, 1, (), (), (), ())
 
@@ -162,6 +163,70 @@ def test_the_stream_is_read_at_every_launch(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(gpu, "raw_stream", lambda device: 0xBEEF)
         run(x, parameters={"W": w})
     assert [seen.stream for seen in launches()] == [STREAM, 0xBEEF]
+
+
+def test_the_default_stream_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's default stream goes to the driver by its own number: as 0 it would be that of the
+    thread where CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM is set."""
+    monkeypatch.setattr(gpu, "raw_stream", lambda device: 0)
+    with torch.no_grad():
+        program()(torch.randn(2, 6), parameters={"W": torch.randn(6, 5)})
+    assert [seen.stream for seen in launches()] == [1]  # CU_STREAM_LEGACY
+
+
+def test_a_multiprocessor_has_room_for_its_blocks() -> None:
+    """The driver is asked for as much shared memory as the blocks of the grid take, with what it
+    keeps for each, and for the first cache's share otherwise; what a grid is not chosen for is left
+    to the driver."""
+    run = program()
+    x = torch.randn(1000, 6, requires_grad=True)
+    y = run(x, parameters={"W": torch.randn(6, 5, requires_grad=True)})
+    y.sum().backward()
+    forward, backward, after = launches()
+    held = forward.grid // MULTIPROCESSORS
+    taken = held * (SHARED + 1024)
+    assert held == 3 and taken <= forward.carveout / 100 * SHARED_BYTES < taken + SHARED_BYTES / 50
+    assert backward.carveout < forward.carveout and after.carveout == -1
+
+
+def test_a_launch_takes_one_call_and_a_look(emulated_gpu: ctypes.CDLL) -> None:
+    """A loaded program asks the driver for the thread's context and then launches, no more."""
+    layer = tn.Layer(one(), backend="cuda")
+    x = torch.randn(2, 6)
+    with torch.no_grad():
+        layer(x)
+        launches()
+        layer(x)
+    assert emulated_gpu.emulator_calls() == 2
+
+
+def test_calls_in_many_threads_do_not_mix_their_arguments() -> None:
+    """Threads that launch one program at once each get their own result."""
+    run, w = program(), torch.randn(6, 5)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        x = torch.full((3, 6), float(seed))
+        with torch.no_grad():
+            for _ in range(50):
+                if not torch.equal(run(x, parameters={"W": w}), seed * w.sum(0).expand(3, 5)):
+                    wrong.append(seed)
+
+    w = torch.ones(6, 5)
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_zeros_without_memory() -> None:
+    """A gradient that torch keeps as zeros without memory is read as zeros."""
+    x = torch.randn(3, 6, requires_grad=True)
+    y = program()(x, parameters={"W": torch.randn(6, 5, requires_grad=True)})
+    (found,) = torch.autograd.grad(y, x, zeros_without_memory(3, 5))
+    assert torch.equal(found, torch.zeros(3, 6))
 
 
 def test_a_module_is_loaded_once(emulated_gpu: ctypes.CDLL) -> None:
@@ -318,7 +383,7 @@ def test_the_emulator_finds_writes_past_shared_memory() -> None:
     driver.bind_context(0)
     function = driver.find_function(driver.load_module(cubin.binary), "forward", SHARED)
     arrays = [torch.randn(2, 6), torch.randn(6, 5), torch.empty(2, 5)]
-    values = (*(array.data_ptr() for array in arrays), 0, 2, 1)
-    kinds = (ctypes.c_void_p,) * 4 + (ctypes.c_longlong, ctypes.c_int)
-    with pytest.raises(BuildError, match="cuLaunchKernel failed"):
-        driver.launch(function, 1, 64, SHARED, 0, values, kinds)
+    arguments = driver.Arguments(6)
+    arguments.set([*(array.data_ptr() for array in arrays), 0, 2, 1])
+    with pytest.raises(BuildError, match="cuLaunchKernel failed: CUDA_ERROR_LAUNCH_FAILED.*before"):
+        driver.launch(function, 1, 64, SHARED, 0, arguments)
