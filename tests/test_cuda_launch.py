@@ -385,5 +385,5 @@ def test_the_emulator_finds_writes_past_shared_memory() -> None:
     arrays = [torch.randn(2, 6), torch.randn(6, 5), torch.empty(2, 5)]
     arguments = driver.Arguments(6)
     arguments.set([*(array.data_ptr() for array in arrays), 0, 2, 1])
-    with pytest.raises(BuildError, match="cuLaunchKernel failed: CUDA_ERROR_LAUNCH_FAILED.*before"):
+    with pytest.raises(BuildError, match=r"cuLaunchKernel failed: .*launched before"):
         driver.launch(function, 1, 64, SHARED, 0, arguments)
