@@ -229,6 +229,24 @@ def test_zeros_without_memory() -> None:
     assert torch.equal(found, torch.zeros(3, 6))
 
 
+def test_kernels_get_addresses_of_16_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that begin elsewhere are copied, in the long and in the short way of a layer."""
+    seen: list[int] = []
+    set_values = driver.Arguments.set
+
+    def watched(self: driver.Arguments, values: list[int]) -> None:
+        seen.extend(values[:3])
+        set_values(self, values)
+
+    monkeypatch.setattr(driver.Arguments, "set", watched)
+    layer, flat = tn.Layer(one(), backend="cuda", bias=False), torch.randn(4 * 6 + 1)
+    with torch.no_grad():
+        aligned = [layer(flat[1:].view(4, 6).clone()) for _ in range(2)]
+        views = [layer(flat[1:].view(4, 6)) for _ in range(2)]
+    assert len(seen) == 12 and not any(value % 16 for value in seen)
+    assert all(torch.equal(found, aligned[0]) for found in (*aligned, *views))
+
+
 def test_a_module_is_loaded_once(emulated_gpu: ctypes.CDLL) -> None:
     """One module a unit, however many threads call first; the second call loads nothing."""
     run, w, x = program(), torch.randn(6, 5), torch.randn(2, 6)
@@ -273,12 +291,12 @@ def test_unusual_memory() -> None:
 
 
 def test_dense_copies_only_what_it_must() -> None:
-    """An aligned array is passed on; another dtype, stride or address makes a copy."""
+    """Entries in a row are passed on; another dtype or stride makes a copy."""
     x = torch.randn(9, 4)
     assert dense(x, torch.float32) is x
-    for other in (x.T, x.view(-1)[1:33], x.double(), torch.randn(4, dtype=torch.complex64).imag):
+    for other in (x.T, x.double(), torch.randn(4, dtype=torch.complex64).imag):
         found = dense(other, torch.float32)
-        assert found.data_ptr() != other.data_ptr() and found.data_ptr() % 16 == 0
+        assert found.data_ptr() != other.data_ptr()
         assert found.is_contiguous() and torch.equal(found, other.to(torch.float32))
 
 

@@ -26,7 +26,7 @@ from tnlayer.runtime import gpu
 from tnlayer.runtime.nvrtc import check_arch
 from tnlayer.runtime.program import Kernels, Program
 from tnlayer.runtime.resources import Resources
-from tnlayer.runtime.unit import Unit, aligned, dense
+from tnlayer.runtime.unit import Unit, dense
 
 
 class CudaProgram(Program):
@@ -184,15 +184,14 @@ class CudaProgram(Program):
     def build(self, mask: Mask) -> Kernels:
         """The functions for a mask; kernels are compiled when they are first called."""
         if not any(mask):
-            return Kernels(self._forward(dense), _no_backward, (), "", 0, self._forward(_aligned))
+            unchecked = self._forward(are_dense=True)
+            return Kernels(self._forward(), _no_backward, (), "", 0, unchecked)
         forward = self.kernels(self.nothing)
         backward = _Backward(self, mask)
         needed = self._needed(mask)
         return Kernels(forward.forward, backward, needed, "", 0, forward.unchecked)
 
-    def _forward(
-        self, make_ready: Callable[[torch.Tensor, torch.dtype], torch.Tensor]
-    ) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def _forward(self, *, are_dense: bool = False) -> Callable[..., tuple[torch.Tensor, ...]]:
         unit, dtype = self._unit(None), self.dtype
         (output,) = self.plan.outputs
         sizes = [self.plan.axis_size(axis) for axis in output.axes]
@@ -201,7 +200,8 @@ class CudaProgram(Program):
         def forward(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
             batch = 0 if batched is None else arrays[batched].shape[0]
             y = _empty(sizes, batch, dtype, arrays[0])
-            unit([*[make_ready(array, dtype) for array in arrays], y], batch)
+            inputs = arrays if are_dense else [dense(array, dtype) for array in arrays]
+            unit((*inputs, y), batch)
             return (y,)
 
         return forward
@@ -226,14 +226,8 @@ class _Backward:
         batch = gradient.shape[0] if self.batched else 0
         results = tuple(_empty(shape, batch, self.dtype, gradient) for shape in self.shapes)
         inputs = [dense(array, self.dtype) for array in (gradient, *saved)]
-        self.unit([*inputs, *results], batch)
+        self.unit((*inputs, *results), batch)
         return results
-
-
-def _aligned(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A checked array, which is dense and of the program's dtype already."""
-    del dtype
-    return aligned(array)
 
 
 def _empty(

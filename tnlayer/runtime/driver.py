@@ -17,8 +17,8 @@ from tnlayer.errors import BuildError
 # Shared memory that the driver keeps of a multiprocessor for each block (compute capability 8.0 and
 # later).
 RESERVED_SHARED = 1024
-# torch's default stream. 0 would be another one, that of the thread, where cuda.bindings are told so
-# by CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM.
+# torch's default stream. 0 would be another one, that of the thread, where cuda.bindings are told
+# so by CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM.
 _LEGACY_STREAM = 1
 # Errors that stay with a context: they come from a kernel that ran before, whoever launched it.
 _STICKY = ("ILLEGAL_ADDRESS", "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "MISALIGNED_ADDRESS", "ASSERT",

@@ -6,6 +6,8 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ _ALIGNMENT = 16
 # With so few threads on a multiprocessor each has all registers that a thread can have.
 _LEAST_RESIDENT = 256
 _LEAST_REGISTERS = 8
+_address = torch.Tensor.data_ptr
 _ARCH = re.compile(r"sm_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
 
 
@@ -79,19 +82,26 @@ class Loaded:
         """Put the kernels into the current stream of the device, which is the current one.
 
         Arguments:
-            arrays: inputs and outputs in the order of ``source.arguments``, dense and aligned.
+            arrays: inputs and outputs in the order of ``source.arguments``, dense.
             batch: rows of those that are batched.
             device: its number.
         """
         source = self.source
         groups = -(-batch // source.samples_per_block)
         blocks = max(1, min(groups, self.most_blocks))
-        values = [array.data_ptr() for array in arrays]
+        values = [*map(_address, arrays)]
+        if reduce(or_, values) % _ALIGNMENT:
+            # A view may begin anywhere; results are fresh memory.
+            arrays = [*map(_aligned, arrays)]
+            values = [*map(_address, arrays)]
         entries = source.call_entries + blocks * source.block_entries
-        # torch hands the memory to others in the order of the stream only, so it may be dropped
-        # as soon as the kernels are in the stream.
-        room = workspace(entries, getattr(torch, source.scalar), arrays[0].device)
-        values += room.data_ptr(), batch, blocks
+        room = 0
+        if entries:
+            # torch hands the memory to others in the order of the stream only, so it may be dropped
+            # as soon as the kernels are in the stream.
+            memory = workspace(entries, getattr(torch, source.scalar), arrays[0].device)
+            room = memory.data_ptr()
+        values += room, batch, blocks
         try:
             arguments = self.rooms.pop()
         except IndexError:
@@ -223,7 +233,7 @@ class Unit:
         """Run the kernels on the device of the arrays; see :meth:`Loaded.launch`.
 
         Arguments:
-            arrays: in the order of ``names``, dense and aligned.
+            arrays: in the order of ``names``, dense.
             batch: rows of those that are batched.
         """
         device = gpu.device_of(arrays[0])
@@ -247,13 +257,13 @@ def runs_on(arch: str, device: str) -> bool:
     return int(built["minor"]) <= int(own["minor"])
 
 
-def aligned(array: torch.Tensor) -> torch.Tensor:
-    """A dense array where kernels may load runs of 16 bytes: a view may begin anywhere."""
+def _aligned(array: torch.Tensor) -> torch.Tensor:
+    """A dense array where kernels may load runs of 16 bytes."""
     return array if array.data_ptr() % _ALIGNMENT == 0 else array.clone()
 
 
 def dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Entries in a row, aligned, and as they are meant: no lazy conjugate or negative, and memory
+    """Entries in a row, and as they are meant: no lazy conjugate or negative, and memory
     for torch's zeros that have none."""
     if array._is_zerotensor():
         return torch.zeros(array.shape, dtype=dtype, device=array.device)
@@ -263,5 +273,5 @@ def dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         and not array.is_neg()
         and not array.is_conj()
     ):
-        return aligned(array)
+        return array
     return array.to(dtype).resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
