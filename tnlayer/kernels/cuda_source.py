@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 from tnlayer.errors import PlanError
+from tnlayer.kernels.cuda_after import merge_kernels
 from tnlayer.kernels.cuda_chain import (
     Chain,
     ChainLowering,
@@ -25,7 +26,6 @@ from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
     insert_barriers,
-    merge_kernels,
     place,
     warp_entries,
 )
@@ -382,9 +382,9 @@ def printed(scheduled: Scheduled) -> CudaSource:
     shared = layout.block * itemsize(program.scalar)
     text, kernels = print_cuda(program, layout, scheduled.stored, scheduled.together)
     entries = tuple(
-        Entry(kernel.name, "fixed", kernel.blocks, program.threads, 0)
+        Entry(kernel.name, "fixed", kernel.blocks, kernel.threads, 0)
         if kernel.blocks
-        else Entry(kernel.name, "persistent", 0, program.threads, shared)
+        else Entry(kernel.name, "persistent", 0, kernel.threads, shared)
         for kernel in kernels
     )
     arguments = tuple(

@@ -32,6 +32,7 @@ from tnlayer.kernels.loops import (
     SumThreads,
     Threads,
     Tile,
+    statements,
 )
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import ITEMSIZES, Plan
@@ -262,7 +263,7 @@ def _work(scheduled: Scheduled, plan: Plan) -> Work:
     ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
     work.sample_bytes = ITEMSIZES[plan.dtype] * sum(buffer.size for buffer in ports)
     outside = [*_steps(program.before), *_steps(program.after)]
-    loops = [loop for step in outside for loop in step.body if isinstance(loop, Threads)]
+    loops = [loop for loop in statements(outside) if isinstance(loop, Threads)]
     work.once = sum(loop.points * _products(loop.body) for loop in loops)
     work.launches = len(outside) + bool(program.samples)
     return work
