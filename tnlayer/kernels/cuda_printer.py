@@ -31,6 +31,9 @@ from tnlayer.kernels.loops import (
 )
 from tnlayer.kernels.workspace import buffers_of
 
+# The largest number that an int holds.
+MOST_INT = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -313,6 +316,7 @@ class _Printer(StatementPrinter):
         """
         threads, points = self.width, loop.points
         names = buffers_of(loop.body)
+        self.index = index = self.index_type(loop, names)
         batched = any(self.buffers[name].batched for name in names)
         sums = any(isinstance(statement, SumThreads) for statement in loop.body)
         counts = any(isinstance(s, SumThreads) and bool(s.samples) for s in loop.body)
@@ -323,33 +327,33 @@ class _Printer(StatementPrinter):
         if by_warp:
             # A point is a warp's.
             warps = threads // WARP
-            head = f"for (int p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
+            head = f"for ({index} p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
         elif grid:
             each = grid * threads
-            head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
+            head = f"for ({index} p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
         elif team:
             first = f"(int)threadIdx.x - {team[0]}"
-            head = f"for (int p = {first}; 0 <= p && p < {points}; p += {team[1]}) {{"
+            head = f"for ({index} p = {first}; 0 <= p && p < {points}; p += {team[1]}) {{"
         elif start:
-            head = f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
+            head = f"if (const {index} p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
         else:
             rounded = -(-points // WARP) * WARP if sums else points
             # A vote is the same in all lanes, which a compiler knows: else it writes all that sums
             # over lanes a second time, for lanes of a warp that have parted.
             condition = f"__any_sync(0xffffffffu, p < {rounded})" if sums else f"p < {rounded}"
             if rounded == threads:
-                head = "{ const int p = threadIdx.x;"
+                head = f"{{ const {index} p = threadIdx.x;"
             elif rounded < threads:
-                head = f"if (const int p = threadIdx.x; {condition}) {{"
+                head = f"if (const {index} p = threadIdx.x; {condition}) {{"
             else:
-                head = f"for (int p = threadIdx.x; {condition}; p += {threads}) {{"
+                head = f"for ({index} p = threadIdx.x; {condition}; p += {threads}) {{"
         # A compiler that unrolls over warps' tiles holds the fragments of several at once.
         lines = ["#pragma unroll 1", head] if by_warp else [head]
         if self.ragged:
             lines.append(
-                f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};"
+                f"  const bool mine = p < {points}; const {index} q = mine ? p : {points - 1};"
             )
-        lines += [f"  {line}" for line in _digits(loop.indices, "q" if self.ragged else "p")]
+        lines += [f"  {line}" for line in _digits(loop.indices, "q" if self.ragged else "p", index)]
         if self.guards:
             lines.append(f"  const bool present = first + {SAMPLE} < batch;")
         for buffer in self.program.of("register"):
@@ -358,16 +362,24 @@ class _Printer(StatementPrinter):
         for statement in loop.body:
             lines += indented(self.statement(statement))
         self.guards = self.ragged = False
+        self.index = "int"
         return [*lines, "}"]
 
+    def index_type(self, loop: Threads, names: set[str]) -> str:
+        """Offsets in large arrays are larger than an int, of one sample alone."""
+        sizes = [self.buffers[n].size * (self.program.block if self.buffers[n].batched else 1)
+                 for n in names]  # fmt: skip
+        # The number of a point goes beyond the last one by a grid of threads.
+        return "long long" if max(*sizes, 2 * loop.points) > MOST_INT else "int"
 
-def _digits(indices: Sequence[tuple[str, int]], name: str) -> list[str]:
+
+def _digits(indices: Sequence[tuple[str, int]], name: str, kind: str = "int") -> list[str]:
     """Indices of a point from its number, the last one fastest."""
     found: list[str] = []
     below = 1
     for index, count in reversed(indices):
         text = name if below == 1 else f"{name} / {below}"
         text = text if index == indices[0][0] else f"{text} % {count}"
-        found.append(f"const int {index} = {text};")
+        found.append(f"const {kind} {index} = {text};")
         below *= count
     return [" ".join(reversed(found))] if found else []

@@ -16,7 +16,7 @@ class StatementPrinter:
         program: with its buffers placed.
 
     ``guards`` says whether the sample of a point may be missing, ``ragged`` whether a lane may have
-    no point of its own.
+    no point of its own, ``index`` the type of indices.
     """
 
     def __init__(self, program: Program) -> None:
@@ -24,6 +24,7 @@ class StatementPrinter:
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.guards = False
         self.ragged = False
+        self.index = "int"
 
     def statement(self, statement: Statement) -> list[str]:
         match statement:
@@ -160,7 +161,7 @@ class StatementPrinter:
         for number, axis in enumerate(tile.loops):
             k = f"k{number}"
             end = "samples" if axis.of_samples else axis.count
-            lines.append("  " * depth + f"for (int {k} = 0; {k} < {end}; {k}++) {{")
+            lines.append("  " * depth + f"for ({self.index} {k} = 0; {k} < {end}; {k}++) {{")
             moved_left += [f"{k} * {axis.left}"] if axis.left else []
             moved_right += [f"{k} * {axis.right}"] if axis.right else []
             depth += 1

@@ -384,7 +384,7 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
   }
 }
 
-// d_t0 summed up; d_t1 summed up; n0 into shared memory; n1 into shared memory; n2 into shared memory; n3 into shared memory; d_n0 = d_t1 x n1, sum e1; d_n1 = d_t1 x n0, sum e0; d_n3 = d_t0 x n2, sum e2; d_n2 = d_t0 x n3, sum e3
+// one block
 extern "C" __global__ void __launch_bounds__(512, 1)
 backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   __shared__ entry d_t0[12];
@@ -421,19 +421,19 @@ backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all
     v = sum_rows(workspace + place, 24, slice, slices, blocks);
   rows[threadIdx.x] = v;
   if (blockIdx.x == 0) {
-    for (int p = (int)threadIdx.x - 384; 0 <= p && p < 4; p += 128) {
+    if (const int p = (int)threadIdx.x - 384; 0 <= p && p < 4) {
       const int i0 = p;
       n0_k[i0] = wide(n0[i0]);
     }
-    for (int p = (int)threadIdx.x - 384; 0 <= p && p < 6; p += 128) {
+    if (const int p = (int)threadIdx.x - 388; 0 <= p && p < 6) {
       const int i0 = p;
       n1_k[i0] = wide(n1[i0]);
     }
-    for (int p = (int)threadIdx.x - 384; 0 <= p && p < 6; p += 128) {
+    if (const int p = (int)threadIdx.x - 394; 0 <= p && p < 6) {
       const int i0 = p;
       n2_k[i0] = wide(n2[i0]);
     }
-    for (int p = (int)threadIdx.x - 384; 0 <= p && p < 4; p += 128) {
+    if (const int p = (int)threadIdx.x - 400; 0 <= p && p < 4) {
       const int i0 = p;
       n3_k[i0] = wide(n3[i0]);
     }
@@ -445,6 +445,7 @@ backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all
     else inside[to] = v;
   }
   if (blockIdx.x > 0) return;
+  // d_t0 summed up; d_t1 summed up; n0 into shared memory; n1 into shared memory; n2 into shared memory; n3 into shared memory; d_n0 = d_t1 x n1, sum e1; d_n1 = d_t1 x n0, sum e0; d_n3 = d_t0 x n2, sum e2; d_n2 = d_t0 x n3, sum e3
   __syncthreads();
   if (const int p = threadIdx.x; p < 4) {
     const int i0 = p / 2; const int i1 = p % 2;
