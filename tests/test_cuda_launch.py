@@ -265,13 +265,15 @@ def test_a_module_is_loaded_once(emulated_gpu: ctypes.CDLL) -> None:
     assert emulated_gpu.emulator_modules() == 1
 
 
-def test_a_thread_without_a_context_gets_one(emulated_gpu: ctypes.CDLL) -> None:
-    """torch binds a context late in a new thread; launching does not depend on that."""
-    run = program()
-    emulated_gpu.emulator_leave_context()
+@pytest.mark.parametrize("left", ["emulator_leave_context", "emulator_enter_context"])
+def test_a_thread_gets_the_devices_context(emulated_gpu: ctypes.CDLL, left: str) -> None:
+    """torch binds a context late in a new thread, or that of another device is current still;
+    launching does not depend on that."""
+    run, leave = program(), getattr(emulated_gpu, left)
+    leave()
     x, w = torch.randn(2, 6, requires_grad=True), torch.randn(6, 5, requires_grad=True)
     y = run(x, parameters={"W": w})
-    emulated_gpu.emulator_leave_context()
+    leave()
     y.sum().backward()
     torch.testing.assert_close(x.grad, w.sum(1).expand(2, 6))
 

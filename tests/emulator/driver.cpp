@@ -32,7 +32,7 @@ struct Launch {
 };
 
 const unsigned GIVEN_SHARED = 48 * 1024;
-char primary[8];
+char primary[8], other[8];
 thread_local void* current = nullptr;
 std::recursive_mutex lock;
 std::vector<Launch> launches;
@@ -49,6 +49,7 @@ int emulator_calls() { return calls; }  // of those that a launch may take
 void emulator_forget() { launches.clear(); modules = calls = 0; }
 void emulator_runs(int value) { runs = value; }  // whether a launch does anything
 void emulator_leave_context() { current = nullptr; }
+void emulator_enter_context() { current = other; }  // that of another device
 
 int cuInit(unsigned) { return SUCCESS; }
 int cuDriverGetVersion(int* version) { *version = 13000; return SUCCESS; }
@@ -98,7 +99,7 @@ int cuLaunchKernel(void* function, unsigned grid, unsigned grid_y, unsigned grid
                    unsigned threads_y, unsigned threads_z, unsigned shared, void* stream,
                    void** parameters, void** extra) {
   Function& f = *(Function*)function;
-  if (!current) return INVALID_CONTEXT;
+  if (current != primary) return INVALID_CONTEXT;
   // A driver that loads a function as late as this fails where a graph is captured.
   if (!f.loaded) return NOT_FOUND;
   ++calls;

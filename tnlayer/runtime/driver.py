@@ -65,15 +65,22 @@ def _words(status: Any) -> str:
     return f"{status.name} ({text.decode() if text else 'no text'})"
 
 
+@lru_cache(maxsize=64)
+def _primary(device: int) -> tuple[Any, int]:
+    """The primary context of a device, which torch uses, too, and its address; retained once."""
+    context = _call("cuDevicePrimaryCtxRetain", _call("cuDeviceGet", device))
+    return context, int(context)
+
+
 def bind_context(device: int) -> None:
-    """Make the primary context of a device current in this thread, if none is.
+    """Make the primary context of torch's current device current in this thread, if it is not.
 
     torch binds it at the first call of the CUDA runtime in a thread, and a thread of autograd or of
-    the user's may come here before that.
+    the user's may come here before that: then no context is current, or that of another device.
     """
-    if not int(_call("cuCtxGetCurrent")):
-        handle = _call("cuDeviceGet", device)
-        _call("cuCtxSetCurrent", _call("cuDevicePrimaryCtxRetain", handle))
+    primary, address = _primary(device)
+    if int(_call("cuCtxGetCurrent")) != address:
+        _call("cuCtxSetCurrent", primary)
 
 
 def load_module(binary: bytes) -> Any:

@@ -13,7 +13,7 @@ from tnlayer.errors import BuildError
 
 _HERE = nullcontext()
 # The handle alone: torch.cuda.current_stream makes an object of it first, at each launch.
-_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # pyright: ignore[reportPrivateUsage]
 
 
 def is_on_gpu(array: torch.Tensor) -> bool:
