@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import pickle
 import threading
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -334,7 +335,7 @@ def test_capturing_before_loading_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     """During a capture nothing is loaded; after prepare() nothing has to be."""
     run, w, x = program(), torch.randn(6, 5), torch.randn(2, 6)
     monkeypatch.setattr(gpu, "is_capturing", lambda: True)
-    with torch.no_grad(), pytest.raises(BuildError, match=r"prepare\(\)"):
+    with torch.no_grad(), pytest.raises(BuildError, match=r"step once before.*prepare\(\)"):
         run(x, parameters={"W": w})
     monkeypatch.setattr(gpu, "is_capturing", lambda: False)
     run.prepare()
@@ -342,6 +343,24 @@ def test_capturing_before_loading_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     y = run(x.requires_grad_(), parameters={"W": w.requires_grad_()})
     y.sum().backward()
     assert [seen.name for seen in launches()] == ["forward", "backward", "backward_after"]
+
+
+def test_prepare_loads_on_the_layers_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are loaded where the layer lies, not where torch's current device is."""
+    current = [1]
+
+    @contextmanager
+    def on_device(device: int) -> Generator[None]:
+        before, current[0] = current[0], device
+        yield
+        current[0] = before
+
+    monkeypatch.setattr(gpu, "on_device", on_device)
+    monkeypatch.setattr(gpu, "current_gpu", lambda: current[0])
+    layer = tn.Layer(one(), backend="cuda").prepare()
+    monkeypatch.setattr(gpu, "is_capturing", lambda: True)
+    layer(torch.randn(2, 6, requires_grad=True)).sum().backward()
+    assert current == [1] and len(launches()) == 3
 
 
 def test_kernels_for_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,13 @@ def on_device(device: int) -> AbstractContextManager[object]:
     return _HERE if torch.cuda.current_device() == device else torch.cuda.device(device)
 
 
+def on_device_of(array: torch.Tensor | None) -> AbstractContextManager[object]:
+    """The same for the device of an array; nothing is changed for one that lies elsewhere."""
+    if array is None or not is_on_gpu(array):
+        return _HERE
+    return on_device(device_of(array))
+
+
 def raw_stream(device: int) -> int:
     """The handle of torch's current stream on a device: read anew at each launch."""
     if _raw_stream is None:

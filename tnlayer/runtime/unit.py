@@ -191,8 +191,9 @@ class Unit:
     def _load(self, device: int) -> Loaded:
         if gpu.is_capturing():
             msg = (
-                "a CUDA graph is captured, and kernels cannot be loaded meanwhile: call "
-                "layer.prepare(), or run the same step once, before the capture"
+                "a CUDA graph is captured, and kernels cannot be loaded meanwhile: run the same "
+                "step once before the capture. layer.prepare() is enough if the inputs want "
+                "gradients as well; each set of wanted gradients has a backward of its own"
             )
             raise BuildError(msg)
         own = gpu.arch_of(device)
