@@ -20,6 +20,7 @@ from test_cpp_backend import NETWORKS as TOPOLOGIES
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.errors import PlanError
 from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
 from tnlayer.kernels.cuda_exchange import (
     choose_strides,
@@ -32,9 +33,11 @@ from tnlayer.kernels.cuda_place import find_race
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_source import (
     CudaSource,
+    Scheduled,
     backward_source,
     forward_source,
     gpu_of,
+    printed,
     schedule_backward,
     schedule_forward,
 )
@@ -427,6 +430,22 @@ def test_offsets_beyond_an_int() -> None:
     small.output(c=2)
     small.tensor("W", "b c")
     assert "for (int k0 = 0; k0 < 4" in forward_source(plan_of(small), GPU).text
+
+
+def test_more_arrays_than_a_kernel_takes() -> None:
+    """They are refused by number: 4093 pointers, a workspace and two counts fill what the arguments
+    of a kernel may take."""
+    scheduled = schedule_forward(plan_of(topologies.low_rank(4, 4, 2)), GPU)
+    count = len(scheduled.program.of("input", "output"))
+
+    def with_arrays(total: int) -> Scheduled:
+        more = tuple(Buffer(f"n{k + 9}", 1, "input") for k in range(total - count))
+        program = scheduled.program
+        return replace(scheduled, program=replace(program, buffers=(*program.buffers, *more)))
+
+    assert len(printed(with_arrays(4093)).arguments) == 4093
+    with pytest.raises(PlanError, match=r"'forward' has 4094 arrays.*at most 4093"):
+        printed(with_arrays(4094))
 
 
 # -- NVRTC -------------------------------------------------------------------------------------

@@ -156,6 +156,8 @@ class CudaSource:
 
 # Arithmetic of the dtypes that are only stored.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+# Arguments of a kernel are 32,764 bytes at most: its arrays, a workspace and two counts.
+MOST_ARRAYS = (32764 - 8 - 8 - 4) // 8
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
 
@@ -378,7 +380,18 @@ def _samples_together(plan: Plan) -> int:
 
 
 def printed(scheduled: Scheduled) -> CudaSource:
+    """The translation unit of a placed program.
+
+    Raises:
+        PlanError: it has more arrays than a kernel takes.
+    """
     program, layout = scheduled.program, scheduled.layout
+    count = len(program.of("input", "output"))
+    if count > MOST_ARRAYS:
+        raise PlanError(
+            f"kernel {program.name!r} has {count} arrays, and a CUDA kernel takes at most "
+            f"{MOST_ARRAYS}: share or freeze tensors, or use backend='torch'"
+        )
     shared = layout.block * itemsize(program.scalar)
     text, kernels = print_cuda(program, layout, scheduled.stored, scheduled.together)
     entries = tuple(

@@ -222,9 +222,13 @@ def _busy_seconds(
     ports = words * (count.shared + costs.first_cache * count.cached)
     # What the first cache does not hold is read again from L2 by each group, in its share.
     room = record.first_cache - together * work.scheduled.layout.block * size
-    far = count.far_bytes
+    far = 0.0
     if work.weights > max(0, room):
         far += work.weights * count.cached / max(1.0, work.group.cached)
+    # States of all blocks at work that L2 does not hold come from memory.
+    states = resident * min(groups, record.multiprocessors) * staged_bytes(work.scheduled)
+    slower = record.cache_rate / record.memory_rate if states > record.cache_bytes else 1.0
+    far += count.far_bytes * slower
     rate = costs.spread * record.cache_rate / record.multiprocessors / record.clock
     each = max(issued, ports, far / rate)
     waits = loops * costs.wait / resident
