@@ -233,6 +233,20 @@ def test_printed_cuda_run_thread_by_thread_equals_torch(name: str, kind: str, gp
 
 
 @needs_compiler
+def test_sums_over_many_blocks() -> None:
+    """Sums over more blocks than a thread loads at once, by blocks that make one group of results
+    and by one that makes several and goes on with them."""
+    blocks = 300
+    for net, samples in ((topologies.cp((2, 3), (3, 2), rank=2), 16), (topologies.mera(6, 2), 1)):
+        trial = Trial(net, "float64", GPU, 0, blocks * samples)
+        source = printed(trial.programs[1])
+        assert source.samples_per_block == samples and len(source.entries) == 2
+        assert "The first block makes several groups" in source.text
+        found = run_source(source, trial.given, trial.batch, blocks)
+        trial.check(found, net.label)
+
+
+@needs_compiler
 def test_a_missing_barrier_is_found() -> None:
     """Without its barriers the printed text gives something else: the emulation sees races."""
     trial = Trial(CIRCUITS["threes_deep"](), "float32", GPU, 0, 3)
