@@ -4,6 +4,7 @@ built by NVRTC for two generations of GPUs."""
 from __future__ import annotations
 
 import ctypes
+import re
 from dataclasses import replace
 
 import pytest
@@ -21,10 +22,8 @@ from tnlayer.runtime.nvrtc import Cubin
 
 __all__ = ["emulated_gpu"]  # the fixture
 
-# Registers of a multiprocessor, which shall hold two blocks where shared memory has room for two.
-REGISTERS, BLOCKS = 65536, 2
-# Spills with the registers of two blocks, so that it is built for one.
-SPILLS = ("brickwall",)
+# Registers of a multiprocessor, and threads that it shall hold at least.
+REGISTERS, THREADS = 65536, 256
 # A register array that is indexed at run time takes 64 bytes of local memory and more.
 MOST_STACK = 8
 HALVES = {"float16": 2e-3, "bfloat16": 2e-2}
@@ -143,9 +142,9 @@ def test_two_calls_share_no_memory(emulated_gpu: ctypes.CDLL) -> None:
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("name", {**NETWORKS, **MANY})
 def test_nvrtc_builds_every_topology(name: str, arch: str) -> None:
-    """Forward and backward, for both generations: no spill, and registers for two blocks on a
-    multiprocessor where its shared memory has room for two. Large networks are among them."""
-    check_build({**NETWORKS, **MANY}[name](), arch, blocks=1 if name in SPILLS else BLOCKS)
+    """Forward and backward, for both generations: no spill, and registers for the blocks that a
+    multiprocessor is meant to hold, which have threads enough. Large networks are among them."""
+    check_build({**NETWORKS, **MANY}[name](), arch)
 
 
 @needs_nvrtc
@@ -196,17 +195,23 @@ def fused(net: tn.Network, arch: str) -> CudaProgram:
     return CudaProgram(program.graph, program.plan, program.tensor_names, arch=arch)
 
 
-def check_build(net: tn.Network, arch: str, blocks: int = BLOCKS) -> None:
-    """No spills, no array in local memory, registers for so many blocks on a multiprocessor."""
+def check_build(net: tn.Network, arch: str) -> None:
+    """No spills, no array in local memory, registers for the blocks that the text asks for."""
     program = fused(net, arch)
     assert {kernel.name for kernel in program.resources} >= {"forward", "backward"}
+    text = program.source()
     for kernel in program.resources:
         assert kernel.spill_bytes == 0 and kernel.stack_bytes <= MOST_STACK, kernel
+        bounds = re.search(rf"__launch_bounds__\((\d+), (\d+)\)\s*{kernel.name}\(", text)
+        assert bounds is not None and int(bounds[1]) == kernel.threads, kernel
+        blocks = int(bounds[2])
         if kernel.name not in program.binary:
             continue  # runs once a call, in few blocks
         fits = gpu_of(arch).shared_bytes // max(1, kernel.shared_bytes)
-        bound = REGISTERS // (kernel.threads * max(1, min(blocks, fits)))
-        assert 0 < kernel.registers <= bound, kernel
+        assert 1 <= blocks <= max(1, fits), kernel
+        assert 0 < kernel.registers <= REGISTERS // (kernel.threads * blocks), kernel
+        # Fewer threads only where shared memory has no room for more.
+        assert kernel.threads * blocks >= THREADS or blocks == fits, kernel
     assert set(program.binary) == {"forward", "backward"}
     assert all(binary[:4] == b"\x7fELF" for binary in program.binary.values())
     assert program.source().count('extern "C" __global__') == len(program.resources)

@@ -8,19 +8,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Golden
 from hypothesis import given
 from hypothesis import strategies as st
-from machine_code import between_barriers, disassembled, share
 from test_cpp_backend import NETWORKS as TOPOLOGIES
 
 import tnlayer as tn
+from benchmarks.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from tnlayer import topologies
 from tnlayer.errors import PlanError
+from tnlayer.kernels.arrays import volume
+from tnlayer.kernels.cuda_counts import count_samples
 from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
 from tnlayer.kernels.cuda_exchange import (
     choose_strides,
@@ -41,6 +42,7 @@ from tnlayer.kernels.cuda_source import (
     schedule_backward,
     schedule_forward,
 )
+from tnlayer.kernels.cuda_threads import LARGE
 from tnlayer.kernels.loops import (
     At,
     Barrier,
@@ -448,6 +450,17 @@ def test_more_arrays_than_a_kernel_takes() -> None:
         printed(with_arrays(4094))
 
 
+def test_several_samples_share_a_weight() -> None:
+    """A butterfly has a weight for each entry of its state, so a thread makes the results of all
+    samples of a block: a sample then reads less than a half of what it reads alone."""
+    plan = plan_of(topologies.butterfly(1024))
+    found = schedule_forward(plan, GPU)
+    counts = count_samples(found.program, found.layout)
+    assert 1 < found.program.block <= LARGE.rows
+    weights = sum(volume(value.legs, plan.sizes) for value in plan.parameters)
+    assert 0 < counts.group.cached / found.program.block < weights / 32 / 2
+
+
 # -- NVRTC -------------------------------------------------------------------------------------
 
 
@@ -460,16 +473,22 @@ def compiled(source: CudaSource, arch: str) -> tuple[bytes, str]:
     return bytes(code.code), log.getvalue()
 
 
+needs_nvdisasm = pytest.mark.skipif(
+    find_nvdisasm() is None, reason="nvidia-cuda-nvdisasm is missing"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "least", "whole"), [("forward", 0.8, 0.75), ("backward", 0.6, 0.7)]
 )
-def test_most_instructions_multiply(name: str, least: float, whole: float, tmp_path: Path) -> None:
+@needs_nvdisasm
+def test_most_instructions_multiply(name: str, least: float, whole: float) -> None:
     """Of MERA-2's loop over samples at least 60% of each segment's instructions go through the FMA
     pipe, forward more; what runs once a block is not counted. Shuffles are written once, not again
     for lanes that have parted, and nothing is added to zero to move it."""
     source = sources(topologies.mera(12, 2))[name == "backward"]
     code, _ = compiled(source, "sm_90")
-    kernel = disassembled(code, tmp_path)[name]
+    kernel = disassembled(code)[name]
     loop = kernel.loop()
     # Copies between global and shared memory are no segments.
     segments = [
@@ -486,13 +505,14 @@ def test_most_instructions_multiply(name: str, least: float, whole: float, tmp_p
         assert stores and all("128" in n for n in stores)
 
 
-def test_what_follows_the_sums_stays_in_shared_memory(tmp_path: Path) -> None:
+@needs_nvdisasm
+def test_what_follows_the_sums_stays_in_shared_memory() -> None:
     """The kernel after MERA-2's backward goes to memory once: sixteen loads of a thread are under
     way before the first is waited for, and no load comes after its first barrier."""
     source = sources(MERA)[1]
     assert [entry.name for entry in source.entries] == ["backward", "backward_after0"]
     code, _ = compiled(source, "sm_90")
-    kernel = disassembled(code, tmp_path)["backward_after0"]
+    kernel = disassembled(code)["backward_after0"]
     first, *rest = between_barriers(kernel.code)
     loads = [n for n, (name, _) in enumerate(first) if name.startswith("LDG")]
     added = [n for n, (name, _) in enumerate(first) if name == "FADD"]

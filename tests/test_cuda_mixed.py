@@ -338,7 +338,7 @@ def test_kernels_and_torch_together_are_exact(emulated_gpu: ctypes.CDLL, batch: 
 
 def test_the_planners_own_mixture_is_exact(emulated_gpu: ctypes.CDLL) -> None:
     """What the planner takes for a circuit with a large tensor, in a layer, batch size and all."""
-    net = uneven(bits=5, side=128, depth=3)
+    net = uneven(bits=6, side=256, depth=2)
     layer = tn.Layer(net, backend="cuda", batch=256)
     (ranged,) = layer._programs_for(torch.float32)
     assert ranged.main.backend == "mixed"
@@ -394,7 +394,7 @@ def test_pickles_and_copies_of_a_mixture(emulated_gpu: ctypes.CDLL) -> None:
 @needs_nvrtc
 def test_a_mixture_builds_without_a_gpu() -> None:
     """Cubins and resources of its CUDA regions; its source has both kinds; torch alone has none."""
-    program = tn.compile(uneven(5, 128, 3), backend="cuda", arch="sm_80", batch=256)
+    program = tn.compile(uneven(6, 256, 2), backend="cuda", arch="sm_80", batch=256)
     assert isinstance(program, MixedProgram) and program.arch == "sm_80"
     kinds = [region.backend for region in program.plan.regions]
     assert len(program.binary) == 2 * kinds.count("cuda")

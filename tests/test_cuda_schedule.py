@@ -23,13 +23,17 @@ from tnlayer.kernels.cpp_printer import print_kernel
 from tnlayer.kernels.cuda_source import (
     Gpu,
     Scheduled,
+    by_segments,
+    find_chain,
     gpu_of,
     printed,
     schedule_backward,
     schedule_forward,
 )
+from tnlayer.kernels.cuda_threads import Tiling
 from tnlayer.kernels.interpret import interpret
 from tnlayer.kernels.loops import Program
+from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import load_library
 from tnlayer.runtime.cpp import _Call
@@ -39,12 +43,15 @@ needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler"
 GPU = gpu_of("sm_90")
 # So little shared memory that most states go to global memory.
 SMALL = replace(GPU, shared_bytes=4096)
+# Points make many results, of several samples, however few points are left.
+LARGE = replace(GPU, tilings=(Tiling(8, 8, 64, 1),))
 # Chains of many steps, in several segments.
 CIRCUITS: dict[str, Callable[[], tn.Network]] = {
     "mera_8": lambda: topologies.mera(8, 2),
     "deep": lambda: topologies.brickwall(8, dim=2, depth=6),
     "threes_deep": lambda: topologies.brickwall(5, dim=3, depth=3),
     "long_chain": lambda: topologies.tensor_train((2,) * 10, (2,) * 10, rank=3),
+    "wide_butterfly": lambda: topologies.butterfly(256),
     "sixteens": lambda: topologies.tensor_train((16, 4), (4, 16), rank=2),
 }
 CASES, FULL_CASES, FULL_SHARDS, INTERPRETED = 150, 25, 6, 30
@@ -155,10 +162,11 @@ def test_topologies_run_by_the_cpp_printer_equal_torch(gpu: Gpu) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
     """Value and all gradients of 300 random networks by the CUDA schedule on the CPU; of every
-    third one with so little shared memory that states lie in global memory."""
+    third one with so little shared memory that states lie in global memory, of every third one with
+    as many results of a thread as there are."""
     assert len(KINDS) * CASES >= 300
     cases = collect(KINDS[kind].is_complex, 7000, CASES)
-    gpus = [GPU, GPU, SMALL] * CASES
+    gpus = [GPU, LARGE, SMALL] * CASES
     trials = [
         Trial(c.net, kind, g, n, 5) for n, (c, g) in enumerate(zip(cases, gpus, strict=False))
     ]
@@ -171,9 +179,9 @@ def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
 @pytest.mark.parametrize("shard", range(FULL_SHARDS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_random_networks_run_by_the_cpp_printer_equal_torch(kind: str, shard: int) -> None:
-    """The same for 300 other cases, half of them with little shared memory."""
+    """The same for 300 other cases, a third of them with little shared memory."""
     cases = collect(KINDS[kind].is_complex, 7200 + shard, FULL_CASES)
-    gpu = SMALL if shard % 2 else GPU
+    gpu = (GPU, SMALL, LARGE)[shard % 3]
     run_compiled([Trial(case.net, kind, gpu, n, 5) for n, case in enumerate(cases)])
 
 
@@ -184,19 +192,22 @@ def test_random_networks_interpreted_equal_torch(kind: str) -> None:
     Among them are steps that contract no leg, which need no register legs but are not large.
     """
     for n, case in enumerate(collect(KINDS[kind].is_complex, 7300, INTERPRETED)):
-        trial = Trial(case.net, kind, SMALL if n % 2 else GPU, n, 5)
+        trial = Trial(case.net, kind, (GPU, SMALL, LARGE)[n % 3], n, 5)
         for scheduled in trial.programs:
             found = interpret(scheduled.program, trial.inputs_of(scheduled.program), trial.batch)
             trial.check(found, scheduled.program.name)
 
 
-@pytest.mark.parametrize("name", ["tensor_train", "low_rank", "cp", "mera"])
-def test_missing_samples_are_in_no_sum(name: str) -> None:
-    """A block of several samples of which some are missing: no 0 x inf makes a gradient NaN."""
-    trial = Trial({**NETWORKS, **CIRCUITS}[name](), "float64", GPU, 1, 3)
+@pytest.mark.parametrize("gpu", [GPU, LARGE], ids=["few", "many"])
+@pytest.mark.parametrize("name", ["tensor_train", "low_rank", "cp", "mera", "wide_butterfly"])
+def test_missing_samples_are_in_no_sum(name: str, gpu: Gpu) -> None:
+    """A block of several samples of which some are missing: no 0 x inf makes a gradient NaN,
+    whether a point makes the results of one sample or of all."""
+    trial = Trial({**NETWORKS, **CIRCUITS}[name](), "float64", gpu, 1, 3)
     given = trial.infinite()
-    for program in (scheduled.program for scheduled in trial.programs):
-        assert trial.batch % program.block, "a block is full"
+    programs = [scheduled.program for scheduled in trial.programs]
+    assert any(trial.batch % program.block for program in programs), "all blocks are full"
+    for program in programs:
         with np.errstate(invalid="ignore"):
             found = interpret(program, {b.name: given[b.name] for b in program.of("input")}, 3)
         assert not any(np.isnan(array).any() for array in found.values())
@@ -210,6 +221,10 @@ EMULATED = [
     ("threes_deep", "float32", GPU),
     ("odd", "float32", SMALL),
     ("cp", "complex64", GPU),
+    ("cp", "float32", LARGE),
+    ("wide_butterfly", "float32", LARGE),
+    ("wide_butterfly", "float32", GPU),
+    ("wide_butterfly", "complex64", GPU),
     ("odd", "complex64", SMALL),
 ]
 
@@ -229,6 +244,49 @@ def test_printed_cuda_run_thread_by_thread_equals_torch(name: str, kind: str, gp
         trial.check(found, f"{trial.net.label} {source.program.name}")
         if kind == "float32":
             found = run_source(source, trial.infinite(), trial.batch, blocks)
+            assert not any(np.isnan(array).any() for array in found.values())
+
+
+def held(trial: Trial, samples: int) -> list[Scheduled]:
+    """Forward and backward in segments whose threads hold so many samples, as far as there are."""
+    forward = find_chain(trial.plan, GPU, trains=False, held=samples)
+    backward = find_chain(trial.plan, GPU, trains=True, held=samples)
+    wanted = [value.name for value in trial.plan.inputs]
+    kind = trial.kind
+    found = [
+        by_segments(forward.plan, forward, GPU, "forward", kind) if forward else None,
+        by_segments(backward_without_saved(backward.plan, wanted), backward, GPU, "backward", kind)
+        if backward
+        else None,
+    ]
+    return [scheduled for scheduled in found if scheduled is not None]
+
+
+HOLDING = [
+    ("butterfly", "float32"),
+    ("wide_butterfly", "complex64"),
+    ("mera_8", "float32"),
+    ("threes_deep", "float32"),
+    ("tree", "complex64"),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "kind"), HOLDING)
+def test_threads_that_hold_several_samples(name: str, kind: str) -> None:
+    """Interpreted and as printed text, in blocks of three samples. Of the last block some are
+    missing: they are in no sum, with infinite weights either."""
+    trial = Trial({**NETWORKS, **CIRCUITS}[name](), kind, GPU, 0, 5)
+    programs = held(trial, 3)
+    assert programs and all(scheduled.segments for scheduled in programs)
+    for scheduled in programs:
+        program = scheduled.program
+        assert program.block == 3
+        trial.check(interpret(program, trial.inputs_of(program), trial.batch), program.name)
+        source = printed(scheduled)
+        trial.check(run_source(source, trial.given, trial.batch, 2), program.name)
+        if kind == "float32":
+            found = run_source(source, trial.infinite(), trial.batch, 2)
             assert not any(np.isnan(array).any() for array in found.values())
 
 

@@ -35,6 +35,8 @@ class Chain:
         segments: each with the numbers of its steps.
         itemsize: bytes of an entry.
         stored: bytes of an entry of x and y.
+        held: samples that a thread takes through a segment at once; with several of them each
+            point reads its own weights once for all.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class Chain:
     segments: tuple[Segment, ...]
     itemsize: int
     stored: int
+    held: int = 1
 
     def steps_of(self, segment: Segment) -> list[str]:
         """Names of the results of a segment's steps."""
@@ -211,14 +214,15 @@ class ChainLowering(Lowering):
     # -- legs ------------------------------------------------------------------------------
 
     def points_of_segments(self) -> list[tuple[str, ...]]:
-        """Point legs of each segment, in the order in which x or y has them at both ends."""
+        """Point legs of each segment, in the order in which x or y has them at both ends; the batch
+        is one of them unless threads hold all samples of a block."""
         assert self.chain is not None
         stem, found, legs = self.chain.stem, list[tuple[str, ...]](), self.chain.stem.legs
         for number, segment in enumerate(self.chain.segments):
             points = [leg for leg in legs if leg not in segment.registers]
             if number == len(self.chain.segments) - 1 and number > 0:
                 points = [leg for leg in stem.outputs if leg in points]
-            found.append((BATCH, *points))
+            found.append((BATCH, *points) if self.chain.held == 1 else tuple(points))
             for step in segment.steps:
                 legs = state_after(legs, stem.steps[step])
         return found

@@ -163,9 +163,22 @@ def _lives(
 def _first_fit(
     sizes: Mapping[str, int], lives: Mapping[str, tuple[int, int]]
 ) -> tuple[dict[str, int], int]:
-    """Offsets of buffers, those that live at one time apart; and the end of all."""
+    """Offsets of buffers, those that live at one time apart; and the end of all.
+
+    In the order in which they begin to live, or the largest first: what ends lower.
+    """
+    by_start = sorted(sizes, key=lambda name: (lives[name][0], -lives[name][1], name))
+    by_size = sorted(by_start, key=lambda name: -sizes[name])
+    found = [_fitted(order, sizes, lives) for order in (by_start, by_size)]
+    return min(found, key=lambda one: one[1])
+
+
+def _fitted(
+    order: Sequence[str], sizes: Mapping[str, int], lives: Mapping[str, tuple[int, int]]
+) -> tuple[dict[str, int], int]:
+    """Each buffer at the first place that is free while it lives."""
     offsets: dict[str, int] = {}
-    for name in sorted(sizes, key=lambda name: (lives[name][0], -lives[name][1], name)):
+    for name in order:
         first, last = lives[name]
         busy = sorted(
             (offsets[other], offsets[other] + sizes[other])

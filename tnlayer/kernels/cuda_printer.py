@@ -33,6 +33,8 @@ from tnlayer.kernels.workspace import buffers_of
 
 # The largest number that an int holds.
 MOST_INT = 2**31 - 1
+# Turns of a loop that copies, up to which it is written out.
+MOST_TURNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +326,7 @@ class _Printer(StatementPrinter):
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
         by_warp = any(isinstance(statement, Mma) for statement in loop.body)
+        unrolled = list[str]()
         if by_warp:
             # A point is a warp's.
             warps = threads // WARP
@@ -345,16 +348,25 @@ class _Printer(StatementPrinter):
                 head = f"{{ const {index} p = threadIdx.x;"
             elif rounded < threads:
                 head = f"if (const {index} p = threadIdx.x; {condition}) {{"
+            elif (
+                not sums
+                and _is_copy(loop)
+                and points in range(0, MOST_TURNS * threads + 1, threads)
+            ):
+                # Written out: all of a thread's loads are under way before one is waited for.
+                unrolled = ["#pragma unroll"]
+                head = f"for (int turn = 0; turn < {points // threads}; turn++) {{"
+                head += f" const {index} p = threadIdx.x + turn * {threads};"
             else:
                 head = f"for ({index} p = threadIdx.x; {condition}; p += {threads}) {{"
         # A compiler that unrolls over warps' tiles holds the fragments of several at once.
-        lines = ["#pragma unroll 1", head] if by_warp else [head]
+        lines = [*(["#pragma unroll 1"] if by_warp else unrolled), head]
         if self.ragged:
             lines.append(
                 f"  const bool mine = p < {points}; const {index} q = mine ? p : {points - 1};"
             )
         lines += [f"  {line}" for line in _digits(loop.indices, "q" if self.ragged else "p", index)]
-        if self.guards:
+        if self.guards and any(name == SAMPLE for name, _ in loop.indices):
             lines.append(f"  const bool present = first + {SAMPLE} < batch;")
         for buffer in self.program.of("register"):
             if buffer.name in names:
@@ -371,6 +383,15 @@ class _Printer(StatementPrinter):
                  for n in names]  # fmt: skip
         # The number of a point goes beyond the last one by a grid of threads.
         return "long long" if max(*sizes, 2 * loop.points) > MOST_INT else "int"
+
+
+def _is_copy(loop: Threads) -> bool:
+    """Whether points do nothing but move entries."""
+    return all(
+        isinstance(statement, Tile) and statement.right is None and len(statement.sums) == 1
+        and not statement.loops
+        for statement in loop.body
+    )  # fmt: skip
 
 
 def _digits(indices: Sequence[tuple[str, int]], name: str, kind: str = "int") -> list[str]:

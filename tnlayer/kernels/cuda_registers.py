@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from tnlayer.kernels.arrays import Array, Sizes, packed, volume
 from tnlayer.kernels.cuda_threads import SAMPLE
-from tnlayer.kernels.loops import At, Buffer, Fill, Statement, SumThreads, Threads, Tile
+from tnlayer.kernels.loops import At, Axis, Buffer, Fill, Statement, SumThreads, Threads, Tile
 from tnlayer.plan.steps import BATCH, Contract, Operand, Value
 
 # Columns of one tile: results that share what is read.
@@ -79,6 +79,13 @@ class Group:
         self.held[step.result.name] = target
         legs = self.inner(tuple(dict.fromkeys((*step.left.legs, *step.right.legs))))
         summed = [leg for leg in legs if leg not in step.result.legs]
+        samples: tuple[Axis, ...] = ()
+        if BATCH in summed:
+            # One that is missing is in no sum.
+            summed.remove(BATCH)
+            legs.remove(BATCH)
+            strides = left.stride(BATCH), right.stride(BATCH)
+            samples = (Axis(self.sizes[BATCH], *strides, of_samples=True),)
         in_left = {leg for leg, _ in left.strides}
         columns = [leg for leg in legs if leg not in summed and leg not in in_left]
         each = [leg for leg in legs if leg not in summed and leg not in columns]
@@ -95,7 +102,7 @@ class Group:
                 for array in (target, left, right)
             ]
             to, a, b = (self.at(array) for array in moved)
-            self.body.append(Tile(to, a, b, columns=wide, sums=sums))
+            self.body.append(Tile(to, a, b, columns=wide, sums=sums, loops=samples))
 
     def array(self, operand: Operand, weights: dict[str, Array]) -> Array:
         name = operand.value.name

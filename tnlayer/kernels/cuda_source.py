@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -19,6 +19,7 @@ from tnlayer.kernels.cuda_chain import (
     owns_weights,
     points_of,
 )
+from tnlayer.kernels.cuda_counts import Multiprocessor, count_samples
 from tnlayer.kernels.cuda_edges import widen_accesses
 from tnlayer.kernels.cuda_exchange import PERIODS
 from tnlayer.kernels.cuda_mma import ADVICE, OLDEST, MmaLowering, merge_blocks
@@ -33,6 +34,7 @@ from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_printer import print_cuda
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments, with_fillers
 from tnlayer.kernels.cuda_steps import Lowering
+from tnlayer.kernels.cuda_threads import LARGE, SMALL, Tiling
 from tnlayer.kernels.loops import Precision, Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.stem import find_stem, reorder
@@ -49,18 +51,24 @@ class Gpu:
         arch: as NVRTC names it, "sm_90".
         shared_bytes: shared memory that one block may have.
         registers: 32-bit entries of a sample's state that a thread may hold at any time.
+        kept: the same for all states of a segment that a backward holds at once, with a gradient of
+            a state and one of a weight; half as many more where one block has all registers. With
+            192 MERA-2 takes 9 segments and not 11, but 240 registers: a GPU has to tell.
         threads: of a block, at most.
         resident: threads on a multiprocessor that a kernel's registers are bounded for: 512 leave
             128 registers each. Where a kernel spills with that it is printed again for fewer.
         tensor_cores: None, or the precision of products on tensor cores.
+        tilings: how many results of a step a thread may make that is no segment's.
     """
 
     arch: str = "sm_90"
     shared_bytes: int = 227 * 1024
     registers: int = 32
+    kept: int = 128
     threads: int = 256
     resident: int = 512
     tensor_cores: Precision | None = None
+    tilings: tuple[Tiling, ...] = (SMALL, LARGE)
 
 
 # Shared memory that one block may have, by architecture (CUDA programming guide, table of compute
@@ -160,6 +168,10 @@ ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 MOST_ARRAYS = (32764 - 8 - 8 - 4) // 8
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
+# Samples that a thread is tried to hold, where points have weights of their own.
+HELD_SAMPLES = (2, 3, 4)
+# Samples of a block that are tried besides, and the part of the cycles that each has to get to.
+MORE_SAMPLES, WORTH_SAMPLES = (2, 3, 4, 6, 8), 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,33 +223,88 @@ def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     forward = _in_arithmetic(plan)
     if gpu.tensor_cores is not None:
         return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
-    chain = find_chain(forward, gpu, trains=False, stored=itemsize(plan.dtype))
-    found = None
-    if chain is not None:
-        found = _by_segments(chain.plan, chain, gpu, name, plan.dtype)
-    return found or _by_steps(forward, gpu, name, plan.dtype)
+    found = list[Scheduled]()
+    for chain in _chains(forward, gpu, trains=False, stored=itemsize(plan.dtype)):
+        scheduled = by_segments(chain.plan, chain, gpu, name, plan.dtype)
+        if scheduled is not None and _is_good(chain):
+            return scheduled
+        found += [scheduled] if scheduled is not None else []
+    return _fastest(found, _by_steps(forward, gpu, name, plan.dtype))
 
 
 def schedule_backward(
     plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
 ) -> Scheduled:
     """The placed program of a forward plan's gradients."""
-    forward = _in_arithmetic(plan)
+    forward, wanted = _in_arithmetic(plan), tuple(wanted)
     if gpu.tensor_cores is not None:
         forward = merge_blocks(forward)
         backward = backward_without_saved(forward, wanted)
         return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
-    chain = find_chain(forward, gpu, trains=True, stored=itemsize(plan.dtype))
-    if chain is not None:
-        backward = backward_without_saved(chain.plan, wanted)
-        found = _by_segments(backward, chain, gpu, name, plan.dtype)
-        if found is not None:
-            return found
-    return _by_steps(backward_without_saved(forward, wanted), gpu, name, plan.dtype)
+    found = list[Scheduled]()
+    for chain in _chains(forward, gpu, trains=True, stored=itemsize(plan.dtype)):
+        scheduled = _backward_by_segments(chain, wanted, gpu, name, plan.dtype)
+        if scheduled is not None and scheduled.together == 1 and chain.held == 1:
+            longer = find_chain(forward, gpu, trains=True, stored=itemsize(plan.dtype), alone=True)
+            assert longer is not None, "more registers hold what fewer do"
+            other = _backward_by_segments(longer, wanted, gpu, name, plan.dtype)
+            if other is not None:
+                most = max(1, gpu.resident // 2 // other.program.threads)
+                other = replace(other, together=min(other.together, most))
+                if cycles_a_sample(other) < cycles_a_sample(scheduled):
+                    chain, scheduled = longer, other
+        if scheduled is not None and _is_good(chain):
+            return scheduled
+        found += [scheduled] if scheduled is not None else []
+    backward = backward_without_saved(forward, wanted)
+    return _fastest(found, _by_steps(backward, gpu, name, plan.dtype))
+
+
+def _backward_by_segments(
+    chain: Chain, wanted: Sequence[str], gpu: Gpu, name: str, stored: str
+) -> Scheduled | None:
+    return by_segments(backward_without_saved(chain.plan, wanted), chain, gpu, name, stored)
+
+
+def _chains(plan: Plan, gpu: Gpu, *, trains: bool, stored: int) -> list[Chain]:
+    """The stem in segments; where points have weights of their own, also for several samples that
+    a thread holds at once."""
+    found = [find_chain(plan, gpu, trains=trains, stored=stored)]
+    if found[0] is not None and adds_by_point(found[0]):
+        found += [
+            find_chain(plan, gpu, trains=trains, stored=stored, held=held) for held in HELD_SAMPLES
+        ]
+    return [chain for chain in found if chain is not None]
+
+
+def _is_good(chain: Chain) -> bool:
+    """Whether all steps run in registers, with weights that all threads read alike: step by step
+    they would take more."""
+    return not adds_by_point(chain) and not any(segment.large for segment in chain.segments)
+
+
+def _fastest(found: Sequence[Scheduled], other: Scheduled) -> Scheduled:
+    """The one with the fewest cycles a sample, as they are counted; but one that takes more samples
+    at once, which a small batch may not have, has to gain enough."""
+    best = other
+    for scheduled in sorted(found, key=lambda one: -one.program.block):
+        share = WORTH_SAMPLES if best.program.block < scheduled.program.block else 1.0
+        share = 1 / WORTH_SAMPLES if best.program.block > scheduled.program.block else share
+        if cycles_a_sample(scheduled) <= share * cycles_a_sample(best):
+            best = scheduled
+    return best
 
 
 @lru_cache(maxsize=256)
-def find_chain(plan: Plan, gpu: Gpu, *, trains: bool, stored: int | None = None) -> Chain | None:
+def find_chain(
+    plan: Plan,
+    gpu: Gpu,
+    *,
+    trains: bool,
+    stored: int | None = None,
+    held: int = 1,
+    alone: bool = False,
+) -> Chain | None:
     """The plan's stem cut into segments for registers; None where it has none.
 
     Arguments:
@@ -245,13 +312,16 @@ def find_chain(plan: Plan, gpu: Gpu, *, trains: bool, stored: int | None = None)
         gpu: whose threads hold the registers.
         trains: whether threads hold what a backward needs, or a forward.
         stored: bytes of an entry of x and y; None: those of the plan's dtype.
+        held: samples that a thread takes through a segment at once.
+        alone: whether a block has the registers of a multiprocessor to itself.
     """
     stem = find_stem(plan)
     if isinstance(stem, str):
         return None
-    words = max(1, itemsize(plan.dtype) // 4)
+    words = max(1, itemsize(plan.dtype) // 4) * held
     stored = stored or itemsize(plan.dtype)
-    together = 4 * gpu.registers // words if trains else 0
+    # States of several samples leave shared memory for one block only, which has more registers.
+    together = gpu.kept * (3 if held > 1 or alone else 2) // 2 // words if trains else 0
     limits = Limits(gpu.registers // words, together, stored)
     for keeps_points in (True, False):
         segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
@@ -272,7 +342,7 @@ def find_chain(plan: Plan, gpu: Gpu, *, trains: bool, stored: int | None = None)
         replace(segment, steps=tuple(order.index(number) for number in segment.steps))
         for segment in segments
     )
-    return Chain(plan, ordered, renumbered, itemsize(plan.dtype), stored)
+    return Chain(plan, ordered, renumbered, itemsize(plan.dtype), stored, held)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:
@@ -282,10 +352,32 @@ def _in_arithmetic(plan: Plan) -> Plan:
 
 
 def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
-    """One thread loop a step."""
-    scheduled = _placed(Lowering(plan, _samples_together(plan), gpu.threads), gpu, name, stored)
-    assert scheduled is not None, "only segments sum over threads"
-    return scheduled
+    """One thread loop a step; as many results a point and samples a block as take fewest cycles."""
+
+    def made(samples: int, tiling: Tiling) -> Scheduled:
+        found = _placed(Lowering(plan, samples, gpu.threads, tiling=tiling), gpu, name, stored)
+        assert found is not None, "only segments sum over threads"
+        return found
+
+    samples = _samples_together(plan)
+    best = min((made(samples, tiling) for tiling in gpu.tilings), key=cycles_a_sample)
+    if not any(BATCH in value.legs for value in plan.ports):
+        return best
+    # More samples read a weight, and add to a partial in global memory, once for all; but where
+    # they do not gain enough, a small batch rather has more blocks.
+    for more in MORE_SAMPLES:
+        if samples < more:
+            found = min((made(more, tiling) for tiling in gpu.tilings), key=cycles_a_sample)
+            if cycles_a_sample(found) < WORTH_SAMPLES * cycles_a_sample(best):
+                best = found
+    return best
+
+
+def cycles_a_sample(scheduled: Scheduled) -> float:
+    """Cycles of a multiprocessor for a sample, counted, where there are samples enough."""
+    counts = count_samples(scheduled.program, scheduled.layout)
+    every = counts.cycles(counts.group, len(counts.loops), scheduled.together, Multiprocessor())
+    return every / scheduled.program.block
 
 
 def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
@@ -326,12 +418,14 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
     return replace(best[1], together=1)
 
 
-def _by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
+def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
     """One thread loop a segment; fewer samples at once where states do not fit shared memory.
 
     None where sums over threads alone would fill it: then each sum is a step of its own.
     """
     points = points_of(chain, plan.sizes)
+    if chain.held > 1:
+        return _placed(ChainLowering(plan, chain.held, gpu.threads, chain=chain), gpu, name, stored)
     samples = MOST_SAMPLES
     if any(segment.large for segment in chain.segments) or adds_by_point(chain):
         samples = 1

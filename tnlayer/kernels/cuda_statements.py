@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.cuda_fragments import mma_lines
+from tnlayer.kernels.cuda_threads import SAMPLE
 from tnlayer.kernels.loops import At, Fill, Mma, Program, Statement, SumThreads, Tile
 
 
@@ -65,22 +66,32 @@ class StatementPrinter:
         terms += [f"{index} * {stride}" if stride != 1 else index for index, stride in at.terms]
         return f"{at.buffer}[{sum_text([*terms, *moved])}]"
 
+    def present(self, at: At, more: int = 0) -> str:
+        """The condition that the sample of an entry exists; "" where it always does."""
+        buffer = self.buffers[at.buffer]
+        if not self.guards or not buffer.batched:
+            return ""
+        if any(index == SAMPLE for index, _ in at.terms):
+            return "present"
+        sample = (at.offset + more) // buffer.size
+        return f"first + {sample} < batch" if sample else ""
+
     def value(self, at: At, more: int = 0, moved: Sequence[str] = ()) -> str:
         """An entry: widened, conjugated, zero where its sample is missing."""
         text, buffer = self.place(at, more, moved), self.buffers[at.buffer]
         if buffer.space in ("input", "output"):
             text = f"wide({text})"
-            if self.guards and buffer.batched:
-                text = f"(present ? {text} : entry{{}})"
+            if present := self.present(at, more):
+                text = f"({present} ? {text} : entry{{}})"
         return f"conj({text})" if at.conj else text
 
-    def stored(self, at: At, place: str, value: str, sign: str = "=") -> str:
+    def stored(self, at: At, place: str, value: str, sign: str = "=", more: int = 0) -> str:
         """A store: narrowed, and left out where its sample is missing."""
         buffer = self.buffers[at.buffer]
         if buffer.space == "output":
             assert sign == "=", "outputs are never read"
             text = f"{place} = narrow({value});"
-            conditions = ["present"] if self.guards and buffer.batched else []
+            conditions = [present] if (present := self.present(at, more)) else []
         else:
             text = f"{place} {sign} {value};"
             conditions = list[str]()
@@ -90,7 +101,7 @@ class StatementPrinter:
 
     def stored_at(self, at: At, more: int, moved: Sequence[str], value: str, sign: str) -> str:
         """A store at a place of an array."""
-        return self.stored(at, self.place(at, more, moved), value, sign)
+        return self.stored(at, self.place(at, more, moved), value, sign, more)
 
     def tile(self, tile: Tile) -> list[str]:
         if tile.wide > 1:
@@ -102,12 +113,11 @@ class StatementPrinter:
     def wide_copy(self, tile: Tile) -> list[str]:
         """Runs of x or y, each as one access of global memory."""
         lines: list[str] = []
-        guarded = self.guards
         for first in range(0, len(tile.rows), tile.wide):
             rows = tile.rows[first : first + tile.wide]
             if self.buffers[tile.left.buffer].space == "input":
                 at = self.place(tile.left, rows[0][0])
-                present = "present" if guarded else "true"
+                present = self.present(tile.left, rows[0][0]) or "true"
                 lines.append(f"{{ const auto run = load<{tile.wide}>(&{at}, {present});")
                 for k, (_, target) in enumerate(rows):
                     value = f"wide(run.v[{k}])"
@@ -118,8 +128,8 @@ class StatementPrinter:
                 lines.append(f"{{ together<{tile.wide}> run;")
                 for k, (left, _) in enumerate(rows):
                     lines.append(f"  run.v[{k}] = narrow({self.value(tile.left, left)});")
-                conditions = ["present"] if guarded else []
-                conditions += ["mine"] if self.ragged else []
+                present = self.present(tile.target, rows[0][1])
+                conditions = [*([present] if present else []), *(["mine"] if self.ragged else [])]
                 condition = f"if ({' && '.join(conditions)}) " if conditions else ""
                 lines.append(f"  {condition}store(&{self.place(tile.target, rows[0][1])}, run);")
             lines[-1] += " }"
@@ -136,9 +146,9 @@ class StatementPrinter:
                     if tile.right is not None:
                         term = f"{self.value(tile.right, column + right)} * {term}"
                     terms.append(term)
-                place = self.place(tile.target, row_target + column_target)
+                more = row_target + column_target
                 sign = "+=" if tile.adds else "="
-                lines.append(self.stored(tile.target, place, " + ".join(terms), sign))
+                lines.append(self.stored_at(tile.target, more, (), " + ".join(terms), sign))
         return lines
 
     def in_memory(self, tile: Tile) -> list[str]:
@@ -155,6 +165,8 @@ class StatementPrinter:
             return [*lines, f"  const entry {', '.join(texts)};", *self.sums_stored(tile), "}"]
         names = ", ".join(f"sum{r}_{c} = entry{{}}" for r in rows for c in columns)
         lines.append(f"  entry {names};")
+        if self.buffers[tile.left.buffer].space == "register":
+            return [*lines, *self.written_out(tile), *self.sums_stored(tile), "}"]
         depth = 1
         moved_left: list[str] = []
         moved_right: list[str] = []
@@ -170,12 +182,24 @@ class StatementPrinter:
         lines += ["  " * number + "}" for number in range(depth - 1, 0, -1)]
         return [*lines, *self.sums_stored(tile), "}"]
 
+    def written_out(self, tile: Tile) -> list[str]:
+        """Terms of sums over the samples that a thread holds: registers have no moving places."""
+        (axis,) = tile.loops
+        lines: list[str] = []
+        for k in range(axis.count):
+            terms: list[str] = []
+            for left, right in tile.sums:
+                at = left + k * axis.left, right + k * axis.right
+                terms += self.products(tile, *at, [], [])
+            exists = f"if ({k} < samples) " if axis.of_samples and k else ""
+            lines += [f"  {exists}{{", *indented(terms, 2), "  }"]
+        return lines
+
     def sums_stored(self, tile: Tile) -> list[str]:
         """Each named variable to its place."""
         sign = "+=" if tile.adds else "="
         return [
-            "  " + self.stored(tile.target, self.place(tile.target, row + column),
-                               f"sum{r}_{c}", sign)
+            "  " + self.stored_at(tile.target, row + column, (), f"sum{r}_{c}", sign)
             for r, (_, row) in enumerate(tile.rows)
             for c, (_, column) in enumerate(tile.columns)
         ]  # fmt: skip

@@ -21,7 +21,7 @@ from tnlayer.kernels.arrays import (
     volume,
 )
 from tnlayer.kernels.cuda_exchange import extent
-from tnlayer.kernels.cuda_threads import lower_clear, lower_product
+from tnlayer.kernels.cuda_threads import SMALL, Tiling, lower_clear, lower_product
 from tnlayer.kernels.loops import (
     Buffer,
     Fill,
@@ -63,6 +63,7 @@ class Lowering:
     parts: dict[Part, list[Step]] = field(
         default_factory=lambda: {"before": [], "prologue": [], "samples": [], "after": []}
     )
+    tiling: Tiling = SMALL
     batched: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
 
@@ -310,11 +311,17 @@ class Lowering:
         second = arrays[1] if right is not None else None
         if part == "samples" and BATCH not in result.legs:
             partial = self.partial(result)
-            body = lower_product(partial, arrays[0], second, self.sizes, adds=True)
+            body = lower_product(
+                partial, arrays[0], second, self.sizes, adds=True, tiling=self.tiling
+            )
             self.emit(part, result.name, comment, [body])
             return
         target = self.make(result, part)
-        body = lower_product(target, arrays[0], second, self.sizes)
+        missing = {buffer.name for buffer in self.buffers if buffer.batched}
+        holds = not any(array.buffer in missing for array in (target, *arrays))
+        body = lower_product(
+            target, arrays[0], second, self.sizes, tiling=self.tiling, holds_samples=holds
+        )
         self.emit(part, result.name, comment, [body])
 
     def partial(self, result: Value) -> Array:

@@ -14,12 +14,27 @@ from tnlayer.kernels.arrays import Array, Sizes
 from tnlayer.kernels.loops import At, Axis, Fill, Pairs, Threads, Tile
 from tnlayer.plan.steps import BATCH
 
-# Results of one point, and products written out for them.
-MOST_ROWS, MOST_COLUMNS, MOST_PRODUCTS = 4, 4, 64
-# Points that a loop should keep: fewer leave threads of a block without work.
-LEAST_POINTS = 256
 # Name of the index over the samples that a block takes at once.
 SAMPLE = "sample"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How large the block of results is that one point makes.
+
+    Arguments:
+        rows, columns: legs of the left operand alone, and of the right one alone.
+        products: products that are written out for them.
+        points: points that a loop should keep: fewer leave threads of a block without work.
+    """
+
+    rows: int = 4
+    columns: int = 4
+    products: int = 64
+    points: int = 256
+
+
+SMALL, LARGE = Tiling(), Tiling(8, 8, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,8 @@ def lower_product(
     *,
     adds: bool = False,
     own: Sequence[str] = (),
+    tiling: Tiling = SMALL,
+    holds_samples: bool = False,
 ) -> Threads:
     """target (+)= sum of left * right over the legs that the target lacks.
 
@@ -67,6 +84,9 @@ def lower_product(
         sizes: size of each leg; the batch's is that of a block.
         adds: whether the result is added to the target.
         own: of a copy, legs of which each point takes all entries, the last one fastest.
+        tiling: how many results of a contraction a point makes.
+        holds_samples: whether a point may make results of several samples, so that it reads a
+            weight once for all; not where a sample that is missing would be read or written.
     """
     legs = dict.fromkeys(target.legs + left.legs + (right.legs if right else ()))
     pieces = [
@@ -79,11 +99,16 @@ def lower_product(
     summed = [piece for piece in pieces if piece.leg not in target.legs]
     held = [piece for leg in own for piece in points if piece.leg == leg]
     points = [piece for piece in points if piece not in held]
-    points, columns = _taken(points, MOST_COLUMNS if right else 1, mine, (False, True))
-    points, rows = _taken(points, MOST_ROWS if right else 1, mine, (True, False))
+    least = tiling.points
+    points, columns = _taken(points, tiling.columns if right else 1, least, mine, (False, True))
+    points, rows = _taken(points, tiling.rows if right else 1, least, mine, (True, False))
+    if holds_samples and right and mine.get(BATCH) in ((True, False), (False, True)):
+        side, most = (rows, tiling.rows) if mine[BATCH][0] else (columns, tiling.columns)
+        points, samples = _samples_taken(points, most // _volume(side), least)
+        side += samples
     # Where samples are summed those loops are the outermost: their end is known at the call only.
     summed.sort(key=lambda piece: (piece.leg != BATCH, -abs(piece.left) - abs(piece.right)))
-    written = max(1, MOST_PRODUCTS // math.prod(piece.size for piece in rows + columns))
+    written = max(1, tiling.products // _volume(rows + columns))
     summed, sums = _innermost(_merged(summed), written)
     points = _merged(sorted(points, key=lambda piece: (piece.leg != BATCH, -piece.target)))
     names = _names(points)
@@ -124,6 +149,7 @@ def _names(points: Sequence[Piece]) -> list[str]:
 def _taken(
     points: list[Piece],
     most: int,
+    least: int,
     mine: dict[str, tuple[bool, bool]],
     of: tuple[bool, bool],
 ) -> tuple[list[Piece], list[Piece]]:
@@ -132,8 +158,8 @@ def _taken(
     for piece in sorted(points, key=lambda piece: piece.target):
         if piece.leg == BATCH or mine[piece.leg] != of:
             continue
-        left = math.prod(point.size for point in points)
-        most_now = min(most // math.prod((p.size for p in taken), start=1), left // LEAST_POINTS)
+        left = _volume(points)
+        most_now = min(most // _volume(taken), left // least)
         inner = max((k for k in range(1, most_now + 1) if piece.size % k == 0), default=1)
         if inner < 2:
             continue
@@ -142,6 +168,19 @@ def _taken(
         points += [outer] if outer.size > 1 else []
         taken.append(inside)
     return points, taken
+
+
+def _samples_taken(points: list[Piece], most: int, least: int) -> tuple[list[Piece], list[Piece]]:
+    """Points left, and the samples, if a point can make the results of all of them."""
+    others = [piece for piece in points if piece.leg != BATCH]
+    samples = [piece for piece in points if piece.leg == BATCH]
+    if _volume(samples) > most or _volume(others) < least:
+        return points, []
+    return others, samples
+
+
+def _volume(pieces: Sequence[Piece]) -> int:
+    return math.prod(piece.size for piece in pieces)
 
 
 def _innermost(pieces: list[Piece], most: int) -> tuple[list[Piece], list[Piece]]:

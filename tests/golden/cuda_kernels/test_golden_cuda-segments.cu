@@ -110,7 +110,8 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
     stored* const out_y = all_out_y + first * 32;
     // x0 into shared memory
     __syncthreads();
-    for (int p = threadIdx.x; p < 128; p += 64) {
+    #pragma unroll
+    for (int turn = 0; turn < 2; turn++) { const int p = threadIdx.x + turn * 64;
       const int sample = p / 8; const int i1 = p % 8;
       const bool present = first + sample < batch;
       { const auto run = load<4>(&x0[sample * 32 + i1 * 4], present);
@@ -326,7 +327,8 @@ forward(const stored* __restrict__ all_x0, const stored* __restrict__ n0, const 
     }
     // y leaves
     __syncthreads();
-    for (int p = threadIdx.x; p < 128; p += 64) {
+    #pragma unroll
+    for (int turn = 0; turn < 2; turn++) { const int p = threadIdx.x + turn * 64;
       const int sample = p / 8; const int i1 = p % 8;
       const bool present = first + sample < batch;
       { together<4> run;

@@ -6,11 +6,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-
-import pytest
 
 # Instructions of the FMA pipe.
 MULTIPLIES = ("FFMA", "FMUL", "FADD")
@@ -37,27 +37,57 @@ class Kernel:
 
         What runs once a block, before and after it, is not in it.
         """
+        first, last = self._span()
+        return self.code[first:last]
+
+    def is_straight(self) -> bool:
+        """Whether the loop over samples has no loop inside, so that each instruction in it runs
+        once a turn, or not at all."""
+        first, last = self._span()
+        return not any(first < a and b < last for a, b in self._loops())
+
+    def _span(self) -> tuple[int, int]:
+        waits = [
+            (first, last)
+            for first, last in self._loops()
+            if any(name.startswith("BAR") for name, _ in self.code[first:last])
+        ]
+        return max(waits, key=lambda span: span[1] - span[0])
+
+    def _loops(self) -> list[tuple[int, int]]:
+        """Stretches of code that end by a jump to their beginning."""
         found: list[tuple[int, int]] = []
         for number, (name, operands) in enumerate(self.code):
             target = _TARGET.search(operands) if name.startswith("BRA") else None
             first = self.labels[target[1]] if target else number
-            if first < number and any(n.startswith("BAR") for n, _ in self.code[first:number]):
+            if first < number:
                 found.append((first, number + 1))
-        first, last = max(found, key=lambda span: span[1] - span[0])
-        return self.code[first:last]
+        return found
 
 
-def disassembled(cubin: bytes, folder: Path) -> dict[str, Kernel]:
-    """The kernels of a cubin by name; skips the test where nvdisasm is missing."""
+@lru_cache(maxsize=1)
+def find_nvdisasm() -> Path | None:
+    """The tool of the package nvidia-cuda-nvdisasm, if that is installed."""
     spec = importlib.util.find_spec("nvidia")
     places = spec.submodule_search_locations if spec is not None else None
     tools = [tool for place in places or () for tool in Path(place).glob("*/bin/nvdisasm")]
-    if not tools:
-        pytest.skip("nvidia-cuda-nvdisasm is missing")
-    path = folder / "kernel.cubin"
-    path.write_bytes(cubin)
-    command = [str(tools[0]), "-c", str(path)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return tools[0] if tools else None
+
+
+def disassembled(cubin: bytes) -> dict[str, Kernel]:
+    """The kernels of a cubin by name.
+
+    Raises:
+        FileNotFoundError: nvdisasm is not installed.
+    """
+    tool = find_nvdisasm()
+    if tool is None:
+        raise FileNotFoundError("nvdisasm: pip install nvidia-cuda-nvdisasm")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "-c", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     kernels: dict[str, Kernel] = {}
     for block in re.split(r"(?m)^(?=\.text\.)", text)[1:]:
         code, labels = list[tuple[str, str]](), dict[str, int]()
