@@ -8,7 +8,7 @@ input is found, too.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -70,21 +70,22 @@ def guarded() -> Generator[list[str]]:
         rooms.append(Guarded.like("the workspace", room(entries, dtype, device)))
         return rooms[-1].inside
 
-    def checked(self: Loaded, arrays: Mapping[str, Tensor], batch: int, device: int) -> None:
-        own = {name: Guarded.like(name, array) for name, array in arrays.items()}
-        inputs = [a.name for a in self.source.arguments if not a.is_output]
-        for name in inputs:
-            own[name].inside.copy_(arrays[name])
+    def checked(self: Loaded, arrays: Sequence[Tensor], batch: int, device: int) -> None:
+        arguments = self.source.arguments
+        own = [Guarded.like(a.name, array) for a, array in zip(arguments, arrays, strict=True)]
+        for argument, guard, array in zip(arguments, own, arrays, strict=True):
+            if not argument.is_output:
+                guard.inside.copy_(array)
         rooms.clear()
-        launch(self, {name: guard.inside for name, guard in own.items()}, batch, device)
-        for guard in (*own.values(), *rooms):
+        launch(self, [guard.inside for guard in own], batch, device)
+        for guard in (*own, *rooms):
             guard.check()
-        for name, guard in own.items():
-            same = guard.inside.view(torch.uint8), arrays[name].contiguous().view(torch.uint8)
-            if name in inputs and not torch.equal(*same):
-                raise ArithmeticError(f"a kernel writes to its input {name}")
-            if name not in inputs:
-                arrays[name].copy_(guard.inside)
+        for argument, guard, array in zip(arguments, own, arrays, strict=True):
+            same = guard.inside.view(torch.uint8), array.contiguous().view(torch.uint8)
+            if argument.is_output:
+                array.copy_(guard.inside)
+            elif not torch.equal(*same):
+                raise ArithmeticError(f"a kernel writes to its input {argument.name}")
         seen.extend(entry.name for entry in self.source.entries)
 
     Loaded.launch, unit.workspace = checked, workspace

@@ -32,6 +32,8 @@ from tnlayer.runtime.nvrtc import Cubin, find_nvrtc
 EMULATOR = Path(__file__).parent / "emulator"
 STREAM = 0x5EED
 MULTIPROCESSORS = 2
+# Of a multiprocessor.
+SHARED_BYTES = 228 * 1024
 _SHARED = re.compile(r"extern\s+__shared__\s+(?P<kind>[^;\[]*?)\b(?P<name>\w+)\s*\[\]\s*;")
 # What has no words in C++: numbers of 16 bits.
 _ASSEMBLY = {
@@ -80,6 +82,7 @@ class _Launch(ctypes.Structure):
         ("grid", ctypes.c_uint),
         ("threads", ctypes.c_uint),
         ("shared", ctypes.c_uint),
+        ("carveout", ctypes.c_int),
         ("stream", ctypes.c_void_p),
     ]
 
@@ -92,6 +95,7 @@ class Launch:
     grid: int
     threads: int
     shared: int
+    carveout: int
     stream: int
 
 
@@ -101,7 +105,8 @@ def launches() -> list[Launch]:
     found: list[Launch] = []
     for number in range(seen.emulator_launches()):
         one = seen.emulator_launch(number).contents
-        found.append(Launch(one.name.decode(), one.grid, one.threads, one.shared, one.stream or 0))
+        name, stream = one.name.decode(), one.stream or 0
+        found.append(Launch(name, one.grid, one.threads, one.shared, one.carveout, stream))
     seen.emulator_forget()
     return found
 
@@ -198,6 +203,7 @@ def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
         "current_gpu": lambda: 0,
         "arch_of": lambda device: "sm_90",
         "multiprocessors": lambda device: MULTIPROCESSORS,
+        "shared_bytes": lambda device: SHARED_BYTES,
         "on_device": lambda device: nullcontext(),
         "raw_stream": lambda device: STREAM,
         "is_capturing": lambda: False,

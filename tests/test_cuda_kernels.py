@@ -19,6 +19,7 @@ from test_cpp_backend import NETWORKS as TOPOLOGIES
 import tnlayer as tn
 from benchmarks.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from tnlayer import topologies
+from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import volume
 from tnlayer.kernels.cuda_counts import count_samples
 from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
@@ -33,9 +34,11 @@ from tnlayer.kernels.cuda_place import find_race
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_source import (
     CudaSource,
+    Scheduled,
     backward_source,
     forward_source,
     gpu_of,
+    printed,
     schedule_backward,
     schedule_forward,
 )
@@ -54,6 +57,7 @@ from tnlayer.kernels.loops import (
 )
 from tnlayer.kernels.loops_text import program_text
 from tnlayer.kernels.stem import Stem, StemStep, find_stem
+from tnlayer.kernels.workspace import buffers_of
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import Operand, Value
 
@@ -62,6 +66,9 @@ NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "segments": lambda: topologies.brickwall(5, dim=2, depth=2),
     "steps": lambda: topologies.cp((2, 3), (3, 2), rank=2),
 }
+
+
+MERA = topologies.mera(12, 2)
 
 
 @lru_cache
@@ -323,6 +330,46 @@ def test_every_barrier_is_needed_and_none_is_missing() -> None:
             assert find_race(replace(program, samples=samples)), step.name
 
 
+def row_after(program: Program) -> tuple[Step, Step]:
+    """The one kernel after MERA-2's backward, and the steps that one of its blocks does."""
+    (kernel,) = program.after
+    assert isinstance(kernel, Step)
+    (row,) = (inner for inner in kernel.body if isinstance(inner, Step))
+    return kernel, row
+
+
+def test_steps_after_the_sums_share_their_kernel() -> None:
+    """One kernel follows MERA-2's backward: sums over blocks, and in one block five steps on
+    gradients with two barriers, one after the sums and one between what depends on each other. None
+    of them can be missing, and what the steps read is summed by that block itself."""
+    scheduled = schedule_backward(plan_of(MERA), [v.name for v in plan_of(MERA).inputs], GPU)
+    program = scheduled.program
+    assert find_race(program) == ""
+    kernel, row = row_after(program)
+    assert [isinstance(inner, Barrier) for inner in row.body].count(True) == 2
+    for number, inner in enumerate(row.body):
+        if isinstance(inner, Barrier):
+            bare = replace(row, body=(*row.body[:number], *row.body[number + 1 :]))
+            broken = replace(kernel, body=(*kernel.body[:-1], bare))
+            assert "without a barrier" in find_race(replace(program, after=(broken,)))
+    apart = replace(kernel, body=(*kernel.body[:-1], row.body[0], replace(row, body=row.body[1:])))
+    assert "blocks of sums touch" in find_race(replace(program, after=(apart,)))
+
+
+def test_steps_wait_for_what_they_read_only() -> None:
+    """Of two chains of steps on parameters, written one after the other, each block does the first
+    steps of both before one barrier and the second steps after it."""
+    net = topologies.tree(8, dim=2, bond=2)
+    for scheduled in (schedule_forward(plan_of(net), GPU), schedule_forward(plan_of(MERA), GPU)):
+        prologue = [step for step in scheduled.program.prologue if isinstance(step, Step)]
+        depth: dict[str, int] = {}
+        for step in prologue:
+            read = buffers_of(step.body) - {step.name}
+            depth[step.name] = 1 + max((depth.get(name, 0) for name in read), default=0)
+        barriers = sum(isinstance(inner, Barrier) for step in prologue for inner in step.body)
+        assert barriers == max(depth.values()) - 1
+
+
 def one_loop(*body: Tile | SumThreads | Barrier | Threads) -> Program:
     buffers = (
         Buffer("x", 8, "input"),
@@ -367,6 +414,40 @@ def test_states_above_shared_memory_go_to_global_memory() -> None:
     source = forward_source(plan, GPU)
     assert source.block_entries >= 2**8
     assert max(entry.shared_bytes for entry in source.entries) <= GPU.shared_bytes
+
+
+def test_offsets_beyond_an_int() -> None:
+    """Where an array has more than 2^31 entries a sample its indices are 64 bits wide, and only
+    where it has."""
+    net = tn.Network("wide")
+    net.input(a=2**16, b=2**16)
+    net.sum("a")
+    net.output(c=2)
+    net.tensor("W", "b c")
+    text = forward_source(plan_of(net), GPU).text
+    assert "for (long long k0 = 0; k0 < 1024" in text
+    small = tn.Network("small")
+    small.input(a=2**8, b=2**8)
+    small.sum("a")
+    small.output(c=2)
+    small.tensor("W", "b c")
+    assert "for (int k0 = 0; k0 < 4" in forward_source(plan_of(small), GPU).text
+
+
+def test_more_arrays_than_a_kernel_takes() -> None:
+    """They are refused by number: 4093 pointers, a workspace and two counts fill what the arguments
+    of a kernel may take."""
+    scheduled = schedule_forward(plan_of(topologies.low_rank(4, 4, 2)), GPU)
+    count = len(scheduled.program.of("input", "output"))
+
+    def with_arrays(total: int) -> Scheduled:
+        more = tuple(Buffer(f"n{k + 9}", 1, "input") for k in range(total - count))
+        program = scheduled.program
+        return replace(scheduled, program=replace(program, buffers=(*program.buffers, *more)))
+
+    assert len(printed(with_arrays(4093)).arguments) == 4093
+    with pytest.raises(PlanError, match=r"'forward' has 4094 arrays.*at most 4093"):
+        printed(with_arrays(4094))
 
 
 def test_several_samples_share_a_weight() -> None:
@@ -422,3 +503,18 @@ def test_most_instructions_multiply(name: str, least: float, whole: float) -> No
     if name == "forward":
         stores = [n for n, _ in kernel.code if n.startswith("STG")]
         assert stores and all("128" in n for n in stores)
+
+
+@needs_nvdisasm
+def test_what_follows_the_sums_stays_in_shared_memory() -> None:
+    """The kernel after MERA-2's backward goes to memory once: sixteen loads of a thread are under
+    way before the first is waited for, and no load comes after its first barrier."""
+    source = sources(MERA)[1]
+    assert [entry.name for entry in source.entries] == ["backward", "backward_after0"]
+    code, _ = compiled(source, "sm_90")
+    kernel = disassembled(code)["backward_after0"]
+    first, *rest = between_barriers(kernel.code)
+    loads = [n for n, (name, _) in enumerate(first) if name.startswith("LDG")]
+    added = [n for n, (name, _) in enumerate(first) if name == "FADD"]
+    assert sum(n < added[0] for n in loads) >= 16
+    assert not any(name.startswith("LDG") for part in rest for name, _ in part)

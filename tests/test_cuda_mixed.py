@@ -27,6 +27,7 @@ from tnlayer.device.load import load_profile, op_times
 from tnlayer.kernels.cuda_source import gpu_of, schedule_backward, schedule_forward
 from tnlayer.plan.plan import Plan, Region
 from tnlayer.plan.regions import batched_steps
+from tnlayer.planning import cuda_model
 from tnlayer.planning.cuda_model import (
     cuda_bytes,
     cuda_seconds,
@@ -276,6 +277,21 @@ def test_staged_states_cost_more() -> None:
         mask = (True,) * len(plan.inputs)
         spent.append(cuda_seconds(plan, mask, 4096, GPU).total)
     assert spent[1] > 6 * spent[0]
+
+
+def test_states_beyond_l2_come_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States of a full grid that L2 does not hold take the time of memory; those of a few blocks do
+    not."""
+    plan = tn.plan(wide(18), batch=64, minimize="flops", effort="fast")
+    mask = (True,) * len(plan.inputs)
+
+    def spent(batch: int, cache: int) -> float:
+        record = replace(H100, cache_bytes=cache)
+        monkeypatch.setattr(cuda_model, "record_of", lambda arch: record)
+        return cuda_seconds(plan, mask, batch, GPU).forward
+
+    assert spent(4096, H100.cache_bytes) > 1.5 * spent(4096, 2**40)
+    assert spent(4, H100.cache_bytes) == spent(4, 2**40)
 
 
 # -- a mixture that runs -------------------------------------------------------------------------

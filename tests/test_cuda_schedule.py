@@ -291,6 +291,24 @@ def test_threads_that_hold_several_samples(name: str, kind: str) -> None:
 
 
 @needs_compiler
+def test_sums_over_many_blocks() -> None:
+    """Sums over more blocks than a thread loads at once, by blocks that make one group of results
+    and by one that makes several and goes on with them."""
+    blocks, several = 300, "The first block makes several groups"
+    nets = (
+        (topologies.cp((2, 3), (3, 2), rank=2), True),
+        (topologies.tree(4, dim=2, bond=2), False),
+    )
+    for net, goes_on in nets:
+        trial = Trial(net, "float64", GPU, 0, blocks * 16)
+        source = printed(trial.programs[1])
+        assert blocks <= -(-trial.batch // source.samples_per_block)
+        assert (several in source.text) == goes_on and len(source.entries) == 2
+        found = run_source(source, trial.given, trial.batch, blocks)
+        trial.check(found, net.label)
+
+
+@needs_compiler
 def test_a_missing_barrier_is_found() -> None:
     """Without its barriers the printed text gives something else: the emulation sees races."""
     trial = Trial(CIRCUITS["threes_deep"](), "float32", GPU, 0, 3)

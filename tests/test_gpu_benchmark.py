@@ -183,8 +183,8 @@ def test_guards_find_writes_outside(
 
         def wrong(function: Any, *arguments: Any, at: int = offset) -> None:
             right(function, *arguments)
-            (values,) = [a for a in arguments if isinstance(a, tuple) and isinstance(a[-1], int)]
-            ctypes.memset(values[0] + at, 1, 1)
+            (given,) = [a for a in arguments if isinstance(a, driver.Arguments)]
+            ctypes.memset(given._values[0] + at, 1, 1)
 
         monkeypatch.setattr(driver, "launch", wrong)
         with pytest.raises(ArithmeticError, match=words):

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import Array, volume
+from tnlayer.kernels.cuda_after import MOST_IN_ONE_BLOCK
 from tnlayer.kernels.cuda_bits import FEW, Bit, Chosen, choose_bits
 from tnlayer.kernels.cuda_exchange import WARP, padded
 from tnlayer.kernels.cuda_lanes import order_points
-from tnlayer.kernels.cuda_place import MOST_IN_ONE_BLOCK
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
 from tnlayer.kernels.cuda_steps import MOST_COPIED, Lowering, Part
 from tnlayer.kernels.cuda_threads import Tiling, lower_product

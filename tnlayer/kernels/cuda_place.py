@@ -1,12 +1,12 @@
-"""Where a GPU program's buffers lie, where its threads wait, and which kernels it becomes."""
+"""Where a GPU program's buffers lie, and where its threads wait."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tnlayer.kernels.cuda_exchange import WARP
+from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
@@ -25,8 +25,9 @@ from tnlayer.kernels.workspace import buffers_of
 
 # Entries to which a buffer's place is rounded up: 16 bytes of float32.
 UNIT = 4
-# Products that one block does in a kernel of its own, rather than a grid after a grid.
-MOST_IN_ONE_BLOCK = 2**16
+# Shared memory for what lies between the steps that one block does before or after the samples; a
+# block has 48 KiB without asking.
+MOST_INSIDE_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Layout:
         row: entries of global memory of a block: its blockspace, then all its partials.
         partials_at: where partials begin in the row.
         call: entries of global memory that all blocks share.
+        inside: of those the buffers that one block alone makes and reads: they lie in its shared
+            memory instead.
     """
 
     block: int
@@ -48,6 +51,7 @@ class Layout:
     row: int
     partials_at: int
     call: int
+    inside: frozenset[str] = frozenset()
 
 
 def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
@@ -96,8 +100,31 @@ def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
         blockspace + ends["partial"],
         blockspace,
         ends["shared"],
+        _inside(program),
     )
     return replace(program, buffers=tuple(placed)), layout
+
+
+def _inside(program: Program) -> frozenset[str]:
+    """Buffers of the call that one block of one kernel makes, reads, and nobody else touches."""
+    users: dict[str, list[Statement]] = {}
+    alone: list[Statement] = []
+    for kernel in (*program.before, *program.after):
+        assert isinstance(kernel, Step)
+        alone += [inner for inner in kernel.body if isinstance(inner, Step)]
+        for inner in kernel.body:
+            for name in buffers_of((inner,)):
+                users.setdefault(name, []).append(inner)
+    for name in buffers_of((*program.prologue, *program.samples)):
+        users.setdefault(name, []).extend(program.samples[:1])
+    found: set[str] = set()
+    for inner in alone:
+        left = MOST_INSIDE_BYTES // itemsize(program.scalar)
+        for buffer in program.of("shared"):
+            if users.get(buffer.name) == [inner] and _rounded(buffer.size) <= left:
+                left -= _rounded(buffer.size)
+                found.add(buffer.name)
+    return frozenset(found)
 
 
 def warp_entries(program: Program) -> int:
@@ -204,17 +231,29 @@ def insert_barriers(program: Program) -> Program:
         samples = (replace(first, body=(Barrier(), *first.body)), *samples[1:])
     return replace(
         program,
-        before=tuple(_with_barriers(program, (step,))[0] for step in _steps(program.before)),
+        before=tuple(_kernel_with_barriers(program, step) for step in _steps(program.before)),
         prologue=_with_barriers(program, program.prologue),
         samples=samples,
-        after=tuple(_with_barriers(program, (step,))[0] for step in _steps(program.after)),
+        after=tuple(_kernel_with_barriers(program, step) for step in _steps(program.after)),
+    )
+
+
+def _kernel_with_barriers(program: Program, kernel: Step) -> Step:
+    """Barriers where one block does steps in a row; what else is in a kernel has other blocks."""
+    return replace(
+        kernel,
+        body=tuple(
+            _with_barriers(program, (inner,))[0] if isinstance(inner, Step) else inner
+            for inner in kernel.body
+        ),
     )
 
 
 def find_race(program: Program) -> str:
     """Two thread loops without a barrier between them that touch one place, or ""."""
-    for part in (program.prologue, program.samples, *((s,) for s in program.after),
-                 *((s,) for s in program.before)):  # fmt: skip
+    kernels = [*_steps(program.before), *_steps(program.after)]
+    rows = [inner for kernel in kernels for inner in kernel.body if isinstance(inner, Step)]
+    for part in (program.prologue, program.samples, *((row,) for row in rows)):
         pending: list[_Access] = []
         for statement in statements(part):
             if isinstance(statement, Barrier):
@@ -225,6 +264,13 @@ def find_race(program: Program) -> str:
                     if any(access.meets(other) for other in pending):
                         return f"{access} without a barrier"
                 pending += found
+    for kernel in kernels:
+        others: list[_Access] = []
+        for inner in kernel.body:
+            found = _accesses(program, inner)
+            if any(access.meets(other) for access in found for other in others):
+                return f"blocks of {kernel.name} touch what others write"
+            others += found
     if program.samples and not isinstance(next(iter(_steps(program.samples))).body[0], Barrier):
         return "samples do not begin with a barrier"
     return ""
@@ -253,13 +299,13 @@ def _with_barriers(program: Program, part: Iterable[Statement]) -> tuple[Step, .
     return tuple(found)
 
 
-def _accesses(program: Program, loop: Threads) -> list[_Access]:
+def _accesses(program: Program, loop: Statement) -> list[_Access]:
     """What a thread loop touches of memory that other loops write, a buffer as a whole."""
     found: list[_Access] = []
-    touched = buffers_of(loop.body)
+    touched = buffers_of((loop,))
     written = {
         statement.target.buffer
-        for statement in statements(loop.body)
+        for statement in statements((loop,))
         if isinstance(statement, Tile | Mma | Fill | SumLanes | SumThreads)
     }
     for buffer in program.of("block", "blockspace", "shared", "partial"):
@@ -267,55 +313,3 @@ def _accesses(program: Program, loop: Threads) -> list[_Access]:
             end = buffer.offset + buffer.size
             found.append(_Access(buffer.space, buffer.offset, end, buffer.name in written))
     return found
-
-
-# -- kernels before and after -------------------------------------------------------------------
-
-
-def merge_kernels(program: Program) -> Program:
-    """Fewer kernels: all sums over blocks become one, small steps in a row one of one block."""
-    return replace(
-        program, before=_merged(program, program.before), after=_merged(program, program.after)
-    )
-
-
-def _merged(program: Program, part: Iterable[Statement]) -> tuple[Step, ...]:
-    steps = list(_steps(part))
-    sums = [step for step in steps if _is_sum(step)]
-    rest = [step for step in steps if not _is_sum(step)]
-    found: list[Step] = []
-    if sums:
-        body = tuple(statement for step in sums for statement in step.body)
-        found.append(Step("sums", "; ".join(step.comment for step in sums), body))
-    row: list[Step] = []
-    for step in rest:
-        if sum(map(_products, step.body)) <= MOST_IN_ONE_BLOCK:
-            row.append(step)
-            continue
-        found += _in_a_row(row)
-        row = []
-        loops = step.body
-        found += [Step(f"{step.name}_{k}", step.comment, (loop,)) for k, loop in enumerate(loops)]
-    return (*found, *_in_a_row(row))
-
-
-def _in_a_row(row: Sequence[Step]) -> list[Step]:
-    if not row:
-        return []
-    body = tuple(statement for step in row for statement in step.body)
-    return [Step(row[0].name, "; ".join(step.comment for step in row), body)]
-
-
-def _is_sum(step: Step) -> bool:
-    return any(isinstance(statement, SumLanes) for statement in statements(step.body))
-
-
-def _products(statement: Statement) -> int:
-    """Products of a thread loop."""
-    assert isinstance(statement, Threads)
-    return statement.points * sum(
-        len(tile.rows) * len(tile.columns) * len(tile.sums)
-        * math.prod(axis.count for axis in tile.loops)
-        if isinstance(tile, Tile) else 1
-        for tile in statement.body
-    )  # fmt: skip

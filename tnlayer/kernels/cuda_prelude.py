@@ -115,6 +115,29 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
 }
 """
 
+_ROWS = """\
+// Entries at one place of the blocks' rows, each ``slices``-th of them, added in order: many loads
+// are under way at once.
+__device__ __forceinline__ entry sum_rows(
+    const entry* place, long long row, int slice, int slices, int blocks) {{
+  entry sum = entry{{}};
+#pragma unroll 1
+  for (int first = slice; first < blocks; first += {loads} * slices) {{
+    entry found[{loads}];
+#pragma unroll
+    for (int k = 0; k < {loads}; k++) {{
+      const int block = first + k * slices;
+      found[k] = block < blocks ? place[block * row] : entry{{}};
+    }}
+#pragma unroll
+    for (int k = 0; k < {loads}; k++) sum += found[k];
+  }}
+  return sum;
+}}
+"""
+# Loads of a thread that are under way together, and 32-bit registers for what they bring.
+_LOADS, _LOAD_WORDS = 16, 32
+
 
 def itemsize(scalar: str) -> int:
     """Bytes of an entry."""
@@ -131,4 +154,5 @@ def cuda_prelude(scalar: str, stored: str) -> str:
         text += _HALF.format(wide=_WIDE[stored], kind=_KIND[stored])
     else:
         text += _PLAIN
-    return text + _WIDE_ACCESS + _SUMS
+    loads = min(_LOADS, _LOAD_WORDS // (size // 4))
+    return text + _WIDE_ACCESS + _SUMS + _ROWS.format(loads=loads)

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tnlayer.kernels.cuda_after import SUM_THREADS, is_sum
 from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.cuda_fragments import MMA_PRELUDE
 from tnlayer.kernels.cuda_place import Layout
 from tnlayer.kernels.cuda_prelude import cuda_prelude
-from tnlayer.kernels.cuda_statements import StatementPrinter, indented, sum_text
+from tnlayer.kernels.cuda_statements import StatementPrinter, indented
+from tnlayer.kernels.cuda_sums import HELPERS, SumPrinter
 from tnlayer.kernels.cuda_threads import SAMPLE
 from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
-    Fill,
     Mma,
     Program,
     Statement,
     Step,
-    SumLanes,
     SumThreads,
     Threads,
     Tile,
@@ -31,6 +31,8 @@ from tnlayer.kernels.loops import (
 )
 from tnlayer.kernels.workspace import buffers_of
 
+# The largest number that an int holds.
+MOST_INT = 2**31 - 1
 # Turns of a loop that copies, up to which it is written out.
 MOST_TURNS = 8
 
@@ -41,6 +43,7 @@ class Kernel:
 
     name: str
     blocks: int
+    threads: int
     text: str
 
 
@@ -68,13 +71,14 @@ class _Spread:
     """Gives short loops in a row threads of their own, so that they wait for memory together."""
 
     threads: int
+    first: int = 0
     next: int = 0
 
     def place(self, points: int) -> int:
         """The first thread of a loop."""
         if self.next + points > self.threads:
             self.next = 0
-        start, self.next = self.next, self.next + points
+        start, self.next = self.first + self.next, self.next + points
         return start
 
 
@@ -85,6 +89,7 @@ class _Printer(StatementPrinter):
         super().__init__(program)
         self.layout, self.together = layout, together
         self.in_samples = False
+        self.width = program.threads  # threads of a block of the kernel that is printed
 
     # -- kernels ---------------------------------------------------------------------------
 
@@ -92,7 +97,8 @@ class _Printer(StatementPrinter):
         """Before, samples, after."""
         found = [self.outer("before", n, s) for n, s in enumerate(self.program.before)]
         if self.program.samples:
-            found.append(Kernel(self.program.name, 0, self.main()))
+            self.width = self.program.threads
+            found.append(Kernel(self.program.name, 0, self.width, self.main()))
         found += [self.outer("after", n, s) for n, s in enumerate(self.program.after)]
         return tuple(found)
 
@@ -104,42 +110,82 @@ class _Printer(StatementPrinter):
             for buffer in self.program.of("input", "output")
         ]
         arguments += ["entry* __restrict__ workspace", "long long batch", "int blocks"]
-        bounds = f"__launch_bounds__({self.program.threads}, {together})"
+        bounds = f"__launch_bounds__({self.width}, {together})"
         return [
             f'extern "C" __global__ void {bounds}',
             f"{name}({', '.join(arguments)}) {{",
         ]
 
     def outer(self, part: str, number: int, step: Statement) -> Kernel:
-        """A kernel for one step before or after the samples."""
+        """A kernel for what is done before or after the samples."""
         assert isinstance(step, Step)
         name = f"{self.program.name}_{part}{number}"
-        loops = [statement for statement in step.body if isinstance(statement, Threads)]
-        alone = any(isinstance(statement, Barrier) for statement in step.body)
-        # Loops of one kernel do not wait for each other: each has blocks of its own.
-        blocks = 1 if alone else sum(map(self.blocks, loops))
-        first = 0
+        sums = any(is_sum(statement) for statement in statements((step,)))
+        self.width = SUM_THREADS if sums else self.program.threads
         lines = [f"// {step.comment}", *self.head(name)]
         for buffer in self.used(step, "shared"):
-            lines.append(f"  entry* const {buffer.name} = workspace + {buffer.offset};")
-        if any(isinstance(inner, SumLanes) for inner in statements(step.body)):
-            lines.append(f"  __shared__ entry rows[{self.program.threads}];")
-        for statement in step.body:
-            if isinstance(statement, Barrier):
-                lines.append("  __syncthreads();")
-                continue
-            assert isinstance(statement, Threads)
-            if alone:
-                lines += indented(self.threads(statement))
-                continue
-            own = self.blocks(statement)
-            if any(isinstance(inner, SumLanes) for inner in statement.body):
-                body = self.sum_blocks(statement, own)
+            if buffer.name in self.layout.inside:
+                lines.append(f"  __shared__ entry {buffer.name}[{buffer.size}];")
             else:
-                body = self.threads(statement, grid=own)
-            lines += ["  {", *self.own_blocks(first, own, blocks), *indented(body, 2), "  }"]
+                lines.append(f"  entry* const {buffer.name} = workspace + {buffer.offset};")
+        row = [inner for inner in step.body if isinstance(inner, Step)]
+        loops = [inner for inner in step.body if isinstance(inner, Threads)]
+        if sums or row:
+            blocks, body = self.row_and_sums(row[0] if row else Step("", "", ()), loops)
+        else:
+            blocks, body = self.apart(loops)
+        return Kernel(name, blocks, self.width, "\n".join([*lines, *indented(body), "}", ""]))
+
+    def apart(self, loops: Sequence[Threads]) -> tuple[int, list[str]]:
+        """Loops that do not wait for each other: each has blocks of its own."""
+        blocks = sum(map(self.blocks, loops))
+        lines: list[str] = []
+        first = 0
+        for loop in loops:
+            own = self.blocks(loop)
+            body = indented(self.threads(loop, grid=own))
+            lines += ["{", *self.own_blocks(first, own, blocks), *body, "}"]
             first += own
-        return Kernel(name, blocks, "\n".join([*lines, "}", ""]))
+        return blocks, lines
+
+    def row_and_sums(self, row: Step, sums: Sequence[Threads]) -> tuple[int, list[str]]:
+        """Steps that the first block does in a row, with the sums that it needs, and other sums."""
+        own = [inner for inner in row.body if isinstance(inner, Threads) and is_sum(inner)]
+        rest = [inner for inner in row.body if not is_sum(inner)]
+        if not own and not sums:
+            return 1, [f"// {row.comment}", *self.row(rest)]
+        assert own or not rest, "a row that reads no sum is a kernel of its own"
+        printer = SumPrinter(self.layout, self.buffers, _digits, tuple(own), tuple(sums))
+        lines = printer.first_half()
+        wait = next((k for k, inner in enumerate(rest) if isinstance(inner, Barrier)), len(rest))
+        early = self.row(rest[:wait], *HELPERS)
+        if early:
+            lines += ["if (blockIdx.x == 0) {", *indented(early), "}"]
+        lines += ["__syncthreads();", *printer.second_half()]
+        if rest[wait:]:
+            lines += ["if (blockIdx.x > 0) return;", f"// {row.comment}", *self.row(rest[wait:])]
+        return printer.blocks, lines
+
+    def row(self, body: Sequence[Statement], first: int = 0, count: int = 0) -> list[str]:
+        """Thread loops of one block, side by side between two barriers.
+
+        Arguments:
+            body: loops and barriers.
+            first, count: the threads that do it; all without them.
+        """
+        lines: list[str] = []
+        spread = _Spread(count or self.width, first)
+        for inner in body:
+            if isinstance(inner, Barrier):
+                lines.append("__syncthreads();")
+                spread.next = 0
+                continue
+            assert isinstance(inner, Threads)
+            fits = inner.points <= spread.threads
+            start = spread.place(inner.points) if fits else 0
+            team = None if fits or not count else (first, count)
+            lines += self.threads(inner, start=start, team=team)
+        return lines
 
     def own_blocks(self, first: int, own: int, blocks: int) -> list[str]:
         """The number of a block among those of a loop; others leave the loop alone."""
@@ -150,9 +196,7 @@ class _Printer(StatementPrinter):
 
     def blocks(self, loop: Threads) -> int:
         """Blocks of a grid that has a thread for each point, within reason."""
-        is_sum = any(isinstance(inner, SumLanes) for inner in loop.body)
-        points = WARP if is_sum else self.program.threads
-        return min(1024, -(-loop.points // points))
+        return min(1024, -(-loop.points // self.width))
 
     def main(self) -> str:
         """The persistent kernel."""
@@ -256,10 +300,25 @@ class _Printer(StatementPrinter):
                 lines += self.threads(statement, start=start)
         return lines
 
-    def threads(self, loop: Threads, *, grid: int = 0, start: int = 0) -> list[str]:
-        """Points over the threads of a block, from ``start`` on, or of so many blocks."""
-        threads, points = self.program.threads, loop.points
+    def threads(
+        self,
+        loop: Threads,
+        *,
+        grid: int = 0,
+        start: int = 0,
+        team: tuple[int, int] | None = None,
+    ) -> list[str]:
+        """Points over the threads of a block.
+
+        Arguments:
+            loop: the points, and what is done at each.
+            grid: number of the blocks that do it together; 0 for one.
+            start: first of the threads, one a point.
+            team: first and number of the threads; None for all.
+        """
+        threads, points = self.width, loop.points
         names = buffers_of(loop.body)
+        self.index = index = self.index_type(loop, names)
         batched = any(self.buffers[name].batched for name in names)
         sums = any(isinstance(statement, SumThreads) for statement in loop.body)
         counts = any(isinstance(s, SumThreads) and bool(s.samples) for s in loop.body)
@@ -271,21 +330,24 @@ class _Printer(StatementPrinter):
         if by_warp:
             # A point is a warp's.
             warps = threads // WARP
-            head = f"for (int p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
+            head = f"for ({index} p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
         elif grid:
             each = grid * threads
-            head = f"for (int p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
+            head = f"for ({index} p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
+        elif team:
+            first = f"(int)threadIdx.x - {team[0]}"
+            head = f"for ({index} p = {first}; 0 <= p && p < {points}; p += {team[1]}) {{"
         elif start:
-            head = f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
+            head = f"if (const {index} p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
         else:
             rounded = -(-points // WARP) * WARP if sums else points
             # A vote is the same in all lanes, which a compiler knows: else it writes all that sums
             # over lanes a second time, for lanes of a warp that have parted.
             condition = f"__any_sync(0xffffffffu, p < {rounded})" if sums else f"p < {rounded}"
             if rounded == threads:
-                head = "{ const int p = threadIdx.x;"
+                head = f"{{ const {index} p = threadIdx.x;"
             elif rounded < threads:
-                head = f"if (const int p = threadIdx.x; {condition}) {{"
+                head = f"if (const {index} p = threadIdx.x; {condition}) {{"
             elif (
                 not sums
                 and _is_copy(loop)
@@ -294,17 +356,17 @@ class _Printer(StatementPrinter):
                 # Written out: all of a thread's loads are under way before one is waited for.
                 unrolled = ["#pragma unroll"]
                 head = f"for (int turn = 0; turn < {points // threads}; turn++) {{"
-                head += f" const int p = threadIdx.x + turn * {threads};"
+                head += f" const {index} p = threadIdx.x + turn * {threads};"
             else:
-                head = f"for (int p = threadIdx.x; {condition}; p += {threads}) {{"
+                head = f"for ({index} p = threadIdx.x; {condition}; p += {threads}) {{"
         # A compiler that unrolls over warps' tiles holds the fragments of several at once.
         lines = [*(["#pragma unroll 1"] if by_warp else unrolled), head]
         if self.ragged:
             lines.append(
-                f"  const bool mine = p < {points}; const int q = mine ? p : {points - 1};"
+                f"  const bool mine = p < {points}; const {index} q = mine ? p : {points - 1};"
             )
-        lines += [f"  {line}" for line in _digits(loop.indices, "q" if self.ragged else "p")]
-        if self.guards and any(index == SAMPLE for index, _ in loop.indices):
+        lines += [f"  {line}" for line in _digits(loop.indices, "q" if self.ragged else "p", index)]
+        if self.guards and any(name == SAMPLE for name, _ in loop.indices):
             lines.append(f"  const bool present = first + {SAMPLE} < batch;")
         for buffer in self.program.of("register"):
             if buffer.name in names:
@@ -312,35 +374,15 @@ class _Printer(StatementPrinter):
         for statement in loop.body:
             lines += indented(self.statement(statement))
         self.guards = self.ragged = False
+        self.index = "int"
         return [*lines, "}"]
 
-    def sum_blocks(self, loop: Threads, blocks: int) -> list[str]:
-        """A sum over the blocks' partials: each warp takes some blocks, then warps are added."""
-        fill, add = loop.body
-        assert isinstance(fill, Fill) and isinstance(add, SumLanes), "a sum sets its target"
-        warps = self.program.threads // WARP
-        source = self.buffers[add.source.buffer]
-        at = self.layout.call + self.layout.partials_at + source.offset + add.source.offset
-        place = sum_text([str(at), *(f"{i} * {s}" for i, s in add.source.terms)])
-        return [
-            "{",
-            f"  for (int p0 = turn * {WARP}; p0 < {loop.points}; p0 += {blocks * WARP}) {{",
-            f"    const int p = p0 + threadIdx.x % {WARP};",
-            *(f"    {line}" for line in _digits(loop.indices, "p")),
-            "    entry v = entry{};",
-            f"    if (p < {loop.points})",
-            f"      for (int k = threadIdx.x / {WARP}; k < blocks; k += {warps})",
-            f"        v += workspace[(long long)k * {self.layout.row} + {place}];",
-            "    rows[threadIdx.x] = v;",
-            "    __syncthreads();",
-            f"    if (threadIdx.x < {WARP} && p < {loop.points}) {{",
-            f"      for (int w = 1; w < {warps}; w++) v += rows[w * {WARP} + threadIdx.x];",
-            f"      {self.stored(add.target, self.place(add.target), 'v')}",
-            "    }",
-            "    __syncthreads();",
-            "  }",
-            "}",
-        ]
+    def index_type(self, loop: Threads, names: set[str]) -> str:
+        """Offsets in large arrays are larger than an int, of one sample alone."""
+        sizes = [self.buffers[n].size * (self.program.block if self.buffers[n].batched else 1)
+                 for n in names]  # fmt: skip
+        # The number of a point goes beyond the last one by a grid of threads.
+        return "long long" if max(*sizes, 2 * loop.points) > MOST_INT else "int"
 
 
 def _is_copy(loop: Threads) -> bool:
@@ -352,13 +394,13 @@ def _is_copy(loop: Threads) -> bool:
     )  # fmt: skip
 
 
-def _digits(indices: Sequence[tuple[str, int]], name: str) -> list[str]:
+def _digits(indices: Sequence[tuple[str, int]], name: str, kind: str = "int") -> list[str]:
     """Indices of a point from its number, the last one fastest."""
     found: list[str] = []
     below = 1
     for index, count in reversed(indices):
         text = name if below == 1 else f"{name} / {below}"
         text = text if index == indices[0][0] else f"{text} % {count}"
-        found.append(f"const int {index} = {text};")
+        found.append(f"const {kind} {index} = {text};")
         below *= count
     return [" ".join(reversed(found))] if found else []

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 from tnlayer.errors import PlanError
+from tnlayer.kernels.cuda_after import merge_kernels
 from tnlayer.kernels.cuda_chain import (
     Chain,
     ChainLowering,
@@ -26,7 +27,6 @@ from tnlayer.kernels.cuda_place import (
     Layout,
     find_race,
     insert_barriers,
-    merge_kernels,
     place,
     warp_entries,
 )
@@ -164,6 +164,8 @@ class CudaSource:
 
 # Arithmetic of the dtypes that are only stored.
 ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+# Arguments of a kernel are 32,764 bytes at most: its arrays, a workspace and two counts.
+MOST_ARRAYS = (32764 - 8 - 8 - 4) // 8
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
 # Samples that a thread is tried to hold, where points have weights of their own.
@@ -465,13 +467,24 @@ def _samples_together(plan: Plan) -> int:
 
 
 def printed(scheduled: Scheduled) -> CudaSource:
+    """The translation unit of a placed program.
+
+    Raises:
+        PlanError: it has more arrays than a kernel takes.
+    """
     program, layout = scheduled.program, scheduled.layout
+    count = len(program.of("input", "output"))
+    if count > MOST_ARRAYS:
+        raise PlanError(
+            f"kernel {program.name!r} has {count} arrays, and a CUDA kernel takes at most "
+            f"{MOST_ARRAYS}: share or freeze tensors, or use backend='torch'"
+        )
     shared = layout.block * itemsize(program.scalar)
     text, kernels = print_cuda(program, layout, scheduled.stored, scheduled.together)
     entries = tuple(
-        Entry(kernel.name, "fixed", kernel.blocks, program.threads, 0)
+        Entry(kernel.name, "fixed", kernel.blocks, kernel.threads, 0)
         if kernel.blocks
-        else Entry(kernel.name, "persistent", 0, program.threads, shared)
+        else Entry(kernel.name, "persistent", 0, kernel.threads, shared)
         for kernel in kernels
     )
     arguments = tuple(

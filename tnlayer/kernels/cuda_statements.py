@@ -17,7 +17,7 @@ class StatementPrinter:
         program: with its buffers placed.
 
     ``guards`` says whether the sample of a point may be missing, ``ragged`` whether a lane may have
-    no point of its own.
+    no point of its own, ``index`` the type of indices.
     """
 
     def __init__(self, program: Program) -> None:
@@ -25,6 +25,7 @@ class StatementPrinter:
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.guards = False
         self.ragged = False
+        self.index = "int"
 
     def statement(self, statement: Statement) -> list[str]:
         match statement:
@@ -174,7 +175,7 @@ class StatementPrinter:
             k = f"k{number}"
             end = "samples" if axis.of_samples else axis.count
             lines += ["  " * depth + "#pragma unroll 1"] if axis.rolled else []
-            lines.append("  " * depth + f"for (int {k} = 0; {k} < {end}; {k}++) {{")
+            lines.append("  " * depth + f"for ({self.index} {k} = 0; {k} < {end}; {k}++) {{")
             moved_left += [f"{k} * {axis.left}"] if axis.left else []
             moved_right += [f"{k} * {axis.right}"] if axis.right else []
             depth += 1

@@ -245,9 +245,10 @@ class Layer(nn.Module):
         Arguments:
             batches: batch sizes; without any, the one that the layer was made for.
         """
-        for ranged in self._programs_for(self.dtype):
-            for program in [ranged.at(batch) for batch in batches] or [ranged.main]:
-                program.prepare()
+        with gpu.on_device_of(self._first_array()):
+            for ranged in self._programs_for(self.dtype):
+                for program in [ranged.at(batch) for batch in batches] or [ranged.main]:
+                    program.prepare()
         return self
 
     def tune(self, *inputs: torch.Tensor) -> Layer:

@@ -29,7 +29,7 @@ from tnlayer.kernels.cuda_source import (
     schedule_backward,
     schedule_forward,
 )
-from tnlayer.kernels.loops import Threads
+from tnlayer.kernels.loops import Threads, statements
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import ITEMSIZES, Plan
 from tnlayer.plan.regions import batched_steps, stem_owners
@@ -172,6 +172,11 @@ def _busy_seconds(
     resident = max(1, min(work.scheduled.together, turns))
     rate = costs.spread * record.cache_rate / record.multiprocessors / record.clock
     of = replace(costs.of, cache_bytes=rate, first_bytes=record.first_cache)
+    # States of all blocks at work that L2 does not hold come from memory.
+    states = resident * min(groups, record.multiprocessors) * staged_bytes(work.scheduled)
+    if states > record.cache_bytes:
+        slower = record.cache_rate / record.memory_rate
+        count = replace(count, far_bytes=count.far_bytes * slower)
     return turns * work.counts.cycles(count, loops, resident, of) / record.clock
 
 
@@ -188,7 +193,7 @@ def _work(scheduled: Scheduled, plan: Plan) -> Work:
     program = scheduled.program
     ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
     outside = [*steps_of(program.before), *steps_of(program.after)]
-    loops = [loop for step in outside for loop in step.body if isinstance(loop, Threads)]
+    loops = [loop for loop in statements(outside) if isinstance(loop, Threads)]
     return Work(
         scheduled,
         count_samples(program, scheduled.layout),

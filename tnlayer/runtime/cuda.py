@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -81,8 +82,23 @@ class CudaProgram(Program):
         """The forward for None, else the backward for a mask."""
         with self._lock:
             if mask not in self._units:
-                self._units[mask] = Unit(lambda device: self._make(mask, device), self.arch)
+                names = self._names_of(mask)
+                self._units[mask] = Unit(lambda device: self._make(mask, device), self.arch, names)
             return self._units[mask]
+
+    def _names_of(self, mask: Mask | None) -> list[str]:
+        """Names of the arrays of a unit as its calls give them: inputs, then results."""
+        names = [value.name for value in self.plan.inputs]
+        if mask is None:
+            return [*names, *(f"out_{output.name}" for output in self.plan.outputs)]
+        read = [names[k] for k in self._needed(mask)]
+        results = [f"out_d_{n}" for n, asked in zip(names, mask, strict=True) if asked]
+        return ["g", *read, *results]
+
+    def _needed(self, mask: Mask) -> tuple[int, ...]:
+        """Indices of the inputs that a backward reads: the same for every GPU."""
+        read = {value.name for value in backward_without_saved(self.plan, self.wanted(mask)).inputs}
+        return tuple(k for k, value in enumerate(self.plan.inputs) if value.name in read)
 
     def _for(self, device: Gpu) -> Gpu:
         """The GPU as kernels are made for it."""
@@ -160,21 +176,23 @@ class CudaProgram(Program):
             else:
                 unit.built()
 
+    @cached_property
+    def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The forward for arrays that were checked: ``can_take`` has seen others like them."""
+        return self.kernels(self.nothing).checked
+
     def build(self, mask: Mask) -> Kernels:
         """The functions for a mask; kernels are compiled when they are first called."""
         if not any(mask):
-            return Kernels(self._forward(), _no_backward, (), "")
-        forward = self.kernels(self.nothing).forward
-        # What the backward reads is the same for every GPU, so nothing is printed for this.
-        read = {value.name for value in backward_without_saved(self.plan, self.wanted(mask)).inputs}
-        names = [value.name for value in self.plan.inputs]
-        needed = tuple(k for k, name in enumerate(names) if name in read)
-        backward = _Backward(self, mask, [names[k] for k in needed])
-        return Kernels(forward, backward, needed, "")
+            unchecked = self._forward(are_dense=True)
+            return Kernels(self._forward(), _no_backward, (), "", 0, unchecked)
+        forward = self.kernels(self.nothing)
+        backward = _Backward(self, mask)
+        needed = self._needed(mask)
+        return Kernels(forward.forward, backward, needed, "", 0, forward.unchecked)
 
-    def _forward(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def _forward(self, *, are_dense: bool = False) -> Callable[..., tuple[torch.Tensor, ...]]:
         unit, dtype = self._unit(None), self.dtype
-        names = [value.name for value in self.plan.inputs]
         (output,) = self.plan.outputs
         sizes = [self.plan.axis_size(axis) for axis in output.axes]
         batched = next((k for k, v in enumerate(self.plan.inputs) if BATCH in v.legs), None)
@@ -182,8 +200,8 @@ class CudaProgram(Program):
         def forward(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
             batch = 0 if batched is None else arrays[batched].shape[0]
             y = _empty(sizes, batch, dtype, arrays[0])
-            given = {n: dense(array, dtype) for n, array in zip(names, arrays, strict=True)}
-            unit({**given, f"out_{output.name}": y}, batch)
+            inputs = arrays if are_dense else [dense(array, dtype) for array in arrays]
+            unit((*inputs, y), batch)
             return (y,)
 
         return forward
@@ -196,26 +214,20 @@ class CudaProgram(Program):
 class _Backward:
     """The backward for one mask of wanted gradients."""
 
-    def __init__(self, owner: CudaProgram, mask: Mask, needed: Sequence[str]) -> None:
-        self.unit, self.dtype, self.names = owner.units(mask)["backward"], owner.dtype, needed
+    def __init__(self, owner: CudaProgram, mask: Mask) -> None:
+        self.unit, self.dtype = owner.units(mask)["backward"], owner.dtype
         plan = owner.plan
         values = [v for v, asked in zip(plan.inputs, mask, strict=True) if asked]
         # In the order in which they are returned; in a shape None is the batch.
-        self.shapes = {
-            f"out_d_{value.name}": tuple(map(plan.axis_size, plan.axes_of(value)))
-            for value in values
-        }
+        self.shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in values]
         self.batched = BATCH in plan.outputs[0].operand.legs
 
     def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
         batch = gradient.shape[0] if self.batched else 0
-        results = {
-            name: _empty(shape, batch, self.dtype, gradient) for name, shape in self.shapes.items()
-        }
-        named = zip(("g", *self.names), (gradient, *saved), strict=True)
-        given = {name: dense(array, self.dtype) for name, array in named}
-        self.unit({**given, **results}, batch)
-        return tuple(results.values())
+        results = tuple(_empty(shape, batch, self.dtype, gradient) for shape in self.shapes)
+        inputs = [dense(array, self.dtype) for array in (gradient, *saved)]
+        self.unit((*inputs, *results), batch)
+        return results
 
 
 def _empty(

@@ -5,11 +5,15 @@ All of it stands here, so that tests can put an emulated device in its place.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from tnlayer.errors import BuildError
+
+_HERE = nullcontext()
+# The handle alone: torch.cuda.current_stream makes an object of it first, at each launch.
+_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # pyright: ignore[reportPrivateUsage]
 
 
 def is_on_gpu(array: torch.Tensor) -> bool:
@@ -55,14 +59,28 @@ def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+def shared_bytes(device: int) -> int:
+    """Shared memory of each of them, of all its blocks together."""
+    return torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor
+
+
 def on_device(device: int) -> AbstractContextManager[object]:
     """Makes a device the current one inside a with statement."""
-    return torch.cuda.device(device)
+    return _HERE if torch.cuda.current_device() == device else torch.cuda.device(device)
+
+
+def on_device_of(array: torch.Tensor | None) -> AbstractContextManager[object]:
+    """The same for the device of an array; nothing is changed for one that lies elsewhere."""
+    if array is None or not is_on_gpu(array):
+        return _HERE
+    return on_device(device_of(array))
 
 
 def raw_stream(device: int) -> int:
     """The handle of torch's current stream on a device: read anew at each launch."""
-    return torch.cuda.current_stream(device).cuda_stream
+    if _raw_stream is None:
+        return torch.cuda.current_stream(device).cuda_stream
+    return _raw_stream(device)
 
 
 def is_capturing() -> bool:

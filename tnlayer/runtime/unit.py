@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from tnlayer.errors import BuildError
 from tnlayer.kernels.cuda_source import CudaSource, Entry, Gpu, gpu_of
 from tnlayer.runtime import driver, gpu
 from tnlayer.runtime.nvrtc import Cubin, compile_cubin
+from tnlayer.runtime.pick import picker
 from tnlayer.runtime.resources import Resources, read_ptxas
 
 # Vectors of 16 bytes are loaded and stored where rows allow it.
@@ -23,6 +25,7 @@ _ALIGNMENT = 16
 # With so few threads on a multiprocessor each has all registers that a thread can have.
 _LEAST_RESIDENT = 256
 _LEAST_REGISTERS = 8
+_address = torch.Tensor.data_ptr
 _ARCH = re.compile(r"sm_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
 
 
@@ -63,39 +66,52 @@ class Loaded:
         source: what its launches need.
         module: keeps the code loaded.
         functions: the entry points, in order of launch.
-        kinds: the type of each of their arguments.
         most_blocks: of the persistent grid: as many as the device holds at once.
+        pick: takes the arguments, in the order of ``source.arguments``, from a caller's arrays.
+        rooms: for arguments; each launch takes one out, for another thread may launch meanwhile.
     """
 
     source: CudaSource
     module: Any
     functions: tuple[tuple[Any, Entry], ...]
-    kinds: tuple[Any, ...]
     most_blocks: int
+    pick: Callable[[Sequence[torch.Tensor]], tuple[torch.Tensor, ...]]
+    rooms: list[driver.Arguments] = field(default_factory=list[driver.Arguments])
 
-    def launch(self, arrays: Mapping[str, torch.Tensor], batch: int, device: int) -> None:
+    def launch(self, arrays: Sequence[torch.Tensor], batch: int, device: int) -> None:
         """Put the kernels into the current stream of the device, which is the current one.
 
         Arguments:
-            arrays: inputs and outputs by the names in ``source.arguments``, dense and aligned.
+            arrays: inputs and outputs in the order of ``source.arguments``, dense.
             batch: rows of those that are batched.
             device: its number.
         """
         source = self.source
-        ordered = [arrays[argument.name] for argument in source.arguments]
         groups = -(-batch // source.samples_per_block)
         blocks = max(1, min(groups, self.most_blocks))
+        values = [*map(_address, arrays)]
+        if reduce(or_, values) % _ALIGNMENT:
+            # A view may begin anywhere; results are fresh memory.
+            arrays = [*map(_aligned, arrays)]
+            values = [*map(_address, arrays)]
         entries = source.call_entries + blocks * source.block_entries
-        # torch hands the memory to others in the order of the stream only, so it may be dropped
-        # as soon as the kernels are in the stream.
-        room = workspace(entries, getattr(torch, source.scalar), ordered[0].device)
-        values = (*(array.data_ptr() for array in (*ordered, room)), batch, blocks)
+        room = 0
+        if entries:
+            # torch hands the memory to others in the order of the stream only, so it may be dropped
+            # as soon as the kernels are in the stream.
+            memory = workspace(entries, getattr(torch, source.scalar), arrays[0].device)
+            room = memory.data_ptr()
+        values += room, batch, blocks
+        try:
+            arguments = self.rooms.pop()
+        except IndexError:
+            arguments = driver.Arguments(len(values))
+        arguments.set(values)
         stream = gpu.raw_stream(device)
         for function, entry in self.functions:
             grid = blocks if entry.grid == "persistent" else entry.blocks
-            driver.launch(
-                function, grid, entry.threads, entry.shared_bytes, stream, values, self.kinds
-            )
+            driver.launch(function, grid, entry.threads, entry.shared_bytes, stream, arguments)
+        self.rooms.append(arguments)
 
 
 def workspace(entries: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -109,10 +125,13 @@ class Unit:
     Arguments:
         make: prints it for a GPU.
         arch: the only architecture that it is built for; None: that of each device.
+        names: of the arrays of a call, in its order; those that the source lacks are left out.
     """
 
-    def __init__(self, make: Callable[[Gpu], CudaSource], arch: str | None) -> None:
-        self.make, self.arch = make, arch
+    def __init__(
+        self, make: Callable[[Gpu], CudaSource], arch: str | None, names: Sequence[str]
+    ) -> None:
+        self.make, self.arch, self.names = make, arch, tuple(names)
         self._built: dict[str, Built] = {}
         self._loaded: dict[int, Loaded] = {}
         self._lock = threading.RLock()
@@ -172,8 +191,9 @@ class Unit:
     def _load(self, device: int) -> Loaded:
         if gpu.is_capturing():
             msg = (
-                "a CUDA graph is captured, and kernels cannot be loaded meanwhile: call "
-                "layer.prepare(), or run the same step once, before the capture"
+                "a CUDA graph is captured, and kernels cannot be loaded meanwhile: run the same "
+                "step once before the capture. layer.prepare() is enough if the inputs want "
+                "gradients as well; each set of wanted gradients has a backward of its own"
             )
             raise BuildError(msg)
         own = gpu.arch_of(device)
@@ -192,16 +212,17 @@ class Unit:
             function = driver.find_function(module, entry.name, entry.shared_bytes)
             functions.append((function, entry))
             if entry.grid == "persistent":
-                held = driver.blocks_a_multiprocessor(function, entry.threads, entry.shared_bytes)
+                held = driver.resident_blocks(
+                    function, entry.threads, entry.shared_bytes, gpu.shared_bytes(device)
+                )
                 most = held * gpu.multiprocessors(device)
         if most < 1:
             msg = (
                 f"a kernel for {arch} has no room on CUDA device {device} ({own}); please report it"
             )
             raise BuildError(msg)
-        pointers = (ctypes.c_void_p,) * (len(built.source.arguments) + 1)  # and the workspace
-        kinds = (*pointers, ctypes.c_longlong, ctypes.c_int)
-        return Loaded(built.source, module, tuple(functions), kinds, most)
+        pick = picker([self.names.index(argument.name) for argument in built.source.arguments])
+        return Loaded(built.source, module, tuple(functions), most, pick)
 
     def load(self, device: int) -> Loaded:
         """Build and load the unit for a device, before a CUDA graph is captured, say."""
@@ -209,12 +230,18 @@ class Unit:
             driver.bind_context(device)
             return self.on(device)
 
-    def __call__(self, arrays: Mapping[str, torch.Tensor], batch: int) -> None:
-        """Run the kernels on the device of the arrays; see :meth:`Loaded.launch`."""
-        device = gpu.device_of(next(iter(arrays.values())))
+    def __call__(self, arrays: Sequence[torch.Tensor], batch: int) -> None:
+        """Run the kernels on the device of the arrays; see :meth:`Loaded.launch`.
+
+        Arguments:
+            arrays: in the order of ``names``, dense.
+            batch: rows of those that are batched.
+        """
+        device = gpu.device_of(arrays[0])
         with gpu.on_device(device):
             driver.bind_context(device)
-            self.on(device).launch(arrays, batch, device)
+            loaded = self.on(device)
+            loaded.launch(loaded.pick(arrays), batch, device)
 
 
 def runs_on(arch: str, device: str) -> bool:
@@ -231,14 +258,21 @@ def runs_on(arch: str, device: str) -> bool:
     return int(built["minor"]) <= int(own["minor"])
 
 
+def _aligned(array: torch.Tensor) -> torch.Tensor:
+    """A dense array where kernels may load runs of 16 bytes."""
+    return array if array.data_ptr() % _ALIGNMENT == 0 else array.clone()
+
+
 def dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Entries in a row, aligned, and as they are meant: no lazy conjugate or negative."""
+    """Entries in a row, and as they are meant: no lazy conjugate or negative, and memory
+    for torch's zeros that have none."""
+    if array._is_zerotensor():
+        return torch.zeros(array.shape, dtype=dtype, device=array.device)
     if (
         array.dtype is dtype
         and array.is_contiguous()
         and not array.is_neg()
         and not array.is_conj()
     ):
-        # A view may begin anywhere.
-        return array if array.data_ptr() % _ALIGNMENT == 0 else array.clone()
+        return array
     return array.to(dtype).resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)

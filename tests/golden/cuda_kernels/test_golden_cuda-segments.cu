@@ -55,6 +55,24 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
   halve<M / 2, 16>(v, index);
   if (threadIdx.x % (32 / M) == 0 && index < N) target[index] += v[0];
 }
+// Entries at one place of the blocks' rows, each ``slices``-th of them, added in order: many loads
+// are under way at once.
+__device__ __forceinline__ entry sum_rows(
+    const entry* place, long long row, int slice, int slices, int blocks) {
+  entry sum = entry{};
+#pragma unroll 1
+  for (int first = slice; first < blocks; first += 16 * slices) {
+    entry found[16];
+#pragma unroll
+    for (int k = 0; k < 16; k++) {
+      const int block = first + k * slices;
+      found[k] = block < blocks ? place[block * row] : entry{};
+    }
+#pragma unroll
+    for (int k = 0; k < 16; k++) sum += found[k];
+  }
+  return sum;
+}
 
 // Each block takes its samples through all steps.
 extern "C" __global__ void __launch_bounds__(64, 8)
@@ -379,6 +397,24 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
   int index = FROM;
   halve<M / 2, 16>(v, index);
   if (threadIdx.x % (32 / M) == 0 && index < N) target[index] += v[0];
+}
+// Entries at one place of the blocks' rows, each ``slices``-th of them, added in order: many loads
+// are under way at once.
+__device__ __forceinline__ entry sum_rows(
+    const entry* place, long long row, int slice, int slices, int blocks) {
+  entry sum = entry{};
+#pragma unroll 1
+  for (int first = slice; first < blocks; first += 16 * slices) {
+    entry found[16];
+#pragma unroll
+    for (int k = 0; k < 16; k++) {
+      const int block = first + k * slices;
+      found[k] = block < blocks ? place[block * row] : entry{};
+    }
+#pragma unroll
+    for (int k = 0; k < 16; k++) sum += found[k];
+  }
+  return sum;
 }
 
 // Each block takes its samples through all steps.
@@ -815,91 +851,53 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
 }
 
 // d_n2 summed up; d_n3 summed up; d_n0 summed up; d_n1 summed up
-extern "C" __global__ void __launch_bounds__(128, 1)
+extern "C" __global__ void __launch_bounds__(512, 1)
 backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
-  __shared__ entry rows[128];
-  {
-    const int turn = (int)blockIdx.x;
-    if (0 <= turn && turn < 1)
-    {
-      for (int p0 = turn * 32; p0 < 16; p0 += 32) {
-        const int p = p0 + threadIdx.x % 32;
+  __shared__ entry rows[512];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int groups = 1, group = blockIdx.x;
+  const int slices = 16, slice = warp / groups;
+  long long place = -1;
+  int to = 0;
+  stored* outside = nullptr;
+  entry* inside = nullptr;
+  if (group < 2) {
+    if (group < 1) {
+      const int p = group * 32 + lane;
+      if (p < 16) {
         const int i0 = p;
-        entry v = entry{};
-        if (p < 16)
-          for (int k = threadIdx.x / 32; k < blocks; k += 4)
-            v += workspace[(long long)k * 64 + 0 + i0 * 1];
-        rows[threadIdx.x] = v;
-        __syncthreads();
-        if (threadIdx.x < 32 && p < 16) {
-          for (int w = 1; w < 4; w++) v += rows[w * 32 + threadIdx.x];
-          out_d_n2[i0] = narrow(v);
-        }
-        __syncthreads();
+        place = i0, to = i0, outside = out_d_n2;
+      }
+    } else {
+      const int p = (group - 1) * 32 + lane;
+      if (p < 16) {
+        const int i0 = p;
+        place = 16 + i0, to = i0, outside = out_d_n3;
+      }
+    }
+  } else {
+    if (group < 3) {
+      const int p = (group - 2) * 32 + lane;
+      if (p < 16) {
+        const int i0 = p;
+        place = 32 + i0, to = i0, outside = out_d_n0;
+      }
+    } else {
+      const int p = (group - 3) * 32 + lane;
+      if (p < 16) {
+        const int i0 = p;
+        place = 48 + i0, to = i0, outside = out_d_n1;
       }
     }
   }
-  {
-    const int turn = (int)blockIdx.x - 1;
-    if (0 <= turn && turn < 1)
-    {
-      for (int p0 = turn * 32; p0 < 16; p0 += 32) {
-        const int p = p0 + threadIdx.x % 32;
-        const int i0 = p;
-        entry v = entry{};
-        if (p < 16)
-          for (int k = threadIdx.x / 32; k < blocks; k += 4)
-            v += workspace[(long long)k * 64 + 16 + i0 * 1];
-        rows[threadIdx.x] = v;
-        __syncthreads();
-        if (threadIdx.x < 32 && p < 16) {
-          for (int w = 1; w < 4; w++) v += rows[w * 32 + threadIdx.x];
-          out_d_n3[i0] = narrow(v);
-        }
-        __syncthreads();
-      }
-    }
-  }
-  {
-    const int turn = (int)blockIdx.x - 2;
-    if (0 <= turn && turn < 1)
-    {
-      for (int p0 = turn * 32; p0 < 16; p0 += 32) {
-        const int p = p0 + threadIdx.x % 32;
-        const int i0 = p;
-        entry v = entry{};
-        if (p < 16)
-          for (int k = threadIdx.x / 32; k < blocks; k += 4)
-            v += workspace[(long long)k * 64 + 32 + i0 * 1];
-        rows[threadIdx.x] = v;
-        __syncthreads();
-        if (threadIdx.x < 32 && p < 16) {
-          for (int w = 1; w < 4; w++) v += rows[w * 32 + threadIdx.x];
-          out_d_n0[i0] = narrow(v);
-        }
-        __syncthreads();
-      }
-    }
-  }
-  {
-    const int turn = (int)blockIdx.x - 3;
-    if (0 <= turn && turn < 1)
-    {
-      for (int p0 = turn * 32; p0 < 16; p0 += 32) {
-        const int p = p0 + threadIdx.x % 32;
-        const int i0 = p;
-        entry v = entry{};
-        if (p < 16)
-          for (int k = threadIdx.x / 32; k < blocks; k += 4)
-            v += workspace[(long long)k * 64 + 48 + i0 * 1];
-        rows[threadIdx.x] = v;
-        __syncthreads();
-        if (threadIdx.x < 32 && p < 16) {
-          for (int w = 1; w < 4; w++) v += rows[w * 32 + threadIdx.x];
-          out_d_n1[i0] = narrow(v);
-        }
-        __syncthreads();
-      }
-    }
+  entry v = entry{};
+  if (place >= 0 && slice < slices)
+    v = sum_rows(workspace + place, 64, slice, slices, blocks);
+  rows[threadIdx.x] = v;
+  __syncthreads();
+  if (place >= 0 && slice == 0) {
+    for (int k = 1; k < slices; k++) v += rows[k * groups * 32 + threadIdx.x];
+    if (outside) outside[to] = narrow(v);
+    else inside[to] = v;
   }
 }

@@ -55,6 +55,24 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
   halve<M / 2, 16>(v, index);
   if (threadIdx.x % (32 / M) == 0 && index < N) target[index] += v[0];
 }
+// Entries at one place of the blocks' rows, each ``slices``-th of them, added in order: many loads
+// are under way at once.
+__device__ __forceinline__ entry sum_rows(
+    const entry* place, long long row, int slice, int slices, int blocks) {
+  entry sum = entry{};
+#pragma unroll 1
+  for (int first = slice; first < blocks; first += 16 * slices) {
+    entry found[16];
+#pragma unroll
+    for (int k = 0; k < 16; k++) {
+      const int block = first + k * slices;
+      found[k] = block < blocks ? place[block * row] : entry{};
+    }
+#pragma unroll
+    for (int k = 0; k < 16; k++) sum += found[k];
+  }
+  return sum;
+}
 
 // Each block takes its samples through all steps.
 extern "C" __global__ void __launch_bounds__(64, 8)
@@ -199,13 +217,31 @@ __device__ __forceinline__ void sum_warp(entry* target, const entry (&values)[N]
   halve<M / 2, 16>(v, index);
   if (threadIdx.x % (32 / M) == 0 && index < N) target[index] += v[0];
 }
+// Entries at one place of the blocks' rows, each ``slices``-th of them, added in order: many loads
+// are under way at once.
+__device__ __forceinline__ entry sum_rows(
+    const entry* place, long long row, int slice, int slices, int blocks) {
+  entry sum = entry{};
+#pragma unroll 1
+  for (int first = slice; first < blocks; first += 16 * slices) {
+    entry found[16];
+#pragma unroll
+    for (int k = 0; k < 16; k++) {
+      const int block = first + k * slices;
+      found[k] = block < blocks ? place[block * row] : entry{};
+    }
+#pragma unroll
+    for (int k = 0; k < 16; k++) sum += found[k];
+  }
+  return sum;
+}
 
 // Each block takes its samples through all steps.
 extern "C" __global__ void __launch_bounds__(64, 8)
 backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
   extern __shared__ __align__(16) char memory[];
   entry* const block = (entry*)memory;
-  entry* const row = workspace + 24 + (long long)blockIdx.x * 24;
+  entry* const row = workspace + 48 + (long long)blockIdx.x * 24;
   entry* const n0_s = block + 48;
   entry* const n1_s = block + 52;
   entry* const n2_s = block + 60;
@@ -348,113 +384,105 @@ backward(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, co
   }
 }
 
-// d_t0 summed up; d_t1 summed up
-extern "C" __global__ void __launch_bounds__(64, 1)
+// one block
+extern "C" __global__ void __launch_bounds__(512, 1)
 backward_after0(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
-  entry* const d_t0 = workspace + 0;
-  entry* const d_t1 = workspace + 12;
-  __shared__ entry rows[64];
-  {
-    const int turn = (int)blockIdx.x;
-    if (0 <= turn && turn < 1)
+  __shared__ entry d_t0[12];
+  __shared__ entry d_t1[12];
+  __shared__ entry n0_k[4];
+  __shared__ entry n1_k[6];
+  __shared__ entry n2_k[6];
+  __shared__ entry n3_k[4];
+  __shared__ entry rows[512];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  // The first block makes several groups of results, each with some of its warps.
+  const int groups = blockIdx.x ? 1 : 2;
+  const int group = blockIdx.x ? 1 + blockIdx.x : warp % 2;
+  const int slices = blockIdx.x ? 16 : 6, slice = warp / groups;
+  long long place = -1;
+  int to = 0;
+  stored* outside = nullptr;
+  entry* inside = nullptr;
+  if (group < 1) {
+    const int p = group * 32 + lane;
+    if (p < 12) {
+      const int i0 = p;
+      place = 48 + i0, to = i0, inside = d_t0;
+    }
+  } else {
+    const int p = (group - 1) * 32 + lane;
+    if (p < 12) {
+      const int i0 = p;
+      place = 60 + i0, to = i0, inside = d_t1;
+    }
+  }
+  entry v = entry{};
+  if (place >= 0 && slice < slices)
+    v = sum_rows(workspace + place, 24, slice, slices, blocks);
+  rows[threadIdx.x] = v;
+  if (blockIdx.x == 0) {
+    if (const int p = (int)threadIdx.x - 384; 0 <= p && p < 4) {
+      const int i0 = p;
+      n0_k[i0] = wide(n0[i0]);
+    }
+    if (const int p = (int)threadIdx.x - 388; 0 <= p && p < 6) {
+      const int i0 = p;
+      n1_k[i0] = wide(n1[i0]);
+    }
+    if (const int p = (int)threadIdx.x - 394; 0 <= p && p < 6) {
+      const int i0 = p;
+      n2_k[i0] = wide(n2[i0]);
+    }
+    if (const int p = (int)threadIdx.x - 400; 0 <= p && p < 4) {
+      const int i0 = p;
+      n3_k[i0] = wide(n3[i0]);
+    }
+  }
+  __syncthreads();
+  if (place >= 0 && slice == 0) {
+    for (int k = 1; k < slices; k++) v += rows[k * groups * 32 + threadIdx.x];
+    if (outside) outside[to] = narrow(v);
+    else inside[to] = v;
+  }
+  if (blockIdx.x > 0) return;
+  // d_t0 summed up; d_t1 summed up; n0 into shared memory; n1 into shared memory; n2 into shared memory; n3 into shared memory; d_n0 = d_t1 x n1, sum e1; d_n1 = d_t1 x n0, sum e0; d_n3 = d_t0 x n2, sum e2; d_n2 = d_t0 x n3, sum e3
+  __syncthreads();
+  if (const int p = threadIdx.x; p < 4) {
+    const int i0 = p / 2; const int i1 = p % 2;
     {
-      for (int p0 = turn * 32; p0 < 12; p0 += 32) {
-        const int p = p0 + threadIdx.x % 32;
-        const int i0 = p;
-        entry v = entry{};
-        if (p < 12)
-          for (int k = threadIdx.x / 32; k < blocks; k += 2)
-            v += workspace[(long long)k * 24 + 24 + i0 * 1];
-        rows[threadIdx.x] = v;
-        __syncthreads();
-        if (threadIdx.x < 32 && p < 12) {
-          for (int w = 1; w < 2; w++) v += rows[w * 32 + threadIdx.x];
-          d_t0[i0] = v;
-        }
-        __syncthreads();
-      }
+      entry sum0_0 = entry{};
+      sum0_0 += n1_k[i1] * d_t1[i0 * 6 + i1 * 3];
+      sum0_0 += n1_k[2 + i1] * d_t1[1 + i0 * 6 + i1 * 3];
+      sum0_0 += n1_k[4 + i1] * d_t1[2 + i0 * 6 + i1 * 3];
+      out_d_n0[i0 * 2 + i1] = narrow(sum0_0);
     }
   }
-  {
-    const int turn = (int)blockIdx.x - 1;
-    if (0 <= turn && turn < 1)
+  if (const int p = (int)threadIdx.x - 4; 0 <= p && p < 6) {
+    const int i0 = p / 2; const int i1 = p % 2;
     {
-      for (int p0 = turn * 32; p0 < 12; p0 += 32) {
-        const int p = p0 + threadIdx.x % 32;
-        const int i0 = p;
-        entry v = entry{};
-        if (p < 12)
-          for (int k = threadIdx.x / 32; k < blocks; k += 2)
-            v += workspace[(long long)k * 24 + 36 + i0 * 1];
-        rows[threadIdx.x] = v;
-        __syncthreads();
-        if (threadIdx.x < 32 && p < 12) {
-          for (int w = 1; w < 2; w++) v += rows[w * 32 + threadIdx.x];
-          d_t1[i0] = v;
-        }
-        __syncthreads();
-      }
+      entry sum0_0 = entry{};
+      sum0_0 += n0_k[i1] * d_t1[i0 + i1 * 3];
+      sum0_0 += n0_k[2 + i1] * d_t1[6 + i0 + i1 * 3];
+      out_d_n1[i0 * 2 + i1] = narrow(sum0_0);
     }
   }
-}
-
-// d_n0 = d_t1 x n1, sum e1; d_n1 = d_t1 x n0, sum e0; d_n3 = d_t0 x n2, sum e2; d_n2 = d_t0 x n3, sum e3
-extern "C" __global__ void __launch_bounds__(64, 1)
-backward_after1(const stored* __restrict__ all_g, const stored* __restrict__ all_x0, const stored* __restrict__ n0, const stored* __restrict__ n1, const stored* __restrict__ n2, const stored* __restrict__ n3, stored* __restrict__ all_out_d_x0, stored* __restrict__ out_d_n0, stored* __restrict__ out_d_n1, stored* __restrict__ out_d_n2, stored* __restrict__ out_d_n3, entry* __restrict__ workspace, long long batch, int blocks) {
-  entry* const d_t0 = workspace + 0;
-  entry* const d_t1 = workspace + 12;
-  {
-    const int turn = (int)blockIdx.x;
-    if (0 <= turn && turn < 1)
-    for (int p = turn * 64 + threadIdx.x; p < 4; p += 64) {
-      const int i0 = p / 2; const int i1 = p % 2;
-      {
-        entry sum0_0 = entry{};
-        sum0_0 += wide(n1[i1]) * d_t1[i0 * 6 + i1 * 3];
-        sum0_0 += wide(n1[2 + i1]) * d_t1[1 + i0 * 6 + i1 * 3];
-        sum0_0 += wide(n1[4 + i1]) * d_t1[2 + i0 * 6 + i1 * 3];
-        out_d_n0[i0 * 2 + i1] = narrow(sum0_0);
-      }
+  if (const int p = (int)threadIdx.x - 10; 0 <= p && p < 4) {
+    const int i0 = p / 2; const int i1 = p % 2;
+    {
+      entry sum0_0 = entry{};
+      sum0_0 += n2_k[i0 * 3] * d_t0[i0 * 6 + i1];
+      sum0_0 += n2_k[1 + i0 * 3] * d_t0[2 + i0 * 6 + i1];
+      sum0_0 += n2_k[2 + i0 * 3] * d_t0[4 + i0 * 6 + i1];
+      out_d_n3[i0 * 2 + i1] = narrow(sum0_0);
     }
   }
-  {
-    const int turn = (int)blockIdx.x - 1;
-    if (0 <= turn && turn < 1)
-    for (int p = turn * 64 + threadIdx.x; p < 6; p += 64) {
-      const int i0 = p / 2; const int i1 = p % 2;
-      {
-        entry sum0_0 = entry{};
-        sum0_0 += wide(n0[i1]) * d_t1[i0 + i1 * 3];
-        sum0_0 += wide(n0[2 + i1]) * d_t1[6 + i0 + i1 * 3];
-        out_d_n1[i0 * 2 + i1] = narrow(sum0_0);
-      }
-    }
-  }
-  {
-    const int turn = (int)blockIdx.x - 2;
-    if (0 <= turn && turn < 1)
-    for (int p = turn * 64 + threadIdx.x; p < 4; p += 64) {
-      const int i0 = p / 2; const int i1 = p % 2;
-      {
-        entry sum0_0 = entry{};
-        sum0_0 += wide(n2[i0 * 3]) * d_t0[i0 * 6 + i1];
-        sum0_0 += wide(n2[1 + i0 * 3]) * d_t0[2 + i0 * 6 + i1];
-        sum0_0 += wide(n2[2 + i0 * 3]) * d_t0[4 + i0 * 6 + i1];
-        out_d_n3[i0 * 2 + i1] = narrow(sum0_0);
-      }
-    }
-  }
-  {
-    const int turn = (int)blockIdx.x - 3;
-    if (0 <= turn && turn < 1)
-    for (int p = turn * 64 + threadIdx.x; p < 6; p += 64) {
-      const int i0 = p / 3; const int i1 = p % 3;
-      {
-        entry sum0_0 = entry{};
-        sum0_0 += wide(n3[i0 * 2]) * d_t0[i0 * 6 + i1 * 2];
-        sum0_0 += wide(n3[1 + i0 * 2]) * d_t0[1 + i0 * 6 + i1 * 2];
-        out_d_n2[i0 * 3 + i1] = narrow(sum0_0);
-      }
+  if (const int p = (int)threadIdx.x - 14; 0 <= p && p < 6) {
+    const int i0 = p / 3; const int i1 = p % 3;
+    {
+      entry sum0_0 = entry{};
+      sum0_0 += n3_k[i0 * 2] * d_t0[i0 * 6 + i1 * 2];
+      sum0_0 += n3_k[1 + i0 * 2] * d_t0[1 + i0 * 6 + i1 * 2];
+      out_d_n2[i0 * 3 + i1] = narrow(sum0_0);
     }
   }
 }
