@@ -1,10 +1,13 @@
 """Fit the time model of compiled kernels (tnlayer/planning/fused_model.py), and judge it.
 
-    python -m benchmarks.fused_fit --measure   # about 10 min with nothing else on the machine
+    python -m benchmarks.fused_fit --measure                      # minutes, nothing beside it
+    python -m benchmarks.fused_fit --measure --cases btt tt16-32  # a part; it joins the file
     python -m benchmarks.fused_fit             # fit to the stored timings and judge
 
-Judged twice: on the data of the fit, and on networks that were left out of it, one after another.
-The second figure is what a network of the user's may expect.
+Costs are in units that a machine's profile has, so timings of several machines are fitted together.
+Judged three times: on the data of the fit; on networks that were left out of it, one after another,
+on all machines; and by choices: where kernels and torch's calls of the best plan for those were
+both timed, which one the model takes. Left out is what a network of the user's may expect.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,44 +28,50 @@ from scipy.optimize import lsq_linear
 from benchmarks.fused_cases import NETWORKS
 from benchmarks.report import RESULTS, provenance, write_json
 from benchmarks.timing import keep_freed_memory, time_alternating
-from tnlayer.device.load import load_profile
+from tnlayer.device.load import shipped_profiles, use_profile
+from tnlayer.device.op_times import OpTimes
+from tnlayer.device.profile import Profile
 from tnlayer.kernels.cpu import Cpu, kernel_batch
 from tnlayer.plan.plan import Plan
+from tnlayer.planning.backends import HANDICAP, plan_seconds
 from tnlayer.planning.fused_model import (
+    COST_NAMES,
     COSTS,
-    SECONDS,
+    STARTS,
     Costs,
     call_counts,
-    cost_names,
-    vector_seconds,
+    cost_seconds,
+    fused_seconds,
 )
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.rates import CPP, TORCH, Rates
 from tnlayer.runtime.autograd import run
-from tnlayer.runtime.available import options_for
 from tnlayer.runtime.kinds import program_of
 
 TIMINGS = RESULTS / "fused-timings.json"
-BATCHES = (1, 16, 256)
+# Timings of another machine, with the kernels of that day.
+XEON = RESULTS / "fused-timings-xeon.json"
+# The kernels' tables: torch's calls and kernels through layers.
+TABLES = {TIMINGS: RESULTS / "cpu-kernels.json", XEON: RESULTS / "cpu-kernels-xeon.json"}
+BATCHES = (1, 16, 50, 256)
+# Of two cores with 512-bit vectors, as both machines have them.
+CPU = Cpu(threads=2)
 # What one would expect of each cost without any data. Counts go together (a step with more products
 # has more loads), so that a fit alone would put some costs to zero and others too high.
 EXPECTED = Costs(
     product=1.0,
-    load=0.4,
     store=0.5,
-    weight=20.0,
+    weight=1.0,
     second=1.5,
-    third=4.0,
     moved=10.0,
     partial=4.0,
-    far_partial=10.0,
-    cleared=10.0,
+    far_partial=0.5,
+    cleared=0.5,
     step=60.0,
     branch=4.0,
     branch_step=500.0,
-    line=4.0,
-    forward=10e-6,
-    backward=10e-6,
-    threads=2e-6,
+    forward=5.0,
+    backward=5.0,
 )
 # Weight of what is expected, beside one timing's squared relative error. Larger values cost
 # accuracy on networks that were left out, smaller ones make costs of what few networks have wild.
@@ -68,94 +79,142 @@ PULL = 0.01
 ROUNDS = 8
 
 
+Times = dict[str, dict[str, float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One timing: seconds = counts @ costs + known.
 
     Arguments:
+        machine: the processor.
         name: the network.
         batch: samples.
         part: "forward", without grad, or "training".
         counts: what multiplies each cost, in seconds a unit.
         known: seconds that are not fitted: autograd's.
         seconds: the measured median.
+        outdated: whether kernels of that kind are faster since it was taken.
     """
 
+    machine: str
     name: str
     batch: int
     part: str
     counts: tuple[float, ...]
     known: float
     seconds: float
+    outdated: bool = False
 
 
 def planned_of(name: str, batch: int) -> PlannedGraph:
     """What kernels of this network follow for few, or for many samples."""
-    options = PlanOptions(batch=kernel_batch(batch), minimize="combo-4", backend="cpp")
-    return plan_graph(NETWORKS[name]().freeze(), options_for(options))
+    options = PlanOptions(batch=kernel_batch(batch), minimize="combo-4", backend=CPP, cpu=CPU)
+    return plan_graph(NETWORKS[name]().freeze(), options)
 
 
-def measure(names: Sequence[str], budget: float) -> dict[str, dict[str, float]]:
-    """Medians of raw programs through autograd: seconds by "name batch" and part."""
-    found: dict[str, dict[str, float]] = {}
+def torch_plan(name: str, batch: int) -> PlannedGraph:
+    """The plan that torch's calls would follow instead."""
+    return plan_graph(NETWORKS[name]().freeze(), PlanOptions(batch=batch, backend=TORCH))
+
+
+def measure(names: Sequence[str], budget: float, keep: Callable[[Times], object]) -> None:
+    """Medians of raw programs through autograd: seconds by "name batch" and part.
+
+    Arguments:
+        names: of networks.
+        budget: seconds a timing.
+        keep: called with the times of each network.
+    """
     for name in names:
-        net = NETWORKS[name]().freeze()
+        found: Times = {}
         for batch in BATCHES:
-            program = program_of(planned_of(name, batch))
-            program.prepare()
-            torch.manual_seed(0)
-            x = torch.randn(batch, net.in_features, requires_grad=True)
-            made = {one.name: 0.1 * torch.randn(one.shape) for one in net.parameters}
-            arrays = (x, *(made[one].requires_grad_() for one in program.parameter_order))
-            ones = torch.ones_like(run(program, arrays))
-
-            def forward(program: Any = program, arrays: Any = arrays) -> object:
-                with torch.no_grad():
-                    return run(program, arrays)
-
-            def training(program: Any = program, arrays: Any = arrays, g: Any = ones) -> object:
-                return torch.autograd.grad(run(program, arrays), arrays, g)
-
-            training()  # the first one maps the pages of sums, which may take seconds
-            times = time_alternating({"forward": forward, "training": training}, budget=budget)
+            calls = calls_of(planned_of(name, batch), batch, "")
+            calls |= calls_of(torch_plan(name, batch), batch, "torch_")
+            times = time_alternating(calls, budget=budget)
             found[f"{name} {batch}"] = {part: one.median for part, one in times.items()}
-        print(name, {k: v for k, v in found.items() if k.startswith(f"{name} ")}, flush=True)
-    return found
+        print(name, found, flush=True)
+        keep(found)
 
 
-def rows_of(timings: dict[str, dict[str, float]]) -> list[Row]:
-    """Each timing as an equation for the costs, by the profile of this device."""
-    profile, cpu = load_profile("float32", "cpu").profile, Cpu()
-    calls, found = dict(profile.calls), list[Row]()
-    for key, times in timings.items():
+def calls_of(planned: PlannedGraph, batch: int, before: str) -> dict[str, Callable[[], object]]:
+    """A forward without grad, and a training step, by their names."""
+    program = program_of(planned)
+    program.prepare()
+    torch.manual_seed(0)
+    x = torch.randn(batch, planned.graph.in_features, requires_grad=True)
+    made = {one.name: 0.1 * torch.randn(one.shape) for one in planned.graph.parameters}
+    arrays = (x, *(made[one].requires_grad_() for one in program.parameter_order))
+    ones = torch.ones_like(run(program, arrays))
+
+    def forward() -> object:
+        with torch.no_grad():
+            return run(program, arrays)
+
+    def training() -> object:
+        return torch.autograd.grad(run(program, arrays), arrays, ones)
+
+    training()  # the first one maps the pages of sums, which may take seconds
+    return {f"{before}forward": forward, f"{before}training": training}
+
+
+def profile_of(record: Mapping[str, Any]) -> Profile:
+    """The profile that ships for the machine of some timings."""
+    name, threads = record["machine"]["cpu"], record["machine"]["torch_threads"]
+    for profile in shipped_profiles():
+        if (profile.name, profile.dtype, profile.threads) == (name, "float32", threads):
+            return profile
+    msg = (
+        f"no profile ships that was measured on {name!r} with {threads} threads: write one with "
+        "`python -m tnlayer profile --output` into tnlayer/device/profiles"
+    )
+    raise SystemExit(msg)
+
+
+def rows_of(record: Mapping[str, Any]) -> list[Row]:
+    """Each timing as an equation for the costs, by the profile of its machine."""
+    profile = profile_of(record)
+    outdated = {tuple(one) for one in record.get("outdated", ())}
+    calls, found = profile.call_seconds, list[Row]()
+    for key, times in record["seconds"].items():
         name, text = key.split()
         batch = int(text)
         plan = planned_of(name, batch).plan
-        unit, arrays = vector_seconds(plan, profile, cpu), len(plan.inputs)
+        arrays, units = len(plan.inputs), units_of(plan, profile)
         wanted = tuple(value.name for value in plan.inputs)
-        threads = 1.0 if batch > 1 else 0.0
 
         def counts(gradients: tuple[str, ...], plan: Plan = plan, batch: int = batch) -> Any:
-            made = call_counts(plan, gradients, batch, profile.threads, cpu)
-            return np.array([made.get(one, 0.0) for one in cost_names()])
+            made = call_counts(plan, gradients, batch, profile.threads, CPU)
+            return np.array([made.get(one, 0.0) for one in COST_NAMES])
 
-        once = unit * counts(())
-        both = once + unit * counts(wanted)
+        def started(*times: float) -> Any:
+            made: dict[str, float] = dict(zip(STARTS, times, strict=True))
+            return np.array([made.get(one, 0.0) for one in COST_NAMES])
+
+        once = (counts(()) + started(1.0, 0.0)) * units
+        both = once + (counts(wanted) + started(0.0, 1.0)) * units
         known = calls["forward"] + calls["backward"]
         known += arrays * (calls["forward_array"] + calls["backward_array"])
-        found += [
-            Row(name, batch, "forward", (*once, 1.0, 0.0, threads), 0.0, times["forward"]),
-            Row(name, batch, "training", (*both, 1.0, 1.0, 2 * threads), known, times["training"]),
-        ]
+        for part, row, added in (("forward", once, 0.0), ("training", both, known)):
+            old = (name, part) in outdated
+            found.append(Row(profile.name, name, batch, part, tuple(row), added, times[part], old))
     return found
 
 
+def units_of(plan: Plan, profile: Profile) -> np.ndarray:
+    """Seconds of the unit of each cost."""
+    ones = cost_seconds(plan, profile, CPU, Costs(**dict.fromkeys(COST_NAMES, 1.0)))
+    return np.array([getattr(ones, one) for one in COST_NAMES])
+
+
 def fit(rows: Sequence[Row]) -> np.ndarray:
-    """The costs with the least relative errors; timings that no costs explain weigh less."""
+    """The costs with the least relative errors; timings that no costs explain weigh less, and
+    outdated ones nothing."""
+    rows = [row for row in rows if not row.outdated]
     counts = np.array([row.counts for row in rows])
     seconds = np.array([row.seconds for row in rows])
     known = np.array([row.known for row in rows])
-    expected = np.array([getattr(EXPECTED, one) for one in (*cost_names(), *SECONDS)])
+    expected = np.array([getattr(EXPECTED, one) for one in COST_NAMES])
     weights, costs = 1 / seconds, expected
     pull = np.sqrt(PULL) * np.eye(len(expected))
     for _ in range(ROUNDS):
@@ -195,6 +254,80 @@ def summary(errors: Sequence[float]) -> str:
     return f"median {statistics.median(sizes):.0%}, worst tenth above {tenth:.0%}"
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the model takes for one network and batch size, kernels or torch's calls.
+
+    Arguments:
+        name: network, batch size and part.
+        foreseen: predicted seconds of kernels over those of torch's calls.
+        measured: the same, measured.
+    """
+
+    name: str
+    foreseen: float
+    measured: float
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the slower one is taken."""
+        return (self.foreseen * HANDICAP[CPP] < 1) != (self.measured < 1)
+
+    @property
+    def regret(self) -> float:
+        """Measured seconds of the one that is taken over those of the faster one."""
+        return max(self.measured, 1 / self.measured) if self.wrong else 1.0
+
+
+def choices(profile: Profile, seconds: Times, costs: Costs) -> list[Chosen]:
+    """All choices where both were timed.
+
+    Arguments:
+        profile: of the machine.
+        seconds: by "name batch" and part, those of torch's calls as "torch_" and the part.
+        costs: of the model.
+    """
+    rates, found = Rates(OpTimes(profile, profile.dtype), profile, CPU), list[Chosen]()
+    for key, times in seconds.items():
+        if "torch_training" not in times:
+            continue
+        name, batch = key.split()
+        with use_profile(profile):
+            kernels, calls = planned_of(name, int(batch)), torch_plan(name, int(batch))
+        for part in ("forward", "training"):
+            mask = (part == "training",) * len(kernels.plan.inputs)
+            ours = fused_seconds(kernels.plan, mask, int(batch), profile, CPU, costs).total
+            theirs = plan_seconds(calls.plan, mask, int(batch), rates).total
+            found.append(
+                Chosen(f"{key} {part}", ours / theirs, times[part] / times[f"torch_{part}"])
+            )
+    return found
+
+
+def table_times(path: Path) -> Times:
+    """The cells of a kernels' table as timings."""
+    found: Times = {}
+    for cell in json.loads(path.read_text())["cells"]:
+        part = "forward" if cell["mode"] == "forward" else "training"
+        times = found.setdefault(f"{cell['case']} {cell['batch']}", {})
+        times |= {
+            f"{before}{part}": cell["methods"][method]["median"]
+            for before, method in (("", CPP), ("torch_", TORCH))
+        }
+    return found
+
+
+def tell_choices(title: str, found: Sequence[Chosen]) -> None:
+    """How many are wrong, and which."""
+    for part in ("training", "forward"):
+        ones = [one for one in found if one.name.endswith(part)]
+        wrong = [one for one in ones if one.wrong]
+        worst = max((one.regret for one in ones), default=1.0)
+        print(f"{title}, {part}: {len(wrong)} of {len(ones)} wrong, at worst {worst:.2f} x")
+        for one in wrong:
+            print(f"    {one.name}: kernels / torch {one.measured:.2f}, told {one.foreseen:.2f}")
+
+
 def main() -> None:
     """Measure if asked, then fit and judge."""
     parser = argparse.ArgumentParser(
@@ -203,29 +336,44 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--measure", action="store_true")
-    parser.add_argument("--budget", type=float, default=0.2, help="seconds a timing")
+    parser.add_argument("--budget", type=float, default=0.1, help="seconds a timing")
     parser.add_argument("--cases", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--worst", type=int, default=12, help="how many errors to name")
     asked = parser.parse_args()
-    record = json.loads(TIMINGS.read_text()) if TIMINGS.exists() else {"seconds": {}}
     if asked.measure:
         keep_freed_memory()  # pages that are mapped anew at each call are no work of the kernels
-        found = measure(asked.cases, asked.budget)
-        record = provenance(["--measure"]) | {"seconds": {**record["seconds"], **found}}
-        write_json(TIMINGS, record)
-    if not record["seconds"]:
+        measure(asked.cases, asked.budget, keep)
+        return
+    records = {path: json.loads(path.read_text()) for path in TABLES if path.exists()}
+    if TIMINGS not in records:
         parser.error(f"there are no timings in {TIMINGS}: run it with --measure first")
-    rows = rows_of(record["seconds"])
+    rows = [row for record in records.values() for row in rows_of(record)]
     costs = fit(rows)
-    for name, value in zip((*cost_names(), *SECONDS), costs, strict=True):
+    for name, value in zip(COST_NAMES, costs, strict=True):
         print(f"    {name}: float = {value:.3g}")
-    today = np.array([getattr(COSTS, one) for one in (*cost_names(), *SECONDS)])
+    today = np.array([getattr(COSTS, one) for one in COST_NAMES])
     apart = left_out(rows)
-    print(f"{len(rows)} timings, costs of the package: {summary(errors_of(rows, today))}")
-    print(f"this fit: {summary(errors_of(rows, costs))}; networks left out: {summary(apart)}")
+    for machine in dict.fromkeys(row.machine for row in rows):
+        own = [number for number, row in enumerate(rows) if row.machine == machine]
+        here = [rows[number] for number in own]
+        print(f"{machine}, {len(own)} timings")
+        print(f"    costs of the package: {summary(errors_of(here, today))}")
+        print(f"    this fit: {summary(errors_of(here, costs))}")
+        print(f"    networks left out: {summary([apart[number] for number in own])}")
+    for path, record in records.items():
+        profile = profile_of(record)
+        tell_choices(f"{profile.name}", choices(profile, record["seconds"], COSTS))
+        tell_choices(f"{TABLES[path].name}", choices(profile, table_times(TABLES[path]), COSTS))
     ranked = sorted(zip(apart, rows, strict=True), key=lambda pair: -abs(pair[0]))
     for error, row in ranked[: asked.worst]:
-        print(f"{error:+.0%} {row.name} batch {row.batch} {row.part}: {row.seconds * 1e3:.3g} ms")
+        what = f"{row.machine}, {row.name} batch {row.batch} {row.part}"
+        print(f"{error:+.0%} {what}: {row.seconds * 1e3:.3g} ms")
+
+
+def keep(found: Times) -> None:
+    """Add timings to the file."""
+    old = json.loads(TIMINGS.read_text())["seconds"] if TIMINGS.exists() else {}
+    write_json(TIMINGS, provenance(sys.argv[1:]) | {"seconds": {**old, **found}})
 
 
 if __name__ == "__main__":

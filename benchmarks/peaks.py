@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from tnlayer.runtime.build import load_library
+from tnlayer.runtime.vector_rate import multiply_add_seconds
 
-# Independent sums: two units with four cycles of latency need eight; 16 registers bound them.
-SUMS, STEPS = 14, 8
-TURNS = 300_000
 # Bytes that a measurement of copies moves, so that it takes milliseconds at any size.
 COPIED = 2**30
 
@@ -19,23 +17,6 @@ _SOURCE = """
 #include <omp.h>
 #include <cstdlib>
 #include <cstring>
-typedef float vec __attribute__((vector_size(VECTOR_BYTES)));
-extern "C" double multiply_adds(long turns, int threads) {
-  double start = 0, seconds = 0;
-  #pragma omp parallel num_threads(threads)
-  {
-    vec x = vec{} + .999f, y = vec{} + .001f;
-    vec ACCUMULATORS;
-    #pragma omp barrier
-    #pragma omp master
-    start = omp_get_wtime();
-    for (long i = 0; i < turns; i++) { MULTIPLY_ADDS asm volatile("" : KEPT); }
-    #pragma omp barrier
-    #pragma omp master
-    seconds = omp_get_wtime() - start;
-  }
-  return seconds;
-}
 extern "C" double copies(long bytes, int turns, int threads) {
   double start = 0, seconds = 0;
   #pragma omp parallel num_threads(threads)
@@ -80,23 +61,15 @@ def measure_peaks(copied_bytes: int, vector_bytes: int, runs: int = 5) -> Peaks:
         vector_bytes: of a vector register.
         runs: how often each is measured.
     """
-    names = [f"a{number}" for number in range(SUMS)]
-    source = _SOURCE.replace("VECTOR_BYTES", str(vector_bytes))
-    source = source.replace("ACCUMULATORS", ", ".join(f"{name} = x" for name in names))
-    steps = " ".join(f"{name} = {name} * x + y;" for name in names * STEPS)
-    source = source.replace("MULTIPLY_ADDS", steps)
-    register = "v" if vector_bytes == 64 else "x"
-    source = source.replace("KEPT", ", ".join(f'"+{register}"({name})' for name in names))
-    library = load_library(source)
-    library.multiply_adds.restype = library.copies.restype = ctypes.c_double
-    library.multiply_adds.argtypes = (ctypes.c_long, ctypes.c_int)
+    library = load_library(_SOURCE)
+    library.copies.restype = ctypes.c_double
     library.copies.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int)
     threads = torch.get_num_threads()
     turns = max(1, COPIED // (2 * copied_bytes * threads))
-    flops = TURNS * STEPS * SUMS * 2 * (vector_bytes // 4) * threads
+    flops = 2 * (vector_bytes // 4) * threads
     moved = turns * 2 * copied_bytes * threads
     return Peaks(
-        flops / min(library.multiply_adds(TURNS, threads) for _ in range(runs)),
+        flops / multiply_add_seconds(vector_bytes, threads, runs),
         moved / min(library.copies(copied_bytes, turns, threads) for _ in range(runs)),
         copied_bytes,
     )

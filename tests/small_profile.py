@@ -16,6 +16,7 @@ def small_profile(
     threads: int = 2,
     torch: str = "2.9.0",
     fault: float = 2.5e-10,
+    multiply_add: float | None = None,
 ) -> Profile:
     """A profile with grids of two points an axis."""
     return Profile(
@@ -37,4 +38,5 @@ def small_profile(
         fault=fault,
         fault_bytes=2**25,
         calls=tuple((call, 1e-6 * (index + 1)) for index, call in enumerate(sorted(CALLS))),
+        multiply_add=multiply_add,
     )

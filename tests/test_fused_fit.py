@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import fused_fit
-from benchmarks.fused_fit import Row, errors_of, fit, left_out, rows_of, summary
-from tnlayer.planning.fused_model import COSTS, SECONDS, cost_names
+from benchmarks.fused_fit import (
+    Chosen,
+    Row,
+    choices,
+    errors_of,
+    fit,
+    left_out,
+    planned_of,
+    rows_of,
+    summary,
+    table_times,
+)
+from tnlayer.device.load import shipped_profiles
+from tnlayer.device.profile import Profile
+from tnlayer.kernels.pair import Mask
+from tnlayer.planning.fused_model import COST_NAMES, COSTS, fused_seconds
 
-NAMES = (*cost_names(), *SECONDS)
-COST = np.array([getattr(COSTS, name) for name in NAMES])
+COST = np.array([getattr(COSTS, name) for name in COST_NAMES])
+# Of the tables' cells those that are planned in a moment, all of btt among them.
+CHECKED = {f"{name} {batch}" for name in ("btt", "tt-3") for batch in (1, 50, 256)}
+PROFILES = [p for p in shipped_profiles() if (p.dtype, p.threads) == ("float32", 2)]
+
+
+def record_of(profile: Profile, seconds: fused_fit.Times) -> dict[str, Any]:
+    """Timings as --measure writes them on the machine of a profile."""
+    machine = {"cpu": profile.name, "torch_threads": profile.threads}
+    return {"machine": machine, "seconds": seconds}
 
 
 def made_rows(count: int, noise: float) -> list[Row]:
@@ -20,9 +45,9 @@ def made_rows(count: int, noise: float) -> list[Row]:
     source = np.random.default_rng(0)
     found = list[Row]()
     for number in range(count):
-        counts = source.lognormal(0, 2, len(NAMES)) * 1e-3 / np.where(COST > 1e-9, COST, 1.0)
+        counts = source.lognormal(0, 2, len(COST_NAMES)) * 1e-3 / np.where(COST > 1e-9, COST, 1.0)
         seconds = float(counts @ COST) * (1 + noise * source.standard_normal())
-        found.append(Row(f"n{number % 20}", 16, "forward", tuple(counts), 0.0, seconds))
+        found.append(Row("m", f"n{number % 20}", 16, "forward", tuple(counts), 0.0, seconds))
     return found
 
 
@@ -40,13 +65,55 @@ def test_noise_does_not_carry_over() -> None:
     assert np.median(np.abs(errors_of(rows, fit(rows)))) < 0.1
 
 
-def test_rows_hold_what_the_package_predicts() -> None:
-    """With the package's costs a row is the kernel model's own prediction, which grows."""
-    rows = rows_of(
-        {f"tree-3 {batch}": {"forward": 1e-4, "training": 1e-3} for batch in (1, 16, 256)}
-    )
-    predicted = [1e-4 * (1 + error) for error in errors_of(rows[::2], COST)]
-    assert 0 < predicted[0] < predicted[1] < predicted[2]
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_rows_hold_what_the_package_predicts(profile: Profile) -> None:
+    """With the package's costs a row is the model's own prediction by its machine's profile."""
+    times = {"forward": 1e-4, "training": 1e-3}
+    rows = rows_of(record_of(profile, {f"tree-3 {batch}": times for batch in (1, 16, 256)}))
+    for row, error in zip(rows, errors_of(rows, COST), strict=True):
+        plan = planned_of("tree-3", row.batch).plan
+        mask: Mask = (row.part == "training",) * len(plan.inputs)
+        found = fused_seconds(plan, mask, row.batch, profile, fused_fit.CPU).total
+        assert times[row.part] * (1 + error) == pytest.approx(found)
+
+
+def test_outdated_timings_are_judged_but_not_fitted() -> None:
+    """Wild timings change no cost once they are called outdated."""
+    rows = made_rows(200, 0.0)
+    wild = [replace(row, seconds=5 * row.seconds, outdated=True) for row in rows[:50]]
+    assert np.allclose(fit([*rows, *wild]), fit(rows))
+    assert not np.allclose(fit([*rows, *(replace(r, outdated=False) for r in wild)]), fit(rows))
+
+
+def test_timings_need_a_profile_of_their_machine() -> None:
+    """Timings of a machine of which no profile ships: an error that says how to make one."""
+    machine = {"cpu": "Model T", "torch_threads": 2}
+    with pytest.raises(SystemExit, match="tnlayer profile --output"):
+        rows_of({"machine": machine, "seconds": {}})
+
+
+@pytest.mark.parametrize(
+    ("foreseen", "measured", "wrong"),
+    [(0.5, 0.8, False), (0.5, 1.25, True), (2.0, 0.8, True), (0.95, 1.1, False)],
+)
+def test_a_choice_is_wrong_where_the_other_one_is_faster(
+    foreseen: float, measured: float, wrong: bool
+) -> None:
+    """Kernels are taken if they are foreseen to win by a tenth; regret is what that loses."""
+    one = Chosen("n 1 training", foreseen, measured)
+    assert one.wrong == wrong
+    assert one.regret == pytest.approx(max(measured, 1 / measured) if wrong else 1.0)
+
+
+@pytest.mark.parametrize("table", fused_fit.TABLES.values(), ids=lambda path: path.stem)
+def test_training_runs_the_faster_one_in_the_kernels_tables(table: Path) -> None:
+    """On each machine on record training takes what was faster, in all cells of the table."""
+    name = json.loads(table.read_text())["machine"]["cpu"]
+    profile = next(one for one in PROFILES if one.name == name)
+    cases = {key: times for key, times in table_times(table).items() if key in CHECKED}
+    found = choices(profile, cases, COSTS)
+    assert len(found) == 2 * len(CHECKED)
+    assert not [one for one in found if one.name.endswith("training") and one.wrong]
 
 
 def test_a_summary_names_median_and_tail() -> None:
@@ -60,6 +127,7 @@ def test_without_timings_it_says_how_to_get_them(
 ) -> None:
     """A clone has none until they are measured: an error that names the option, no traceback."""
     monkeypatch.setattr(fused_fit, "TIMINGS", tmp_path / "none.json")
+    monkeypatch.setattr(fused_fit, "TABLES", {})
     monkeypatch.setattr("sys.argv", ["fused_fit"])
     with pytest.raises(SystemExit):
         fused_fit.main()

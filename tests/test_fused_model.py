@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from profiles import fixed_profile
 
+import tnlayer
 import tnlayer as tn
 from tnlayer.canonical import canonicalise
-from tnlayer.device.load import use_profile
+from tnlayer.device.grid import Grid
+from tnlayer.device.load import shipped_profiles, use_profile
+from tnlayer.device.profile import AUTOGRAD, Profile
 from tnlayer.kernels.cpu import Cpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
@@ -16,7 +24,10 @@ from tnlayer.planning.fused_model import (
     fused_seconds,
     fused_step_seconds,
     kernel_seconds,
+    vector_seconds,
 )
+from tnlayer.planning.ranges import choose
+from tnlayer.planning.rank import Request
 from tnlayer.planning.time_model import Seconds
 from tnlayer.planning.trees import make_plan
 
@@ -108,3 +119,78 @@ def test_wider_entries_take_longer() -> None:
     ]
     assert 1.5 * times[0] < times[1]
     assert times[1] < times[2]
+
+
+# -- the machine ---------------------------------------------------------------------------------
+
+
+def slower(factor: float, *, far: float = 1.0, started: float = 1.0) -> Profile:
+    """The fixed machine with other multiply-adds, other memory, and other starts of calls."""
+    stream = PROFILE.stream
+    calls = tuple((n, s * (1 if n in AUTOGRAD else started)) for n, s in PROFILE.calls)
+    return fixed_profile(
+        multiply_add=factor * vector_seconds(planned("btt")[0], PROFILE, CPU),
+        stream=Grid(stream.axes, tuple(far * one for one in stream.seconds)),
+        calls=calls,
+    )
+
+
+@pytest.mark.parametrize("name", ["MERA-2", "btt"])
+@pytest.mark.parametrize("batch", [1, 256])
+def test_times_follow_the_profile(name: str, batch: int) -> None:
+    """They scale with its units: all three twice as slow are twice the time; one alone, less."""
+    plan, mask = planned(name)
+
+    def seconds(profile: Profile) -> float:
+        return kernel_seconds(plan, mask, batch, profile, CPU).total
+
+    plain = seconds(PROFILE)
+    assert seconds(slower(1.0)) == pytest.approx(plain)
+    assert seconds(slower(2.0, far=2.0, started=2.0)) == pytest.approx(2 * plain)
+    for one in (slower(2.0), slower(1.0, far=2.0), slower(1.0, started=2.0)):
+        assert plain < seconds(one) < 2 * plain
+
+
+def test_far_memory_is_what_large_weights_wait_for() -> None:
+    """At batch 256 more than a third of btt's forward, and nothing of MERA-2's, hangs on it."""
+    shares: list[float] = []
+    for name in ("btt", "MERA-2"):
+        plan, mask = planned(name)
+        none = (False,) * len(mask)
+        near, far = (
+            kernel_seconds(plan, none, 256, slower(1.0, far=far), CPU).forward for far in (1, 2)
+        )
+        shares.append((far - near) / near)
+    assert shares[0] > 1 / 3
+    assert shares[1] == 0
+
+
+def test_far_memory_decides_between_kernels_and_torch() -> None:
+    """btt at batch 256 goes to kernels on the shipped machine with the fastest memory beyond its
+    caches, and to torch if the same machine copies three times as slowly there."""
+    shipped = (p for p in shipped_profiles() if (p.dtype, p.threads) == ("float32", 2))
+    machine = min(shipped, key=lambda profile: profile.far_line)
+    (sizes,) = machine.stream.axes
+    form = canonicalise(NETWORKS["btt"].freeze())
+    taken: list[str] = []
+    for far in (1, 3):
+        rates = zip(sizes, machine.stream.seconds, strict=True)
+        stream = Grid((sizes,), tuple(s * (far if size > 2**20 else 1) for size, s in rates))
+        with use_profile(replace(machine, stream=stream)):
+            request = Request(backend="auto", cpu=Cpu(threads=2))
+            taken.append(choose(form, 256, request).plan.backend)
+    assert taken == ["cpp", "torch"]
+
+
+def test_no_processor_is_named_in_the_code() -> None:
+    """A machine counts by its profile alone: names of processors stand in the profiles only."""
+    package = Path(tnlayer.__file__).parent
+    named = re.compile(r"\b(xeon|epyc|zen ?\d|ryzen|amd|intel)\b", re.IGNORECASE)
+    for folder in ("device", "planning", "kernels"):
+        for path in (package / folder).glob("*.py"):
+            strings = [
+                node.value
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            ]
+            assert not [text for text in strings if named.search(text)], path

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Golden
+from cpp_units import has_compiler
 from small_profile import small_profile
 
 import tnlayer as tn
@@ -31,6 +33,7 @@ from tnlayer.device.processor import cache_sizes, processor_name
 from tnlayer.device.profile import Profile
 from tnlayer.device.stored import ProfileKey, key_of, read_profile, write_profile
 from tnlayer.device.text import profile_text
+from tnlayer.errors import BuildError, SpecError
 from tnlayer.files import cache_folder
 from tnlayer.runtime import calibrate, measure_profile
 
@@ -153,6 +156,55 @@ def test_complex_takes_the_shipped_profile_of_its_parts(monkeypatch: pytest.Monk
         found = load_profile(dtype)
         assert found.profile.dtype == part
         assert part in found.source
+
+
+@pytest.mark.parametrize(
+    ("processor", "taken"),
+    [
+        ("Maker One", "Maker One"),
+        ("Maker One 77 (R)", "Maker One"),
+        ("Other Two", "Other Two"),
+        ("Other Three 9 16-Core", "Other Two"),
+        ("Unknown", "Maker One"),
+    ],
+)
+def test_the_processor_chooses_the_nearest_shipped(
+    processor: str, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same processor, then one with words of its name, then the first; threads come last."""
+    threads = torch.get_num_threads()
+    shipped = (
+        small_profile(name="Maker One", threads=threads + 1),
+        small_profile(name="Other Two", threads=threads + 1),
+        small_profile(name="Other Two", dtype="float64", threads=threads),
+    )
+    monkeypatch.setattr(device_load, "shipped_profiles", lambda: shipped)
+    monkeypatch.setattr(device_load, "processor_name", lambda device: processor)
+    restart()
+    found = load_profile("float32").profile
+    assert (found.name, found.dtype) == (taken, "float32")
+
+
+def test_a_profile_of_the_older_schema_serves() -> None:
+    """What schema 2 measured reads, without compiled multiply-adds, until this one measures."""
+    profile = of_this_machine()
+    old = {k: v for k, v in profile.document().items() if k != "multiply_add"} | {"schema": 2}
+    key = replace(key_of(profile), schema=2)
+    record = {"made_for": key.document, "measured": "2026-01-01 00:00", "profile": old}
+    stored._STORE.write(key.entry, json.dumps(record).encode())
+    found = load_profile()
+    assert found.measured == "2026-01-01 00:00"
+    assert found.profile.multiply_add is None
+    keep_profile(of_this_machine(multiply_add=1e-10))
+    restart()
+    assert load_profile().profile.multiply_add == 1e-10
+
+
+@pytest.mark.parametrize("change", [{"schema": 1}, {"schema": 2}, {"multiply_add": 0.0}])
+def test_documents_keep_to_their_schema(change: dict[str, float]) -> None:
+    """Another schema, a field that a schema has not, and a rate that is no time are refused."""
+    with pytest.raises(SpecError, match="device profile"):
+        Profile.from_document(small_profile().document() | change)
 
 
 def test_no_cache_still_keeps_it_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +352,28 @@ def test_measuring(dtype: str) -> None:
     assert layer._programs_for(layer.dtype)[0].planned.choice.seconds.total > 0
 
 
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_multiply_adds_are_measured() -> None:
+    """A vector's multiply-add takes less than 10 ns, and not less than a tenth of a cycle."""
+    found = measure_profile.measure_profile("cpu", torch.float32).multiply_add
+    assert found is not None
+    assert 1e-11 < found < 1e-8
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_a_compiler_there_are_no_multiply_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is measured all the same, and the text says what is missing."""
+
+    def missing() -> None:
+        raise BuildError("none")
+
+    monkeypatch.setattr(measure_profile, "find_compiler", missing)
+    found = measure_profile.measure_profile("cpu", torch.float32)
+    assert found.multiply_add is None
+    assert "multiply-add of vectors: not measured" in str(found)
+
+
 # -- the command ---------------------------------------------------------------------------------
 
 
@@ -409,12 +483,18 @@ def test_no_cuda_here(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_shipped_profiles_are_named_by_what_they_are() -> None:
-    """Each shipped file reads, and its name says its device, dtype and threads."""
+    """Each shipped file reads, and its name says its device, dtype and threads, then the processor
+    of all but the first machine; no two are for the same."""
     folder = ROOT / "tnlayer" / "device" / "profiles"
     names = sorted(path.stem for path in folder.glob("*.json"))
-    found = sorted(f"{p.device}-{p.dtype}-{p.threads}" for p in shipped_profiles())
-    assert names == found
+    kinds = [f"{p.device}-{p.dtype}-{p.threads}" for p in shipped_profiles()]
+    assert len(names) == len(kinds)
+    for name, kind in zip(names, kinds, strict=True):
+        assert name == kind or name.startswith(f"{kind}-")
     assert {"cpu-float32-1", "cpu-float32-2", "cpu-float64-2"} <= set(names)
+    keys = {(p.device, p.dtype, p.threads, p.name) for p in shipped_profiles()}
+    assert len(keys) == len(kinds)
+    assert all(p.multiply_add for p in shipped_profiles())
 
 
 def test_shipped_profiles_are_read_from_an_installed_copy(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ class LoadedProfile:
 def shipped_profiles() -> tuple[Profile, ...]:
     """The profiles that ship with the package."""
     folder = resources.files("tnlayer.device") / "profiles"
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".json")), key=lambda f: f.name)
+    found = (f for f in folder.iterdir() if f.name.endswith(".json"))
+    # Where nothing tells which one is nearer, the first one serves.
+    files = sorted(found, key=lambda f: f.name.removesuffix(".json"))
     return tuple(Profile.from_document(json.loads(f.read_text())) for f in files)
 
 
@@ -112,17 +114,23 @@ def _named(measured: MeasuredProfile) -> LoadedProfile:
 def _nearest(key: ProfileKey) -> LoadedProfile:
     """The profile that is most like what is asked for; device and dtype count most.
 
+    Then the processor's name: torch's libraries run other code on another vendor's processor,
+    so that one of the same vendor is nearer than one of another.
     Of GPUs none ships that was measured: those from datasheets stand in.
     """
 
-    def distance(profile: Profile) -> tuple[int, ...]:
+    def distance(profile: Profile) -> tuple[float, ...]:
         differs = (
             profile.device != key.device,
             profile.dtype != key.dtype,
             profile.dtype != _REAL_PARTS.get(key.dtype, key.dtype),
-            profile.name not in key.name,
         )
-        return (*map(int, differs), abs(profile.threads - key.threads))
+        other = profile.name not in key.name
+        return (
+            *map(int, differs),
+            _unlike(profile.name, key.name) if other else 0.0,
+            abs(profile.threads - key.threads),
+        )
 
     profile = min((*shipped_profiles(), *derived_profiles()), key=distance)
     if profile in derived_profiles():
@@ -133,6 +141,16 @@ def _nearest(key: ProfileKey) -> LoadedProfile:
         profile,
         f"shipped with tnlayer, measured on {profile.name}, {profile.dtype}, {threads}",
     )
+
+
+def _unlike(name: str, other: str) -> float:
+    """The share of the words of a processor's name that another one's has not.
+
+    >>> _unlike("Maker Model T", "Maker Model S 2-Core Processor")
+    0.3333333333333333
+    """
+    words = name.split()
+    return sum(word not in other.split() for word in words) / max(1, len(words))
 
 
 # Arithmetic of a complex dtype is that of its parts.

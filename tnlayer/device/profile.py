@@ -13,7 +13,9 @@ from tnlayer.device.grid import Grid
 from tnlayer.errors import SpecError
 from tnlayer.spec import canonical_json
 
-SCHEMA = 2
+SCHEMA = 3
+# Documents that can be read, the newest first. Schema 2 has no ``multiply_add``.
+READABLE = (SCHEMA, 2)
 
 # Whether the left and the right factor of a product are stored transposed.
 VARIANTS = ("nn", "tn", "nt", "tt")
@@ -22,7 +24,12 @@ VARIANTS = ("nn", "tn", "nt", "tt")
 AUTOGRAD = ("forward", "forward_array", "backward", "backward_array")
 
 # Calls whose overhead is measured apart.
-CALLS = ("mm", "bmm", "copy", "product", "sum", "view", *AUTOGRAD)
+STARTED = ("mm", "bmm", "copy", "product", "sum", "view")
+CALLS = (*STARTED, *AUTOGRAD)
+
+# Bytes of a line of the caches, and those read and written by a copy that stands for memory beyond
+# the caches of a core, as large as the weights that kernels read from there.
+LINE, FAR_BYTES = 64, 2**22
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Profile:
         fault: seconds for one byte of a fresh array that the system has to map first.
         fault_bytes: size from which on fresh arrays are mapped anew at each call.
         calls: seconds of a call on a few entries, by kind, and of what autograd adds.
+        multiply_add: seconds of one multiply-add of vectors in registers, in compiled code while
+            all threads do the same; None where none could be compiled, and in schema 2.
     """
 
     device: str
@@ -70,6 +79,7 @@ class Profile:
     fault: float
     fault_bytes: int
     calls: tuple[tuple[str, float], ...]
+    multiply_add: float | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -80,6 +90,16 @@ class Profile:
     def call_seconds(self) -> dict[str, float]:
         """Overhead of each kind of call."""
         return dict(self.calls)
+
+    @cached_property
+    def started(self) -> float:
+        """Mean overhead of a call, over its kinds: what Python and torch need to start anything."""
+        return sum(self.call_seconds[kind] for kind in STARTED) / len(STARTED)
+
+    @cached_property
+    def far_line(self) -> float:
+        """Seconds for a line that a core copies beyond its own caches, the other ones at it too."""
+        return LINE * self.threads * self.stream.per_unit(FAR_BYTES)
 
     @property
     def flops_per_second(self) -> float:
@@ -102,7 +122,7 @@ class Profile:
         """The profile that :meth:`document` wrote.
 
         Raises:
-            SpecError: the document is not a profile of this schema.
+            SpecError: the document is not a profile of a schema that is known.
         """
         try:
             return _read(document)
@@ -146,12 +166,14 @@ def _positive(value: Any) -> float:
 
 
 def _read(document: Any) -> Profile:
-    if document["schema"] != SCHEMA or set(document) != {
-        "schema",
-        *(f.name for f in fields(Profile)),
-    }:
-        msg = f"schema {document['schema']!r} or its fields are not known"
+    schema = document["schema"]
+    expected = {"schema", *(f.name for f in fields(Profile))}
+    if schema != SCHEMA:
+        expected -= {"multiply_add"}
+    if schema not in READABLE or set(document) != expected:
+        msg = f"schema {schema!r} or its fields are not known"
         raise ValueError(msg)
+    multiply_add = document.get("multiply_add")
     profile = Profile(
         device=str(document["device"]),
         name=str(document["name"]),
@@ -171,6 +193,7 @@ def _read(document: Any) -> Profile:
         fault=_positive(document["fault"]),
         fault_bytes=int(document["fault_bytes"]),
         calls=tuple((str(name), _positive(seconds)) for name, seconds in document["calls"]),
+        multiply_add=None if multiply_add is None else _positive(multiply_add),
     )
     if set(profile.call_seconds) != set(CALLS) or len(profile.gemm) != len(VARIANTS):
         msg = "calls or variants are missing"

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
 import torch
 
 from tnlayer.debug import debug
-from tnlayer.device.profile import SCHEMA, Profile
+from tnlayer.device.profile import READABLE, SCHEMA, Profile
 from tnlayer.errors import SpecError
 from tnlayer.files import Store
 from tnlayer.spec import canonical_json, parse_json
@@ -33,6 +33,7 @@ class ProfileKey:
         dtype: dtype of the arithmetic.
         threads: threads of torch; 1 for a GPU.
         torch: version of torch, major.minor.
+        schema: of what is stored.
     """
 
     device: str
@@ -40,17 +41,18 @@ class ProfileKey:
     dtype: str
     threads: int
     torch: str = ".".join(torch.__version__.split(".")[:2])
+    schema: int = SCHEMA
 
     @property
     def document(self) -> dict[str, Any]:
-        """The key as plain values, with the schema of what is stored."""
+        """The key as plain values."""
         return {
             "device": self.device,
             "name": self.name,
             "dtype": self.dtype,
             "threads": self.threads,
             "torch": self.torch,
-            "schema": SCHEMA,
+            "schema": self.schema,
         }
 
     @property
@@ -81,15 +83,20 @@ def key_of(profile: Profile) -> ProfileKey:
 
 
 def read_profile(key: ProfileKey) -> MeasuredProfile | None:
-    """The profile that was measured for exactly this; None, and a line in the log, if damaged."""
-    payload = _STORE.read(key.entry)
-    if payload is None:
-        return None
-    try:
-        return _checked(parse_json(payload), key)
-    except (SpecError, ValueError) as error:
-        debug(1, f"stored profile {key.entry} is not used: {error}")
-        return None
+    """The profile that was measured for exactly this; None, and a line in the log, if damaged.
+
+    One that an older version measured serves until this one measures.
+    """
+    for schema in READABLE:
+        written = replace(key, schema=schema)
+        payload = _STORE.read(written.entry)
+        if payload is None:
+            continue
+        try:
+            return _checked(parse_json(payload), written)
+        except (SpecError, ValueError) as error:
+            debug(1, f"stored profile {written.entry} is not used: {error}")
+    return None
 
 
 def write_profile(profile: Profile) -> MeasuredProfile:
@@ -124,7 +131,7 @@ def _checked(document: object, key: ProfileKey) -> MeasuredProfile:
     record = cast("dict[str, Any]", document)
     profile = Profile.from_document(record["profile"])
     same = canonical_json(record["made_for"]) == canonical_json(key.document)
-    if not same or key_of(profile) != key:
+    if not same or replace(key_of(profile), schema=key.schema) != key:
         msg = "it was measured for something else"
         raise ValueError(msg)
     measured = record["measured"]

@@ -47,6 +47,10 @@ def profile_text(
     lines.append("-: lost in what a call takes")
     lines += ["", *table([("matrix product", "rows", "columns", "summed", "GFLOP/s"),
                           *_product_rows(profile)])]  # fmt: skip
+    vectors = "not measured"
+    if profile.multiply_add is not None:
+        vectors = f"{1e9 * profile.multiply_add:.3f} ns a thread"
+    lines.append(f"compiled multiply-add of vectors: {vectors}")
     lines += ["", *table([("moving data", "cost", "unit"), *_moving_rows(profile)])]
     calls = [(name, f"{1e6 * profile.call_seconds[name]:.2f}") for name in CALLS]
     lines += ["", *table([("call on a few entries", "us"), *calls])]
@@ -67,6 +71,8 @@ def main_rates(profile: Profile) -> dict[str, float]:
         rates[f"batched {size}x{size}x{size}, flop/s"] = 2 / _batched(profile, size)
     rates["transposed copy, s/entry"] = profile.transposed.per_unit(_ENTRIES)
     rates["page fault, s/byte"] = profile.fault
+    if profile.multiply_add is not None:
+        rates["compiled multiply-add of vectors, s"] = profile.multiply_add
     return rates | {f"call {name}, s": profile.call_seconds[name] for name in CALLS}
 
 

@@ -152,7 +152,7 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
         return None
     fused = compiled_step_seconds(kind, plan, mask, batch, rates)
     torch = torch_step_seconds(plan, mask, batch, rates.times)
-    start = start_seconds(kind, mask)
+    start = start_seconds(kind, mask, rates)
     times = 2 if any(mask) else 1
     prices = {
         count: times * (rates.times.fresh(entries) + rates.times.move(2 * entries))

@@ -45,13 +45,12 @@ def compiled_step_seconds(
     return fused_step_seconds(plan, mask, batch, rates.profile, rates.compiled_cpu)
 
 
-def start_seconds(backend: str, mask: Mask) -> float:
+def start_seconds(backend: str, mask: Mask, rates: Rates) -> float:
     """What the calls of a region of kernels cost before any work is done."""
     if backend == CUDA:
         return cuda_model.COSTS.first * (2 if any(mask) else 1)
-    costs = fused_model.COSTS
-    forward = costs.forward + costs.threads
-    return forward + (costs.backward + costs.threads if any(mask) else 0.0)
+    start = fused_model.start_seconds(rates.profile)
+    return start.total if any(mask) else start.forward
 
 
 def compiled_bytes(backend: str, plan: Plan, mask: Mask, rates: Rates, threads: int) -> int:

@@ -5,16 +5,21 @@ start. What bounds a step instead is counted here: multiply-adds of whole vector
 and stored for them, lines that come from a farther cache, moves to other lanes, and vectors of
 partial sums of weight gradients, which every thread clears, fills and adds up. ``COSTS`` says what
 each of these costs; it was fitted to measured kernels.
+
+Costs are counted in three units, each of which the device's profile has measured: what the
+processor does is counted in multiply-adds of vectors, what comes from beyond its own caches in
+lines of a copy there, and what starts a call in calls of torch. So the costs are those of the
+kernels, and the profile is the machine's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
 from tnlayer.device.op_times import OpTimes
-from tnlayer.device.profile import Profile
+from tnlayer.device.profile import LINE, Profile
 from tnlayer.kernels.arrays import Lanes
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, Scheduled, schedule_lanes
 from tnlayer.kernels.pair import Mask, wanted_names
@@ -26,59 +31,54 @@ from tnlayer.plan.regions import batched_steps, stem_owners
 from tnlayer.plan.steps import BATCH, Add, Contract, Embed, Reduce, Scatter, Step, Value
 from tnlayer.planning.time_model import Seconds, with_autograd
 
-# Bytes of the caches of a core that are counted on, and of a line.
-FIRST_CACHE, SECOND_CACHE, LINE = 32 * 1024, 2**20, 64
-# Registers for the results of a tile: so many times fewer loads than multiply-adds.
-ACCUMULATORS = 26
+# Bytes of the caches of a core that are counted on.
+FIRST_CACHE, SECOND_CACHE = 32 * 1024, 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What is counted, in multiply-adds of whole vectors; the last ones in seconds.
+    """What each count costs: in multiply-adds of whole vectors, those of ``FAR`` in lines that a
+    core copies beyond its own caches, those of ``STARTS`` in calls of torch.
 
     Arguments:
         product: a multiply-add of vectors, from registers.
-        load, store: a vector from and to the first cache.
+        store: a vector to the first cache.
         weight: a line of weights that no cache of a core holds; each block reads it anew.
-        second, third: a line from the second cache, and from farther.
+        second: a line of states and weights of a step that the first cache does not hold.
         moved: a vector that changes its lanes in registers.
-        partial, far_partial: a vector of partial sums that a sample adds to, in the caches of a
-            core and beyond.
-        cleared: a vector of partial sums, cleared and summed up at the end, once a call and thread.
+        partial: a vector of partial sums that a sample adds to, in the caches of a core.
+        far_partial: a line of such sums beyond them.
+        cleared: a line of partial sums, cleared and summed up at the end, once a call and thread.
         step: the start of a step for a block of samples.
         branch: a multiply-add of steps on parameters, which fill vectors badly.
         branch_step: the start of such a step, and its moves.
-        line: a line of x or y that memory has.
-        forward, backward: seconds of a call.
-        threads: seconds to start threads.
+        forward, backward: the start of a call.
     """
 
-    product: float = 0.84
-    load: float = 0.0
-    store: float = 0.36
-    weight: float = 37.0
-    second: float = 1.0
-    third: float = 1.0
-    moved: float = 34.0
-    partial: float = 11.0
-    far_partial: float = 15.7
-    cleared: float = 78.0
-    step: float = 52.0
-    branch: float = 8.0
-    branch_step: float = 1450.0
-    line: float = 0.5
-    forward: float = 13.1e-6
-    backward: float = 10.2e-6
-    threads: float = 0.5e-6
+    product: float = 1.15
+    store: float = 0.83
+    weight: float = 2.13
+    second: float = 0.15
+    moved: float = 20.4
+    partial: float = 5.8
+    far_partial: float = 1.5
+    cleared: float = 4.1
+    step: float = 21.0
+    branch: float = 1.5
+    branch_step: float = 1560.0
+    forward: float = 5.6
+    backward: float = 8.7
 
 
-# Fitted to 138 timings of 23 networks (topologies, random chains; 1, 16 and 256 samples; forward,
-# and forward and backward; float32, two AVX-512 cores), with errors of 10 percent in the median and
-# 36 in the worst tenth, on the same data. The worst are butterflies of few samples and trains
-# without lanes, which take up to twice as long as predicted. Several counts stand for what tiles
-# really wait for: these are no cycles.
+# Fitted to 369 timings of 27 networks on two machines of two cores with 512-bit vectors (topologies,
+# random chains; 1 to 256 samples; forward, and forward and backward; float32), with errors of 8 and
+# 10 percent in the median on each and 35 and 38 in the worst tenth; docs/decisions/0010 tells those
+# of networks left out. Several counts stand for what tiles really wait for: these are no cycles.
+# Loads, x and y, which are prefetched, and the start of threads cost nothing that could be told.
 COSTS = Costs()
-SECONDS = ("forward", "backward", "threads")
+FAR = ("weight", "far_partial", "cleared")
+STARTS = ("forward", "backward")
+COST_NAMES: tuple[str, ...] = tuple(one.name for one in fields(Costs))
 Counted = dict[str, float]
 
 
@@ -90,15 +90,13 @@ class Work:
         block: samples of a block.
         samples: for each step that touches samples what it counts.
         once: what is counted once a call on one thread, by step.
-        cleared: vectors of partial sums of a thread.
-        line: lines of the batched arrays that one sample reads and writes.
+        cleared: lines of partial sums of a thread.
     """
 
     block: int
     samples: dict[str, Counted] = field(default_factory=dict[str, Counted])
     once: dict[str, Counted] = field(default_factory=dict[str, Counted])
     cleared: float = 0.0
-    line: float = 0.0
 
 
 def fused_seconds(
@@ -127,15 +125,15 @@ def kernel_seconds(
 ) -> Seconds:
     """As ``fused_seconds``, without what autograd adds."""
     wanted = wanted_names(plan, mask)
-    unit = vector_seconds(plan, profile, cpu)
-    threads = costs.threads if batch > 1 and profile.threads > 1 else 0.0
+    seconds = cost_seconds(plan, profile, cpu, costs)
     converted = _converted_seconds(plan, batch, profile)
-    forward = _total(_call_counts(forward_work(plan, cpu), batch, profile.threads), costs)
-    first = unit * forward + costs.forward + threads + converted
+    forward = _total(_call_counts(forward_work(plan, cpu), batch, profile.threads), seconds)
+    first = forward + seconds.forward + converted
     if not wanted:
         return Seconds(first)
-    backward = _total(_call_counts(backward_work(plan, wanted, cpu), batch, profile.threads), costs)
-    return Seconds(first, unit * backward + costs.backward + threads + 2 * converted)
+    work = backward_work(plan, wanted, cpu)
+    backward = _total(_call_counts(work, batch, profile.threads), seconds)
+    return Seconds(first, backward + seconds.backward + 2 * converted)
 
 
 def fused_step_seconds(
@@ -146,7 +144,7 @@ def fused_step_seconds(
     By the name of the forward step's result, steps on parameters with the step that reads them;
     "" has what belongs to no step: the start of calls, x and y, vectors of partial sums.
     """
-    unit = vector_seconds(plan, profile, cpu)
+    seconds = cost_seconds(plan, profile, cpu, costs)
     owners = stem_owners(plan)
     works = [forward_work(plan, cpu)]
     wanted = wanted_names(plan, mask)
@@ -159,13 +157,38 @@ def fused_step_seconds(
             for name, counted in group.items():
                 owner = owners.get(name.removesuffix("_s"), "")
                 if owner in found:
-                    found[owner] += unit * times * _total(counted, costs)
+                    found[owner] += times * _total(counted, seconds)
     rest = fused_seconds(plan, mask, batch, profile, cpu, costs).total - sum(found.values())
     return found | {"": rest}
 
 
+def cost_seconds(plan: Plan, profile: Profile, cpu: Cpu, costs: Costs = COSTS) -> Costs:
+    """What each count costs on a device, in seconds.
+
+    Arguments:
+        plan: whose kernels they are; of its dtype.
+        profile: the device's rates.
+        cpu: what the kernels are made for.
+        costs: in the units of ``Costs``.
+    """
+    units = dict.fromkeys(COST_NAMES, vector_seconds(plan, profile, cpu))
+    units |= dict.fromkeys(FAR, profile.far_line) | dict.fromkeys(STARTS, profile.started)
+    return Costs(**{name: unit * getattr(costs, name) for name, unit in units.items()})
+
+
+def start_seconds(profile: Profile, costs: Costs = COSTS) -> Seconds:
+    """What a forward and a backward of kernels cost before any work is done."""
+    return Seconds(profile.started * costs.forward, profile.started * costs.backward)
+
+
 def vector_seconds(plan: Plan, profile: Profile, cpu: Cpu) -> float:
-    """Seconds of one multiply-add of vectors on one thread, at the rate of a matrix product."""
+    """Seconds of one multiply-add of vectors on one thread, where all threads do the same.
+
+    A profile without compiled multiply-adds tells the best rate of a matrix product, which is
+    slower where torch's library does not use all that the processor has.
+    """
+    if profile.multiply_add is not None:
+        return profile.multiply_add * (2 if plan.is_complex else 1)  # a complex one is a pair
     entries = cpu.vector_bytes // ITEMSIZES[profile.dtype]
     return 2 * entries * profile.threads / profile.flops_per_second
 
@@ -195,7 +218,7 @@ def _call_counts(work: Work, batch: int, threads: int) -> Counted:
     """All counts of a call on its busiest thread."""
     turns = _turns(work, batch, threads)
     active = min(threads, -(-batch // work.block))
-    found: Counted = {"cleared": work.cleared * (1 + active) / 2, "line": work.line * batch}
+    found: Counted = {"cleared": work.cleared * (1 + active) / 2}
     for group, times in ((work.samples, turns), (work.once, 1.0)):
         for counted in group.values():
             _add(found, counted, times)
@@ -207,8 +230,8 @@ def _add(total: Counted, counted: Mapping[str, float], times: float = 1.0) -> No
         total[name] = total.get(name, 0.0) + times * count
 
 
-def _total(counted: Mapping[str, float], costs: Costs) -> float:
-    return sum(getattr(costs, name) * count for name, count in counted.items())
+def _total(counted: Mapping[str, float], seconds: Costs) -> float:
+    return sum(getattr(seconds, name) * count for name, count in counted.items())
 
 
 # -- counting ------------------------------------------------------------------------------------
@@ -288,10 +311,6 @@ class _Counter:
             if BATCH in value.legs:
                 counted = self.found.samples.setdefault(value.name, {})
                 _add(counted, self.change(value, self.tail(value)))
-        ports = [value for value in (*plan.inputs, *outputs) if BATCH in value.legs]
-        self.found.line = sum(
-            elements(value.legs, plan.sizes).per_sample * plan.itemsize / LINE for value in ports
-        )
         return self.found
 
     def entries(self, legs: Iterable[str]) -> float:
@@ -346,22 +365,14 @@ class _Counter:
             _add(counted, {"weight": self.weight_entries(step) * self.plan.itemsize / LINE})
         read = sum(self.vectors(value.legs, lanes) for value in states)
         if BATCH in result.legs:
-            made = [leg for leg in result.legs if leg not in states[0].legs]
-            columns = self.entries(made)
-            rows = max(1.0, products / max(1.0, self.weight_entries(step)))
-            tile = min(columns, ACCUMULATORS)
-            loads = read * -(-columns // ACCUMULATORS)
-            loads += products / max(1.0, min(rows, ACCUMULATORS / tile))
             written = self.vectors(result.legs, lanes)
-            _add(counted, {"load": loads, "store": written})
+            _add(counted, {"store": written})
             self.far(counted, read + written + self.weight_entries(step) / self.width)
         else:
             sums = self.vectors(result.legs, lanes)
-            # A tile of results meets all points of a sample.
-            side = ACCUMULATORS**0.5
-            _add(counted, {"load": 2 * products / min(side, max(1.0, sums))})
-            _add(counted, {"far_partial" if self.far_sums else "partial": sums})
-            self.found.cleared += sums
+            lines = sums * self.vector_bytes / LINE
+            _add(counted, {"far_partial": lines} if self.far_sums else {"partial": sums})
+            self.found.cleared += lines
             self.found.once[f"{result.name}_s"] = {"branch_step": 1.0}
             self.far(counted, read)
         return counted
@@ -378,8 +389,7 @@ class _Counter:
         """Lines that the first cache does not hold."""
         room = vectors * self.vector_bytes
         if room > FIRST_CACHE:
-            kind = "third" if room > SECOND_CACHE else "second"
-            _add(counted, {kind: room / LINE})
+            _add(counted, {"second": room / LINE})
 
     def change(self, value: Value, lanes: Lanes) -> Counted:
         """Moving a value to other lanes, unless it has them."""
@@ -399,11 +409,6 @@ class _Counter:
             return {"moved": entries / self.width}
         smaller = min(self.entries(leg for leg in side if leg) for side in (home, lanes) if side)
         return {"moved": entries / max(1.0, min(smaller, self.width))}
-
-
-def cost_names() -> Sequence[str]:
-    """The names of what is counted in multiply-adds of vectors."""
-    return [one.name for one in fields(Costs) if one.name not in SECONDS]
 
 
 def call_counts(plan: Plan, wanted: tuple[str, ...], batch: int, threads: int, cpu: Cpu) -> Counted:

@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from tnlayer.debug import debug
 from tnlayer.device.grid import Grid, fill_grid
 from tnlayer.device.processor import processor_name
 from tnlayer.device.profile import AUTOGRAD, VARIANTS, Profile
+from tnlayer.errors import BuildError
+from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.calibrate import calibrate
+from tnlayer.runtime.vector_rate import multiply_add_seconds
 
 # Sizes at which matrix products are timed; between them the tables interpolate.
 _GEMM_AXIS = (1, 4, 16, 64, 256, 2048, 16384, 131072)
@@ -112,6 +116,7 @@ class _Probe:
         self.reduce: dict[tuple[int, ...], float] = {}
         self.row = self.block = self.fault = 0.0
         self.calls: dict[str, float] = {}
+        self.multiply_add: float | None = None
 
     def jobs(self) -> Iterator[Callable[[], None]]:
         """All measurements, each a call of some milliseconds."""
@@ -138,6 +143,8 @@ class _Probe:
         for entries in _STRIDED_ENTRIES:
             yield lambda entries=entries: self._measure_transposed(entries)
         yield self._measure_fault
+        if self.device.type == "cpu":
+            yield self._measure_vectors
 
     def random(self, *shape: int) -> torch.Tensor:
         """An array that is no special case for any kernel."""
@@ -247,6 +254,14 @@ class _Probe:
         # Calibration measures what autograd adds.
         self.calls |= dict.fromkeys(AUTOGRAD, _FASTEST_BYTE)
 
+    def _measure_vectors(self) -> None:
+        """Kernels reach what the processor does, products of torch what its library makes of it."""
+        try:
+            compiler = find_compiler()
+            self.multiply_add = multiply_add_seconds(compiler.vector_bytes, torch.get_num_threads())
+        except BuildError as error:
+            debug(1, f"multiply-adds of compiled code are not measured: {error}")
+
     def profile(self) -> Profile:
         """Everything that was measured, as tables."""
         gemm, batched = (_GEMM_AXIS,) * 3, (_BATCHED_AXIS,) * 3
@@ -269,6 +284,7 @@ class _Probe:
             fault=self.fault,
             fault_bytes=_FAULT_BYTES,
             calls=tuple(sorted(self.calls.items())),
+            multiply_add=self.multiply_add,
         )
 
 
