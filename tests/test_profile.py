@@ -148,11 +148,13 @@ def test_threads_choose_the_nearest_shipped(threads: int, monkeypatch: pytest.Mo
 
 
 def test_complex_takes_the_shipped_profile_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """complex128 goes by float64, complex64 by float32; the text says which dtype it was."""
-    shipped = tuple(small_profile(dtype=dtype) for dtype in ("float32", "float64"))
+    """complex128 goes by float64, complex64 and half precision by float32; the text says which
+    dtype it was."""
+    shipped = tuple(small_profile(dtype=dtype) for dtype in ("float64", "float32"))
     monkeypatch.setattr(device_load, "shipped_profiles", lambda: shipped)
     restart()
-    for dtype, part in (("complex128", "float64"), ("complex64", "float32")):
+    halves = dict.fromkeys(("complex64", "float16", "bfloat16"), "float32")
+    for dtype, part in {"complex128": "float64", **halves}.items():
         found = load_profile(dtype)
         assert found.profile.dtype == part
         assert part in found.source

@@ -123,7 +123,7 @@ def _nearest(key: ProfileKey) -> LoadedProfile:
         differs = (
             profile.device != key.device,
             profile.dtype != key.dtype,
-            profile.dtype != _REAL_PARTS.get(key.dtype, key.dtype),
+            profile.dtype != _ARITHMETIC.get(key.dtype, key.dtype),
         )
         other = profile.name not in key.name
         return (
@@ -153,8 +153,13 @@ def _unlike(name: str, other: str) -> float:
     return sum(word not in other.split() for word in words) / max(1, len(words))
 
 
-# Arithmetic of a complex dtype is that of its parts.
-_REAL_PARTS = {"complex64": "float32", "complex128": "float64"}
+# Arithmetic of a complex dtype is that of its parts, that of half precision is float32's.
+_ARITHMETIC = {
+    "complex64": "float32",
+    "complex128": "float64",
+    "float16": "float32",
+    "bfloat16": "float32",
+}
 
 _TIMES: dict[tuple[str, str], OpTimes] = {}
 
