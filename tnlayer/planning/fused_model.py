@@ -70,11 +70,12 @@ class Costs:
     backward: float = 8.7
 
 
-# Fitted to 369 timings of 27 networks on two machines of two cores with 512-bit vectors (topologies,
-# random chains; 1 to 256 samples; forward, and forward and backward; float32), with errors of 8 and
-# 10 percent in the median on each and 35 and 38 in the worst tenth; docs/decisions/0010 tells those
-# of networks left out. Several counts stand for what tiles really wait for: these are no cycles.
-# Loads, x and y, which are prefetched, and the start of threads cost nothing that could be told.
+# Fitted to 369 timings of 27 networks on two machines of two cores with 512-bit vectors
+# (topologies, random chains; 1 to 256 samples; forward, and forward and backward; float32), with
+# errors of 8 and 10 percent in the median on each and 35 and 38 in the worst tenth;
+# docs/decisions/0010 tells those of networks left out. Several counts stand for what tiles really
+# wait for: these are no cycles. Loads, x and y, which are prefetched, and the start of threads cost
+# nothing that could be told.
 COSTS = Costs()
 FAR = ("weight", "far_partial", "cleared")
 STARTS = ("forward", "backward")
