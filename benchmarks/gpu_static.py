@@ -24,7 +24,7 @@ from benchmarks.machine_code import between_barriers, disassembled, share
 from benchmarks.report import RESULTS, format_table, provenance, write_json
 from benchmarks.workloads import KERNEL_WORKLOADS, Workload
 from tnlayer.kernels.cuda_exchange import WARP
-from tnlayer.kernels.cuda_source import gpu_of
+from tnlayer.kernels.cuda_gpu import gpu_of
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.unit import Unit
 

@@ -16,7 +16,8 @@ from test_nvrtc import needs_nvrtc
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cuda_source import forward_source, gpu_of
+from tnlayer.kernels.cuda_gpu import gpu_of
+from tnlayer.kernels.cuda_source import forward_source
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.nvrtc import Cubin
 

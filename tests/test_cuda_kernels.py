@@ -30,18 +30,11 @@ from tnlayer.kernels.cuda_exchange import (
     is_injective,
     padded,
 )
+from tnlayer.kernels.cuda_gpu import gpu_of
 from tnlayer.kernels.cuda_place import find_race
+from tnlayer.kernels.cuda_schedule import Scheduled, schedule_backward, schedule_forward
 from tnlayer.kernels.cuda_segments import Limits, find_register_segments
-from tnlayer.kernels.cuda_source import (
-    CudaSource,
-    Scheduled,
-    backward_source,
-    forward_source,
-    gpu_of,
-    printed,
-    schedule_backward,
-    schedule_forward,
-)
+from tnlayer.kernels.cuda_source import CudaSource, backward_source, forward_source, printed
 from tnlayer.kernels.cuda_threads import LARGE
 from tnlayer.kernels.loops import (
     At,

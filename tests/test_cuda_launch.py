@@ -20,7 +20,8 @@ from emulated import MULTIPROCESSORS, SHARED_BYTES, STREAM, emulated_cubin, emul
 import tnlayer as tn
 from tnlayer.errors import BuildError
 from tnlayer.kernels import cuda_source, loops
-from tnlayer.kernels.cuda_source import Argument, CudaSource, Entry, Gpu
+from tnlayer.kernels.cuda_gpu import Gpu
+from tnlayer.kernels.cuda_source import Argument, CudaSource, Entry
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime import driver, gpu
 from tnlayer.runtime.cuda import CudaProgram

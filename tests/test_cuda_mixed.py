@@ -24,7 +24,8 @@ from tnlayer import topologies
 from tnlayer.device.derived import derived_profiles
 from tnlayer.device.gpus import H100, RECORDS, record_of
 from tnlayer.device.load import load_profile, op_times
-from tnlayer.kernels.cuda_source import gpu_of, schedule_backward, schedule_forward
+from tnlayer.kernels.cuda_gpu import gpu_of
+from tnlayer.kernels.cuda_schedule import schedule_backward, schedule_forward
 from tnlayer.plan.plan import Plan, Region
 from tnlayer.plan.regions import batched_steps
 from tnlayer.planning import cuda_model

@@ -20,16 +20,15 @@ import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.kernels.cpp_prelude import prelude
 from tnlayer.kernels.cpp_printer import print_kernel
-from tnlayer.kernels.cuda_source import (
-    Gpu,
+from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
+from tnlayer.kernels.cuda_schedule import (
     Scheduled,
     by_segments,
     find_chain,
-    gpu_of,
-    printed,
     schedule_backward,
     schedule_forward,
 )
+from tnlayer.kernels.cuda_source import printed
 from tnlayer.kernels.cuda_threads import Tiling
 from tnlayer.kernels.interpret import interpret
 from tnlayer.kernels.loops import Program

@@ -22,7 +22,7 @@ from tnlayer import topologies
 from tnlayer.kernels import cuda_choice
 from tnlayer.kernels.cuda_lanes import order_points
 from tnlayer.kernels.cuda_printer import _Spread
-from tnlayer.kernels.cuda_source import Scheduled, schedule_backward, schedule_forward
+from tnlayer.kernels.cuda_schedule import Scheduled, schedule_backward, schedule_forward
 from tnlayer.kernels.interpret import interpret
 from tnlayer.kernels.loops import (
     At,

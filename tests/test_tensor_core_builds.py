@@ -12,7 +12,8 @@ from test_tensor_cores import gpu
 
 import tnlayer as tn
 from tnlayer.kernels.cuda_mma import PRECISIONS
-from tnlayer.kernels.cuda_source import backward_source, forward_source, schedule_backward
+from tnlayer.kernels.cuda_schedule import schedule_backward
+from tnlayer.kernels.cuda_source import backward_source, forward_source
 from tnlayer.kernels.loops import Precision, Tile, statements
 from tnlayer.runtime.nvrtc import compile_cubin
 from tnlayer.runtime.resources import read_ptxas

@@ -17,7 +17,8 @@ import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.kernels import cuda_choice
 from tnlayer.kernels.cuda_mma import PRECISIONS
-from tnlayer.kernels.cuda_source import printed, schedule_backward
+from tnlayer.kernels.cuda_schedule import schedule_backward
+from tnlayer.kernels.cuda_source import printed
 from tnlayer.kernels.cuda_warps import Product, choose_split
 from tnlayer.kernels.interpret import interpret
 from tnlayer.kernels.loops import (

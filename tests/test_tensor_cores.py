@@ -18,16 +18,10 @@ from test_nvrtc import needs_nvrtc
 import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.kernels.cuda_bits import access_cycles, choose_bits
+from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
 from tnlayer.kernels.cuda_mma import PRECISIONS, merge_blocks
-from tnlayer.kernels.cuda_source import (
-    Gpu,
-    backward_source,
-    forward_source,
-    gpu_of,
-    printed,
-    schedule_backward,
-    schedule_forward,
-)
+from tnlayer.kernels.cuda_schedule import schedule_backward, schedule_forward
+from tnlayer.kernels.cuda_source import backward_source, forward_source, printed
 from tnlayer.kernels.interpret import interpret, rounded
 from tnlayer.kernels.loops import (
     At,

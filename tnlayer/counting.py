@@ -7,7 +7,7 @@ from dataclasses import replace
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.cuda_source import gpu_of
+from tnlayer.kernels.cuda_gpu import gpu_of
 from tnlayer.kernels.pair import schedule_pair
 from tnlayer.network import Network
 from tnlayer.plan.counts import Counts

@@ -22,13 +22,9 @@ from tnlayer.kernels.cuda_counts import (
     steps_of,
 )
 from tnlayer.kernels.cuda_exchange import WARP
+from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.cuda_prelude import itemsize
-from tnlayer.kernels.cuda_source import (
-    Gpu,
-    Scheduled,
-    schedule_backward,
-    schedule_forward,
-)
+from tnlayer.kernels.cuda_schedule import Scheduled, schedule_backward, schedule_forward
 from tnlayer.kernels.loops import Threads, statements
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import ITEMSIZES, Plan

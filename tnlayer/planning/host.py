@@ -10,7 +10,7 @@ import torch
 
 from tnlayer.errors import SpecError
 from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.cuda_source import Gpu, gpu_of
+from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
 from tnlayer.planning.rates import AUTO, CPP, TORCH
 
 # Names what "auto" stands for.

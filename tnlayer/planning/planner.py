@@ -10,7 +10,7 @@ from tnlayer.debug import debug
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.cuda_source import Gpu
+from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.network import Network
 from tnlayer.plan.adjoint import adjoint

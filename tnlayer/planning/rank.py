@@ -11,7 +11,7 @@ from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.cuda_source import Gpu
+from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.backends import (

@@ -8,7 +8,7 @@ from tnlayer.device.load import load_profile, op_times
 from tnlayer.device.op_times import OpTimes
 from tnlayer.device.profile import Profile
 from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.cuda_source import Gpu
+from tnlayer.kernels.cuda_gpu import Gpu
 
 TORCH, CPP, CUDA, MIXED, AUTO = "torch", "cpp", "cuda", "mixed", "auto"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tnlayer.kernels.cpu import Cpu, schedule_lanes
-from tnlayer.kernels.cuda_source import Gpu
+from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.pair import Mask, schedule_pair, wanted_names
 from tnlayer.plan.counts import Amount, amount
 from tnlayer.plan.plan import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tnlayer.errors import BuildError, SpecError
-from tnlayer.kernels.cuda_source import Gpu, gpu_of
+from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
 from tnlayer.planning.host import USUAL_ARCH, VARIABLE, auto_stands_for
 from tnlayer.planning.planner import PlanOptions
 from tnlayer.planning.rates import AUTO, CPP, CUDA, TORCH

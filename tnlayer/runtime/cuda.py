@@ -14,8 +14,10 @@ from tnlayer.debug import debug
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels import cuda_source
+from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
 from tnlayer.kernels.cuda_mma import OLDEST, PRECISIONS
-from tnlayer.kernels.cuda_source import CudaSource, Gpu, gpu_of
+from tnlayer.kernels.cuda_schedule import schedule_forward
+from tnlayer.kernels.cuda_source import CudaSource
 from tnlayer.kernels.loops import Precision
 from tnlayer.kernels.loops_text import program_text
 from tnlayer.kernels.pair import Mask, wanted_names
@@ -65,7 +67,7 @@ class CudaProgram(Program):
         if tensor_cores is not None:
             self.tensor_cores = next(p for p in PRECISIONS if p == tensor_cores)
             # Refused here, not at the first call.
-            cuda_source.schedule_forward(self.plan, self._for(gpu_of(self.arch or OLDEST)))
+            schedule_forward(self.plan, self._for(gpu_of(self.arch or OLDEST)))
         self._units: dict[Mask | None, Unit] = {}
 
     # -- what is built ---------------------------------------------------------------------

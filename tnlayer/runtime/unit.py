@@ -14,7 +14,8 @@ import torch
 
 from tnlayer.debug import debug
 from tnlayer.errors import BuildError
-from tnlayer.kernels.cuda_source import CudaSource, Entry, Gpu, gpu_of
+from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
+from tnlayer.kernels.cuda_source import CudaSource, Entry
 from tnlayer.runtime import driver, gpu
 from tnlayer.runtime.nvrtc import Cubin, compile_cubin
 from tnlayer.runtime.pick import picker
