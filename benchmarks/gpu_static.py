@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import tnlayer as tn
-from benchmarks.machine_code import between_barriers, disassembled, share
+from benchmarks.machine_code import MULTIPLIES, between_barriers, disassembled, share
 from benchmarks.report import RESULTS, format_table, provenance, write_json
 from benchmarks.workloads import KERNEL_WORKLOADS, Workload
 from tnlayer.kernels.cuda_exchange import WARP
@@ -35,8 +35,19 @@ BATCH = 4096
 REGISTERS, THREADS, RESERVED = 65536, 2048, 1024
 
 
+def gates(legs: int, count: int) -> list[tuple[int, int]]:
+    """Pairs of neighbours among ever fewer legs, then among all legs again."""
+    pairs: list[tuple[int, int]] = []
+    active = list(range(legs))
+    while len(pairs) < count:
+        pairs += [(active[k], active[k + 1]) for k in range(1, len(active) - 1, 2)]
+        pairs += [(active[k], active[k + 1]) for k in range(0, len(active) - 1, 2)]
+        active = active[::2] if len(active) > 2 else list(range(legs))
+    return pairs[:count]
+
+
 def circuit(legs: int, count: int) -> tn.Network:
-    """Gates on pairs of neighbours among ever fewer legs, then all legs again.
+    """A gate on each of these pairs.
 
     Arguments:
         legs: legs of size 2.
@@ -44,13 +55,7 @@ def circuit(legs: int, count: int) -> tn.Network:
     """
     net = tn.Network(f"{count} gates")
     wires = list(net.input([2] * legs))
-    pairs: list[tuple[int, int]] = []
-    active = list(range(legs))
-    while len(pairs) < count:
-        pairs += [(active[k], active[k + 1]) for k in range(1, len(active) - 1, 2)]
-        pairs += [(active[k], active[k + 1]) for k in range(0, len(active) - 1, 2)]
-        active = active[::2] if len(active) > 2 else list(range(legs))
-    for number, (a, b) in enumerate(pairs[:count]):
+    for number, (a, b) in enumerate(gates(legs, count)):
         wires[a], wires[b] = net.tensor(f"G{number}", [wires[a], wires[b]], out=(2, 2))
     net.output(wires)
     return net
@@ -61,7 +66,7 @@ CASES: dict[str, Workload] = {
     "circuit-25": Workload("circuit-25", "25 gates on 12 legs of 2", lambda: circuit(12, 25)),
 }
 PIPES = {
-    "FMA": ("FFMA", "FMUL", "FADD"),
+    "FMA": MULTIPLIES,
     "MMA": ("HMMA",),
     "LDS": ("LDS",),
     "STS": ("STS",),

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from test_cpp_backend import NETWORKS as TOPOLOGIES
 
 import tnlayer as tn
+from benchmarks.gpu_static import gates
 from benchmarks.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from tnlayer import topologies
 from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import volume
-from tnlayer.kernels.cuda_counts import count_samples
 from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
 from tnlayer.kernels.cuda_exchange import (
     choose_strides,
@@ -98,16 +98,10 @@ def test_golden_cuda(name: str, golden: Golden) -> None:
 
 def circuit(legs: int, count: int) -> Stem:
     """The circuit of kernels' prototype: gates on two neighbours of ever fewer legs."""
-    gates: list[tuple[int, int]] = []
-    active = list(range(legs))
-    while len(gates) < count:
-        gates += [(active[k], active[k + 1]) for k in range(1, len(active) - 1, 2)]
-        gates += [(active[k], active[k + 1]) for k in range(0, len(active) - 1, 2)]
-        active = active[::2] if len(active) > 2 else list(range(legs))
     now = [f"q{leg}" for leg in range(legs)]
     start, steps, waits = tuple(now), list[StemStep](), list[frozenset[int]]()
     maker: dict[str, int] = {}
-    for number, (a, b) in enumerate(gates[:count]):
+    for number, (a, b) in enumerate(gates(legs, count)):
         old = (now[a], now[b])
         now[a], now[b] = f"q{a}_{number}", f"q{b}_{number}"
         weight = Operand(Value(f"w{number}", (now[a], now[b], *old)))
@@ -448,7 +442,7 @@ def test_several_samples_share_a_weight() -> None:
     samples of a block: a sample then reads less than a half of what it reads alone."""
     plan = plan_of(topologies.butterfly(1024))
     found = schedule_forward(plan, GPU)
-    counts = count_samples(found.program, found.layout)
+    counts = found.counts
     assert 1 < found.program.block <= LARGE.rows
     weights = sum(volume(value.legs, plan.sizes) for value in plan.parameters)
     assert 0 < counts.group.cached / found.program.block < weights / 32 / 2

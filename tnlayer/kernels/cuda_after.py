@@ -8,26 +8,23 @@ and has what lies between its steps in shared memory.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from tnlayer.kernels.cuda_counts import products_of
 from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.loops import (
     At,
     Buffer,
-    Fill,
-    Mma,
     Program,
     Statement,
     Step,
     SumLanes,
-    SumThreads,
     Threads,
     Tile,
-    statements,
+    steps_of,
 )
-from tnlayer.kernels.workspace import buffers_of
+from tnlayer.kernels.workspace import buffers_of, written_of
 
 # Products that one block does in a kernel of its own, rather than a grid after a grid.
 MOST_IN_ONE_BLOCK = 2**16
@@ -46,17 +43,11 @@ def merge_kernels(program: Program) -> Program:
     In a row each step stands as early as what it reads allows, so that as many as possible have one
     barrier together; so do the steps that each block does before its samples.
     """
-    program = replace(program, prologue=tuple(_by_level(_steps(program.prologue))))
+    program = replace(program, prologue=tuple(_by_level(steps_of(program.prologue))))
     for part in ("before", "after"):
-        kernels, copies = _merged(program, list(_steps(getattr(program, part))))
+        kernels, copies = _merged(program, list(steps_of(getattr(program, part))))
         program = replace(program, buffers=(*program.buffers, *copies), **{part: kernels})
     return program
-
-
-def _steps(part: Iterable[Statement]) -> Iterator[Step]:
-    for statement in part:
-        assert isinstance(statement, Step), "a part is a list of steps"
-        yield statement
 
 
 def groups_of(sums: Iterable[Threads]) -> int:
@@ -78,7 +69,7 @@ def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list
     copies: list[Buffer] = []
     row: list[Step] = []
     for step in rest:
-        if sum(map(_products, step.body)) <= MOST_IN_ONE_BLOCK:
+        if sum(loop.points * products_of(loop.body) for loop in _loops(step)) <= MOST_IN_ONE_BLOCK:
             row.append(step)
             continue
         found += _kernels(program, sums, row, copies)
@@ -172,7 +163,7 @@ def _levels(steps: Sequence[Step]) -> list[int]:
     """For each step how many others wait for each other before it, at the least."""
     written, read, found = dict[str, int](), dict[str, int](), list[int]()
     for step in steps:
-        touched, made = buffers_of(step.body), _written(step)
+        touched, made = buffers_of(step.body), written_of(step.body)
         waits = [written[name] + 1 for name in touched if name in written]
         waits += [read[name] + 1 for name in made if name in read]
         level = max(waits, default=0)
@@ -183,22 +174,3 @@ def _levels(steps: Sequence[Step]) -> list[int]:
             for name in names:
                 levels[name] = max(level, levels.get(name, 0))
     return found
-
-
-def _written(step: Step) -> set[str]:
-    return {
-        statement.target.buffer
-        for statement in statements(step.body)
-        if isinstance(statement, Tile | Mma | Fill | SumLanes | SumThreads)
-    }
-
-
-def _products(statement: Statement) -> int:
-    """Products of a thread loop."""
-    assert isinstance(statement, Threads)
-    return statement.points * sum(
-        len(tile.rows) * len(tile.columns) * len(tile.sums)
-        * math.prod(axis.count for axis in tile.loops)
-        if isinstance(tile, Tile) else 1
-        for tile in statement.body
-    )  # fmt: skip

@@ -19,11 +19,11 @@ from tnlayer.kernels.loops import (
     Fill,
     Program,
     Statement,
-    Step,
     SumLanes,
     SumThreads,
     Threads,
     Tile,
+    steps_of,
 )
 
 # Multiply-adds of real numbers in one product, in those of float32.
@@ -140,11 +140,6 @@ def count_samples(program: Program, layout: Layout) -> Counts:
     size = itemsize(program.scalar)
     found.weights = size * sum(buffer.size for buffer in program.buffers if buffer.name in read)
     return found
-
-
-def steps_of(part: Iterable[Statement]) -> list[Step]:
-    """The steps of a part of a program."""
-    return [step for step in part if isinstance(step, Step)]
 
 
 def products_of(body: Iterable[Statement]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tnlayer.kernels.cuda_exchange import WARP
@@ -10,18 +10,16 @@ from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.loops import (
     Barrier,
     Buffer,
-    Fill,
     Mma,
     Program,
     Statement,
     Step,
-    SumLanes,
     SumThreads,
     Threads,
-    Tile,
     statements,
+    steps_of,
 )
-from tnlayer.kernels.workspace import buffers_of
+from tnlayer.kernels.workspace import buffers_of, written_of
 
 # Entries to which a buffer's place is rounded up: 16 bytes of float32.
 UNIT = 4
@@ -231,10 +229,10 @@ def insert_barriers(program: Program) -> Program:
         samples = (replace(first, body=(Barrier(), *first.body)), *samples[1:])
     return replace(
         program,
-        before=tuple(_kernel_with_barriers(program, step) for step in _steps(program.before)),
+        before=tuple(_kernel_with_barriers(program, step) for step in steps_of(program.before)),
         prologue=_with_barriers(program, program.prologue),
         samples=samples,
-        after=tuple(_kernel_with_barriers(program, step) for step in _steps(program.after)),
+        after=tuple(_kernel_with_barriers(program, step) for step in steps_of(program.after)),
     )
 
 
@@ -251,7 +249,7 @@ def _kernel_with_barriers(program: Program, kernel: Step) -> Step:
 
 def find_race(program: Program) -> str:
     """Two thread loops without a barrier between them that touch one place, or ""."""
-    kernels = [*_steps(program.before), *_steps(program.after)]
+    kernels = [*steps_of(program.before), *steps_of(program.after)]
     rows = [inner for kernel in kernels for inner in kernel.body if isinstance(inner, Step)]
     for part in (program.prologue, program.samples, *((row,) for row in rows)):
         pending: list[_Access] = []
@@ -271,21 +269,15 @@ def find_race(program: Program) -> str:
             if any(access.meets(other) for access in found for other in others):
                 return f"blocks of {kernel.name} touch what others write"
             others += found
-    if program.samples and not isinstance(next(iter(_steps(program.samples))).body[0], Barrier):
+    if program.samples and not isinstance(next(iter(steps_of(program.samples))).body[0], Barrier):
         return "samples do not begin with a barrier"
     return ""
-
-
-def _steps(part: Iterable[Statement]) -> Iterator[Step]:
-    for statement in part:
-        assert isinstance(statement, Step), "a part is a list of steps"
-        yield statement
 
 
 def _with_barriers(program: Program, part: Iterable[Statement]) -> tuple[Step, ...]:
     pending: list[_Access] = []
     found: list[Step] = []
-    for step in _steps(part):
+    for step in steps_of(part):
         body: list[Statement] = []
         for statement in step.body:
             assert isinstance(statement, Threads)
@@ -303,11 +295,7 @@ def _accesses(program: Program, loop: Statement) -> list[_Access]:
     """What a thread loop touches of memory that other loops write, a buffer as a whole."""
     found: list[_Access] = []
     touched = buffers_of((loop,))
-    written = {
-        statement.target.buffer
-        for statement in statements((loop,))
-        if isinstance(statement, Tile | Mma | Fill | SumLanes | SumThreads)
-    }
+    written = written_of((loop,))
     for buffer in program.of("block", "blockspace", "shared", "partial"):
         if buffer.name in touched:
             end = buffer.offset + buffer.size

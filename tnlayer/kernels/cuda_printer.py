@@ -348,11 +348,7 @@ class _Printer(StatementPrinter):
                 head = f"{{ const {index} p = threadIdx.x;"
             elif rounded < threads:
                 head = f"if (const {index} p = threadIdx.x; {condition}) {{"
-            elif (
-                not sums
-                and _is_copy(loop)
-                and points in range(0, MOST_TURNS * threads + 1, threads)
-            ):
+            elif _is_copy(loop) and points % threads == 0 and points <= MOST_TURNS * threads:
                 # Written out: all of a thread's loads are under way before one is waited for.
                 unrolled = ["#pragma unroll"]
                 head = f"for (int turn = 0; turn < {points // threads}; turn++) {{"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from tnlayer.errors import PlanError
 from tnlayer.kernels.cuda_after import merge_kernels
@@ -21,7 +21,7 @@ from tnlayer.kernels.cuda_chain import (
     points_of,
 )
 from tnlayer.kernels.cuda_choice import best_lowering
-from tnlayer.kernels.cuda_counts import Multiprocessor, count_samples
+from tnlayer.kernels.cuda_counts import Counts, Multiprocessor, count_samples
 from tnlayer.kernels.cuda_edges import widen_accesses
 from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.cuda_mma import ADVICE, OLDEST, merge_blocks
@@ -53,7 +53,7 @@ HELD_SAMPLES = (2, 3, 4)
 MORE_SAMPLES, WORTH_SAMPLES = (2, 3, 4, 6, 8), 0.85
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scheduled:
     """A loop program whose buffers are placed.
 
@@ -70,6 +70,18 @@ class Scheduled:
     stored: str
     segments: int
     together: int
+
+    @cached_property
+    def counts(self) -> Counts:
+        """What a block does for a group of samples."""
+        return count_samples(self.program, self.layout)
+
+    @cached_property
+    def cycles(self) -> float:
+        """Cycles of a multiprocessor for a sample, counted, where there are samples enough."""
+        counts = self.counts
+        every = counts.cycles(counts.group, len(counts.loops), self.together, Multiprocessor())
+        return every / self.program.block
 
 
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
@@ -99,14 +111,7 @@ def schedule_backward(
     for chain in _chains(forward, gpu, trains=True, stored=itemsize(plan.dtype)):
         scheduled = _backward_by_segments(chain, wanted, gpu, name, plan.dtype)
         if scheduled is not None and scheduled.together == 1 and chain.held == 1:
-            longer = find_chain(forward, gpu, trains=True, stored=itemsize(plan.dtype), alone=True)
-            assert longer is not None, "more registers hold what fewer do"
-            other = _backward_by_segments(longer, wanted, gpu, name, plan.dtype)
-            if other is not None:
-                most = max(1, gpu.resident // 2 // other.program.threads)
-                other = replace(other, together=min(other.together, most))
-                if cycles_a_sample(other) < cycles_a_sample(scheduled):
-                    chain, scheduled = longer, other
+            chain, scheduled = _longer(forward, chain, scheduled, wanted, gpu, name)
         if scheduled is not None and _is_good(chain):
             return scheduled
         found += [scheduled] if scheduled is not None else []
@@ -118,6 +123,21 @@ def _backward_by_segments(
     chain: Chain, wanted: Sequence[str], gpu: Gpu, name: str, stored: str
 ) -> Scheduled | None:
     return by_segments(backward_without_saved(chain.plan, wanted), chain, gpu, name, stored)
+
+
+def _longer(
+    forward: Plan, chain: Chain, scheduled: Scheduled, wanted: Sequence[str], gpu: Gpu, name: str
+) -> tuple[Chain, Scheduled]:
+    """A backward in segments with more registers, if it is counted faster: where a block has a
+    multiprocessor to itself, twice the registers cost nothing."""
+    longer = find_chain(forward, gpu, trains=True, stored=chain.stored, alone=True)
+    assert longer is not None, "more registers hold what fewer do"
+    other = _backward_by_segments(longer, wanted, gpu, name, scheduled.stored)
+    if other is None:
+        return chain, scheduled
+    most = max(1, gpu.resident // 2 // other.program.threads)
+    other = replace(other, together=min(other.together, most))
+    return (longer, other) if other.cycles < scheduled.cycles else (chain, scheduled)
 
 
 def _chains(plan: Plan, gpu: Gpu, *, trains: bool, stored: int) -> list[Chain]:
@@ -144,7 +164,7 @@ def _fastest(found: Sequence[Scheduled], other: Scheduled) -> Scheduled:
     for scheduled in sorted(found, key=lambda one: -one.program.block):
         share = WORTH_SAMPLES if best.program.block < scheduled.program.block else 1.0
         share = 1 / WORTH_SAMPLES if best.program.block > scheduled.program.block else share
-        if cycles_a_sample(scheduled) <= share * cycles_a_sample(best):
+        if scheduled.cycles <= share * best.cycles:
             best = scheduled
     return best
 
@@ -214,24 +234,17 @@ def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
         return found
 
     samples = _samples_together(plan)
-    best = min((made(samples, tiling) for tiling in gpu.tilings), key=cycles_a_sample)
+    best = min((made(samples, tiling) for tiling in gpu.tilings), key=lambda one: one.cycles)
     if not any(BATCH in value.legs for value in plan.ports):
         return best
     # More samples read a weight, and add to a partial in global memory, once for all; but where
     # they do not gain enough, a small batch rather has more blocks.
     for more in MORE_SAMPLES:
         if samples < more:
-            found = min((made(more, tiling) for tiling in gpu.tilings), key=cycles_a_sample)
-            if cycles_a_sample(found) < WORTH_SAMPLES * cycles_a_sample(best):
+            found = min((made(more, tiling) for tiling in gpu.tilings), key=lambda one: one.cycles)
+            if found.cycles < WORTH_SAMPLES * best.cycles:
                 best = found
     return best
-
-
-def cycles_a_sample(scheduled: Scheduled) -> float:
-    """Cycles of a multiprocessor for a sample, counted, where there are samples enough."""
-    counts = count_samples(scheduled.program, scheduled.layout)
-    every = counts.cycles(counts.group, len(counts.loops), scheduled.together, Multiprocessor())
-    return every / scheduled.program.block
 
 
 def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:

@@ -379,6 +379,13 @@ def statements(body: Iterable[Statement]) -> Iterator[Statement]:
             yield from statements(statement.body)
 
 
+def steps_of(part: Iterable[Statement]) -> Iterator[Step]:
+    """The steps of a part of a GPU's program, which has nothing else."""
+    for statement in part:
+        assert isinstance(statement, Step), "a part is a list of steps"
+        yield statement
+
+
 def counts_samples(body: Iterable[Statement]) -> bool:
     """Whether a body needs to know how many samples a block has."""
     return any(

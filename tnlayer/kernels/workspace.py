@@ -21,6 +21,7 @@ from tnlayer.kernels.loops import (
     Threads,
     Tile,
     Transpose,
+    statements,
 )
 
 
@@ -93,3 +94,12 @@ def buffers_of(body: Iterable[Statement]) -> set[str]:
             case Barrier() | Prefetch():
                 pass  # of the next block, no buffer of this one
     return found
+
+
+def written_of(body: Iterable[Statement]) -> set[str]:
+    """Names of all buffers that statements write, those of a GPU's program."""
+    return {
+        statement.target.buffer
+        for statement in statements(body)
+        if isinstance(statement, Tile | Mma | Fill | SumLanes | SumThreads)
+    }

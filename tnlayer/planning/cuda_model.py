@@ -17,15 +17,13 @@ from tnlayer.kernels.cuda_counts import (
     Count,
     Counts,
     Multiprocessor,
-    count_samples,
     products_of,
-    steps_of,
 )
 from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.cuda_prelude import itemsize
 from tnlayer.kernels.cuda_schedule import Scheduled, schedule_backward, schedule_forward
-from tnlayer.kernels.loops import Threads, statements
+from tnlayer.kernels.loops import Threads, statements, steps_of
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import ITEMSIZES, Plan
 from tnlayer.plan.regions import batched_steps, stem_owners
@@ -192,7 +190,7 @@ def _work(scheduled: Scheduled, plan: Plan) -> Work:
     loops = [loop for loop in statements(outside) if isinstance(loop, Threads)]
     return Work(
         scheduled,
-        count_samples(program, scheduled.layout),
+        scheduled.counts,
         ITEMSIZES[plan.dtype] * sum(buffer.size for buffer in ports),
         sum(loop.points * products_of(loop.body) for loop in loops),
         len(outside) + bool(program.samples),
