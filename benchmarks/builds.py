@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import tnlayer as tn
-from benchmarks.report import format_table
-from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
+from benchmarks.common.report import format_table
+from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.cpp import CppProgram
 

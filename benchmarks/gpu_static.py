@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import tnlayer as tn
-from benchmarks.machine_code import MULTIPLIES, between_barriers, disassembled, share
-from benchmarks.report import RESULTS, format_table, provenance, write_json
-from benchmarks.workloads import KERNEL_WORKLOADS, Workload
+from benchmarks.common.report import RESULTS, format_table, provenance, write_json
+from benchmarks.common.workloads import KERNEL_WORKLOADS, Workload
+from benchmarks.gpu.machine_code import MULTIPLIES, between_barriers, disassembled, share
 from tnlayer.kernels.cuda_exchange import WARP
 from tnlayer.kernels.cuda_gpu import gpu_of
 from tnlayer.runtime.cuda import CudaProgram

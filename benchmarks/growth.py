@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 import tnlayer as tn
+from benchmarks.common.report import format_table
+from benchmarks.common.timing import time_alternating
 from benchmarks.layers import MODES
-from benchmarks.report import format_table
-from benchmarks.timing import time_alternating
 from tnlayer import topologies
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import backward_program, forward_program

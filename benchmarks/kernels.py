@@ -9,10 +9,10 @@ Three parts, each with a file in benchmarks/results that is written after each c
 run keeps what it has: cpu-kernels.json (times at batch 1, 50 and 256), cpu-builds.json
 (seconds until kernels can be called) and cpu-growth.json (MERA-2 by its number of legs).
 
-All methods of a cell are timed in one process in shuffled turns (benchmarks/timing.py), warm,
-medians. The chains are torch.einsum with opt_einsum, cotengra's expression on the stored tree
-(benchmarks/opponents.py) and torch.compile of that; the fastest in a cell is its best chain. Each
-call goes through Python and torch's autograd; the branch is part of it. Shares are of this
+All methods of a cell are timed in one process in shuffled turns (benchmarks/common/timing.py),
+warm, medians. The chains are torch.einsum with opt_einsum, cotengra's expression on the stored tree
+(benchmarks/cpu/opponents.py) and torch.compile of that; the fastest in a cell is its best chain.
+Each call goes through Python and torch's autograd; the branch is part of it. Shares are of this
 machine's multiply-add peak and of copies as large as the call's x, both measured before each cell.
 
 A cell takes 15 s with warm caches. Cold ones take what torch.compile takes: at batch 1 it turns
@@ -35,15 +35,16 @@ from typing import Any
 import torch
 
 import tnlayer as tn
-from benchmarks import builds, growth, opponents, targets
+from benchmarks import builds, growth
+from benchmarks.common.problem import Problem
+from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
+from benchmarks.common.timing import keep_freed_memory, time_alternating
+from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
+from benchmarks.cpu import opponents, targets
+from benchmarks.cpu.peaks import Peaks, measure_peaks
+from benchmarks.cpu.rivals import AUTO, CHAINS, DENSE, OURS, TORCH, loop_programs, methods_of
+from benchmarks.cpu.work import bound_of, work_of
 from benchmarks.layers import MODES, Entry, Reference, calls_of, method_record, prepare
-from benchmarks.peaks import Peaks, measure_peaks
-from benchmarks.problem import Problem
-from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
-from benchmarks.rivals import AUTO, CHAINS, DENSE, OURS, TORCH, loop_programs, methods_of
-from benchmarks.timing import keep_freed_memory, time_alternating
-from benchmarks.work import bound_of, work_of
-from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 from tnlayer.graph import Graph
 from tnlayer.runtime.cpp import this_cpu
 

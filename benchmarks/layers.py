@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.baselines import (
+from benchmarks.common.baselines import (
     METHODS,
     OURS,
     CannotRun,
@@ -30,11 +30,11 @@ from benchmarks.baselines import (
     dense_matrix,
     tnlayer_layer,
 )
-from benchmarks.problem import Problem
-from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
-from benchmarks.search import Path as TreePath
-from benchmarks.timing import Timing, time_alternating
-from benchmarks.workloads import BATCHES, TINY_WORKLOADS, WORKLOADS
+from benchmarks.common.problem import Problem
+from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
+from benchmarks.common.search import Path as TreePath
+from benchmarks.common.timing import Timing, time_alternating
+from benchmarks.common.workloads import BATCHES, TINY_WORKLOADS, WORKLOADS
 from tnlayer.graph import Graph
 
 MODES = ("forward", "forward+backward")

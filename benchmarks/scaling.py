@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 import tnlayer as tn
-from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
-from benchmarks.timing import time_alternating
-from benchmarks.workloads import draw_inputs
+from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
+from benchmarks.common.timing import time_alternating
+from benchmarks.common.workloads import draw_inputs
 from tnlayer import topologies
 from tnlayer.graph import Graph
 from tnlayer.planning.trees import make_plan

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import layers, scaling
-from benchmarks.baselines import (
+from benchmarks.common.baselines import (
     METHODS,
     OURS,
     CannotRun,
@@ -24,11 +24,11 @@ from benchmarks.baselines import (
     torch_einsum,
     train_cores,
 )
-from benchmarks.problem import Problem
-from benchmarks.report import format_table, headline
-from benchmarks.search import rank_by_time, trees
-from benchmarks.timing import Call, Timing, time_alternating
-from benchmarks.workloads import TINY_WORKLOADS, WORKLOADS
+from benchmarks.common.problem import Problem
+from benchmarks.common.report import format_table, headline
+from benchmarks.common.search import rank_by_time, trees
+from benchmarks.common.timing import Call, Timing, time_alternating
+from benchmarks.common.workloads import TINY_WORKLOADS, WORKLOADS
 from tnlayer import topologies
 
 

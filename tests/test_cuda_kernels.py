@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from test_cpp_backend import NETWORKS as TOPOLOGIES
 
 import tnlayer as tn
+from benchmarks.gpu.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from benchmarks.gpu_static import gates
-from benchmarks.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from tnlayer import topologies
 from tnlayer.errors import PlanError
 from tnlayer.kernels.arrays import volume

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import fused_fit
-from benchmarks.fused_fit import (
+from benchmarks.calibration import run as calibration
+from benchmarks.calibration.run import (
     Chosen,
     Row,
     choices,
@@ -34,7 +34,7 @@ CHECKED = {f"{name} {batch}" for name in ("btt", "tt-3") for batch in (1, 50, 25
 PROFILES = [p for p in shipped_profiles() if (p.dtype, p.threads) == ("float32", 2)]
 
 
-def record_of(profile: Profile, seconds: fused_fit.Times) -> dict[str, Any]:
+def record_of(profile: Profile, seconds: calibration.Times) -> dict[str, Any]:
     """Timings as --measure writes them on the machine of a profile."""
     machine = {"cpu": profile.name, "torch_threads": profile.threads}
     return {"machine": machine, "seconds": seconds}
@@ -73,7 +73,7 @@ def test_rows_hold_what_the_package_predicts(profile: Profile) -> None:
     for row, error in zip(rows, errors_of(rows, COST), strict=True):
         plan = planned_of("tree-3", row.batch).plan
         mask: Mask = (row.part == "training",) * len(plan.inputs)
-        found = fused_seconds(plan, mask, row.batch, profile, fused_fit.CPU).total
+        found = fused_seconds(plan, mask, row.batch, profile, calibration.CPU).total
         assert times[row.part] * (1 + error) == pytest.approx(found)
 
 
@@ -105,7 +105,7 @@ def test_a_choice_is_wrong_where_the_other_one_is_faster(
     assert one.regret == pytest.approx(max(measured, 1 / measured) if wrong else 1.0)
 
 
-@pytest.mark.parametrize("table", fused_fit.TABLES.values(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("table", calibration.TABLES.values(), ids=lambda path: path.stem)
 def test_training_runs_the_faster_one_in_the_kernels_tables(table: Path) -> None:
     """On each machine on record training takes what was faster, in all cells of the table."""
     name = json.loads(table.read_text())["machine"]["cpu"]
@@ -126,9 +126,9 @@ def test_without_timings_it_says_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A clone has none until they are measured: an error that names the option, no traceback."""
-    monkeypatch.setattr(fused_fit, "TIMINGS", tmp_path / "none.json")
-    monkeypatch.setattr(fused_fit, "TABLES", {})
-    monkeypatch.setattr("sys.argv", ["fused_fit"])
+    monkeypatch.setattr(calibration, "TIMINGS", tmp_path / "none.json")
+    monkeypatch.setattr(calibration, "TABLES", {})
+    monkeypatch.setattr("sys.argv", ["calibration"])
     with pytest.raises(SystemExit):
-        fused_fit.main()
+        calibration.main()
     assert "--measure" in capsys.readouterr().err

@@ -15,13 +15,13 @@ import torch
 from emulated import emulated_gpu
 
 import tnlayer as tn
-from benchmarks import gpu
-from benchmarks.gpu_checks import SANITIZED, SMALL, check, guard, poisoned, sanitize
-from benchmarks.gpu_clock import Clock, OutOfTime, Sample, at_most
-from benchmarks.gpu_methods import CASES, chain, pairwise, stored_trees
-from benchmarks.gpu_report import TARGETS, summary, targets
-from benchmarks.problem import Problem
-from benchmarks.workloads import TINY_WORKLOADS
+from benchmarks.common.problem import Problem
+from benchmarks.common.workloads import TINY_WORKLOADS
+from benchmarks.gpu import run as gpu
+from benchmarks.gpu.checks import SANITIZED, SMALL, check, guard, poisoned, sanitize
+from benchmarks.gpu.clock import Clock, OutOfTime, Sample, at_most
+from benchmarks.gpu.methods import CASES, chain, pairwise, stored_trees
+from benchmarks.gpu.report import TARGETS, summary, targets
 from tnlayer.runtime import driver
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.unit import Loaded

@@ -10,7 +10,7 @@ from test_cuda_kernels import needs_nvdisasm
 from test_nvrtc import needs_nvrtc
 
 from benchmarks import gpu_static
-from benchmarks.machine_code import Kernel
+from benchmarks.gpu.machine_code import Kernel
 
 NOTHING = ""
 

@@ -11,13 +11,14 @@ import pytest
 from cpp_units import has_compiler
 
 import tnlayer as tn
-from benchmarks import builds, growth, kernels, opponents, rivals, targets
-from benchmarks.baselines import CannotRun
-from benchmarks.peaks import Peaks, measure_peaks
-from benchmarks.problem import Problem
-from benchmarks.search import Tree
-from benchmarks.work import Work, bound_of, work_of
-from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
+from benchmarks import builds, growth, kernels
+from benchmarks.common.baselines import CannotRun
+from benchmarks.common.problem import Problem
+from benchmarks.common.search import Tree
+from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
+from benchmarks.cpu import opponents, rivals, targets
+from benchmarks.cpu.peaks import Peaks, measure_peaks
+from benchmarks.cpu.work import Work, bound_of, work_of
 from tnlayer.kernels.cpu import Cpu, forward_program
 from tnlayer.kernels.loops import At, Axis, Buffer, For, Program, Step, Tile
 from tnlayer.runtime.compile import compile as compile_network

@@ -116,7 +116,7 @@ class Loaded:
 
 
 def workspace(entries: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Memory for the blocks of a grid; benchmarks/gpu_guards.py puts guards around it."""
+    """Memory for the blocks of a grid; benchmarks/gpu/guards.py puts guards around it."""
     return torch.empty(entries, dtype=dtype, device=device)
 
 

@@ -1,7 +1,7 @@
 """The fixed opponents of the compiled kernels: the fastest einsum chains of long searches, stored.
 
-    python -m benchmarks.opponents search --cases mera-2   # a minute of cotengra's random search
-    python -m benchmarks.opponents rank --cases mera-2     # time all that was found, keep the best
+    python -m benchmarks.cpu.opponents search --cases mera-2  # a minute of random search
+    python -m benchmarks.cpu.opponents rank --cases mera-2    # time all found, keep the best
 
 A random search finds another tree each time, and a ratio to it moves with it. So each case is
 searched once, for a minute of processor time: all objectives in turn, each time with a fresh seed.
@@ -22,11 +22,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.baselines import rank_trees
-from benchmarks.layers import stored_trees
-from benchmarks.problem import Problem
-from benchmarks.report import RESULTS, format_table, provenance
-from benchmarks.search import (
+from benchmarks.common.baselines import rank_trees
+from benchmarks.common.problem import Problem
+from benchmarks.common.report import RESULTS, format_table, provenance
+from benchmarks.common.search import (
     EXHAUSTIVE_OPERANDS,
     OBJECTIVES,
     Tree,
@@ -34,11 +33,12 @@ from benchmarks.search import (
     fitting_trees,
     hyper_search,
 )
-from benchmarks.search import Path as TreePath
-from benchmarks.timing import keep_freed_memory
-from benchmarks.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
+from benchmarks.common.search import Path as TreePath
+from benchmarks.common.timing import keep_freed_memory
+from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
+from benchmarks.layers import stored_trees
 
-OPPONENTS = Path(__file__).parent / "opponents"
+OPPONENTS = Path(__file__).parent / "trees"
 KNOWN = {**KERNEL_WORKLOADS, **TINY_WORKLOADS}
 BATCHES = (256, 50, 1)
 # Shares of the search a batch size: what is best depends on it, and the targets are at 256.
@@ -69,7 +69,7 @@ class Opponents:
         """The fastest tree at the largest measured batch size that is not above this one."""
         fitting = [entry for entry in self.fastest if entry["mode"] == mode]
         if not fitting:
-            msg = f"no tree was timed for {mode}; run `python -m benchmarks.opponents rank`"
+            msg = f"no tree was timed for {mode}; run `python -m benchmarks.cpu.opponents rank`"
             raise ValueError(msg)
         nearest = min(fitting, key=lambda e: (e["batch"] > batch, abs(e["batch"] - batch)))
         return self.trees[nearest["tree"]]
@@ -176,7 +176,7 @@ def load(case: str, problem: Problem | None = None, folder: Path = OPPONENTS) ->
     """
     path = path_of(case, folder)
     if not path.exists():
-        msg = f"no stored opponents for {case}; run `python -m benchmarks.opponents search`"
+        msg = f"no stored opponents for {case}; run `python -m benchmarks.cpu.opponents search`"
         raise FileNotFoundError(msg)
     record = json.loads(path.read_text())
     if problem is not None and record["network"] != network_of(problem):
@@ -205,7 +205,7 @@ def table(cases: Sequence[str], folder: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Search, or time what was found; the files are updated case by case."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.opponents", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu.opponents", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("what", choices=["search", "rank", "show"])
     parser.add_argument("--cases", nargs="+", choices=list(KNOWN), default=list(KERNEL_WORKLOADS))

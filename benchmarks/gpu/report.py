@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.report import format_table
+from benchmarks.common.report import format_table
 
 # What the kernels should reach with MERA-2 at batch 4096 on one H100, as times faster than.
 TARGETS = {

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.problem import BATCH_LEG, Problem
-from benchmarks.search import Path
+from benchmarks.common.problem import BATCH_LEG, Problem
+from benchmarks.common.search import Path
 
 
 def build_network(problem: Problem, path: Path) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:

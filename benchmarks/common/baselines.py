@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.krowch import build_network
-from benchmarks.problem import Problem
-from benchmarks.search import Candidate, Tree, rank_by_time, trees
+from benchmarks.common.krowch import build_network
+from benchmarks.common.problem import Problem
+from benchmarks.common.search import Candidate, Tree, rank_by_time, trees
 from tnlayer.graph import Graph, TensorNode
 
 

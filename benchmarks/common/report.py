@@ -17,7 +17,7 @@ import torch
 
 from tnlayer.device.processor import processor_name
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 BUSY_LOAD = 0.5
 PACKAGES = (
     "torch",

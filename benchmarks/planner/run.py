@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.planner_cases import PlannerCase, planner_cases
-from benchmarks.report import RESULTS, format_table, headline, provenance, write_json
-from benchmarks.timing import time_alternating
-from benchmarks.workloads import draw_parameters
+from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
+from benchmarks.common.timing import time_alternating
+from benchmarks.common.workloads import draw_parameters
+from benchmarks.planner.cases import PlannerCase, planner_cases
 from tnlayer import topologies
 from tnlayer.canonical import canonicalise
 from tnlayer.device.load import load_profile, op_times
@@ -344,7 +344,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(headline(record), tables(results, dense), sep="\n\n")
     print("\n".join(f"{key}: {value:.4g}" for key, value in found.items()))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.peaks import Peaks
+from benchmarks.cpu.peaks import Peaks
 from tnlayer.kernels import loops
 
 # Multiply-adds of one product, and bytes of one entry.

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.search import Path
-from benchmarks.workloads import draw_inputs, draw_parameters
+from benchmarks.common.search import Path
+from benchmarks.common.workloads import draw_inputs, draw_parameters
 from tnlayer.graph import Graph, TensorNode
 
 BATCH_LEG = 0

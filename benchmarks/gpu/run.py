@@ -7,7 +7,7 @@
 
 Three parts. *Checks*: every topology, forward and all gradients, fresh random inputs and memory
 filled with NaN beforehand, against float64 by torch. *Memory*: guards around all memory of the
-kernels of small networks (benchmarks/gpu_guards.py), and compute-sanitizer, where it is installed.
+kernels of small networks (benchmarks/gpu/guards.py), and compute-sanitizer, where it is installed.
 *Times*: forward and forward+backward, in CUDA graphs and eager, of our kernels (fp32, bf16),
 nn.Linear in fp32, TF32 and bf16, and the best of many chains of einsum calls, eager, in graphs and
 under torch.compile. Inputs rotate through more memory than the L2 cache has.
@@ -36,7 +36,10 @@ import torch
 from torch import Tensor
 
 import tnlayer as tn
-from benchmarks.gpu_checks import (
+from benchmarks.common.problem import Problem
+from benchmarks.common.report import RESULTS, provenance, write_json
+from benchmarks.common.workloads import TINY_WORKLOADS
+from benchmarks.gpu.checks import (
     SANITIZER_SECONDS,
     SMALL,
     TOOLS,
@@ -46,14 +49,11 @@ from benchmarks.gpu_checks import (
     run_sanitized,
     sanitize,
 )
-from benchmarks.gpu_clock import Clock, OutOfTime, Sample, at_most
-from benchmarks.gpu_device import describe_device, extra_versions
-from benchmarks.gpu_methods import CASES, DENSE, TREES, Method, chain, dense, ours, search_trees
-from benchmarks.gpu_methods import stored_trees as read_trees
-from benchmarks.gpu_report import summary, targets
-from benchmarks.problem import Problem
-from benchmarks.report import RESULTS, provenance, write_json
-from benchmarks.workloads import TINY_WORKLOADS
+from benchmarks.gpu.clock import Clock, OutOfTime, Sample, at_most
+from benchmarks.gpu.device import describe_device, extra_versions
+from benchmarks.gpu.methods import CASES, DENSE, TREES, Method, chain, dense, ours, search_trees
+from benchmarks.gpu.methods import stored_trees as read_trees
+from benchmarks.gpu.report import summary, targets
 from tnlayer.runtime import gpu
 
 BATCHES = (4096, 64, 512)
@@ -347,7 +347,9 @@ def measure(run: Run, cases: Sequence[str], batches: Sequence[int], parts: Seque
 
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--cases", nargs="+", help=f"of {', '.join(CASES)}")
     parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--parts", nargs="+", default=["check", "memory", "time", "compile"])
@@ -361,8 +363,9 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 unless a check failed or there is no GPU."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = options_of(arguments)
     if options.trees:
         found = search_trees(options.cases or list(CASES), options.batches or BATCHES)
@@ -403,7 +406,3 @@ def _fresh_record(
     record["versions"] |= extra_versions()
     parts: dict[str, Any] = {p: [] for p in ("device", "checks", "memory", "built", "times")}
     return {**record, "backend": backend, "seconds": 0.0, "restarts": 0, **parts}
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import tnlayer as tn
-from benchmarks.gpu_guards import guarded
+from benchmarks.gpu.guards import guarded
 from tnlayer import topologies
 
 CHECK_BATCHES = (37, 300)
@@ -119,7 +119,7 @@ def sanitize(tool: str) -> dict[str, Any]:
         return {"absent": "compute-sanitizer is not on PATH"}
     command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m"]
     done = subprocess.run(
-        [*command, "benchmarks.gpu", "--sanitized"],
+        [*command, "benchmarks.gpu.run", "--sanitized"],
         capture_output=True, text=True, timeout=SANITIZER_SECONDS, check=False,
     )  # fmt: skip
     text = (done.stdout + done.stderr)[-1500:]

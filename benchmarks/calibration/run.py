@@ -1,8 +1,8 @@
 """Fit the time model of compiled kernels (tnlayer/planning/fused_model.py), and judge it.
 
-    python -m benchmarks.fused_fit --measure                      # minutes, nothing beside it
-    python -m benchmarks.fused_fit --measure --cases btt tt16-32  # a part; it joins the file
-    python -m benchmarks.fused_fit             # fit to the stored timings and judge
+    python -m benchmarks.calibration --measure                      # minutes, nothing beside it
+    python -m benchmarks.calibration --measure --cases btt tt16-32  # a part; it joins the file
+    python -m benchmarks.calibration             # fit to the stored timings and judge
 
 Costs are in units that a machine's profile has, so timings of several machines are fitted together.
 Judged three times: on the data of the fit; on networks that were left out of it, one after another,
@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from scipy.optimize import lsq_linear
 
-from benchmarks.fused_cases import NETWORKS
-from benchmarks.report import RESULTS, provenance, write_json
-from benchmarks.timing import keep_freed_memory, time_alternating
+from benchmarks.calibration.cases import NETWORKS
+from benchmarks.common.report import RESULTS, provenance, write_json
+from benchmarks.common.timing import keep_freed_memory, time_alternating
 from tnlayer.device.load import shipped_profiles, use_profile
 from tnlayer.device.op_times import OpTimes
 from tnlayer.device.profile import Profile
@@ -331,7 +331,7 @@ def tell_choices(title: str, found: Sequence[Chosen]) -> None:
 def main() -> None:
     """Measure if asked, then fit and judge."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fused_fit",
+        prog="python -m benchmarks.calibration",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -374,7 +374,3 @@ def keep(found: Times) -> None:
     """Add timings to the file."""
     old = json.loads(TIMINGS.read_text())["seconds"] if TIMINGS.exists() else {}
     write_json(TIMINGS, provenance(sys.argv[1:]) | {"seconds": {**old, **found}})
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.baselines import (
+from benchmarks.common.baselines import (
     CannotRun,
     Runner,
     chain_of,
@@ -22,9 +22,9 @@ from benchmarks.baselines import (
     tnlayer_layer,
     torch_einsum,
 )
-from benchmarks.opponents import INFER, TRAIN, Opponents
-from benchmarks.problem import Problem
-from benchmarks.search import Tree
+from benchmarks.common.problem import Problem
+from benchmarks.common.search import Tree
+from benchmarks.cpu.opponents import INFER, TRAIN, Opponents
 from tnlayer.kernels import loops
 from tnlayer.runtime.cpp import CppProgram
 from tnlayer.runtime.program import Program

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_clock import Clock
+from benchmarks.gpu.clock import Clock
 
 
 def describe_device(clock: Clock) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the GPU benchmark times: ours, dense in three precisions, and chains of einsum calls.
 
 A chain follows a contraction tree that a CPU machine searched before (``results/gpu-trees.json``,
-made by ``python -m benchmarks.gpu --trees``), two operands a call, so that nothing is searched
+made by ``python -m benchmarks.gpu.run --trees``), two operands a call, so that nothing is searched
 where the GPU is and all chains that a run compares are in the repository.
 """
 
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 import tnlayer as tn
-from benchmarks.problem import Problem
-from benchmarks.report import RESULTS
-from benchmarks.search import Path as TreePath
-from benchmarks.search import trees
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.common.problem import Problem
+from benchmarks.common.report import RESULTS
+from benchmarks.common.search import Path as TreePath
+from benchmarks.common.search import trees
+from benchmarks.common.workloads import WORKLOADS, Workload
 from tnlayer import topologies
 
 TREES = RESULTS / "gpu-trees.json"

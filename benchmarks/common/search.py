@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.timing import time_call
+from benchmarks.common.timing import time_call
 
 OBJECTIVES = ("flops", "write", "combo-16", "combo-64", "combo-256")
 REPEATS = 32

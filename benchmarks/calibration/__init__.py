@@ -1,0 +1,1 @@
+"""The time model of compiled kernels, fitted and judged: ``python -m benchmarks.calibration``."""

@@ -1,0 +1,1 @@
+"""What the benchmarks share: workloads, baselines, timing, how results are written."""

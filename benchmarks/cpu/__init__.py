@@ -1,0 +1,1 @@
+"""Compiled kernels on a CPU: opponents, targets, what the machine can do."""

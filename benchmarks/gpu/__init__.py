@@ -1,0 +1,1 @@
+"""CUDA kernels: ``python -m benchmarks.gpu.run`` checks and times them on a GPU."""

@@ -1,0 +1,1 @@
+"""How well the planner plans: ``python -m benchmarks.planner.run``."""
