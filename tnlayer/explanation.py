@@ -49,6 +49,7 @@ class Explanation:
         costs: one a network; the layer's y is the sum of theirs.
         ranges: for each network, the batch ranges that have a plan so far.
         timed: whether plans were timed on the device, and the fastest taken.
+        parameters: trainable entries of all networks, those that several share counted once.
     """
 
     layer: str
@@ -60,6 +61,7 @@ class Explanation:
     costs: tuple[Cost, ...]
     ranges: tuple[tuple[BatchRange, ...], ...]
     timed: bool = False
+    parameters: int = 0
 
     @property
     def one_plan(self) -> bool:
@@ -119,7 +121,14 @@ class Explanation:
         )
         if len(self.costs) == 1:
             return total
-        return [f"the sum of {len(self.costs)} networks against one dense layer", *total]
+        head = [f"the sum of {len(self.costs)} networks against one dense layer"]
+        each = sum(cost.parameters for cost in self.costs)
+        if self.parameters != each:
+            head.append(
+                f"parameters: {self.parameters:,}; those that networks share count once here, and "
+                "in the table of each network"
+            )
+        return [*head, *total]
 
     def _range_lines(self, cost: Cost, ranges: tuple[BatchRange, ...]) -> list[str]:
         """The batch ranges so far."""
