@@ -42,12 +42,12 @@ def orthogonal_(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
     column_size = math.prod(tensor.shape[axis] for axis in columns)
     tall, short = max(row_size, column_size), min(row_size, column_size)
     work = torch.complex128 if tensor.is_complex() else torch.float64
-    q, r = torch.linalg.qr(torch.randn(tall, short, dtype=work))
+    q, r = torch.linalg.qr(torch.randn(tall, short, dtype=work, device="cpu"))
     diagonal = r.diagonal()
     q = q * (diagonal / diagonal.abs())
     matrix = q if row_size >= column_size else q.mT
     shape = [tensor.shape[axis] for axis in (*rows, *columns)]
-    back = torch.argsort(torch.tensor((*rows, *columns))).tolist()
+    back = torch.argsort(torch.tensor((*rows, *columns), device="cpu")).tolist()
     return tensor.copy_(matrix.reshape(shape).permute(back))
 
 
@@ -143,7 +143,7 @@ def initialise(
     for parameter in scaled:
         array = arrays[parameter.name]
         kind = parameter.node.init if isinstance(parameter.node.init, str) else "normal"
-        full = torch.empty(parameter.full_shape, dtype=array.dtype)
+        full = torch.empty(parameter.full_shape, dtype=array.dtype, device="cpu")
         _SCALED[kind](full)
         array.copy_(_cut(full * deviation, parameter))
     gain = _mean_gain(graph, arrays, apply)
@@ -163,7 +163,7 @@ def _is_scaled(parameter: Parameter) -> bool:
 def _fixed_entries(parameter: Parameter, like: torch.Tensor) -> torch.Tensor:
     """Entries at full shape that do not depend on the variance rule."""
     node = parameter.node
-    full = torch.empty(parameter.full_shape, dtype=like.dtype)
+    full = torch.empty(parameter.full_shape, dtype=like.dtype, device="cpu")
     if node.value is not None:
         return full.copy_(torch.from_numpy(node.value.array.copy()))
     if node.isometry:
@@ -214,6 +214,7 @@ def _mean_gain(
                 (*((samples,) if port.batched else ()), *graph.input_shape(port)),
                 generator=generator,
                 dtype=like.dtype,
+                device="cpu",
             ).to(like.device)
             for port in graph.inputs
         )
