@@ -49,7 +49,7 @@ def check(layer: tn.Layer, x: torch.Tensor) -> None:
 def runs_fast(layer: tn.Layer, x: torch.Tensor) -> bool:
     """Whether a call would be spared the checks."""
     assert layer._fast is not None
-    return layer._fast((x,), layer._parameters, layer._buffers) is not None
+    return layer._fast(layer, (x,)) is not None
 
 
 def test_like_calls_run_fast(layer: tn.Layer) -> None:

@@ -9,6 +9,8 @@ from tnlayer.kernels.prefetch import prefetched
 from tnlayer.kernels.workspace import whole_vectors
 
 OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
+# What a function returns where an array that has entries has no address: it was given back.
+NO_ADDRESS = 2
 # A long sum in one variable loses digits: what so many samples, or blocks with samples in lanes,
 # add up to is carried to a second sum; not after fewer blocks, for that reads and writes all sums.
 SAMPLES, LANE_BLOCKS, LEAST_BLOCKS = 256, 64, 16
@@ -74,6 +76,9 @@ def print_entry(program: Program) -> str:
     )
     return _ENTRY.format(
         name=name,
+        count=len(arguments),
+        batched=", ".join(str(int(buffer.batched)) for buffer in arguments),
+        no_address=NO_ADDRESS,
         block=program.block,
         pointers=pointers,
         shared=shared_entries(program),
@@ -155,6 +160,9 @@ def _ragged(program: Program, batched: Sequence[Buffer]) -> str:
 
 _ENTRY = """
 extern "C" int {name}(void** arguments, long batch, int threads) {{
+  static const bool batched[] = {{{batched}}};
+  for (int k = 0; k < {count}; k++)
+    if (!arguments[k] && (batch || !batched[k])) return {no_address};
   {name}_frame whole = {{}};
 {pointers}
   const long blocks = {blocks};

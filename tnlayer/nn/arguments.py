@@ -11,7 +11,8 @@ from tnlayer.errors import SpecError
 from tnlayer.graph import Graph, Port
 from tnlayer.network import Network
 from tnlayer.plan.plan import ITEMSIZES
-from tnlayer.runtime.autograd import autocast_is_on
+from tnlayer.runtime.autograd import autocast_is_on, is_traced, shape_of
+from tnlayer.runtime.expected import check_memory
 
 
 def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
@@ -82,19 +83,23 @@ def flatten_inputs(
         msg = f"{layer!r}: expected {len(ports)} inputs ({names}), got {len(inputs)}"
         raise SpecError(msg)
     leading: tuple[int, ...] | None = None
+    sizes: tuple[int, ...] | None = None
     flat: list[torch.Tensor] = []
     for port, x in zip(ports, inputs, strict=True):
         shape = graph.input_shape(port)
         lead = _check_shape(layer, port, x, shape)
         _check_kind(layer, port, x, dtype, array)
+        if not is_traced():
+            check_memory(layer, f"input {port.name!r}", x)
         if port.batched:
-            if leading is not None and lead != leading:
+            own = shape_of(x)[: len(lead)]
+            if sizes is not None and own != sizes:
                 msg = (
-                    f"{layer!r}: input {port.name!r} has leading dimensions {lead}, those "
-                    f"before it {leading}; pass equal ones, inputs are not broadcast"
+                    f"{layer!r}: input {port.name!r} has leading dimensions {own}, those "
+                    f"before it {sizes}; pass equal ones, inputs are not broadcast"
                 )
                 raise SpecError(msg)
-            leading = lead
+            leading, sizes = lead, own
             if len(lead) != 1:
                 x = x.reshape(math.prod(lead), *shape)
         flat.append(x if x.dtype == dtype else x.to(dtype))
@@ -105,12 +110,12 @@ def _check_shape(
     layer: object, port: Port, x: torch.Tensor, shape: tuple[int, ...]
 ) -> tuple[int, ...]:
     """Leading dimensions of an input of the right shape."""
-    split = x.dim() - len(shape)
-    if split < 0 or tuple(x.shape[split:]) != shape or (split and not port.batched):
+    split, found = x.dim() - len(shape), shape_of(x)
+    if split < 0 or found[split:] != shape or (split and not port.batched):
         lead = "..., " if port.batched else ""
         expected = f"({lead}{', '.join(map(str, shape))})"
         msg = (
-            f"{layer!r}: input {port.name!r} must have shape {expected}, got {tuple(x.shape)}; "
+            f"{layer!r}: input {port.name!r} must have shape {expected}, got {found}; "
             f"reshape it, or describe a network with these legs"
         )
         raise SpecError(msg)

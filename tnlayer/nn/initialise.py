@@ -54,7 +54,7 @@ def orthogonal_(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
     q = q * (diagonal / diagonal.abs())
     matrix = q if row_size >= column_size else q.mT
     shape = [tensor.shape[axis] for axis in (*rows, *columns)]
-    back = torch.argsort(torch.tensor((*rows, *columns))).tolist()
+    back = torch.argsort(torch.tensor((*rows, *columns), device="cpu")).tolist()
     return tensor.copy_(matrix.reshape(shape).permute(back))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +15,10 @@ from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph, count_parameters
 from tnlayer.network import Network
 from tnlayer.nn.arguments import as_graphs, dtype_name, flatten_inputs, layer_dtype
+from tnlayer.nn.arrays import BIAS, StoredArrays, arrays_for, first_of
 from tnlayer.nn.initialise import check_initialisers, initialise
 from tnlayer.nn.shared import stored_parameters
+from tnlayer.nn.symbolic import as_leaf, proxy_in, recorded
 from tnlayer.nn.variance import WHOLE, Planned
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
@@ -24,11 +27,12 @@ from tnlayer.runtime.autograd import is_traced, run
 from tnlayer.runtime.compile import check_backend
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.explain import explain
-from tnlayer.runtime.fast_call import FastCall, fast_call_like
+from tnlayer.runtime.fast_call import FastCall, add_bias, fast_call_like
 from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.resources import Resources
+from tnlayer.runtime.stored import check_can_be_set, has_array, set_array, would_hide
 from tnlayer.runtime.tune import random_inputs
 
 # to_dense() refuses larger matrices.
@@ -108,11 +112,12 @@ class Layer(nn.Module):
         self._backend = backend
         self._tune = tune
         # Of a network without tensors, which has no array to ask.
-        self._empty_dtype = dtype
+        self._empty = (dtype, torch.empty(0, device=device).device)
         self._graphs = graphs
         self._one_plan = batch is not None
         self._programs: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
         self._fast: FastCall | None = None
+        self._stored = StoredArrays(graphs)
         self._register_arrays(shared, device, dtype)
         self._parameters["bias"] = (
             nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
@@ -121,7 +126,7 @@ class Layer(nn.Module):
         )
         self._programs_for(dtype)
         self.reset_parameters()
-        if tune and batch is not None and self._device().type != "meta":
+        if tune and batch is not None and self._kind()[1].type != "meta":
             self.tune()
 
     # -- what it is ------------------------------------------------------------------------
@@ -154,11 +159,7 @@ class Layer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of parameters and arithmetic."""
-        for group in (self._parameters, self._buffers):
-            for array in group.values():
-                if array is not None:
-                    return array.dtype
-        return self._empty_dtype
+        return self._kind()[0]
 
     def extra_repr(self) -> str:
         """Features, sizes, dtype and backend."""
@@ -167,7 +168,7 @@ class Layer(nn.Module):
         features = " x ".join(str(math.prod(shape)) for shape in shapes)
         return (
             f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
-            f"parameters={self.parameter_count}, bias={self._parameters.get('bias') is not None}, "
+            f"parameters={self.parameter_count}, bias={has_array(self, BIAS)}, "
             f"dtype={self.dtype}, backend={self._backend!r}"
         )
 
@@ -217,18 +218,11 @@ class Layer(nn.Module):
         loses too much in half precision. For such arithmetic make the layer with that dtype.
 
         Raises:
-            SpecError: number, shape, dtype or device of the inputs is wrong.
+            SpecError: number, shape, dtype or device of the inputs is wrong, or of a stored array.
         """
         fast = self._fast
-        y = None if fast is None else fast(inputs, self._parameters, self._buffers)
-        if y is None:
-            y = self._forward(inputs)
-        bias = self._parameters.get("bias")
-        if bias is not None:
-            # In place where nobody differentiates: a second y would be as large as the first.
-            alone = not (torch.is_grad_enabled() or is_traced())
-            y = y.add_(bias) if alone else y + bias
-        return y
+        y = None if fast is None else fast(self, inputs)
+        return self._forward(inputs) if y is None else y
 
     def to_dense(self) -> torch.Tensor:
         """The dense matrix of a layer with one batched input, (out_features, in_features).
@@ -244,9 +238,10 @@ class Layer(nn.Module):
         if entries > _MAX_DENSE_ENTRIES:
             msg = f"{self!r}: the dense matrix has {entries} entries; at most {_MAX_DENSE_ENTRIES}"
             raise SpecError(msg)
-        array = next(iter(self._arrays(self._graphs[0])), torch.empty(0, dtype=self.dtype))
-        identity = torch.eye(self.in_features, dtype=self.dtype, device=array.device)
-        return self._contract((identity,), self.dtype).mT
+        arrays = self._stored.of(self)
+        dtype, device = self._kind(first_of(arrays))
+        identity = torch.eye(self.in_features, dtype=dtype, device=device)
+        return self._contract((identity,), arrays).mT
 
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
         """Plan and build now what calls with these batch sizes will run; returns itself.
@@ -256,7 +251,7 @@ class Layer(nn.Module):
         Arguments:
             batches: batch sizes; without any, the one that the layer was made for.
         """
-        with gpu.on_device_of(self._first_array()):
+        with gpu.on_device_of(self._stored.any_of(self)):
             for ranged in self._programs_for(self.dtype):
                 for program in [ranged.at(batch) for batch in batches] or [ranged.main]:
                     program.prepare()
@@ -288,13 +283,15 @@ class Layer(nn.Module):
         if is_traced():
             msg = f"{self!r}: tune() cannot run under torch's tracing or transforms; call it before"
             raise SpecError(msg)
-        dtype = self.dtype
+        arrays = self._stored.of(self)
+        first = first_of(arrays)
+        dtype, device = self._kind(first)
         if not inputs:
-            inputs = random_inputs(self.graph, self._options.batch, dtype, self._device())
-        _, flat = self._flatten(inputs, dtype)
+            inputs = random_inputs(self.graph, self._options.batch, dtype, device)
+        _, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
         wanted = tuple(x.requires_grad for x in inputs)
-        for ranged in self._programs_for(dtype):
-            ranged.tune(flat, self._named(ranged.graph), self._batch_of(flat), wanted)
+        for ranged in self._programs_for(dtype, first):
+            ranged.tune(flat, arrays_for(ranged.graph, arrays), self._batch_of(flat), wanted)
         return self
 
     def invalidate(self) -> None:
@@ -309,21 +306,27 @@ class Layer(nn.Module):
         only in the mean over seeds. Of n summed networks each gives 1/n of the variance. Product
         ports take the factor for independent entries. A map that is a product of hundreds of small
         tensors is nearly of rank 1: then Var(y) = Var(x) holds over many x, and single y vary.
+        Where an array is made from others (parametrized, pruned, normalised), those are set.
 
         Raises:
-            SpecError: no scale keeps the network's values in the range of the dtype.
+            SpecError: no scale keeps the network's values in the range of the dtype, or a
+                parametrization has no right_inverse.
         """
-        arrays = self._stored()
-        programs = self._programs_for(self.dtype)
+        check_can_be_set(self, self._stored.names)
+        arrays = self._stored.to_set(self)
+        first = first_of(arrays)
+        programs = self._programs_for(self._kind(first)[0], first)
         if not any(array.is_meta for array in arrays.values()):
             networks = [
                 Planned(ranged.graph, ranged.main.plan, ranged.main.parameter_order)
                 for ranged in programs
             ]
-            initialise(networks, arrays, self._part)
-        bias = self._parameters.get("bias")
-        if bias is not None:
-            nn.init.zeros_(bias)
+            own = {name: array for name, array in arrays.items() if name != BIAS}
+            initialise(networks, own, self._part)
+        if BIAS in arrays:
+            nn.init.zeros_(arrays[BIAS])
+        for name, array in arrays.items():
+            set_array(self, name, array)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -344,23 +347,34 @@ class Layer(nn.Module):
             else:
                 self._parameters[parameter.name] = nn.Parameter(array, node.trainable)
 
-    def _stored(self) -> dict[str, torch.Tensor]:
-        """All stored arrays by name, each once however many networks share it."""
-        return {p.name: self._array(p.name) for graph in self._graphs for p in graph.parameters}
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As every module's; but an array under the name of a method, which a replica of
+        nn.DataParallel takes as an attribute, does not hide the method."""
+        stored = self.__dict__.get("_stored")
+        if stored is not None and name in stored.expected and would_hide(self, name, value):
+            self._buffers[name] = value
+        else:
+            super().__setattr__(name, value)
 
-    def _array(self, name: str) -> torch.Tensor:
-        """A stored array by its tensor's name."""
-        array = self._parameters.get(name)
-        if array is None:
-            array = self._buffers.get(name)
-        return getattr(self, name) if array is None else array
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Layer:
+        """As every module's; a layer without arrays remembers what it was moved to."""
+        super()._apply(fn, recurse)
+        if self._stored.any_of(self) is None:
+            moved = fn(torch.empty(0, dtype=self._empty[0], device=self._empty[1]))
+            self._empty = (moved.dtype, moved.device)
+        return self
 
-    def _arrays(self, graph: Graph) -> tuple[torch.Tensor, ...]:
-        return tuple(self._array(parameter.name) for parameter in graph.parameters)
+    def _kind(self, array: torch.Tensor | None = None) -> tuple[torch.dtype, torch.device]:
+        """Dtype and device of the layer: those of an array of it, by default of any."""
+        array = self._stored.any_of(self) if array is None else array
+        return self._empty if array is None else (array.dtype, array.device)
 
-    def _programs_for(self, dtype: torch.dtype) -> tuple[RangedProgram, ...]:
-        """The programs for a dtype; made again if the layer was moved to another, or to a GPU."""
-        key = (dtype, self._device_type())
+    def _programs_for(
+        self, dtype: torch.dtype, array: torch.Tensor | None = None
+    ) -> tuple[RangedProgram, ...]:
+        """The programs for a dtype and for the kind of device that an array of the layer lies on,
+        by default any; made again if the layer was moved to another."""
+        key = (dtype, self._device_type(self._stored.any_of(self) if array is None else array))
         programs = self._programs.get(key)
         if programs is None:
             options = replace(self._options, dtype=dtype_name(dtype), device=key[1])
@@ -370,66 +384,65 @@ class Layer(nn.Module):
             self._programs[key] = programs
         return programs
 
-    def _device_type(self) -> str:
+    def _device_type(self, array: torch.Tensor | None) -> str:
         """What the layer is planned for: "cuda" where its arrays are on a GPU, else "cpu"."""
-        first = self._first_array()
-        return "cuda" if first is not None and gpu.is_on_gpu(first) else "cpu"
+        on_gpu = self._empty[1].type == "cuda" if array is None else gpu.is_on_gpu(array)
+        return "cuda" if on_gpu else "cpu"
 
     def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The result without the bias, by way of all checks; the next such call may be spared."""
-        dtype = self.dtype
-        leading, flat = self._flatten(inputs, dtype)
-        y = self._contract(flat, dtype)
+        """The result by way of all checks; the next such call may be spared."""
+        if proxy_in(inputs) is not None:
+            return self._recorded(inputs)
+        arrays = self._stored.of(self)
+        first = first_of(arrays)
+        dtype, _ = self._kind(first)
+        leading, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
+        y = self._contract(flat, arrays).reshape(*leading, self.out_features)
         if not is_traced():
-            self._fast = self._fast_call(inputs)
-        return y.reshape(*leading, self.out_features)
+            self._fast = self._fast_call(inputs, arrays)
+        if BIAS not in arrays:
+            return y
+        alone = not (torch.is_grad_enabled() or is_traced())
+        return add_bias(y, arrays[BIAS], in_place=alone)
 
-    def _fast_call(self, inputs: tuple[torch.Tensor, ...]) -> FastCall | None:
+    def _recorded(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        """A call that torch.fx.symbolic_trace looks at."""
+        node = as_leaf(self, inputs)
+        if node is not None:
+            return node
+        names = [name for name in self._stored.names if has_array(self, name)]
+        return recorded(self, names, self._programs_for(self.dtype), inputs)
+
+    def _fast_call(
+        self, inputs: tuple[torch.Tensor, ...], arrays: Mapping[str, torch.Tensor]
+    ) -> FastCall | None:
         ports = self.graph.inputs
         if len(ports) != 1 or not ports[0].batched or self._tune:
             return None
+        first = first_of(arrays)
+        programs = self._programs_for(self._kind(first)[0], first)
         (x,), dims = inputs, len(self.graph.input_shape(ports[0]))
-        return fast_call_like(
-            x, dims, self._programs_for(self.dtype), self._parameters, self._buffers
-        )
+        return fast_call_like(x, dims, programs, self, arrays.get(BIAS))
 
-    def _flatten(
-        self, inputs: tuple[torch.Tensor, ...], dtype: torch.dtype
-    ) -> tuple[tuple[int, ...], tuple[torch.Tensor, ...]]:
-        """Leading dimensions, and the inputs with those merged into one."""
-        array = next(iter(self._arrays(self.graph)), None)
-        return flatten_inputs(self, self.graph, inputs, dtype, array)
-
-    def _contract(self, flat: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
+    def _contract(
+        self, flat: tuple[torch.Tensor, ...], arrays: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """Sum of the networks' results for flat inputs."""
         total: torch.Tensor | None = None
-        for ranged in self._programs_for(dtype):
+        first = first_of(arrays)
+        for ranged in self._programs_for(self._kind(first)[0], first):
             # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
             if is_traced():
                 program = ranged.main
             else:
                 batch = self._batch_of(flat)
                 if self._tune and not ranged.is_tuned(batch):
-                    ranged.tune_first(flat, self._named(ranged.graph), batch)
+                    ranged.tune_first(flat, arrays_for(ranged.graph, arrays), batch)
                 program = ranged.at(batch)
-            y = run(program, (*flat, *(self._array(name) for name in program.parameter_order)))
+            y = run(program, (*flat, *(arrays[name] for name in program.parameter_order)))
             total = y if total is None else total + y
         assert total is not None
         return total
-
-    def _named(self, graph: Graph) -> dict[str, torch.Tensor]:
-        return {parameter.name: self._array(parameter.name) for parameter in graph.parameters}
-
-    def _device(self) -> torch.device:
-        """Where the arrays are; torch's default device if there are none."""
-        first = self._first_array()
-        return torch.get_default_device() if first is None else first.device
-
-    def _first_array(self) -> torch.Tensor | None:
-        """Any stored array, found without collecting all: calls ask for it."""
-        named = (parameter.name for graph in self._graphs for parameter in graph.parameters)
-        name = next(named, None)
-        return None if name is None else self._array(name)
 
     def _batch_of(self, flat: tuple[torch.Tensor, ...]) -> int:
         """Samples of a call; 1 where no input is batched."""

@@ -11,8 +11,13 @@ from tnlayer.errors import SpecError
 from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph
 from tnlayer.network import Network
+from tnlayer.nn.arrays import BIAS, check_stored
 from tnlayer.nn.layer import Layer
+from tnlayer.nn.symbolic import as_leaf, proxy_in
 from tnlayer.nn.variance import Part
+from tnlayer.runtime.autograd import shape_of
+from tnlayer.runtime.expected import Expected
+from tnlayer.runtime.stored import array_to_set, check_can_be_set, has_array, look_up, set_array
 
 
 class PaddedNetwork(Layer):
@@ -88,9 +93,11 @@ class Padded(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise as Layer does, with Var(y) = Var(x) for the features that are used."""
+        check_can_be_set(self, (BIAS,))
         self.layer.reset_parameters()
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        bias = array_to_set(self, BIAS)
+        if bias is not None:
+            set_array(self, BIAS, nn.init.zeros_(bias))
 
     def extra_repr(self) -> str:
         """Features and what was added to them."""
@@ -98,7 +105,7 @@ class Padded(nn.Module):
         return (
             f"in_features={self.in_features} (+{graph.in_features - self.in_features}), "
             f"out_features={self.out_features} (+{graph.out_features - self.out_features}), "
-            f"bias={self.bias is not None}"
+            f"bias={has_array(self, BIAS)}"
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -107,16 +114,25 @@ class Padded(nn.Module):
         Raises:
             SpecError: number, shape, dtype or device of x is wrong.
         """
-        if x.dim() < 1 or x.shape[-1] != self.in_features:
+        if proxy_in((x,)) is not None:
+            node = as_leaf(self, (x,))
+            if node is not None:
+                return node
+        elif x.dim() < 1 or shape_of(x)[-1] != self.in_features:
             msg = (
-                f"Padded: x must have shape (..., {self.in_features}), got {tuple(x.shape)}; "
+                f"Padded: x must have shape (..., {self.in_features}), got {shape_of(x)}; "
                 "reshape it, or fit the network to other features"
             )
             raise SpecError(msg)
         missing = self.layer.in_features - self.in_features
         y = self.layer(nn.functional.pad(x, (0, missing)) if missing else x)
         y = y[..., : self.out_features]
-        return y if self.bias is None else y + self.bias
+        bias = look_up(self, BIAS)
+        if bias is None:
+            return y
+        if proxy_in((x,)) is None:
+            check_stored(self, bias, Expected(BIAS, (self.out_features,)), y)
+        return y + bias
 
     def to_dense(self) -> torch.Tensor:
         """The dense matrix, (out_features, in_features)."""

@@ -16,17 +16,30 @@ from torch.autograd import forward_ad
 if TYPE_CHECKING:
     from tnlayer.runtime.program import Kernels, Program
 
+jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
+_set_jit_state = torch._C._set_tracing_state  # pyright: ignore[reportPrivateUsage]
 functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
 
 
-def _forward_mode_is_active() -> bool:
-    """Whether a forward_ad.dual_level() is open."""
-    return forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
-
-
 def is_traced() -> bool:
-    """Whether torch looks into what runs: tracing, functorch transforms, forward mode."""
-    return torch.compiler.is_compiling() or functorch_is_active() or _forward_mode_is_active()
+    """Whether torch looks into what runs: tracing, functorch transforms, forward mode, in which a
+    forward_ad.dual_level() is open."""
+    if torch.compiler.is_compiling():
+        return True
+    level = forward_ad._current_level  # pyright: ignore[reportPrivateUsage]
+    return level >= 0 or functorch_is_active() or jit_state() is not None
+
+
+def shape_of(x: torch.Tensor) -> tuple[int, ...]:
+    """Sizes to compare: numbers where torch.jit.trace has tensors for them, and warns."""
+    state = None if torch.compiler.is_compiling() else jit_state()
+    if state is None:
+        return tuple(x.shape)
+    _set_jit_state(None)
+    try:
+        return tuple(x.shape)
+    finally:
+        _set_jit_state(state)
 
 
 def autocast_is_on(kind: str) -> bool:
@@ -117,6 +130,8 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
         kept[index] if index in kept else gradient.new_zeros(ctx.shapes[index], requires_grad=True)
         for index in range(len(ctx.mask))
     ]
+    where = f"program of {ctx.program.graph.label!r}"
+    ctx.program.check_inputs(where, arrays, "leave it as it is until the backward has run")
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         y = ctx.program.reference(*arrays)[0]

@@ -13,17 +13,19 @@ import torch
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels import loops
+from tnlayer.kernels.cpp_entry import NO_ADDRESS
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
-from tnlayer.runtime.autograd import functorch_is_active
+from tnlayer.runtime.autograd import functorch_is_active, jit_state
 from tnlayer.runtime.build import find_compiler
-from tnlayer.runtime.guard import Guard, guard_of
-from tnlayer.runtime.kernel_store import EntryPoint, Kernel
+from tnlayer.runtime.expected import PLAIN
+from tnlayer.runtime.kernel_store import Kernel
 from tnlayer.runtime.pick import picker
-from tnlayer.runtime.program import Kernels, Program
+from tnlayer.runtime.program import GRADIENT, Kernels, Program
+from tnlayer.runtime.ready import Ready
 
 
 def this_cpu() -> Cpu:
@@ -41,6 +43,7 @@ class CppProgram(Program):
     """
 
     backend = "cpp"
+    checks_addresses = True
     # Put before the names of entry points, so that several programs may stand in one unit.
     prefix = ""
 
@@ -131,7 +134,7 @@ class CppProgram(Program):
         known = self.kernels(self.nothing)
         kernel = self.backward_kernel(mask)
         names = [value.name for value in self.plan.inputs]
-        needed = tuple(names.index(name) for name, _ in kernel.entry.inputs if name != "g")
+        needed = tuple(names.index(name) for name, _ in kernel.entry.inputs if name != GRADIENT)
         backward = _Backward(self, kernel, mask)
         return Kernels(known.forward, backward, needed, "", unchecked=known.unchecked)
 
@@ -143,7 +146,7 @@ class _Forward:
         plan, kernel = owner.plan, owner.forward_kernel
         library = owner.load(kernel)
         assert [name for name, _ in kernel.entry.inputs] == [v.name for v in plan.inputs]
-        self.call = _Call(kernel.name, kernel.entry, library, _arithmetic(plan))
+        self.call = _Call(owner, kernel, library, _arithmetic(plan))
         self.dtype = owner.dtype
         self.sizes = tuple(plan.axis_size(axis) for axis in plan.outputs[0].axes)
         # The input that has the batch; None: y has none either.
@@ -167,7 +170,8 @@ class _Forward:
             result = torch.empty(shape, dtype=self.call.dtype, device="cpu")
         else:
             result = torch.empty_like(arrays[self.like])
-        self.call.run((*arrays, result), batch)
+        if not self.call.run((*arrays, result), batch):
+            return self._unchecked(*self.call.ready.with_memory(arrays))
         return (result,)
 
 
@@ -184,7 +188,7 @@ class _Backward:
         names = [f"out_d_{value.name}" for value in values]
         self.ordered = picker([names.index(name) for name in kernel.entry.outputs])
         inputs = [name for name, _ in kernel.entry.inputs]
-        self.takes_gradient = "g" in inputs
+        self.takes_gradient = GRADIENT in inputs
         # The input that a gradient has the shape of, if the backward reads it: a fresh array like
         # another one takes half as long.
         self.like = [inputs.index(v.name) if v.name in inputs else -1 for v in values]
@@ -196,26 +200,26 @@ class _Backward:
     def prepare(self) -> _Call:
         """Compile it."""
         if self.call is None:
-            kernel = self.kernel
-            library = self.owner.load(kernel)
-            self.call = _Call(kernel.name, kernel.entry, library, self.dtype)
+            library = self.owner.load(self.kernel)
+            self.call = _Call(self.owner, self.kernel, library, self.dtype)
         return self.call
 
     def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
         call = self.call or self.prepare()
         batch = gradient.shape[0] if self.batched else 0
         inputs = call.ready((gradient, *saved) if self.takes_gradient else saved)
-        if self.all_like is None:
+        results = self._made(inputs, batch)
+        while not call.run((*inputs, *self.ordered(results)), batch):
+            inputs = call.ready.with_memory(inputs)
             results = self._made(inputs, batch)
-        else:
-            results = tuple(map(torch.empty_like, self.all_like(inputs)))
-        call.run((*inputs, *self.ordered(results)), batch)
         if self.dtype is self.outer_dtype:
             return results
         return tuple(result.to(self.outer_dtype) for result in results)
 
     def _made(self, inputs: Sequence[torch.Tensor], batch: int) -> tuple[torch.Tensor, ...]:
-        """Fresh arrays for the gradients, where some have the shape of no array that is read."""
+        """Fresh arrays for the gradients: of the plan's shapes, as all that is read was held to."""
+        if self.all_like is not None:
+            return tuple(map(torch.empty_like, self.all_like(inputs)))
         return tuple(
             torch.empty_like(inputs[place])
             if place >= 0
@@ -230,58 +234,51 @@ class _Call:
     """A loaded entry point: torch arrays in, torch arrays filled."""
 
     def __init__(
-        self, name: str, entry: EntryPoint, library: ctypes.CDLL, dtype: torch.dtype
+        self, owner: CppProgram, kernel: Kernel, library: ctypes.CDLL, dtype: torch.dtype
     ) -> None:
         self.library, self.dtype = library, dtype  # the library stays loaded
-        self.function = getattr(library, name)
+        self.function = getattr(library, kernel.name)
         self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
         self.function.restype = ctypes.c_int
+        entry = kernel.entry
         # Filling an array of ctypes takes six times as long.
         self.pack = Struct(f"{len(entry.inputs) + len(entry.outputs)}P").pack
-        self.batched = [batched for _, batched in entry.inputs]
-        self.with_batch = picker([place for place, free in enumerate(self.batched) if free])
-        self.guard: Guard | None = None
+        self.ready = Ready(
+            f"program of {owner.graph.label!r}",
+            [owner.expected[name] for name, _ in entry.inputs],
+            lambda array: _dense(array, dtype),
+            lambda array: array.is_cpu,
+        )
 
-    def ready(self, arrays: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """The arrays as the kernel can read them, copied where they are not so already."""
-        if self.guard is not None and self.guard(*arrays) and self._are_contiguous(arrays):
-            return arrays
-        dtype = self.dtype
-        found = [
-            array
-            if array.dtype is dtype and array.is_contiguous() and not array.is_neg()
-            and not array.is_conj()
-            else _copied(array, dtype)
-            for array in arrays
-        ]  # fmt: skip
-        # Empty, or one of torch's zeros that have no memory.
-        found = [array if array.data_ptr() else torch.clone(array) for array in found]
-        if all(a is b for a, b in zip(arrays, found, strict=True)):
-            self.guard = guard_of(found, self.batched)
-        return found
-
-    def _are_contiguous(self, arrays: Sequence[torch.Tensor]) -> bool:
-        """Whether the batched ones are, whose strides a guard does not look at, and have memory."""
-        for array in self.with_batch(arrays):
-            if not array.is_contiguous() or array._is_zerotensor():
-                return False
-        return True
-
-    def run(self, arrays: Sequence[torch.Tensor], batch: int) -> None:
+    def run(self, arrays: Sequence[torch.Tensor], batch: int) -> bool:
         """Run the kernel; the interpreter's lock is released meanwhile.
 
         Arguments:
             arrays: inputs, then outputs, all ready.
             batch: samples.
+
+        Returns:
+            False where nothing was done, for an array has no address.
         """
         addresses = self.pack(*map(_address, arrays))
-        if self.function(addresses, batch, torch.get_num_threads()):
+        status = self.function(addresses, batch, torch.get_num_threads())
+        if status == NO_ADDRESS:
+            return False
+        if status:
             msg = f"no memory left for the workspace of a kernel at batch {batch}"
             raise MemoryError(msg)
+        return True
 
 
-def _copied(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Entries in a row and as they are meant: no lazy conjugate or negative, no other dtype."""
+    if (
+        array.dtype is dtype
+        and array.is_contiguous()
+        and not array.is_neg()
+        and not array.is_conj()
+    ):
+        return array
     if array.layout is not torch.strided:
         array = array.to_dense()
     return array.to(dtype).resolve_conj().resolve_neg().contiguous()
@@ -291,7 +288,6 @@ def _arithmetic(plan: Plan) -> torch.dtype:
     return getattr(torch, ARITHMETIC.get(plan.dtype, plan.dtype))
 
 
-_jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
 # Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.
 _stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
 
@@ -306,10 +302,10 @@ def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
     """
     if torch._C._len_torch_dispatch_stack():  # pyright: ignore[reportPrivateUsage]
         return False
-    if functorch_is_active() or _jit_state() is not None:
+    if functorch_is_active() or jit_state() is not None:
         return False
     for array in arrays:
-        if type(array) not in _PLAIN:
+        if type(array) not in PLAIN:
             return False
         if not array.is_cpu:
             if array.is_meta:
@@ -322,7 +318,6 @@ def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
     return True
 
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _address = torch.Tensor.data_ptr
 
 

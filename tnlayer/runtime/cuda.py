@@ -25,8 +25,10 @@ from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
 from tnlayer.runtime import gpu
+from tnlayer.runtime.expected import PLAIN
 from tnlayer.runtime.nvrtc import check_arch
-from tnlayer.runtime.program import Kernels, Program
+from tnlayer.runtime.program import GRADIENT, Kernels, Program
+from tnlayer.runtime.ready import Ready
 from tnlayer.runtime.resources import Resources
 from tnlayer.runtime.unit import Unit, dense
 
@@ -50,6 +52,7 @@ class CudaProgram(Program):
     """
 
     backend = "cuda"
+    checks_addresses = True
 
     def __init__(
         self,
@@ -93,11 +96,11 @@ class CudaProgram(Program):
         names = [value.name for value in self.plan.inputs]
         if mask is None:
             return [*names, *(f"out_{output.name}" for output in self.plan.outputs)]
-        read = [names[k] for k in self._needed(mask)]
+        read = [names[k] for k in self.needed(mask)]
         results = [f"out_d_{n}" for n, asked in zip(names, mask, strict=True) if asked]
-        return ["g", *read, *results]
+        return [GRADIENT, *read, *results]
 
-    def _needed(self, mask: Mask) -> tuple[int, ...]:
+    def needed(self, mask: Mask) -> tuple[int, ...]:
         """Indices of the inputs that a backward reads: the same for every GPU."""
         read = {value.name for value in backward_without_saved(self.plan, self.wanted(mask)).inputs}
         return tuple(k for k, value in enumerate(self.plan.inputs) if value.name in read)
@@ -160,7 +163,7 @@ class CudaProgram(Program):
             return False
         first: torch.device | None = None
         for array in arrays:
-            if type(array) not in _PLAIN or array.is_meta:
+            if type(array) not in PLAIN or array.is_meta:
                 return False
             if not gpu.is_on_gpu(array):
                 raise BuildError(_not_on_gpu(array))
@@ -190,23 +193,38 @@ class CudaProgram(Program):
             return Kernels(self._forward(), _no_backward, (), "", 0, unchecked)
         forward = self.kernels(self.nothing)
         backward = _Backward(self, mask)
-        needed = self._needed(mask)
+        needed = self.needed(mask)
         return Kernels(forward.forward, backward, needed, "", 0, forward.unchecked)
 
     def _forward(self, *, are_dense: bool = False) -> Callable[..., tuple[torch.Tensor, ...]]:
         unit, dtype = self._unit(None), self.dtype
+        ready = self.ready([value.name for value in self.plan.inputs])
         (output,) = self.plan.outputs
         sizes = [self.plan.axis_size(axis) for axis in output.axes]
         batched = next((k for k, v in enumerate(self.plan.inputs) if BATCH in v.legs), None)
 
         def forward(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            batch = 0 if batched is None else arrays[batched].shape[0]
-            y = _empty(sizes, batch, dtype, arrays[0])
-            inputs = arrays if are_dense else [dense(array, dtype) for array in arrays]
-            unit((*inputs, y), batch)
+            inputs = arrays if are_dense else ready(arrays)
+            batch = 0 if batched is None else inputs[batched].shape[0]
+            y = _empty(sizes, batch, dtype, inputs[0])
+            while not unit((*inputs, y), batch):
+                inputs = ready.with_memory(inputs)
             return (y,)
 
         return forward
+
+    def ready(self, names: Sequence[str]) -> Ready:
+        """What holds the arrays of a unit against the plan.
+
+        Arguments:
+            names: canonical names of its inputs, in the order of a call.
+        """
+        return Ready(
+            f"program of {self.graph.label!r}",
+            [self.expected[name] for name in names],
+            lambda array: dense(array, self.dtype),
+            lambda array: gpu.is_on_gpu(array),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """As for every program, with the architecture that was asked for."""
@@ -218,6 +236,7 @@ class _Backward:
 
     def __init__(self, owner: CudaProgram, mask: Mask) -> None:
         self.unit, self.dtype = owner.units(mask)["backward"], owner.dtype
+        self.ready = owner.ready(self.unit.names[: 1 + len(owner.needed(mask))])
         plan = owner.plan
         values = [v for v, asked in zip(plan.inputs, mask, strict=True) if asked]
         # In the order in which they are returned; in a shape None is the batch.
@@ -225,10 +244,11 @@ class _Backward:
         self.batched = BATCH in plan.outputs[0].operand.legs
 
     def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        inputs = self.ready((gradient, *saved))
         batch = gradient.shape[0] if self.batched else 0
         results = tuple(_empty(shape, batch, self.dtype, gradient) for shape in self.shapes)
-        inputs = [dense(array, self.dtype) for array in (gradient, *saved)]
-        self.unit((*inputs, *results), batch)
+        while not self.unit((*inputs, *results), batch):
+            inputs = self.ready.with_memory(inputs)
         return results
 
 
@@ -246,9 +266,6 @@ def _not_on_gpu(array: torch.Tensor) -> str:
         f"backend='cuda' runs on a CUDA device, got an array on {array.device}{seen}: move layer "
         "and inputs there with .to('cuda'), or use backend='torch' or 'cpp'"
     )
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:

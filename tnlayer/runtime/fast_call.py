@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
+from torch import nn
 
+from tnlayer.runtime import gpu
 from tnlayer.runtime.autograd import autocast_is_on, contract_checked, is_traced
+from tnlayer.runtime.expected import PLAIN
 from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.pick import picker
 from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.runtime.stored import home_of, parametrization_of
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_address = torch.Tensor.data_ptr
 
-# Arrays by name: the parameters or the buffers of a module.
-Arrays = Mapping[str, torch.Tensor | None]
+_Pick = Callable[[Any], tuple[Any, ...]]
 
 
 class FastCall:
@@ -30,50 +34,73 @@ class FastCall:
 
     Arguments:
         guard: whether tensors, x and then all stored arrays, are like those of the checked call.
-        programs: each summed network with the places of its arrays behind x; None: all, in order.
-        stored: names of the arrays, of parameters and of buffers.
+        programs: each summed network with the places of its arrays behind x.
+        stored: takes the arrays from the module's parameters, buffers and attributes.
+        names: of arrays that are no attributes, and so must not become any.
+        bias: its place among the arrays; None: there is none.
         leading: number of leading dimensions of x.
-        differentiable: whether one of the arrays requires a gradient.
+        row_bytes: of a sample of x.
+        differentiable: whether one of the networks' arrays requires a gradient.
     """
 
-    __slots__ = ("differentiable", "guard", "leading", "programs", "stored")
+    __slots__ = (
+        "bias", "differentiable", "guard", "leading", "names", "programs", "row_bytes", "stored"
+    )  # fmt: skip
 
     def __init__(
         self,
         guard: Guard,
-        programs: tuple[tuple[RangedProgram, Callable[..., Any] | None], ...],
-        stored: tuple[Callable[..., Any], Callable[..., Any]],
+        programs: tuple[tuple[RangedProgram, _Pick], ...],
+        stored: tuple[_Pick, _Pick, _Pick],
+        names: frozenset[str],
+        bias: int | None,
         leading: int,
+        row_bytes: int,
         differentiable: bool,
     ) -> None:
-        self.guard, self.programs, self.stored = guard, programs, stored
-        self.leading, self.differentiable = leading, differentiable
+        self.guard, self.programs, self.stored, self.names = guard, programs, stored, names
+        self.bias, self.leading, self.row_bytes = bias, leading, row_bytes
+        self.differentiable = differentiable
 
-    def __call__(
-        self, inputs: tuple[torch.Tensor, ...], parameters: Arrays, buffers: Arrays
-    ) -> torch.Tensor | None:
+    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
         """The sum of the networks' results, or None where the call has to take the long way."""
         if is_traced() or _mode_count():
             return None
+        own = module.__dict__
+        parameters, buffers = own["_parameters"], own["_buffers"]
+        from_parameters, from_buffers, from_attributes = self.stored
         try:
-            arrays = (*inputs, *self.stored[0](parameters), *self.stored[1](buffers))
+            arrays = (
+                *inputs, *from_parameters(parameters), *from_buffers(buffers), *from_attributes(own)
+            )  # fmt: skip
             x = arrays[0]
-            # A guard takes torch's zeros that have no memory for an array like any other.
-            if not self.guard(*arrays) or not x.is_contiguous() or x._is_zerotensor():
+            if not self.guard(*arrays) or not x.is_contiguous():
                 return None
         except (KeyError, TypeError):  # a name is gone; other than one input
+            return None
+        # What torch would find elsewhere now, or where there was no bias.
+        if not own.keys().isdisjoint(self.names) or (
+            self.bias is None
+            and (parameters.get("bias") is not None or buffers.get("bias") is not None)
+        ):
             return None
         with_gradient = torch.is_grad_enabled()
         if with_gradient and not self.differentiable:
             return None
-        shape = arrays[0].shape
+        shape = x.shape
         batch = shape[0] if self.leading == 1 else math.prod(shape[: self.leading])
+        # A guard looks at no storage, which may have been resized.
+        end = x.storage_offset() * x.itemsize + batch * self.row_bytes
+        if x.untyped_storage().nbytes() < end:
+            return None
         if self.leading != 1:
-            arrays = (arrays[0].reshape(batch, *shape[self.leading :]), *arrays[1:])
+            arrays = (x.reshape(batch, *shape[self.leading :]), *arrays[1:])
         total: torch.Tensor | None = None
         for ranged, pick in self.programs:
             program = ranged.at(batch)
-            taken = arrays if pick is None else pick(arrays)
+            if not program.checks_addresses and not all(map(_address, arrays[1:])):
+                return None
+            taken = pick(arrays)
             y = (
                 contract_checked(program, taken)
                 if with_gradient
@@ -81,6 +108,8 @@ class FastCall:
             )
             total = y if total is None else total + y
         assert total is not None
+        if self.bias is not None:
+            total = add_bias(total, arrays[self.bias], in_place=not with_gradient)
         if self.leading == 1:
             return total
         return total.reshape(*shape[: self.leading], total.shape[-1])
@@ -90,12 +119,17 @@ class FastCall:
         return type(None), ()
 
 
+def add_bias(y: torch.Tensor, bias: torch.Tensor, *, in_place: bool) -> torch.Tensor:
+    """y with the bias; in place where nobody differentiates, for a second y would be as large."""
+    return y.add_(bias) if in_place else y + bias
+
+
 def fast_call_like(
     x: torch.Tensor,
     feature_dims: int,
     programs: Sequence[RangedProgram],
-    parameters: Arrays,
-    buffers: Arrays,
+    module: nn.Module,
+    bias: torch.Tensor | None,
 ) -> FastCall | None:
     """The short way for calls like one that just went the long way; None if there is none.
 
@@ -103,17 +137,23 @@ def fast_call_like(
         x: the one, batched input.
         feature_dims: number of its last dimensions that are no batch.
         programs: the networks that are summed.
-        parameters, buffers: of the module.
+        module: that has the arrays.
+        bias: the array "bias" of the module, if it has one.
     """
     if is_traced() or _mode_count() or autocast_is_on(x.device.type):
         return None
-    order = dict.fromkeys(name for r in programs for name in r.main.parameter_order)
-    first = [name for name in order if parameters.get(name) is not None]
-    second = [name for name in order if name not in first]
-    if any(buffers.get(name) is None for name in second):
-        return None  # a parametrization makes it at each call
-    stored = (picker(first), picker(second))
-    arrays = (x, *stored[0](parameters), *stored[1](buffers))
+    needed = [*dict.fromkeys(name for r in programs for name in r.main.parameter_order)]
+    names = needed if bias is None else [*needed, "bias"]
+    if any(parametrization_of(module, name) is not None for name in names):
+        return None  # it makes the array at each call
+    homes: tuple[Mapping[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
+    found = {name: home_of(module, name) for name in names}
+    if None in found.values():
+        return None
+    grouped = [[name for name in names if found[name] is home] for home in homes]
+    parameters, buffers, attributes = map(picker, grouped)
+    stored = (parameters, buffers, attributes)
+    arrays = (x, *(array for pick, home in zip(stored, homes, strict=True) for array in pick(home)))
     main = programs[0].main
     if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
         return None
@@ -121,21 +161,35 @@ def fast_call_like(
     guard = guard_of(arrays, [leading, *[0] * (len(arrays) - 1)])
     if guard is None:
         return None
-    places = {name: place for place, name in enumerate((*first, *second), start=1)}
-    picks: list[tuple[RangedProgram, Callable[..., Any] | None]] = []
-    for ranged in programs:
-        wanted = [0, *(places[name] for name in ranged.main.parameter_order)]
-        picks.append((ranged, None if wanted == [*range(len(arrays))] else picker(wanted)))
+    ordered = [name for group in grouped for name in group]
+    places = {name: place for place, name in enumerate(ordered, start=1)}
+    hidden = frozenset({*grouped[0], *grouped[1], "bias"} - set(grouped[2])) - set(module.__dict__)
     return FastCall(
-        guard, tuple(picks), stored, leading, any(array.requires_grad for array in arrays)
-    )
+        guard,
+        tuple((ranged, _picks([places[n] for n in ranged.main.parameter_order]))
+              for ranged in programs),
+        stored,
+        hidden,
+        places.get("bias"),
+        leading,
+        math.prod(x.shape[leading:]) * x.itemsize,
+        any(arrays[place].requires_grad for place in (0, *map(places.__getitem__, needed))),
+    )  # fmt: skip
+
+
+def _picks(places: Sequence[int]) -> _Pick:
+    """Takes x and the arrays at some places from all."""
+    if [*places] == [*range(1, len(places) + 1)]:
+        return itemgetter(slice(len(places) + 1))
+    return picker([0, *places])
 
 
 def _is_ready(array: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether compiled code can read an array as it lies there."""
     return (
-        type(array) in _PLAIN
+        type(array) in PLAIN
         and array.dtype is dtype
+        and (array.is_cpu or gpu.is_on_gpu(array))
         and array.is_contiguous()
         and not array.is_neg()
         and not array.is_conj()

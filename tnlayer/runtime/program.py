@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,9 +16,14 @@ from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.kernels.torch_printer import print_torch
 from tnlayer.plan.plan import Memory, Plan
-from tnlayer.runtime.autograd import run
+from tnlayer.runtime.autograd import is_traced, run
+from tnlayer.runtime.expected import Expected, check_array, check_memory
 from tnlayer.runtime.load import load_source
 from tnlayer.runtime.pick import picker
+from tnlayer.runtime.ready import Held
+
+# Canonical name of the gradient of y, an input of each backward.
+GRADIENT = "g"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class Program:
     """
 
     backend = "torch"
+    # Whether a call refuses an array without memory; torch's own operations do not all.
+    checks_addresses = False
 
     def __init__(
         self,
@@ -143,7 +151,10 @@ class Program:
 
     def build(self, mask: Mask) -> Kernels:
         """Make the functions for a mask of wanted gradients."""
-        return build_kernels(self.schedules(mask), reuse=self.reuse)
+        kernels = build_kernels(self.schedules(mask), reuse=self.reuse)
+        if not any(mask):
+            return kernels
+        return replace(kernels, backward=_Backward(self, kernels.backward, kernels.needed))
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""
@@ -181,29 +192,59 @@ class Program:
         return [parameters[name] for name in self.parameter_order]
 
     def _check(self, arrays: tuple[torch.Tensor, ...]) -> None:
-        """Every array has the shape that the plan expects, and no imaginary part to lose."""
+        """Every array has the shape that the plan expects, its memory, and no imaginary part to
+        lose."""
         if len(arrays) != len(self.plan.inputs):
             given = len(arrays) - len(self.parameter_order)
             msg = f"expected {len(self.plan.ports)} inputs, got {given}"
             raise SpecError(msg)
-        names = dict(self.plan.names)
+        where = f"program of {self.graph.label!r}"
         for array, value in zip(arrays, self.plan.inputs, strict=True):
-            name = names.get(value.name, value.name)
-            if array.is_complex() and not self.plan.is_complex:
+            name = self.expected[value.name].name
+            if isinstance(array, torch.Tensor) and array.is_complex() and not self.plan.is_complex:
                 msg = (
                     f"{name}: expected a real array for a program of {self.plan.dtype}, got "
                     f"{array.dtype}; compile with dtype='complex64' or 'complex128'"
                 )
                 raise SpecError(msg)
-            axes = self.plan.axes_of(value)
-            expected = tuple(self.plan.axis_size(axis) for axis in axes)
-            fits = len(expected) == array.dim() and all(
-                size in (None, found) for size, found in zip(expected, array.shape, strict=True)
+        self.check_inputs(where, arrays, "pass arrays of these shapes, on one device")
+        if not is_traced():
+            for array, value in zip(arrays, self.plan.inputs, strict=True):
+                check_memory(where, self.expected[value.name].name, array)
+
+    def check_inputs(self, where: str, arrays: Sequence[torch.Tensor], fix: str) -> None:
+        """Refuse inputs, ports and then parameters, of other shapes than the plan has, of unequal
+        batches, or on several devices.
+
+        Arguments:
+            where: whose they are.
+            arrays: in the plan's order.
+            fix: what the user can do.
+
+        Raises:
+            SpecError: names the array.
+        """
+        batch: int | None = None
+        device: torch.device | None = None
+        for array, value in zip(arrays, self.plan.inputs, strict=True):
+            expected = self.expected[value.name]
+            check_array(where, array, expected, fix=fix, batch=batch, device=device)
+            device = array.device
+            if expected.is_batched:
+                batch = array.shape[0]
+
+    @cached_property
+    def expected(self) -> Mapping[str, Expected]:
+        """What each input of the plan must be, by its canonical name, and the gradient of y."""
+        plan, names = self.plan, dict(self.plan.names)
+        found = {
+            value.name: Expected(
+                names.get(value.name, value.name), tuple(map(plan.axis_size, plan.axes_of(value)))
             )
-            if not fits:
-                shown = tuple("batch" if size is None else size for size in expected)
-                msg = f"{name}: expected shape {shown}, got {tuple(array.shape)}"
-                raise SpecError(msg)
+            for value in plan.inputs
+        }
+        y = Expected("the gradient of y", tuple(map(plan.axis_size, plan.outputs[0].axes)))
+        return MappingProxyType({**found, GRADIENT: y})
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the spec and the plan; source is generated again."""
@@ -215,6 +256,26 @@ class Program:
 
     def __repr__(self) -> str:
         return f"Program({self.graph.label!r}, backend={self.backend!r}, dtype={self.plan.dtype})"
+
+
+class _Backward:
+    """The generated backward, for inputs that are as the plan has them.
+
+    torch's calls read an array of as many entries in another order without a word.
+    """
+
+    def __init__(
+        self, program: Program, function: Callable[..., Any], needed: Sequence[int]
+    ) -> None:
+        names = [GRADIENT, *(program.plan.inputs[place].name for place in needed)]
+        expected = [program.expected[name] for name in names]
+        where = f"program of {program.graph.label!r}"
+        self.check = Held(where, expected).check
+        self.function, self.count = function, len(names)
+
+    def __call__(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.check(arrays[: self.count])
+        return self.function(*arrays)
 
 
 def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:

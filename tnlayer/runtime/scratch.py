@@ -125,7 +125,7 @@ class Scratch:
                 return None
         # A block outlives an inference mode in which it may be made.
         with torch.inference_mode(False):
-            array = torch.empty(count, dtype=dtype)
+            array = torch.empty(count, dtype=dtype, device="cpu")
         storage = array.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
         block = _Block(array, storage, _use_count(storage))
         self._blocks.append(block)

@@ -79,18 +79,25 @@ class Loaded:
     pick: Callable[[Sequence[torch.Tensor]], tuple[torch.Tensor, ...]]
     rooms: list[driver.Arguments] = field(default_factory=list[driver.Arguments])
 
-    def launch(self, arrays: Sequence[torch.Tensor], batch: int, device: int) -> None:
+    def launch(self, arrays: Sequence[torch.Tensor], batch: int, device: int) -> bool:
         """Put the kernels into the current stream of the device, which is the current one.
 
         Arguments:
             arrays: inputs and outputs in the order of ``source.arguments``, dense.
             batch: rows of those that are batched.
             device: its number.
+
+        Returns:
+            False where nothing was launched, for an array that has entries has no address.
         """
         source = self.source
         groups = -(-batch // source.samples_per_block)
         blocks = max(1, min(groups, self.most_blocks))
         values = [*map(_address, arrays)]
+        if not all(values):
+            pairs = zip(values, source.arguments, strict=True)
+            if batch or not all(value or argument.batched for value, argument in pairs):
+                return False
         if reduce(or_, values) % _ALIGNMENT:
             # A view may begin anywhere; results are fresh memory.
             arrays = [*map(_aligned, arrays)]
@@ -113,6 +120,7 @@ class Loaded:
             grid = blocks if entry.grid == "persistent" else entry.blocks
             driver.launch(function, grid, entry.threads, entry.shared_bytes, stream, arguments)
         self.rooms.append(arguments)
+        return True
 
 
 def workspace(entries: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -231,7 +239,7 @@ class Unit:
             driver.bind_context(device)
             return self.on(device)
 
-    def __call__(self, arrays: Sequence[torch.Tensor], batch: int) -> None:
+    def __call__(self, arrays: Sequence[torch.Tensor], batch: int) -> bool:
         """Run the kernels on the device of the arrays; see :meth:`Loaded.launch`.
 
         Arguments:
@@ -242,7 +250,7 @@ class Unit:
         with gpu.on_device(device):
             driver.bind_context(device)
             loaded = self.on(device)
-            loaded.launch(loaded.pick(arrays), batch, device)
+            return loaded.launch(loaded.pick(arrays), batch, device)
 
 
 def runs_on(arch: str, device: str) -> bool:

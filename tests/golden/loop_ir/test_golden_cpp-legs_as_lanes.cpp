@@ -215,6 +215,9 @@ STEP forward_after(const forward_frame& f) {
 }
 
 extern "C" int forward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 0, 0, 0, 0, 1};
+  for (int k = 0; k < 6; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
   forward_frame whole = {};
   whole.x0 = (entry*)arguments[0];
   whole.n0 = (entry*)arguments[1];
@@ -664,6 +667,9 @@ STEP backward_after(const backward_frame& f) {
 }
 
 extern "C" int backward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0};
+  for (int k = 0; k < 11; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
   backward_frame whole = {};
   whole.g = (entry*)arguments[0];
   whole.x0 = (entry*)arguments[1];
