@@ -281,6 +281,11 @@ class Graph:
         return isinstance(other, Graph) and self._identity == other._identity
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Asked for whenever something is looked up that was made from a graph."""
         return hash(self._identity)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class OpTimes:
         # Plans ask for the same few sizes thousands of times.
         self.mm = lru_cache(maxsize=None)(self._mm)
         self.bmm = lru_cache(maxsize=None)(self._bmm)
+        self._known_copy = lru_cache(maxsize=2**16)(self._copy)
 
     def fresh(self, entries: float) -> float:
         """Mapping a fresh array of so many entries; nothing for small ones, which are reused."""
@@ -91,7 +92,9 @@ class OpTimes:
             loops: (size, stride in the source) of each axis of the result, the last one innermost.
             matrix: whether torch sees two axes only, and may take its blocked transposition.
         """
-        merged = merge_loops(loops)
+        return self._known_copy(tuple(merge_loops(loops)), matrix)
+
+    def _copy(self, merged: tuple[tuple[int, int], ...], matrix: bool) -> float:
         entries = math.prod(size for size, _ in merged)
         call = self.call["copy"]
         if len(merged) < 2 and (not merged or merged[0][1] == 1):

@@ -16,13 +16,13 @@ An operand that fits no form is copied into an order that does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
 from tnlayer.device.op_times import OpTimes
-from tnlayer.plan.steps import BATCH, Contract
+from tnlayer.plan.steps import BATCH, Contract, Operand, Value
 
 Layout = tuple[str, ...]
 
@@ -94,6 +94,83 @@ def classes_of(step: Contract) -> Classes:
     return Classes(frozenset(shared & kept), frozenset(shared - kept))
 
 
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """The forms of a contraction: those of its pattern, and its own names of the pattern's legs."""
+
+    listed: tuple[Form, ...]
+    names: Mapping[str, str]
+
+    def named(self, form: Form) -> Form:
+        """One of the forms, with the contraction's own legs."""
+        names = self.names
+
+        def rename(legs: Layout) -> Layout:
+            return tuple([names[leg] for leg in legs])
+
+        return Form(
+            form.kind,
+            form.swapped,
+            rename(form.big),
+            rename(form.small),
+            rename(form.outer),
+            form.transposed,
+            rename(form.result),
+            form.seconds,
+        )
+
+
+def find_forms(
+    step: Contract,
+    left: tuple[Layout, ...],
+    right: tuple[Layout, ...],
+    wanted: frozenset[str],
+    sizes: Mapping[str, int],
+    times: OpTimes,
+) -> Forms:
+    """All forms of a contraction that are worth a look.
+
+    Arguments:
+        step: a contraction with a summed leg.
+        left, right: storage orders in which the operands exist.
+        wanted: legs that the result's next use sums.
+        sizes: size of every leg, the batch included.
+        times: what operations cost on the device.
+    """
+    legs = sorted({*step.left.legs, *step.right.legs})
+    # Names keep their order, by which equally fast forms are told apart.
+    marks = {leg: leg if leg == BATCH else f"e{place:03}" for place, leg in enumerate(legs)}
+
+    def mark(legs: Iterable[str]) -> Layout:
+        return tuple([marks[leg] for leg in legs])
+
+    listed = _forms_of(
+        tuple([(marks[leg], sizes[leg]) for leg in legs]),
+        (mark(step.left.legs), mark(step.right.legs), mark(sorted(step.result.legs))),
+        tuple(map(mark, left)),
+        tuple(map(mark, right)),
+        mark([leg for leg in legs if leg in wanted]),
+        times,
+    )
+    return Forms(listed, dict(zip(marks.values(), marks, strict=True)))
+
+
+# Steps of a regular network differ in the names of their legs only. This pure function is asked for
+# the same few patterns by all steps, states, plans and batch ranges.
+@lru_cache(maxsize=2**14)
+def _forms_of(
+    sizes: tuple[tuple[str, int], ...],
+    legs: tuple[Layout, Layout, Layout],
+    left: tuple[Layout, ...],
+    right: tuple[Layout, ...],
+    wanted: Layout,
+    times: OpTimes,
+) -> tuple[Form, ...]:
+    first, second, result = (Value("", own) for own in legs)
+    step = Contract(result, Operand(first), Operand(second))
+    return FormFinder(dict(sizes), times).forms(step, left, right, frozenset(wanted))
+
+
 class FormFinder:
     """Lists the forms of a contraction for given storage orders of its operands.
 
@@ -105,10 +182,7 @@ class FormFinder:
     def __init__(self, sizes: Mapping[str, int], times: OpTimes) -> None:
         self.sizes = sizes
         self.times = times
-        # A beam asks for the same few copies again and again.
-        self.copy_seconds = lru_cache(maxsize=None)(self._copy_seconds)
         self._entries: dict[Layout, int] = {}
-        self._known: dict[tuple[str, tuple[Layout, ...], tuple[Layout, ...]], tuple[Form, ...]] = {}
 
     def entries(self, legs: Layout) -> int:
         """Product of sizes."""
@@ -117,16 +191,9 @@ class FormFinder:
             found = self._entries[legs] = math.prod(self.sizes[leg] for leg in legs)
         return found
 
-    def _copy_seconds(self, source: Layout, target: Layout) -> float:
-        """Cost of a permuting copy: slow where neighbours in one are far apart in the other."""
-        if source == target:
-            return 0.0
-        strides: dict[str, int] = {}
-        stride = 1
-        for leg in reversed(source):
-            strides[leg] = stride
-            stride *= self.sizes[leg]
-        return self.times.copy([(self.sizes[leg], strides[leg]) for leg in target])
+    def copy_seconds(self, source: Layout, target: Layout) -> float:
+        """Cost of a permuting copy."""
+        return copy_seconds(source, target, self.sizes, self.times)
 
     def forms(
         self,
@@ -142,15 +209,12 @@ class FormFinder:
             left, right: storage orders in which the operands exist.
             wanted: legs that the result's next use sums.
         """
-        key = (step.result.name, left, right)
-        if key not in self._known:
-            best: dict[tuple[Layout, Layout, Layout], Form] = {}
-            for form in self._all_forms(step, left, right, wanted):
-                leaves = (form.big, form.small, form.result)
-                if leaves not in best or form.seconds < best[leaves].seconds:
-                    best[leaves] = form
-            self._known[key] = tuple(best.values())
-        return self._known[key]
+        best: dict[tuple[Layout, Layout, Layout], Form] = {}
+        for form in self._all_forms(step, left, right, wanted):
+            leaves = (form.big, form.small, form.result)
+            if leaves not in best or form.seconds < best[leaves].seconds:
+                best[leaves] = form
+        return tuple(best.values())
 
     def _all_forms(
         self,
@@ -274,6 +338,24 @@ class FormFinder:
                 (*kept, *rows, *columns),
                 spent + seconds,
             )
+
+
+def copy_seconds(source: Layout, target: Layout, sizes: Mapping[str, int], times: OpTimes) -> float:
+    """Cost of a permuting copy: slow where neighbours in one are far apart in the other.
+
+    Arguments:
+        source, target: storage orders of the same legs.
+        sizes: size of every leg, the batch included.
+        times: what operations cost on the device.
+    """
+    if source == target:
+        return 0.0
+    strides: dict[str, int] = {}
+    stride = 1
+    for leg in reversed(source):
+        strides[leg] = stride
+        stride *= sizes[leg]
+    return times.copy([(sizes[leg], strides[leg]) for leg in target])
 
 
 def _stored(layout: Layout, rows: Layout, columns: Layout) -> str:

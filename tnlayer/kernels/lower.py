@@ -111,16 +111,15 @@ class _Lowering:
         self.inputs = tuple(Value(value.name, orders[value.name]) for value in plan.inputs)
         self.arrays = {array.name: {array.legs: array} for array in self.inputs}
         self.calls: list[Call] = []
+        # Names of arrays that are inputs, or other names for one, among the calls looked at so far.
+        self.input_memory = {value.name for value in self.inputs}
+        self.looked_at = 0
 
     # -- arrays ----------------------------------------------------------------------------
 
     def newest(self, name: str) -> Value:
         """The array of a value that was made last."""
-        return list(self.arrays[name].values())[-1]
-
-    def orders(self) -> dict[str, tuple[Layout, ...]]:
-        """Storage orders of each value."""
-        return {name: tuple(arrays) for name, arrays in self.arrays.items()}
+        return next(reversed(self.arrays[name].values()))
 
     def array(self, name: str, layout: Layout) -> Value:
         """The array of a value in this order, copied if there is none yet."""
@@ -156,11 +155,11 @@ class _Lowering:
 
     def _is_input_memory(self, array: Value) -> bool:
         """Whether an array is an input, or another name for one."""
-        names = {value.name for value in self.inputs}
-        for call in self.calls:
-            if is_alias(call) and sources_of(call)[0].array.name in names:
-                names.add(call.result.name)
-        return array.name in names
+        for call in self.calls[self.looked_at :]:
+            if is_alias(call) and sources_of(call)[0].array.name in self.input_memory:
+                self.input_memory.add(call.result.name)
+        self.looked_at = len(self.calls)
+        return array.name in self.input_memory
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -169,7 +168,7 @@ class _Lowering:
         if isinstance(step, Contract) and form is not None:
             self._matmul(step, form)
             return
-        layout = fixed_result(step, self.orders())
+        layout = fixed_result(step, lambda name: self.newest(name).legs)
         match step:
             case Contract():
                 call = self._product(step, layout)

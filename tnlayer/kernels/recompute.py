@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -40,11 +41,21 @@ def backward_without_saved(forward: Plan, wanted: Iterable[str]) -> Plan:
 
 def _in_order(steps: tuple[Step, ...], known: set[str]) -> tuple[Step, ...]:
     """Steps moved behind what they use, else as they come."""
-    known = known | {"g"}
-    waiting, found = list(steps), list[Step]()
-    while waiting:
-        ready = next(step for step in waiting if all(o.value.name in known for o in step.operands))
-        waiting.remove(ready)
-        found.append(ready)
-        known.add(ready.result.name)
+    made = {step.result.name for step in steps} - known
+    # How many values each step waits for, and who waits for each value.
+    missing = [len({o.value.name for o in step.operands} & made) for step in steps]
+    readers: dict[str, list[int]] = {}
+    for number, step in enumerate(steps):
+        for name in {o.value.name for o in step.operands} & made:
+            readers.setdefault(name, []).append(number)
+    ready = [number for number, count in enumerate(missing) if not count]
+    found: list[Step] = []
+    while ready:
+        step = steps[heapq.heappop(ready)]
+        found.append(step)
+        for reader in readers.pop(step.result.name, ()):
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
+    assert len(found) == len(steps), "steps wait for each other"
     return tuple(found)

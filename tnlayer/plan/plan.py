@@ -8,7 +8,7 @@ gradients. Names are canonical (n0, e0, x0): user names live in ``names`` and ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,15 @@ class Plan:
     regions: tuple[Region, ...] = ()
     names: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Asked for whenever something is looked up that was made from a plan."""
+        compared = (one.name for one in fields(self) if one.compare)
+        return hash(tuple(getattr(self, name) for name in compared))
+
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of each leg but the batch."""
@@ -128,7 +137,11 @@ class Plan:
 
     def axes_of(self, value: Value) -> tuple[tuple[str, ...], ...]:
         """Legs of each axis with which an input comes: merged for ports, one each otherwise."""
-        return dict(self.port_axes).get(value.name) or tuple((leg,) for leg in value.legs)
+        return self._axes.get(value.name) or tuple((leg,) for leg in value.legs)
+
+    @cached_property
+    def _axes(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        return dict(self.port_axes)
 
     def axis_size(self, legs: tuple[str, ...]) -> int | None:
         """Size of an axis; None if it is the batch."""

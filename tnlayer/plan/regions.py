@@ -39,15 +39,22 @@ def cuts(plan: Plan) -> dict[int, Value]:
     last_use[output.name] = len(steps)
     made = {port.name: (-1, port) for port in plan.ports if BATCH in port.legs}
     made |= {step.result.name: (number, step.result) for number, step in enumerate(steps)}
+    # A value made by step k is alive from count k + 1 on, up to the count of its last use.
+    born: dict[int, list[Value]] = {}
+    dying: dict[int, list[Value]] = {}
+    for name, (number, value) in made.items():
+        last = last_use.get(name, -1)
+        if last > number:
+            born.setdefault(number + 1, []).append(value)
+            dying.setdefault(last + 1, []).append(value)
+    alive = dict.fromkeys(born.get(0, ()))
     found: dict[int, Value] = {}
     for count in range(1, len(steps)):
-        alive = [
-            value
-            for name, (number, value) in made.items()
-            if number < count <= last_use.get(name, -1)
-        ]
-        if len(alive) == 1 and made[alive[0].name][0] >= 0:
-            value = alive[0]
+        for value in dying.get(count, ()):
+            del alive[value]
+        alive |= dict.fromkeys(born.get(count, ()))
+        value = next(iter(alive)) if len(alive) == 1 else None
+        if value is not None and made[value.name][0] >= 0:
             if BATCH in value.legs and len(set(value.legs)) == len(value.legs):
                 found[count] = value
     return found
@@ -89,9 +96,9 @@ def _region(plan: Plan, steps: Sequence[Step], source: Value | None, target: Val
     before: list[Step] = []
     for step in reversed(plan.steps):
         if not is_batched(step) and step.result.name in used:
-            before.insert(0, step)
-            used |= {operand.value.name for operand in step.operands}
-    whole = (*before, *steps)
+            before.append(step)
+            used.update(operand.value.name for operand in step.operands)
+    whole = (*reversed(before), *steps)
     ports = tuple(port for port in plan.ports if port.name in used)
     axes = tuple(item for item in plan.port_axes if item[0] in used)
     if source is not None:

@@ -16,6 +16,7 @@ from tnlayer.device.op_times import OpTimes
 from tnlayer.errors import PlanError
 from tnlayer.graph import Graph
 from tnlayer.plan.plan import Plan
+from tnlayer.planning.deadline import DEADLINES, Deadline
 from tnlayer.planning.planner import PlannedGraph
 from tnlayer.planning.predictions import (
     Prediction,
@@ -99,10 +100,12 @@ def _find(
         dense = predict_dense(known[0][0], batch, times)
         return len(ours) == len(curves) and sum(map(seconds, ours)) < seconds(dense)
 
+    deadline = Deadline(DEADLINES["fast"])
     for batch in probes:
         if not faster(batch, lambda one: one.wanted(request.objective)):
             for curve in curves:
-                curve.search(batch)
+                if not deadline.passed("looking for the batch sizes where dense is slower"):
+                    curve.search(batch, deadline)
     return BreakEven(
         training=_ranges(probes, lambda batch: faster(batch, lambda one: one.training)),
         inference=_ranges(probes, lambda batch: faster(batch, lambda one: one.inference)),
@@ -131,12 +134,12 @@ class Curve:
         default_factory=dict[tuple[int, int], Prediction]
     )
 
-    def search(self, batch: int) -> None:
+    def search(self, batch: int, deadline: Deadline) -> None:
         """Look for a plan for a batch size; a memory limit may allow none."""
         if self.one_plan:
             return
         try:
-            plan = rank(self.graph, batch, replace(self.request, effort="fast"))[0].plan
+            plan = rank(self.graph, batch, replace(self.request, effort="fast"), deadline)[0].plan
         except PlanError:
             return
         if plan not in self.plans:

@@ -7,15 +7,19 @@ time model ranks what they find. Rebuilding W is always among the candidates.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from dataclasses import replace
+from math import inf
 
 from tnlayer.device.op_times import OpTimes
 from tnlayer.errors import PlanError
 from tnlayer.graph import Graph
+from tnlayer.kernels.cpu import kernel_batch
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH, Contract, Step
 from tnlayer.planning.check import MAX_VALUE_ENTRIES
+from tnlayer.planning.deadline import Deadline, remember_uncut
 from tnlayer.planning.search import EXHAUSTIVE_TENSORS
 from tnlayer.planning.trees import REBUILD, make_plan
 
@@ -28,8 +32,10 @@ _LARGE_TENSORS = 60
 _MAX_REBUILT = 2**28
 
 
-@lru_cache(maxsize=512)
-def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan, ...]:
+@remember_uncut(512)
+def candidates(
+    graph: Graph, batch: int, dtype: str, effort: str, *, deadline: Deadline | None = None
+) -> tuple[Plan, ...]:
     """Forward plans with distinct contraction trees; ``minimize`` says how each was found.
 
     Arguments:
@@ -37,15 +43,19 @@ def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan,
         batch: the batch size that the searches weigh contractions by.
         dtype: dtype of the arithmetic.
         effort: "fast", "default" or "high".
+        deadline: that of all planning: once it has passed, no further objective is searched.
 
     Raises:
         SpecError: an option is unknown.
         PlanError: no tree keeps its intermediates below 2**36 entries.
     """
     tensors = len(graph.tensors)
-    few = effort == "fast" or (is_large(graph) and effort != "high")
-    objectives = OBJECTIVES[:3] if few else OBJECTIVES
-    found: dict[frozenset[frozenset[str]], Plan] = {}
+    large = is_large(graph) and effort != "high"
+    objectives = OBJECTIVES[:3] if large or effort == "fast" else OBJECTIVES
+    # A large network is searched once for few samples and once for many.
+    searched = kernel_batch(batch) if large else batch
+    deadline = deadline or Deadline(inf)
+    found: dict[frozenset[bytes], Plan] = {}
     problem: PlanError | None = None
     for position, minimize in enumerate(objectives):
         # Ten objectives of exhaustive search would cost more than they gain.
@@ -54,19 +64,26 @@ def candidates(graph: Graph, batch: int, dtype: str, effort: str) -> tuple[Plan,
         )
         try:
             plan = make_plan(
-                graph, batch=batch, dtype=dtype, minimize=minimize, effort=effort, seeded=seeded
+                graph,
+                batch=searched,
+                dtype=dtype,
+                minimize=minimize,
+                effort=effort,
+                seeded=seeded,
+                deadline=deadline,
             )
         except PlanError as error:
             problem = error
             continue
-        found.setdefault(tree_key(plan), plan)
-        if plan.aborted:
-            # The clock was up once; it would be for the next objective, too.
+        found.setdefault(tree_key(plan), replace(plan, batch=batch))
+        if deadline.passed("comparing objectives"):
             break
     if not found and problem is not None:
         raise problem
-    if _can_rebuild(graph):
-        plan = make_plan(graph, batch=batch, dtype=dtype, minimize=REBUILD, effort=effort)
+    if _can_rebuild(graph) and not deadline.cut:
+        plan = make_plan(
+            graph, batch=batch, dtype=dtype, minimize=REBUILD, effort=effort, deadline=deadline
+        )
         found.setdefault(tree_key(plan), plan)
     return tuple(found.values())
 
@@ -76,21 +93,27 @@ def is_large(graph: Graph) -> bool:
     return len(graph.tensors) > _LARGE_TENSORS
 
 
-def tree_key(plan: Plan) -> frozenset[frozenset[str]]:
-    """What two plans with one contraction tree have in common: the leaves below each node."""
-    leaves: dict[str, frozenset[str]] = {}
-    nodes: set[frozenset[str]] = set()
+def tree_key(plan: Plan) -> frozenset[bytes]:
+    """What two plans with one contraction tree have in common: a digest of each subtree."""
+    digests: dict[str, bytes] = {}
+    nodes: set[bytes] = set()
     for step in plan.steps:
-        below = frozenset[str]()
-        for operand in step.operands:
-            below |= leaves.get(operand.value.name, frozenset({operand.value.name}))
+        name = step.result.name
         if isinstance(step, Contract):
-            nodes.add(below)
-            leaves[step.result.name] = below
+            below = sorted(
+                digests.get(operand.value.name) or _digest(operand.value.name.encode())
+                for operand in step.operands
+            )
+            digests[name] = _digest(b"contract", *below)
+            nodes.add(digests[name])
         else:
             # A slice or a diagonal is a leaf of its own: tensors that share entries differ.
-            leaves[step.result.name] = frozenset({step.result.name})
+            digests[name] = _digest(name.encode())
     return frozenset(nodes)
+
+
+def _digest(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"\0".join(parts)).digest()
 
 
 def rough_seconds(plan: Plan, batch: int, times: OpTimes, *, training: bool) -> float:

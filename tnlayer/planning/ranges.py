@@ -9,8 +9,9 @@ the same whichever batch size asked first.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import inf
 
 from tnlayer.canonical import CanonicalForm
 from tnlayer.device.gpus import record_of
@@ -19,6 +20,7 @@ from tnlayer.graph import Graph
 from tnlayer.plan.plan import Plan
 from tnlayer.planning import cuda_model, fused_model
 from tnlayer.planning.backends import plan_name, same_run, weighed
+from tnlayer.planning.deadline import DEADLINES, Deadline
 from tnlayer.planning.rank import Ranked, Request, predict, rank, wanted_mask
 from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
 from tnlayer.planning.time_model import Seconds
@@ -129,32 +131,38 @@ def _memorised(
     key = plan_key(network, request, kind)
     choice = stored_choice(graph, key, batch)
     if choice is None:
-        choice = (_exact if kind == EXACT else _ranged)(graph, batch, request)
+        deadline = Deadline(DEADLINES.get(request.effort, inf))
+        choice = (_exact if kind == EXACT else _ranged)(graph, batch, request, deadline)
+        if deadline.cut:
+            plan = replace(choice.plan, aborted=True)
+            choice = replace(choice, plan=plan, reason=f"{choice.reason}; {deadline}")
         store_choice(key, choice)
     return choice
 
 
-def _exact(graph: Graph, batch: int, request: Request) -> Choice:
-    return _first(rank(graph, batch, request), batch, batch)
+def _exact(graph: Graph, batch: int, request: Request, deadline: Deadline) -> Choice:
+    return _first(rank(graph, batch, request, deadline), batch, batch)
 
 
 def _first(ranked: tuple[Ranked, ...], low: int, high: int | None) -> Choice:
     return Choice(ranked[0].plan, low, high, ranked[0].seconds, _reason(ranked))
 
 
-def _ranged(graph: Graph, batch: int, request: Request) -> Choice:
+def _ranged(graph: Graph, batch: int, request: Request, deadline: Deadline) -> Choice:
     if not any(port.batched for port in graph.inputs):
-        return _first(rank(graph, 1, request), 0, None)
+        return _first(rank(graph, 1, request, deadline), 0, None)
     low, high = _probes(batch)
     start = 0 if low == _FIRST else low
     if request.memory_limit is not None:
         # What keeps the limit at the upper end keeps it below.
         upper = batch if high is None else high - 1
-        return _first(rank(graph, upper, request), start, upper)
-    first = rank(graph, low, request)
+        return _first(rank(graph, upper, request, deadline), start, upper)
+    first = rank(graph, low, request, deadline)
     if high is None:
         return _first(first, low, None)
-    second = rank(graph, high, request)
+    if deadline.passed("comparing batch sizes"):
+        return _first(first, start, high - 1)
+    second = rank(graph, high, request, deadline)
     turn = _overtaking(graph, first[0].plan, second[0].plan, low, high, request)
     return _first(first, start, turn - 1) if batch < turn else _first(second, turn, high - 1)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from math import inf
 
 import torch
 
@@ -23,6 +24,7 @@ from tnlayer.planning.backends import (
 )
 from tnlayer.planning.candidates import candidates, is_large, rough_seconds, tree_key
 from tnlayer.planning.compiled import compiled_bytes
+from tnlayer.planning.deadline import DEADLINES, Deadline, remember_uncut
 from tnlayer.planning.memory import LimitRefused, keep_limit
 from tnlayer.planning.rates import CPP, CUDA, TORCH, Rates, rates_for
 from tnlayer.planning.search import EXHAUSTIVE_TENSORS
@@ -47,6 +49,7 @@ TORCH_AGAINST_CUDA = 1.5
 
 # How many candidates get a schedule; a rough estimate that is this much above the best one's ends
 # it, since layouts make up for a factor of two at most.
+_KERNELS = "comparing kernels"
 _SCHEDULED = {"fast": 2, "default": 5, "high": 12}
 _HOPELESS = 4.0
 
@@ -109,16 +112,20 @@ def wanted_mask(graph: Graph, plan: Plan, objective: str) -> Mask:
     return mask if objective == TRAIN else (False,) * len(mask)
 
 
-def rank(graph: Graph, batch: int, request: Request) -> tuple[Ranked, ...]:
+def rank(
+    graph: Graph, batch: int, request: Request, deadline: Deadline | None = None
+) -> tuple[Ranked, ...]:
     """Candidate plans for a batch size, the fastest by prediction first.
 
     Arguments:
         graph: a canonical network.
         batch: samples of a call.
         request: what the plan is for.
+        deadline: that of all planning; by default one of its own, as the effort sets it.
     """
     digest = load_profile(request.dtype, request.device).profile.digest
-    return _rank(graph, batch, request, digest)
+    deadline = deadline or Deadline(DEADLINES.get(request.effort, inf))
+    return _rank(graph, batch, request, digest, deadline=deadline)
 
 
 def predict(graph: Graph, plan: Plan, batch: int, request: Request) -> Seconds:
@@ -128,25 +135,40 @@ def predict(graph: Graph, plan: Plan, batch: int, request: Request) -> Seconds:
 
 
 # The digest is in the key: a profile that was measured since ranks anew.
-@lru_cache(maxsize=1024)
-def _rank(graph: Graph, batch: int, request: Request, _digest: str) -> tuple[Ranked, ...]:
+@remember_uncut(1024)
+def _rank(
+    graph: Graph, batch: int, request: Request, _digest: str, *, deadline: Deadline
+) -> tuple[Ranked, ...]:
     refused: list[LimitRefused] = []
-    plans: list[Plan] = []
+    ranked: list[Ranked] = []
     if request.backend != CPP:
         # Beside kernels that were asked for a few trees do: with W rebuilt, and without.
         few = replace(request, effort="fast") if request.backend == CUDA else request
-        plans += _torch_plans(graph, batch, few, refused)
-    if request.backend == CUDA:
-        plans = [whole_plan(plan, batch, TORCH) for plan in plans]
-    ranked = [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
-    if request.has_kernels:
+        plans = _torch_plans(graph, batch, few, refused, deadline)
+        if request.backend == CUDA:
+            plans = [whole_plan(plan, batch, TORCH) for plan in plans]
+        ranked += _predicted(graph, batch, request, plans, deadline)
+    # What is there serves where no time is left.
+    if request.has_kernels and not (ranked and deadline.passed(_KERNELS)):
         best = min(ranked, key=lambda r: r.seconds.total, default=None)
-        plans = _fused_plans(graph, batch, request, refused, best and best.plan)
-        ranked += [Ranked(plan, predict(graph, plan, batch, request)) for plan in plans]
+        plans = _fused_plans(graph, batch, request, refused, best and best.plan, deadline)
+        ranked += _predicted(graph, batch, request, plans, deadline)
     if not ranked:
         raise min(refused, key=lambda error: error.needed)
     # Equal predictions keep the order of the objectives: the same in every process.
     return tuple(sorted(ranked, key=lambda r: _weighed(r, request)))
+
+
+def _predicted(
+    graph: Graph, batch: int, request: Request, plans: Sequence[Plan], deadline: Deadline
+) -> list[Ranked]:
+    """Plans with their predicted times: the first one, and others while there is time."""
+    found: list[Ranked] = []
+    for plan in plans:
+        if found and deadline.passed("predicting times"):
+            break
+        found.append(Ranked(plan, predict(graph, plan, batch, request)))
+    return found
 
 
 def _weighed(ranked: Ranked, request: Request) -> float:
@@ -158,12 +180,14 @@ def _weighed(ranked: Ranked, request: Request) -> float:
 
 
 def _torch_plans(
-    graph: Graph, batch: int, request: Request, refused: list[LimitRefused]
+    graph: Graph, batch: int, request: Request, refused: list[LimitRefused], deadline: Deadline
 ) -> list[Plan]:
     """Candidates for torch calls that keep the memory limit; what was refused is noted."""
     plans: list[Plan] = []
-    for group in _candidates(graph, batch, request):
+    for group in _candidates(graph, batch, request, deadline):
         for plan in group:
+            if plans and deadline.passed("comparing plans"):
+                break
             try:
                 plans.append(_within_limit(graph, plan, batch, request))
             except LimitRefused as error:
@@ -174,7 +198,12 @@ def _torch_plans(
 
 
 def _fused_plans(
-    graph: Graph, batch: int, request: Request, refused: list[LimitRefused], rival: Plan | None
+    graph: Graph,
+    batch: int,
+    request: Request,
+    refused: list[LimitRefused],
+    rival: Plan | None,
+    deadline: Deadline,
 ) -> list[Plan]:
     """Candidates for compiled kernels, the best first, and a mixture where one is foreseen to win.
 
@@ -189,7 +218,7 @@ def _fused_plans(
     rates = request.rates()
     kind = rates.kernels
     whole: list[Plan] = []
-    trees = _fused_trees(graph, request)
+    trees = _fused_trees(graph, request, deadline)
     for tree in trees:
         plan = fused_plan(tree, batch, kind)
         if isinstance(plan, Plan) and not any(tree_key(plan) == tree_key(known) for known in whole):
@@ -207,6 +236,8 @@ def _fused_plans(
         return whole
     mixtures: list[Plan] = []
     for tree in (replace(rival, regions=()), *trees):
+        if deadline.passed(_KERNELS):
+            break
         mask = wanted_mask(graph, tree, request.objective)
         mixture = best_mixture(tree, mask, batch, rates)
         if mixture is not None:
@@ -225,24 +256,29 @@ def _one_kernel(graph: Graph, plans: list[Plan], request: Request) -> list[Plan]
     return [min(plans, key=seconds)] if plans else []
 
 
-def _fused_trees(graph: Graph, request: Request) -> list[Plan]:
+def _fused_trees(graph: Graph, request: Request, deadline: Deadline) -> list[Plan]:
     """Trees for compiled kernels: they write no intermediates, so few FLOPs and few steps win."""
     names = FUSED_OBJECTIVES if request.gpu is None else CUDA_OBJECTIVES
     if request.minimize != BY_TIME:
         names = (request.minimize,)
     if request.effort == "fast" or is_large(graph):
         names = names[:1]
-    return [
-        make_plan(
-            graph,
-            batch=FUSED_BATCH,
-            dtype=request.dtype,
-            minimize=minimize,
-            effort=request.effort,
-            seeded=number > 0 and len(graph.tensors) <= EXHAUSTIVE_TENSORS,
+    trees: list[Plan] = []
+    for number, minimize in enumerate(names):
+        if trees and deadline.passed(_KERNELS):
+            break
+        trees.append(
+            make_plan(
+                graph,
+                batch=FUSED_BATCH,
+                dtype=request.dtype,
+                minimize=minimize,
+                effort=request.effort,
+                seeded=number > 0 and len(graph.tensors) <= EXHAUSTIVE_TENSORS,
+                deadline=deadline,
+            )
         )
-        for number, minimize in enumerate(names)
-    ]
+    return trees
 
 
 def _check_kernels(graph: Graph, plan: Plan, request: Request) -> None:
@@ -268,17 +304,22 @@ def _check_kernels(graph: Graph, plan: Plan, request: Request) -> None:
         raise LimitRefused(msg, needed, ())
 
 
-def _candidates(graph: Graph, batch: int, request: Request) -> list[list[Plan]]:
+def _candidates(graph: Graph, batch: int, request: Request, deadline: Deadline) -> list[list[Plan]]:
     """The plans to schedule, and those to fall back on where no one of them keeps the limit."""
     if request.minimize == BY_TIME:
         times = op_times(request.dtype, request.device)
-        plans = candidates(graph, batch, request.dtype, request.effort)
+        plans = candidates(graph, batch, request.dtype, request.effort, deadline=deadline)
         promising = _promising(plans, batch, times, request)
         if is_large(graph) and request.effort != "high":
             promising = promising[: _SCHEDULED["fast"]]
         return [promising, [plan for plan in plans if plan not in promising]]
     plan = make_plan(
-        graph, batch=batch, dtype=request.dtype, minimize=request.minimize, effort=request.effort
+        graph,
+        batch=batch,
+        dtype=request.dtype,
+        minimize=request.minimize,
+        effort=request.effort,
+        deadline=deadline,
     )
     return [[plan]]
 

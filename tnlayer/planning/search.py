@@ -1,25 +1,24 @@
 """The search for a contraction order: the only file that imports cotengra.
 
 The same problem gives the same order in every process: legs become symbols in order of first use,
-exhaustive search needs no chance, and beyond it a fixed number of seeded trials runs serially. A
-clock only ever stops a search: then the greedy order is taken, which needs no chance either.
+exhaustive search needs no chance, and beyond it a fixed number of seeded trials runs serially,
+each with a bounded number of searches in parts. A clock only ever stops a search.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from functools import lru_cache
 
 import cotengra
 
-from tnlayer.debug import logger
 from tnlayer.errors import PlanError, SpecError
+from tnlayer.planning.deadline import Deadline
+from tnlayer.planning.refine import Objective, Pairs, StopRefining, refine, walk_legs
 from tnlayer.progress import progress
-
-Pairs = tuple[tuple[int, int], ...]
 
 # Up to so many tensors (inputs come on top) every order is tried, outer products included.
 EXHAUSTIVE_TENSORS = 12
@@ -29,10 +28,12 @@ _EXHAUSTIVE_TERMS = 14
 _TRIALS = {"fast": 2, "default": 6, "high": 48}
 _GREEDY_PATHS = 32
 _SUBTREE_SIZE = 8
+# Beyond so many terms the work of a trial is linear in them: each has fewer paths, at least so
+# many, and no more subtrees are searched than this.
 _LARGE_NETWORK = 100
-
-# Seconds after which trials are given up; a hundred times what 200 tensors take.
-DEADLINES = {"fast": 30.0, "default": 60.0, "high": 600.0}
+_LEAST_PATHS = 8
+_MOST_SUBTREES = 1024
+_STAGE = "searching for an order of contraction"
 
 _MINIMIZE = re.compile(r"(flops|write|size|max)|(combo|limit)(?:-(\d+(?:\.\d+)?))?")
 
@@ -44,7 +45,7 @@ class Found:
     Arguments:
         pairs: the order, as SSA pairs: the k-th pair makes term number (terms + k).
         optimal: whether every order was tried, so that none is better.
-        aborted: whether the search ran out of time, so that this is the greedy order.
+        aborted: whether the deadline cut the search, so that this is the best order until then.
     """
 
     pairs: Pairs
@@ -56,9 +57,13 @@ class Found:
 class _Problem:
     """A contraction in cotengra's words: a symbol a leg, in order of first use."""
 
-    inputs: list[list[str]]
-    output: list[str]
-    sizes: dict[str, int]
+    inputs: tuple[tuple[str, ...], ...]
+    output: tuple[str, ...]
+    sizes: tuple[tuple[str, int], ...]
+
+    def arguments(self) -> tuple[list[list[str]], list[str], dict[str, int]]:
+        """As cotengra takes it."""
+        return [list(legs) for legs in self.inputs], list(self.output), dict(self.sizes)
 
 
 def search_order(
@@ -70,7 +75,7 @@ def search_order(
     minimize: str,
     effort: str,
     seeded: bool = False,
-    deadline: float | None = None,
+    deadline: Deadline | None = None,
 ) -> Found:
     """The order in which to contract terms.
 
@@ -82,8 +87,8 @@ def search_order(
         minimize: "flops", "write", "size", "max", "combo-N" or "limit-N", as cotengra names them.
         effort: "fast", "default" or "high"; "high" shows a progress bar on a terminal.
         seeded: whether seeded trials will do where an exhaustive search is possible.
-        deadline: seconds after which the greedy order is taken, with a warning in the log; by
-            default that of the effort in DEADLINES. An exhaustive search that began is finished.
+        deadline: once it has passed, the best order until then is taken; that of the greedy
+            search is always among them. An exhaustive search that began is finished.
 
     Raises:
         SpecError: minimize or effort is unknown.
@@ -103,74 +108,55 @@ def search_order(
     def symbol(leg: str) -> str:
         return symbols.setdefault(leg, cotengra.get_symbol(len(symbols)))
 
+    used = dict.fromkeys(leg for legs in terms for leg in legs)
     problem = _Problem(
-        [[symbol(leg) for leg in legs] for legs in terms],
-        [symbol(leg) for leg in output],
-        {symbol(leg): sizes[leg] for leg in dict.fromkeys(leg for t in terms for leg in t)},
+        tuple(tuple(symbol(leg) for leg in legs) for legs in terms),
+        tuple(symbol(leg) for leg in output),
+        tuple((symbol(leg), sizes[leg]) for leg in used),
     )
-    seconds = DEADLINES[effort] if deadline is None else deadline
-    clock = _Clock(monotonic() + seconds)
-    try:
-        if not seeded and tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS:
-            clock.check()
-            return Found(_exhaustive(problem, minimize), optimal=True)
-        trials: list[Pairs] = []
-        count = _trial_count(terms, effort)
-        with progress("contraction order", count, shown=effort == "high") as advance:
-            for seed in range(count):
-                trials.append(_trial(problem, minimize, seed, clock))
-                advance()
-    except _OutOfTimeError:
-        logger.warning(
-            "the search for a contraction order of %d terms was given up after %g s: the greedy "
-            "order is used, and is not stored",
-            len(terms),
-            seconds,
-        )
-        return Found(_greedy(problem), aborted=True)
+    deadline = deadline or Deadline(math.inf)
+    exhaustive = not seeded and tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS
+    if exhaustive and not deadline.passed(_STAGE):
+        return Found(_exhaustive(problem, minimize), optimal=True)
+    trials: list[Pairs] = []
+    count = 0 if exhaustive else _trial_count(terms, effort)
+    with progress("contraction order", count, shown=effort == "high") as advance:
+        for seed in range(count):
+            trial = _trial(problem, minimize, seed, deadline)
+            if trial is not None:
+                trials.append(trial)
+            advance()
     trials.append(_greedy(problem))  # so that time never makes an order worse
     scores = [_score(terms, output, sizes, pairs, minimize) for pairs in trials]
-    return Found(trials[scores.index(min(scores))])
+    return Found(trials[scores.index(min(scores))], aborted=bool(deadline.cut))
 
 
 class _OutOfTimeError(Exception):
     """The deadline has passed."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """Raises once the deadline has passed; it decides nothing else."""
-
-    end: float
-
-    def check(self) -> None:
-        """Raise if the deadline has passed."""
-        if monotonic() >= self.end:
-            raise _OutOfTimeError
-
-
 class _TimedOptimizer(cotengra.OptimalOptimizer):
     """The exact search of one subtree after another, which looks at the clock before each."""
 
-    def __init__(self, minimize: str, clock: _Clock) -> None:
+    def __init__(self, minimize: str, deadline: Deadline) -> None:
         super().__init__(minimize=minimize)
-        self.clock = clock
+        self.deadline = deadline
 
     def __call__(self, *args: object, **options: object) -> object:
-        self.clock.check()
+        if self.deadline.passed(_STAGE):
+            raise _OutOfTimeError
         return super().__call__(*args, **options)
 
 
 def _exhaustive(problem: _Problem, minimize: str) -> Pairs:
     """The best of all orders, outer products included."""
     optimizer = cotengra.OptimalOptimizer(minimize=minimize, search_outer=True)
-    path = optimizer.ssa_path(problem.inputs, problem.output, problem.sizes)
-    return _pairs(path, len(problem.inputs))
+    return _pairs(optimizer.ssa_path(*problem.arguments()), len(problem.inputs))
 
 
 def _greedy(problem: _Problem) -> Pairs:
     """The greedy order, which takes milliseconds and no chance."""
-    path = cotengra.GreedyOptimizer().ssa_path(problem.inputs, problem.output, problem.sizes)
+    path = cotengra.GreedyOptimizer().ssa_path(*problem.arguments())
     return _pairs(path, len(problem.inputs))
 
 
@@ -180,23 +166,80 @@ def _trial_count(terms: Sequence[Sequence[str]], effort: str) -> int:
     return trials if len(terms) <= _LARGE_NETWORK else max(1, trials // 3)
 
 
-def _trial(problem: _Problem, minimize: str, seed: int, clock: _Clock) -> Pairs:
-    """The best of some random greedy paths, its subtrees replaced by optimal ones."""
-    clock.check()
-    optimizer = cotengra.RandomGreedyOptimizer(
-        max_repeats=_GREEDY_PATHS,
+def _trial(problem: _Problem, minimize: str, seed: int, deadline: Deadline) -> Pairs | None:
+    """The best of some random greedy paths, its subtrees replaced by optimal ones; None where the
+    deadline passes before."""
+    if deadline.passed(_STAGE):
+        return None
+    if len(problem.inputs) > _LARGE_NETWORK:
+        return _refined(problem, _random_greedy(problem, seed), minimize, deadline)
+    tree = _random_greedy_optimizer(seed, _GREEDY_PATHS).search(*problem.arguments())
+    try:
+        refined = tree.subtree_reconfigure(
+            subtree_size=_SUBTREE_SIZE,
+            minimize="flops" if minimize == "max" else minimize,  # a tree knows no "max"
+            seed=seed,
+            select="max",
+            optimize=_TimedOptimizer(minimize, deadline),
+        )
+    except _OutOfTimeError:
+        return None
+    return _pairs(refined.get_ssa_path(), len(problem.inputs))
+
+
+def _refined(problem: _Problem, pairs: Pairs, minimize: str, deadline: Deadline) -> Pairs:
+    """The order with subtrees replaced by optimal ones; the work is linear in the terms, which that
+    of cotengra's refinement is not."""
+    optimizer = cotengra.OptimalOptimizer(minimize=minimize)
+    sizes = dict(problem.sizes)
+
+    # The parts of a regular network differ in the names of their legs only.
+    known: dict[tuple[object, ...], Pairs] = {}
+
+    def optimum(terms: Sequence[Collection[str]], kept: Collection[str], cost: float) -> Pairs:
+        if deadline.passed(_STAGE):
+            raise StopRefining
+        marks: dict[str, str] = {}
+        legs = [
+            [marks.setdefault(leg, cotengra.get_symbol(len(marks))) for leg in sorted(term)]
+            for term in terms
+        ]
+        output = sorted(marks[leg] for leg in kept)
+        sized = {mark: sizes[leg] for leg, mark in marks.items()}
+        key = (tuple(map(tuple, legs)), tuple(output), tuple(sized.values()))
+        if key not in known:
+            # Nothing dearer than what is there is looked at.
+            optimizer.cost_cap = max(2, cost)
+            known[key] = _pairs(optimizer.ssa_path(legs, output, sized), len(terms))
+        return known[key]
+
+    return refine(
+        problem.inputs,
+        problem.output,
+        sizes,
+        pairs,
+        objective=_objective(minimize),
+        optimum=optimum,
+        leaves=_SUBTREE_SIZE,
+        budget=min(len(problem.inputs), _MOST_SUBTREES),
+    )
+
+
+# All objectives start from the same order.
+@lru_cache(maxsize=16)
+def _random_greedy(problem: _Problem, seed: int) -> Pairs:
+    """The best of some random greedy paths; of fewer where each takes longer."""
+    paths = max(_LEAST_PATHS, _GREEDY_PATHS * 4 * _LARGE_NETWORK // len(problem.inputs))
+    optimizer = _random_greedy_optimizer(seed, min(_GREEDY_PATHS, paths))
+    return _pairs(optimizer.ssa_path(*problem.arguments()), len(problem.inputs))
+
+
+def _random_greedy_optimizer(seed: int, paths: int) -> cotengra.RandomGreedyOptimizer:
+    return cotengra.RandomGreedyOptimizer(
+        max_repeats=paths,
         seed=seed,
         parallel=False,  # pyright: ignore[reportArgumentType]  # its type says str only
     )
-    tree = optimizer.search(problem.inputs, problem.output, problem.sizes)
-    refined = tree.subtree_reconfigure(
-        subtree_size=_SUBTREE_SIZE,
-        minimize="flops" if minimize == "max" else minimize,  # a tree knows no "max"
-        seed=seed,
-        select="max",
-        optimize=_TimedOptimizer(minimize, clock),
-    )
-    return _pairs(refined.get_ssa_path(), len(problem.inputs))
 
 
 def _pairs(path: Sequence[Sequence[int]], terms: int) -> Pairs:
@@ -216,6 +259,26 @@ def _pairs(path: Sequence[Sequence[int]], terms: int) -> Pairs:
     return tuple(pairs)
 
 
+def _objective(minimize: str) -> Objective:
+    """An objective by cotengra's definitions: loop space and entries written."""
+    match = _MINIMIZE.fullmatch(minimize)
+    assert match is not None
+    kind, weight = match[1] or match[2], float(match[3] or 64)
+    match kind:
+        case "flops":
+            return Objective(lambda loop, written: loop)
+        case "write":
+            return Objective(lambda loop, written: written)
+        case "size":
+            return Objective(lambda loop, written: written, is_largest=True)
+        case "max":
+            return Objective(lambda loop, written: loop, is_largest=True)
+        case "combo":
+            return Objective(lambda loop, written: loop + weight * written)
+        case _:
+            return Objective(lambda loop, written: max(loop, weight * written))
+
+
 def _score(
     terms: Sequence[Sequence[str]],
     output: Sequence[str],
@@ -223,32 +286,11 @@ def _score(
     pairs: Pairs,
     minimize: str,
 ) -> float:
-    """The objective of an order, by cotengra's definitions: loop space and entries written."""
-    match = _MINIMIZE.fullmatch(minimize)
-    assert match is not None
-    kind, weight = match[1] or match[2], float(match[3] or 64)
-    left = {leg: sum(leg in legs for legs in terms) + (leg in output) for leg in sizes}
-    values = [frozenset(legs) for legs in terms]
-    loops: list[int] = []
-    writes: list[int] = []
-    for first, second in pairs:
-        loop = values[first] | values[second]
-        for leg in values[first] & values[second]:
-            left[leg] -= 1
-        result = frozenset(leg for leg in loop if left[leg] > 1)
-        values.append(result)
-        loops.append(math.prod(sizes[leg] for leg in loop))
-        writes.append(math.prod(sizes[leg] for leg in result))
-    match kind:
-        case "flops":
-            return float(sum(loops))
-        case "write":
-            return float(sum(writes))
-        case "size":
-            return float(max(writes))
-        case "max":
-            return float(max(loops))
-        case "combo":
-            return sum(loops) + weight * sum(writes)
-        case _:
-            return sum(max(a, weight * b) for a, b in zip(loops, writes, strict=True))
+    """The objective of an order."""
+    objective = _objective(minimize)
+    return objective.total(
+        [
+            objective.of_step(*(math.prod(sizes[leg] for leg in legs) for legs in step))
+            for step in walk_legs(terms, output, pairs)
+        ]
+    )

@@ -70,16 +70,20 @@ def schedule_seconds(schedule: Schedule, batch: int, times: OpTimes) -> float:
 
 def call_seconds(schedule: Schedule, batch: int, times: OpTimes) -> list[float]:
     """Predicted time of each call of a schedule, all its turns in a loop together."""
+    sizes = {**schedule.sizes, BATCH: batch}
+    outside = [(1, _ScheduleModel(sizes, times))]
+    models = {
+        loop.start: [
+            (turns, _ScheduleModel({**sizes, loop.leg: part}, times))
+            for turns, part in _turns(schedule, loop, batch)
+        ]
+        for loop in schedule.loops
+    }
     found: list[float] = []
     for index, call in enumerate(schedule.calls):
         loop = schedule.loop_at(index)
-        seconds = 0.0
-        for turns, leg_size in _turns(schedule, loop, batch):
-            sizes = {**schedule.sizes, BATCH: batch}
-            if loop is not None:
-                sizes[loop.leg] = leg_size
-            seconds += turns * _ScheduleModel(sizes, times).call_seconds(call)
-        found.append(seconds)
+        own = outside if loop is None else models[loop.start]
+        found.append(sum(turns * model.call_seconds(call) for turns, model in own))
     return found
 
 
@@ -90,10 +94,8 @@ def result_seconds(schedule: Schedule, batch: int, times: OpTimes) -> float:
     return sum(times.fresh(whole.entries(legs)) for legs in results.values())
 
 
-def _turns(schedule: Schedule, loop: Loop | None, batch: int) -> list[tuple[int, int]]:
-    """How often a call runs, and with which size of the leg that its loop parts."""
-    if loop is None:
-        return [(1, 0)]
+def _turns(schedule: Schedule, loop: Loop, batch: int) -> list[tuple[int, int]]:
+    """How often a call in a loop runs, and with which size of the leg that it parts."""
     size = loop.size(schedule.sizes, batch)
     full, rest = divmod(size, loop.step)
     return [(turns, part) for turns, part in ((full, loop.step), (1, rest)) if turns and part]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache
 
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
@@ -11,6 +10,7 @@ from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Output, Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
 from tnlayer.planning.check import MAX_VALUE_ENTRIES
+from tnlayer.planning.deadline import Deadline, remember_uncut
 from tnlayer.planning.search import Found, search_order
 from tnlayer.planning.terms import Terms, make_terms
 
@@ -19,7 +19,7 @@ REBUILD = "rebuild"
 
 
 # Plans are values: one search serves cost(), compile() and every layer of the same network.
-@lru_cache(maxsize=512)
+@remember_uncut(512)
 def make_plan(
     graph: Graph,
     *,
@@ -28,6 +28,7 @@ def make_plan(
     minimize: str = "combo-64",
     effort: str = "default",
     seeded: bool = False,
+    deadline: Deadline | None = None,
 ) -> Plan:
     """Find a forward plan of a (canonical) graph.
 
@@ -38,6 +39,7 @@ def make_plan(
         minimize: the search objective, or "rebuild": all tensors first, then the inputs.
         effort: how long to search beyond 12 tensors.
         seeded: whether to take seeded trials also where an exhaustive search would be possible.
+        deadline: that of all planning; None: none.
 
     Raises:
         SpecError: an option is unknown.
@@ -58,7 +60,7 @@ def make_plan(
     legs = [term.legs for term in terms.terms]
     if minimize == REBUILD:
         inputs = len(terms.terms) - len(graph.tensors)
-        found = _rebuild_order(legs, inputs, kept, sizes, effort)
+        found = _rebuild_order(legs, inputs, kept, sizes, effort, deadline)
     else:
         found = search_order(
             legs,
@@ -68,6 +70,7 @@ def make_plan(
             minimize=minimize,
             effort=effort,
             seeded=seeded,
+            deadline=deadline,
         )
     steps, result = _contract_pairs(terms, found.pairs)
     plan = Plan(
@@ -94,6 +97,7 @@ def _rebuild_order(
     kept: tuple[str, ...],
     sizes: dict[str, int],
     effort: str,
+    deadline: Deadline | None,
 ) -> Found:
     """The order that contracts the tensors, which stand behind the inputs, before any input."""
     tensors = legs[inputs:]
@@ -106,6 +110,7 @@ def _rebuild_order(
         tensors=len(tensors),
         minimize="flops",
         effort=effort,
+        deadline=deadline,
     )
     # The search counted the tensors from 0 and its results from len(tensors).
     moved = [(a + inputs, b + inputs) for a, b in found.pairs]
