@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tnlayer.checks import check_mapping, shown
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
@@ -171,6 +172,7 @@ class Program:
 
     def _ordered(self, parameters: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor]:
         wanted = set(self.parameter_order)
+        check_mapping(parameters, "parameters", "arrays by tensor name")
         if set(parameters) != wanted:
             missing, unknown = sorted(wanted - set(parameters)), sorted(set(parameters) - wanted)
             msg = (
@@ -189,6 +191,9 @@ class Program:
         names = dict(self.plan.names)
         for array, value in zip(arrays, self.plan.inputs, strict=True):
             name = names.get(value.name, value.name)
+            if not isinstance(array, torch.Tensor):
+                msg = f"{name}: expected a torch.Tensor, got {shown(array)}"
+                raise SpecError(msg)
             if array.is_complex() and not self.plan.is_complex:
                 msg = (
                     f"{name}: expected a real array for a program of {self.plan.dtype}, got "
@@ -201,8 +206,8 @@ class Program:
                 size in (None, found) for size, found in zip(expected, array.shape, strict=True)
             )
             if not fits:
-                shown = tuple("batch" if size is None else size for size in expected)
-                msg = f"{name}: expected shape {shown}, got {tuple(array.shape)}"
+                wanted = tuple("batch" if size is None else size for size in expected)
+                msg = f"{name}: expected shape {wanted}, got {tuple(array.shape)}"
                 raise SpecError(msg)
 
     def __getstate__(self) -> dict[str, Any]:
