@@ -1,14 +1,17 @@
-"""networkx in and out, einsum in."""
+"""networkx and einsum in and out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import networkx
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
+from opt_einsum import get_symbol
 from strategies import networks
 from test_network import everything, three_cores
 
@@ -189,14 +192,17 @@ def test_einsum_makes_ports_and_tensors() -> None:
 )
 def test_einsum_equations(equation: str, output: tuple[str, ...], summed: set[str]) -> None:
     """Implicit outputs are numpy's, blanks do not count, one-ended letters are summed."""
-    graph = tn.Network.from_einsum(equation, sizes=SIZES).freeze()
+    graph = tn.Network.from_einsum(equation, sizes=SIZES, batch=None).freeze()
     assert (graph.output, graph.summed) == (output, summed)
 
 
 def test_einsum_takes_any_letters() -> None:
     """Upper case and other alphabets are letters; what is no identifier gets a fresh name."""
     net = tn.Network.from_einsum(
-        "Aж,ж猫->A猫", sizes={"A": 2, "ж": 3, "猫": 4}, values={"T1": np.ones((3, 4))}
+        "Aж,ж猫->A猫",
+        sizes={"A": 2, "ж": 3, "猫": 4},
+        values={"T1": np.ones((3, 4))},
+        batch=None,
     )
     graph = net.freeze()
     assert graph.inputs[0].legs[0] == "A"
@@ -250,3 +256,170 @@ def test_einsum_errors(equation: Any, options: dict[str, Any], said: str) -> Non
     arguments: dict[str, Any] = {"sizes": SIZES, **options}
     with pytest.raises(tn.SpecError, match=said):
         tn.Network.from_einsum(equation, **arguments)
+
+
+# -- einsum equations: the batch, and the way out --------------------------------------------------
+
+
+def test_einsum_takes_the_batch() -> None:
+    """batch="b" is the batch and no feature: y = x W, whatever the leading dimensions."""
+    net = tn.Network.from_einsum("bi,ij->bj", sizes={"i": 3, "j": 2}, batch="b")
+    layer = tn.Layer(net, dtype=torch.float64, backend="torch")
+    x = torch.randn(5, 7, 3, dtype=torch.float64)
+    assert torch.allclose(layer(x), x @ layer.T1)
+    several = tn.Network.from_einsum("bti,ij->btj", sizes={"i": 3, "j": 2}, batch="bt")
+    assert several.freeze() == net.freeze()
+
+
+def test_einsum_inputs_without_the_batch_are_not_batched() -> None:
+    """Of two inputs one may have the batch and one not."""
+    net = tn.Network.from_einsum(
+        "bi,ik,kj->bj", sizes={"i": 3, "k": 2, "j": 2}, inputs=(0, 1), batch="b"
+    )
+    assert [port.batched for port in net.freeze().inputs] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("equation", "batch", "inputs"),
+    [
+        ("ib,ij->jb", "b", (0,)),
+        ("bi,ij->jb", "b", (0,)),
+        ("bi,ij->j", "b", (0,)),
+        ("bi,bij->bj", "b", (0,)),
+        ("bbi,ij->bj", "b", (0,)),
+        ("bi,ij->bj", "c", (0,)),
+        ("bti,bi,ij->btj", "bt", (0, 1)),
+        ("bi,ij->bj", "i", (0,)),
+        ("bi,ij->bj", 3, (0,)),
+    ],
+)
+def test_einsum_batch_stands_first(equation: str, batch: Any, inputs: tuple[int, ...]) -> None:
+    """Letters of the batch elsewhere than first, or on a tensor, are refused."""
+    with pytest.raises(tn.SpecError, match=r"batch"):
+        tn.Network.from_einsum(
+            equation, sizes=dict.fromkeys("bcijt", 2), batch=batch, inputs=inputs
+        )
+
+
+def test_einsum_says_what_it_takes_for_a_feature() -> None:
+    """A letter that could be the batch: a warning that says what to write; none with batch=None."""
+    sizes = dict.fromkeys("bij", 2)
+    with pytest.warns(UserWarning, match=r"'b' goes straight .* batch='b'.* batch=None"):
+        net = tn.Network.from_einsum("bi,ij->bj", sizes=sizes)
+    assert net.in_features == 4
+    assert tn.Network.from_einsum("bi,ij->bj", sizes=sizes, batch=None).freeze() == net.freeze()
+    with pytest.raises(tn.SpecError, match=r"no size for 'b'; .* batch="):
+        tn.Network.from_einsum("bi,ij->bj", sizes={"i": 2, "j": 2})
+
+
+def einsum_networks() -> list[tn.Network]:
+    """Networks with hyperedges, traces, sums, pass-through legs, many legs and two inputs."""
+    net = tn.Network("all")
+    net.input("x", a=2, b=3)
+    net.input("z", c=2)
+    net.port("z", batched=False)
+    net.output(e=2, a=2)
+    net.bond(f=4, h=2, k=3)
+    net.tensor("A", "b f c")
+    net.tensor("B", "f e h h")
+    net.tensor("C", "f k")
+    net.sum("k")
+    return [
+        net,
+        tn.topologies.butterfly(8),
+        tn.topologies.mera(16, 2, 2),
+        tn.topologies.tensor_train((2,) * 40, (2,) * 40, rank=2),
+    ]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_einsum_round_trip(number: int) -> None:
+    """from_einsum gives back what to_einsum wrote, up to what is no leg of a tensor."""
+    net = einsum_networks()[number]
+    form = net.to_einsum(batch=True)
+    back = tn.Network.from_einsum(**form._asdict()).freeze()
+    graph = net.freeze()
+    plain = replace(graph, tensors=tuple(replace(t, isometry=()) for t in graph.tensors))
+    assert back == plain
+    if all(port.batched for port in graph.inputs):
+        assert tn.Network.from_einsum(**net.to_einsum()._asdict()).freeze() == plain
+
+
+def test_einsum_out_is_what_the_layer_computes() -> None:
+    """numpy's einsum of the equation and the arrays by name is y of the layer."""
+    net = einsum_networks()[0]
+    layer = tn.Layer(net, dtype=torch.float64, backend="torch")
+    x, z = torch.randn(5, 6, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
+    form = net.to_einsum(batch=True)
+    arrays = {"x": x.reshape(5, 2, 3), "z": z, **dict(layer.named_parameters())}
+    y = np.einsum(form.equation, *(arrays[name].detach().numpy() for name in form.names))
+    assert np.allclose(layer(x, z).detach().numpy(), y.reshape(5, 4))
+    assert (form.names, form.inputs) == (("x", "z", "A", "B", "C"), (0, 1))
+
+
+def test_einsum_out_letters_are_those_of_opt_einsum() -> None:
+    """52 letters, then the characters of opt_einsum, some of them blanks; own letters stay."""
+    net = tn.topologies.tensor_train((1,) * 4000, (1,) * 4000, rank=1)
+    form = net.to_einsum()
+    letters = dict.fromkeys(form.equation)
+    wanted = [get_symbol(k) for k in range(len(net.freeze().leg_sizes))]
+    assert set(letters) - set(",->") == set(wanted)
+    assert any(letter.isspace() for letter in wanted)
+    assert tn.Network.from_einsum(**form._asdict()).freeze() == net.freeze()
+    equation = "Aж,ж猫->A猫"
+    same = tn.Network.from_einsum(equation, sizes=dict.fromkeys(equation, 2), batch=None)
+    assert same.to_einsum().equation == equation
+
+
+def test_einsum_out_names_a_shared_tensor_by_its_owner() -> None:
+    """The names look arrays up in a state_dict, where a sharer has none."""
+    net = tn.Network()
+    net.input(i=2)
+    net.output(k=2)
+    net.bond(j=2)
+    net.tensor("A", "i j")
+    net.tensor("B", "j k", share="A")
+    assert net.to_einsum()[:2] == ("i,ij,jk->k", ("x", "A", "A"))
+
+
+def product_port(net: tn.Network) -> None:
+    net.port("x", product=True)
+
+
+def conjugated(net: tn.Network) -> None:
+    net.tensor("C", "i", conj=True)
+
+
+def fixed(net: tn.Network) -> None:
+    net.fix(i=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (product_port, r"input 'x' is a product port"),
+        (conjugated, r"tensor 'C' is conjugated"),
+        (fixed, r"leg 'i' is fixed at index 1"),
+    ],
+)
+def test_einsum_out_refuses(change: Callable[[tn.Network], None], said: str) -> None:
+    """What an equation has no sign for is named."""
+    net = tn.Network()
+    net.input(i=2)
+    net.output(j=2)
+    net.tensor("A", "i j")
+    change(net)
+    with pytest.raises(tn.SpecError, match=said):
+        net.to_einsum()
+
+
+def test_einsum_out_needs_an_operand_and_a_batch() -> None:
+    """A network without nodes has no equation; one without batched inputs none with the batch."""
+    empty = tn.Network()
+    empty.output()
+    with pytest.raises(tn.SpecError, match=r"no node"):
+        empty.to_einsum()
+    closed = tn.Network.from_einsum("ij,ij->", sizes={"i": 2, "j": 2}, inputs=())
+    assert closed.to_einsum().equation == "ij,ij->"
+    with pytest.raises(tn.SpecError, match=r"no input has a batch"):
+        closed.to_einsum(batch=True)

@@ -50,7 +50,7 @@ def by_numpy(equation: str, arrays: list[np.ndarray]) -> np.ndarray:
 
 def make_layer(equation: str, inputs: tuple[int, ...], backend: str = "torch") -> tn.Layer:
     """A layer that takes these operands as inputs."""
-    net = tn.Network.from_einsum(equation, sizes=SIZES, inputs=inputs)
+    net = tn.Network.from_einsum(equation, sizes=SIZES, inputs=inputs, batch=None)
     return tn.Layer(net, dtype=torch.float64, backend=backend)
 
 
@@ -143,6 +143,6 @@ def test_greek_letters_are_legs() -> None:
     """opt_einsum takes any letters; so must from_einsum, which makes names of them."""
     alpha, beta, gamma = map(chr, (945, 946, 947))
     equation = f"{alpha}{beta},{beta}{gamma}->{alpha}{gamma}"
-    net = tn.Network.from_einsum(equation, sizes={alpha: 2, beta: 2, gamma: 2})
+    net = tn.Network.from_einsum(equation, sizes={alpha: 2, beta: 2, gamma: 2}, batch=None)
     assert net.parameter_count == 4
     assert (net.in_features, net.out_features) == (4, 4)

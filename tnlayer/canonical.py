@@ -18,8 +18,10 @@ from tnlayer.bridges.document import document_from_graph
 from tnlayer.graph import Graph, Port, TensorNode
 from tnlayer.spec import canonical_json
 
-# Bound on the work: updates of a tensor's colour. About a microsecond or two each.
+# Bound on the work: updates of a tensor's colour. About a microsecond or two each, for a tensor of
+# up to _USUAL_AXES axes; one with more counts as several.
 MAX_COLOUR_UPDATES = 200_000
+_USUAL_AXES = 4
 
 Colours = list[int]
 
@@ -167,6 +169,8 @@ class _Search:
     def __init__(self, structure: _Structure) -> None:
         self.structure = structure
         self.work_left = MAX_COLOUR_UPDATES
+        axes = sum(map(len, structure.tensor_legs))
+        self.work = max(len(structure.tensor_legs), axes // _USUAL_AXES)
         self.root_colours: Colours | None = None
         self.leaves: list[_Leaf] = []
         self.symmetries: list[list[int]] = []
@@ -178,7 +182,7 @@ class _Search:
         """Split colours by those of the neighbours, axis by axis, until nothing splits."""
         structure, count = self.structure, len(set(colours))
         while True:
-            self.work_left -= len(colours)
+            self.work_left -= self.work
             if self.work_left < 0:
                 raise _OutOfWorkError(self.root_colours or colours)
             legs = _rank_tuples(

@@ -6,8 +6,9 @@ import difflib
 import math
 import operator
 import re
+import reprlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -19,27 +20,68 @@ from tnlayer.graph import MAX_LEG_SIZE, MAX_LEGS, ArrayValue
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 RESERVED_NAMES = frozenset({"bias"})
+# Characters of one name times those of another, over all names that a suggestion looks at.
+_COMPARED = 1_000_000
 PORT_DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 
 def shown(value: object) -> str:
-    """The value as text for a message, cut where it would be long."""
-    if isinstance(value, int) and value.bit_length() > 200:
+    """The value as text for a message, cut where it would be long; never an error of its own."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return f"about {'-' if value < 0 else ''}2**{value.bit_length() - 1}"
-    text = repr(value)
+    if isinstance(value, str | bytes) and len(value) > 120:
+        return f"{value[:100]!r}... ({len(value)} characters)"
+    try:
+        text = _SHORT.repr(value)
+    # The value is the user's, and so is its __repr__, which may raise anything.
+    except Exception:
+        return f"a value of type {type(value).__name__}"
     return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
+
+
+class _Short(reprlib.Repr):
+    """repr() that looks at the first items of a container and at three levels only."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return shown(x) if x.bit_length() > 200 else repr(x)
+
+
+_SHORT = _Short()
+_SHORT.maxlevel = 3
+_SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdict = 20
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 120
+
+
+def listed(names: Sequence[object], separator: str = " ") -> str:
+    """The first dozen of some names or sizes as text for a message."""
+    text = separator.join(map(str, names[:12]))
+    return text if len(names) <= 12 else f"{text}{separator}... ({len(names)} in all)"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known name, or lists a few; empty where there is none."""
     names = list(known)
-    nearest = difflib.get_close_matches(name, names[:MAX_LEGS], n=1)
+    nearest = difflib.get_close_matches(name, _comparable(name, names), n=1)
     if nearest:
-        return f" (did you mean {nearest[0]!r}?)"
+        return f" (did you mean {shown(nearest[0])}?)"
     if not names:
         return ""
-    some = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+    some = ", ".join(map(shown, names[:8])) + (", ..." if len(names) > 8 else "")
     return f" (known: {some})"
+
+
+def _comparable(name: str, names: Iterable[str]) -> list[str]:
+    """The names that may be near: to compare two takes as long as the product of their lengths."""
+    left, taken = _COMPARED, list[str]()
+    for known in sorted(names, key=lambda known: abs(len(known) - len(name))):
+        # Below difflib's cutoff of 0.6 whatever their letters are.
+        if 3 * max(len(known), len(name)) > 7 * min(len(known), len(name)):
+            continue
+        left -= len(known) * len(name)
+        if left < 0:
+            break
+        taken.append(known)
+    return taken
 
 
 def check_name(name: object, what: str) -> str:
@@ -84,6 +126,22 @@ def check_whole(number: object, where: str) -> int:
     raise SpecError(msg)
 
 
+def check_option(value: object, name: str, known: Iterable[str]) -> str:
+    """One of the words that an option takes."""
+    words = tuple(known)
+    if not isinstance(value, str) or value not in words:
+        msg = f"{name}={shown(value)} is unknown; expected one of {', '.join(words)}"
+        raise SpecError(msg)
+    return value
+
+
+def check_mapping(value: object, where: str, what: str) -> None:
+    """Refuse what is no mapping, such as sizes by letter."""
+    if not isinstance(value, Mapping):
+        msg = f"{where}: expected a mapping of {what}, got {shown(value)}"
+        raise SpecError(msg)
+
+
 def check_size(size: object, where: str) -> int:
     """The size of a leg: a whole number from 1 to MAX_LEG_SIZE."""
     number = check_whole(size, f"{where}: the size of a leg")
@@ -123,9 +181,9 @@ def check_dtype_name(dtype: object, where: str) -> str | None:
     """The name of a floating or complex dtype, from a name, a numpy or a torch dtype."""
     if dtype is None:
         return None
-    name = dtype if isinstance(dtype, str) else str(dtype)
-    if isinstance(dtype, type):
-        name = dtype.__name__
+    # Another object's text may be long, or raise.
+    is_known = isinstance(dtype, str | np.dtype) or type(dtype).__module__.startswith("torch")
+    name = dtype.__name__ if isinstance(dtype, type) else str(dtype) if is_known else ""
     name = name.removeprefix("torch.")
     if name not in PORT_DTYPES:
         msg = f"{where}: dtype must be one of {', '.join(PORT_DTYPES)}, got {shown(dtype)}"
@@ -140,7 +198,10 @@ def check_init(init: object, where: str) -> str | float | Callable[..., Any] | N
     if isinstance(init, str):
         return check_name(init, f"{where}: init")
     if isinstance(init, int | float | np.integer | np.floating) and not isinstance(init, bool):
-        deviation = float(init)
+        try:
+            deviation = float(init)
+        except OverflowError:  # a whole number beyond the range of floats
+            deviation = math.inf
         if math.isfinite(deviation) and deviation >= 0:
             return deviation
     msg = (
@@ -180,8 +241,9 @@ def as_array_value(value: object, where: str) -> ArrayValue:
     else:
         try:
             array = np.asarray(value)
-        except (ValueError, TypeError) as error:
-            msg = f"{where}: value is not an array: {error}"
+        # Nested lists and objects with an __array__ of their own may raise anything.
+        except Exception as error:
+            msg = f"{where}: value is not an array: {error}; got {shown(value)}"
             raise SpecError(msg) from None
     kind, bits = array.dtype.kind, array.dtype.itemsize * 8
     if kind in "iub":

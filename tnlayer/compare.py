@@ -10,7 +10,7 @@ from typing import Any
 from tnlayer.counting import cost
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
-from tnlayer.network import Network
+from tnlayer.network import Network, as_graph
 from tnlayer.plan.text import milliseconds, table
 from tnlayer.planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from tnlayer.planning.predictions import DENSE
@@ -154,7 +154,7 @@ def compare(
     if wrong is not None:
         msg = f"compare: expected a list of networks, got a {type(wrong).__name__} in it"
         raise SpecError(msg)
-    graphs = [net if isinstance(net, Graph) else net.freeze() for net in nets]
+    graphs = [as_graph(net, "compare") for net in nets]
     costs = tuple(
         cost(
             graph,

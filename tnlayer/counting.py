@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tnlayer.errors import SpecError
+from tnlayer.checks import check_option
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
 from tnlayer.kernels.cuda_gpu import gpu_of
@@ -17,6 +17,7 @@ from tnlayer.planning.planner import (
     DEFAULT_MINIMIZE,
     PlannedGraph,
     PlanOptions,
+    check_device,
     plan_graph,
 )
 from tnlayer.planning.predictions import (
@@ -59,10 +60,9 @@ def cost(
     >>> c.parameters, c.dense_parameters, round(c.compression)
     (20480, 16777216, 819)
     """
+    check_option(backend, "backend", (AUTO, TORCH, CPP, CUDA))
+    check_device(device)
     taken = auto_stands_for() if backend == AUTO else backend
-    if taken not in (AUTO, TORCH, CPP, CUDA):
-        msg = f"backend={backend!r} is unknown; expected one of auto, torch, cpp, cuda"
-        raise SpecError(msg)
     device = CUDA if taken == CUDA else device
     cpu = None if taken == TORCH or device == CUDA else likely_cpu()
     gpu = likely_gpu() if taken != TORCH and device == CUDA else None

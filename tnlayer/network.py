@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tnlayer.bridges.document import document_from_graph, graph_from_document
-from tnlayer.bridges.einsum import graph_from_einsum
+from tnlayer.bridges.einsum import (
+    UNSAID,
+    Einsum,
+    einsum_from_graph,
+    graph_from_einsum,
+    warn_of_batch,
+)
 from tnlayer.bridges.multigraph import graph_from_networkx, networkx_from_graph
 from tnlayer.checks import (
     as_array_value,
     check_dtype_name,
     check_init,
+    check_mapping,
     check_name,
     check_tensor_name,
     check_whole,
+    listed,
     shown,
     split_legs,
     suggest,
@@ -102,7 +110,7 @@ class Network:
             raise SpecError(msg)
         if name in self._inputs:
             msg = (
-                f"input {name!r} is declared already, with legs {self._inputs[name][:12]}; "
+                f"input {name!r} is declared already, with legs {shown(self._inputs[name])}; "
                 "declare all its legs in one call, or give the second input a name of its own"
             )
             raise SpecError(msg)
@@ -130,7 +138,7 @@ class Network:
         """
         if self._output is not None:
             msg = (
-                f"the output is declared already, with legs {self._output[:12]}; a network has "
+                f"the output is declared already, with legs {shown(self._output)}; a network has "
                 "one output: name all its legs in one call (net.reorder permutes them)"
             )
             raise SpecError(msg)
@@ -242,6 +250,8 @@ class Network:
         Raises SpecError for a leg that is fixed twice; at freeze() for a leg that is in no port
         and for an index out of range.
         """
+        if indices is not None:
+            check_mapping(indices, "fix()", "index by leg name")
         wanted = {**(indices or {}), **legs}
         split_legs(wanted, "fix()")
         for leg, index in wanted.items():
@@ -300,7 +310,7 @@ class Network:
         where = f"tensor {check_tensor_name(name)!r}"
         if name in self._tensors:
             msg = (
-                f"{where} is declared already, with legs {self._tensors[name].legs[:12]}; "
+                f"{where} is declared already, with legs {shown(self._tensors[name].legs)}; "
                 "give the second one a name of its own (share= reuses the parameter)"
             )
             raise SpecError(msg)
@@ -332,9 +342,11 @@ class Network:
         Raises SpecError for unknown names, for sharers, and at freeze() for wrong shapes.
         """
         nodes: dict[str, TensorNode] = {}
+        check_mapping(values, "values", "arrays by tensor name")
         for name, value in values.items():
             if name not in self._tensors:
-                msg = f"set_values(): no tensor {name!r}{suggest(str(name), self._tensors)}"
+                known = suggest(name, self._tensors) if isinstance(name, str) else ""
+                msg = f"set_values(): no tensor {shown(name)}{known}"
                 raise SpecError(msg)
             node = self._tensors[name]
             if node.share is not None:
@@ -457,7 +469,7 @@ class Network:
         Raises SpecError for missing or clashing attributes.
         """
         net = cls.from_graph(graph_from_networkx(multigraph))
-        net.set_values(values or {})
+        net.set_values({} if values is None else values)
         return net
 
     def to_networkx(self) -> networkx.MultiGraph[Any]:
@@ -473,24 +485,56 @@ class Network:
         inputs: Sequence[int] = (0,),
         names: Sequence[str] | None = None,
         values: Mapping[str, object] | None = None,
+        batch: str | None = UNSAID,
     ) -> Network:
-        """The network of an einsum equation, without a letter for the batch.
+        """The network of an einsum equation, with a letter for the batch or without.
 
         Arguments:
             equation: such as "ij,jk->ik"; without an arrow the output is numpy's.
-            sizes: size by letter.
+            sizes: size by letter; the batch needs none.
             inputs: positions of the operands that are inputs; the others are tensors.
             names: a name for each operand.
             values: entries at full shape by tensor name.
+            batch: letters of leading dimensions, such as "b" in "bi,ij->bj". They stand first, in
+                the inputs that have them (the others are not batched) and in the output. None:
+                there are none. Left out there are none either, with a warning where a letter could
+                be meant: first in the output and in every input, and on no tensor.
 
-        Raises SpecError for an ellipsis, missing sizes and wrong positions.
+        Raises SpecError for an ellipsis, missing sizes, wrong positions, and letters of the batch
+        that stand elsewhere.
 
         >>> Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}).parameter_count
         6
+        >>> Network.from_einsum("bj,jk->bk", sizes={"j": 2, "k": 3}, batch="b").in_features
+        2
         """
-        net = cls.from_graph(graph_from_einsum(equation, sizes, inputs, names))
-        net.set_values(values or {})
+        net = cls.from_graph(graph_from_einsum(equation, sizes, inputs, names, batch))
+        net.set_values({} if values is None else values)
+        if batch is not None and not batch:
+            warn_of_batch(equation, inputs)
         return net
+
+    def to_einsum(self, *, batch: bool = False) -> Einsum:
+        """The network as an einsum equation with the names of its operands.
+
+        ``from_einsum(**form._asdict())`` gives the network back. Beyond 52 legs the letters are
+        other characters, as in opt_einsum; numpy.einsum and torch.einsum take 52. An equation has
+        no place for what a tensor or a port is beside its legs: values, init, isometry, trainable,
+        dtype. A shared tensor stands under its owner's name, which from_einsum does not take twice.
+
+        Arguments:
+            batch: whether to write the batch as a letter, first in each batched input and in the
+                output; without it all inputs come back batched.
+
+        Raises SpecError for conjugated tensors, fixed legs, product ports and an empty network.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> net.to_einsum()[:2]
+        ('j,jk->k', ('x', 'W'))
+        >>> net.to_einsum(batch=True).equation
+        'aj,jk->ak'
+        """
+        return einsum_from_graph(self.freeze(), batch=batch)
 
     def to_json(self) -> str:
         """The network as canonical JSON text of a versioned schema; callables are refused."""
@@ -519,11 +563,34 @@ class Network:
             raise SpecError(msg)
 
 
+def as_graph(net: object, where: str = "") -> Graph:
+    """The frozen graph of a network.
+
+    Arguments:
+        net: a Network or a Graph.
+        where: what was called, for messages.
+
+    Raises SpecError for anything else, and where the network is not finished.
+    """
+    if isinstance(net, Graph):
+        return net
+    if isinstance(net, Network):
+        return net.freeze()
+    msg = (
+        f"{where}{': ' if where else ''}expected a tnlayer.Network (or its freeze()), got "
+        f"{shown(net)}; describe one with tn.Network() or tn.topologies"
+    )
+    raise SpecError(msg)
+
+
 def _permuted(old: tuple[str, ...], legs: Legs, where: str) -> tuple[str, ...]:
     """The legs in their new order, if they are the old ones."""
     new = split_legs(legs, f"reorder(), {where}")
     if Counter(new) != Counter(old):
-        msg = f"reorder(): {where} has the legs {old[:12]}, expected a permutation, got {new[:12]}"
+        msg = (
+            f"reorder(): {where} has the legs {shown(old)}, expected a permutation, "
+            f"got {shown(new)}"
+        )
         raise SpecError(msg)
     return new
 
@@ -532,15 +599,16 @@ def _isometry_axes(legs: tuple[str, ...], isometry: Legs, where: str) -> tuple[i
     """The axes of one side of the matricised tensor, from the legs' names."""
     names = split_legs(isometry, f"{where}: isometry")
     if not names:
-        msg = f"{where}: isometry names no leg; name the legs of one side, of {' '.join(legs)}"
+        msg = f"{where}: isometry names no leg; name the legs of one side, of {listed(legs)}"
         raise SpecError(msg)
+    stand, named = Counter(legs), Counter(names)
     for name in names:
-        if legs.count(name) != 1 or names.count(name) != 1:
-            stands = "more than once" if name in legs else "not"
+        if stand[name] != 1 or named[name] != 1:
+            stands = "more than once" if name in stand else "not"
             msg = (
                 f"{where}: isometry leg {name!r} stands {stands} among its legs "
-                f"{' '.join(legs)}{'' if name in legs else suggest(name, legs)}; expected each "
+                f"{listed(legs)}{'' if name in stand else suggest(name, legs)}; expected each "
                 "leg of one side, once"
             )
             raise SpecError(msg)
-    return tuple(sorted(map(legs.index, names)))
+    return tuple(axis for axis, leg in enumerate(legs) if leg in named)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ ARRAY_PARTS = {
     "complex64": "float32",
     "complex128": "float64",
 }
+
+# The axes that an array of numpy may have.
+_MAX_AXES = 64
 
 Document = dict[str, Any]
 
@@ -81,14 +85,19 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            msg = f"the JSON text has the key {key!r} twice in one object"
+            msg = f"the JSON text has the key {_cut(key)} twice in one object"
             raise SpecError(msg)
         found[key] = value
     return found
 
 
+def _cut(value: object) -> str:
+    """A part of a document as text for a message."""
+    return reprlib.repr(value)
+
+
 def _refuse_constant(text: str) -> float:
-    msg = f"the JSON text has the number {text}; only finite numbers are allowed"
+    msg = f"the JSON text has the number {text[:40]}; only finite numbers are allowed"
     raise SpecError(msg)
 
 
@@ -138,7 +147,7 @@ def _record(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Che
         ):
             if keys:
                 msg = (
-                    f"{where}: {what} keys {', '.join(map(repr, keys[:8]))}; expected "
+                    f"{where}: {what} keys {', '.join(map(_cut, keys[:8]))}; expected "
                     f"{', '.join(required)}"
                     + (f" and optionally {', '.join(optional)}" if optional else "")
                 )
@@ -196,11 +205,11 @@ def check_document(document: object) -> Document:
     """
     if isinstance(document, dict):
         if document.get("format") != FORMAT:
-            msg = f"network.format: expected {FORMAT!r}, got {document.get('format')!r}"
+            msg = f"network.format: expected {FORMAT!r}, got {_cut(document.get('format'))}"
             raise SpecError(msg)
         if document.get("version") != VERSION or isinstance(document["version"], bool):
             msg = (
-                f"network.version: expected {VERSION}, got {document.get('version')!r}; "
+                f"network.version: expected {VERSION}, got {_cut(document.get('version'))}; "
                 "this release reads no other version"
             )
             raise SpecError(msg)
@@ -275,12 +284,19 @@ def decode_array(document: Document, where: str) -> np.ndarray:
     _array(document, where)
     name, shape, entries = document["dtype"], document["shape"], document["entries"]
     if name not in ARRAY_PARTS:
-        msg = f"{where}: dtype must be one of {', '.join(ARRAY_PARTS)}, got {name!r}"
+        msg = f"{where}: dtype must be one of {', '.join(ARRAY_PARTS)}, got {_cut(name)}"
         raise SpecError(msg)
     dtype = np.dtype(name)
+    # Sizes before their product: a product of huge ones takes long, and so does its text.
+    if len(shape) > _MAX_AXES or any(abs(size) > MAX_TEXT_BYTES for size in shape):
+        msg = (
+            f"{where}: the shape {_cut(shape)} is too large: at most {_MAX_AXES} axes of at most "
+            f"{MAX_TEXT_BYTES} entries are allowed"
+        )
+        raise SpecError(msg)
     numbers = (2 if dtype.kind == "c" else 1) * math.prod(shape)
-    if any(size < 0 for size in shape) or len(shape) > 64 or len(entries) != numbers:
-        msg = f"{where}: expected {numbers} entries for shape {shape}, got {len(entries)}"
+    if any(size < 0 for size in shape) or len(entries) != numbers:
+        msg = f"{where}: expected {numbers} entries for shape {_cut(shape)}, got {len(entries)}"
         raise SpecError(msg)
     for position, entry in enumerate(entries):
         if not isinstance(entry, int | float) or isinstance(entry, bool):
@@ -294,4 +310,8 @@ def decode_array(document: Document, where: str) -> np.ndarray:
     if not np.isfinite(parts).all():
         msg = f"{where}: an entry does not fit the dtype {name}"
         raise SpecError(msg)
-    return parts.view(dtype).reshape(shape)
+    try:
+        return parts.view(dtype).reshape(shape)
+    except ValueError as error:  # an older numpy takes fewer axes
+        msg = f"{where}: numpy makes no array of shape {_cut(shape)}: {error}"
+        raise SpecError(msg) from None

@@ -14,10 +14,11 @@ from tnlayer.checks import (
     check_name,
     check_size,
     check_tensor_name,
+    listed,
     shown,
     suggest,
 )
-from tnlayer.errors import SpecError
+from tnlayer.errors import SpecError, shortened
 from tnlayer.graph import (
     MAX_LEGS,
     MAX_NODES,
@@ -61,28 +62,37 @@ def ends_of(graph: Graph) -> Iterator[tuple[str, tuple[str, ...]]]:
 def resolve_shares(tensors: Iterable[TensorNode]) -> tuple[TensorNode, ...]:
     """The tensors with each sharer pointing at the node that owns the parameter."""
     nodes = {tensor.name: tensor for tensor in tensors}
+    roots: dict[str, str] = {}
+    for name in nodes:
+        _find_root(name, nodes, roots)
     return tuple(
-        tensor if tensor.share is None else replace(tensor, share=_root(tensor, nodes))
+        tensor if tensor.share is None else replace(tensor, share=roots[tensor.name])
         for tensor in nodes.values()
     )
 
 
-def _root(tensor: TensorNode, nodes: dict[str, TensorNode]) -> str:
-    """Name of the owner at the end of a chain of sharers."""
-    chain = [tensor.name]
-    while (share := nodes[chain[-1]].share) is not None:
-        if share not in nodes:
-            msg = (
-                f"tensor {chain[-1]!r} shares {share!r}, and there is no tensor of that name"
-                f"{suggest(share, (name for name in nodes if name != chain[-1]))}"
-            )
-            raise SpecError(msg)
-        if share in chain:
-            cycle = " -> ".join(map(repr, [*chain[chain.index(share) :], share]))
+def _find_root(name: str, nodes: dict[str, TensorNode], roots: dict[str, str]) -> None:
+    """Note the owner at the end of a chain of sharers, for each node of the chain."""
+    chain: dict[str, None] = {}
+    while name not in roots:
+        if name in chain:
+            names = list(chain)
+            cycle = listed([*map(shown, names[names.index(name) :]), shown(name)], " -> ")
             msg = f"tensors share in a circle: {cycle}; let one of them own the parameter"
             raise SpecError(msg)
-        chain.append(share)
-    return chain[-1]
+        chain[name] = None
+        share = nodes[name].share
+        if share is None:
+            roots[name] = name
+            break
+        if share not in nodes:
+            msg = (
+                f"tensor {shown(name)} shares {shown(share)}, and there is no tensor of that name"
+                f"{suggest(share, (known for known in nodes if known != name))}"
+            )
+            raise SpecError(msg)
+        name = share
+    roots.update(dict.fromkeys(chain, roots[name]))
 
 
 # -- one check each ------------------------------------------------------------------------------
@@ -128,14 +138,17 @@ def _check_known_legs(graph: Graph) -> None:
             if leg not in graph.sizes:
                 msg = (
                     f"{node} has the leg {shown(leg)}, which is not declared"
-                    f"{suggest(leg, graph.sizes)}; declare it with net.bond({leg}=SIZE), or as "
-                    "a leg of input() or output()"
+                    f"{suggest(leg, graph.sizes)}; declare it with net.bond({shortened(leg)}=SIZE),"
+                    " or as a leg of input() or output()"
                 )
                 raise SpecError(msg)
     for what, legs in (("sum", graph.summed), ("fix", graph.pinned)):
         for leg in sorted(legs):
             if leg not in graph.sizes:
-                msg = f"{what} of the leg {leg!r}, which is not declared{suggest(leg, graph.sizes)}"
+                msg = (
+                    f"{what} of the leg {shown(leg)}, which is not declared"
+                    f"{suggest(leg, graph.sizes)}"
+                )
                 raise SpecError(msg)
 
 
@@ -161,9 +174,10 @@ def _check_ends(graph: Graph) -> None:
 
 
 def _check_sums_and_pins(graph: Graph) -> None:
-    port_legs = {leg for port in graph.inputs for leg in port.legs} | set(graph.output)
+    output = set(graph.output)
+    port_legs = {leg for port in graph.inputs for leg in port.legs} | output
     for leg in sorted(graph.summed):
-        if leg in graph.output:
+        if leg in output:
             msg = (
                 f"leg {leg!r} is a leg of the output, so it cannot be summed; "
                 "leave it out of output() or out of sum()"
@@ -221,7 +235,7 @@ def _check_shares(graph: Graph) -> None:
         if own != other:
             msg = (
                 f"tensor {tensor.name!r} shares {owner.name!r}, but their shapes differ: expected "
-                f"{other} ({' '.join(owner.legs)}), got {own} ({' '.join(tensor.legs)}); "
+                f"{shown(other)} ({listed(owner.legs)}), got {shown(own)} ({listed(tensor.legs)}); "
                 "sharers need equal sizes axis by axis (before any leg is fixed)"
             )
             raise SpecError(msg)
@@ -246,9 +260,9 @@ def _check_tensors(graph: Graph) -> None:
         check_init(tensor.init, where)
         if tensor.value is not None and tensor.value.array.shape != shape:
             msg = (
-                f"{where}: value has the wrong shape: expected {shape} ({' '.join(tensor.legs)}), "
-                f"got {tensor.value.array.shape}; values are given at full shape, also for fixed "
-                "legs"
+                f"{where}: value has the wrong shape: expected {shown(shape)} "
+                f"({listed(tensor.legs)}), got {shown(tensor.value.array.shape)}; values are given "
+                "at full shape, also for fixed legs"
             )
             raise SpecError(msg)
         if tensor.init == SCALED and not tensor.isometry:
@@ -262,7 +276,10 @@ def _check_tensors(graph: Graph) -> None:
             raise SpecError(msg)
         axes = tensor.isometry
         if list(axes) != sorted(set(axes)) or not set(axes) <= set(range(len(shape))):
-            msg = f"{where}: isometry axes must be ascending axes below {len(shape)}, got {axes}"
+            msg = (
+                f"{where}: isometry axes must be ascending axes below {len(shape)}, "
+                f"got {shown(axes)}"
+            )
             raise SpecError(msg)
 
 
@@ -275,7 +292,8 @@ def _check_amounts(graph: Graph) -> None:
         total += math.prod(graph.shape_of(tensor.legs))
         if total > MAX_PARAMETER_ENTRIES:
             msg = (
-                f"the tensors up to {tensor.name!r}, of shape {graph.shape_of(tensor.legs)}, have "
+                f"the tensors up to {tensor.name!r}, of shape {shown(graph.shape_of(tensor.legs))},"
+                " have "
                 f"{shown(total)} entries, at most {MAX_PARAMETER_ENTRIES} are allowed; "
                 "use smaller bonds or more tensors"
             )

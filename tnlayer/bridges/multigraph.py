@@ -11,7 +11,7 @@ and a sum node count as ends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from tnlayer.checks import (
     check_whole,
     shown,
     split_legs,
+    take_bounded,
 )
 from tnlayer.errors import SpecError
 from tnlayer.graph import MAX_LEGS, MAX_NODES, Graph, Port, TensorNode
@@ -137,8 +138,9 @@ def graph_from_networkx(drawn: networkx.MultiGraph[Any]) -> Graph:
     if len(outputs) != 1:
         msg = f"from_networkx: expected one node of kind 'output', got {shown(list(outputs))}"
         raise SpecError(msg)
+    label = drawn.graph.get("label", "")
     graph = Graph(
-        label=str(drawn.graph.get("label", "")),
+        label=label if isinstance(label, str) else shown(label),
         leg_sizes=tuple(gathered.sizes.items()),
         inputs=tuple(inputs),
         output=next(iter(outputs.values())),
@@ -162,7 +164,8 @@ def _attribute(data: Mapping[str, Any], key: str, where: str, expected: str) -> 
 
 def _kind(node: Hashable, data: Mapping[str, Any]) -> str:
     kind = _attribute(data, "kind", f"node {shown(node)}", f"one of {', '.join(KINDS)}")
-    if kind not in KINDS:
+    # An array would be compared entry by entry.
+    if not isinstance(kind, str) or kind not in KINDS:
         msg = (
             f"from_networkx: node {shown(node)} has kind {shown(kind)}, expected one of "
             f"{', '.join(KINDS)}"
@@ -211,7 +214,7 @@ def _check_joined(gathered: _Gathered, kinds: Mapping[Hashable, str]) -> None:
         if kind == "copy" and len(gathered.ends[node]) != 1:
             msg = (
                 f"from_networkx: copy node {shown(node)} joins the legs "
-                f"{sorted(gathered.ends[node])}; expected one leg name on all its edges"
+                f"{shown(sorted(gathered.ends[node]))}; expected one leg name on all its edges"
             )
             raise SpecError(msg)
     for leg, edges in gathered.edges.items():
@@ -237,8 +240,8 @@ def _legs_of(node: Hashable, data: Mapping[str, Any], gathered: _Gathered) -> tu
     legs = split_legs(given, f"from_networkx: {where}")
     if Counter(legs) != gathered.ends[node]:
         msg = (
-            f"from_networkx: {where} has the attribute legs={legs[:12]}, but its edges carry "
-            f"{sorted(gathered.ends[node].elements())[:12]}; both must name the same legs"
+            f"from_networkx: {where} has the attribute legs={shown(legs)}, but its edges carry "
+            f"{shown(sorted(gathered.ends[node].elements()))}; both must name the same legs"
         )
         raise SpecError(msg)
     return legs
@@ -284,6 +287,9 @@ def _tensor(node: Hashable, data: Mapping[str, Any], legs: tuple[str, ...]) -> T
     where = f"tensor {name!r}"
     share, value = data.get("share"), data.get("value")
     axes = data.get("isometry", ())
+    if not isinstance(axes, Iterable):
+        msg = f"from_networkx: {where}: isometry must be a sequence of axes, got {shown(axes)}"
+        raise SpecError(msg)
     return TensorNode(
         name,
         legs,
@@ -292,5 +298,8 @@ def _tensor(node: Hashable, data: Mapping[str, Any], legs: tuple[str, ...]) -> T
         _flag(data, "trainable", True, where),
         None if value is None else as_array_value(value, where),
         check_init(data.get("init"), where),
-        tuple(check_whole(axis, f"{where}: an axis of isometry") for axis in axes),
+        tuple(
+            check_whole(axis, f"{where}: an axis of isometry")
+            for axis in take_bounded(axes, f"{where}: isometry")
+        ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from tnlayer.budget.topology import (
     port_shapes,
     read_question,
 )
-from tnlayer.checks import check_whole
+from tnlayer.checks import check_whole, shown
 from tnlayer.counting import cost
 from tnlayer.errors import SpecError
 from tnlayer.graph import MAX_PORT_FEATURES, Graph
@@ -197,7 +198,7 @@ def fit_budget(
     kind, amount = _one_budget(given)
     for size, name in ((in_features, "in_features"), (out_features, "out_features")):
         if not 1 <= check_whole(size, f"fit_budget: {name}") <= MAX_PORT_FEATURES:
-            msg = f"fit_budget: {name}={size}, expected 1 to {MAX_PORT_FEATURES}"
+            msg = f"fit_budget: {name}={shown(size)}, expected 1 to {MAX_PORT_FEATURES}"
             raise SpecError(msg)
     question = read_question(topology, in_features, out_features, legs, arguments)
     options = PlanOptions(batch=batch, device=device, dtype=dtype, effort=effort)
@@ -234,8 +235,8 @@ def _one_budget(given: Mapping[str, float | None]) -> tuple[str, float]:
         raise SpecError(msg)
     kind, amount = budgets[0]
     is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
-    if not is_number or not 0 < amount < math.inf:
-        msg = f"fit_budget: {kind}={amount!r}, expected a positive finite number"
+    if not is_number or not 0 < amount <= sys.float_info.max:
+        msg = f"fit_budget: {kind}={shown(amount)}, expected a positive finite number"
         raise SpecError(msg)
     return kind, amount
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tnlayer.budget.shapes import ceiling_root, imbalance, padded_shape, splits
-from tnlayer.checks import check_whole, suggest
+from tnlayer.checks import check_whole, shown, suggest
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.network import Network
@@ -194,11 +194,14 @@ def _check_given(question: Question) -> None:
         return
     most = _most_legs(question)
     if "dim" not in question.shape and "in_shape" not in question.shape:
-        msg = f"fit_budget: legs={legs}, but {question.name} has no legs to choose; leave it out"
+        msg = (
+            f"fit_budget: legs={shown(legs)}, but {question.name} has no legs to choose; leave it "
+            "out"
+        )
         raise SpecError(msg)
     if not 1 <= check_whole(legs, "fit_budget: legs") <= most:
         msg = (
-            f"fit_budget: legs={legs}, expected 1 to {most}: "
+            f"fit_budget: legs={shown(legs)}, expected 1 to {most}: "
             f"{max(question.in_features, question.out_features)} features have no more legs of 2"
         )
         raise SpecError(msg)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from tnlayer.checks import shown
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph, Port
-from tnlayer.network import Network
+from tnlayer.network import Network, as_graph
 from tnlayer.plan.plan import ITEMSIZES
 from tnlayer.runtime.autograd import autocast_is_on, is_traced, shape_of
 from tnlayer.runtime.expected import check_memory
@@ -17,11 +18,12 @@ from tnlayer.runtime.expected import check_memory
 
 def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
     """One or several networks as frozen graphs with equal ports."""
-    nets = [net] if isinstance(net, Network | Graph) else list(net)
+    several = isinstance(net, Sequence) and not isinstance(net, str | bytes)
+    nets = list(net) if several else [net]
     if not nets:
         msg = "Layer([]) has no network; pass at least one"
         raise SpecError(msg)
-    graphs = tuple(n if isinstance(n, Graph) else n.freeze() for n in nets)
+    graphs = tuple(as_graph(one, "Layer") for one in nets)
     first = _port_shapes(graphs[0])
     for graph in graphs[1:]:
         if _port_shapes(graph) != first:
@@ -45,8 +47,9 @@ def layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.d
     if dtype is None:
         default = torch.get_default_dtype()
         return default.to_complex() if is_complex else default
-    if dtype_name(dtype) not in ITEMSIZES:
-        msg = f"dtype={dtype} is not supported; expected one of {', '.join(ITEMSIZES)}"
+    if not isinstance(dtype, torch.dtype) or dtype_name(dtype) not in ITEMSIZES:
+        known = ", ".join(f"torch.{name}" for name in ITEMSIZES)
+        msg = f"dtype={shown(dtype)} is not supported; expected one of {known}"
         raise SpecError(msg)
     if is_complex and not dtype.is_complex:
         msg = f"dtype={dtype} is real, but the network holds complex values or ports; use complex64"
@@ -110,6 +113,12 @@ def _check_shape(
     layer: object, port: Port, x: torch.Tensor, shape: tuple[int, ...]
 ) -> tuple[int, ...]:
     """Leading dimensions of an input of the right shape."""
+    if not isinstance(x, torch.Tensor):
+        msg = (
+            f"{layer!r}: input {port.name!r} must be a torch.Tensor, got {shown(x)}; convert it, "
+            "for example with torch.as_tensor"
+        )
+        raise SpecError(msg)
     split, found = x.dim() - len(shape), shape_of(x)
     if split < 0 or found[split:] != shape or (split and not port.batched):
         lead = "..., " if port.batched else ""

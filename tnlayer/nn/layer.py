@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tnlayer.checks import check_whole, shown
 from tnlayer.errors import SpecError
 from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph, count_parameters
@@ -251,6 +252,10 @@ class Layer(nn.Module):
         Arguments:
             batches: batch sizes; without any, the one that the layer was made for.
         """
+        sizes = batches if isinstance(batches, Sequence) else None
+        if sizes is None or not all(check_whole(n, "prepare: a batch") >= 0 for n in sizes):
+            msg = f"prepare: expected a sequence of batch sizes, got {shown(batches)}"
+            raise SpecError(msg)
         with gpu.on_device_of(self._stored.any_of(self)):
             for ranged in self._programs_for(self.dtype):
                 for program in [ranged.at(batch) for batch in batches] or [ranged.main]:

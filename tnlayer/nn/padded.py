@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from tnlayer.checks import check_whole
 from tnlayer.errors import SpecError
 from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph
-from tnlayer.network import Network
+from tnlayer.network import Network, as_graph
 from tnlayer.nn.arrays import BIAS, check_stored
 from tnlayer.nn.layer import Layer
 from tnlayer.nn.symbolic import as_leaf, proxy_in
@@ -70,11 +71,13 @@ class Padded(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        graph = net if isinstance(net, Graph) else net.freeze()
+        graph = as_graph(net, "Padded")
         ports = graph.inputs
         if len(ports) != 1 or ports[0].product or not ports[0].batched:
             msg = f"{graph.label!r} cannot be padded: it needs one batched input that is no product"
             raise SpecError(msg)
+        for size, name in ((in_features, "in_features"), (out_features, "out_features")):
+            check_whole(size, f"Padded: {name}")
         if not 1 <= in_features <= graph.in_features or not 1 <= out_features <= graph.out_features:
             msg = (
                 f"Padded: {graph.label!r} has {graph.in_features} -> {graph.out_features} features,"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tnlayer.canonical import CanonicalForm, canonicalise
+from tnlayer.checks import check_option, shown
 from tnlayer.debug import debug
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
 from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.pair import Mask
-from tnlayer.network import Network
+from tnlayer.network import Network, as_graph
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.plan import ITEMSIZES, Plan
 from tnlayer.planning.memory import LimitRefused
@@ -22,6 +24,11 @@ from tnlayer.planning.rates import TORCH
 
 # The batch size that plans are made for where the caller names none.
 DEFAULT_BATCH = 256
+
+EFFORTS = ("fast", "default", "high")
+
+# No array has more entries, so no batch is larger.
+MAX_BATCH = 2**62
 
 # Several objectives are searched, and the time model ranks what they find.
 DEFAULT_MINIMIZE = BY_TIME
@@ -121,7 +128,7 @@ def plan_graph(
         whole_range: whether to take the plan that is best for a whole range of batch sizes around
             ``options.batch``, which is then in the choice; else the best at exactly that size.
     """
-    graph = net if isinstance(net, Graph) else net.freeze()
+    graph = as_graph(net)
     request = _request(graph, options)
     form = canonicalise(graph)
     try:
@@ -144,17 +151,26 @@ def planned_with(
 
 def _request(graph: Graph, options: PlanOptions) -> Request:
     """What is asked for, checked."""
-    dtype = options.dtype or ("complex64" if graph.is_complex else "float32")
-    if dtype not in ITEMSIZES:
-        msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
+    usual = "complex64" if graph.is_complex else "float32"
+    dtype = usual if options.dtype is None else options.dtype
+    if not isinstance(dtype, str) or dtype not in ITEMSIZES:
+        msg = f"dtype {shown(dtype)} is not supported; expected one of {', '.join(ITEMSIZES)}"
         raise SpecError(msg)
-    if options.objective not in OBJECTIVES:
-        known = ", ".join(OBJECTIVES)
-        msg = f"objective={options.objective!r} is unknown; expected one of {known}"
+    check_option(options.objective, "objective", OBJECTIVES)
+    check_option(options.effort, "effort", EFFORTS)
+    batch, limit = options.batch, options.memory_limit
+    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_BATCH:
+        msg = (
+            f"batch={shown(batch)}: expected an int from 1 to {MAX_BATCH}, the batch size to plan "
+            "for"
+        )
         raise SpecError(msg)
-    batch = options.batch
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        msg = f"batch={batch!r}: expected a positive int, the batch size to plan for"
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        msg = f"memory_limit={shown(limit)}: expected a whole number of bytes, or None"
+        raise SpecError(msg)
+    check_device(options.device)
+    if not isinstance(options.minimize, str):
+        msg = f"minimize={shown(options.minimize)}: expected a string"
         raise SpecError(msg)
     return Request(
         dtype=dtype,
@@ -167,6 +183,13 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
         cpu=options.cpu if options.device == "cpu" else None,
         gpu=options.gpu if options.device == "cuda" else None,
     )
+
+
+def check_device(device: object) -> None:
+    """Refuse what is no name of a type of device, such as "cpu" or "cuda"."""
+    if not isinstance(device, str) or re.fullmatch(r"[a-z][a-z0-9_:]{0,31}", device) is None:
+        msg = f"device={shown(device)}: expected the name of a type of device, such as 'cpu'"
+        raise SpecError(msg)
 
 
 def backward_plan(forward: Plan, wanted: Iterable[str] | None = None) -> Plan:

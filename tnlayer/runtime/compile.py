@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tnlayer.checks import check_option, shown
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cuda_mma import PRECISIONS
@@ -79,10 +80,10 @@ def check_tensor_cores(tensor_cores: str | None, backend: str) -> None:
     """Refuse a precision that is unknown, or for another backend."""
     if tensor_cores is None:
         return
-    if tensor_cores not in PRECISIONS:
+    if not isinstance(tensor_cores, str) or tensor_cores not in PRECISIONS:
         msg = (
-            f"tensor_cores={tensor_cores!r} is unknown; expected one of {', '.join(PRECISIONS)}, "
-            "or None for float32 arithmetic"
+            f"tensor_cores={shown(tensor_cores)} is unknown; expected one of "
+            f"{', '.join(PRECISIONS)}, or None for float32 arithmetic"
         )
         raise SpecError(msg)
     if backend != "cuda":
@@ -96,9 +97,7 @@ def check_tensor_cores(tensor_cores: str | None, backend: str) -> None:
 def check_backend(backend: str, arch: str | None = None) -> None:
     """Refuse a backend that is unknown, or whose compiler is missing, or an architecture that it
     does not build for."""
-    if backend not in BACKENDS:
-        msg = f"backend={backend!r} is unknown; expected one of {', '.join(BACKENDS)}"
-        raise SpecError(msg)
+    check_option(backend, "backend", BACKENDS)
     if backend == "cpp":
         find_compiler()
     if backend == "cuda":
@@ -106,7 +105,8 @@ def check_backend(backend: str, arch: str | None = None) -> None:
     if arch is not None:
         if backend != "cuda":
             msg = (
-                f"arch={arch!r} is for backend='cuda'; backend={backend!r} takes none: leave it out"
+                f"arch={shown(arch)} is for backend='cuda'; backend={backend!r} takes none: leave "
+                "it out"
             )
             raise SpecError(msg)
         check_arch(arch)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tnlayer.checks import check_whole
+from tnlayer.checks import check_whole, shown
 from tnlayer.counting import cost_of
 from tnlayer.errors import SpecError
 from tnlayer.explanation import BatchRange, Explanation
 from tnlayer.graph import count_parameters
 from tnlayer.planning.backends import same_run
-from tnlayer.planning.planner import PlannedGraph, plan_graph
+from tnlayer.planning.planner import MAX_BATCH, PlannedGraph, plan_graph
 from tnlayer.planning.predictions import predict_plan
 from tnlayer.runtime.available import taken_backend
 from tnlayer.runtime.program import Program
@@ -30,8 +30,8 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
     Raises:
         SpecError: batch is no positive whole number.
     """
-    if check_whole(batch, "explain: batch") < 1:
-        msg = f"explain: batch={batch}, expected a positive number of samples"
+    if not 1 <= check_whole(batch, "explain: batch") <= MAX_BATCH:
+        msg = f"explain: batch={shown(batch)}, expected a positive number of samples"
         raise SpecError(msg)
     first = programs[0]
     costs = tuple(cost_of(planned_at(r, batch), batch, one_plan=r.one_plan) for r in programs)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tnlayer.checks import check_mapping, shown
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
@@ -182,6 +183,7 @@ class Program:
 
     def _ordered(self, parameters: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor]:
         wanted = set(self.parameter_order)
+        check_mapping(parameters, "parameters", "arrays by tensor name")
         if set(parameters) != wanted:
             missing, unknown = sorted(wanted - set(parameters)), sorted(set(parameters) - wanted)
             msg = (
@@ -201,7 +203,10 @@ class Program:
         where = f"program of {self.graph.label!r}"
         for array, value in zip(arrays, self.plan.inputs, strict=True):
             name = self.expected[value.name].name
-            if isinstance(array, torch.Tensor) and array.is_complex() and not self.plan.is_complex:
+            if not isinstance(array, torch.Tensor):
+                msg = f"{name}: expected a torch.Tensor, got {shown(array)}"
+                raise SpecError(msg)
+            if array.is_complex() and not self.plan.is_complex:
                 msg = (
                     f"{name}: expected a real array for a program of {self.plan.dtype}, got "
                     f"{array.dtype}; compile with dtype='complex64' or 'complex128'"
