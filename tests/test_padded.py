@@ -79,10 +79,18 @@ def test_bias_starts_at_zero() -> None:
 
 
 def test_isometries_stay_isometries() -> None:
-    """A network of isometries only is not scaled."""
-    layer = Padded(tn.topologies.brickwall(3, dim=2, depth=2), 5, 6, dtype=torch.float64)
-    whole = layer.layer.to_dense().detach()
-    torch.testing.assert_close(whole @ whole.T, torch.eye(8, dtype=torch.float64))
+    """A network of nothing but isometries that the user named is not scaled."""
+    net = tn.Network("two isometries")
+    net.input(a=2, b=4)
+    net.output(d=2, e=4)
+    net.bond(c=2)
+    net.tensor("u", "a b c d", isometry="a b")
+    net.tensor("w", "c e", isometry="e")
+    layer = Padded(net, 5, 6, dtype=torch.float64)
+    u, w = (array.detach() for array in layer.layer.state_dict().values())
+    torch.testing.assert_close(w @ w.T, torch.eye(2, dtype=torch.float64))
+    u = u.reshape(8, 4)
+    torch.testing.assert_close(u.T @ u, torch.eye(4, dtype=torch.float64))
 
 
 def test_it_is_a_module(backend: str) -> None:

@@ -54,9 +54,9 @@ def cuts(plan: Plan) -> dict[int, Value]:
             del alive[value]
         alive |= dict.fromkeys(born.get(count, ()))
         value = next(iter(alive)) if len(alive) == 1 else None
-        if value is not None and made[value.name][0] >= 0:
-            if BATCH in value.legs and len(set(value.legs)) == len(value.legs):
-                found[count] = value
+        is_made = value is not None and made[value.name][0] >= 0
+        if is_made and BATCH in value.legs and len(set(value.legs)) == len(value.legs):
+            found[count] = value
     return found
 
 

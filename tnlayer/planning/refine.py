@@ -19,7 +19,7 @@ Pairs = tuple[tuple[int, int], ...]
 Optimum = Callable[[Sequence[Collection[str]], Collection[str], float], Pairs]
 
 
-class StopRefining(Exception):  # noqa: N818  # no error: it is how a search is ended
+class StopRefining(Exception):  # no error: it is how a search is ended
     """Raised by an Optimum once no more is to be searched."""
 
 
