@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.paper import (
+from benchmarks.paper.__main__ import main
+from benchmarks.paper.parameters import (
     COLUMNS,
     CONSTANT,
     Cell,
     Row,
     convolution_parameters,
-    main,
     print_parameters,
     table_cells,
     table_rows,

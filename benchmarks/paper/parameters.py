@@ -9,14 +9,13 @@ the topologies, and a cell that does not come out is marked and explained, not h
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from benchmarks.paper.rows import LEGS, ROWS
 from tnlayer.network import Network
-from tnlayer.topologies import mera, tensor_train
 
 # Section 3: three pairs of convolutions with 3x3 kernels and no bias, (channels in, out).
 CONVOLUTIONS = ((3, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 256))
@@ -98,47 +97,22 @@ def convolution_parameters() -> int:
     return sum(3 * 3 * channels_in * channels_out for channels_in, channels_out in CONVOLUTIONS)
 
 
-def dense(in_features: int, out_features: int) -> Network:
-    """A fully connected layer as a network of one tensor."""
-    net = Network("dense")
-    net.input(i=in_features)
-    net.output(j=out_features)
-    net.tensor("W", "j i")
-    return net
-
-
-def mera_layers(bond: int) -> tuple[Network, Network]:
-    """The two MERA layers: 4096 to 4096, and 4096 to 64 with the first level's outputs fixed."""
-    return mera(12, 2, bond), mera(12, 2, bond, fix_first_level=True)
-
-
-def tensor_train_layers(rank: int) -> tuple[Network, Network]:
-    """The two TT layers: 4096 to 4096, and 4096 to 64 with output legs 0 to 5 fixed.
-
-    Legs 0 to 5 hold exactly one end core, which is what the paper's counts for rank 5 and 7 ask.
-    """
-    shape = (2,) * 12
-    second = tensor_train(shape, shape, rank)
-    second.fix({f"j{k}": 0 for k in range(6)})
-    return tensor_train(shape, shape, rank), second
-
-
 def table_rows() -> tuple[Row, ...]:
     """The rows of Table 1, with our networks and the paper's cells."""
     parameters, total, compression, total_compression = COLUMNS
     follows = "follows from the parameters"
+
+    def row(name: str, paper: tuple[str, str, str, str], notes: dict[str, str]) -> Row:
+        return Row(name, ROWS[name].build(LEGS), ROWS[name].text, paper, notes)
+
     return (
-        Row(
+        row(
             "FC-1",
-            (dense(4096, 4096), dense(4096, 64)),
-            "4096 x 4096, 4096 x 64",
             ("17041920", "17338560", "1", "1"),
             {},
         ),
-        Row(
+        row(
             "FC-2",
-            (dense(4096, 10), dense(10, 64)),
-            "4096 x 10, 10 x 64 as the text says",
             ("305664", "602304", "55", "28.79"),
             {
                 parameters: "the paper's cell is 4096 x 74 + 2,560, that is 4096 x 10 and "
@@ -148,10 +122,8 @@ def table_rows() -> tuple[Row, ...]:
                 total_compression: follows,
             },
         ),
-        Row(
+        row(
             "MERA-2",
-            mera_layers(2),
-            "12 legs of 2, bond 2; first level fixed in the second",
             ("3112", "299752", "5476", "57.85"),
             {
                 parameters: "8 more than the paper's; unexplained: the same rule at bond 3 "
@@ -161,17 +133,13 @@ def table_rows() -> tuple[Row, ...]:
                 total_compression: "the paper's own total, 299,752, gives 57.84, too",
             },
         ),
-        Row(
+        row(
             "MERA-3",
-            mera_layers(3),
-            "12 legs of 2, bond 3; first level fixed in the second",
             ("4342", "300982", "3924", "57.61"),
             {},
         ),
-        Row(
+        row(
             "TT-3",
-            tensor_train_layers(3),
-            "12 cores of 2 x 2, rank 3; outputs 0 to 5 fixed in the second",
             ("3168", "299854", "5272", "57.82"),
             {
                 parameters: "64 more than the paper's; its compression, 5,272, is "
@@ -179,17 +147,13 @@ def table_rows() -> tuple[Row, ...]:
                 total: "the paper's cell less the convolutions is 3,214: neither 3,232 nor 3,168",
             },
         ),
-        Row(
+        row(
             "TT-5",
-            tensor_train_layers(5),
-            "12 cores of 2 x 2, rank 5; outputs 0 to 5 fixed in the second",
             ("4380", "301020", "3891", "57.60"),
             {},
         ),
-        Row(
+        row(
             "TT-7",
-            tensor_train_layers(7),
-            "12 cores of 2 x 2, rank 7; outputs 0 to 5 fixed in the second",
             ("6088", "302728", "2799", "57.27"),
             {},
         ),
@@ -278,17 +242,3 @@ def _convolution_formula() -> str:
         for (channels_in, channels_out), count in terms.items()
     )
     return f"{text} = {convolution_parameters():,}"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: ``python -m benchmarks.paper --params``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
-    parser.add_argument("--params", action="store_true", help="print Table 1's parameter columns")
-    options = parser.parse_args(arguments)
-    if not options.params:
-        parser.error("nothing to do: pass --params")
-    print(print_parameters())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,84 @@
+"""The command line of the reproduction: ``python -m benchmarks.paper --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from benchmarks.paper.data import load_data
+from benchmarks.paper.parameters import print_parameters
+from benchmarks.paper.protocols import PROTOCOLS
+from benchmarks.paper.rows import rows_named
+from benchmarks.paper.runs import Clock, Setting, run_all
+from benchmarks.report import RESULTS
+
+OUT = RESULTS / "paper"
+# The order in which a machine that is stopped some day should have got somewhere.
+DEFAULT_ROWS = "MERA-2,TT-3,FC-1,MERA-3,TT-7,tree-3,low-rank-1,TT-5,FC-2,brickwall"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns 0 if everything asked for is done, 3 if it was stopped."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.params:
+        print(print_parameters())
+    elif options.data is not None:
+        return _train(parser, options, sys.argv[1:] if arguments is None else arguments)
+    else:
+        parser.error("nothing to do: pass --data PATH to train, or --params")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paper",
+        description="Reproduce the MERA paper's table on CIFAR-10 (docs/paper.md).",
+    )
+    parser.add_argument("--params", action="store_true", help="print Table 1's parameter columns")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="CIFAR-10: torchvision's folder, or an npz file"
+    )
+    parser.add_argument("--rows", default=DEFAULT_ROWS, help="rows and groups, with commas between")
+    parser.add_argument("--seeds", default="0", help="seeds, with commas between (default 0)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="short")
+    parser.add_argument("--minutes", type=float, help="stop after so long; the next call goes on")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
+    parser.add_argument("--cache", type=Path, help="folder of decoded images and checkpoints")
+    return parser
+
+
+def _train(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, arguments: Sequence[str]
+) -> int:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    cache = options.cache or platformdirs.user_cache_path("tnlayer-paper", appauthor=False)
+    try:
+        rows = rows_named(options.rows)
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+        data = load_data(options.data, cache)
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"data: {data.name}; results: {options.out}; checkpoints: {cache}", flush=True)
+    setting = Setting(
+        data,
+        PROTOCOLS[options.protocol],
+        cache,
+        options.out,
+        device=torch.device(options.device),
+        # Paths are the machine's: of no use in a result.
+        arguments=[Path(word).name if "/" in word else word for word in arguments],
+    )
+    return 0 if run_all(setting, rows, seeds, Clock(options.minutes)) else 3
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
