@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import signal
@@ -96,19 +97,42 @@ class Clock:
 
 
 def run_all(setting: Setting, rows: Sequence[Row], seeds: Sequence[int], clock: Clock) -> bool:
-    """Run every row with the first seed, then with the next; what is over already is passed by.
+    """Run every row with the first seed, then with the next.
+
+    What is over already is passed by, and so is what another process works on: the same command,
+    started twice, shares the runs.
 
     Returns:
         whether all are over.
     """
+    all_over = True
     for seed in seeds:
         for row in rows:
-            if setting.result_file(row, seed).is_file():
-                print(f"{row.name} seed {seed}: done before", flush=True)
-                continue
-            if not run_one(setting, row, seed, clock):
-                return False
-    return True
+            with _alone(setting.checkpoint_file(row, seed)) as is_alone:
+                if setting.result_file(row, seed).is_file():
+                    print(f"{row.name} seed {seed}: done before", flush=True)
+                elif not is_alone:
+                    print(f"{row.name} seed {seed}: another process runs it", flush=True)
+                    all_over = False
+                elif not run_one(setting, row, seed, clock):
+                    return False
+    return all_over
+
+
+@contextmanager
+def _alone(checkpoint: Path) -> Iterator[bool]:
+    """Whether no other process holds this run; it is held until the end of the block.
+
+    The system lets go of the lock when a process dies, however that comes.
+    """
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with checkpoint.with_suffix(".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def run_one(setting: Setting, row: Row, seed: int, clock: Clock) -> bool:
