@@ -111,7 +111,7 @@ def _linear(graph: Graph, row: Row, shape: Shape) -> nn.Module:
     """A hidden layer: torch's own where the row is dense, else the network's."""
     if row.dense:
         return _gaussian(nn.Linear(graph.in_features, graph.out_features, bias=False))
-    return tn.Layer(graph, batch=shape.batch, effort="fast")
+    return tn.Layer(graph, batch=shape.batch)
 
 
 def _after_hidden(features: int) -> nn.Module:
