@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tnlayer as tn
-from examples import demo, new_factorization
+from examples import demo, million, new_factorization
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -72,3 +72,34 @@ def test_new_factorization_trains(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     accuracy = float(printed.rpartition("accuracy ")[2].partition("%")[0])
     assert accuracy > 90, printed
+
+
+def test_million_in_small(capsys: pytest.CaptureFixture[str]) -> None:
+    """On 2^6 features both layers get below their start, and neither below the best filter."""
+    million.main(["--legs", "6", "--steps", "80", "--batch", "64"])
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.startswith(("MERA-2 ", "TT "))]
+    assert [row[0] for row in rows] == ["MERA-2", "TT"]
+    floor = million.wiener_error(64)
+    for _, parameters, start, trained, _ in rows:
+        assert 100 < int(parameters) < 300
+        assert floor - 0.1 < float(trained) < 0.7 * float(start), printed
+
+
+def test_million_starts_near_the_identity() -> None:
+    """Without noise both networks are the identity: the outputs' order undoes MERA's."""
+    for net in (million.mera(6, 2), million.mera(5, 3), million.tensor_train(6, 200)):
+        layer = tn.Layer(net)
+        million.start_near_identity(layer, noise=0.0)
+        assert torch.allclose(layer.to_dense(), torch.eye(net.in_features), atol=1e-6)
+
+
+def test_million_task_has_the_best_error_that_it_tells() -> None:
+    """Wiener's filter, applied to drawn signals, reaches the error that the formula gives."""
+    x, y = million.draw(512, 400, torch.Generator().manual_seed(3))
+    power = million.spectrum(512)
+    filtered = torch.fft.irfft(torch.fft.rfft(x) * (power / (power + 1)).float(), n=512)
+    assert float((filtered - y).square().mean()) == pytest.approx(
+        million.wiener_error(512), rel=0.02
+    )
+    assert float(y.square().mean()) == pytest.approx(1, rel=0.1)

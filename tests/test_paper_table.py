@@ -8,8 +8,12 @@ import statistics
 from pathlib import Path
 
 import pytest
+import torch
+from small_paper import SMALL
 
+import tnlayer as tn
 from benchmarks.paper.__main__ import DOCS, OUT, PLOT
+from benchmarks.paper.costs import flops, measure
 from benchmarks.paper.document import BEGIN, Evidence, read_evidence, rebuilt, results_part
 from benchmarks.paper.plot import digest_of, draw, drawn_from
 from benchmarks.paper.results import Results, read_runs, results_of
@@ -178,3 +182,16 @@ def test_results_of_one_protocol() -> None:
     """No run is no data."""
     assert results_of("short", ()).data == ""
     assert results_of("short", ()).mean("FC-1") is None
+
+
+def test_costs_are_counted_and_timed() -> None:
+    """A dense layer's FLOPs are 2 x weights; both kinds of step are timed beside FC-1."""
+    assert flops(ROWS["FC-2"], SMALL) == 2 * (64 * 10 + 10 * 8)
+    graphs = ROWS["MERA-2"].graphs(6)
+    per_sample = sum(tn.cost(graph, batch=16).forward_flops for graph in graphs) // 16
+    assert flops(ROWS["MERA-2"], SMALL) == per_sample
+    found = measure([ROWS["FC-1"], ROWS["FC-2"]], SMALL, torch.device("cpu"), budget=0.01)
+    assert list(found) == ["FC-2"]
+    for kind in ("hidden", "network"):
+        cell = found["FC-2"][kind]
+        assert cell["ratio"] == cell["row"]["median"] / cell["base"]["median"]

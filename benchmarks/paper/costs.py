@@ -36,7 +36,9 @@ def write_flops(rows: Sequence[Row], file: Path) -> None:
     for row in rows:
         counts[row.name] = flops(row, Shape())
         print(f"{row.name}: {counts[row.name]:,} FLOPs a sample", flush=True)
-    write_json(file, {"schema": 1, "flops_a_sample": counts})
+    # Plans are chosen by time, so that the count depends on what they are chosen for.
+    record = {"schema": 1, "threads": torch.get_num_threads(), "flops_a_sample": counts}
+    write_json(file, record)
 
 
 def hidden_step(model: PaperNetwork, shape: Shape) -> Callable[[], object]:
@@ -48,7 +50,7 @@ def hidden_step(model: PaperNetwork, shape: Shape) -> Callable[[], object]:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=model.half):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=model.in_bfloat16):
             y: Tensor = model.second(model.first(x))
         y.float().square().sum().backward()
         optimizer.step()

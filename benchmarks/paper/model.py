@@ -56,7 +56,7 @@ class Shape:
 class PaperNetwork(nn.Module):
     """Images (n, 3, side, side) to ten logits, both float32.
 
-    Convolutions run in bfloat16 under autocast where ``half`` says so, in channels_last. A
+    Convolutions run in bfloat16 under autocast where ``bfloat16`` says so, in channels_last. A
     tensor-network layer computes in its own dtype, float32, under autocast too; the fully
     connected rows' torch layers run in bfloat16 with the convolutions. Batch normalisation,
     the last layer and the loss are float32.
@@ -64,12 +64,12 @@ class PaperNetwork(nn.Module):
     Arguments:
         row: the two hidden layers.
         shape: sizes.
-        half: whether convolutions and dense hidden layers run in bfloat16.
+        bfloat16: whether convolutions and dense hidden layers run in bfloat16.
     """
 
-    def __init__(self, row: Row, shape: Shape, half: bool = True) -> None:
+    def __init__(self, row: Row, shape: Shape, bfloat16: bool = True) -> None:
         super().__init__()
-        self.half = half
+        self.in_bfloat16 = bfloat16
         self.order = ORDERS[row.order]
         widths = [3, *[shape.channels] * 5, shape.last_channels]
         dropouts = [0.0] * 4 + [PENULTIMATE_DROPOUT, LAST_DROPOUT]
@@ -78,17 +78,17 @@ class PaperNetwork(nn.Module):
                 _convolution(widths[k], widths[k + 1], dropouts[k], pooled=k % 2 == 1)
                 for k in range(6)
             )
-        ).to(memory_format=torch.channels_last)
-        first, second = (_linear(graph, row, shape) for graph in row.graphs(shape.legs))
-        self.first, self.second = first, second
-        graphs = row.graphs(shape.legs)
-        self.after_first = _after_hidden(graphs[0].out_features)
-        self.after_second = _after_hidden(graphs[1].out_features)
-        self.last = _gaussian(nn.Linear(graphs[1].out_features, CLASSES, bias=False))
+        )
+        first, second = row.graphs(shape.legs)
+        self.first = _linear(first, row, shape)
+        self.after_first = _after_hidden(first.out_features)
+        self.second = _linear(second, row, shape)
+        self.after_second = _after_hidden(second.out_features)
+        self.last = _gaussian(nn.Linear(second.out_features, CLASSES, bias=False))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, 10)."""
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.half):
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.in_bfloat16):
             x = flatten_features(self.convolutions(images), self.order)
             x = self.after_first(self.first(x).float())
             x = self.after_second(self.second(x).float())
@@ -98,7 +98,9 @@ class PaperNetwork(nn.Module):
 def _convolution(channels_in: int, channels_out: int, dropout: float, *, pooled: bool) -> nn.Module:
     """A 3x3 convolution and what follows it."""
     kernel = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-    parts: list[nn.Module] = [_gaussian(kernel), nn.LeakyReLU(LEAK)]
+    _gaussian(kernel)
+    kernel.weight.data = kernel.weight.data.contiguous(memory_format=torch.channels_last)
+    parts: list[nn.Module] = [kernel, nn.LeakyReLU(LEAK)]
     if dropout:
         parts.append(nn.Dropout(dropout))
     if pooled:

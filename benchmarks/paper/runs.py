@@ -9,7 +9,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,7 @@ class Setting:
         out: folder of results; each protocol has a folder in it.
         shape: sizes of the network.
         device: what trains.
-        half: whether convolutions run in bfloat16.
+        bfloat16: whether convolutions run in bfloat16.
         arguments: the command line, for the record.
     """
 
@@ -52,7 +52,7 @@ class Setting:
     out: Path
     shape: Shape = field(default_factory=Shape)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    half: bool = True
+    bfloat16: bool = True
     arguments: Sequence[str] = ()
 
     def result_file(self, row: Row, seed: int) -> Path:
@@ -61,7 +61,7 @@ class Setting:
 
     def checkpoint_file(self, row: Row, seed: int) -> Path:
         """Where the state of a run lies until then; other data or sizes are another run."""
-        what = repr((self.data.name, self.protocol, self.shape, self.device.type, self.half))
+        what = repr((self.data.name, self.protocol, self.shape, self.device.type, self.bfloat16))
         key = hashlib.sha256(what.encode()).hexdigest()[:8]
         return self.cache / "runs" / f"{self.protocol.name}-{key}" / f"{row.name}.seed{seed}.pt"
 
@@ -78,14 +78,14 @@ class Clock:
         return self._asked or (self._end is not None and time.monotonic() >= self._end)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> Generator[None]:
         """Take a signal as a wish to stop after the step; the second one ends at once."""
         signals = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.getsignal(number) for number in signals}
 
         def ask(number: int, _frame: FrameType | None) -> None:
             self._asked = True
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
 
         for number in signals:
             signal.signal(number, ask)
@@ -120,7 +120,7 @@ def run_all(setting: Setting, rows: Sequence[Row], seeds: Sequence[int], clock: 
 
 
 @contextmanager
-def _alone(checkpoint: Path) -> Iterator[bool]:
+def _alone(checkpoint: Path) -> Generator[bool]:
     """Whether no other process holds this run; it is held until the end of the block.
 
     The system lets go of the lock when a process dies, however that comes.
@@ -140,14 +140,16 @@ def run_one(setting: Setting, row: Row, seed: int, clock: Clock) -> bool:
     name = f"{row.name} seed {seed}"
     print(f"{name}: planning", flush=True)
     torch.manual_seed(seed)
-    model = PaperNetwork(row, setting.shape, setting.half).to(setting.device)
+    model = PaperNetwork(row, setting.shape, setting.bfloat16).to(setting.device)
     data = setting.data.first(setting.protocol.images).to(setting.device)
     checkpoint = setting.checkpoint_file(row, seed)
     sessions_file = checkpoint.with_suffix(".sessions.json")
     training = Training(model, data, setting.protocol, seed, checkpoint)
-    sessions = json.loads(sessions_file.read_text()) if training.progress.step else []
+    sessions: list[dict[str, Any]] = []
+    if training.progress.step:
+        sessions = json.loads(sessions_file.read_text())["sessions"]
     sessions.append(_session(setting, model, training.progress.step))
-    write_json(sessions_file, sessions)
+    write_json(sessions_file, {"sessions": sessions})
     with clock.listening():
         over = training.run(clock, _Reporter(name, setting.shape.batch))
     if not over:
@@ -189,7 +191,7 @@ def _result(
         "hidden_parameters": [graph.parameter_count for graph in graphs],
         "fully_connected_parameters": sum(g.parameter_count for g in graphs) + CONSTANT,
         "learned_parameters": _count(model),
-        "bfloat16_convolutions": setting.half,
+        "bfloat16_convolutions": setting.bfloat16,
         "device": setting.device.type,
         "best_accuracy": max(progress.accuracies),
         "final_accuracy": progress.accuracies[-1],
