@@ -19,12 +19,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 from tnlayer.device.op_times import OpTimes
 from tnlayer.plan.steps import BATCH, Contract, Operand, Value
 
 Layout = tuple[str, ...]
+
+# Operands with so few legs together are taken leg by leg.
+_FEW_LEGS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +100,17 @@ def classes_of(step: Contract) -> Classes:
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """The forms of a contraction: those of its pattern, and its own names of the pattern's legs."""
+    """The forms of a contraction, with marks for legs, and the legs that each mark stands for."""
 
     listed: tuple[Form, ...]
-    names: Mapping[str, str]
+    legs: Mapping[str, Layout]
 
     def named(self, form: Form) -> Form:
         """One of the forms, with the contraction's own legs."""
-        names = self.names
+        own = self.legs
 
-        def rename(legs: Layout) -> Layout:
-            return tuple([names[leg] for leg in legs])
+        def rename(marks: Layout) -> Layout:
+            return tuple([leg for mark in marks for leg in own[mark]])
 
         return Form(
             form.kind,
@@ -137,22 +141,59 @@ def find_forms(
         sizes: size of every leg, the batch included.
         times: what operations cost on the device.
     """
-    legs = sorted({*step.left.legs, *step.right.legs})
-    # Names keep their order, by which equally fast forms are told apart.
-    marks = {leg: leg if leg == BATCH else f"e{place:03}" for place, leg in enumerate(legs)}
+    groups = {group[0]: group for group in _travelling(step, left, right, wanted)}
+    # Marks have the order of the names, by which equally fast forms are told apart.
+    marks = {
+        leg: leg if leg == BATCH else f"e{place:03}" for place, leg in enumerate(sorted(groups))
+    }
 
     def mark(legs: Iterable[str]) -> Layout:
-        return tuple([marks[leg] for leg in legs])
+        return tuple([marks[leg] for leg in legs if leg in marks])
 
     listed = _forms_of(
-        tuple([(marks[leg], sizes[leg]) for leg in legs]),
+        tuple([(mark, math.prod([sizes[g] for g in groups[leg]])) for leg, mark in marks.items()]),
         (mark(step.left.legs), mark(step.right.legs), mark(sorted(step.result.legs))),
         tuple(map(mark, left)),
         tuple(map(mark, right)),
-        mark([leg for leg in legs if leg in wanted]),
+        mark(sorted(wanted)),
         times,
     )
-    return Forms(listed, dict(zip(marks.values(), marks, strict=True)))
+    return Forms(listed, {mark: groups[leg] for leg, mark in marks.items()})
+
+
+def _travelling(
+    step: Contract, left: tuple[Layout, ...], right: tuple[Layout, ...], wanted: frozenset[str]
+) -> list[Layout]:
+    """Legs that are neighbours in all orders, and to which the same happens, as one each."""
+    lefts, rights, kept = set(step.left.legs), set(step.right.legs), set(step.result.legs)
+    if len(lefts) + len(rights) <= _FEW_LEGS:
+        return [(leg,) for leg in lefts | rights]
+    neighbours = [
+        set.intersection(*(set(pairwise(order)) for order in orders)) for orders in (left, right)
+    ]
+
+    def kind(leg: str) -> tuple[bool, ...]:
+        return leg in lefts, leg in rights, leg in kept, leg in wanted, leg == BATCH
+
+    groups: list[list[str]] = []
+    for order in (left[0], [leg for leg in right[0] if leg not in lefts]):
+        since: str | None = None
+        for leg in order:
+            here = kind(leg)
+            if (
+                since is not None
+                and kind(since) == here
+                and all(
+                    (since, leg) in pairs
+                    for pairs, has in zip(neighbours, here[:2], strict=True)
+                    if has
+                )
+            ):
+                groups[-1].append(leg)
+            else:
+                groups.append([leg])
+            since = leg
+    return [tuple(group) for group in groups]
 
 
 # Steps of a regular network differ in the names of their legs only. This pure function is asked for

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tnlayer.kernels.forms import Form, Layout
@@ -230,12 +230,7 @@ class _Lowering:
         if self.newest(first.value.name).legs != layout[: len(first.legs)]:
             first, second = second, first
         left, right = self.newest(first.value.name), self.newest(second.value.name)
-        groups: list[list[str]] = []
-        for leg in layout:
-            if groups and all(_adjacent(array, groups[-1][-1], leg) for array in (left, right)):
-                groups[-1].append(leg)
-            else:
-                groups.append([leg])
+        groups = _runs(layout, (left, right))
         views = (
             view_as(
                 array,
@@ -255,9 +250,10 @@ class _Lowering:
         small = self.array(small_operand.value.name, form.small)
         shared = set(step.left.legs) & set(step.right.legs)
         outer = form.outer
-        summed = tuple(x for x in big.legs if x in shared and x not in step.result.legs)
-        summed = tuple(x for x in summed if x not in outer)
-        free = tuple(x for x in big.legs if x not in shared and x not in outer)
+        not_summed = {*step.result.legs, *outer}
+        summed = tuple(x for x in big.legs if x in shared and x not in not_summed)
+        outside = shared | set(outer)
+        free = tuple(x for x in big.legs if x not in outside)
         other = tuple(x for x in small.legs if x not in shared)
         lead = (outer,) if outer else ()
         repeat = outer if form.kind == "inplace" else ()
@@ -286,19 +282,25 @@ def _repeated(view: View, legs: Group) -> View:
     return View(view.array, view.groups, view.order, view.conj, legs)
 
 
-def _adjacent(array: Value, first: str, second: str) -> bool:
-    """Whether two legs are neighbours in an array, or both absent."""
-    if first not in array.legs or second not in array.legs:
-        return first not in array.legs and second not in array.legs
-    return array.legs.index(second) == array.legs.index(first) + 1
+def _runs(layout: Layout, arrays: Sequence[Value]) -> list[list[str]]:
+    """The legs of a layout, those merged that stay neighbours in each array that has them."""
+    places = [{leg: place for place, leg in enumerate(array.legs)} for array in arrays]
+
+    def adjacent(first: str, second: str) -> bool:
+        """Whether two legs are neighbours in all arrays, or both absent."""
+        return all(
+            place.get(second) == (place[first] + 1 if first in place else None) for place in places
+        )
+
+    runs: list[list[str]] = []
+    for leg in layout:
+        if runs and adjacent(runs[-1][-1], leg):
+            runs[-1].append(leg)
+        else:
+            runs.append([leg])
+    return runs
 
 
 def _permuted(source: Value, layout: Layout) -> View:
     """See an array in another order, legs that stay neighbours merged."""
-    groups: list[list[str]] = []
-    for leg in layout:
-        if groups and _adjacent(source, groups[-1][-1], leg):
-            groups[-1].append(leg)
-        else:
-            groups.append([leg])
-    return view_as(source, tuple(tuple(group) for group in groups))
+    return view_as(source, tuple(map(tuple, _runs(layout, (source,)))))

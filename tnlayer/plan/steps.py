@@ -68,7 +68,8 @@ class Contract:
     @property
     def summed_legs(self) -> tuple[str, ...]:
         """The legs that are summed."""
-        return tuple(leg for leg in self.loop_legs if leg not in self.result.legs)
+        kept = set(self.result.legs)
+        return tuple([leg for leg in self.loop_legs if leg not in kept])
 
 
 @dataclass(frozen=True, slots=True)
