@@ -189,12 +189,9 @@ def descending(cubin: Cubin) -> Generator[None]:
         order.value = 0
 
 
-@pytest.fixture
-def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
-    """CPU tensors count as a GPU's, and kernels run in the emulator; fresh memory is NaN."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+@contextmanager
+def emulation(monkeypatch: pytest.MonkeyPatch) -> Generator[ctypes.CDLL]:
+    """CPU tensors count as a GPU's, and kernels run in the emulator."""
     loaded = driver()
     answers: dict[str, Any] = {
         "is_on_gpu": lambda array: True,
@@ -212,8 +209,18 @@ def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
         monkeypatch.setattr(gpu, name, answer)
     monkeypatch.setattr(unit, "compile_cubin", emulated_cubin)
     launches()
+    yield loaded
+
+
+@pytest.fixture
+def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
+    """A GPU that is none; fresh memory is NaN."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
     # torch fills what it allocates with NaN then.
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
-    yield loaded
+    with emulation(monkeypatch) as loaded:
+        yield loaded
     torch.use_deterministic_algorithms(before)

@@ -78,7 +78,10 @@ class Trial:
     def mask(self) -> Mask:
         """Which gradients the call will ask for."""
         (program,) = programs_of(self.layer)
-        arrays = [*self.inputs, *(self.layer._array(name) for name in program.parameter_order)]
+        arrays = [
+            *self.inputs,
+            *(self.layer._stored.of(self.layer)[name] for name in program.parameter_order),
+        ]
         return tuple(array.requires_grad for array in arrays)
 
     def check(self) -> None:

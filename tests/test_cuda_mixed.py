@@ -378,7 +378,7 @@ def test_pickles_and_copies_of_a_mixture(emulated_gpu: ctypes.CDLL) -> None:
     """The same bits; the architecture comes along."""
     layer, program = mixed(T.mera(6, 2, 2))
     x = torch.randn(4, layer.in_features)
-    parameters = {name: layer._array(name).detach() for name in program.parameter_order}
+    parameters = {name: layer.get_parameter(name).detach() for name in program.parameter_order}
 
     def call(one: Program) -> torch.Tensor:
         with torch.no_grad():

@@ -94,7 +94,10 @@ class Trial:
     @property
     def mask(self) -> Mask:
         """Which gradients the call will ask for."""
-        arrays = [*self.inputs, *(self.layer._array(n) for n in self.program.parameter_order)]
+        arrays = [
+            *self.inputs,
+            *(self.layer._stored.of(self.layer)[n] for n in self.program.parameter_order),
+        ]
         return tuple(array.requires_grad for array in arrays)
 
     def check(self, program: Program) -> None:
@@ -230,7 +233,7 @@ def mixture() -> tuple[Trial, MixedProgram]:
 def test_each_set_of_wanted_gradients(mixture: tuple[Trial, MixedProgram]) -> None:
     """Whatever subset of gradients is wanted, those come and no others."""
     trial, program = mixture
-    arrays = [trial.inputs[0], *(trial.layer._array(n) for n in program.parameter_order)]
+    arrays = [trial.inputs[0], *(trial.layer.get_parameter(n) for n in program.parameter_order)]
     for subset in range(1, 2 ** len(arrays)):
         for number, array in enumerate(arrays):
             array.requires_grad_(bool(subset >> number & 1))
@@ -259,7 +262,8 @@ def test_transforms_take_the_reference(mixture: tuple[Trial, MixedProgram]) -> N
     trial, program = mixture
     x = trial.inputs[0].detach()
     parameters = {
-        name: trial.layer._array(name).detach().requires_grad_() for name in program.parameter_order
+        name: trial.layer.get_parameter(name).detach().requires_grad_()
+        for name in program.parameter_order
     }
 
     def value(one: Program, at: torch.Tensor) -> torch.Tensor:
@@ -285,7 +289,9 @@ def test_many_threads_and_copies(mixture: tuple[Trial, MixedProgram]) -> None:
     """16 threads share a program; a pickled one and a copy give the same bits."""
     trial, program = mixture
     x = trial.inputs[0].detach()
-    parameters = {name: trial.layer._array(name).detach() for name in program.parameter_order}
+    parameters = {
+        name: trial.layer.get_parameter(name).detach() for name in program.parameter_order
+    }
 
     def call(one: Program) -> list[torch.Tensor]:
         leaves = {name: array.clone().requires_grad_() for name, array in parameters.items()}

@@ -45,21 +45,20 @@ class StoredArrays:
         Raises:
             SpecError: one is gone, or has another shape, dtype or device, or no memory.
         """
-        arrays = self._found(layer, {name: look_up(layer, name) for name in self.names})
-        first = first_of(arrays)
-        for name, array in arrays.items():
-            expected = self.bias if name == BIAS else self.expected[name]
-            assert first is not None
-            check_stored(layer, array, expected, first)
-        return arrays
+        return self._checked(layer, {name: look_up(layer, name) for name in self.names})
 
     def to_set(self, layer: nn.Module) -> dict[str, torch.Tensor]:
-        """Arrays to fill and to hand to ``set_array``, by name, with "bias" if there is one."""
-        return self._found(layer, {name: array_to_set(layer, name) for name in self.names})
+        """Arrays to fill and to hand to ``set_array``, by name, with "bias" if there is one.
 
-    def _found(
+        Raises:
+            SpecError: as for ``of``.
+        """
+        return self._checked(layer, {name: array_to_set(layer, name) for name in self.names})
+
+    def _checked(
         self, layer: nn.Module, arrays: Mapping[str, torch.Tensor | None]
     ) -> dict[str, torch.Tensor]:
+        """Those that are there, if all is as it must be."""
         for name, expected in self.expected.items():
             if arrays[name] is None:
                 msg = (
@@ -68,7 +67,12 @@ class StoredArrays:
                     f"layer._parameters[{name!r}] = torch.nn.Parameter(...)"
                 )
                 raise SpecError(msg)
-        return {name: array for name, array in arrays.items() if array is not None}
+        found = {name: array for name, array in arrays.items() if array is not None}
+        first = first_of(found)
+        for name, array in found.items():
+            assert first is not None
+            check_stored(layer, array, self.expected.get(name, self.bias), first)
+        return found
 
     def any_of(self, layer: nn.Module) -> torch.Tensor | None:
         """An array that tells dtype and device: one that is not made anew at each look, if there

@@ -131,7 +131,8 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
         for index in range(len(ctx.mask))
     ]
     where = f"program of {ctx.program.graph.label!r}"
-    ctx.program.check_inputs(where, arrays, "leave it as it is until the backward has run")
+    fix = "leave it as it is until the backward has run"
+    ctx.program.check_inputs(where, arrays, fix, gradient)
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         y = ctx.program.reference(*arrays)[0]

@@ -217,7 +217,7 @@ class _Backward:
         return tuple(result.to(self.outer_dtype) for result in results)
 
     def _made(self, inputs: Sequence[torch.Tensor], batch: int) -> tuple[torch.Tensor, ...]:
-        """Fresh arrays for the gradients: of the plan's shapes, as all that is read was held to."""
+        """Fresh arrays for the gradients, of the plan's shapes: what is read was held to it."""
         if self.all_like is not None:
             return tuple(map(torch.empty_like, self.all_like(inputs)))
         return tuple(

@@ -93,6 +93,8 @@ class FastCall:
         end = x.storage_offset() * x.itemsize + batch * self.row_bytes
         if x.untyped_storage().nbytes() < end:
             return None
+        if self.bias is not None and not arrays[self.bias].data_ptr():
+            return None
         if self.leading != 1:
             arrays = (x.reshape(batch, *shape[self.leading :]), *arrays[1:])
         total: torch.Tensor | None = None

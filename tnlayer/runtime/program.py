@@ -217,7 +217,13 @@ class Program:
             for array, value in zip(arrays, self.plan.inputs, strict=True):
                 check_memory(where, self.expected[value.name].name, array)
 
-    def check_inputs(self, where: str, arrays: Sequence[torch.Tensor], fix: str) -> None:
+    def check_inputs(
+        self,
+        where: str,
+        arrays: Sequence[torch.Tensor],
+        fix: str,
+        gradient: torch.Tensor | None = None,
+    ) -> None:
         """Refuse inputs, ports and then parameters, of other shapes than the plan has, of unequal
         batches, or on several devices.
 
@@ -225,14 +231,18 @@ class Program:
             where: whose they are.
             arrays: in the plan's order.
             fix: what the user can do.
+            gradient: of y, if there is one.
 
         Raises:
             SpecError: names the array.
         """
         batch: int | None = None
         device: torch.device | None = None
-        for array, value in zip(arrays, self.plan.inputs, strict=True):
-            expected = self.expected[value.name]
+        names = [value.name for value in self.plan.inputs]
+        if gradient is not None:
+            arrays, names = (gradient, *arrays), [GRADIENT, *names]
+        for array, name in zip(arrays, names, strict=True):
+            expected = self.expected[name]
             check_array(where, array, expected, fix=fix, batch=batch, device=device)
             device = array.device
             if expected.is_batched:
