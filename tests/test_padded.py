@@ -58,14 +58,14 @@ def test_gradients() -> None:
 
 
 def test_variance_is_kept() -> None:
-    """Zeros in x do not lower the variance of y: ||W||^2 = out_features as without padding."""
+    """Zeros in x do not lower the variance of y, also where the inner layer is reset alone."""
     net = tn.topologies.tensor_train((8, 8), (8, 8), rank=8)
     layer = Padded(net, 40, 64)
-    for _ in range(2):
+    for reset in (layer.reset_parameters, layer.layer.reset_parameters, lambda: None):
+        # The squared norm of the part that is used is the number of its rows.
         used = layer.to_dense().detach().double()
-        # The squared norm of the part that is used is its number of rows.
-        assert float(used.square().sum()) == pytest.approx(64, rel=0.01)
-        layer.reset_parameters()
+        assert float(used.square().sum()) == pytest.approx(64, rel=1e-5)
+        reset()
 
 
 def test_bias_starts_at_zero() -> None:
@@ -79,18 +79,33 @@ def test_bias_starts_at_zero() -> None:
 
 
 def test_isometries_stay_isometries() -> None:
-    """A network of nothing but isometries that the user named is not scaled."""
-    net = tn.Network("two isometries")
-    net.input(a=2, b=4)
-    net.output(d=2, e=4)
-    net.bond(c=2)
-    net.tensor("u", "a b c d", isometry="a b")
-    net.tensor("w", "c e", isometry="e")
-    layer = Padded(net, 5, 6, dtype=torch.float64)
-    u, w = (array.detach() for array in layer.layer.state_dict().values())
-    torch.testing.assert_close(w @ w.T, torch.eye(2, dtype=torch.float64))
-    u = u.reshape(8, 4)
-    torch.testing.assert_close(u.T @ u, torch.eye(4, dtype=torch.float64))
+    """What the user named is not touched: an isometry, an init, a value, a deviation."""
+    net = tn.Network()
+    net.input(i=8)
+    net.output(j=8)
+    net.tensor("A", "i j", isometry="i")
+    weight = Padded(net, 5, 6, dtype=torch.float64).layer.to_dense().detach()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(8, dtype=torch.float64))
+    for kind in ({"init": "ones"}, {"value": np.ones((64, 8))}, {"init": 0.0}):
+        net = tn.Network()
+        net.input(i=64)
+        net.output(j=8)
+        net.tensor("A", "i j", **kind)
+        given = Padded(net, 16, 8).layer.get_parameter("A")
+        assert given.eq(kind.get("init") != 0.0).all()
+
+
+def test_a_shared_tensor_counts_each_time() -> None:
+    """A tensor that is used four times makes up for the padding once, not four times."""
+    net = tn.Network()
+    net.input(i=64)
+    net.output(j=64)
+    net.bond(a=64, b=64, c=64)
+    net.tensor("A", "i a")
+    for name, legs in (("B", "a b"), ("C", "b c"), ("D", "c j")):
+        net.tensor(name, legs, share="A")
+    layer = Padded(net, 16, 64)
+    assert float(layer.to_dense().detach().square().sum()) == pytest.approx(64, rel=1e-4)
 
 
 def test_it_is_a_module(backend: str) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -29,9 +29,11 @@ from tnlayer.nn.variance import WHOLE, Measured, Part, Planned, measure
 
 Initialiser = Callable[[torch.Tensor], object]
 
-# Networks that share free tensors are measured together, in a few rounds, until the logarithm of
-# their gain is so close.
-_ROUNDS, _CLOSE = 3, 0.01
+# Networks that share free tensors are measured together, and those in half precision once more, in
+# a few rounds, until the logarithm of their gain is so close.
+_ROUNDS, _CLOSE, _CLOSE_IN_HALF = 3, 0.01, 0.1
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def orthogonal_(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
@@ -136,15 +138,59 @@ def initialise(
     """
     parameters = {p.name: p for network in networks for p in network.graph.parameters}
     free = [p.name for p in parameters.values() if _is_free(p)]
+    drawn: dict[str, torch.Tensor] = {}
     for name, parameter in parameters.items():
-        entries = _unit_entries if name in free else _given_entries
-        arrays[name].copy_(_cut(entries(parameter, arrays[name].dtype), parameter))
+        array = arrays[name]
+        if name not in free:
+            array.copy_(_cut(_given_entries(parameter, array.dtype), parameter))
+            continue
+        # Half precision is rounded once, at the end: what lies on its grid cannot be scaled a bit.
+        half = array.dtype in _HALF
+        drawn[name] = torch.empty_like(array, dtype=_wide(array.dtype)) if half else array
+        drawn[name].copy_(_cut(_unit_entries(parameter, array.dtype), parameter))
     if not free:
         return
-    stored = {name: scaled(array) for name, array in arrays.items()}
-    scales = _scales(networks, free, stored, part, arrays[free[0]].dtype)
-    for name, log in scales.items():
-        arrays[name].mul_(math.exp(log))
+    stored = {name: scaled(drawn.get(name, array)) for name, array in arrays.items()}
+    dtype = arrays[free[0]].dtype
+    solved = _solve(networks, free, stored, part, dtype)
+    for name, log in solved.scales.items():
+        scaled_entries = drawn[name].mul_(math.exp(log))
+        if dtype in _HALF:
+            arrays[name].copy_(scaled_entries)
+    if dtype in _HALF:
+        _correct_rounding(networks, solved.gains, drawn, arrays, part)
+
+
+def _correct_rounding(
+    networks: Sequence[Planned],
+    gains: Mapping[int, float],
+    drawn: Mapping[str, torch.Tensor],
+    arrays: Mapping[str, torch.Tensor],
+    part: Part,
+) -> None:
+    """Make up for the rounding of entries and values in half precision.
+
+    A map that is a product of hundreds of tensors changes by far more than an entry's rounding. One
+    tensor of each network is scaled once more and rounded anew; the others stay.
+
+    Arguments:
+        networks: with their plans.
+        gains: the logarithm of the gain that a network shall have, by its place.
+        drawn: entries of the free tensors before they were rounded.
+        arrays: those that are stored.
+        part: the features for which Var(y) = Var(x).
+    """
+    uses = sum((_powers(network.graph, [*drawn]) for network in networks), Counter[str]())
+    for place, gain in gains.items():
+        once = [name for name in _powers(networks[place].graph, [*drawn]) if uses[name] == 1]
+        for _ in range(_ROUNDS if once else 0):
+            stored = {name: scaled(array) for name, array in arrays.items()}
+            found = measure([networks[place]], stored, part, arrays[once[0]].dtype).log_gain
+            if found is None or not math.isfinite(found) or abs(gain - found) < _CLOSE_IN_HALF:
+                break
+            largest = max(once, key=lambda name: drawn[name].numel())
+            array = drawn[largest].mul_(math.exp((gain - found) / 2))
+            arrays[largest].copy_(array)
 
 
 # -- entries ---------------------------------------------------------------------------------------
@@ -190,7 +236,7 @@ def _given_entries(parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which entries are drawn: half precision is rounded once, at the end."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    return torch.float32 if dtype in _HALF else dtype
 
 
 def _in_range(full: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
@@ -219,55 +265,76 @@ def _cut(full: torch.Tensor, parameter: Parameter) -> torch.Tensor:
 # -- the variance rule -----------------------------------------------------------------------------
 
 
-def _scales(
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """How free tensors are scaled.
+
+    Arguments:
+        scales: the logarithm of each one's scale, by name.
+        gains: the logarithm of the gain that a network has then, by its place; of those only whose
+            gain was measured and can be set.
+    """
+
+    scales: Mapping[str, float]
+    gains: Mapping[int, float]
+
+
+def _solve(
     networks: Sequence[Planned],
     free: Sequence[str],
     stored: Mapping[str, Scaled],
     part: Part,
     dtype: torch.dtype,
-) -> dict[str, float]:
-    """Logarithm of the scale of each free tensor, all of which have variance 1 so far."""
+) -> _Solved:
+    """The scales of the free tensors, all of which have variance 1 so far."""
     powers = [_powers(network.graph, free) for network in networks]
     measured = [
         measure([network], stored, part) if len(networks) > 1 or power else Measured(None, ())
         for network, power in zip(networks, powers, strict=True)
     ]
-    growing = [one for one, power in enumerate(powers) if power]
-    live = [one for one in growing if measured[one].log_gain != -math.inf]
-    share = _share([measured[k].log_gain for k in range(len(networks)) if not powers[k]], len(live))
+    growing = [place for place, power in enumerate(powers) if power]
+    live = [place for place in growing if measured[place].log_gain != -math.inf]
+    others = [one.log_gain for one, power in zip(measured, powers, strict=True) if not power]
+    share = math.log(_share(others, len(live)))
     wanted: dict[int, Wanted] = {}
-    for one in growing:
-        gain = measured[one].log_gain
+    for place in growing:
+        gain = measured[place].log_gain
         if gain is None or not math.isfinite(gain):
-            gain = _expected_log_gain(networks[one].graph, stored)
-        target = math.log(share) if one in live else 0.0
-        wanted[one] = Wanted(powers[one], (target - gain) / 2)
+            gain = _expected_log_gain(networks[place].graph, stored)
+        target = share if place in live else 0.0
+        wanted[place] = Wanted(powers[place], (target - gain) / 2)
     scales = solve([*wanted.values()])
     for _ in range(_ROUNDS if _have_common(powers, live) else 0):
         now = {name: array.times(scales.get(name, 0.0)) for name, array in stored.items()}
-        gain = measure([networks[one] for one in live], now, part).log_gain
+        gain = measure([networks[place] for place in live], now, part).log_gain
         if gain is None or not math.isfinite(gain):
             break
-        missing = math.log(share * len(live)) - gain
+        missing = share + math.log(len(live)) - gain
         if abs(missing) < _CLOSE:
             break
-        for one in live:
-            more = wanted[one].log_factor + missing / 2
-            wanted[one] = replace(wanted[one], log_factor=more)
+        for place in live:
+            more = wanted[place].log_factor + missing / 2
+            wanted[place] = replace(wanted[place], log_factor=more)
         scales = solve([*wanted.values()])
     sized = [
-        (networks[k].graph, Sized(networks[k].plan, networks[k].names, sizes))
-        for k in growing
-        for sizes in measured[k].sizes
+        (networks[place].graph, Sized(networks[place].plan, networks[place].names, sizes))
+        for place in growing
+        for sizes in measured[place].sizes
     ]
-    return _kept_in_range(sized, [*wanted.values()], scales, dtype)
+    scales = _kept_in_range(sized, [*wanted.values()], scales, dtype)
+    gains: dict[int, float] = {}
+    for place in live:
+        gain = measured[place].log_gain
+        if gain is not None and math.isfinite(gain):
+            gains[place] = gain + 2 * sum(n * scales[name] for name, n in powers[place].items())
+    return _Solved(scales, gains)
 
 
-def _powers(graph: Graph, free: Sequence[str]) -> dict[str, int]:
+def _powers(graph: Graph, free: Sequence[str]) -> Counter[str]:
     """How often a network uses each free tensor."""
     wanted = set(free)
     uses = Counter(tensor.share or tensor.name for tensor in graph.tensors)
-    return {name: count for name, count in uses.items() if name in wanted}
+    return Counter({name: count for name, count in uses.items() if name in wanted})
 
 
 def _share(others: Sequence[float | None], live: int) -> float:
@@ -277,9 +344,11 @@ def _share(others: Sequence[float | None], live: int) -> float:
         others: log gains of the networks without any, which stay as they are.
         live: number of the networks with some.
     """
+    if not live:
+        return 1.0
     gains = [math.exp(min(g, 1.0)) for g in others if g is not None and not math.isnan(g)]
     moving = sum(gain > 0 for gain in gains)
-    return max(1 - sum(gains), live / max(1, live + moving)) / max(1, live)
+    return max(1 - sum(gains), live / (live + moving)) / live
 
 
 def _have_common(powers: Sequence[Mapping[str, int]], live: Sequence[int]) -> bool:

@@ -47,7 +47,8 @@ class Scaled:
     """An array as mantissa and scale; made by :func:`scaled`.
 
     Arguments:
-        mantissa: float64 or complex128; its largest entry is near 1, unless all are 0.
+        mantissa: its largest entry is near 1, unless all are 0. A stored array keeps its own dtype,
+            so that no second copy of it lies there; what a plan makes is float64 or complex128.
         log: the array is ``mantissa * exp(log)``.
         size: of the array's entries.
     """
@@ -65,23 +66,37 @@ class Scaled:
         return Scaled(mantissa, self.log, self.size)
 
 
+def wide(array: torch.Tensor) -> torch.Tensor:
+    """An array in float64 or complex128."""
+    return array.to(torch.complex128 if array.is_complex() else torch.float64)
+
+
 def scaled(array: torch.Tensor, log: float = 0.0) -> Scaled:
-    """An array times ``exp(log)`` as mantissa and scale; on a CPU or a CUDA device, in float64."""
+    """An array times ``exp(log)`` as mantissa and scale; on a CPU or a CUDA device."""
     if not (array.is_cpu or array.is_cuda):
         array = array.cpu()  # other devices have no float64
-    wide = array.detach().to(torch.complex128 if array.is_complex() else torch.float64)
-    peak = float(torch.linalg.vector_norm(wide, math.inf)) if wide.numel() else 0.0
+    array = array.detach()
+    peak = _norm(array, math.inf)
     if not math.isfinite(peak):
-        return Scaled(wide, log, Size(math.nan, math.nan))
+        return Scaled(array, log, Size(math.nan, math.nan))
     if peak == 0:
-        return Scaled(wide, log, Size(-math.inf, -math.inf))
+        return Scaled(array, log, Size(-math.inf, -math.inf))
     if not 1 / _FAR < peak < _FAR:
         # Twice: the inverse of a peak below 1e-308 is no float.
         half = 2.0 ** (math.frexp(peak)[1] // 2)
         rest = peak / half
-        wide, log, peak = wide / half / rest, log + math.log(half) + math.log(rest), 1.0
-    mean = float(torch.linalg.vector_norm(wide)) / math.sqrt(wide.numel())
-    return Scaled(wide, log, Size(2 * math.log(mean) + 2 * log, math.log(peak) + log))
+        array = wide(array) / half / rest
+        log, peak = log + math.log(half) + math.log(rest), 1.0
+    mean = _norm(array, 2) / math.sqrt(array.numel())
+    return Scaled(array, log, Size(2 * math.log(mean) + 2 * log, math.log(peak) + log))
+
+
+def _norm(array: torch.Tensor, order: float) -> float:
+    """A norm of all entries, summed in float64."""
+    if not array.numel():
+        return 0.0
+    dtype = torch.complex128 if array.is_complex() else torch.float64
+    return float(torch.linalg.vector_norm(array, order, dtype=dtype))
 
 
 def total(terms: Sequence[Scaled]) -> Scaled:
@@ -107,13 +122,19 @@ class Run:
     sizes: Mapping[str, Size]
 
 
-def run_scaled(plan: Plan, inputs: Sequence[Scaled], stored: Mapping[str, Scaled]) -> Run:
+def run_scaled(
+    plan: Plan,
+    inputs: Sequence[Scaled],
+    stored: Mapping[str, Scaled],
+    grid: torch.dtype | None = None,
+) -> Run:
     """Run a forward plan.
 
     Arguments:
         plan: a forward plan.
         inputs: one a port, as a program takes them, with one batch axis.
         stored: the arrays of the parameters by the plan's (canonical) names.
+        grid: a dtype to which the result of each step is rounded; None: float64 as it is.
 
     Values have one axis for each leg of more than one index: a tensor has 64 at most.
     """
@@ -126,7 +147,10 @@ def run_scaled(plan: Plan, inputs: Sequence[Scaled], stored: Mapping[str, Scaled
     uses = Counter(operand.value.name for step in plan.steps for operand in step.operands)
     uses[output.operand.value.name] += 1
     for step in plan.steps:
-        runner.put(step.result.name, runner.run(step))
+        result = runner.run(step)
+        if grid is not None:
+            result = result.seen_as(result.mantissa.to(grid))
+        runner.put(step.result.name, result)
         for operand in step.operands:
             uses[operand.value.name] -= 1
             if not uses[operand.value.name]:
@@ -134,6 +158,8 @@ def run_scaled(plan: Plan, inputs: Sequence[Scaled], stored: Mapping[str, Scaled
     y = runner.use(output.operand)
     order = _order(runner.long(output.operand.legs), runner.long(output.legs))
     shape = [math.prod(map(runner.size, axis)) for axis in output.axes]
+    # What was rounded is measured anew.
+    y = y if grid is None else scaled(y.mantissa, y.log)
     return Run(y.seen_as(y.mantissa.permute(order).reshape(shape)), runner.sizes_of)
 
 
@@ -171,7 +197,8 @@ class _Runner:
 
     def use(self, operand: Operand) -> Scaled:
         value = self.values[operand.value.name]
-        return value.seen_as(value.mantissa.conj()) if operand.conj else value
+        array = wide(value.mantissa)
+        return value.seen_as(array.conj() if operand.conj else array)
 
     def run(self, step: Step) -> Scaled:
         """The result of one step."""

@@ -154,7 +154,8 @@ def balance(
     best, least = start, math.inf
     for _ in range(_ROUNDS):
         weight = np.concatenate((of_values, rest))
-        found = np.linalg.lstsq(matrix * weight[:, None], target * weight)[0]
+        weighted = matrix * weight[:, None]
+        found = np.linalg.solve(weighted.T @ weighted, weighted.T @ (target * weight))
         sizes = matrix[: len(rows)] @ found - target[: len(rows)]
         beyond = np.maximum(sizes - within.high, within.low - sizes).clip(min=0)
         if beyond.max(initial=0) < least:

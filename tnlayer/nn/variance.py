@@ -74,7 +74,10 @@ class Measured:
 
 
 def measure(
-    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part = WHOLE
+    networks: Sequence[Planned],
+    stored: Mapping[str, Scaled],
+    part: Part = WHOLE,
+    grid: torch.dtype | None = None,
 ) -> Measured:
     """What the sum of networks with equal ports does to the variance.
 
@@ -82,6 +85,7 @@ def measure(
         networks: at least one.
         stored: the arrays by the user's names.
         part: the features that are used.
+        grid: a dtype to which every value is rounded, as a layer of that dtype does.
     """
     graph = networks[0].graph
     if any(port.product for port in graph.inputs):
@@ -90,7 +94,7 @@ def measure(
     weights: list[int] = []
     sizes: list[dict[str, list[Size]]] = [{} for _ in networks]
     for x, weight in _probes(networks, stored, part):
-        runs = [_run(one, x, stored) for one in networks]
+        runs = [_run(one, x, stored, grid) for one in networks]
         y = total([run.y for run in runs])
         if part.out_features is not None:
             y = scaled(y.mantissa[..., : part.out_features], y.log)
@@ -119,10 +123,15 @@ def _merge(sizes: Sequence[Size], weights: Sequence[int]) -> Size:
     return Size(mean, max(size.peak for size in sizes))
 
 
-def _run(network: Planned, x: Sequence[Scaled], stored: Mapping[str, Scaled]) -> Run:
+def _run(
+    network: Planned,
+    x: Sequence[Scaled],
+    stored: Mapping[str, Scaled],
+    grid: torch.dtype | None,
+) -> Run:
     plan = network.plan
     pairs = zip(plan.parameters, network.names, strict=True)
-    return run_scaled(plan, x, {value.name: stored[name] for value, name in pairs})
+    return run_scaled(plan, x, {value.name: stored[name] for value, name in pairs}, grid)
 
 
 def _probes(
@@ -131,7 +140,7 @@ def _probes(
     """Inputs of mean |x|^2 = 1, with their weights."""
     graph = networks[0].graph
     device = next((array.mantissa.device for array in stored.values()), torch.device("cpu"))
-    is_complex = any(one.plan.is_complex for one in networks)
+    is_complex = any(array.mantissa.is_complex() for array in stored.values())
     dtype = torch.complex128 if is_complex else torch.float64
     largest = max(_largest_value(one.plan) for one in networks)
     if len(graph.inputs) == 1 and graph.inputs[0].batched:
