@@ -60,9 +60,7 @@ def larger(fit: tn.Fit) -> list[dict[str, Any]]:
     caps = [useful[bond] for bond, _ in fit.bonds]
     raised = [tuple(min(size + 1, cap) for size, cap in zip(sizes, caps, strict=True))]
     raised += [
-        (*sizes[:k], size + 1, *sizes[k + 1 :])
-        for k, size in enumerate(sizes)
-        if size < caps[k] and size == min(s for s, cap in zip(sizes, caps, strict=True) if s < cap)
+        (*sizes[:k], size + 1, *sizes[k + 1 :]) for k, size in enumerate(sizes) if size < caps[k]
     ]
     return [{**fit.arguments, growth: r} for r in raised if r != sizes]
 
@@ -155,7 +153,7 @@ def test_compression(name: str) -> None:
 
 def test_the_compression_that_an_error_names_can_be_had() -> None:
     """Too much compression: the message names the most, rounded down."""
-    with pytest.raises(tn.SpecError, match="needs compression=") as caught:
+    with pytest.raises(tn.SpecError, match=r"is too large .* needs compression=") as caught:
         tn.fit_budget(tn.topologies.low_rank, 100, 30, compression=24)
     most = float(str(caught.value).split("needs compression=")[1].split(". ")[0])
     assert most == 23.076

@@ -22,6 +22,7 @@ from tnlayer.planning.backends import step_seconds
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.predictions import Prediction
 from tnlayer.planning.time_model import dense_seconds, pair_seconds, schedule_seconds
 from tnlayer.runtime.program import Program
 
@@ -431,3 +432,66 @@ def test_explain_refuses_no_samples() -> None:
     for wrong in (0, 2.5):
         with pytest.raises(tn.SpecError, match="explain: batch"):
             layer.explain(wrong)  # type: ignore[arg-type]
+
+
+def says_one_thing(ours: Prediction, dense: Prediction, found: BreakEven, batch: int) -> bool:
+    """Whether the ranges hold a batch size just where its own times say so."""
+    return all(
+        covers(getattr(found, part), batch) == (getattr(ours, part) < getattr(dense, part))
+        for part in ("training", "inference")
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 20, 64, 300])
+@pytest.mark.parametrize("name", CROSSING)
+def test_ranges_say_of_a_plan_what_its_times_say(name: str, batch: int) -> None:
+    """Whatever plan runs at a batch size, however bad: the ranges rest on its times there."""
+    for minimize in ("time", "rebuild", "size"):
+        counted = tn.cost(CROSSING[name], batch=batch, minimize=minimize)
+        by_time = replace(counted.planned.request, minimize="time")
+        planned = replace(counted.planned, request=by_time)
+        found = find_break_even((planned,))
+        dense = counted.predicted("dense")
+        assert found is not None and dense is not None
+        assert says_one_thing(counted.fastest, dense, found, batch)
+
+
+def small_networks() -> list[tn.Network]:
+    """Forty networks near the size at which dense wins."""
+    trains = [((4, 4), 1), ((4, 4), 4), ((4, 4), 16), ((2, 2, 2, 2), 2), ((8, 8), 2), ((8, 8), 20)]
+    return [
+        *(T.low_rank(n, n, r) for n in (16, 64, 200) for r in (1, n // 8, n // 4, n // 2, n)),
+        *(T.tensor_train(shape, shape, rank) for shape, rank in trains),
+        *(T.cp((8, 8), (8, 8), rank) for rank in (1, 4, 16, 60)),
+        *(T.tucker((8, 8), (8, 8), rank) for rank in (2, 4, 8)),
+        *(T.kronecker((n, n), (n, n)) for n in (2, 4, 8)),
+        *(T.monarch((n, n), (n, n)) for n in (2, 4, 8)),
+        *(T.tensor_ring((4, 4, 2), (4, 4, 2), rank) for rank in (1, 2, 4)),
+        *(T.butterfly(n) for n in (4, 16)),
+        T.tree(4, 2, 2),
+    ]
+
+
+def test_one_report_says_one_thing() -> None:
+    """Over forty networks and several batch sizes: the verdict and the ranges agree."""
+    nets = small_networks()
+    assert len(nets) == 40
+    for number, net in enumerate(nets):
+        for backend in ("torch", "auto"):
+            counted = tn.cost(net, batch=(3, 20, 64, 500)[number % 4], backend=backend)
+            found, dense = counted.break_even(), counted.predicted("dense")
+            assert found is not None and dense is not None
+            assert says_one_thing(counted.fastest, dense, found, counted.batch)
+            text = str(counted)
+            said = f"training: faster than dense at batch {counted.batch}:" in text
+            assert said == covers(found.training, counted.batch)
+
+
+def test_one_explanation_says_one_thing() -> None:
+    """A layer's plan serves a range of batch sizes: all over it the same plan is meant."""
+    layer = tn.Layer(CROSSING["low rank"], backend="torch")
+    for batch in (1, 17, 64, 100, 5000):
+        explained = layer.explain(batch)
+        found, dense = explained.break_even(), explained.costs[0].predicted("dense")
+        assert found is not None and dense is not None
+        assert says_one_thing(explained.predicted, dense, found, batch)

@@ -22,7 +22,11 @@ LEG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 RESERVED_NAMES = frozenset({"bias"})
 # Characters of one name times those of another, over all names that a suggestion looks at.
 _COMPARED = 1_000_000
-PORT_DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+# Dtypes of whole numbers that an input may have; a layer casts them to its own.
+WHOLE_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64")
+PORT_DTYPES = (
+    "float16", "bfloat16", "float32", "float64", "complex64", "complex128", *WHOLE_DTYPES
+)  # fmt: skip
 
 
 def shown(value: object) -> str:
@@ -178,7 +182,7 @@ def split_legs(legs: object, where: str) -> tuple[str, ...]:
 
 
 def check_dtype_name(dtype: object, where: str) -> str | None:
-    """The name of a floating or complex dtype, from a name, a numpy or a torch dtype."""
+    """The name of a dtype that an input may have, from a name, a numpy or a torch dtype."""
     if dtype is None:
         return None
     # Another object's text may be long, or raise.

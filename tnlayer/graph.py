@@ -72,7 +72,8 @@ class Port:
         legs: its legs, row major: the last one varies fastest in the features of x.
         batched: whether x carries leading dimensions; a port that does not takes none.
         product: whether x is a product state, of shape (..., n, d): one vector a leg.
-        dtype: name of the dtype that x must have, or None: the layer's, or its real part's.
+        dtype: name of the dtype that x must have, or None: the layer's, or its real part's. Whole
+            numbers, such as one-hot vectors, are cast to the layer's dtype and get no gradient.
     """
 
     name: str

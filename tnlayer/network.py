@@ -163,7 +163,8 @@ class Network:
             name: the input's name; the input may be declared before or after.
             batched: whether x has leading dimensions.
             product: whether x is a product state of shape (..., n, d), one vector a leg.
-            dtype: dtype that x must have (a name, a numpy or a torch dtype), or None.
+            dtype: dtype that x must have (a name, a numpy or a torch dtype), or None. Of whole
+                numbers, as in "int64", x is cast to the layer's dtype and gets no gradient.
 
         Raises SpecError for a second call for the same port, and at freeze() where there is no
         such input.

@@ -162,8 +162,10 @@ def fit_budget(
 ) -> Fit:
     """Find the leg shapes and bond sizes of a topology that use a budget best.
 
-    The network is the largest within the budget: bonds grow together up to the useful size of each
-    (no larger bond describes more maps), then one by one where the topology takes one size a bond.
+    The network is one that uses the budget well: bonds grow together up to the useful size of each
+    (no larger bond describes more maps), then in turn where the topology takes one size a bond, for
+    params and compression until none can be raised. Among networks within 2 percent of the fullest
+    found the one with the least padding is taken. With bonds of more unlike sizes one may be larger.
     Legs are balanced: where a size has no factors for that, x is padded with the fewest zeros that
     help, and y is cut. A shape is padded if its largest leg is above twice the geometric mean.
 
@@ -264,6 +266,7 @@ def _limit(kind: str, amount: float, dense: int, options: PlanOptions) -> Limit:
                 lambda graph: graph.parameter_count,
                 dense / amount,
                 lambda value: f"compression={math.floor(1e3 * dense / value) / 1e3:,}",
+                is_inverse=True,
             )
         case _:
             return Limit(

@@ -1,4 +1,4 @@
-"""The largest network of a topology within a budget: for each port shape, then over all shapes."""
+"""Networks that use a budget well: one for each port shape, then the best over all shapes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ class Limit:
         most: its largest allowed value.
         text: a value of the quantity for a message, as a budget to ask for.
         is_planned: whether measuring needs a plan, which takes milliseconds to seconds.
+        is_inverse: whether a larger budget asks for a smaller network, as a compression does.
     """
 
     measure: Measure
     most: float
     text: Callable[[float], str]
     is_planned: bool = False
+    is_inverse: bool = False
 
     def value(self, graph: Graph) -> float:
         """The quantity; infinite if no plan of the network fits."""
@@ -46,7 +48,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The largest network of one port shape that is within the limit.
+    """The network that was found for one port shape; no bond of it can be raised within the limit.
 
     Arguments:
         candidate: the port shape.
@@ -88,10 +90,11 @@ def best_network(options: Sequence[Candidate], limit: Limit) -> Found:
         if value <= limit.most
     ]
     if not within:
+        size, advice = ("large", "at most") if limit.is_inverse else ("small", "at least")
         msg = (
-            f"fit_budget: the budget of {limit.text(limit.most)} is too small for "
+            f"fit_budget: the budget of {limit.text(limit.most)} is too {size} for "
             f"{options[0].question.name}: the smallest network with these features needs "
-            f"{limit.text(min(smallest))}. Raise the budget, or try another topology"
+            f"{limit.text(min(smallest))}. Ask for {advice} that, or try another topology"
         )
         raise SpecError(msg)
     least = min(candidate.build().dense_parameter_count for candidate, _ in within)
@@ -241,13 +244,18 @@ def _largest(value: Callable[[int], float], first: float, most: float, top: int)
 def _raise_single(
     candidate: Candidate, limit: Limit, sizes: Sizes, useful: Sequence[int]
 ) -> tuple[int, ...]:
-    """Raise bonds by one each, from the first to the last, as far as the limit allows."""
+    """Raise bonds by one in turn, from the first to the last, until the limit allows none."""
     assert isinstance(sizes, tuple)
     raised = sizes
-    for k, most in enumerate(useful):
-        tried = (*raised[:k], raised[k] + 1, *raised[k + 1 :])
-        if tried[k] <= most:
-            graph = _built(candidate, tried)
+    waiting = list(range(len(useful)))
+    while waiting:
+        # A bond that did not fit once does not fit when others are larger still.
+        fitting: list[int] = []
+        for k in waiting:
+            tried = (*raised[:k], raised[k] + 1, *raised[k + 1 :])
+            graph = _built(candidate, tried) if tried[k] <= useful[k] else None
             if graph is not None and limit.value(graph) <= limit.most:
                 raised = tried
+                fitting.append(k)
+        waiting = fitting
     return raised

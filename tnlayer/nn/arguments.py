@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tnlayer.checks import shown
+from tnlayer.checks import PORT_DTYPES, shown
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph, Port
 from tnlayer.network import Network, as_graph
@@ -141,7 +141,7 @@ def _check_kind(
         names = " or ".join(map(str, allowed))
         msg = (
             f"{layer!r}: input {port.name!r} must have dtype {names}, got {x.dtype}; convert it "
-            f"with x.to({allowed[0]}), or make the layer with dtype={x.dtype}"
+            f"with x.to({allowed[0]}), or {_other_way(port, x.dtype)}"
         )
         raise SpecError(msg)
     if array is not None and array.device != x.device:
@@ -150,6 +150,16 @@ def _check_kind(
             f"{array.device}; move one, for example layer.to({str(x.device)!r})"
         )
         raise SpecError(msg)
+
+
+def _other_way(port: Port, dtype: torch.dtype) -> str:
+    """What to do where an input shall keep its dtype."""
+    name = dtype_name(dtype)
+    if port.dtype is None and name in ITEMSIZES:
+        return f"make the layer with dtype={dtype}"
+    if name in PORT_DTYPES:
+        return f"declare it with net.port({port.name!r}, dtype={dtype})"
+    return f"pass another dtype: no port takes {dtype}"
 
 
 def _allowed_dtypes(port: Port, dtype: torch.dtype) -> tuple[torch.dtype, ...]:

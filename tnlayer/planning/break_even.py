@@ -1,8 +1,10 @@
 """Break-even: the batch sizes at which a network is predicted to be faster than its dense layer.
 
-Each batch size gets the best of the plans that are known. At the probes where dense is faster than
-all of them, the planner is asked for one more: no size is given to dense only because the plans of
-other sizes are slow there. Near a crossing the planner's own choice may differ by a few percent.
+The batch sizes that a plan serves get that plan: what is said of them is said of what runs. Each
+other one gets the plan that the planner would prefer of all that are known. At the probes where dense
+is faster than all of them, the planner is asked for one more: no size is given to dense only because
+the plans of other sizes are slow there. Near a crossing the planner's own choice may differ by a few
+percent.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ from tnlayer.planning.predictions import (
     predict_plan,
     times_of,
 )
-from tnlayer.planning.rank import Request, rank, training_mask
+from tnlayer.planning.rank import Request, handicap, rank, training_mask
 
 # Where dense and network are compared, four times apart; between two, a change of the winner is
 # found by bisection. Beyond the last one its winner holds.
 PROBES = tuple(4**power for power in range(9))
 
 Ranges = tuple[tuple[int, int | None], ...]
+# Batch sizes that one plan serves; None: no end.
+Served = tuple[int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +86,26 @@ def find_break_even(planned: Sequence[PlannedGraph], *, one_plan: bool = False) 
         return None
     request = planned[0].request
     digest = load_profile(request.dtype, request.device).profile.digest
-    known = tuple((one.form.graph, one.plan) for one in planned)
+    known = tuple(
+        (one.form.graph, one.plan, (1, None) if one_plan else (one.choice.low, one.choice.high))
+        for one in planned
+    )
     return _find(known, request, one_plan, digest)
 
 
 # The digest is in the key: a profile that was measured since gives other times.
 @lru_cache(maxsize=256)
 def _find(
-    known: tuple[tuple[Graph, Plan], ...], request: Request, one_plan: bool, _digest: str
+    known: tuple[tuple[Graph, Plan, Served], ...],
+    request: Request,
+    one_plan: bool,
+    _digest: str,
 ) -> BreakEven:
     times = times_of(request)
-    curves = [Curve(graph, request, times, [plan], one_plan) for graph, plan in known]
-    probes = sorted({*PROBES, *(plan.batch for _, plan in known)})
+    curves = [Curve(graph, request, times, [plan], served) for graph, plan, served in known]
+    # Where one plan ends and another begins, the winner may change from one size to the next.
+    ends = {end for curve in curves for end in curve.turns}
+    probes = sorted({*PROBES, *(plan.batch for _, plan, _ in known), *ends})
 
     def faster(batch: int, seconds: Callable[[Prediction], float]) -> bool:
         ours = [best for curve in curves if (best := curve.best(batch)) is not None]
@@ -101,7 +113,7 @@ def _find(
         return len(ours) == len(curves) and sum(map(seconds, ours)) < seconds(dense)
 
     deadline = Deadline(DEADLINES["fast"])
-    for batch in probes:
+    for batch in PROBES:
         if not faster(batch, lambda one: one.wanted(request.objective)):
             for curve in curves:
                 if not deadline.passed("looking for the batch sizes where dense is slower"):
@@ -121,22 +133,34 @@ class Curve:
         graph: its canonical graph.
         request: what plans are for.
         times: the device's operations.
-        plans: those known so far.
-        one_plan: whether no other is looked for.
+        plans: those known so far; the first one runs.
+        served: batch sizes that the first one serves, whatever the others would do there.
     """
 
     graph: Graph
     request: Request
     times: OpTimes
     plans: list[Plan]
-    one_plan: bool
+    served: Served
     _seconds: dict[tuple[int, int], Prediction] = field(
         default_factory=dict[tuple[int, int], Prediction]
     )
 
+    @property
+    def turns(self) -> list[int]:
+        """The first and the last of the served batch sizes, and those beside them."""
+        low, high = self.served
+        ends = [low - 1, low, *(() if high is None else (high, high + 1))]
+        return [end for end in ends if end >= 1]
+
+    def serves(self, batch: int) -> bool:
+        """Whether the first plan is what runs at a batch size."""
+        low, high = self.served
+        return low <= batch and (high is None or batch <= high)
+
     def search(self, batch: int, deadline: Deadline) -> None:
-        """Look for a plan for a batch size; a memory limit may allow none."""
-        if self.one_plan:
+        """Look for a plan for a batch size that has none; a memory limit may allow none."""
+        if self.serves(batch):
             return
         try:
             plan = rank(self.graph, batch, replace(self.request, effort="fast"), deadline)[0].plan
@@ -146,14 +170,18 @@ class Curve:
             self.plans.append(plan)
 
     def best(self, batch: int) -> Prediction | None:
-        """Times of the plan that is best for a batch size; None where no plan keeps the limit."""
-        limited = self.request.memory_limit is not None and not self.one_plan
+        """Times of the plan that is taken for a batch size; None where no plan keeps the limit."""
+        if self.serves(batch):
+            return self._predict(0, batch)
+        limited = self.request.memory_limit is not None
         found = [
-            self._predict(index, batch)
+            (self._predict(index, batch), handicap(plan, self.request))
             for index, plan in enumerate(self.plans)
             if not limited or batch <= plan.batch
         ]
-        return min(found, key=lambda one: one.wanted(self.request.objective), default=None)
+        objective = self.request.objective
+        best = min(found, key=lambda one: one[0].wanted(objective) * one[1], default=None)
+        return None if best is None else best[0]
 
     def _predict(self, index: int, batch: int) -> Prediction:
         key = (index, batch)

@@ -16,10 +16,10 @@ from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.backends import (
+    HANDICAP,
     best_mixture,
     fused_plan,
     plan_seconds,
-    weighed,
     whole_plan,
 )
 from tnlayer.planning.candidates import candidates, is_large, rough_seconds, tree_key
@@ -173,10 +173,14 @@ def _predicted(
 
 def _weighed(ranked: Ranked, request: Request) -> float:
     """Predicted seconds, with what a backend has to be better by."""
+    return ranked.seconds.total * handicap(ranked.plan, request)
+
+
+def handicap(plan: Plan, request: Request) -> float:
+    """What the predicted time of a plan is multiplied with when plans are compared."""
     if request.backend == CUDA:
-        handicap = TORCH_AGAINST_CUDA if ranked.plan.backend == TORCH else 1.0
-        return ranked.seconds.total * handicap
-    return weighed(ranked.plan, ranked.seconds)
+        return TORCH_AGAINST_CUDA if plan.backend == TORCH else 1.0
+    return HANDICAP[plan.backend]
 
 
 def _torch_plans(
