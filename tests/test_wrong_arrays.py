@@ -1,7 +1,7 @@
 """Memory safety: no array of the wrong shape, dtype, device or size of storage reaches a kernel.
 
-Every route by which an address gets there is listed below, and tests/wrong_arrays.py tries each with
-wrong arrays, all of which end before a page that may not be touched.
+Every route by which an address gets there is listed below, and tests/wrong_arrays.py tries each
+with wrong arrays, all of which end before a page that may not be touched.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python tests/wrong_arrays.py cpp        (or torch, auto, mixed, cuda)
 
-Arrays end where a page ends that nobody may touch, and so do those that the kernels fill. Trials run
-in a fork: what reads or writes behind an array ends that process by a signal, and the others run in
-another one. A line a trial: its name, a tab, and what came of it: "right", "refused SpecError: ...",
-"signal 11", "wrong ...". The name begins with what must come.
+Arrays end before a page that nobody may touch, and so do those that the kernels fill. Trials run in
+a fork: what reads or writes behind an array ends that process by a signal, and the others run in
+another one. A line a trial: its name, a tab, and what came of it: "right", "refused SpecError:
+...", "signal 11", "wrong ...". The name begins with what must come.
 """
 
 from __future__ import annotations

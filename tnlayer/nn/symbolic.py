@@ -13,8 +13,10 @@ from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.stored import home_of, look_up
 
 
-def proxy_in(inputs: Sequence[object]) -> Proxy | None:
-    """The first of some inputs that torch.fx traces."""
+def proxy_in(inputs: Sequence[object] | Proxy) -> Proxy | None:
+    """The first of some inputs that torch.fx traces; it may stand for all that a forward takes."""
+    if isinstance(inputs, Proxy):
+        return inputs
     return next((x for x in inputs if isinstance(x, Proxy)), None)
 
 
@@ -40,13 +42,15 @@ def recorded(
         programs: the networks that are summed.
         inputs: of the call.
     """
-    tracer: Any = next(x for x in inputs if isinstance(x, Proxy)).tracer
+    proxy = proxy_in(inputs)
+    assert proxy is not None
+    tracer: Any = proxy.tracer
     arrays: Mapping[str, Any] = {name: _array(layer, name, tracer) for name in names}
     graph = programs[0].graph
     leading: Any = ()
     flat: list[Any] = []
-    for port, x in zip(graph.inputs, inputs, strict=True):
-        shape = graph.input_shape(port)
+    for number, port in enumerate(graph.inputs):
+        x, shape = inputs[number], graph.input_shape(port)
         if port.batched:
             leading = x.shape[: -len(shape)]
             x = x.reshape(-1, *shape)

@@ -76,8 +76,8 @@ class FastCall:
             x = arrays[0]
             if not self.guard(*arrays) or not x.is_contiguous():
                 return None
-        except (KeyError, TypeError):  # a name is gone; other than one input
-            return None
+        except (KeyError, TypeError, ValueError):
+            return None  # a name is gone; other than one input; torch.fx stands in for all inputs
         # What torch would find elsewhere now, or where there was no bias.
         if not own.keys().isdisjoint(self.names) or (
             self.bias is None
