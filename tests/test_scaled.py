@@ -26,10 +26,13 @@ def run(graph: Graph, inputs: list[np.ndarray], stored: Mapping[str, np.ndarray]
     is_complex = any(np.iscomplexobj(array) for array in (*inputs, *stored.values()))
     plan = make_plan(form.graph, dtype="complex128" if is_complex else "float64", effort="fast")
     user = {canonical: name for name, canonical in form.tensor_names.items()}
-    arrays = {
-        v.name: scaled(torch.from_numpy(np.asarray(stored[user[v.name]]))) for v in plan.parameters
-    }
-    return run_scaled(plan, [scaled(torch.from_numpy(x)) for x in inputs], arrays)
+    arrays = {value.name: as_scaled(stored[user[value.name]]) for value in plan.parameters}
+    return run_scaled(plan, [as_scaled(x) for x in inputs], arrays)
+
+
+def as_scaled(array: np.ndarray) -> Scaled:
+    """An array of numpy, which has a type of its own for one without axes."""
+    return scaled(torch.from_numpy(np.asarray(array)))
 
 
 def value(array: Scaled) -> np.ndarray:

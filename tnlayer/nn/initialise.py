@@ -31,7 +31,7 @@ Initialiser = Callable[[torch.Tensor], object]
 
 # Networks that share free tensors are measured together, and those in half precision once more, in
 # a few rounds, until the logarithm of their gain is so close.
-_ROUNDS, _CLOSE, _CLOSE_IN_HALF = 3, 0.01, 0.1
+_ROUNDS, _CLOSE, _CLOSE_IN_HALF = 3, 1e-6, 0.1
 
 _HALF = (torch.float16, torch.bfloat16)
 

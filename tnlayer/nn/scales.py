@@ -98,7 +98,10 @@ class Sized:
         return powers
 
     def out_of(self, within: Range, scales: Mapping[str, float]) -> dict[str, float]:
-        """The values that are out of a range, with the logarithm of the size that they have."""
+        """The values that are out of a range, with the logarithm of the size that they have.
+
+        Those that no scale changes come first: they are the cause of the others.
+        """
         shifts = self.shifts(scales)
         made = {step.result.name for step in self.plan.steps}
         found: dict[str, float] = {}
@@ -109,7 +112,7 @@ class Sized:
             mean, peak = size.mean_square / 2 + shift, size.peak + shift
             if mean > within.high or -math.inf < peak < within.low:
                 found[name] = mean
-        return found
+        return dict(sorted(found.items(), key=lambda item: item[0] in shifts))
 
 
 def narrowed(within: Range) -> Range:

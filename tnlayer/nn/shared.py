@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tnlayer.checks import check_tensor_name, shown, suggest, take_bounded
@@ -22,33 +23,33 @@ def stored_parameters(
         SpecError: two networks have a name in common that is not shared, what is shared differs in
             shape or flags, or a name is in fewer than two networks.
     """
+    uses = Counter(parameter.name for graph in graphs for parameter in graph.parameters)
+    common = [name for name, count in uses.items() if count > 1]
+    wanted = common if shared is True else _names(shared)
+    for name in wanted:
+        if name not in common:
+            known = "it is in one network only" if name in uses else "no network has it"
+            msg = (
+                f"shared tensor {name!r}: {known}, expected a tensor of two networks or more"
+                f"{suggest(name, common)}"
+            )
+            raise SpecError(msg)
     owners: dict[str, tuple[Graph, Parameter]] = {}
-    common: set[str] = set()
-    wanted = None if shared is True else _names(shared)
     for graph in graphs:
         for parameter in graph.parameters:
             name = parameter.name
             if name not in owners:
                 owners[name] = (graph, parameter)
                 continue
-            common.add(name)
-            first, other = owners[name]
-            if wanted is not None and name not in wanted:
+            first = owners[name]
+            if name not in wanted:
                 msg = (
-                    f"tensor {name!r} is in two of the networks ({first.label!r} and "
+                    f"tensor {name!r} is in two of the networks ({first[0].label!r} and "
                     f"{graph.label!r}); pass shared=True or shared=({name!r},) to Layer if it is "
                     "one parameter, else give each its own names"
                 )
                 raise SpecError(msg)
-            _check_equal(name, (first, other), (graph, parameter))
-    for name in wanted or ():
-        if name not in common:
-            known = "it is in one network only" if name in owners else "no network has it"
-            msg = (
-                f"shared tensor {name!r}: {known}, expected a tensor of two networks or more"
-                f"{suggest(name, common)}"
-            )
-            raise SpecError(msg)
+            _check_equal(name, first, (graph, parameter))
     return tuple(parameter for _, parameter in owners.values())
 
 
