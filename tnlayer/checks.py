@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 
 from tnlayer.errors import SpecError
-from tnlayer.graph import MAX_LEG_SIZE, MAX_LEGS, ArrayValue
+from tnlayer.graph import MAX_LEG_SIZE, MAX_LEGS, WHOLE_DTYPES, ArrayValue
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 RESERVED_NAMES = frozenset({"bias"})
 # Characters of one name times those of another, over all names that a suggestion looks at.
 _COMPARED = 1_000_000
-# Dtypes of whole numbers that an input may have; a layer casts them to its own.
-WHOLE_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64")
 PORT_DTYPES = (
     "float16", "bfloat16", "float32", "float64", "complex64", "complex128", *WHOLE_DTYPES
 )  # fmt: skip

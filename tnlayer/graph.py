@@ -31,6 +31,9 @@ MAX_PORT_FEATURES = 2**40
 # The init of an isometry whose scale is free: it is multiplied so that Var(y) = Var(x).
 SCALED = "scaled"
 
+# Dtypes of whole numbers that an input may have; a layer casts them to its own.
+WHOLE_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayValue:
@@ -81,6 +84,11 @@ class Port:
     batched: bool = True
     product: bool = False
     dtype: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether x has whole numbers, which get no gradient."""
+        return self.dtype in WHOLE_DTYPES
 
 
 @dataclass(frozen=True, slots=True)

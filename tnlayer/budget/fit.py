@@ -165,7 +165,7 @@ def fit_budget(
     The network is one that uses the budget well: bonds grow together up to the useful size of each
     (no larger bond describes more maps), then in turn where the topology takes one size a bond, for
     params and compression until none can be raised. Among networks within 2 percent of the fullest
-    found the one with the least padding is taken. With bonds of more unlike sizes one may be larger.
+    found the one with the least padding is taken. One with less equal bonds may be larger.
     Legs are balanced: where a size has no factors for that, x is padded with the fewest zeros that
     help, and y is cut. A shape is padded if its largest leg is above twice the geometric mean.
 

@@ -1,10 +1,10 @@
 """Break-even: the batch sizes at which a network is predicted to be faster than its dense layer.
 
 The batch sizes that a plan serves get that plan: what is said of them is said of what runs. Each
-other one gets the plan that the planner would prefer of all that are known. At the probes where dense
-is faster than all of them, the planner is asked for one more: no size is given to dense only because
-the plans of other sizes are slow there. Near a crossing the planner's own choice may differ by a few
-percent.
+other one gets the plan that the planner would prefer of all that are known. At the probes where
+dense is faster than all of them, the planner is asked for one more: no size is given to dense
+only because the plans of other sizes are slow there. Near a crossing the planner's own choice may
+differ by a few percent.
 """
 
 from __future__ import annotations

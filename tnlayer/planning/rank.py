@@ -100,10 +100,11 @@ class Ranked:
 
 
 def training_mask(graph: Graph, plan: Plan) -> Mask:
-    """Wanted gradients of a training step: every input and every trainable parameter."""
+    """Wanted gradients of a training step: every input but whole numbers, every trainable
+    parameter."""
     nodes = graph.nodes
     trainable = (nodes[value.name].trainable for value in plan.parameters)
-    return (*(True for _ in plan.ports), *trainable)
+    return (*(not port.is_whole for port in graph.inputs), *trainable)
 
 
 def wanted_mask(graph: Graph, plan: Plan, objective: str) -> Mask:

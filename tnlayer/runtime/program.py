@@ -133,7 +133,7 @@ class Program:
     def training_mask(self) -> Mask:
         """The gradients of a training step: of batched inputs and of trainable parameters."""
         trainable = {p.name for p in self.graph.parameters if p.node.trainable}
-        ports = (True,) * len(self.plan.ports)
+        ports = (not port.is_whole for port in self.graph.inputs)
         return (*ports, *(name in trainable for name in self.parameter_order))
 
     def kernels(self, mask: Mask) -> Kernels:

@@ -88,10 +88,16 @@ def tune_graph(
 def random_inputs(
     graph: Graph, batch: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, ...]:
-    """Inputs to time calls with, which require a gradient; torch's random state is not touched."""
+    """Inputs to time calls with, which require a gradient where they can; torch's random state is
+    not touched."""
     shapes = [((batch,) if p.batched else ()) + tuple(graph.input_shape(p)) for p in graph.inputs]
     with torch.inference_mode(False):
-        return tuple(_random(shape, dtype, device).requires_grad_() for shape in shapes)
+        found = [_random(shape, dtype, device) for shape in shapes]
+        own = [port.dtype and getattr(torch, port.dtype) for port in graph.inputs]
+        return tuple(
+            x.to(kind or dtype).requires_grad_(not port.is_whole)
+            for x, kind, port in zip(found, own, graph.inputs, strict=True)
+        )
 
 
 class _Calls:
