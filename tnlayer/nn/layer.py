@@ -19,14 +19,16 @@ from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
 from tnlayer.runtime import gpu
 from tnlayer.runtime.autograd import is_traced, run
-from tnlayer.runtime.compile import check_backend
+from tnlayer.runtime.compile import check_backend, check_log_scale
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.fast_call import FastCall, fast_call_like
 from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.resources import Resources
+from tnlayer.runtime.scaled import Scaled, ScaledProgram, add_scaled, scaled
 from tnlayer.runtime.tune import random_inputs
 
 # to_dense() refuses larger matrices.
@@ -55,6 +57,12 @@ class Layer(nn.Module):
         device, dtype: of the parameters; by default torch's. A complex network makes dtype complex.
             With "auto" a layer is planned for the type of device that it lies on: once it is moved
             to a GPU, its next call plans anew.
+        log_scale: return (mantissa, log_scale) with y = mantissa * exp(log_scale), for networks of
+            so many tensors that y itself would overflow or vanish. The scale is a power of two, one
+            a sample; log_scale is float64 and has the leading dimensions only. The largest entry of
+            a sample's mantissa is in [1/2, 1), or all are 0. Where something is differentiated the
+            scale counts as a constant: ``mantissa.abs().log() + log_scale`` (for one feature) has
+            the gradient of log|y|. It cannot be had with a memory_limit.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -68,6 +76,17 @@ class Layer(nn.Module):
     >>> layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=2), bias=True)
     >>> layer(torch.zeros(7, 16)).shape
     torch.Size([7, 16])
+
+    The norm of a long chain, 2 ** 200:
+
+    >>> net = tn.Network("ring")
+    >>> net.output()
+    >>> net.bond(**{f"a{k}": 2 for k in range(200)})
+    >>> for k in range(200):
+    ...     net.tensor(f"A{k}", f"a{k} a{(k + 1) % 200}", init="ones")
+    >>> mantissa, log_scale = tn.Layer(net, log_scale=True, backend="torch")()
+    >>> round(float(mantissa.log() + log_scale), 2)
+    138.63
     """
 
     bias: nn.Parameter | None
@@ -85,9 +104,11 @@ class Layer(nn.Module):
         tune: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        log_scale: bool = False,
     ) -> None:
         super().__init__()
         check_backend(backend)
+        check_log_scale(log_scale, memory_limit)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
         options = PlanOptions(
@@ -100,6 +121,7 @@ class Layer(nn.Module):
         self._options = options
         self._backend = backend
         self._tune = tune
+        self._log_scale = log_scale
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
@@ -158,6 +180,7 @@ class Layer(nn.Module):
             f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
             f"parameters={count}, bias={self._parameters.get('bias') is not None}, "
             f"dtype={self.dtype}, backend={self._backend!r}"
+            + (", log_scale=True" if self._log_scale else "")
         )
 
     def source(self) -> str:
@@ -178,7 +201,7 @@ class Layer(nn.Module):
             ranged.main if arch is None else program_of(ranged.planned, arch)
             for ranged in self._programs_for(self.dtype)
         ]
-        found = (p.resources for p in programs if isinstance(p, CudaProgram | MixedProgram))
+        found = (p.resources for p in programs if isinstance(p, CudaProgram | MixedProgram | ScaledProgram))
         return tuple(one for resources in found for one in resources)
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
@@ -199,8 +222,12 @@ class Layer(nn.Module):
 
     # -- what it does ----------------------------------------------------------------------
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, *inputs: torch.Tensor
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Contract the networks with the inputs and add the bias.
+
+        With log_scale=True the result is (mantissa, log_scale).
 
         Under torch.autocast the inputs are cast to the layer's dtype: a product of many tensors
         loses too much in half precision. For such arithmetic make the layer with that dtype.
@@ -208,6 +235,8 @@ class Layer(nn.Module):
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong.
         """
+        if self._log_scale:
+            return self._forward_scaled(inputs)
         fast = self._fast
         y = None if fast is None else fast(inputs, self._parameters, self._buffers)
         if y is None:
@@ -235,6 +264,9 @@ class Layer(nn.Module):
             raise SpecError(msg)
         array = next(iter(self._arrays(self._graphs[0])), torch.empty(0, dtype=self.dtype))
         identity = torch.eye(self.in_features, dtype=self.dtype, device=array.device)
+        if self._log_scale:
+            mantissa, log_scale = self._contract_scaled((identity,), self.dtype).pair
+            return (mantissa * log_scale.exp().unsqueeze(-1)).to(self.dtype).mT
         return self._contract((identity,), self.dtype).mT
 
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
@@ -352,7 +384,10 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=dtype_name(dtype), device=key[1])
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
+                RangedProgram(
+                    graph, options, one_plan=self._one_plan, log_scale=self._log_scale
+                )
+                for graph in self._graphs
             )
             self._programs[key] = programs
         return programs
@@ -391,18 +426,45 @@ class Layer(nn.Module):
         """Sum of the networks' results for flat inputs."""
         total: torch.Tensor | None = None
         for ranged in self._programs_for(dtype):
-            # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
-            if is_traced():
-                program = ranged.main
-            else:
-                batch = self._batch_of(flat)
-                if self._tune and not ranged.is_tuned(batch):
-                    ranged.tune_first(flat, self._named(ranged.graph), batch)
-                program = ranged.at(batch)
-            y = run(program, (*flat, *(self._array(name) for name in program.parameter_order)))
+            program, stored = self._taken(ranged, flat)
+            y = run(program, (*flat, *stored))
             total = y if total is None else total + y
         assert total is not None
         return total
+
+    def _taken(
+        self, ranged: RangedProgram, flat: tuple[torch.Tensor, ...]
+    ) -> tuple[Program, tuple[torch.Tensor, ...]]:
+        """The program of a network for flat inputs, and its stored arrays."""
+        # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
+        if is_traced():
+            program = ranged.main
+        else:
+            batch = self._batch_of(flat)
+            if self._tune and not ranged.is_tuned(batch):
+                ranged.tune_first(flat, self._named(ranged.graph), batch)
+            program = ranged.at(batch)
+        return program, tuple(self._array(name) for name in program.parameter_order)
+
+    def _forward_scaled(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mantissa and log of the scale, the bias included."""
+        dtype = self.dtype
+        leading, flat = self._flatten(inputs, dtype)
+        total = self._contract_scaled(flat, dtype)
+        bias = self._parameters.get("bias")
+        if bias is not None:
+            total = add_scaled((total, scaled(bias.unsqueeze(0), kept=1)))
+        mantissa, log_scale = total.pair
+        return mantissa.reshape(*leading, self.out_features), log_scale.reshape(leading)
+
+    def _contract_scaled(self, flat: tuple[torch.Tensor, ...], dtype: torch.dtype) -> Scaled:
+        """The same sum at one scale a sample."""
+        terms: list[Scaled] = []
+        for ranged in self._programs_for(dtype):
+            program, stored = self._taken(ranged, flat)
+            assert isinstance(program, ScaledProgram), "the layer was made with log_scale=True"
+            terms.append(program.scaled(*flat, *stored))
+        return add_scaled(terms) if len(terms) > 1 else terms[0]
 
     def _named(self, graph: Graph) -> dict[str, torch.Tensor]:
         return {parameter.name: self._array(parameter.name) for parameter in graph.parameters}
