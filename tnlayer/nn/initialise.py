@@ -128,18 +128,18 @@ def initialise(
     parameters = {parameter.name: parameter for parameter in graph.parameters}
     uses = Counter(tensor.share or tensor.name for tensor in graph.tensors)
     scaled = [p for p in parameters.values() if _is_scaled(p)]
-    known = 1.0
+    known = 0.0
     for parameter in parameters.values():
         if parameter not in scaled:
             full = _fixed_entries(parameter, arrays[parameter.name])
             stored = _cut(full, parameter)
             arrays[parameter.name].copy_(stored)
             mean_square = float(stored.abs().square().mean()) if stored.numel() else 0.0
-            known *= (mean_square or 1.0) ** uses[parameter.name]
+            known += math.log(mean_square or 1.0) * uses[parameter.name]
     count = sum(uses[parameter.name] for parameter in scaled)
     if not count:
         return
-    deviation = math.exp(-(_log_fan(graph) + math.log(known)) / (2 * count))
+    deviation = math.exp(-(_log_fan(graph) + known) / (2 * count))
     for parameter in scaled:
         array = arrays[parameter.name]
         kind = parameter.node.init if isinstance(parameter.node.init, str) else "normal"

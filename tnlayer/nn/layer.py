@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from tnlayer.runtime.explain import explain
 from tnlayer.runtime.fast_call import FastCall, fast_call_like
 from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.runtime.overflow import is_in_range, out_of_range
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.resources import Resources
@@ -122,6 +124,8 @@ class Layer(nn.Module):
         self._backend = backend
         self._tune = tune
         self._log_scale = log_scale
+        # What a call says whose y is not finite, where the values of the user's tensors are why.
+        self._told = ""
         # Of a network without tensors, which has no array to ask.
         self._empty_dtype = dtype
         self._graphs = graphs
@@ -201,7 +205,11 @@ class Layer(nn.Module):
             ranged.main if arch is None else program_of(ranged.planned, arch)
             for ranged in self._programs_for(self.dtype)
         ]
-        found = (p.resources for p in programs if isinstance(p, CudaProgram | MixedProgram | ScaledProgram))
+        found = (
+            p.resources
+            for p in programs
+            if isinstance(p, CudaProgram | MixedProgram | ScaledProgram)
+        )
         return tuple(one for resources in found for one in resources)
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
@@ -222,9 +230,7 @@ class Layer(nn.Module):
 
     # -- what it does ----------------------------------------------------------------------
 
-    def forward(
-        self, *inputs: torch.Tensor
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Contract the networks with the inputs and add the bias.
 
         With log_scale=True the result is (mantissa, log_scale).
@@ -241,6 +247,8 @@ class Layer(nn.Module):
         y = None if fast is None else fast(inputs, self._parameters, self._buffers)
         if y is None:
             y = self._forward(inputs)
+        if self._told and not (is_traced() or y.is_meta or is_in_range(y)):
+            warnings.warn(self._told, RuntimeWarning, stacklevel=2)
         bias = self._parameters.get("bias")
         if bias is not None:
             # In place where nobody differentiates: a second y would be as large as the first.
@@ -332,6 +340,10 @@ class Layer(nn.Module):
             ordered = tuple(arrays[name] for name in program.parameter_order)
             initialise(graph, arrays, lambda x, p=program, o=ordered: p.reference(*x, *o)[0])
         self._share_variance()
+        self._told = ""
+        for ranged in () if self._log_scale else programs:
+            stored = tuple(self._array(name) for name in ranged.main.parameter_order)
+            self._told = self._told or out_of_range(ranged.main, stored)
         bias = self._parameters.get("bias")
         if bias is not None:
             nn.init.zeros_(bias)
@@ -384,9 +396,7 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=dtype_name(dtype), device=key[1])
             programs = tuple(
-                RangedProgram(
-                    graph, options, one_plan=self._one_plan, log_scale=self._log_scale
-                )
+                RangedProgram(graph, options, one_plan=self._one_plan, log_scale=self._log_scale)
                 for graph in self._graphs
             )
             self._programs[key] = programs
@@ -446,7 +456,9 @@ class Layer(nn.Module):
             program = ranged.at(batch)
         return program, tuple(self._array(name) for name in program.parameter_order)
 
-    def _forward_scaled(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward_scaled(
+        self, inputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mantissa and log of the scale, the bias included."""
         dtype = self.dtype
         leading, flat = self._flatten(inputs, dtype)

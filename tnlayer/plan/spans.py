@@ -211,9 +211,7 @@ class _Names:
     def all(self, legs: Sequence[str]) -> tuple[str, ...]:
         """The new names of some legs."""
         return tuple(
-            leg
-            if leg == BATCH
-            else self.known.setdefault(leg, f"{self.letter}{len(self.known)}")
+            leg if leg == BATCH else self.known.setdefault(leg, f"{self.letter}{len(self.known)}")
             for leg in legs
         )
 

@@ -19,6 +19,7 @@ from tnlayer.runtime.available import options_for
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.nvrtc import check_arch, find_nvrtc
+from tnlayer.runtime.overflow import warn_of_values
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.scaled import ScaledProgram
 
@@ -30,9 +31,7 @@ def compile(
     net: Network | Graph, *, log_scale: Literal[False] = ..., **options: Any
 ) -> Program: ...
 @overload
-def compile(
-    net: Network | Graph, *, log_scale: Literal[True], **options: Any
-) -> ScaledProgram: ...
+def compile(net: Network | Graph, *, log_scale: Literal[True], **options: Any) -> ScaledProgram: ...
 def compile(
     net: Network | Graph,
     *,
@@ -86,7 +85,10 @@ def compile(
     if tensor_cores is not None:
         # All steps stay in the kernels: which of them tensor cores can do is decided there.
         planned = replace(planned, plan=replace(planned.plan, regions=()))
-    return program_of(planned, arch, tensor_cores, log_scale=log_scale)
+    program = program_of(planned, arch, tensor_cores, log_scale=log_scale)
+    if not log_scale:
+        warn_of_values(program)
+    return program
 
 
 def check_log_scale(

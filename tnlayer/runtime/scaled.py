@@ -7,10 +7,9 @@ two and notes the exponent. Exponents are whole numbers in float64, so their sum
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -73,7 +72,7 @@ def scaled(value: torch.Tensor, kept: int) -> Scaled:
     usable = (peak > 0) & peak.isfinite()
     base = torch.where(usable, peak.clamp(2.0**-most, 2.0**most), 0.5)
     fraction, exponent = torch.frexp(base)
-    factor = (fraction / base).reshape(*peak.shape, *[1] * (value.dim() - kept))
+    factor = (fraction / base).reshape((*peak.shape, *[1] * (value.dim() - kept)))
     mantissa = value * factor
     if mantissa.dtype != value.dtype:
         mantissa = mantissa.to(value.dtype)
@@ -143,11 +142,8 @@ class ScaledProgram(Program):
         self.vectors = product_vectors(plan)
         self._programs: dict[tuple[Plan, str], Program] = {}
         self.spans = self._with_programs(spans(plan, self.bits), compiled)
-
-    @cached_property
-    def fine(self) -> tuple[tuple[Span, Program], ...]:
-        """Spans of one contraction each, as torch's calls."""
-        return self._with_programs(spans(self.plan, 0), "torch")
+        # Spans of one contraction each, as torch's calls; made before torch looks into a call.
+        self.fine = self._with_programs(spans(plan, 0), "torch")
 
     def _with_programs(
         self, parts: Sequence[Span], backend: str | None
@@ -187,11 +183,11 @@ class ScaledProgram(Program):
         off = torch.autocast(kind, enabled=False) if autocast_is_on(kind) else nullcontext()
         with off:
             if not self._can_look(arrays):
-                return self._run(self.fine, arrays)[0]
-            y, peaks = self._run(self.spans, arrays)
+                return self._run(self.fine, arrays, _plainly)[0]
+            y, peaks = self._run(self.spans, arrays, run)
             least = torch.cat(peaks)
             if least.numel() and bool(least.amin() < 2.0**-self.bits):
-                return self._run(self.fine, arrays)[0]
+                return self._run(self.fine, arrays, run)[0]
             return y
 
     def _can_look(self, arrays: Sequence[torch.Tensor]) -> bool:
@@ -200,14 +196,17 @@ class ScaledProgram(Program):
         return not hidden and not any(array.is_meta for array in arrays)
 
     def _run(
-        self, parts: Sequence[tuple[Span, Program]], arrays: Sequence[torch.Tensor]
+        self,
+        parts: Sequence[tuple[Span, Program]],
+        arrays: Sequence[torch.Tensor],
+        call: Callable[[Program, tuple[torch.Tensor, ...]], torch.Tensor],
     ) -> tuple[Scaled, list[torch.Tensor]]:
         """y, and the largest entry of each span's result before it was scaled."""
         known, powers = self._started(arrays)
         peaks: list[torch.Tensor] = []
         y: Scaled | None = None
         for span, program in parts:
-            value = run(program, tuple(known[source] for source in span.sources))
+            value = call(program, tuple(known[source] for source in span.sources))
             batched = BATCH in program.plan.outputs[0].legs
             y = scaled(value, kept=int(batched))
             peaks.append(y.peak)
@@ -216,9 +215,7 @@ class ScaledProgram(Program):
         assert y is not None, "the last span ends in y"
         return Scaled(y.mantissa, powers.total(), y.peak), peaks
 
-    def _started(
-        self, arrays: Sequence[torch.Tensor]
-    ) -> tuple[dict[str, torch.Tensor], _Powers]:
+    def _started(self, arrays: Sequence[torch.Tensor]) -> tuple[dict[str, torch.Tensor], _Powers]:
         """What spans start from by name, scaled, and the powers that it was divided by."""
         known: dict[str, torch.Tensor] = {}
         powers = _Powers()
@@ -226,10 +223,10 @@ class ScaledProgram(Program):
         for name, step in self.vectors.items():
             by_port.setdefault(step.operand.value.name, []).append(name)
         for value, array in zip(self.plan.inputs, arrays, strict=True):
-            batched = BATCH in value.legs
+            batched = int(BATCH in value.legs)
             names = by_port.get(value.name)
             if names is None:
-                one = scaled(array, kept=int(batched))
+                one = scaled(array, kept=batched)
                 known[value.name] = one.mantissa
                 powers.add(one.exponent, self.factors[value.name], batched)
                 continue
@@ -297,7 +294,9 @@ class ScaledProgram(Program):
         Raises:
             BuildError: they cannot be built.
         """
-        units = [unit for program, own in self._cuda_builds() for unit in program.units(own).values()]
+        units = [
+            unit for program, own in self._cuda_builds() for unit in program.units(own).values()
+        ]
         return tuple(one for unit in units for one in unit.built().resources())
 
     def _cuda_builds(self) -> list[tuple[CudaProgram, Mask]]:
@@ -308,15 +307,20 @@ class ScaledProgram(Program):
         return {**super().__getstate__(), "arch": self.arch, "compiled": self.compiled}
 
 
+def _plainly(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The result as calls that torch can look into."""
+    return program.reference(*arrays)[0]
+
+
 class _Powers:
     """Exponents of what a call was divided by, each with how often it enters y."""
 
     def __init__(self) -> None:
         self.found: dict[bool, list[tuple[torch.Tensor, int]]] = {False: [], True: []}
 
-    def add(self, exponent: torch.Tensor, count: int, batched: bool) -> None:
+    def add(self, exponent: torch.Tensor, count: int, batched: int) -> None:
         """Note one exponent, or one a sample."""
-        self.found[batched].append((exponent, count))
+        self.found[bool(batched)].append((exponent, count))
 
     def total(self) -> torch.Tensor:
         """Their sum: one a sample, if any is."""
