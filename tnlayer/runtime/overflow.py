@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from tnlayer.graph import Graph, Port
@@ -56,7 +57,8 @@ def warn_of_values(program: Program) -> None:
         value, pins = values[name], parameters[name].pins
         assert value is not None, "all have one"
         index = tuple(slice(None) if pin is None else pin for pin in pins)
-        stored.append(torch.from_numpy(value.array[index].copy()).to(program.dtype))
+        entries = np.array(value.array[index])
+        stored.append(torch.from_numpy(entries).to(program.dtype))
     told = out_of_range(program, stored)
     if told:
         warnings.warn(told, RuntimeWarning, stacklevel=3)
