@@ -54,6 +54,7 @@ class Explanation:
         ranges: for each network, the batch ranges that have a plan so far.
         timed: whether plans were timed on the device, and the fastest taken.
         log_scale: whether values are scaled on the way, which no time here counts.
+        parameters: trainable entries of all networks, those that several share counted once.
     """
 
     layer: str
@@ -66,6 +67,7 @@ class Explanation:
     ranges: tuple[tuple[BatchRange, ...], ...]
     timed: bool = False
     log_scale: bool = False
+    parameters: int = 0
 
     @property
     def one_plan(self) -> bool:
@@ -127,7 +129,14 @@ class Explanation:
         )
         if len(self.costs) == 1:
             return total
-        return [f"the sum of {len(self.costs)} networks against one dense layer", *total]
+        head = [f"the sum of {len(self.costs)} networks against one dense layer"]
+        each = sum(cost.parameters for cost in self.costs)
+        if self.parameters != each:
+            head.append(
+                f"parameters: {self.parameters:,}; those that networks share count once here, and "
+                "in the table of each network"
+            )
+        return [*head, *total]
 
     def _range_lines(self, cost: Cost, ranges: tuple[BatchRange, ...]) -> list[str]:
         """The batch ranges so far."""

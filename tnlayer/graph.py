@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,9 @@ MAX_LEGS = 16384
 MAX_LEG_SIZE = 2**31 - 1
 MAX_PARAMETER_ENTRIES = 2**33
 MAX_PORT_FEATURES = 2**40
+
+# The init of an isometry whose scale is free: it is multiplied so that Var(y) = Var(x).
+SCALED = "scaled"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +94,8 @@ class TensorNode:
         trainable: False gives a parameter without grad, or with a value a buffer.
         value: initial (or constant) entries at full shape, or None.
         init: a registered name, a standard deviation, a callable, or None for the default.
-        isometry: axes of one side of the matricised tensor, which is made isometric; or ().
+        isometry: axes of one side of the matricised tensor, which is made isometric; or (). With
+            init="scaled" it is a multiple of an isometry.
     """
 
     name: str
@@ -285,3 +289,9 @@ class Graph:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def count_parameters(graphs: Iterable[Graph]) -> int:
+    """Trainable entries of networks whose tensors of one name are one parameter."""
+    found = {p.name: p for graph in graphs for p in graph.parameters}
+    return sum(p.size for p in found.values() if p.node.trainable)

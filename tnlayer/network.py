@@ -288,8 +288,12 @@ class Network:
             conj: whether the complex conjugate of the parameter is used.
             trainable: False for a parameter without grad, or with a value a constant.
             value: entries at full shape, a numpy or torch array.
-            init: a registered name, a standard deviation, or a callable.
-            isometry: legs of one side of the matricised tensor, which is made isometric.
+            init: how the entries start. By default, and for "normal" and "uniform", they are drawn
+                with the deviation that gives Var(y) = Var(x); "zeros", "ones", "eye",
+                "orthogonal", a name of :func:`tnlayer.register_initialiser`, a standard deviation
+                or a callable are kept as they are.
+            isometry: legs of one side of the matricised tensor, which is made isometric and kept;
+                with init="scaled" it is multiplied so that Var(y) = Var(x).
 
         Raises SpecError for names in use, wires consumed twice, and options that clash.
         """

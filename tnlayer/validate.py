@@ -23,6 +23,7 @@ from tnlayer.graph import (
     MAX_NODES,
     MAX_PARAMETER_ENTRIES,
     MAX_PORT_FEATURES,
+    SCALED,
     Graph,
     Port,
     TensorNode,
@@ -250,8 +251,13 @@ def _check_tensors(graph: Graph) -> None:
                 "legs"
             )
             raise SpecError(msg)
-        if tensor.init is not None and (tensor.value is not None or tensor.isometry):
-            other = "value" if tensor.value is not None else "isometry"
+        if tensor.init == SCALED and not tensor.isometry:
+            msg = f"{where}: init={SCALED!r} scales an isometry; name its legs with isometry="
+            raise SpecError(msg)
+        has_value = tensor.value is not None
+        clashes = has_value or (tensor.isometry and tensor.init != SCALED)
+        if tensor.init is not None and clashes:
+            other = "value" if has_value else "isometry"
             msg = f"{where} has both init and {other}, which say different things; give one"
             raise SpecError(msg)
         axes = tensor.isometry

@@ -1,30 +1,37 @@
 """Initialisation that preserves variance, for any network.
 
 With independent zero-mean entries and no shared tensors, the variance of an entry of the dense map
-W is (product of the summed legs' sizes) x (product of the tensors' variances). For
-Var(y) = Var(x) the product over all tensors must be 1 / (input legs not in the output x summed
-legs), which gives one standard deviation for all. Products of many tensors are heavy-tailed, so
-the result is rescaled once by the squared norm of W: exact if x is small, else from a seeded probe.
+W is (product of the summed legs' sizes) x (product of the tensors' variances). Products of many
+tensors are heavy-tailed, and tensors may be shared, given or constant. So all free tensors are
+drawn with variance 1, the mean of |y|^2 over that of |x|^2 is measured (nn/variance.py), and free
+tensors are scaled once so that it becomes 1, all by the same factor. What the user gave is not
+touched: a value, an isometry, an init, a deviation.
+
+Everything is counted in logarithms and float64. Where equal factors would bring a value of the
+plan near the ends of the dtype's range, they are balanced (nn/scales.py): same product, values
+near 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from tnlayer.errors import SpecError
-from tnlayer.graph import Graph, Parameter
+from tnlayer.graph import SCALED, Graph, Parameter
+from tnlayer.nn.scaled import Scaled, scaled
+from tnlayer.nn.scales import Range, Sized, Wanted, balance, narrowed, solve
+from tnlayer.nn.variance import WHOLE, Measured, Part, Planned, measure
 
 Initialiser = Callable[[torch.Tensor], object]
 
-# Up to so many features W's norm is exact (one basis state a sample); the probe is bounded too.
-_EXACT_FEATURES = 1024
-_PROBE_ENTRIES = 2**22
-_PROBE_SAMPLES = 256
-_PROBE_SEED = 20210
+# Networks that share free tensors are measured together, in a few rounds, until the logarithm of
+# their gain is so close.
+_ROUNDS, _CLOSE = 3, 0.01
 
 
 def orthogonal_(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
@@ -42,7 +49,7 @@ def orthogonal_(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
     column_size = math.prod(tensor.shape[axis] for axis in columns)
     tall, short = max(row_size, column_size), min(row_size, column_size)
     work = torch.complex128 if tensor.is_complex() else torch.float64
-    q, r = torch.linalg.qr(torch.randn(tall, short, dtype=work))
+    q, r = torch.linalg.qr(torch.randn(tall, short, dtype=work, device="cpu"))
     diagonal = r.diagonal()
     q = q * (diagonal / diagonal.abs())
     matrix = q if row_size >= column_size else q.mT
@@ -94,7 +101,7 @@ def register_initialiser(name: str, initialiser: Initialiser) -> None:
     >>> import tnlayer as tn
     >>> tn.register_initialiser("halves", lambda tensor: tensor.fill_(0.5))
     """
-    if name in _REGISTERED or name in _SCALED:
+    if name in _REGISTERED or name in _SCALED or name == SCALED:
         msg = f"an initialiser {name!r} is registered already; choose another name"
         raise SpecError(msg)
     _REGISTERED[name] = initialiser
@@ -102,7 +109,7 @@ def register_initialiser(name: str, initialiser: Initialiser) -> None:
 
 def check_initialisers(graph: Graph) -> None:
     """Refuse a graph that names an initialiser nobody registered."""
-    known = {**_SCALED, **_REGISTERED}
+    known = {**_SCALED, **_REGISTERED, SCALED: None}
     for tensor in graph.tensors:
         if isinstance(tensor.init, str) and tensor.init not in known:
             msg = (
@@ -114,66 +121,90 @@ def check_initialisers(graph: Graph) -> None:
 
 @torch.no_grad()
 def initialise(
-    graph: Graph,
-    arrays: Mapping[str, torch.Tensor],
-    apply: Callable[[tuple[torch.Tensor, ...]], torch.Tensor],
+    networks: Sequence[Planned], arrays: Mapping[str, torch.Tensor], part: Part = WHOLE
 ) -> None:
-    """Fill the stored arrays of a network in place.
+    """Fill the stored arrays of networks with equal ports, whose results are summed, in place.
 
     Arguments:
-        graph: the network.
-        arrays: stored arrays by tensor name, all of one dtype.
-        apply: the network as a function of its inputs, with these arrays.
+        networks: with their plans.
+        arrays: stored arrays by tensor name, all of one dtype; networks may share some.
+        part: the features for which Var(y) = Var(x).
+
+    Raises:
+        SpecError: an array's dtype cannot hold what the user gave, or no scale of the free tensors
+            keeps the network's values in its range.
     """
-    parameters = {parameter.name: parameter for parameter in graph.parameters}
-    uses = Counter(tensor.share or tensor.name for tensor in graph.tensors)
-    scaled = [p for p in parameters.values() if _is_scaled(p)]
-    known = 0.0
-    for parameter in parameters.values():
-        if parameter not in scaled:
-            full = _fixed_entries(parameter, arrays[parameter.name])
-            stored = _cut(full, parameter)
-            arrays[parameter.name].copy_(stored)
-            mean_square = float(stored.abs().square().mean()) if stored.numel() else 0.0
-            known += math.log(mean_square or 1.0) * uses[parameter.name]
-    count = sum(uses[parameter.name] for parameter in scaled)
-    if not count:
+    parameters = {p.name: p for network in networks for p in network.graph.parameters}
+    free = [p.name for p in parameters.values() if _is_free(p)]
+    for name, parameter in parameters.items():
+        entries = _unit_entries if name in free else _given_entries
+        arrays[name].copy_(_cut(entries(parameter, arrays[name].dtype), parameter))
+    if not free:
         return
-    deviation = math.exp(-(_log_fan(graph) + known) / (2 * count))
-    for parameter in scaled:
-        array = arrays[parameter.name]
-        kind = parameter.node.init if isinstance(parameter.node.init, str) else "normal"
-        full = torch.empty(parameter.full_shape, dtype=array.dtype)
-        _SCALED[kind](full)
-        array.copy_(_cut(full * deviation, parameter))
-    gain = _mean_gain(graph, arrays, apply)
-    if gain is not None:
-        factor = gain ** (-1 / (2 * count))
-        for parameter in scaled:
-            arrays[parameter.name].mul_(factor)
+    stored = {name: scaled(array) for name, array in arrays.items()}
+    scales = _scales(networks, free, stored, part, arrays[free[0]].dtype)
+    for name, log in scales.items():
+        arrays[name].mul_(math.exp(log))
 
 
-def _is_scaled(parameter: Parameter) -> bool:
+# -- entries ---------------------------------------------------------------------------------------
+
+
+def _is_free(parameter: Parameter) -> bool:
     """Whether the variance rule sets the scale of this array."""
     node = parameter.node
-    free = node.value is None and not node.isometry
-    return free and (node.init is None or (isinstance(node.init, str) and node.init in _SCALED))
+    if node.value is not None:
+        return False
+    if node.isometry:
+        return node.init == SCALED
+    return node.init is None or (isinstance(node.init, str) and node.init in _SCALED)
 
 
-def _fixed_entries(parameter: Parameter, like: torch.Tensor) -> torch.Tensor:
+def _unit_entries(parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
+    """Entries at full shape of a free tensor, with variance 1."""
+    node = parameter.node
+    full = torch.empty(parameter.full_shape, dtype=_wide(dtype), device="cpu")
+    if node.isometry:
+        orthogonal_(full, node.isometry)
+        rows = math.prod(parameter.full_shape[axis] for axis in node.isometry)
+        return full.mul_(math.sqrt(max(rows, full.numel() // max(1, rows))))
+    _SCALED[node.init if isinstance(node.init, str) else "normal"](full)
+    return full
+
+
+def _given_entries(parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
     """Entries at full shape that do not depend on the variance rule."""
     node = parameter.node
-    full = torch.empty(parameter.full_shape, dtype=like.dtype)
     if node.value is not None:
-        return full.copy_(torch.from_numpy(node.value.array.copy()))
+        return _in_range(torch.from_numpy(node.value.array.copy()), parameter, dtype)
+    if isinstance(node.init, str) or callable(node.init):
+        full = torch.empty(parameter.full_shape, dtype=dtype, device="cpu")
+        (_REGISTERED[node.init] if isinstance(node.init, str) else node.init)(full)
+        return full
+    full = torch.empty(parameter.full_shape, dtype=_wide(dtype), device="cpu")
     if node.isometry:
         return orthogonal_(full, node.isometry)
-    if isinstance(node.init, str):
-        _REGISTERED[node.init](full)
-    elif callable(node.init):
-        node.init(full)
-    else:
-        full.normal_().mul_(float(node.init or 0.0))
+    full = full.double() if not full.is_complex() else full.to(torch.complex128)
+    return _in_range(full.normal_().mul_(float(node.init or 0.0)), parameter, dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which entries are drawn: half precision is rounded once, at the end."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def _in_range(full: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
+    """The same entries, if a dtype can hold the largest of them."""
+    peak = float(full.abs().amax()) if full.numel() else 0.0
+    info = torch.finfo(dtype)
+    if 0 < peak < info.smallest_normal * info.eps or info.max < peak < math.inf:
+        what = "value" if parameter.node.value is not None else f"init={parameter.node.init}"
+        msg = (
+            f"tensor {parameter.name!r}: {what} has entries of up to {peak:.3g}, but {dtype} holds "
+            f"{info.smallest_normal:.3g} to {info.max:.3g}; scale it, or make the layer with a "
+            "dtype of a wider range"
+        )
+        raise SpecError(msg)
     return full
 
 
@@ -185,37 +216,133 @@ def _cut(full: torch.Tensor, parameter: Parameter) -> torch.Tensor:
     return full
 
 
+# -- the variance rule -----------------------------------------------------------------------------
+
+
+def _scales(
+    networks: Sequence[Planned],
+    free: Sequence[str],
+    stored: Mapping[str, Scaled],
+    part: Part,
+    dtype: torch.dtype,
+) -> dict[str, float]:
+    """Logarithm of the scale of each free tensor, all of which have variance 1 so far."""
+    powers = [_powers(network.graph, free) for network in networks]
+    measured = [
+        measure([network], stored, part) if len(networks) > 1 or power else Measured(None, ())
+        for network, power in zip(networks, powers, strict=True)
+    ]
+    growing = [one for one, power in enumerate(powers) if power]
+    live = [one for one in growing if measured[one].log_gain != -math.inf]
+    share = _share([measured[k].log_gain for k in range(len(networks)) if not powers[k]], len(live))
+    wanted: dict[int, Wanted] = {}
+    for one in growing:
+        gain = measured[one].log_gain
+        if gain is None or not math.isfinite(gain):
+            gain = _expected_log_gain(networks[one].graph, stored)
+        target = math.log(share) if one in live else 0.0
+        wanted[one] = Wanted(powers[one], (target - gain) / 2)
+    scales = solve([*wanted.values()])
+    for _ in range(_ROUNDS if _have_common(powers, live) else 0):
+        now = {name: array.times(scales.get(name, 0.0)) for name, array in stored.items()}
+        gain = measure([networks[one] for one in live], now, part).log_gain
+        if gain is None or not math.isfinite(gain):
+            break
+        missing = math.log(share * len(live)) - gain
+        if abs(missing) < _CLOSE:
+            break
+        for one in live:
+            more = wanted[one].log_factor + missing / 2
+            wanted[one] = replace(wanted[one], log_factor=more)
+        scales = solve([*wanted.values()])
+    sized = [
+        (networks[k].graph, Sized(networks[k].plan, networks[k].names, sizes))
+        for k in growing
+        for sizes in measured[k].sizes
+    ]
+    return _kept_in_range(sized, [*wanted.values()], scales, dtype)
+
+
+def _powers(graph: Graph, free: Sequence[str]) -> dict[str, int]:
+    """How often a network uses each free tensor."""
+    wanted = set(free)
+    uses = Counter(tensor.share or tensor.name for tensor in graph.tensors)
+    return {name: count for name, count in uses.items() if name in wanted}
+
+
+def _share(others: Sequence[float | None], live: int) -> float:
+    """The variance of y that each network with free tensors shall give.
+
+    Arguments:
+        others: log gains of the networks without any, which stay as they are.
+        live: number of the networks with some.
+    """
+    gains = [math.exp(min(g, 1.0)) for g in others if g is not None and not math.isnan(g)]
+    moving = sum(gain > 0 for gain in gains)
+    return max(1 - sum(gains), live / max(1, live + moving)) / max(1, live)
+
+
+def _have_common(powers: Sequence[Mapping[str, int]], live: Sequence[int]) -> bool:
+    """Whether two of the networks use one free tensor."""
+    counts = Counter(name for one in live for name in powers[one])
+    return any(count > 1 for count in counts.values())
+
+
+def _expected_log_gain(graph: Graph, stored: Mapping[str, Scaled]) -> float:
+    """The variance of an entry of W by the rule for independent entries, in logarithms.
+
+    It stands where nothing can be measured; a tensor of zeros counts as one of variance 1.
+    """
+    uses = Counter(tensor.share or tensor.name for tensor in graph.tensors)
+    logs = ((count, stored[name].size.mean_square) for name, count in uses.items())
+    return _log_fan(graph) + sum(count * log for count, log in logs if math.isfinite(log))
+
+
 def _log_fan(graph: Graph) -> float:
     """Logarithm of (input legs that are not in the output) x (all other summed legs)."""
     kept = {*graph.output, *graph.pinned}
     return sum(math.log(size) for leg, size in graph.leg_sizes if leg not in kept)
 
 
-def _mean_gain(
+def _kept_in_range(
+    sized: Sequence[tuple[Graph, Sized]],
+    wanted: Sequence[Wanted],
+    scales: dict[str, float],
+    dtype: torch.dtype,
+) -> dict[str, float]:
+    """The scales, balanced if a value of a plan would come near the ends of the dtype's range."""
+    info = torch.finfo(dtype)
+    within = Range(math.log(info.smallest_normal), math.log(info.max))
+    room = narrowed(within)
+    if any(one.out_of(room, scales) for _, one in sized):
+        scales = balance(wanted, [one for _, one in sized], scales, room)
+    for graph, one in sized:
+        for name, log in one.out_of(within, scales).items():
+            raise SpecError(_out_of_range(graph, one, name, log, scales, dtype))
+    return scales
+
+
+def _out_of_range(
     graph: Graph,
-    arrays: Mapping[str, torch.Tensor],
-    apply: Callable[[tuple[torch.Tensor, ...]], torch.Tensor],
-) -> float | None:
-    """Mean of y^2 over that of x: the squared norm of W over its rows; None where unknown."""
-    if any(port.product for port in graph.inputs):
-        return None
-    like = next(iter(arrays.values()))
-    if like.is_meta:
-        return None
-    total = sum(graph.input_shape(port)[0] for port in graph.inputs)
-    if len(graph.inputs) == 1 and graph.inputs[0].batched and total <= _EXACT_FEATURES:
-        y = apply((torch.eye(total, dtype=like.dtype, device=like.device),))
-        gain = float(y.abs().square().sum()) / graph.out_features
-    else:
-        generator = torch.Generator().manual_seed(_PROBE_SEED)
-        samples = max(1, min(_PROBE_SAMPLES, _PROBE_ENTRIES // max(total, graph.out_features)))
-        x = tuple(
-            torch.randn(
-                (*((samples,) if port.batched else ()), *graph.input_shape(port)),
-                generator=generator,
-                dtype=like.dtype,
-            ).to(like.device)
-            for port in graph.inputs
-        )
-        gain = float(apply(x).abs().square().mean())
-    return gain if math.isfinite(gain) and gain > 0 else None
+    sized: Sized,
+    value: str,
+    log: float,
+    scales: Mapping[str, float],
+    dtype: torch.dtype,
+) -> str:
+    """The message for a value that no scales keep in range."""
+    known = {v.name: (n,) for v, n in zip(sized.plan.parameters, sized.names, strict=True)}
+    known |= {port.name: (port.name,) for port in sized.plan.ports}
+    for step in sized.plan.steps:
+        parts = (name for o in step.operands for name in known[o.value.name])
+        known[step.result.name] = tuple(dict.fromkeys(parts))
+    users = dict(sized.plan.names)
+    of = [users.get(name, name) for name in known[value]]
+    shown = ", ".join(of[:6]) + (f" and {len(of) - 6} more" if len(of) > 6 else "")
+    free = ", ".join([*scales][:6]) + (", ..." if len(scales) > 6 else "")
+    return (
+        f"network {graph.label!r} cannot start in {dtype}: the product of {shown} would have "
+        f"entries of about 1e{log / math.log(10):.0f}, and no scale of the free tensors ({free}) "
+        "keeps y and all products in range; scale the tensors with a value or an init of their "
+        "own, or make the layer with a dtype of a wider range"
+    )

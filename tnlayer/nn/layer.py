@@ -12,10 +12,12 @@ from torch import nn
 
 from tnlayer.errors import SpecError
 from tnlayer.explanation import Explanation
-from tnlayer.graph import Graph
+from tnlayer.graph import Graph, count_parameters
 from tnlayer.network import Network
 from tnlayer.nn.arguments import as_graphs, dtype_name, flatten_inputs, layer_dtype
 from tnlayer.nn.initialise import check_initialisers, initialise
+from tnlayer.nn.shared import stored_parameters
+from tnlayer.nn.variance import WHOLE, Planned
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
 from tnlayer.runtime import gpu
@@ -65,6 +67,8 @@ class Layer(nn.Module):
             a sample's mantissa is in [1/2, 1), or all are 0. Where something is differentiated the
             scale counts as a constant: ``mantissa.abs().log() + log_scale`` (for one feature) has
             the gradient of log|y|. It cannot be had with a memory_limit.
+        shared: tensors that several networks have in common, each one parameter: their names, or
+            True for all that have one name. Without it such names are an error.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -92,6 +96,8 @@ class Layer(nn.Module):
     """
 
     bias: nn.Parameter | None
+    # The features for which Var(y) = Var(x); set before __init__ by what pads x and cuts y.
+    _part = WHOLE
 
     def __init__(
         self,
@@ -107,6 +113,7 @@ class Layer(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         log_scale: bool = False,
+        shared: bool | str | Sequence[str] = False,
     ) -> None:
         super().__init__()
         check_backend(backend)
@@ -132,7 +139,7 @@ class Layer(nn.Module):
         self._one_plan = batch is not None
         self._programs: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
         self._fast: FastCall | None = None
-        self._register_arrays(device, dtype)
+        self._register_arrays(shared, device, dtype)
         self._parameters["bias"] = (
             nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
             if bias
@@ -166,6 +173,11 @@ class Layer(nn.Module):
         return self._graphs
 
     @property
+    def parameter_count(self) -> int:
+        """Trainable entries of the networks, a tensor that several share counted once; no bias."""
+        return count_parameters(self._graphs)
+
+    @property
     def dtype(self) -> torch.dtype:
         """Dtype of parameters and arithmetic."""
         for group in (self._parameters, self._buffers):
@@ -177,12 +189,11 @@ class Layer(nn.Module):
     def extra_repr(self) -> str:
         """Features, sizes, dtype and backend."""
         labels = " + ".join(graph.label or "network" for graph in self._graphs)
-        count = sum(graph.parameter_count for graph in self._graphs)
         shapes = map(self.graph.input_shape, self.graph.inputs)
         features = " x ".join(str(math.prod(shape)) for shape in shapes)
         return (
             f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
-            f"parameters={count}, bias={self._parameters.get('bias') is not None}, "
+            f"parameters={self.parameter_count}, bias={self._parameters.get('bias') is not None}, "
             f"dtype={self.dtype}, backend={self._backend!r}"
             + (", log_scale=True" if self._log_scale else "")
         )
@@ -330,16 +341,26 @@ class Layer(nn.Module):
         """Drop what was computed from parameters; nothing is kept between calls in this version."""
 
     def reset_parameters(self) -> None:
-        """Initialise: Var(y) = Var(x); Haar-random isometries; the bias is zero."""
+        """Initialise: Var(y) = Var(x); Haar-random isometries; the bias is zero.
+
+        A value, an isometry, an init or a deviation that the user named is kept as it is. All other
+        tensors are drawn at random and scaled by one factor, so that mean |y|^2 is that of x: for
+        the entries drawn (up to 1,024 features exactly, else measured with random vectors), not
+        only in the mean over seeds. Of n summed networks each gives 1/n of the variance. Product
+        ports take the factor for independent entries. A map that is a product of hundreds of small
+        tensors is nearly of rank 1: then Var(y) = Var(x) holds over many x, and single y vary.
+
+        Raises:
+            SpecError: no scale keeps the network's values in the range of the dtype.
+        """
+        arrays = self._stored()
         programs = self._programs_for(self.dtype)
-        for graph, ranged in zip(self._graphs, programs, strict=True):
-            program = ranged.main
-            arrays = {name: self._array(name) for name in (p.name for p in graph.parameters)}
-            if any(array.is_meta for array in arrays.values()):
-                continue
-            ordered = tuple(arrays[name] for name in program.parameter_order)
-            initialise(graph, arrays, lambda x, p=program, o=ordered: p.reference(*x, *o)[0])
-        self._share_variance()
+        if not any(array.is_meta for array in arrays.values()):
+            networks = [
+                Planned(ranged.graph, ranged.main.plan, ranged.main.parameter_order)
+                for ranged in programs
+            ]
+            initialise(networks, arrays, self._part)
         self._told = ""
         for ranged in () if self._log_scale else programs:
             stored = tuple(self._array(name) for name in ranged.main.parameter_order)
@@ -350,34 +371,26 @@ class Layer(nn.Module):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _share_variance(self) -> None:
-        """Of n summed networks each gives 1/n of the variance of y."""
-        count = len(self._graphs)
-        for graph in self._graphs if count > 1 else ():
-            parameter = next((p for p in graph.parameters if p.node.trainable), None)
-            if parameter is not None:
-                with torch.no_grad():
-                    self._array(parameter.name).div_(math.sqrt(count))
-
-    def _register_arrays(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
+    def _register_arrays(
+        self,
+        shared: bool | str | Sequence[str],
+        device: torch.device | str | None,
+        dtype: torch.dtype,
+    ) -> None:
         """Parameters and buffers under the tensors' names, past setattr: no name is outlawed."""
-        owners: dict[str, str] = {}
         for graph in self._graphs:
             check_initialisers(graph)
-            for parameter in graph.parameters:
-                if parameter.name in owners:
-                    msg = (
-                        f"tensor {parameter.name!r} is in two of the networks "
-                        f"({owners[parameter.name]!r} and {graph.label!r}); give each its own names"
-                    )
-                    raise SpecError(msg)
-                owners[parameter.name] = graph.label
-                array = torch.empty(parameter.shape, device=device, dtype=dtype)
-                node = parameter.node
-                if node.value is not None and not node.trainable:
-                    self._buffers[parameter.name] = array
-                else:
-                    self._parameters[parameter.name] = nn.Parameter(array, node.trainable)
+        for parameter in stored_parameters(self._graphs, shared):
+            array = torch.empty(parameter.shape, device=device, dtype=dtype)
+            node = parameter.node
+            if node.value is not None and not node.trainable:
+                self._buffers[parameter.name] = array
+            else:
+                self._parameters[parameter.name] = nn.Parameter(array, node.trainable)
+
+    def _stored(self) -> dict[str, torch.Tensor]:
+        """All stored arrays by name, each once however many networks share it."""
+        return {p.name: self._array(p.name) for graph in self._graphs for p in graph.parameters}
 
     def _array(self, name: str) -> torch.Tensor:
         """A stored array by its tensor's name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,6 +12,21 @@ from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph
 from tnlayer.network import Network
 from tnlayer.nn.layer import Layer
+from tnlayer.nn.variance import Part
+
+
+class PaddedNetwork(Layer):
+    """The network inside Padded: Var(y) = Var(x) holds for the features that are used.
+
+    Arguments:
+        net: the network.
+        part: the features that are used.
+        options: as for :class:`tnlayer.Layer`.
+    """
+
+    def __init__(self, net: Graph, part: Part, **options: Any) -> None:
+        self._part = part
+        super().__init__(net, **options)
 
 
 class Padded(nn.Module):
@@ -64,34 +78,19 @@ class Padded(nn.Module):
             raise SpecError(msg)
         self.in_features = in_features
         self.out_features = out_features
-        self.layer = Layer(graph, device=device, dtype=dtype, **options)
+        part = Part(in_features, out_features)
+        self.layer = PaddedNetwork(graph, part, device=device, dtype=dtype, **options)
         self.bias = (
             nn.Parameter(torch.zeros(out_features, device=device, dtype=self.layer.dtype))
             if bias
             else None
         )
-        self._keep_variance()
 
     def reset_parameters(self) -> None:
-        """Initialise as Layer does: Var(y) = Var(x), isometries Haar-random, the bias zero."""
+        """Initialise as Layer does, with Var(y) = Var(x) for the features that are used."""
         self.layer.reset_parameters()
-        self._keep_variance()
         if self.bias is not None:
             nn.init.zeros_(self.bias)
-
-    def _keep_variance(self) -> None:
-        """Make up for the zeros in x, which give nothing to the variance of y.
-
-        Isometries stay isometries: a network of nothing else is left as it is.
-        """
-        graph = self.layer.graph
-        nodes = (parameter.node for parameter in graph.parameters)
-        free = (n for n in nodes if n.trainable and not n.isometry and n.value is None)
-        node = next(free, None)
-        if node is not None and graph.in_features > self.in_features:
-            scale = math.sqrt(graph.in_features / self.in_features)
-            with torch.no_grad():
-                self.layer.get_parameter(node.name).mul_(scale)
 
     def extra_repr(self) -> str:
         """Features and what was added to them."""

@@ -9,6 +9,7 @@ from tnlayer.checks import check_whole
 from tnlayer.counting import cost_of
 from tnlayer.errors import SpecError
 from tnlayer.explanation import BatchRange, Explanation
+from tnlayer.graph import count_parameters
 from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, plan_graph
 from tnlayer.planning.predictions import predict_plan
@@ -46,6 +47,7 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         ranges=tuple(batch_ranges(ranged) for ranged in programs),
         timed=all(ranged.is_tuned(batch) for ranged in programs),
         log_scale=first.log_scale,
+        parameters=count_parameters(ranged.graph for ranged in programs),
     )
 
 

@@ -22,7 +22,8 @@ def brickwall(legs: int, dim: int, depth: int) -> Network:
          i0   i1   i2   i3   i4   i5
 
     A site that no gate touches passes through. All gates start as Haar-random orthogonal
-    matrices, so that the whole map does.
+    matrices, so that the whole map does. Where ports are padded or legs fixed, the last gate is
+    scaled so that Var(y) = Var(x).
 
     Parameters: dim^4 x (number of gates): legs // 2 in layers 0, 2, ..., (legs - 1) // 2 in
     layers 1, 3, ....
@@ -50,10 +51,14 @@ def brickwall(legs: int, dim: int, depth: int) -> Network:
         raise SpecError(msg)
     net = Network("brick wall")
     sites = list(net.input([dim] * legs))
-    for layer in range(depth):
-        for k, left in enumerate(range(layer % 2, legs - 1, 2)):
-            pair = sites[left : left + 2]
-            gate = net.tensor(f"gate_{layer}_{k}", pair, out=(dim, dim), isometry=pair)
-            sites[left : left + 2] = gate
+    gates = [
+        (f"gate_{layer}_{k}", left)
+        for layer in range(depth)
+        for k, left in enumerate(range(layer % 2, legs - 1, 2))
+    ]
+    for name, left in gates:
+        pair = sites[left : left + 2]
+        init = "scaled" if name == gates[-1][0] else None
+        sites[left : left + 2] = net.tensor(name, pair, out=(dim, dim), isometry=pair, init=init)
     net.output(sites)
     return net

@@ -23,7 +23,9 @@ def mera(legs: int = 12, dim: int = 2, bond: int = 2, fix_first_level: bool = Fa
     (2,3), .... The first level's disentanglers raise size dim to bond, higher ones keep bond.
     A left-over site passes up untouched. With two sites left the top tensor gives the last two
     outputs. The outputs stand in the order of their making: level by level, left to right, the
-    top's last. All tensors start as Haar-random orthogonal matrices from their legs in.
+    top's last. All tensors start as Haar-random isometries from their legs in. Where bond is dim
+    all are square and the whole map is orthogonal; else, or with fixed legs, the norm of x changes,
+    and the top is scaled so that Var(y) = Var(x).
 
     Parameters: each tensor has left x right x (sizes of its two legs out) entries. With 12 legs
     and d = dim, D = bond: 8 d^2 D^2 + 8 d D^3 + 3 D^4 in 19 tensors.
@@ -70,7 +72,7 @@ def mera(legs: int = 12, dim: int = 2, bond: int = 2, fix_first_level: bool = Fa
         sites = above + sites[2 * len(above) :]
         level += 1
     first_level = outputs[: legs // 2]
-    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites)
+    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites, init="scaled")
     net.output(outputs)
     if fix_first_level:
         net.fix(dict.fromkeys(first_level, 0))

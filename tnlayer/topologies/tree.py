@@ -19,7 +19,9 @@ def tree(legs: int, dim: int, bond: int, fix_first_level: bool = False) -> Netwo
 
     On each level isometries act on the sites (0,1), (2,3), ...: two legs in, one output leg
     and one leg up. A left-over site passes up untouched. The outputs stand in the order of
-    their making: level by level, left to right, the top's last.
+    their making: level by level, left to right, the top's last. All tensors start as Haar-random
+    isometries; those that are not square change the norm of x, and the top is scaled so that
+    Var(y) = Var(x).
 
     Parameters: each isometry has left x right x dim x bond entries, the top left x right x dim^2,
     where a site has size dim below its first isometry and size bond above it. With 12 legs:
@@ -63,7 +65,7 @@ def tree(legs: int, dim: int, bond: int, fix_first_level: bool = False) -> Netwo
         sites = above + sites[2 * len(above) :]
         level += 1
     first_level = outputs[: legs // 2]
-    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites)
+    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites, init="scaled")
     net.output(outputs)
     if fix_first_level:
         net.fix(dict.fromkeys(first_level, 0))
