@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "debug", "progress"),
     ("cache_folder",),
     ("files",),
-    ("spec",),
+    ("spec", "near_identity"),
     ("graph",),
     ("checks",),
     ("validate",),
@@ -163,7 +163,7 @@ def test_only_search_imports_cotengra() -> None:
 
 def test_topologies_use_the_public_builder_only() -> None:
     """A topology imports network and errors, or another topology, and nothing else of ours."""
-    allowed = {"network", "errors", "topologies"}
+    allowed = {"network", "near_identity", "errors", "topologies"}
     topologies = [found for found in INTERNAL if part(found.importer) == "topologies"]
     assert any(part(found.imported) == "network" for found in topologies)
     wrong = [str(found) for found in topologies if part(found.imported) not in allowed]

@@ -228,7 +228,7 @@ def test_shapes_and_fixed_legs_must_agree() -> None:
     ids=str,
 )
 def test_wrong_names(shared: Any, message: str) -> None:
-    """Names that are not in two networks, and what is no name, are refused, before a clash is told."""
+    """Names that are not in two networks, and what is no name, are refused before a clash is."""
     with pytest.raises(tn.SpecError, match=r"'U': no network has it.*did you mean 'u'"):
         tn.Layer([place(True), place(False)], shared="U")
     with pytest.raises(tn.SpecError, match=message):

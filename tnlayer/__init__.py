@@ -6,6 +6,7 @@ from tnlayer.compare import Comparison, compare
 from tnlayer.counting import cost
 from tnlayer.errors import BuildError, PlanError, SpecError, TnlayerError
 from tnlayer.graph import Graph
+from tnlayer.near_identity import near_identity
 from tnlayer.network import Network
 from tnlayer.nn.initialise import register_initialiser
 from tnlayer.nn.layer import Layer
@@ -35,6 +36,7 @@ __all__ = [
     "compile",
     "cost",
     "fit_budget",
+    "near_identity",
     "plan",
     "register_initialiser",
     "topologies",

@@ -16,6 +16,7 @@ import numpy as np
 
 from tnlayer.errors import SpecError
 from tnlayer.graph import MAX_LEG_SIZE, MAX_LEGS, WHOLE_DTYPES, ArrayValue
+from tnlayer.near_identity import NearIdentity
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
@@ -193,9 +194,11 @@ def check_dtype_name(dtype: object, where: str) -> str | None:
     return name
 
 
-def check_init(init: object, where: str) -> str | float | Callable[..., Any] | None:
-    """An initialisation: a registered name, a standard deviation of 0 or more, or a callable."""
-    if init is None or callable(init):
+def check_init(init: object, where: str) -> str | float | NearIdentity | Callable[..., Any] | None:
+    """An initialisation: a registered name, a standard deviation of 0 or more, near_identity(), or
+    a callable.
+    """
+    if init is None or isinstance(init, NearIdentity) or callable(init):
         return init
     if isinstance(init, str):
         return check_name(init, f"{where}: init")
@@ -208,7 +211,7 @@ def check_init(init: object, where: str) -> str | float | Callable[..., Any] | N
             return deviation
     msg = (
         f"{where}: init must be a registered name, a finite standard deviation of 0 or more, "
-        f"or a callable, got {shown(init)}"
+        f"near_identity() or a callable, got {shown(init)}"
     )
     raise SpecError(msg)
 

@@ -15,6 +15,10 @@ from tnlayer.report import Cost
 from tnlayer.verdict import verdict
 
 _NOT_FITTED = "times of CUDA kernels are computed from datasheet figures: none was ever measured"
+_SCALED = (
+    "log_scale: values are divided by powers of two on the way; times and memory are those of the "
+    "plan without that"
+)
 _COMPILED = "kernels are compiled at the first call that needs them, or by prepare(): seconds, once"
 
 
@@ -49,6 +53,7 @@ class Explanation:
         costs: one a network; the layer's y is the sum of theirs.
         ranges: for each network, the batch ranges that have a plan so far.
         timed: whether plans were timed on the device, and the fastest taken.
+        log_scale: whether values are scaled on the way, which no time here counts.
         parameters: trainable entries of all networks, those that several share counted once.
     """
 
@@ -61,6 +66,7 @@ class Explanation:
     costs: tuple[Cost, ...]
     ranges: tuple[tuple[BatchRange, ...], ...]
     timed: bool = False
+    log_scale: bool = False
     parameters: int = 0
 
     @property
@@ -89,6 +95,8 @@ class Explanation:
 
     def __str__(self) -> str:
         blocks = [[self.layer, self._backend_text()]]
+        if self.log_scale:
+            blocks[0].append(_SCALED)
         for cost, ranges in zip(self.costs, self.ranges, strict=True):
             blocks.append(self._range_lines(cost, ranges))
             if self.memory_limit is not None:

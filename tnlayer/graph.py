@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tnlayer.errors import SpecError
+from tnlayer.near_identity import NearIdentity
 
 # Bounds that hold before anything is allocated: a graph beyond them is refused at freeze().
 MAX_NODES = 4096
@@ -102,7 +103,8 @@ class TensorNode:
         conj: whether the complex conjugate of the parameter enters the product.
         trainable: False gives a parameter without grad, or with a value a buffer.
         value: initial (or constant) entries at full shape, or None.
-        init: a registered name, a standard deviation, a callable, or None for the default.
+        init: a registered name, a standard deviation, near_identity(), a callable, or
+            None for the default.
         isometry: axes of one side of the matricised tensor, which is made isometric; or (). With
             init="scaled" it is a multiple of an isometry.
     """
@@ -113,7 +115,7 @@ class TensorNode:
     conj: bool = False
     trainable: bool = True
     value: ArrayValue | None = None
-    init: str | float | Callable[..., Any] | None = None
+    init: str | float | NearIdentity | Callable[..., Any] | None = None
     isometry: tuple[int, ...] = ()
 
 

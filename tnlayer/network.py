@@ -36,6 +36,7 @@ from tnlayer.drawing import draw_graph
 from tnlayer.errors import SpecError
 from tnlayer.graph import MAX_NODES, Graph, Port, TensorNode
 from tnlayer.legs import LegTable
+from tnlayer.near_identity import NearIdentity
 from tnlayer.spec import read_document, write_document
 from tnlayer.validate import ends_of, resolve_shares, validate
 
@@ -286,7 +287,7 @@ class Network:
         conj: bool = False,
         trainable: bool = True,
         value: object = None,
-        init: str | float | Callable[..., Any] | None = None,
+        init: str | float | NearIdentity | Callable[..., Any] | None = None,
         isometry: Legs | None = None,
     ) -> tuple[str, ...]:
         """Add a tensor and return the names of the wires that it makes.
@@ -302,9 +303,11 @@ class Network:
             init: how the entries start. By default, and for "normal" and "uniform", they are drawn
                 with the deviation that gives Var(y) = Var(x); "zeros", "ones", "eye",
                 "orthogonal", a name of :func:`tnlayer.register_initialiser`, a standard deviation
-                or a callable are kept as they are.
+                or a callable are kept as they are. "identity" and :func:`tnlayer.near_identity`
+                let signals pass: for chains of many tensors.
             isometry: legs of one side of the matricised tensor, which is made isometric and kept;
-                with init="scaled" it is multiplied so that Var(y) = Var(x).
+                with init="scaled" it is multiplied so that Var(y) = Var(x), with "identity" it is
+                near the identity.
 
         Raises SpecError for names in use, wires consumed twice, and options that clash.
         """

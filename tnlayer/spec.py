@@ -172,6 +172,17 @@ _input = _record(
     {"name": _text, "legs": _names},
     {"batched": _flag, "product": _flag, "dtype": _optional_text},
 )
+_near_identity = _record({"near_identity": _expect((int, float), "a number")}, {})
+
+
+def _init(value: Any, where: str) -> None:
+    """A name, a number, or the noise of near_identity()."""
+    if isinstance(value, dict):
+        _near_identity(value, where)
+    else:
+        _expect((str, int, float), "a name, a number or near_identity")(value, where)
+
+
 _tensor = _record(
     {"name": _text, "legs": _names},
     {
@@ -179,7 +190,7 @@ _tensor = _record(
         "conj": _flag,
         "trainable": _flag,
         "value": _array,
-        "init": _expect((str, int, float), "a name or a number"),
+        "init": _init,
         "isometry": _list_of(_whole),
     },
 )

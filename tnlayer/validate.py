@@ -29,6 +29,7 @@ from tnlayer.graph import (
     Port,
     TensorNode,
 )
+from tnlayer.near_identity import IDENTITY, NearIdentity
 
 
 def validate(graph: Graph) -> None:
@@ -269,7 +270,8 @@ def _check_tensors(graph: Graph) -> None:
             msg = f"{where}: init={SCALED!r} scales an isometry; name its legs with isometry="
             raise SpecError(msg)
         has_value = tensor.value is not None
-        clashes = has_value or (tensor.isometry and tensor.init != SCALED)
+        near = tensor.init == IDENTITY or isinstance(tensor.init, NearIdentity)
+        clashes = has_value or (tensor.isometry and tensor.init != SCALED and not near)
         if tensor.init is not None and clashes:
             other = "value" if has_value else "isometry"
             msg = f"{where} has both init and {other}, which say different things; give one"

@@ -7,6 +7,7 @@ from typing import Any
 from tnlayer.checks import as_array_value, check_init, shown
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph, Port, TensorNode
+from tnlayer.near_identity import NearIdentity, near_identity
 from tnlayer.spec import FORMAT, VERSION, Document, decode_array, encode_array
 from tnlayer.validate import resolve_shares, validate
 
@@ -47,6 +48,16 @@ def _port_record(port: Port) -> Document:
     return record
 
 
+def _init_record(init: object) -> object:
+    """How a document writes an init that is no callable."""
+    return {"near_identity": init.noise} if isinstance(init, NearIdentity) else init
+
+
+def _read_init(record: object) -> object:
+    """The init that a checked document names."""
+    return near_identity(record["near_identity"]) if isinstance(record, dict) else record
+
+
 def _tensor_record(tensor: TensorNode) -> Document:
     if callable(tensor.init):
         msg = (
@@ -59,7 +70,7 @@ def _tensor_record(tensor: TensorNode) -> Document:
         "share": (tensor.share is not None, tensor.share),
         "conj": (tensor.conj, True),
         "trainable": (not tensor.trainable, False),
-        "init": (tensor.init is not None, tensor.init),
+        "init": (tensor.init is not None, _init_record(tensor.init)),
         "isometry": (tensor.isometry != (), list(tensor.isometry)),
     }
     record.update({key: value for key, (is_given, value) in given.items() if is_given})
@@ -112,7 +123,7 @@ def _tensors(records: list[Document]) -> tuple[TensorNode, ...]:
             conj=record.get("conj", False),
             trainable=record.get("trainable", True),
             value=None if value is None else as_array_value(decode_array(value, where), where),
-            init=check_init(record.get("init"), where),
+            init=check_init(_read_init(record.get("init")), where),
             isometry=tuple(record.get("isometry", ())),
         )
     return resolve_shares(nodes.values())

@@ -23,6 +23,8 @@ import torch
 
 from tnlayer.errors import SpecError
 from tnlayer.graph import SCALED, Graph, Parameter
+from tnlayer.near_identity import IDENTITY, NearIdentity
+from tnlayer.nn.identity import near_identity_entries
 from tnlayer.nn.scaled import Scaled, scaled
 from tnlayer.nn.scales import Range, Sized, Wanted, balance, narrowed, solve
 from tnlayer.nn.variance import WHOLE, Measured, Part, Planned, measure
@@ -103,7 +105,7 @@ def register_initialiser(name: str, initialiser: Initialiser) -> None:
     >>> import tnlayer as tn
     >>> tn.register_initialiser("halves", lambda tensor: tensor.fill_(0.5))
     """
-    if name in _REGISTERED or name in _SCALED or name == SCALED:
+    if name in _REGISTERED or name in _SCALED or name in (SCALED, IDENTITY):
         msg = f"an initialiser {name!r} is registered already; choose another name"
         raise SpecError(msg)
     _REGISTERED[name] = initialiser
@@ -111,7 +113,7 @@ def register_initialiser(name: str, initialiser: Initialiser) -> None:
 
 def check_initialisers(graph: Graph) -> None:
     """Refuse a graph that names an initialiser nobody registered."""
-    known = {**_SCALED, **_REGISTERED, SCALED: None}
+    known = {**_SCALED, **_REGISTERED, SCALED: None, IDENTITY: None}
     for tensor in graph.tensors:
         if isinstance(tensor.init, str) and tensor.init not in known:
             msg = (
@@ -136,13 +138,14 @@ def initialise(
         SpecError: an array's dtype cannot hold what the user gave, or no scale of the free tensors
             keeps the network's values in its range.
     """
-    parameters = {p.name: p for network in networks for p in network.graph.parameters}
+    owners = {p.name: (one.graph, p) for one in networks for p in one.graph.parameters}
+    parameters = {name: parameter for name, (_, parameter) in owners.items()}
     free = [p.name for p in parameters.values() if _is_free(p)]
     drawn: dict[str, torch.Tensor] = {}
     for name, parameter in parameters.items():
         array = arrays[name]
         if name not in free:
-            array.copy_(_cut(_given_entries(parameter, array.dtype), parameter))
+            array.copy_(_cut(_given_entries(owners[name][0], parameter, array.dtype), parameter))
             continue
         # Half precision is rounded once, at the end: what lies on its grid cannot be scaled a bit.
         half = array.dtype in _HALF
@@ -218,11 +221,14 @@ def _unit_entries(parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
     return full
 
 
-def _given_entries(parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
+def _given_entries(graph: Graph, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
     """Entries at full shape that do not depend on the variance rule."""
     node = parameter.node
     if node.value is not None:
         return _in_range(torch.from_numpy(node.value.array.copy()), parameter, dtype)
+    if node.init == IDENTITY or isinstance(node.init, NearIdentity):
+        near = node.init if isinstance(node.init, NearIdentity) else NearIdentity()
+        return near_identity_entries(graph, node, near.noise, _wide(dtype))
     if isinstance(node.init, str) or callable(node.init):
         full = torch.empty(parameter.full_shape, dtype=dtype, device="cpu")
         (_REGISTERED[node.init] if isinstance(node.init, str) else node.init)(full)
@@ -368,8 +374,12 @@ def _expected_log_gain(graph: Graph, stored: Mapping[str, Scaled]) -> float:
 
 
 def _log_fan(graph: Graph) -> float:
-    """Logarithm of (input legs that are not in the output) x (all other summed legs)."""
-    kept = {*graph.output, *graph.pinned}
+    """Logarithm of (input legs that are not in the output) x (all other summed legs).
+
+    A vector of norm 1 on a leg of a product port brings 1 over its size: such legs count as 1.
+    """
+    product = (leg for port in graph.inputs if port.product for leg in port.legs)
+    kept = {*graph.output, *graph.pinned, *product}
     return sum(math.log(size) for leg, size in graph.leg_sizes if leg not in kept)
 
 

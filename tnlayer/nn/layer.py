@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,14 +26,17 @@ from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
 from tnlayer.runtime import gpu
 from tnlayer.runtime.autograd import is_traced, run
-from tnlayer.runtime.compile import check_backend
+from tnlayer.runtime.compile import check_backend, check_log_scale
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.explain import explain
 from tnlayer.runtime.fast_call import FastCall, add_bias, fast_call_like
 from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.runtime.overflow import is_in_range, out_of_range
+from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.resources import Resources
+from tnlayer.runtime.scaled import Scaled, ScaledProgram, add_scaled, scaled
 from tnlayer.runtime.stored import check_can_be_set, has_array, set_array, would_hide
 from tnlayer.runtime.tune import random_inputs
 
@@ -62,6 +66,12 @@ class Layer(nn.Module):
         device, dtype: of the parameters; by default torch's. A complex network makes dtype complex.
             With "auto" a layer is planned for the type of device that it lies on: once it is moved
             to a GPU, its next call plans anew.
+        log_scale: return (mantissa, log_scale) with y = mantissa * exp(log_scale), for networks of
+            so many tensors that y itself would overflow or vanish. The scale is a power of two, one
+            a sample; log_scale is float64 and has the leading dimensions only. The largest entry of
+            a sample's mantissa is in [1/2, 1), or all are 0. Where something is differentiated the
+            scale counts as a constant: ``mantissa.abs().log() + log_scale`` (for one feature) has
+            the gradient of log|y|. It cannot be had with a memory_limit.
         shared: tensors that several networks have in common, each one parameter: their names, or
             True for all that have one name. Without it such names are an error.
 
@@ -77,6 +87,17 @@ class Layer(nn.Module):
     >>> layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=2), bias=True)
     >>> layer(torch.zeros(7, 16)).shape
     torch.Size([7, 16])
+
+    The norm of a long chain, 2 ** 200:
+
+    >>> net = tn.Network("ring")
+    >>> net.output()
+    >>> net.bond(**{f"a{k}": 2 for k in range(200)})
+    >>> for k in range(200):
+    ...     net.tensor(f"A{k}", f"a{k} a{(k + 1) % 200}", init="ones")
+    >>> mantissa, log_scale = tn.Layer(net, log_scale=True, backend="torch")()
+    >>> round(float(mantissa.log() + log_scale), 2)
+    138.63
     """
 
     bias: nn.Parameter | None
@@ -96,10 +117,12 @@ class Layer(nn.Module):
         tune: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        log_scale: bool = False,
         shared: bool | str | Sequence[str] = False,
     ) -> None:
         super().__init__()
         check_backend(backend)
+        check_log_scale(log_scale, memory_limit)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
         options = PlanOptions(
@@ -112,6 +135,9 @@ class Layer(nn.Module):
         self._options = options
         self._backend = backend
         self._tune = tune
+        self._log_scale = log_scale
+        # What a call says whose y is not finite, where the values of the user's tensors are why.
+        self._told = ""
         # Of a network without tensors, which has no array to ask.
         self._empty = (dtype, torch.empty(0, device=device).device)
         self._graphs = graphs
@@ -171,6 +197,7 @@ class Layer(nn.Module):
             f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
             f"parameters={self.parameter_count}, bias={has_array(self, BIAS)}, "
             f"dtype={self.dtype}, backend={self._backend!r}"
+            + (", log_scale=True" if self._log_scale else "")
         )
 
     def source(self) -> str:
@@ -191,7 +218,11 @@ class Layer(nn.Module):
             ranged.main if arch is None else program_of(ranged.planned, arch)
             for ranged in self._programs_for(self.dtype)
         ]
-        found = (p.resources for p in programs if isinstance(p, CudaProgram | MixedProgram))
+        found = (
+            p.resources
+            for p in programs
+            if isinstance(p, CudaProgram | MixedProgram | ScaledProgram)
+        )
         return tuple(one for resources in found for one in resources)
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
@@ -212,8 +243,10 @@ class Layer(nn.Module):
 
     # -- what it does ----------------------------------------------------------------------
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Contract the networks with the inputs and add the bias.
+
+        With log_scale=True the result is (mantissa, log_scale).
 
         Under torch.autocast the inputs are cast to the layer's dtype: a product of many tensors
         loses too much in half precision. For such arithmetic make the layer with that dtype.
@@ -221,9 +254,15 @@ class Layer(nn.Module):
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong, or of a stored array.
         """
+        if self._log_scale:
+            return self._forward_scaled(inputs)
         fast = self._fast
         y = None if fast is None else fast(self, inputs)
-        return self._forward(inputs) if y is None else y
+        if y is None:
+            y = self._forward(inputs)
+        if self._told and not (is_traced() or y.is_meta or is_in_range(y)):
+            warnings.warn(self._told, RuntimeWarning, stacklevel=2)
+        return y
 
     def to_dense(self) -> torch.Tensor:
         """The dense matrix of a layer with one batched input, (out_features, in_features).
@@ -242,6 +281,9 @@ class Layer(nn.Module):
         arrays = self._stored.of(self)
         dtype, device = self._kind(first_of(arrays))
         identity = torch.eye(self.in_features, dtype=dtype, device=device)
+        if self._log_scale:
+            mantissa, log_scale = self._contract_scaled((identity,), arrays).pair
+            return (mantissa * log_scale.exp().unsqueeze(-1)).to(dtype).mT
         return self._contract((identity,), arrays).mT
 
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
@@ -328,6 +370,10 @@ class Layer(nn.Module):
             ]
             own = {name: array for name, array in arrays.items() if name != BIAS}
             initialise(networks, own, self._part)
+        self._told = ""
+        for ranged in () if self._log_scale else programs:
+            stored = tuple(arrays[name] for name in ranged.main.parameter_order)
+            self._told = self._told or out_of_range(ranged.main, stored)
         if BIAS in arrays:
             nn.init.zeros_(arrays[BIAS])
         for name, array in arrays.items():
@@ -384,7 +430,8 @@ class Layer(nn.Module):
         if programs is None:
             options = replace(self._options, dtype=dtype_name(dtype), device=key[1])
             programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan) for graph in self._graphs
+                RangedProgram(graph, options, one_plan=self._one_plan, log_scale=self._log_scale)
+                for graph in self._graphs
             )
             self._programs[key] = programs
         return programs
@@ -434,20 +481,52 @@ class Layer(nn.Module):
     ) -> torch.Tensor:
         """Sum of the networks' results for flat inputs."""
         total: torch.Tensor | None = None
-        first = first_of(arrays)
-        for ranged in self._programs_for(self._kind(first)[0], first):
-            # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
-            if is_traced():
-                program = ranged.main
-            else:
-                batch = self._batch_of(flat)
-                if self._tune and not ranged.is_tuned(batch):
-                    ranged.tune_first(flat, arrays_for(ranged.graph, arrays), batch)
-                program = ranged.at(batch)
+        for program in self._taken(flat, arrays):
             y = run(program, (*flat, *(arrays[name] for name in program.parameter_order)))
             total = y if total is None else total + y
         assert total is not None
         return total
+
+    def _taken(
+        self, flat: tuple[torch.Tensor, ...], arrays: Mapping[str, torch.Tensor]
+    ) -> list[Program]:
+        """The program of each network for flat inputs."""
+        first = first_of(arrays)
+        taken: list[Program] = []
+        for ranged in self._programs_for(self._kind(first)[0], first):
+            # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
+            if is_traced():
+                taken.append(ranged.main)
+                continue
+            batch = self._batch_of(flat)
+            if self._tune and not ranged.is_tuned(batch):
+                ranged.tune_first(flat, arrays_for(ranged.graph, arrays), batch)
+            taken.append(ranged.at(batch))
+        return taken
+
+    def _forward_scaled(
+        self, inputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mantissa and log of the scale, the bias included."""
+        arrays = self._stored.of(self)
+        first = first_of(arrays)
+        dtype, _ = self._kind(first)
+        leading, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
+        total = self._contract_scaled(flat, arrays)
+        if BIAS in arrays:
+            total = add_scaled((total, scaled(arrays[BIAS].unsqueeze(0), kept=1)))
+        mantissa, log_scale = total.pair
+        return mantissa.reshape(*leading, self.out_features), log_scale.reshape(leading)
+
+    def _contract_scaled(
+        self, flat: tuple[torch.Tensor, ...], arrays: Mapping[str, torch.Tensor]
+    ) -> Scaled:
+        """The same sum at one scale a sample."""
+        terms: list[Scaled] = []
+        for program in self._taken(flat, arrays):
+            assert isinstance(program, ScaledProgram), "the layer was made with log_scale=True"
+            terms.append(program.scaled(*flat, *(arrays[n] for n in program.parameter_order)))
+        return add_scaled(terms) if len(terms) > 1 else terms[0]
 
     def _batch_of(self, flat: tuple[torch.Tensor, ...]) -> int:
         """Samples of a call; 1 where no input is batched."""

@@ -87,9 +87,6 @@ def measure(
         part: the features that are used.
         grid: a dtype to which every value is rounded, as a layer of that dtype does.
     """
-    graph = networks[0].graph
-    if any(port.product for port in graph.inputs):
-        return Measured(None, ())
     gains: list[float] = []
     weights: list[int] = []
     sizes: list[dict[str, list[Size]]] = [{} for _ in networks]
@@ -137,13 +134,14 @@ def _run(
 def _probes(
     networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part
 ) -> Iterator[tuple[tuple[Scaled, ...], int]]:
-    """Inputs of mean |x|^2 = 1, with their weights."""
+    """Inputs of mean |x|^2 = 1, on product ports of norm 1 a leg, with their weights."""
     graph = networks[0].graph
     device = next((array.mantissa.device for array in stored.values()), torch.device("cpu"))
     is_complex = any(array.mantissa.is_complex() for array in stored.values())
     dtype = torch.complex128 if is_complex else torch.float64
     largest = max(_largest_value(one.plan) for one in networks)
-    if len(graph.inputs) == 1 and graph.inputs[0].batched:
+    (first, *others) = graph.inputs or (None,)
+    if first is not None and not others and first.batched and not first.product:
         used = part.in_features or graph.in_features
         if used <= _EXACT_FEATURES and used * largest <= _EXACT_ENTRIES:
             for low in range(0, used, step := max(1, min(used, _VALUE_ENTRIES // largest))):
@@ -165,6 +163,11 @@ def _probes(
             x = torch.randn(
                 (*lead, *graph.input_shape(port)), generator=generator, dtype=dtype, device="cpu"
             )
+            if port.product:
+                # One vector of norm 1 a leg, in all directions alike: local features.
+                norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+                inputs.append(scaled((x / norms).to(device)))
+                continue
             x[..., part.in_features or x.shape[-1] :] = 0
             mean = float(x[..., : part.in_features].abs().square().mean())
             inputs.append(scaled(x.to(device), -math.log(mean) / 2))

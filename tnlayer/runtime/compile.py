@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal, overload
 
 from tnlayer.checks import check_option, shown
 from tnlayer.errors import SpecError
@@ -19,11 +20,19 @@ from tnlayer.runtime.available import options_for
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.nvrtc import check_arch, find_nvrtc
+from tnlayer.runtime.overflow import warn_of_values
 from tnlayer.runtime.program import Program
+from tnlayer.runtime.scaled import ScaledProgram
 
 BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 
+@overload
+def compile(
+    net: Network | Graph, *, log_scale: Literal[False] = ..., **options: Any
+) -> Program: ...
+@overload
+def compile(net: Network | Graph, *, log_scale: Literal[True], **options: Any) -> ScaledProgram: ...
 def compile(
     net: Network | Graph,
     *,
@@ -37,6 +46,7 @@ def compile(
     dtype: str | None = None,
     minimize: str = DEFAULT_MINIMIZE,
     tensor_cores: str | None = None,
+    log_scale: bool = False,
 ) -> Program:
     """Compile a network to a differentiable function of its inputs and parameters.
 
@@ -52,6 +62,8 @@ def compile(
         tensor_cores: of backend "cuda": do products of merged steps on tensor cores, in precision
             "tf32" (operands rounded to 10 bits of mantissa, results off by about 1e-3), "3xtf32"
             (near float32) or "bf16" (7 bits, 1e-2); sums are float32. None: float32 arithmetic.
+        log_scale: let the program return (mantissa, log_scale) with y = mantissa * exp(log_scale),
+            where y itself may lie beyond the range of the dtype; see :class:`tnlayer.Layer`.
         objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
 
     Raises:
@@ -68,12 +80,37 @@ def compile(
     """
     check_backend(backend, arch)
     check_tensor_cores(tensor_cores, backend)
+    check_log_scale(log_scale, memory_limit, tensor_cores)
     options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
     planned = plan_graph(net, options_for(options, arch))
     if tensor_cores is not None:
         # All steps stay in the kernels: which of them tensor cores can do is decided there.
         planned = replace(planned, plan=replace(planned.plan, regions=()))
-    return program_of(planned, arch, tensor_cores)
+    program = program_of(planned, arch, tensor_cores, log_scale=log_scale)
+    if not log_scale:
+        warn_of_values(program)
+    return program
+
+
+def check_log_scale(
+    log_scale: object, memory_limit: int | None, tensor_cores: str | None = None
+) -> None:
+    """Refuse what a mantissa and the log of a scale cannot be had with."""
+    if not isinstance(log_scale, bool):
+        msg = f"log_scale={log_scale!r}: expected True or False"
+        raise SpecError(msg)
+    if log_scale and memory_limit is not None:
+        msg = (
+            f"memory_limit={memory_limit} cannot be kept with log_scale=True: what is scaled on "
+            "the way is kept for the backward; leave one of them out, or pass smaller batches"
+        )
+        raise SpecError(msg)
+    if log_scale and tensor_cores is not None:
+        msg = (
+            f"tensor_cores={tensor_cores!r} cannot be had with log_scale=True; leave one of them "
+            "out"
+        )
+        raise SpecError(msg)
 
 
 def check_tensor_cores(tensor_cores: str | None, backend: str) -> None:

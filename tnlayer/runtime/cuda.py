@@ -173,9 +173,9 @@ class CudaProgram(Program):
                 raise BuildError(msg)
         return True
 
-    def prepare(self) -> None:
+    def prepare(self, mask: Mask | None = None) -> None:
         """Build what a training step needs now; load it, where there is a GPU."""
-        for unit in self.units().values():
+        for unit in self.units(mask).values():
             if gpu.has_gpu():
                 unit.load(gpu.current_gpu())
             else:

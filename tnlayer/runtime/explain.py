@@ -46,6 +46,7 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         costs=costs,
         ranges=tuple(batch_ranges(ranged) for ranged in programs),
         timed=all(ranged.is_tuned(batch) for ranged in programs),
+        log_scale=first.log_scale,
         parameters=count_parameters(ranged.graph for ranged in programs),
     )
 

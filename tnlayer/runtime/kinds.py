@@ -6,10 +6,15 @@ from tnlayer.planning.planner import PlannedGraph
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.mixed import MixedProgram, region_program
 from tnlayer.runtime.program import Program
+from tnlayer.runtime.scaled import ScaledProgram
 
 
 def program_of(
-    planned: PlannedGraph, arch: str | None = None, tensor_cores: str | None = None
+    planned: PlannedGraph,
+    arch: str | None = None,
+    tensor_cores: str | None = None,
+    *,
+    log_scale: bool = False,
 ) -> Program:
     """The program of a planned graph, on the backends of its plan.
 
@@ -17,6 +22,7 @@ def program_of(
         planned: with the backend that was asked for.
         arch: of CUDA kernels: what to build for; None: the device of the arrays of a call.
         tensor_cores: of backend "cuda": the precision of products on tensor cores, or None.
+        log_scale: whether it gives a mantissa and the log of a scale instead of y.
 
     Raises:
         BuildError: the backend that was asked for cannot run it.
@@ -26,6 +32,9 @@ def program_of(
     arguments = (planned.graph, plan, planned.form.tensor_names)
     if tensor_cores is not None:
         return CudaProgram(*arguments, reuse=reuse, arch=arch, tensor_cores=tensor_cores)
+    if log_scale:
+        compiled = "cpp" if asked == "cpp" else None
+        return ScaledProgram(*arguments, reuse=reuse, arch=arch, compiled=compiled)
     if plan.backend == "mixed" or (asked == "cuda" and plan.backend != "cuda"):
         return MixedProgram(*arguments, reuse=reuse, arch=arch)
     backend = "cpp" if asked == "cpp" else plan.backend

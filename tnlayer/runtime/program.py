@@ -146,9 +146,9 @@ class Program:
                 kernels = self._kernels[mask]
         return kernels
 
-    def prepare(self) -> None:
-        """Build what a training step needs now instead of at the first call."""
-        self.kernels(self.training_mask())
+    def prepare(self, mask: Mask | None = None) -> None:
+        """Build what a training step, or a mask of wanted gradients, needs now."""
+        self.kernels(self.training_mask() if mask is None else mask)
 
     def build(self, mask: Mask) -> Kernels:
         """Make the functions for a mask of wanted gradients."""
@@ -177,9 +177,15 @@ class Program:
         Raises:
             SpecError: a parameter is missing or unknown, or an array has a wrong shape.
         """
+        return run(self, self.checked(inputs, parameters))
+
+    def checked(
+        self, inputs: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """What a call is given, checked, in the program's order and dtype."""
         arrays = (*inputs, *self._ordered(parameters))
         self._check(arrays)
-        return run(self, tuple(array.to(self.dtype) for array in arrays))
+        return tuple(array.to(self.dtype) for array in arrays)
 
     def _ordered(self, parameters: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor]:
         wanted = set(self.parameter_order)

@@ -85,23 +85,31 @@ class RangedProgram:
             all sizes; else each size gets that of its range.
         one_plan: whether the user named it.
         arch: what CUDA kernels are built for; None: the device of a call.
+        log_scale: whether programs give a mantissa and the log of a scale.
 
     ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
     """
 
     def __init__(
-        self, graph: Graph, options: PlanOptions, *, one_plan: bool, arch: str | None = None
+        self,
+        graph: Graph,
+        options: PlanOptions,
+        *,
+        one_plan: bool,
+        arch: str | None = None,
+        log_scale: bool = False,
     ) -> None:
         self.graph = graph
         # What was asked for is pickled: another machine may have other backends.
         self.asked = options
         self.arch = arch
+        self.log_scale = log_scale
         self.options = options = options_for(options, arch)
         # Where only kernels are wanted one plan serves all sizes: a layer compiles them twice at
         # most, for few samples and for many, each when a call first needs it.
         self.one_plan = one_plan = one_plan or options.backend == "cpp"
         self.planned = plan_graph(graph, options)
-        self.main = program_of(self.planned, arch)
+        self.main = self._program_of(self.planned)
         self._lock = threading.Lock()
         self._table = _Table()
         if one_plan:
@@ -209,7 +217,7 @@ class RangedProgram:
 
     def _use_tuned(self, tuned: TunedRange) -> None:
         with self._lock:
-            program = self._known(tuned.planned) or program_of(tuned.planned, self.arch)
+            program = self._known(tuned.planned) or self._program_of(tuned.planned)
         self.replace_range(tuned.low, tuned.high, program)
         if self.one_plan and (tuned.low, tuned.high) == (0, None):
             # It serves the sizes that its kernels are made for; others are made when needed.
@@ -228,16 +236,19 @@ class RangedProgram:
             if found is None and self.one_plan:
                 # The same plan, with kernels for few samples where it has those for many.
                 plan = replace(self.planned.plan, batch=kernel_batch(batch))
-                found = program_of(replace(self.planned, plan=plan), self.arch)
+                found = self._program_of(replace(self.planned, plan=plan))
                 self._table = self._table.with_range(*_served(found), found)
             elif found is None:
                 options = replace(self.options, batch=max(1, batch))
                 planned = plan_graph(self.graph, options, whole_range=True)
-                found = self._known(planned) or program_of(planned, self.arch)
+                found = self._known(planned) or self._program_of(planned)
                 low, high = planned.choice.low, planned.choice.high
                 bound = _NO_BOUND if high is None else high
                 self._table = self._table.with_range(low, max(bound, batch), found)
             return found
+
+    def _program_of(self, planned: PlannedGraph) -> Program:
+        return program_of(planned, self.arch, log_scale=self.log_scale)
 
     def _known(self, planned: PlannedGraph) -> Program | None:
         """A program that runs the same code: neighbouring ranges may differ in batch only."""
@@ -248,13 +259,13 @@ class RangedProgram:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
-        names = ("graph", "asked", "one_plan", "arch", "tuned")
+        names = ("graph", "asked", "one_plan", "arch", "log_scale", "tuned")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         graph, asked = state["graph"], state["asked"]
-        one_plan, arch = state["one_plan"], state["arch"]
-        self.__init__(graph, asked, one_plan=one_plan, arch=arch)  # type: ignore[misc]
+        given = {name: state[name] for name in ("one_plan", "arch", "log_scale")}
+        self.__init__(graph, asked, **given)  # type: ignore[misc]
         for tuned in reversed(state["tuned"]):
             self._use_tuned(tuned)
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from tnlayer.errors import SpecError
+from tnlayer.near_identity import NearIdentity
 from tnlayer.network import Network
 
 
-def mera(legs: int = 12, dim: int = 2, bond: int = 2, fix_first_level: bool = False) -> Network:
+def mera(
+    legs: int = 12,
+    dim: int = 2,
+    bond: int = 2,
+    fix_first_level: bool = False,
+    *,
+    init: str | NearIdentity | None = None,
+) -> Network:
     """Binary multiscale entanglement renormalization ansatz with open boundary.
 
     ::
@@ -39,6 +47,8 @@ def mera(legs: int = 12, dim: int = 2, bond: int = 2, fix_first_level: bool = Fa
         dim: size of each input and output leg.
         bond: size of each inner leg.
         fix_first_level: pin the output legs of the first level to index 0.
+        init: "identity" or :func:`tnlayer.near_identity`: isometries that are near the identity
+            from the legs in to the legs out, the top as well; it is not scaled then.
 
     Raises:
         SpecError: legs is below 2 (3 with fix_first_level) or above 4096.
@@ -62,17 +72,21 @@ def mera(legs: int = 12, dim: int = 2, bond: int = 2, fix_first_level: bool = Fa
         for k in range((len(sites) - 1) // 2):
             pair = sites[2 * k + 1 : 2 * k + 3]
             name = f"disentangler_{level}_{k}"
-            sites[2 * k + 1 : 2 * k + 3] = net.tensor(name, pair, out=(bond, bond), isometry=pair)
+            sites[2 * k + 1 : 2 * k + 3] = net.tensor(
+                name, pair, out=(bond, bond), isometry=pair, init=init
+            )
         above: list[str] = []
         for k in range(len(sites) // 2):
             pair = sites[2 * k : 2 * k + 2]
-            out, up = net.tensor(f"isometry_{level}_{k}", pair, out=(dim, bond), isometry=pair)
+            out, up = net.tensor(
+                f"isometry_{level}_{k}", pair, out=(dim, bond), isometry=pair, init=init
+            )
             outputs.append(out)
             above.append(up)
         sites = above + sites[2 * len(above) :]
         level += 1
     first_level = outputs[: legs // 2]
-    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites, init="scaled")
+    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites, init=init or "scaled")
     net.output(outputs)
     if fix_first_level:
         net.fix(dict.fromkeys(first_level, 0))

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tnlayer.errors import SpecError
+from tnlayer.near_identity import NearIdentity
 from tnlayer.network import Network
 
 
 def tensor_ring(
-    in_shape: Sequence[int], out_shape: Sequence[int], rank: int | Sequence[int]
+    in_shape: Sequence[int],
+    out_shape: Sequence[int],
+    rank: int | Sequence[int],
+    *,
+    init: str | float | NearIdentity | None = None,
 ) -> Network:
     """Closed chain of cores, each with one input and one output leg.
 
@@ -32,6 +37,8 @@ def tensor_ring(
         in_shape: size of each input leg, i0 the slowest in the features of x.
         out_shape: size of each output leg, as many as input legs.
         rank: size of every bond, or one size a bond: as many as cores, the closing one last.
+
+        init: of each core, as for :meth:`tnlayer.Network.tensor`.
 
     Raises:
         SpecError: the shapes differ in length or are empty, or rank has the wrong length.
@@ -60,5 +67,5 @@ def tensor_ring(
     net.output(**{f"j{k}": size for k, size in enumerate(out_shape)})
     net.bond(**{f"b{k}": size for k, size in enumerate(ranks)})
     for k in range(cores):
-        net.tensor(f"core_{k}", [f"b{(k - 1) % cores}", f"i{k}", f"j{k}", f"b{k}"])
+        net.tensor(f"core_{k}", [f"b{(k - 1) % cores}", f"i{k}", f"j{k}", f"b{k}"], init=init)
     return net

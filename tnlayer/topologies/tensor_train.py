@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tnlayer.errors import SpecError
+from tnlayer.near_identity import NearIdentity
 from tnlayer.network import Network
 
 
 def tensor_train(
-    in_shape: Sequence[int], out_shape: Sequence[int], rank: int | Sequence[int]
+    in_shape: Sequence[int],
+    out_shape: Sequence[int],
+    rank: int | Sequence[int],
+    *,
+    init: str | float | NearIdentity | None = None,
 ) -> Network:
     """Chain of cores, each with one input and one output leg (a matrix product operator).
 
@@ -30,6 +35,8 @@ def tensor_train(
         in_shape: size of each input leg, i0 the slowest in the features of x.
         out_shape: size of each output leg, as many as input legs.
         rank: size of every bond, or one size a bond: one fewer than cores.
+
+        init: of each core, as for :meth:`tnlayer.Network.tensor`.
 
     Raises:
         SpecError: the shapes differ in length or are empty, or rank has the wrong length.
@@ -60,5 +67,5 @@ def tensor_train(
     for k in range(cores):
         left = [f"b{k - 1}"] if k > 0 else []
         right = [f"b{k}"] if k < cores - 1 else []
-        net.tensor(f"core_{k}", [*left, f"i{k}", f"j{k}", *right])
+        net.tensor(f"core_{k}", [*left, f"i{k}", f"j{k}", *right], init=init)
     return net

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from tnlayer.errors import SpecError
+from tnlayer.near_identity import NearIdentity
 from tnlayer.network import Network
 
 
-def tree(legs: int, dim: int, bond: int, fix_first_level: bool = False) -> Network:
+def tree(
+    legs: int,
+    dim: int,
+    bond: int,
+    fix_first_level: bool = False,
+    *,
+    init: str | NearIdentity | None = None,
+) -> Network:
     """Binary tree of isometries: MERA without its disentanglers.
 
     ::
@@ -35,6 +43,8 @@ def tree(legs: int, dim: int, bond: int, fix_first_level: bool = False) -> Netwo
         dim: size of each input and output leg.
         bond: size of each leg that goes up.
         fix_first_level: pin the output legs of the first level to index 0.
+        init: "identity" or :func:`tnlayer.near_identity`: isometries that are near the identity
+            from the legs in to the legs out, the top as well; it is not scaled then.
 
     Raises:
         SpecError: legs is below 2 (3 with fix_first_level) or above 4096.
@@ -59,13 +69,13 @@ def tree(legs: int, dim: int, bond: int, fix_first_level: bool = False) -> Netwo
         for k in range(len(sites) // 2):
             pair = sites[2 * k : 2 * k + 2]
             name = f"isometry_{level}_{k}"
-            out, up = net.tensor(name, pair, out=(dim, bond), isometry=pair)
+            out, up = net.tensor(name, pair, out=(dim, bond), isometry=pair, init=init)
             outputs.append(out)
             above.append(up)
         sites = above + sites[2 * len(above) :]
         level += 1
     first_level = outputs[: legs // 2]
-    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites, init="scaled")
+    outputs += net.tensor("top", sites, out=(dim, dim), isometry=sites, init=init or "scaled")
     net.output(outputs)
     if fix_first_level:
         net.fix(dict.fromkeys(first_level, 0))
