@@ -448,7 +448,10 @@ class _Fusing:
         view, left = pinned(array, axes, step.pins)
         renaming = dict(zip(left, self.axes(step.result.legs), strict=True))
         strides = tuple((renaming[leg], stride) for leg, stride in view.strides)
-        return replace(view, strides=strides)
+        # Vectors stay vectors; a slice through one has none.
+        whole = set(array.lanes) <= set(left)
+        lanes = tuple(renaming[leg] for leg in array.lanes) if whole else ()
+        return replace(view, strides=strides, lanes=lanes)
 
 
 def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:
