@@ -181,11 +181,11 @@ def fixed_result(step: Step, newest: Callable[[str], Layout]) -> Layout:
             return diagonal_order(step.operand.legs)[1]
         case Select() if step.renames:
             # The memory of its operand under other names, whatever its order.
-            order = layouts[step.operand.value.name][-1]
+            order = newest(step.operand.value.name)
+            if order == step.operand.legs:
+                return step.result.legs  # a leg may stand twice
             names = dict(zip(step.operand.legs, step.result.legs, strict=True))
-            return (
-                tuple(names[leg] for leg in order) if len(names) == len(order) else step.result.legs
-            )
+            return tuple(names[leg] for leg in order)
         case _:
             return step.result.legs
 

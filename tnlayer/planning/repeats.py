@@ -10,7 +10,7 @@ product counted once, and the best one is taken.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -78,14 +78,13 @@ def better_with_repeats(
         deadline: that of all planning; None: none.
     """
     numbering = numbered(terms)
-    if len({numbering.of(term.value.name).first for term in terms.terms}) == len(terms.terms):
-        return found
+    equal = Counter(numbering.of(term.value.name).first for term in terms.terms)
+    if sum(count // 2 for count in equal.values()) < 2:
+        return found  # no two products have equal factors
     begun: dict[Pairs, dict[int, Operand]] = {}
     for first in _FIRST:
         for may_grow in (False, True):
             begun |= _levels(terms, sizes, first, may_grow=may_grow)
-    if not begun:
-        return found
     costs = {found.pairs: shared_cost(terms, found.pairs, sizes, minimize)}
     for pairs, left in begun.items():
         if deadline is not None and deadline.passed(_STAGE):
