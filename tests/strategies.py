@@ -335,8 +335,10 @@ def repeated_networks(draw: Draw, is_complex: bool = False) -> tn.Network:
             last.append(leg)
         ends.update((left, *last[1:]))
         conj = number > 0 and rarely(draw, 3)
-        first = {"share": "A0", "conj": conj ^ options["conj"]} if number else options
-        other = {"share": "B0"} if number else {"trainable": options["trainable"]}
+        first: dict[str, Any] = dict(options)
+        other: dict[str, Any] = {"trainable": options["trainable"]}
+        if number:
+            first, other = {"share": "A0", "conj": conj ^ options["conj"]}, {"share": "B0"}
         net.tensor(f"A{number}", [left, f"m{number}"], **first)
         net.tensor(f"B{number}", last, **other, conj=conj)
     for leg in dict.fromkeys((joints[0], joints[-1])):

@@ -40,6 +40,8 @@ Part = Literal["before", "samples", "after"]
 # Places a multiple of this apart share a set of the first cache, and a load waits for a store to
 # one that is under way. The samples of a block would lie so.
 PAGE_BYTES = 4096
+# Weights above this do not stay in the first cache: it matters which of them share a line.
+FIRST_CACHE_BYTES = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,8 @@ class _Fusing:
             lanes = self.placement.lanes[result.name]
         else:
             pairs = [(operand.legs, self.home(operand)) for operand in operands]
-            run = self.run_next.get(result.name, "")
+            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE_BYTES
+            run = self.run_next.get(result.name, "") if far else ""
             lanes = branch_lanes(result.legs, pairs, self.sizes, self.width, run)
         arrays = [self.get(operand, lanes) for operand in operands]
         if right is not None and not arrays[0].lanes:
