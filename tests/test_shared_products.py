@@ -236,7 +236,7 @@ def test_unshared_networks_keep_their_proof() -> None:
 def test_counted_flops_are_those_that_run() -> None:
     """torch's counter sees what forward and backward plans count, and every product once."""
     counted = 0
-    for case in collected(False, 31, 40):
+    for case in collected(False, 31, 30):
         program = tn.compile(case.net, backend="torch", dtype="float64", batch=4)
         plan = program.plan
         counted += bool(new_names(plan))
@@ -255,7 +255,7 @@ def test_counted_flops_are_those_that_run() -> None:
         names = [value.name for value in plan.parameters]
         plans = (plan, tn.backward_plan(plan, names))
         assert counter.get_total_flops() == sum(one.counts.flops.at(4) for one in plans)
-    assert counted >= 20
+    assert counted >= 12
 
 
 # -- values and gradients ------------------------------------------------------------------------
@@ -265,18 +265,18 @@ def test_counted_flops_are_those_that_run() -> None:
 def test_networks_of_equal_blocks_equal_the_oracle(kind: str) -> None:
     """Value and gradients of chains and rings of equal blocks are the oracle's; most share."""
     shared = 0
-    for case in collected(KINDS[kind].is_complex, 32, 80):
+    for case in collected(KINDS[kind].is_complex, 32, 50):
         check_case(case, KINDS[kind])
         shared += bool(new_names(tn.plan(case.net, dtype=kind)))
-    assert shared >= 40
+    assert shared >= 25
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_blocks_with_random_memory(kind: str) -> None:
     """Recomputed products, chunks and slices leave value and gradients as they are."""
-    memories = [check_memory(case, kind) for case in collected(KINDS[kind].is_complex, 33, 60)]
-    assert sum(bool(memory.recompute) for memory in memories) >= 20
-    assert sum(bool(memory.slices) for memory in memories) >= 5
+    memories = [check_memory(case, kind) for case in collected(KINDS[kind].is_complex, 33, 40)]
+    assert sum(bool(memory.recompute) for memory in memories) >= 15
+    assert sum(bool(memory.slices) for memory in memories) >= 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -284,7 +284,7 @@ def test_equal_blocks_with_random_memory(kind: str) -> None:
 def test_equal_blocks_as_loop_programs(kind: str, vector_bytes: int) -> None:
     """The loop program of forward and backward gives what torch gives."""
     cpu = Cpu(vector_bytes, 32 if vector_bytes == 64 else 16)
-    for case in collected(KINDS[kind].is_complex, 34, 40):
+    for case in collected(KINDS[kind].is_complex, 34, 20):
         check_interpreted(case, kind, cpu)
 
 
@@ -293,7 +293,7 @@ def test_equal_blocks_as_loop_programs(kind: str, vector_bytes: int) -> None:
 def test_equal_blocks_compiled(kind: str) -> None:
     """Compiled kernels give the oracle's value and gradients."""
     dtype = getattr(torch, kind)
-    trials = [Compiled(case, dtype) for case in collected(dtype.is_complex, 35, 15)]
+    trials = [Compiled(case, dtype) for case in collected(dtype.is_complex, 35, 10)]
     build_together([(programs_of(trial.layer)[0], trial.mask) for trial in trials])
     for trial in trials:
         trial.check()
@@ -303,7 +303,7 @@ def test_equal_blocks_compiled(kind: str) -> None:
 @pytest.mark.parametrize("backends", [("torch", "torch"), ("cpp", "torch")])
 def test_equal_blocks_in_regions(backends: tuple[str, str]) -> None:
     """A product that two regions read is made in both; cut anywhere, the results are right."""
-    cases = collected(False, 36, 60 if backends == ("torch", "torch") else 8)
+    cases = collected(False, 36, 30 if backends == ("torch", "torch") else 5)
     cases.append(Case(in_the_stem(), (5,), ("contiguous",), 0, 3))
     found: list[tuple[Cut, MixedProgram]] = []
     for case in cases:
@@ -385,14 +385,14 @@ def planned(net: tn.Network, dtype: str = "complex128") -> tuple[Plan, Graph]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_wrong_plans_do_not_pass(name: str) -> None:
-    """Of 1,500 damaged plans those that pass the check compute the network, by numbers."""
+    """Of 800 damaged plans those that pass the check compute the network, by numbers."""
     small = {"gram": lambda: ring(4, 2), "ring": lambda: ring(7, 2)}
     plan, graph = planned(small.get(name, NETWORKS[name])())
     assert new_names(plan)
     document = document_from_plan(plan)
     assert check_plan(plan_from_document(document), graph) == ""
     legal = passed = 0
-    for seed in range(1500):
+    for seed in range(800):
         try:
             changed = plan_from_document(mutated(document, seed))
         except PlanDocumentError:
@@ -406,7 +406,7 @@ def test_wrong_plans_do_not_pass(name: str) -> None:
 
 def test_plans_of_equal_blocks_pass_the_check() -> None:
     """No right plan is refused, and numbers agree; documents lose nothing."""
-    for case in collected(True, 38, 60):
+    for case in collected(True, 38, 40):
         plan, graph = planned(case.net)
         assert check_plan(plan, graph) == ""
         assert computes(plan, graph)
