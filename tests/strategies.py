@@ -300,6 +300,60 @@ def _draw_gate(
     return net.tensor(name, taken, out=out_dims, **draw_options(draw, shape, is_complex))
 
 
+# -- equal subnetworks -------------------------------------------------------------------------
+
+
+@st.composite
+def repeated_networks(draw: Draw, is_complex: bool = False) -> tn.Network:
+    """Chains and rings of equal blocks of two tensors, some blocks turned round or conjugated.
+
+    The third leg of a block, if it has one, goes to the input, to the output, to the next block,
+    or is summed.
+    """
+    net = tn.Network("repeated")
+    third = draw(st.sampled_from([0, 2, 2]))
+    count = draw(st.sampled_from([4, 3, 2, 4] if third else [4, 3, 5, 6, 4]))
+    bond, inner = (draw(st.sampled_from([2, 3] if count < 4 else [2])) for _ in range(2))
+    joints = [f"c{number}" for number in range(count + 1)]
+    if draw(st.booleans()):
+        joints[-1] = joints[0]
+    sizes = dict.fromkeys(joints, bond) | {f"m{number}": inner for number in range(count)}
+    ports = {"in": dict[str, int](), "out": dict[str, int]()}
+    options, waiting = draw_options(draw, (bond, inner), is_complex), ""
+    ends: Counter[str] = Counter(sizes.keys() - set(joints))  # inner legs have two ends
+    ends.update(ends.keys())
+    for number in range(count):
+        sides = joints[number : number + 2]
+        left, right = reversed(sides) if rarely(draw, 3) else sides
+        last = [f"m{number}", right]
+        if third:
+            leg = waiting or f"p{number}"
+            goes = "closed" if waiting else draw(st.sampled_from(["in", "out", "next", "sum"]))
+            waiting = leg if goes == "next" else ""
+            ports.get(goes, {}).update({leg: third})
+            sizes[leg] = third
+            last.append(leg)
+        ends.update((left, *last[1:]))
+        conj = number > 0 and rarely(draw, 3)
+        first: dict[str, Any] = dict(options)
+        other: dict[str, Any] = {"trainable": options["trainable"]}
+        if number:
+            first, other = {"share": "A0", "conj": conj ^ options["conj"]}, {"share": "B0"}
+        net.tensor(f"A{number}", [left, f"m{number}"], **first)
+        net.tensor(f"B{number}", last, **other, conj=conj)
+    for leg in dict.fromkeys((joints[0], joints[-1])):
+        ports["out"] |= {leg: bond} if rarely(draw, 2) else {}
+    if ports["in"] or rarely(draw, 2):
+        net.input("x", ports["in"])
+    net.output(**ports["out"])
+    closed = [leg for leg in sizes if leg not in ports["in"] and leg not in ports["out"]]
+    net.bond(**{leg: sizes[leg] for leg in closed})
+    for leg in closed:
+        if ends[leg] == 1:
+            net.sum(leg)
+    return net
+
+
 # -- cases -------------------------------------------------------------------------------------
 
 
@@ -320,6 +374,18 @@ def cases(draw: Draw, is_complex: bool = False, bounds: Bounds = DEFAULT_BOUNDS)
         net,
         lead=draw(st.sampled_from(LEADS)),
         layouts=tuple(draw(st.sampled_from(LAYOUTS)) for _ in range(bounds.inputs)),
+        frozen=draw(st.one_of(st.just(0), st.integers(0, 2**16))),
+        seed=draw(st.integers(0, 2**16)),
+    )
+
+
+@st.composite
+def repeated_cases(draw: Draw, is_complex: bool = False) -> Case:
+    """A network of equal blocks with batch, memory layout, frozen subset and seed."""
+    return Case(
+        draw(repeated_networks(is_complex)),
+        lead=draw(st.sampled_from(LEADS)),
+        layouts=(draw(st.sampled_from(LAYOUTS)),),
         frozen=draw(st.one_of(st.just(0), st.integers(0, 2**16))),
         seed=draw(st.integers(0, 2**16)),
     )

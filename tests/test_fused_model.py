@@ -19,7 +19,6 @@ from tnlayer.device.profile import AUTOGRAD, Profile
 from tnlayer.kernels.cpu import Cpu
 from tnlayer.kernels.pair import Mask
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.regions import batched_steps
 from tnlayer.planning.fused_model import (
     fused_seconds,
     fused_step_seconds,
@@ -103,11 +102,11 @@ def test_large_weights_are_dear() -> None:
 
 @pytest.mark.parametrize("name", ["MERA-2", "btt"])
 def test_steps_add_up(name: str) -> None:
-    """The shares of steps and of the rest sum to the prediction; each batched step has one."""
+    """The shares of steps and of the rest sum to the prediction; each step has one."""
     plan, mask = planned(name)
     found = fused_step_seconds(plan, mask, 64, PROFILE, CPU)
     assert sum(found.values()) == pytest.approx(predicted(plan, mask, 64).total)
-    assert set(found) == {step.result.name for step in batched_steps(plan)} | {""}
+    assert set(found) == {step.result.name for step in plan.steps} | {""}
     assert min(found.values()) > 0
 
 

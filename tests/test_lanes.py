@@ -198,9 +198,9 @@ def test_long_legs_are_split() -> None:
     assert schedule_lanes(tn.plan(whole, batch=1, minimize="flops"), Cpu()).lanes
 
 
-def test_shared_tensors_keep_whole_legs() -> None:
-    """One parameter under two sets of legs: its legs are addressed by position, so none is split,
-    and y and the gradients, which add up axis by axis, are right."""
+def test_shared_tensors_have_their_legs_split_alike() -> None:
+    """One parameter under two sets of legs: its legs are addressed by position, so both sets are
+    split alike, and y and the gradients, which add up axis by axis, are right."""
     net = tn.Network("shared")
     net.input(a=24, p=4)
     net.output(d=24, p=4)
@@ -211,7 +211,8 @@ def test_shared_tensors_keep_whole_legs() -> None:
     selects = [step for step in plan.steps if isinstance(step, Select)]
     by_position = {leg for step in selects for leg in (*step.result.legs, *step.operand.legs)}
     assert by_position
-    assert not by_position & set(find_splits(plan, 8))
+    splits = find_splits(plan, 8)
+    assert {leg: splits[leg] for leg in by_position} == dict.fromkeys(by_position, 8)
     arrays, wanted = exact(net, plan, 3)
     for program in programs_for(plan, Cpu(64, 32, 200)):
         given = {b.name: arrays[b.name] for b in program.of("input")}

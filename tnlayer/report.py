@@ -165,9 +165,8 @@ class Cost:
         """Predicted seconds of each step of the plan, in a training step's forward and backward.
 
         By the name of the step's result in ``plan`` and ``backward_plan``; "" has what only the
-        results and autograd need. Where kernels are compiled, a step's backward and what it needs
-        of the parameters counts for it, and "" has the start of calls as well. The sum is the
-        predicted time.
+        results and autograd need. Where kernels are compiled, a step's backward counts for it, and
+        "" has the start of calls as well. The sum is the predicted time.
         """
         mask, rates = self.planned.training_mask, self.planned.request.rates()
         if self.backend != TORCH:

@@ -149,6 +149,12 @@ def products_of(body: Iterable[Statement]) -> float:
     ) + sum(1.0 for s in body if isinstance(s, SumLanes | Fill))
 
 
+def made_by(loop: Threads) -> str:
+    """The value that a loop makes, by its first statement that writes one; "" if none does."""
+    targets = (s.target for s in loop.body if isinstance(s, Tile | SumLanes | Fill))
+    return next((_owner(target.buffer) for target in targets), "")
+
+
 def _terms(tile: Tile) -> int:
     found = len(tile.sums)
     for axis in tile.loops:

@@ -40,6 +40,8 @@ Part = Literal["before", "samples", "after"]
 # Places a multiple of this apart share a set of the first cache, and a load waits for a store to
 # one that is under way. The samples of a block would lie so.
 PAGE_BYTES = 4096
+# Weights above this do not stay in the first cache: it matters which of them share a line.
+FIRST_CACHE_BYTES = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class _Fusing:
     part_of: dict[str, Part] = field(default_factory=dict)
     direct: dict[str, Array] = field(default_factory=dict)
     summed_next: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    run_next: dict[str, str] = field(default_factory=dict)
     readers: Counter[str] = field(default_factory=Counter[str])
     unread: Counter[str] = field(default_factory=Counter[str])
     groups: dict[str, Group] = field(default_factory=dict)
@@ -103,6 +106,7 @@ class _Fusing:
             self.add_input(value)
         self.add_outputs()
         self.summed_next = _summed_next(self.plan)
+        self.run_next = _run_next(self.plan)
         self.readers.update(o.value.name for step in self.plan.steps for o in step.operands)
         self.readers.update(output.operand.value.name for output in self.plan.outputs)
         self.unread = self.readers.copy()
@@ -300,7 +304,9 @@ class _Fusing:
             lanes = self.placement.lanes[result.name]
         else:
             pairs = [(operand.legs, self.home(operand)) for operand in operands]
-            lanes = branch_lanes(result.legs, pairs, self.sizes, self.width)
+            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE_BYTES
+            run = self.run_next.get(result.name, "") if far else ""
+            lanes = branch_lanes(result.legs, pairs, self.sizes, self.width, run)
         arrays = [self.get(operand, lanes) for operand in operands]
         if right is not None and not arrays[0].lanes:
             arrays.reverse()  # the vector stands left, the weight right
@@ -448,7 +454,10 @@ class _Fusing:
         view, left = pinned(array, axes, step.pins)
         renaming = dict(zip(left, self.axes(step.result.legs), strict=True))
         strides = tuple((renaming[leg], stride) for leg, stride in view.strides)
-        return replace(view, strides=strides)
+        # Vectors stay vectors; a slice through one has none.
+        whole = set(array.lanes) <= set(left)
+        lanes = tuple(renaming[leg] for leg in array.lanes) if whole else ()
+        return replace(view, strides=strides, lanes=lanes)
 
 
 def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -459,4 +468,17 @@ def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:
             if isinstance(step, plan_steps.Contract):
                 legs = tuple(leg for leg in operand.legs if leg in step.summed_legs)
                 found.setdefault(operand.value.name, legs)
+    return found
+
+
+def _run_next(plan: Plan) -> dict[str, str]:
+    """For each weight the last leg of the state that its first reader makes, if it brings that."""
+    found: dict[str, str] = {}
+    for step in plan.steps:
+        if not isinstance(step, plan_steps.Contract) or BATCH not in step.result.legs:
+            continue
+        for operand in step.operands:
+            if BATCH not in operand.legs:
+                legs = [leg for leg in step.result.legs if leg in operand.legs]
+                found.setdefault(operand.value.name, legs[-1] if legs else "")
     return found

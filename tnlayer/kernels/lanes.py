@@ -237,7 +237,11 @@ LEAST_LANES = 4
 
 
 def branch_lanes(
-    result: Sequence[str], operands: Sequence[tuple[Sequence[str], Array]], sizes: Sizes, width: int
+    result: Sequence[str],
+    operands: Sequence[tuple[Sequence[str], Array]],
+    sizes: Sizes,
+    width: int,
+    run: str = "",
 ) -> Lanes:
     """Lanes of a step on parameters: legs of one operand and the result that fill most of a vector.
 
@@ -246,8 +250,10 @@ def branch_lanes(
         operands: legs and array of each operand.
         sizes: size of each leg.
         width: entries of a vector.
+        run: the leg along which samples read the result, entry by entry; "" if none do. Of lanes
+            that fill as much of a vector those are better that end in it, so that lines are whole.
     """
-    best: tuple[int, bool, Lanes] = (LEAST_LANES - 1, False, ())
+    best: tuple[int, bool, bool, Lanes] = (LEAST_LANES - 1, False, False, ())
     for number, (own, array) in enumerate(operands):
         if len(set(own)) < len(own):
             continue
@@ -257,10 +263,10 @@ def branch_lanes(
         for is_shared in (False, True):
             legs = [leg for leg in array.legs if leg in result and (leg in shared) == is_shared]
             for lanes in _subsets(legs, sizes, width):
-                found = (volume(lanes, sizes), lanes == tail, lanes)
-                if found[:2] > best[:2]:
+                found = (volume(lanes, sizes), lanes[-1] == run, lanes == tail, lanes)
+                if found[:3] > best[:3]:
                     best = found
-    return best[2]
+    return best[3]
 
 
 def _subsets(legs: Sequence[str], sizes: Sizes, width: int) -> list[Lanes]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tnlayer.device.load import op_times
 from tnlayer.kernels.forms import Form, Forms, Layout, copy_seconds, find_forms
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH, Contract, Diagonal, Reduce, Step
+from tnlayer.plan.steps import BATCH, Contract, Diagonal, Reduce, Select, Step
 
 # Storage orders in which one value exists.
 Orders = tuple[Layout, ...]
@@ -179,6 +179,13 @@ def fixed_result(step: Step, newest: Callable[[str], Layout]) -> Layout:
             return tuple(x for x in newest(step.operand.value.name) if x in step.result.legs)
         case Diagonal():
             return diagonal_order(step.operand.legs)[1]
+        case Select() if step.renames:
+            # The memory of its operand under other names, whatever its order.
+            order = newest(step.operand.value.name)
+            if order == step.operand.legs:
+                return step.result.legs  # a leg may stand twice
+            names = dict(zip(step.operand.legs, step.result.legs, strict=True))
+            return tuple(names[leg] for leg in order)
         case _:
             return step.result.legs
 

@@ -196,6 +196,9 @@ class _Lowering:
                 call = PutDiagonal(Value(step.result.name, layout), view, pairs)
             case Add():
                 call = self._add_up(step, layout)
+            case Select() if step.renames:
+                view = axis_by_axis(self.newest(step.operand.value.name), conj=step.operand.conj)
+                call = Slice(Value(step.result.name, layout), view, ())
             case Select():
                 view = self.positional(step.operand)
                 call = Slice(Value(step.result.name, layout), view, step.pins)

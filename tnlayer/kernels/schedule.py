@@ -264,6 +264,12 @@ class Schedule:
                     last[name] = loop.stop - 1
         kept = {result.view.array.name for result in self.results}
         kept |= {value.name for value in self.saved} | {value.name for value in self.inputs}
+        for call in reversed(self.calls):
+            if is_alias(call):
+                # Another name for an array keeps its memory.
+                source, name = call.source.array.name, call.result.name
+                last[source] = max(last[source], last[name])
+                kept |= {source} if name in kept else set()
         return {name: index for name, index in last.items() if name not in kept}
 
     @cached_property
@@ -304,7 +310,7 @@ class Schedule:
 
     def workspace_bytes(self, batch: int) -> int:
         """As ``peak_bytes``, without the results."""
-        return self._peak(batch, frozenset(result.view.array.name for result in self.results))
+        return self._peak(batch, self.leaving)
 
     def _peak(self, batch: int, ignored: frozenset[str]) -> int:
         """Peak of what is allocated at once, arrays with an ignored name left out."""

@@ -29,21 +29,25 @@ def find_splits(plan: Plan, width: int) -> dict[str, int]:
     """The inner size of each leg that is to be split: its largest divisor that fits a vector.
 
     Legs are left alone that are no longer than a vector, that have no divisor of at least two
-    below, or that a step addresses by their position (it may call them otherwise).
+    below, or that a step addresses by their position. A new name for a leg is split with it.
     """
-    fixed = {
-        leg
-        for step in plan.steps
-        if isinstance(step, Select | Scatter | Add)
-        for value in (step.result, *(operand.value for operand in step.operands))
-        for leg in value.legs
-    }
+    fixed: set[str] = set()
+    same: dict[str, set[str]] = {}
+    for step in plan.steps:
+        values = [step.result, *(operand.value for operand in step.operands)]
+        if isinstance(step, Select) and step.renames:
+            for leg, other in zip(values[1].legs, values[0].legs, strict=True):
+                joined = same.get(leg, {leg}) | same.get(other, {other})
+                same.update(dict.fromkeys(joined, joined))
+        elif isinstance(step, Select | Scatter | Add):
+            fixed.update(leg for value in values for leg in value.legs)
     batched = {leg for step in plan.steps if BATCH in step.result.legs
                for operand in step.operands for leg in operand.legs}  # fmt: skip
     found: dict[str, int] = {}
     for leg, size in plan.leg_sizes:
         inner = max(k for k in range(1, width + 1) if size % k == 0)
-        if size > width and inner > 1 and leg in batched and leg not in fixed:
+        legs = same.get(leg, {leg})
+        if size > width and inner > 1 and legs & batched and not legs & fixed:
             found[leg] = inner
     return found
 

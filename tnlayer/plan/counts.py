@@ -2,7 +2,8 @@
 
 A contraction with a summed leg counts 2 x (product of all its legs). One without counts 1 x and is
 reported apart, as elementwise, and so are sums over a leg (Reduce) and additions (Add, and each
-part of a Scatter beyond the first write). Moving data (Expand, Diagonal, Embed, Select) counts 0.
+part of a Scatter beyond the first write). Moving data (Expand, Diagonal, Embed, Select) counts 0; a
+Select that only renames legs moves nothing either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tnlayer.plan.steps import (
     Contract,
     Reduce,
     Scatter,
+    Select,
     Step,
 )
 
@@ -111,6 +113,8 @@ def _operations(step: Step, sizes: Mapping[str, int]) -> tuple[Amount, Amount, i
 
 def count_step(step: Step, sizes: Mapping[str, int], itemsize: int, *, is_complex: bool) -> Counts:
     """Counts of one step for entries of ``itemsize`` bytes."""
+    if isinstance(step, Select) and step.renames:
+        return Counts()
     flops, elementwise, factor = _operations(step, sizes)
     return Counts(
         flops=flops,

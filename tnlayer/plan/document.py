@@ -31,7 +31,7 @@ from tnlayer.plan.steps import (
 )
 
 # Raised whenever a plan of the same network may come out otherwise, or is written otherwise.
-PLAN_SCHEMA = 2
+PLAN_SCHEMA = 3
 
 # No plan of a network within the bounds of validate.py comes near these.
 MAX_ITEMS = 200_000
@@ -132,7 +132,9 @@ def _document_from_step(step: Step) -> Document:
         case Contract():
             return document | {"left": _operand(step.left), "right": _operand(step.right)}
         case Select():
-            return document | {"operand": _operand(step.operand), "pins": _pins(step.pins)}
+            terms = [list(term) for term in step.terms]
+            pins = _pins(step.pins)
+            return document | {"operand": _operand(step.operand), "pins": pins, "terms": terms}
         case Add():
             return document | {"operands": [_operand(operand) for operand in step.operands]}
         case Scatter():
@@ -226,9 +228,11 @@ class _Reader:
             right = self.operand(record["right"], where)
             return Contract(self.new_value(record["result"], where), left, right)
         if kind == "select":
-            record = _record(item, where, "kind result operand pins")
+            record = _record(item, where, "kind result operand pins terms")
             operand, pins = self.operand(record["operand"], where), record["pins"]
-            return Select(self.new_value(record["result"], where), operand, _read_pins(pins, where))
+            result = self.new_value(record["result"], where)
+            terms = _list(record["terms"], where, _read_term)
+            return Select(result, operand, _read_pins(pins, where), terms)
         if kind == "add":
             record = _record(item, where, "kind result operands")
             operands = _list(record["operands"], where, self.operand)
@@ -352,3 +356,9 @@ def _read_pins(item: object, where: str) -> tuple[tuple[int, int], ...]:
         return _whole(axis, place, least=0), _whole(index, place, least=0)
 
     return _list(item, where, pin)
+
+
+def _read_term(item: object, where: str) -> tuple[str, bool]:
+    """The name of a term, and whether its conjugate is meant."""
+    name, conj = _pair(item, where)
+    return _name(name, where), _flag(conj, where)

@@ -7,7 +7,7 @@ to the region that reads them; one that two regions read is done in both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tnlayer.plan.adjoint import GRADIENT, adjoint
@@ -165,12 +165,28 @@ def region_masks(
     return tuple(found)
 
 
-def stem_owners(plan: Plan) -> dict[str, str]:
-    """For each step of a forward plan and of its adjoint the batched step it belongs to.
+def step_owners(plan: Plan) -> dict[str, str]:
+    """For each step of a forward plan and of its adjoint the forward step it belongs to: a step of
+    the adjoint to the one that it differentiates. Both are named by their results; "" is the owner
+    of what belongs to no step."""
+    steps = {step.result.name for step in plan.steps}
+    owners = {name: name for name in steps}
+    last = plan.outputs[0].operand.value.name
+    for step in adjoint(plan, [value.name for value in plan.inputs], ()).steps:
+        source = step.operands[0].value.name
+        name = last if source == GRADIENT else source.removeprefix("d_")
+        while name not in steps and "_" in name:
+            name = name.rpartition("_")[0]
+        if step.result.name not in steps:
+            owners[step.result.name] = name if name in steps else ""
+    return owners
 
-    A step without samples belongs to the first batched step that reads what comes of it, a step of
-    the adjoint to the forward step that it differentiates. Both are named by their results; "" is
-    the owner of what no batched step reads.
+
+def stem_owners(plan: Plan) -> dict[str, str]:
+    """For each step of a forward plan the batched step it belongs to, by their results.
+
+    A step without samples belongs to the first batched step that reads what comes of it; "" is the
+    owner of what no batched step reads.
     """
     owners: dict[str, str] = {}
     for step in reversed(plan.steps):
@@ -181,13 +197,13 @@ def stem_owners(plan: Plan) -> dict[str, str]:
                 owners[operand.value.name] = owners[name]
     steps = {step.result.name for step in plan.steps}
     owners = {name: owners[name] for name in owners if name in steps}
-    batched = {step.result.name for step in batched_steps(plan)}
-    owners |= {name: name for name in batched}
-    last = plan.outputs[0].operand.value.name
-    for step in adjoint(plan, [value.name for value in plan.inputs], ()).steps:
-        source = step.operands[0].value.name
-        name = last if source == GRADIENT else source.removeprefix("d_")
-        while name not in steps and "_" in name:
-            name = name.rpartition("_")[0]
-        owners[step.result.name] = owners.get(name, "")
-    return owners
+    return owners | {step.result.name: step.result.name for step in batched_steps(plan)}
+
+
+def with_branches(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of each batched step, with those of the steps on parameters that belong to it."""
+    found = dict.fromkeys((step.result.name for step in batched_steps(plan)), 0.0)
+    for name, owner in stem_owners(plan).items():
+        if owner in found:
+            found[owner] += seconds[name]
+    return found

@@ -112,9 +112,23 @@ class Embed(_Unary):
 
 @dataclass(frozen=True, slots=True)
 class Select(_Unary):
-    """The slice at pins[axis] of each pinned axis; the axes left take the result's legs."""
+    """The slice at pins[axis] of each pinned axis; the axes left take the result's legs.
+
+    Without pins it is a new name for the same entries: of a parameter that several nodes share, or
+    of a product that was computed before, for other legs.
+
+    Arguments:
+        terms: of such a product, the terms of the network (name, conjugate) that this one stands
+            for, in the order in which the steps of the operand meet those that it was made of.
+    """
 
     pins: tuple[tuple[int, int], ...]
+    terms: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def renames(self) -> bool:
+        """Whether all entries stay where they are and only the legs get other names."""
+        return not self.pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +175,11 @@ Step = Contract | Reduce | Expand | Diagonal | Embed | Add | Select | Scatter
 
 def with_operands(step: Step, rename: Callable[[Value], Value]) -> Step:
     """The same step on other values."""
+    return with_uses(step, lambda operand: Operand(rename(operand.value), operand.conj))
 
-    def of(operand: Operand) -> Operand:
-        return Operand(rename(operand.value), operand.conj)
 
+def with_uses(step: Step, of: Callable[[Operand], Operand]) -> Step:
+    """The same step on other operands."""
     match step:
         case Contract():
             return replace(step, left=of(step.left), right=of(step.right))

@@ -16,9 +16,17 @@ from tnlayer.device.op_times import OpTimes
 from tnlayer.kernels.cpu import kernel_batch, schedule_lanes
 from tnlayer.kernels.pair import Mask, schedule_pair
 from tnlayer.kernels.schedule import Schedule, sources_of
+from tnlayer.plan.adjoint import AGAIN
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import Plan, Region
-from tnlayer.plan.regions import batched_steps, cuts, region_masks, split, stem_owners
+from tnlayer.plan.regions import (
+    batched_steps,
+    cuts,
+    region_masks,
+    split,
+    step_owners,
+    with_branches,
+)
 from tnlayer.planning.compiled import (
     compiled_seconds,
     compiled_step_seconds,
@@ -150,8 +158,9 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
     steps = [step.result.name for step in batched_steps(plan)]
     if not allowed or why_no_kernels(plan, kind):
         return None
-    fused = compiled_step_seconds(kind, plan, mask, batch, rates)
-    torch = torch_step_seconds(plan, mask, batch, rates.times)
+    # What a step needs of the parameters goes with it.
+    fused = with_branches(plan, compiled_step_seconds(kind, plan, mask, batch, rates))
+    torch = with_branches(plan, torch_step_seconds(plan, mask, batch, rates.times))
     start = start_seconds(kind, mask, rates)
     times = 2 if any(mask) else 1
     prices = {
@@ -212,14 +221,14 @@ def _one_cut(
 
 
 def torch_step_seconds(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> dict[str, float]:
-    """Predicted seconds of each batched step as calls, with what only it needs and its adjoint."""
+    """Predicted seconds of each step as calls, with its part of the backward."""
     pair = schedule_pair(plan, mask)
-    owners = stem_owners(plan)
-    found = dict.fromkeys((step.result.name for step in batched_steps(plan)), 0.0)
+    owners = step_owners(plan)
+    found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     for schedule in (pair.forward, pair.backward):
         if schedule is not None:
             for name, spent in step_seconds(schedule, batch, times).items():
-                owner = owners.get(name, "")
+                owner = owners.get(name.removeprefix(AGAIN), "")
                 if owner in found:
                     found[owner] += spent
     return found

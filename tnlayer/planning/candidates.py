@@ -17,7 +17,7 @@ from tnlayer.errors import PlanError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import kernel_batch
 from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH, Contract, Step
+from tnlayer.plan.steps import BATCH, Contract, Select, Step
 from tnlayer.planning.check import MAX_VALUE_ENTRIES
 from tnlayer.planning.deadline import Deadline, remember_uncut
 from tnlayer.planning.search import EXHAUSTIVE_TENSORS
@@ -106,6 +106,9 @@ def tree_key(plan: Plan) -> frozenset[bytes]:
             )
             digests[name] = _digest(b"contract", *below)
             nodes.add(digests[name])
+        elif isinstance(step, Select) and step.terms:
+            # A new name for a product differs by the terms that it stands for.
+            digests[name] = _digest(b"again", *sorted(term.encode() for term, _ in step.terms))
         else:
             # A slice or a diagonal is a leaf of its own: tensors that share entries differ.
             digests[name] = _digest(name.encode())
@@ -139,6 +142,8 @@ def rough_seconds(plan: Plan, batch: int, times: OpTimes, *, training: bool) -> 
 def _step_seconds(
     step: Step, entries: Callable[[Iterable[str]], int], times: OpTimes, *, training: bool
 ) -> float:
+    if isinstance(step, Select) and step.renames:
+        return 0.0
     if not isinstance(step, Contract):
         return times.move(entries(step.result.legs))
     left, right, kept = set(step.left.legs), set(step.right.legs), set(step.result.legs)

@@ -9,8 +9,8 @@ from tnlayer.errors import PlanError
 from tnlayer.graph import Graph
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Plan
-from tnlayer.plan.steps import BATCH, Contract, Operand, Reduce, Step
-from tnlayer.planning.terms import Terms, make_terms
+from tnlayer.plan.steps import BATCH, Contract, Operand, Reduce, Select, Step
+from tnlayer.planning.terms import Terms, make_terms, numbered
 
 # No value of a plan may have more entries a sample (or without the batch) than this.
 MAX_VALUE_ENTRIES = 2**36
@@ -23,7 +23,8 @@ def check_plan(plan: Plan, graph: Graph) -> str:
     """What is wrong with a forward plan of a graph, or an empty text.
 
     A plan is right if it starts from the network's ports and parameters, makes its terms, uses each
-    term exactly once, sums a leg only when no other term and no output has it, and gives y.
+    term exactly once, sums a leg only when no other term and no output has it, and gives y. A new
+    name for a product uses terms that are equal to those of the product, legs renamed.
 
     Arguments:
         plan: a forward plan, from anywhere.
@@ -90,28 +91,87 @@ class _Tree:
         self.ends = Counter(output)
         for term in terms.terms:
             self.ends.update(term.legs)
+        self.terms = {(term.value.name, term.conj): term for term in terms.terms}
+        self.numbering = numbered(terms)
+        # What each product is made of: its operands, or the terms that it is a new name for.
+        self.parts: dict[str, tuple[Operand, ...]] = {}
 
     def take(self, step: Step) -> str:
         """Take the operands of a step away and put its result there; what is wrong with it."""
-        if not isinstance(step, Contract | Reduce):
+        if not isinstance(step, Contract | Reduce | Select):
             return f"{type(step).__name__} is no step of this network"
         if not _RESULT.fullmatch(step.result.name):
             return "its name is not canonical"
-        for operand in step.operands:
+        taken, conj = step.operands, False
+        if isinstance(step, Select):
+            terms = [self.terms.get(term) for term in step.terms]
+            taken = tuple(term for term in terms if term is not None)
+            found = "" if len(taken) == len(terms) else "it stands for terms that there are not"
+            found = found or self.wrong_name(step, taken)
+            if found:
+                return found
+            conj = self.is_conjugate(self.leaves(step.operand)[0], taken[0])
+        for operand in taken:
             if not self.left[operand]:
                 return f"{operand} is not left: used a second time, or not as the network does"
             self.left[operand] -= 1
             self.ends.subtract(operand.legs)
-        legs = {leg for operand in step.operands for leg in operand.legs}
+        legs = {leg for operand in taken for leg in operand.legs}
         kept = set(step.result.legs)
         if not kept <= legs:
             return f"legs {sorted(kept - legs)} come from no operand"
         lost = [leg for leg in sorted(legs - kept) if self.ends[leg]]
         if lost:
             return f"legs {lost} are summed too early"
-        self.left[Operand(step.result)] += 1
+        if not isinstance(step, Reduce):
+            self.parts[step.result.name] = taken
+        self.left[Operand(step.result, conj)] += 1
         self.ends.update(step.result.legs)
         return ""
+
+    def leaves(self, operand: Operand) -> list[Operand]:
+        """The terms below a product, those of the left operand first."""
+        found: list[Operand] = []
+        waiting = [operand]
+        while waiting:
+            one = waiting.pop()
+            below = self.parts.get(one.value.name)
+            if below is None:
+                found.append(one)
+            else:
+                waiting += reversed(below)
+        return found
+
+    def is_conjugate(self, first: Operand, second: Operand) -> bool:
+        """Of two terms with equal entries, whether one is the conjugate of the other."""
+        flags = (self.numbering.of(one.value.name).conj ^ one.conj for one in (first, second))
+        return next(flags) ^ next(flags)
+
+    def wrong_name(self, step: Select, terms: tuple[Operand, ...]) -> str:
+        """What is wrong with a new name for a product that is said to stand for some terms.
+
+        Term by term both must have the same entries, either all conjugated or none, and one
+        renaming of legs must turn the terms of the product into these.
+        """
+        if step.pins or step.operand.conj or step.operand.value.name not in self.parts:
+            return "Select is no step of this network"
+        leaves = self.leaves(step.operand)
+        if len(leaves) != len(terms):
+            return f"it stands for {len(terms)} terms, its operand is made of {len(leaves)}"
+        legs: dict[str, str] = {}
+        for leaf, term in zip(leaves, terms, strict=True):
+            known, other = (self.numbering.of(one.value.name) for one in (leaf, term))
+            if known.first != other.first:
+                return f"{term.value.name} has not the entries of {leaf.value.name}"
+            if self.is_conjugate(leaf, term) != self.is_conjugate(leaves[0], terms[0]):
+                return f"{term.value.name} is conjugated where other terms are not"
+            pairs = zip(known.legs(leaf.value), other.legs(term.value), strict=True)
+            if any(legs.setdefault(leg, new) != new for leg, new in pairs):
+                return f"{term.value.name} has other legs than {leaf.value.name}"
+        if len(set(legs.values())) != len(legs):
+            return "two legs get one name"
+        renamed = tuple(legs.get(leg) for leg in step.operand.legs)
+        return "" if renamed == step.result.legs else f"its legs should be {renamed}"
 
 
 def _wrong_memory(plan: Plan, terms: Terms) -> str:

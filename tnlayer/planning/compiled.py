@@ -39,7 +39,7 @@ def whole_seconds(backend: str, plan: Plan, mask: Mask, batch: int, rates: Rates
 def compiled_step_seconds(
     backend: str, plan: Plan, mask: Mask, batch: int, rates: Rates
 ) -> dict[str, float]:
-    """The share of each batched step, with its part of the backward; "" has the rest."""
+    """The share of each step, with its part of the backward; "" has the rest."""
     if backend == CUDA:
         return cuda_step_seconds(plan, mask, batch, rates.compiled_gpu)
     return fused_step_seconds(plan, mask, batch, rates.profile, rates.compiled_cpu)

@@ -17,6 +17,7 @@ from tnlayer.kernels.cuda_counts import (
     Count,
     Counts,
     Multiprocessor,
+    made_by,
     products_of,
 )
 from tnlayer.kernels.cuda_exchange import WARP
@@ -26,7 +27,7 @@ from tnlayer.kernels.cuda_schedule import Scheduled, schedule_backward, schedule
 from tnlayer.kernels.loops import Threads, statements, steps_of
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import ITEMSIZES, Plan
-from tnlayer.plan.regions import batched_steps, stem_owners
+from tnlayer.plan.regions import step_owners
 from tnlayer.planning.time_model import Seconds
 
 
@@ -59,14 +60,15 @@ class Work:
         scheduled: the program.
         counts: what a block does for a group of samples.
         sample_bytes: bytes of inputs and results of one sample.
-        once: multiply-adds before and after the samples.
+        once: multiply-adds on parameters, by the value that they make: before and after the
+            samples, and those that each block of a full grid does for itself.
         launches: kernels.
     """
 
     scheduled: Scheduled
     counts: Counts
     sample_bytes: float
-    once: float
+    once: dict[str, float]
     launches: int
 
 
@@ -87,12 +89,12 @@ def cuda_seconds(plan: Plan, mask: Mask, batch: int, gpu: Gpu, costs: CudaCosts 
 def cuda_step_seconds(
     plan: Plan, mask: Mask, batch: int, gpu: Gpu, costs: CudaCosts = COSTS
 ) -> dict[str, float]:
-    """The share of each batched step in ``cuda_seconds``, with its part of the backward.
+    """The share of each step in ``cuda_seconds``, with its part of the backward.
 
     By the name of the forward step's result; "" has what belongs to no step: launches, x and y.
     """
-    owners = stem_owners(plan)
-    found = dict.fromkeys((step.result.name for step in batched_steps(plan)), 0.0)
+    owners = step_owners(plan)
+    found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     total = 0.0
     for work in _works(plan, wanted_names(plan, mask), gpu):
         record = record_of(gpu.arch)
@@ -105,6 +107,10 @@ def cuda_step_seconds(
                     own[owner] = own.get(owner, 0.0) + share
             for owner, share in own.items():
                 found[owner] += spent * share / sum(own.values())
+        for name, products in work.once.items():
+            owner = owners.get(name, "")
+            if owner in found:
+                found[owner] += _once_seconds(work, products, record, costs)
         total += _seconds(work, batch, gpu, costs)
     # What bounds the whole may be another thing than what bounds its parts.
     share = min(1.0, total / max(sum(found.values()), 1e-30))
@@ -146,15 +152,20 @@ def _seconds(work: Work, batch: int, gpu: Gpu, costs: CudaCosts) -> float:
     """A call: launches, then whatever bounds it."""
     record = record_of(gpu.arch)
     program = work.scheduled.program
-    peak = record.multiprocessors * record.clock * costs.of.issue * WARP
     busy = _busy_seconds(work, work.counts.group, len(work.counts.loops), batch, record, costs)
     memory = batch * work.sample_bytes / record.memory_rate
     blocks = work.scheduled.together * record.multiprocessors
     partials = program.size_of("partial") * itemsize(program.scalar)
     sums = min(blocks, -(-batch // program.block)) * partials / record.cache_rate
-    once = work.once * FACTORS[program.scalar] / (costs.branch * peak)
+    once = _once_seconds(work, sum(work.once.values()), record, costs)
     launches = costs.first + (work.launches - 1) * costs.next
     return launches + max(busy, memory) + 2 * sums + once
+
+
+def _once_seconds(work: Work, products: float, record: GpuRecord, costs: CudaCosts) -> float:
+    """Seconds of multiply-adds on parameters."""
+    peak = record.multiprocessors * record.clock * costs.of.issue * WARP
+    return products * FACTORS[work.scheduled.program.scalar] / (costs.branch * peak)
 
 
 def _busy_seconds(
@@ -179,19 +190,26 @@ def _busy_seconds(
 
 @lru_cache(maxsize=512)
 def _works(plan: Plan, wanted: tuple[str, ...], gpu: Gpu) -> tuple[Work, ...]:
-    return tuple(_work(scheduled, plan) for scheduled in scheduled_pair(plan, wanted, gpu))
+    return tuple(_work(scheduled, plan, gpu) for scheduled in scheduled_pair(plan, wanted, gpu))
 
 
-def _work(scheduled: Scheduled, plan: Plan) -> Work:
+def _work(scheduled: Scheduled, plan: Plan, gpu: Gpu) -> Work:
     """Count a program."""
     program = scheduled.program
     ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
     outside = [*steps_of(program.before), *steps_of(program.after)]
     loops = [loop for loop in statements(outside) if isinstance(loop, Threads)]
+    once: dict[str, float] = {}
+    # What each block does for itself all multiprocessors do at the same time, their blocks in turn.
+    own = [s for s in statements(steps_of(program.prologue)) if isinstance(s, Threads)]
+    repeats = scheduled.together * record_of(gpu.arch).multiprocessors
+    for loop, times in (*((loop, 1) for loop in loops), *((loop, repeats) for loop in own)):
+        name = made_by(loop)
+        once[name] = once.get(name, 0.0) + times * loop.points * products_of(loop.body)
     return Work(
         scheduled,
         scheduled.counts,
         ITEMSIZES[plan.dtype] * sum(buffer.size for buffer in ports),
-        sum(loop.points * products_of(loop.body) for loop in loops),
+        once,
         len(outside) + bool(program.samples),
     )

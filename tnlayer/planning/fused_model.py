@@ -27,8 +27,20 @@ from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.kernels.turns import turns_of_backward
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Plan
-from tnlayer.plan.regions import batched_steps, stem_owners
-from tnlayer.plan.steps import BATCH, Add, Contract, Embed, Reduce, Scatter, Step, Value
+from tnlayer.plan.regions import batched_steps, step_owners
+from tnlayer.plan.steps import (
+    BATCH,
+    Add,
+    Contract,
+    Diagonal,
+    Embed,
+    Expand,
+    Reduce,
+    Scatter,
+    Select,
+    Step,
+    Value,
+)
 from tnlayer.planning.time_model import Seconds, with_autograd
 
 # Bytes of the caches of a core that are counted on.
@@ -140,18 +152,18 @@ def kernel_seconds(
 def fused_step_seconds(
     plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
 ) -> dict[str, float]:
-    """The share of each batched step in ``fused_seconds``, with its part of the backward.
+    """The share of each step in ``fused_seconds``, with its part of the backward.
 
-    By the name of the forward step's result, steps on parameters with the step that reads them;
-    "" has what belongs to no step: the start of calls, x and y, vectors of partial sums.
+    By the name of the forward step's result, those on parameters among them; "" has what belongs to
+    no step: the start of calls, x and y, vectors of partial sums.
     """
     seconds = cost_seconds(plan, profile, cpu, costs)
-    owners = stem_owners(plan)
+    owners = step_owners(plan)
     works = [forward_work(plan, cpu)]
     wanted = wanted_names(plan, mask)
     if wanted:
         works.append(backward_work(plan, wanted, cpu))
-    found = dict.fromkeys((step.result.name for step in batched_steps(plan)), 0.0)
+    found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     for work in works:
         turns = _turns(work, batch, profile.threads)
         for group, times in ((work.samples, turns), (work.once, 1.0)):
@@ -341,6 +353,8 @@ class _Counter:
             self.part[result.name] = "once"
         else:
             self.part[result.name] = part
+        if part == "once" and isinstance(step, Select | Diagonal | Expand):
+            return  # other strides, no work
         if part == "once":
             entries = self.entries(dict.fromkeys(step.loop_legs)) / self.width
             self.found.once[result.name] = {"branch": self.factor * entries, "branch_step": 1.0}

@@ -35,7 +35,8 @@ def region_step_seconds(plan: Plan, mask: Mask, batch: int, rates: Rates) -> dic
             steps = compiled_step_seconds(backend, part, own, batch, rates)
         else:
             steps = torch_step_seconds(part, own, batch, rates.times)
-        found |= {step.result.name: steps[step.result.name] for step in batched_steps(part)}
+        for step in part.steps:  # one on parameters may be done in several regions
+            found[step.result.name] += steps[step.result.name]
     rest = plan_seconds(plan, mask, batch, rates).total - sum(found.values())
     return found | {"": rest}
 

@@ -103,17 +103,7 @@ def search_order(
         raise SpecError(msg)
     if len(terms) < 2:
         return Found((), optimal=True)
-    symbols: dict[str, str] = {}
-
-    def symbol(leg: str) -> str:
-        return symbols.setdefault(leg, cotengra.get_symbol(len(symbols)))
-
-    used = dict.fromkeys(leg for legs in terms for leg in legs)
-    problem = _Problem(
-        tuple(tuple(symbol(leg) for leg in legs) for legs in terms),
-        tuple(symbol(leg) for leg in output),
-        tuple((symbol(leg), sizes[leg]) for leg in used),
-    )
+    problem = _problem(terms, output, sizes)
     deadline = deadline or Deadline(math.inf)
     exhaustive = not seeded and tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS
     if exhaustive and not deadline.passed(_STAGE):
@@ -129,6 +119,29 @@ def search_order(
     trials.append(_greedy(problem))  # so that time never makes an order worse
     scores = [_score(terms, output, sizes, pairs, minimize) for pairs in trials]
     return Found(trials[scores.index(min(scores))], aborted=bool(deadline.cut))
+
+
+def greedy_order(
+    terms: Sequence[Sequence[str]], output: Sequence[str], sizes: Mapping[str, int]
+) -> Pairs:
+    """The greedy order, for where a search would take too long; arguments as for a search."""
+    return _greedy(_problem(terms, output, sizes)) if len(terms) > 1 else ()
+
+
+def _problem(
+    terms: Sequence[Sequence[str]], output: Sequence[str], sizes: Mapping[str, int]
+) -> _Problem:
+    symbols: dict[str, str] = {}
+
+    def symbol(leg: str) -> str:
+        return symbols.setdefault(leg, cotengra.get_symbol(len(symbols)))
+
+    used = dict.fromkeys(leg for legs in terms for leg in legs)
+    return _Problem(
+        tuple(tuple(symbol(leg) for leg in legs) for legs in terms),
+        tuple(symbol(leg) for leg in output),
+        tuple((symbol(leg), sizes[leg]) for leg in used),
+    )
 
 
 class _OutOfTimeError(Exception):
@@ -218,7 +231,7 @@ def _refined(problem: _Problem, pairs: Pairs, minimize: str, deadline: Deadline)
         problem.output,
         sizes,
         pairs,
-        objective=_objective(minimize),
+        objective=objective_of(minimize),
         optimum=optimum,
         leaves=_SUBTREE_SIZE,
         budget=min(len(problem.inputs), _MOST_SUBTREES),
@@ -259,7 +272,7 @@ def _pairs(path: Sequence[Sequence[int]], terms: int) -> Pairs:
     return tuple(pairs)
 
 
-def _objective(minimize: str) -> Objective:
+def objective_of(minimize: str) -> Objective:
     """An objective by cotengra's definitions: loop space and entries written."""
     match = _MINIMIZE.fullmatch(minimize)
     assert match is not None
@@ -287,7 +300,7 @@ def _score(
     minimize: str,
 ) -> float:
     """The objective of an order."""
-    objective = _objective(minimize)
+    objective = objective_of(minimize)
     return objective.total(
         [
             objective.of_step(*(math.prod(sizes[leg] for leg in legs) for legs in step))

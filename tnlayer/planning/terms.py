@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 
 from tnlayer.graph import Graph, Parameter, Port, TensorNode
+from tnlayer.plan.numbering import Numbering
 from tnlayer.plan.steps import BATCH, Diagonal, Operand, Reduce, Select, Step, Value
 
 
@@ -59,6 +60,14 @@ def make_terms(graph: Graph, *, is_complex: bool) -> Terms:
         output,
         tuple(maker.port_axes.items()),
     )
+
+
+def numbered(terms: Terms) -> Numbering:
+    """A numbering in which terms with equal entries are equal."""
+    numbering = Numbering((*terms.ports, *terms.parameters))
+    for step in terms.steps:
+        numbering.add(step)
+    return numbering
 
 
 class _Maker:
@@ -125,16 +134,28 @@ class _Maker:
 
     def simplify(self, output: frozenset[str]) -> None:
         """Take diagonals of repeated legs, then sum legs that stand on one term only."""
+        numbering = Numbering((*self.ports, *self.parameters.values()))
+        for step in self.steps:
+            numbering.add(step)
         for index, term in enumerate(self.terms):
             distinct = tuple(dict.fromkeys(term.legs))
             if distinct != term.legs:
                 value = Value(self.unused(f"{term.value.name}_d"), distinct)
-                self.steps.append(Diagonal(value, term))
-                self.terms[index] = Operand(value)
+                self.terms[index] = self.once(Diagonal(value, term), numbering)
         ends = Counter(leg for term in self.terms for leg in term.legs)
         for index, term in enumerate(self.terms):
             kept = tuple(leg for leg in term.legs if leg in output or ends[leg] > 1)
             if kept != term.legs:
                 value = Value(self.unused(f"{term.value.name}_r"), kept)
-                self.steps.append(Reduce(value, term))
-                self.terms[index] = Operand(value)
+                self.terms[index] = self.once(Reduce(value, term), numbering)
+
+    def once(self, step: Diagonal | Reduce, numbering: Numbering) -> Operand:
+        """The result of a step, which only gets a new name if an earlier step computed it."""
+        same = numbering.add(step)
+        if same is None:
+            self.steps.append(step)
+            return Operand(step.result)
+        value = Value(step.result.name, same.legs(step.result))
+        self.steps.append(Select(value, Operand(same.first), ()))
+        numbering.add(self.steps[-1])
+        return Operand(value, same.conj)

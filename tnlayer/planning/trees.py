@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import replace
 
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Output, Plan
-from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
+from tnlayer.plan.steps import BATCH
 from tnlayer.planning.check import MAX_VALUE_ENTRIES
 from tnlayer.planning.deadline import Deadline, remember_uncut
+from tnlayer.planning.pairs import contract_pairs
+from tnlayer.planning.repeats import better_with_repeats
 from tnlayer.planning.search import Found, search_order
 from tnlayer.planning.terms import Terms, make_terms
 
@@ -60,7 +62,7 @@ def make_plan(
     legs = [term.legs for term in terms.terms]
     if minimize == REBUILD:
         inputs = len(terms.terms) - len(graph.tensors)
-        found = _rebuild_order(legs, inputs, kept, sizes, effort, deadline)
+        found = _rebuild_order(terms, inputs, sizes, effort, deadline)
     else:
         found = search_order(
             legs,
@@ -72,13 +74,14 @@ def make_plan(
             seeded=seeded,
             deadline=deadline,
         )
-    steps, result = _contract_pairs(terms, found.pairs)
+        found = better_with_repeats(terms, found, sizes, minimize, effort, deadline)
+    steps, result = contract_pairs(terms, found.pairs)
     plan = Plan(
         leg_sizes=terms.leg_sizes,
         ports=terms.ports,
         parameters=terms.parameters,
         saved=(),
-        steps=(*terms.steps, *steps),
+        steps=steps,
         outputs=(Output("y", result, terms.output),),
         port_axes=terms.port_axes,
         dtype=dtype,
@@ -92,26 +95,25 @@ def make_plan(
 
 
 def _rebuild_order(
-    legs: list[tuple[str, ...]],
-    inputs: int,
-    kept: tuple[str, ...],
-    sizes: dict[str, int],
-    effort: str,
-    deadline: Deadline | None,
+    terms: Terms, inputs: int, sizes: dict[str, int], effort: str, deadline: Deadline | None
 ) -> Found:
     """The order that contracts the tensors, which stand behind the inputs, before any input."""
-    tensors = legs[inputs:]
-    outside = {leg for term in legs[:inputs] for leg in term} | set(kept)
-    present = {leg for term in tensors for leg in term}
+    legs = [term.legs for term in terms.terms]
+    outside = {leg for term in legs[:inputs] for leg in term}
+    outside |= {leg for axis in terms.output for leg in axis}
+    present = {leg for term in legs[inputs:] for leg in term}
+    kept = tuple(leg for leg in sizes if leg in outside and leg in present)
     found = search_order(
-        tensors,
-        tuple(leg for leg in sizes if leg in outside and leg in present),
+        legs[inputs:],
+        kept,
         sizes,
-        tensors=len(tensors),
+        tensors=len(legs) - inputs,
         minimize="flops",
         effort=effort,
         deadline=deadline,
     )
+    rebuilt = replace(terms, terms=terms.terms[inputs:], output=(kept,))
+    found = better_with_repeats(rebuilt, found, sizes, "flops", effort, deadline)
     # The search counted the tensors from 0 and its results from len(tensors).
     moved = [(a + inputs, b + inputs) for a, b in found.pairs]
     last = len(legs) + len(moved) - 1 if moved else inputs
@@ -119,28 +121,6 @@ def _rebuild_order(
         moved.append((number, last))
         last = len(legs) + len(moved) - 1
     return Found(tuple(moved), aborted=found.aborted)
-
-
-def _contract_pairs(
-    terms: Terms, pairs: tuple[tuple[int, int], ...]
-) -> tuple[tuple[Step, ...], Operand]:
-    """Contract steps for an order; the larger operand, by number of legs, stands left."""
-    left = Counter(leg for term in terms.terms for leg in term.legs)
-    left.update(leg for axis in terms.output for leg in axis)
-    values = list(terms.terms)
-    steps: list[Step] = []
-    for number, (first, second) in enumerate(pairs):
-        a, b = values[first], values[second]
-        if (BATCH in b.legs, len(b.legs)) > (BATCH in a.legs, len(a.legs)):
-            a, b = b, a
-        shared = set(a.legs) & set(b.legs)
-        left.subtract(shared)
-        loop = dict.fromkeys(a.legs + b.legs)
-        result = Value(f"t{number}", tuple(leg for leg in loop if left[leg] > 1))
-        # A leg that still has another end, or leaves, is kept; the two here count as one now.
-        steps.append(Contract(result, a, b))
-        values.append(Operand(result))
-    return tuple(steps), values[-1]
 
 
 def _check_sizes(plan: Plan, graph: Graph) -> None:
