@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tnlayer.errors import PlanError, SpecError
+from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Output, Plan
 from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
-from tnlayer.planning.check import MAX_VALUE_ENTRIES
+from tnlayer.planning.check import MAX_VALUE_ENTRIES, SizeRefused
 from tnlayer.planning.deadline import Deadline, remember_uncut
 from tnlayer.planning.search import Found, search_order
 from tnlayer.planning.terms import Terms, make_terms
@@ -43,7 +43,7 @@ def make_plan(
 
     Raises:
         SpecError: an option is unknown.
-        PlanError: an intermediate has more than 2**36 entries; names its legs.
+        SizeRefused: an intermediate has more than 2**36 entries; names its legs.
     """
     if dtype not in ITEMSIZES:
         msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
@@ -87,7 +87,7 @@ def make_plan(
         proven_optimal=found.optimal,
         aborted=found.aborted,
     )
-    _check_sizes(plan, graph)
+    _check_sizes(plan)
     return plan.verify()
 
 
@@ -143,15 +143,10 @@ def _contract_pairs(
     return tuple(steps), values[-1]
 
 
-def _check_sizes(plan: Plan, graph: Graph) -> None:
+def _check_sizes(plan: Plan) -> None:
     """Refuse a plan with a value that no machine holds, before anything is allocated."""
     for step in plan.steps:
         size = elements(step.result.legs, plan.sizes)
         entries = max(size.fixed, size.per_sample)
         if entries > MAX_VALUE_ENTRIES:
-            msg = (
-                f"network {graph.label!r}: the best plan found makes an intermediate of {entries} "
-                f"entries a sample in step {step.result.name} (legs {', '.join(step.result.legs)});"
-                f" expected at most {MAX_VALUE_ENTRIES}. Lower the bonds, or try effort='high'."
-            )
-            raise PlanError(msg)
+            raise SizeRefused(entries, step.result.legs)
