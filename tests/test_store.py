@@ -133,7 +133,7 @@ def test_what_a_stored_plan_may_be() -> None:
 
 
 def test_an_aborted_plan_is_not_stored(caplog: pytest.LogCaptureFixture) -> None:
-    """The greedy plan of a search that ran out of time must not be kept for ever."""
+    """The plan of a planning that was cut short must not be kept for ever."""
     with caplog.at_level(logging.DEBUG, logger="tnlayer"):
         write_plan(KEY, StoredPlan(1, 64, replace(planned(GRAPH, 16), aborted=True)))
     assert "not stored" in caplog.text

@@ -147,8 +147,8 @@ class Cost:
         notes = [choice.reason]
         if self.plan.batch != self.batch:
             notes = [f"at batch {self.plan.batch:,}, {choice.reason}"]
-        if self.plan.aborted:
-            notes.append("the search ran out of time: this is the greedy plan")
+        if choice.cut:
+            notes.append(choice.cut)
         if choice.stored:
             notes.append("read from the store of plans")
         return "; ".join(notes)

@@ -99,7 +99,7 @@ class Plan:
         batch: the batch size that the plan was chosen for.
         minimize: the search objective, as handed to the search.
         proven_optimal: whether the search was exhaustive, so that no tree is cheaper by it.
-        aborted: whether the search ran out of time, so that this is the greedy tree.
+        aborted: whether planning was cut short by its deadline: this is the best until then.
         memory: what is recomputed, chunked or sliced to keep a memory limit.
         regions: which backend does which batched steps of a forward plan; (): torch does all.
         names: user's name of each canonical name; for display only, not part of equality.

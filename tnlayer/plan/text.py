@@ -20,7 +20,7 @@ def plan_text(plan: Plan, seconds: Mapping[str, float] | None = None, batch: int
     names = dict(plan.names)
     proof = "proven optimal" if plan.proven_optimal else "best found"
     if plan.aborted:
-        proof = "greedy: the search ran out of time"
+        proof = "best until planning was cut short"
     head = f"plan for batch {plan.batch}, {plan.dtype}, minimize {plan.minimize} ({proof})"
     last = () if seconds is None else (f"ms at batch {batch}",)
     rows: list[tuple[str, ...]] = [("part", "result", "legs", "operation", "FLOPs", "bytes", *last)]

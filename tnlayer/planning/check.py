@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 from tnlayer.errors import PlanError
 from tnlayer.graph import Graph
@@ -17,6 +18,39 @@ MAX_VALUE_ENTRIES = 2**36
 
 # Results of contractions are variables of generated source: a letter and a number, nothing else.
 _RESULT = re.compile(r"[a-z][0-9]{1,7}")
+
+
+# So many legs of a value that is too large are named.
+_MOST_NAMED = 12
+
+
+class SizeRefused(PlanError):
+    """A tree with a value that no machine holds.
+
+    Arguments:
+        entries: of the value, a sample.
+        legs: canonical names of its legs.
+    """
+
+    def __init__(self, entries: int, legs: tuple[str, ...]) -> None:
+        self.entries = entries
+        self.legs = legs
+        super().__init__(self.with_names({}))
+
+    def __reduce__(self) -> tuple[type[SizeRefused], tuple[int, tuple[str, ...]]]:
+        """Exceptions are made again from all of their arguments."""
+        return SizeRefused, (self.entries, self.legs)
+
+    def with_names(self, names: Mapping[str, str]) -> str:
+        """The message with the user's names of legs."""
+        shown = ["batch" if leg == BATCH else names.get(leg, leg) for leg in self.legs]
+        more = len(shown) - _MOST_NAMED
+        listed = ", ".join(shown[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return (
+            f"the best plan found makes an intermediate of {self.entries} entries a sample, legs "
+            f"{listed}; expected at most {MAX_VALUE_ENTRIES}. Lower the bonds, or try "
+            "effort='high'."
+        )
 
 
 def check_plan(plan: Plan, graph: Graph) -> str:

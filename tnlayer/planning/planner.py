@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from logging import DEBUG
 
 from tnlayer.canonical import CanonicalForm, canonicalise
 from tnlayer.checks import check_option, shown
-from tnlayer.debug import debug
+from tnlayer.debug import debug, debug_level, logger
 from tnlayer.errors import PlanError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import Cpu
@@ -17,6 +18,7 @@ from tnlayer.kernels.pair import Mask
 from tnlayer.network import Network, as_graph
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.plan import ITEMSIZES, Plan
+from tnlayer.planning.check import SizeRefused
 from tnlayer.planning.memory import LimitRefused
 from tnlayer.planning.ranges import Choice, choose, choose_range
 from tnlayer.planning.rank import BY_TIME, OBJECTIVES, Request, training_mask
@@ -133,11 +135,13 @@ def plan_graph(
     form = canonicalise(graph)
     try:
         choice = (choose_range if whole_range else choose)(form, options.batch, request)
-    except LimitRefused as error:
+    except (LimitRefused, SizeRefused) as error:
         msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
         raise PlanError(msg) from None
     planned = planned_with(graph, form, request, choice)
-    debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}\n{choice.reason}")
+    # The text of a plan takes longer than finding a small one.
+    if debug_level() >= 2 or logger.isEnabledFor(DEBUG):
+        debug(2, f"plan of {graph.label!r} on {options.device}:\n{planned.plan}\n{choice.reason}")
     return planned
 
 

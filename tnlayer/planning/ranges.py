@@ -39,6 +39,7 @@ class Choice:
         seconds: predicted time at the plan's own batch size, or the measured one of a tuned plan.
         reason: in words, for reports.
         stored: whether it was read from the store.
+        cut: which stages of planning the deadline cut short, in words; "" if none.
     """
 
     plan: Plan
@@ -47,6 +48,7 @@ class Choice:
     seconds: Seconds
     reason: str
     stored: bool = False
+    cut: str = ""
 
 
 def choose(form: CanonicalForm, batch: int, request: Request) -> Choice:
@@ -135,7 +137,7 @@ def _memorised(
         choice = (_exact if kind == EXACT else _ranged)(graph, batch, request, deadline)
         if deadline.cut:
             plan = replace(choice.plan, aborted=True)
-            choice = replace(choice, plan=plan, reason=f"{choice.reason}; {deadline}")
+            choice = replace(choice, plan=plan, cut=str(deadline))
         store_choice(key, choice)
     return choice
 

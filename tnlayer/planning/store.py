@@ -194,7 +194,7 @@ def find_plan(key: PlanKey, graph: Graph, batch: int) -> StoredPlan | None:
 def write_plan(key: PlanKey, stored: StoredPlan) -> None:
     """Store a plan in place of those whose ranges it overlaps; what cannot be stored is not.
 
-    The greedy plan of a search that ran out of time is not stored: the next one may have time.
+    What planning that was cut short came to is not stored: the next one may have time.
 
     Arguments:
         key: what the plan is made for.
@@ -202,7 +202,7 @@ def write_plan(key: PlanKey, stored: StoredPlan) -> None:
     """
     low, high = stored.low, stored.high
     if stored.plan.aborted:
-        debug(1, f"the plan for batch {low} to {high} is not stored: its search was not finished")
+        debug(1, f"the plan for batch {low} to {high} is not stored: planning was cut short")
         return
     document = {
         "key": key.of_range(low, high),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tnlayer.errors import PlanError, SpecError
+from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
 from tnlayer.plan.counts import elements
 from tnlayer.plan.plan import ITEMSIZES, Output, Plan
 from tnlayer.plan.steps import BATCH
-from tnlayer.planning.check import MAX_VALUE_ENTRIES
+from tnlayer.planning.check import MAX_VALUE_ENTRIES, SizeRefused
 from tnlayer.planning.deadline import Deadline, remember_uncut
 from tnlayer.planning.pairs import contract_pairs
 from tnlayer.planning.repeats import better_with_repeats
@@ -45,7 +45,7 @@ def make_plan(
 
     Raises:
         SpecError: an option is unknown.
-        PlanError: an intermediate has more than 2**36 entries; names its legs.
+        SizeRefused: an intermediate has more than 2**36 entries; names its legs.
     """
     if dtype not in ITEMSIZES:
         msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
@@ -90,7 +90,7 @@ def make_plan(
         proven_optimal=found.optimal,
         aborted=found.aborted,
     )
-    _check_sizes(plan, graph)
+    _check_sizes(plan)
     return plan.verify()
 
 
@@ -123,15 +123,10 @@ def _rebuild_order(
     return Found(tuple(moved), aborted=found.aborted)
 
 
-def _check_sizes(plan: Plan, graph: Graph) -> None:
+def _check_sizes(plan: Plan) -> None:
     """Refuse a plan with a value that no machine holds, before anything is allocated."""
     for step in plan.steps:
         size = elements(step.result.legs, plan.sizes)
         entries = max(size.fixed, size.per_sample)
         if entries > MAX_VALUE_ENTRIES:
-            msg = (
-                f"network {graph.label!r}: the best plan found makes an intermediate of {entries} "
-                f"entries a sample in step {step.result.name} (legs {', '.join(step.result.legs)});"
-                f" expected at most {MAX_VALUE_ENTRIES}. Lower the bonds, or try effort='high'."
-            )
-            raise PlanError(msg)
+            raise SizeRefused(entries, step.result.legs)
