@@ -21,7 +21,7 @@ from torch import Tensor
 
 import tnlayer as tn
 
-NOISE = 0.05
+NOISE = 0.01
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bond", type=int, default=2, help="MERA's")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=0.02, help="Adam's, down to 0 along a cosine")
+    parser.add_argument("--rate", type=float, default=0.005, help="Adam's, at the start")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     first = mera(options.legs, options.bond)

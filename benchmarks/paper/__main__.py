@@ -10,6 +10,7 @@ from pathlib import Path
 import platformdirs
 import torch
 
+from benchmarks.common.report import RESULTS
 from benchmarks.paper.costs import write_flops, write_times
 from benchmarks.paper.data import load_data
 from benchmarks.paper.document import read_evidence, rebuilt
@@ -18,10 +19,9 @@ from benchmarks.paper.plot import draw
 from benchmarks.paper.protocols import PROTOCOLS
 from benchmarks.paper.rows import GROUPS, rows_named
 from benchmarks.paper.runs import Clock, Setting, run_all
-from benchmarks.report import RESULTS
 
 OUT = RESULTS / "paper"
-DOCS = RESULTS.parent.parent / "docs"
+DOCS = RESULTS.parents[1] / "docs"
 PLOT = "paper-accuracy.svg"
 # The order in which a machine that is stopped some day should have got somewhere.
 DEFAULT_ROWS = "MERA-2,TT-3,FC-1,MERA-3,TT-7,tree-3,low-rank-1,TT-5,FC-2,brickwall"

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import tnlayer as tn
+from benchmarks.common.report import provenance, write_json
+from benchmarks.common.timing import time_alternating
 from benchmarks.paper.data import as_channels_last
 from benchmarks.paper.model import PaperNetwork, Shape
 from benchmarks.paper.rows import ROWS, Row
-from benchmarks.report import provenance, write_json
-from benchmarks.timing import time_alternating
 
 BASE = "FC-1"
 

@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 import tnlayer as tn
+from benchmarks.common.report import provenance, write_json
 from benchmarks.paper.data import Data
 from benchmarks.paper.model import PaperNetwork, Shape
 from benchmarks.paper.parameters import CONSTANT
 from benchmarks.paper.protocols import Protocol
 from benchmarks.paper.rows import Row
 from benchmarks.paper.train import Training
-from benchmarks.report import provenance, write_json
 
 REPORT_EVERY = 30.0
 

@@ -13,9 +13,14 @@ from tnlayer.graph import Graph, TensorNode
 NOISE = 0.05
 
 
+def _haar(node: TensorNode) -> TensorNode:
+    """Isometries as they are drawn, as in the paper: not scaled to keep the layer's variance."""
+    return replace(node, init=None) if node.isometry else node
+
+
 def _gaussian(node: TensorNode) -> TensorNode:
     """Independent entries; the layer scales them so that Var(y) = Var(x)."""
-    return replace(node, isometry=())
+    return replace(node, isometry=(), init=None)
 
 
 def _identity(node: TensorNode) -> TensorNode:
@@ -23,7 +28,7 @@ def _identity(node: TensorNode) -> TensorNode:
     return replace(node, isometry=(), init=near_identity_) if node.isometry else node
 
 
-STARTS = {"haar": lambda node: node, "identity": _identity, "gaussian": _gaussian}
+STARTS = {"haar": _haar, "identity": _identity, "gaussian": _gaussian}
 
 
 def with_start(graph: Graph, start: str) -> Graph:
@@ -31,8 +36,8 @@ def with_start(graph: Graph, start: str) -> Graph:
 
     Arguments:
         graph: the network, its isometries marked.
-        start: "haar" leaves it as it is: Haar-random isometries, other tensors Gaussian;
-            "identity" puts isometries near the identity; "gaussian" makes all tensors Gaussian.
+        start: "haar" makes isometries Haar-random, other tensors Gaussian; "identity" puts
+            isometries near the identity; "gaussian" makes all tensors Gaussian.
     """
     change = STARTS[start]
     return replace(graph, tensors=tuple(change(node) for node in graph.tensors))
