@@ -64,6 +64,7 @@ class _Printer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
+        self.places = {name: place for place, name in enumerate(self.buffers)}
         self.parts = {
             "before": program.before,
             "prologue": program.prologue,
@@ -82,12 +83,9 @@ class _Printer:
 
     def used(self, step: Step) -> list[Buffer]:
         """Buffers that a step touches, in the program's order."""
-        names = buffers_of(step.body)
-        return [
-            buffer
-            for buffer in self.program.buffers
-            if buffer.name in names and buffer.space != "register"
-        ]
+        names = sorted(buffers_of(step.body), key=self.places.__getitem__)
+        found = (self.buffers[name] for name in names)
+        return [buffer for buffer in found if buffer.space != "register"]
 
     def functions(self) -> list[str]:
         """One function a step."""

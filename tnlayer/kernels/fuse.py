@@ -82,8 +82,10 @@ class _Fusing:
     width: int
     machine: Machine
     sizes: dict[str, int] = field(default_factory=dict)
-    buffers: list[Buffer] = field(default_factory=list)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
     homes: dict[str, Array] = field(default_factory=dict)
+    # Names of the values that lie in a buffer, or once lay there.
+    lying: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     moved: dict[tuple[str, Lanes], Array] = field(default_factory=dict)
     parts: dict[Part, list[Statement]] = field(
         default_factory=lambda: {"before": [], "samples": [], "after": []}
@@ -117,7 +119,7 @@ class _Fusing:
             self.lower(step)
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
-        buffers = place_buffers(self.buffers, self.parts["samples"], self.width)
+        buffers = place_buffers(tuple(self.buffers.values()), self.parts["samples"], self.width)
         samples = prefetch_next(
             self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
         )
@@ -151,11 +153,11 @@ class _Fusing:
         features = volume(strides, self.sizes)
         if BATCH in axes:
             strides = {BATCH: features, **strides}
-        self.buffers.append(Buffer(name, features, space, batched=BATCH in axes))
+        self.buffers[name] = Buffer(name, features, space, batched=BATCH in axes)
         return Array(name, tuple(strides.items()))
 
     def add_input(self, value: Value) -> None:
-        self.homes[value.name] = self.argument(value.name, value.legs, "input")
+        self.set_home(value, self.argument(value.name, value.legs, "input"))
         self.part_of[value.name] = "samples" if BATCH in value.legs else "before"
 
     def add_outputs(self) -> None:
@@ -218,18 +220,18 @@ class _Fusing:
 
     def set_home(self, value: Value, array: Array) -> Array:
         self.homes[value.name] = array
+        self.lying.setdefault(array.buffer, set()).add(value.name)
         return array
 
     def workspace(self, name: str, legs: Sequence[str], lanes: Lanes, part: Part) -> Array:
-        taken = {buffer.name for buffer in self.buffers}
-        while name in taken:
+        while name in self.buffers:
             name += "_l"
         space: Space = "thread" if part == "samples" else "shared"
         # A block of one sample has too few tiles that reach so far.
         apart = lanes and self.placement.block > 1 and BATCH in legs and BATCH not in lanes
         page = PAGE_BYTES // self.plan.itemsize if apart else 0
         array, size = in_lanes(name, legs, lanes, self.sizes, self.width, page)
-        self.buffers.append(Buffer(name, size, space))
+        self.buffers[name] = Buffer(name, size, space)
         return array
 
     def get(self, operand: Operand, lanes: Lanes) -> Array:
@@ -256,6 +258,7 @@ class _Fusing:
             comment = f"{operand.value.name} to lanes {' '.join(lanes)}"
             self.emit(part, f"{target.buffer}", comment, body)
             self.moved[key] = target
+            self.lying.setdefault(target.buffer, set()).add(operand.value.name)
         found = self.moved[key]
         return conjugated(found) if operand.conj else found
 
@@ -289,13 +292,13 @@ class _Fusing:
             case plan_steps.Embed():
                 self.embed(step, part)
             case plan_steps.Select():
-                self.homes[result.name] = self.selected(step)
+                self.set_home(result, self.selected(step))
             case plan_steps.Diagonal():
-                self.homes[result.name] = diagonal(self.home(step.operand), result.legs)
+                self.set_home(result, diagonal(self.home(step.operand), result.legs))
             case plan_steps.Expand():
                 array = self.home(step.operand)
                 strides = tuple((leg, array.stride(leg)) for leg in result.legs)
-                self.homes[result.name] = replace(array, strides=strides)
+                self.set_home(result, replace(array, strides=strides))
 
     def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
         """A Contract, or a Reduce where there is no right operand."""
@@ -349,11 +352,11 @@ class _Fusing:
             return None
         if not left.lanes or self.placement.stored.get(result.name, left.lanes) != left.lanes:
             return None
-        buffer = next(buffer for buffer in self.buffers if buffer.name == left.buffer)
+        buffer = self.buffers[left.buffer]
         points = volume(left.points, self.sizes)
         if buffer.space != "thread" or points * self.width != buffer.size:
             return None
-        if any(self.unread[name] > 0 for name in self.values_in(left.buffer)):
+        if any(self.unread[name] > 0 for name in self.lying[left.buffer]):
             return None
         target = replaced(left, self.axes(result.legs), self.sizes)
         if target is None or set(target.legs) != set(result.legs):
@@ -361,11 +364,6 @@ class _Fusing:
         target = replace(target, conj=False)
         what = Contraction(target, left, right, self.sizes)
         return self.set_home(result, target) if pays_in_place(what, self.machine) else None
-
-    def values_in(self, buffer: str) -> set[str]:
-        """Values that lie in a buffer, or once lay there."""
-        found = {name for name, array in self.homes.items() if array.buffer == buffer}
-        return found | {name for (name, _), array in self.moved.items() if array.buffer == buffer}
 
     def emit_group(self, group: Group) -> None:
         """Loops around the steps of a group, each for a part of the state."""
@@ -390,7 +388,7 @@ class _Fusing:
                                  self.sizes, self.width)  # fmt: skip
         strides = tuple((leg, stride * self.width) for leg, stride in partial.strides)
         partial = Array(partial.buffer, strides, lanes=lanes)
-        self.buffers.append(Buffer(partial.buffer, size * self.width, "partial"))
+        self.buffers[partial.buffer] = Buffer(partial.buffer, size * self.width, "partial")
         what = Contraction(partial, left, right, self.sizes, adds=True, samples=BATCH)
         self.emit_contraction(result, comment, what, "samples")
         self.part_of[result.name] = "after"
@@ -434,9 +432,9 @@ class _Fusing:
     def cleared(self, target: Array, part: Part) -> Statement:
         """Zeros in the whole array; the batch is its outermost leg where it leaves directly."""
         at = At(target.buffer, target.offset, form="scalar")
-        size = next(buffer.size for buffer in self.buffers if buffer.name == target.buffer)
-        batched = next(buffer.batched for buffer in self.buffers if buffer.name == target.buffer)
-        return Fill(at, size * (self.placement.block if batched and part == "samples" else 1))
+        buffer = self.buffers[target.buffer]
+        turns = self.placement.block if buffer.batched and part == "samples" else 1
+        return Fill(at, buffer.size * turns)
 
     def embed(self, step: plan_steps.Embed, part: Part) -> None:
         """Zeros, and the operand on the diagonal."""

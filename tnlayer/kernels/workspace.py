@@ -43,21 +43,23 @@ def place_buffers(
         elif buffer.space != "thread":
             placed.append(buffer)
     threads = [buffer for buffer in buffers if buffer.space == "thread" and buffer.name in lives]
-    taken: list[tuple[Buffer, int, int]] = []
+    taken: list[Buffer] = []
+    # Those that are still read, with the last statement that does.
+    alive: list[tuple[Buffer, int]] = []
     for buffer in sorted(threads, key=lambda buffer: lives[buffer.name]):
         first, last = lives[buffer.name]
+        alive = [(other, end) for other, end in alive if end >= first]
         busy = sorted(
-            (other.offset, other.offset + whole_vectors(other.size, width))
-            for other, start, end in taken
-            if start <= last and first <= end
+            (other.offset, other.offset + whole_vectors(other.size, width)) for other, _ in alive
         )
         offset = 0
         for start, end in busy:
             if offset + buffer.size <= start:
                 break
             offset = max(offset, end)
-        taken.append((replace(buffer, offset=offset), first, last))
-    return (*placed, *(buffer for buffer, _, _ in taken))
+        taken.append(replace(buffer, offset=offset))
+        alive.append((taken[-1], last))
+    return (*placed, *taken)
 
 
 def whole_vectors(size: int, width: int) -> int:

@@ -21,7 +21,7 @@ from tnlayer.plan.plan import Plan
 from tnlayer.planning import cuda_model, fused_model
 from tnlayer.planning.backends import plan_name, same_run, weighed
 from tnlayer.planning.deadline import DEADLINES, Deadline
-from tnlayer.planning.rank import Ranked, Request, predict, rank, wanted_mask
+from tnlayer.planning.rank import Ranked, Request, left_out, predict, rank, wanted_mask
 from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
 from tnlayer.planning.time_model import Seconds
 
@@ -135,6 +135,9 @@ def _memorised(
     if choice is None:
         deadline = Deadline(DEADLINES.get(request.effort, inf))
         choice = (_exact if kind == EXACT else _ranged)(graph, batch, request, deadline)
+        why = left_out(choice.plan, request)
+        if why:
+            choice = replace(choice, reason=f"{choice.reason}; {why}")
         if deadline.cut:
             plan = replace(choice.plan, aborted=True)
             choice = replace(choice, plan=plan, cut=str(deadline))

@@ -26,7 +26,7 @@ from tnlayer.planning.candidates import candidates, is_large, rough_seconds, tre
 from tnlayer.planning.compiled import compiled_bytes
 from tnlayer.planning.deadline import DEADLINES, Deadline, remember_uncut
 from tnlayer.planning.memory import LimitRefused, keep_limit
-from tnlayer.planning.rates import CPP, CUDA, TORCH, Rates, rates_for
+from tnlayer.planning.rates import AUTO, CPP, CUDA, TORCH, Rates, rates_for
 from tnlayer.planning.search import EXHAUSTIVE_TENSORS
 from tnlayer.planning.time_model import Seconds
 from tnlayer.planning.trees import make_plan
@@ -44,6 +44,8 @@ FUSED_BATCH = 256
 # CUDA kernels are counted exactly, so that more trees can be told apart: one with a smaller largest
 # state and a few more FLOPs, say, which stays in shared memory.
 CUDA_OBJECTIVES = ("combo-4", "flops", "combo-64", "size")
+# Steps that "auto" has compiled: a compiler takes about 0.05 s for each, forward and backward.
+MOST_COMPILED = 500
 # Where "cuda" was asked for, torch alone must be foreseen to be so much faster.
 TORCH_AGAINST_CUDA = 1.5
 
@@ -220,6 +222,8 @@ def _fused_plans(
         refused: where plans are noted that cannot keep the memory limit.
         rival: the best plan for torch alone; None where nothing but kernels is wanted.
     """
+    if rival is not None and left_out(rival, request):
+        return []  # every tree has as many steps
     rates = request.rates()
     kind = rates.kernels
     whole: list[Plan] = []
@@ -249,6 +253,16 @@ def _fused_plans(
             mixtures.append(mixture)
     mixtures.sort(key=lambda plan: predict(graph, plan, batch, request).total)
     return whole + mixtures[:1]
+
+
+def left_out(plan: Plan, request: Request) -> str:
+    """Why "auto" does not consider kernels of a plan that could be compiled; "" if it does."""
+    if request.backend != AUTO or not request.has_kernels or len(plan.steps) <= MOST_COMPILED:
+        return ""
+    return (
+        f"compiled kernels were left out: the plan has {len(plan.steps)} steps, and compiling more "
+        f"than {MOST_COMPILED} may take minutes; backend={request.rates().kernels!r} does it"
+    )
 
 
 def _one_kernel(graph: Graph, plans: list[Plan], request: Request) -> list[Plan]:
