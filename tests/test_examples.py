@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tnlayer as tn
-from examples import demo, million, new_factorization
+from examples import demo, million, mps_digits, new_factorization
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -72,6 +72,19 @@ def test_new_factorization_trains(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     accuracy = float(printed.rpartition("accuracy ")[2].partition("%")[0])
     assert accuracy > 90, printed
+
+
+def test_a_matrix_product_state_learns_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example in small: a few epochs are enough to read most of the digits."""
+    before = torch.get_num_threads()
+    try:
+        mps_digits.main(["--bond", "6", "--epochs", "3"])
+    finally:
+        torch.set_num_threads(before)
+    last, size = capsys.readouterr().out.splitlines()[-2:]
+    assert last.startswith("epoch 3")
+    assert float(last.rpartition(" ")[2].removesuffix("%")) > 45, last
+    assert size.startswith("64 cores, bond 6")
 
 
 def test_million_in_small(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pickle
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from test_random_graphs import check_backward, check_forward, draw_inputs, fill,
 import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.errors import SpecError
-from tnlayer.plan.plan import Plan, Region
+from tnlayer.plan.plan import Region
 from tnlayer.plan.regions import batched_steps, cuts
 from tnlayer.plan.spans import degrees, spans
 from tnlayer.plan.steps import Contract
@@ -77,7 +78,7 @@ def ising_log_z(side: int, w: torch.Tensor) -> torch.Tensor:
     for row in range(side):
         for column in range(side):
             if row:
-                state = torch.tensordot(state, w, ([column], [0])).movedim(-1, column)
+                state = (state.movedim(column, -1) @ w).movedim(-1, column)
             if column:
                 shape = [1] * side
                 shape[column - 1] = shape[column] = 2
@@ -245,7 +246,9 @@ def test_norms_of_states(kind: str) -> None:
     for k, slope in enumerate(slopes):
         found = layer.get_parameter(f"A{k}").grad
         assert found is not None
-        torch.testing.assert_close(found.to(wide), slope, rtol=1e-4, atol=1e-4 * slope.abs().max())
+        torch.testing.assert_close(
+            found.to(wide), slope, rtol=1e-4, atol=1e-4 * float(slope.abs().max())
+        )
 
 
 def log_norm(cores: list[torch.Tensor]) -> torch.Tensor:
@@ -500,7 +503,7 @@ def test_mixed_plans() -> None:
     at = sorted(cuts(plan))[1]
     regions = (Region("cpp", at), Region("torch", len(batched_steps(plan)) - at))
     program = tn.compile(net, backend="torch", minimize="flops", log_scale=True)
-    plan = Plan(**{**program.plan.__getstate__(), "regions": regions}).verify()
+    plan = replace(program.plan, regions=regions).verify()
     mixed = ScaledProgram(program.graph, plan, program.tensor_names)
     assert [span.backend for span, _ in mixed.spans] == ["cpp", "torch"]
     assert [own.backend for _, own in mixed.spans] == ["cpp", "torch"]
@@ -639,7 +642,8 @@ def test_transforms(small: tn.Layer) -> None:
     right = torch.func.grad(lambda one: wide(one)[0].abs().log())(given.double())
     found = torch.func.grad(lambda one: log_of(small, one))(given)
     torch.testing.assert_close(found.double(), right, rtol=1e-3, atol=1e-3)
-    _, along = torch.func.jvp(lambda one: log_of(small, one), (given,), (given,))
+    found_along: Any = torch.func.jvp(lambda one: log_of(small, one), (given,), (given,))
+    along = found_along[1]
     assert along.item() == pytest.approx(1, rel=1e-4)  # log|y| of t x has the derivative 1
     again = given.clone().requires_grad_()
     (first,) = torch.autograd.grad(log_of(small, again), again, create_graph=True)
@@ -647,7 +651,7 @@ def test_transforms(small: tn.Layer) -> None:
     torch.testing.assert_close(second, -first.detach(), rtol=1e-2, atol=1e-3)  # homogeneous
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit itself is deprecated
-        traced = torch.jit.trace(small, (x[0],))
+        traced: Any = torch.jit.trace(small, (x[0],))
     close_to(traced(x[1]), wide(x[1].double()))
 
 
@@ -742,6 +746,17 @@ def renamed(net: tn.Network, in_features: int, out_features: int, rank: int) -> 
     return other
 
 
+def test_symbolic_trace() -> None:
+    """torch.fx takes a layer within a module as one node; the layer itself it cannot trace, and a
+    SpecError says so."""
+    layer = tn.Layer(topologies.low_rank(6, 4, 2), backend="torch", log_scale=True)
+    x = torch.randn(3, 6)
+    traced = torch.fx.symbolic_trace(torch.nn.Sequential(layer))
+    torch.testing.assert_close(traced(x), pair_of(layer, x))
+    with pytest.raises(SpecError, match="cannot look into log_scale"):
+        torch.fx.symbolic_trace(layer)
+
+
 def test_to_dense() -> None:
     """The dense matrix is that of the network, as long as it fits."""
     layer = tn.Layer(topologies.low_rank(6, 4, 2), backend="torch", log_scale=True)
@@ -760,9 +775,11 @@ def test_to_dense() -> None:
 def test_what_is_refused(options: dict[str, Any], words: str) -> None:
     """What cannot be had with log_scale is a SpecError that names it, of Layer and of compile."""
     net = topologies.low_rank(6, 4, 2)
-    for make in (tn.Layer, tn.compile):
+    given: dict[str, Any] = {"log_scale": True, **options}
+    makers: tuple[Any, ...] = (tn.Layer, tn.compile)
+    for make in makers:
         with pytest.raises(SpecError, match=words):
-            make(net, **{"log_scale": True, **options})
+            make(net, **given)
     with pytest.raises(SpecError, match="tensor_cores"):
         tn.compile(net, backend="cuda", log_scale=True, tensor_cores="tf32")
 

@@ -410,7 +410,8 @@ def _out_of_range(
     dtype: torch.dtype,
 ) -> str:
     """The message for a value that no scales keep in range."""
-    known = {v.name: (n,) for v, n in zip(sized.plan.parameters, sized.names, strict=True)}
+    pairs = zip(sized.plan.parameters, sized.names, strict=True)
+    known: dict[str, tuple[str, ...]] = {value.name: (name,) for value, name in pairs}
     known |= {port.name: (port.name,) for port in sized.plan.ports}
     for step in sized.plan.steps:
         parts = (name for o in step.operands for name in known[o.value.name])

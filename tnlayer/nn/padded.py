@@ -84,6 +84,9 @@ class Padded(nn.Module):
                 f" expected at least {in_features} -> {out_features}; make its legs larger"
             )
             raise SpecError(msg)
+        if options.get("log_scale"):
+            msg = f"{graph.label!r} cannot be padded with log_scale=True; pad x and cut y yourself"
+            raise SpecError(msg)
         self.in_features = in_features
         self.out_features = out_features
         part = Part(in_features, out_features)

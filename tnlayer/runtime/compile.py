@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 from tnlayer.checks import check_option, shown
 from tnlayer.errors import SpecError
@@ -29,10 +29,36 @@ BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 @overload
 def compile(
-    net: Network | Graph, *, log_scale: Literal[False] = ..., **options: Any
+    net: Network | Graph,
+    *,
+    batch: int = ...,
+    backend: str = ...,
+    arch: str | None = ...,
+    objective: str = ...,
+    device: str = ...,
+    memory_limit: int | None = ...,
+    effort: str = ...,
+    dtype: str | None = ...,
+    minimize: str = ...,
+    tensor_cores: str | None = ...,
+    log_scale: Literal[False] = ...,
 ) -> Program: ...
 @overload
-def compile(net: Network | Graph, *, log_scale: Literal[True], **options: Any) -> ScaledProgram: ...
+def compile(
+    net: Network | Graph,
+    *,
+    batch: int = ...,
+    backend: str = ...,
+    arch: str | None = ...,
+    objective: str = ...,
+    device: str = ...,
+    memory_limit: int | None = ...,
+    effort: str = ...,
+    dtype: str | None = ...,
+    minimize: str = ...,
+    tensor_cores: str | None = ...,
+    log_scale: Literal[True],
+) -> ScaledProgram: ...
 def compile(
     net: Network | Graph,
     *,
