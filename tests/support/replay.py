@@ -27,9 +27,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-# Before the package is loaded: nothing is read from a store, nothing named by the environment.
-os.environ["TNLAYER_CACHE"] = "0"
-os.environ.pop("TNLAYER_BACKEND", None)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
@@ -177,6 +174,9 @@ MAKERS: dict[str, Maker] = {
 
 def texts_of(subject: Subject, kinds: list[str]) -> dict[str, str]:
     """The texts of a network by file name; an error's words where it is refused."""
+    # This is a process of its own: nothing is read from a store, nothing named by the environment.
+    os.environ["TNLAYER_CACHE"] = "0"
+    os.environ.pop("TNLAYER_BACKEND", None)
     torch.set_num_threads(THREADS)
     found: dict[str, str] = {}
     net = tn.Network.from_json(subject.document)
