@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd import forward_ad
 
+from tnlayer.errors import BuildError
+
 if TYPE_CHECKING:
     from tnlayer.runtime.program import Kernels, Program
 
@@ -95,11 +97,15 @@ class _Contraction(torch.autograd.Function):
         if torch.is_grad_enabled() or not ctx.program.can_take_gradient(gradients[0]):
             return (None, None, *_reference_backward(ctx, gradients[0]))
         kind = gradients[0].device.type
-        if autocast_is_on(kind):  # the caller may run the backward under it, too
-            with torch.autocast(kind, enabled=False):
+        try:
+            if autocast_is_on(kind):  # the caller may run the backward under it, too
+                with torch.autocast(kind, enabled=False):
+                    wanted = kernels.backward(gradients[0], *ctx.saved_tensors)
+            else:
                 wanted = kernels.backward(gradients[0], *ctx.saved_tensors)
-        else:
-            wanted = kernels.backward(gradients[0], *ctx.saved_tensors)
+        except BuildError as error:  # compiled at the first backward
+            ctx.program.use_torch(ctx.mask, error)
+            return (None, None, *_reference_backward(ctx, gradients[0]))
         if len(wanted) == len(ctx.mask):
             return (None, None, *wanted)
         found = iter(wanted)

@@ -120,9 +120,9 @@ class CppProgram(Program):
         """The generated code: forward, and the backward of a training step."""
         return "\n".join(map(print_cpp, self.programs(mask)))
 
-    def prepare(self, mask: Mask | None = None) -> None:
-        """Build what a training step needs now: forward and backward."""
-        backward = self.kernels(self.training_mask() if mask is None else mask).backward
+    def prepare_backward(self, mask: Mask) -> None:
+        """Compile the backward."""
+        backward = self.kernels(mask).backward
         if isinstance(backward, _Backward):
             backward.prepare()
 

@@ -175,6 +175,10 @@ class CudaProgram(Program):
 
     def prepare(self, mask: Mask | None = None) -> None:
         """Build what a training step needs now; load it, where there is a GPU."""
+        self.prepare_backward(self.training_mask() if mask is None else mask)
+
+    def prepare_backward(self, mask: Mask) -> None:
+        """Build both ways for a mask of wanted gradients, and load it where there is a GPU."""
         for unit in self.units(mask).values():
             if gpu.has_gpu():
                 unit.load(gpu.current_gpu())

@@ -13,6 +13,7 @@ from tnlayer.graph import count_parameters
 from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import MAX_BATCH, PlannedGraph, plan_graph
 from tnlayer.planning.predictions import predict_plan
+from tnlayer.planning.rates import TORCH
 from tnlayer.runtime.available import taken_backend
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import RangedProgram
@@ -36,11 +37,12 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
     first = programs[0]
     costs = tuple(cost_of(planned_at(r, batch), batch, one_plan=r.one_plan) for r in programs)
     backends = {cost.backend for cost in costs}
+    failure = next((f for ranged in programs if (f := _failure(ranged, batch))), "")
     return Explanation(
         layer=layer,
-        backend=backends.pop() if len(backends) == 1 else "mixed",
+        backend=TORCH if failure else backends.pop() if len(backends) == 1 else "mixed",
         asked=asked,
-        why=taken_backend(asked, first.options.device)[1],
+        why=failure or taken_backend(asked, first.options.device)[1],
         batch=batch,
         memory_limit=first.options.memory_limit,
         costs=costs,
@@ -49,6 +51,13 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         log_scale=first.log_scale,
         parameters=count_parameters(ranged.graph for ranged in programs),
     )
+
+
+def _failure(ranged: RangedProgram, batch: int) -> str:
+    """Why torch runs a plan for kernels that could not be built; "" where that is not so."""
+    serving = [p for low, high, p in ranged.ranges if low <= batch and (not high or batch <= high)]
+    failure = next((p.failure for p in (*serving, ranged.main) if p.failure), "")
+    return failure and f"kernels could not be built: {failure}"
 
 
 def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:

@@ -3,6 +3,9 @@
 A library is stored under its source. To schedule and print that source takes longer than to load
 the library; so beside it lies a note, under a digest of the plan, the CPU, the compiler and the
 code of the passes and printers, which says how the library's entry point is called.
+
+A note is not believed. Each library has a digest of what its entry point was made from and of how it
+is called: a note that names another library, or another way to call it, is no note.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -33,6 +37,7 @@ from tnlayer.runtime.build import (
 )
 from tnlayer.spec import canonical_json
 
+_LIBRARY = re.compile(r"[0-9a-f]{32}")
 # Parts of a plan that say why it was chosen; no kernel depends on them.
 _REASONS = ("batch", "minimize", "proven_optimal", "aborted")
 
@@ -72,7 +77,7 @@ class Kernel:
     @cached_property
     def entry(self) -> EntryPoint:
         """How it is called."""
-        return self._note[1] if self._note else entry_of(self.program)
+        return self._known[1] if self._known else entry_of(self.program)
 
     def load(self) -> ctypes.CDLL:
         """The library that has it, from the store or built now.
@@ -81,39 +86,86 @@ class Kernel:
             BuildError: no compiler, or it failed.
         """
         # Who wants to see the source has it printed.
-        library = open_library(self._note[0]) if self._note and debug_level() < 3 else None
-        if library is None:
-            debug(3, program_text(self.program))
-            units = print_units(self.program, compilers_at_once())
-            library = load_library(*units)
-            self._write_note(library_key(*units))
+        if self._known and debug_level() < 3:
+            return self._known[0]
+        debug(3, program_text(self.program))
+        entry = entry_of(self.program)
+        *units, last = print_units(self.program, compilers_at_once())
+        told = f'extern "C" const char {self._mark}[] = "{self._description(entry)}";\n'
+        units = (*units, f"{last}\n{told}")
+        library = load_library(*units, fits=lambda library: self._has(library, entry))
+        note = {"library": library_key(*units), "inputs": entry.inputs, "outputs": entry.outputs}
+        KERNELS.write(self._key, json.dumps(note).encode())
         return library
 
     @cached_property
     def _key(self) -> str:
         """A digest of all that the kernel depends on."""
-        document = document_from_plan(self.plan)
-        document = {name: part for name, part in document.items() if name not in _REASONS}
-        made_for = {"few or many": kernel_batch(self.plan.batch), **self.made_from}
-        parts = (self.name, canonical_json([document, made_for]), code_digest())
-        text = "\0".join((*parts, *toolchain()))
+        text = "\0".join((self._content, code_digest(), *toolchain()))
         return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
     @cached_property
-    def _note(self) -> tuple[str, EntryPoint] | None:
-        """The library's key and how it is called, if there is a note."""
-        try:
-            note = json.loads(KERNELS.read(self._key) or b"null")
-            inputs = tuple((str(name), bool(batched)) for name, batched in note["inputs"])
-            entry = EntryPoint(inputs, tuple(map(str, note["outputs"])))
-            return str(note["library"]), entry
-        except (TypeError, KeyError, ValueError):
-            return None
+    def _content(self) -> str:
+        """All that the kernel depends on but the code that makes it and the compiler."""
+        document = document_from_plan(self.plan)
+        document = {name: part for name, part in document.items() if name not in _REASONS}
+        made_for = {"few or many": kernel_batch(self.plan.batch), **self.made_from}
+        return f"{self.name}\0{canonical_json([document, made_for])}"
 
-    def _write_note(self, library: str) -> None:
-        entry = entry_of(self.program)
-        note = {"library": library, "inputs": entry.inputs, "outputs": entry.outputs}
-        KERNELS.write(self._key, json.dumps(note).encode())
+    @property
+    def _mark(self) -> str:
+        """The symbol of the library's own description."""
+        return f"{self.name}_made_from"
+
+    def _description(self, entry: EntryPoint) -> str:
+        """A digest of what the kernel is made from and of how it is called."""
+        called = canonical_json([[list(pair) for pair in entry.inputs], list(entry.outputs)])
+        return hashlib.sha256(f"{self._content}\0{called}".encode()).hexdigest()
+
+    def _has(self, library: ctypes.CDLL, entry: EntryPoint) -> bool:
+        """Whether a library says of itself that it has this kernel, called like this."""
+        try:
+            found = (ctypes.c_char * 65).in_dll(library, self._mark).value
+        except ValueError:  # there is no such symbol
+            return False
+        return found == self._description(entry).encode()
+
+    @cached_property
+    def _known(self) -> tuple[ctypes.CDLL, EntryPoint] | None:
+        """The library and how it is called, if a note and the library itself say so."""
+        note = _read_note(KERNELS.read(self._key))
+        if note is None:
+            return None
+        library = open_library(note[0])
+        if library is None or not self._has(library, note[1]):
+            debug(1, f"note {self._key} is not used: its library is gone, or has another kernel")
+            return None
+        return library, note[1]
+
+
+def _read_note(content: bytes | None) -> tuple[str, EntryPoint] | None:
+    """The library's key and how it is called, of a note that has these and nothing else."""
+    try:
+        note: Any = json.loads(content or b"null")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(note, dict) or set(note) != {"library", "inputs", "outputs"}:
+        return None
+    library, inputs, outputs = note["library"], note["inputs"], note["outputs"]
+    if not isinstance(library, str) or not _LIBRARY.fullmatch(library):
+        return None
+    if not isinstance(inputs, list) or not isinstance(outputs, list):
+        return None
+    pairs_fit = all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and isinstance(pair[0], str)
+        and isinstance(pair[1], bool)
+        for pair in inputs
+    )
+    if not pairs_fit or not all(isinstance(name, str) for name in outputs):
+        return None
+    return library, EntryPoint(tuple((name, flag) for name, flag in inputs), tuple(outputs))
 
 
 def entry_of(program: Program) -> EntryPoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tnlayer.planning.planner import PlannedGraph
+from tnlayer.planning.rates import AUTO
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.mixed import MixedProgram, region_program
 from tnlayer.runtime.program import Program
@@ -27,6 +28,13 @@ def program_of(
     Raises:
         BuildError: the backend that was asked for cannot run it.
     """
+    program = _program_of(planned, arch, tensor_cores)
+    # On a GPU a kernel may also fail to load while a graph is captured, which torch would not mend.
+    program.may_use_torch = planned.request.backend == AUTO and planned.request.device == "cpu"
+    return program
+
+
+def _program_of(planned: PlannedGraph, arch: str | None, tensor_cores: str | None) -> Program:
     asked, plan = planned.request.backend, planned.plan
     reuse = planned.request.memory_limit is None
     arguments = (planned.graph, plan, planned.form.tensor_names)

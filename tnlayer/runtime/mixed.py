@@ -80,11 +80,10 @@ class MixedProgram(Program):
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
 
-    def prepare(self, mask: Mask | None = None) -> None:
-        """Build what a training step needs now: forward and backward of each region."""
-        mask = self.training_mask() if mask is None else mask
+    def prepare_backward(self, mask: Mask) -> None:
+        """Build the backward of each region."""
         for region, own in zip(self.regions, self.region_masks(mask), strict=True):
-            region.prepare(own)
+            region.prepare_backward(own)
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code of each region, in order."""

@@ -148,9 +148,15 @@ def _stored(key: str, arch: str) -> Cubin | None:
     payload = _STORE.read(key)
     if payload is None:
         return None
-    # The store has checked that these are the bytes of _encode.
     line, _, binary = payload.partition(b"\n")
-    return Cubin(binary, json.loads(line), arch)
+    try:
+        log = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    # What is no ELF file the driver would refuse, much later.
+    if not isinstance(log, str) or not binary.startswith(b"\x7fELF"):
+        return None
+    return Cubin(binary, log, arch)
 
 
 def _compile(source: str, arch: str, nvrtc: Nvrtc) -> Cubin:

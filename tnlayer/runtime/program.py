@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from tnlayer.checks import check_mapping, shown
-from tnlayer.errors import SpecError
+from tnlayer.debug import debug
+from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.kernels.torch_printer import print_torch
@@ -74,6 +75,9 @@ class Program:
     """
 
     backend = "torch"
+    # Whether torch may run the plan where kernels cannot be built, and why it does.
+    may_use_torch = False
+    failure = ""
     # Whether a call refuses an array without memory; torch's own operations do not all.
     checks_addresses = False
 
@@ -142,13 +146,50 @@ class Program:
         if kernels is None:
             with self._lock:
                 if mask not in self._kernels:
-                    self._kernels[mask] = self.build(mask)
+                    self._kernels[mask] = self._built(mask)
                 kernels = self._kernels[mask]
         return kernels
 
+    def _built(self, mask: Mask) -> Kernels:
+        """The functions for a mask: the program's own, or torch's where those cannot be built."""
+        if self.failure:
+            return Program.build(self, mask)
+        try:
+            return self.build(mask)
+        except BuildError as error:
+            return self.use_torch(mask, error)
+
+    def use_torch(self, mask: Mask, error: BuildError) -> Kernels:
+        """Let torch run the plan from now on, if the user left the choice to us.
+
+        Arguments:
+            mask: the wanted gradients of the call.
+            error: why kernels cannot be built; ``explain()`` tells it.
+
+        Raises:
+            BuildError: the error, where kernels were asked for.
+        """
+        if not self.may_use_torch:
+            raise error
+        debug(1, f"torch runs {self.graph.label!r}: {error}")
+        with self._lock:
+            self.failure = str(error)
+            self._kernels.clear()
+            self._kernels[mask] = Program.build(self, mask)
+            return self._kernels[mask]
+
     def prepare(self, mask: Mask | None = None) -> None:
         """Build what a training step, or a mask of wanted gradients, needs now."""
-        self.kernels(self.training_mask() if mask is None else mask)
+        mask = self.training_mask() if mask is None else mask
+        self.kernels(mask)
+        if not self.failure:
+            try:
+                self.prepare_backward(mask)
+            except BuildError as error:
+                self.use_torch(mask, error)
+
+    def prepare_backward(self, mask: Mask) -> None:
+        """Build what would be built at the first backward."""
 
     def build(self, mask: Mask) -> Kernels:
         """Make the functions for a mask of wanted gradients."""
