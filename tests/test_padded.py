@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,8 @@ def test_isometries_stay_isometries() -> None:
     net.tensor("A", "i j", isometry="i")
     weight = Padded(net, 5, 6, dtype=torch.float64).layer.to_dense().detach()
     torch.testing.assert_close(weight @ weight.T, torch.eye(8, dtype=torch.float64))
-    for kind in ({"init": "ones"}, {"value": np.ones((64, 8))}, {"init": 0.0}):
+    kinds: list[dict[str, Any]] = [{"init": "ones"}, {"value": np.ones((64, 8))}, {"init": 0.0}]
+    for kind in kinds:
         net = tn.Network()
         net.input(i=64)
         net.output(j=8)

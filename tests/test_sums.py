@@ -131,12 +131,12 @@ def test_one_parameter_in_two_networks(shared: Any) -> None:
     stored = {name: array.numpy() for name, array in layer.state_dict().items()}
     graphs: list[Graph] = [net.freeze() for net in nets]
     x = torch.randn(4, 9, dtype=DOUBLE, requires_grad=True)
+    data = [x.detach().numpy()]
+    expected = sum(oracle.evaluate(graph, data, stored) for graph in graphs)
     for _ in range(2):  # the second call takes the short way
         layer.zero_grad()
         x.grad = None
         y = layer(x)
-        data = [x.detach().numpy()]
-        expected = sum(oracle.evaluate(graph, data, stored) for graph in graphs)
         np.testing.assert_allclose(y.detach(), expected, rtol=1e-12)
         y.sum().backward()
         parts = [oracle.gradients(graph, data, stored, np.ones((4, 9))) for graph in graphs]
@@ -228,9 +228,9 @@ def test_shapes_and_fixed_legs_must_agree() -> None:
     ids=str,
 )
 def test_wrong_names(shared: Any, message: str) -> None:
-    """Names that are not in two networks, and what is no name, are refused before a clash is."""
-    with pytest.raises(tn.SpecError, match=r"'U': no network has it.*did you mean 'u'"):
-        tn.Layer([place(True), place(False)], shared="U")
+    """Names that are not in two networks are refused before a clash is told."""
+    with pytest.raises(tn.SpecError, match=r"'ons': no network has it.*did you mean 'one'"):
+        tn.Layer([place(True), place(False)], shared="ons")
     with pytest.raises(tn.SpecError, match=message):
         tn.Layer([place(True), dense("B", 9)], shared=shared)
 

@@ -205,7 +205,7 @@ def run_plainly(
         assert set(left) & set(right) == set(summed)
         axes = [[legs.index(leg) for leg in summed] for legs in (left, right)]
         operands = values[step.left.value.name], values[step.right.value.name]
-        made = torch.tensordot(*operands, dims=axes)
+        made = torch.tensordot(*operands, dims=(axes[0], axes[1]))
         legs = [leg for leg in (*left, *right) if leg not in summed]
         values[step.result.name] = made.permute([legs.index(leg) for leg in step.result.legs])
     output = plan.outputs[0]
@@ -324,7 +324,8 @@ def test_no_scale_can_help() -> None:
 @pytest.mark.parametrize("size", [1e6, 1e-9])
 def test_a_value_that_half_precision_does_not_hold(size: float) -> None:
     """It would become inf or 0 without a word; the error names the tensor, size and dtype."""
-    for options in ({"value": np.full((3, 3), size)}, {"init": size}):
+    kinds: list[dict[str, Any]] = [{"value": np.full((3, 3), size)}, {"init": size}]
+    for options in kinds:
         net = tn.Network()
         net.input(i=3)
         net.output(j=3)

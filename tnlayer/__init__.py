@@ -8,7 +8,7 @@ from tnlayer.errors import BuildError, PlanError, SpecError, TnlayerError
 from tnlayer.graph import Graph
 from tnlayer.near_identity import near_identity
 from tnlayer.network import Network
-from tnlayer.nn.initialise import register_initialiser
+from tnlayer.nn.entries import register_initialiser
 from tnlayer.nn.layer import Layer
 from tnlayer.plan.plan import Plan
 from tnlayer.planning.planner import backward_plan, plan

@@ -18,7 +18,8 @@ from tnlayer.graph import Graph, count_parameters
 from tnlayer.network import Network
 from tnlayer.nn.arguments import as_graphs, dtype_name, flatten_inputs, layer_dtype
 from tnlayer.nn.arrays import BIAS, StoredArrays, arrays_for, first_of
-from tnlayer.nn.initialise import check_initialisers, initialise
+from tnlayer.nn.entries import check_initialisers
+from tnlayer.nn.initialise import initialise
 from tnlayer.nn.shared import stored_parameters
 from tnlayer.nn.symbolic import as_leaf, proxy_in, recorded
 from tnlayer.nn.variance import WHOLE, Planned

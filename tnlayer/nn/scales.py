@@ -86,10 +86,11 @@ class Sized:
 
     def powers(self, free: Sequence[str]) -> dict[str, Counter[str]]:
         """How often each value is made of each free tensor."""
+        wanted = set(free)
         powers = {
             value.name: Counter([name])
             for value, name in zip(self.plan.parameters, self.names, strict=True)
-            if name in free
+            if name in wanted
         }
         for step in self.plan.steps:
             found = [powers[o.value.name] for o in step.operands if o.value.name in powers]
