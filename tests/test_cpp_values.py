@@ -17,7 +17,7 @@ from tnlayer.kernels.interpret import interpret
 from tnlayer.kernels.loops import Program
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import _Call, this_cpu
+from tnlayer.runtime.cpp import LoadedEntry, this_cpu
 from tnlayer.runtime.kernel_store import entry_of
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -51,11 +51,10 @@ class Kernels:
         names = [value.name for value in self.plan.inputs]
         self.programs = (forward_program(self.plan, cpu), backward_program(self.plan, names, cpu))
         self.calls = [
-            _Call(
+            LoadedEntry(
                 program.name,
                 entry_of(program),
                 load_library(self.source(program, stale), optimise=optimise),
-                torch.float32,
             )
             for program in self.programs
         ]

@@ -35,7 +35,7 @@ from tnlayer.kernels.loops import Program
 from tnlayer.kernels.recompute import backward_without_saved
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import _Call
+from tnlayer.runtime.cpp import LoadedEntry
 from tnlayer.runtime.kernel_store import entry_of
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -132,7 +132,7 @@ def run_compiled(trials: list[Trial], optimise: str = "-O1") -> None:
 
 def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np.ndarray]:
     dtype = getattr(torch, program.scalar)
-    call = _Call(program.name, entry_of(program), library, dtype)
+    call = LoadedEntry(program.name, entry_of(program), library)
     given = trial.inputs_of(program)
     inputs = [torch.from_numpy(given[buffer.name]).to(dtype) for buffer in program.of("input")]
     outputs = {

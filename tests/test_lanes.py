@@ -22,7 +22,7 @@ from tnlayer.kernels.split_legs import find_splits, split_legs
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import Select
 from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import _Call
+from tnlayer.runtime.cpp import LoadedEntry
 from tnlayer.runtime.kernel_store import entry_of
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -148,7 +148,7 @@ def test_chains_compiled_equal_the_oracle(dtype: str) -> None:
     source = prelude(dtype, width) + "".join(print_kernel(program) for _, _, program in cases)
     library = load_library(source, optimise="-O1")
     for arrays, wanted, program in cases:
-        call = _Call(program.name, entry_of(program), library, getattr(torch, dtype))
+        call = LoadedEntry(program.name, entry_of(program), library)
         inputs = [torch.from_numpy(arrays[b.name]).to(getattr(torch, dtype))
                   for b in program.of("input")]  # fmt: skip
         outputs = {

@@ -37,7 +37,7 @@ from tnlayer.kernels.loops import (
 from tnlayer.kernels.loops_text import program_text
 from tnlayer.plan.plan import Plan
 from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import _Call
+from tnlayer.runtime.cpp import LoadedEntry
 from tnlayer.runtime.kernel_store import entry_of
 
 # Vectors of four float32: every CPU has them, so that the text is the same on each machine.
@@ -173,7 +173,7 @@ def run_compiled(
     """The same as interpret(), by the compiler."""
     dtype: torch.dtype = getattr(torch, program.scalar)
     library = load_library(print_cpp(program), optimise="-O1")
-    call = _Call(program.name, entry_of(program), library, dtype)
+    call = LoadedEntry(program.name, entry_of(program), library)
     inputs = [torch.from_numpy(given[buffer.name]) for buffer in program.of("input")]
     outputs = {
         b.name: torch.full((b.size * (batch if b.batched else 1),), torch.nan, dtype=dtype)

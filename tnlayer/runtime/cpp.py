@@ -22,7 +22,7 @@ from tnlayer.plan.steps import BATCH
 from tnlayer.runtime.autograd import functorch_is_active, jit_state
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.expected import PLAIN
-from tnlayer.runtime.kernel_store import Kernel
+from tnlayer.runtime.kernel_store import EntryPoint, Kernel
 from tnlayer.runtime.pick import picker
 from tnlayer.runtime.program import GRADIENT, Kernels, Program
 from tnlayer.runtime.ready import Ready
@@ -231,24 +231,37 @@ class _Backward:
 
 
 class _Call:
-    """A loaded entry point: torch arrays in, torch arrays filled."""
+    """A loaded entry point of a program, with what makes arrays ready for it."""
 
     def __init__(
         self, owner: CppProgram, kernel: Kernel, library: ctypes.CDLL, dtype: torch.dtype
     ) -> None:
-        self.library, self.dtype = library, dtype  # the library stays loaded
-        self.function = getattr(library, kernel.name)
-        self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
-        self.function.restype = ctypes.c_int
-        entry = kernel.entry
-        # Filling an array of ctypes takes six times as long.
-        self.pack = Struct(f"{len(entry.inputs) + len(entry.outputs)}P").pack
+        self.dtype = dtype
+        self.run = LoadedEntry(kernel.name, kernel.entry, library).run
         self.ready = Ready(
             f"program of {owner.graph.label!r}",
-            [owner.expected[name] for name, _ in entry.inputs],
+            [owner.expected[name] for name, _ in kernel.entry.inputs],
             lambda array: _dense(array, dtype),
             lambda array: array.is_cpu,
         )
+
+
+class LoadedEntry:
+    """An entry point of a loaded library: torch arrays in, torch arrays filled.
+
+    Arguments:
+        name: of the function.
+        entry: how it is called.
+        library: that has it; it stays loaded.
+    """
+
+    def __init__(self, name: str, entry: EntryPoint, library: ctypes.CDLL) -> None:
+        self.library = library
+        self.function = getattr(library, name)
+        self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
+        self.function.restype = ctypes.c_int
+        # Filling an array of ctypes takes six times as long.
+        self.pack = Struct(f"{len(entry.inputs) + len(entry.outputs)}P").pack
 
     def run(self, arrays: Sequence[torch.Tensor], batch: int) -> bool:
         """Run the kernel; the interpreter's lock is released meanwhile.

@@ -28,13 +28,15 @@ def program_of(
     Raises:
         BuildError: the backend that was asked for cannot run it.
     """
-    program = _program_of(planned, arch, tensor_cores)
+    program = _program_of(planned, arch, tensor_cores, log_scale=log_scale)
     # On a GPU a kernel may also fail to load while a graph is captured, which torch would not mend.
     program.may_use_torch = planned.request.backend == AUTO and planned.request.device == "cpu"
     return program
 
 
-def _program_of(planned: PlannedGraph, arch: str | None, tensor_cores: str | None) -> Program:
+def _program_of(
+    planned: PlannedGraph, arch: str | None, tensor_cores: str | None, *, log_scale: bool
+) -> Program:
     asked, plan = planned.request.backend, planned.plan
     reuse = planned.request.memory_limit is None
     arguments = (planned.graph, plan, planned.form.tensor_names)

@@ -77,8 +77,8 @@ class Processes:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             msg = (
-                f"{command[0]} did not end within {timeout:.0f} seconds and was stopped; set CXX to "
-                "another compiler, or use backend='torch'"
+                f"{command[0]} did not end within {timeout:.0f} seconds and was stopped; set CXX "
+                "to another compiler, or use backend='torch'"
             )
             raise BuildError(msg) from None
         finally:
