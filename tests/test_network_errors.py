@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         together(lambda n: n.port("x"), lambda n: n.port("x")), r"options of input 'x' are set",
     ),
     "unknown port": (lambda n: n.port("w"), r"port\('w'\): there is no input 'w'.*'x'"),
-    "port dtype": (lambda n: n.port("x", dtype="int8"), r"'x': dtype .* float32.* got 'int8'"),
+    "port dtype": (lambda n: n.port("x", dtype="int5"), r"'x': dtype .* float32.* got 'int5'"),
     "port flag": (lambda n: n.port("x", product=1), r"'x': product must be True or False"),  # type: ignore[arg-type]
     "bond of a port leg": (lambda n: n.bond(i=2), r"'i' is declared twice: input 'x' .* and bond"),
     "clash of ports": (lambda n: n.input("z", j=4), r"clash on leg 'j': output \(j=3\).*\(j=4\)"),
@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "out no list": (with_second(out=3), r"tensor 'B': expected a sequence of sizes .* got 3"),
     "legs no names": (with_second(legs=3), r"tensor 'B': legs must be a string .* got 3"),  # type: ignore[arg-type]
     "flag": (with_second(conj="yes"), r"tensor 'B': conj must be True or False, got 'yes'"),
-    "init": (with_second(init=-1), r"tensor 'B': init .* 0 or more, or a callable, got -1"),
+    "init": (with_second(init=-1), r"tensor 'B': init .* 0 or more, .* or a callable, got -1"),
     "init nan": (with_second(init=float("nan")), r"tensor 'B': init .* finite .* got nan"),
     "init and value": (
         with_second(init=1.0, value=np.ones((2, 3))), r"tensor 'B' has both init and value",
