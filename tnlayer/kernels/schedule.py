@@ -331,13 +331,15 @@ class Schedule:
                         held += live[f"{array.name}_part"]
             name = call.result.name
             size = 0 if is_alias(call) else self._part_bytes(loop, call.result, batch)
+            inner = self._inner_bytes(loop, call, batch)
             if name in live:
                 # A part of an array that exists; it may have to be made apart first.
-                peak = max(peak, held + (size if loop and self._is_apart(loop, call) else 0))
+                apart = size if loop and self._is_apart(loop, call) else 0
+                peak = max(peak, held + inner + apart)
             else:
                 live[name] = 0 if name in ignored else size
                 held += live[name]
-                peak = max(peak, held)
+                peak = max(peak, held + inner)
             dying = releases.get(index, [])
             if loop is not None and index == loop.stop - 1:
                 dying = [*dying, *(f"{array.name}_part" for array in loop.entering)]
@@ -352,6 +354,17 @@ class Schedule:
         if loop.is_chunked:
             return self._bytes(value).at(min(loop.step, batch))
         return self._bytes(value).at(batch) // self.sizes[loop.leg]
+
+    def _inner_bytes(self, loop: Loop | None, call: Call, batch: int) -> int:
+        """Bytes of operands that torch conjugates in a copy, which lives as long as the call."""
+        if isinstance(call, Copy | Repeat | TakeDiagonal | Slice):
+            return 0
+        return sum(self._view_bytes(loop, view, batch) for view in sources_of(call) if view.conj)
+
+    def _view_bytes(self, loop: Loop | None, view: View, batch: int) -> int:
+        """Bytes of a view with all repetitions."""
+        legs = (*view.repeat, *view.array.legs)
+        return self._part_bytes(loop, replace(view.array, legs=legs), batch)
 
     @staticmethod
     def _is_apart(loop: Loop, call: Call) -> bool:

@@ -2,9 +2,9 @@
 
 It decides nothing: every view, copy and order is in the schedule. Arrays are called as in the plan;
 ``B`` is the batch size of the call. ``mm``, ``bmm``, ``mul`` and ``copy`` are torch's, or write
-into memory that calls reuse (runtime/scratch.py); what leaves the function is always made by
-torch's own. Arrays are deleted after their last use, so that what the schedule counts as its peak
-is what is allocated.
+into memory that calls reuse (runtime/scratch.py); what leaves the function, as ``new_mul`` gives
+it, never lies there. Arrays are deleted after their last use, so that what the schedule counts as
+its peak is what is allocated.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ class _TorchPrinter:
                 return f"{owner}{function}({self.view(call.left)}, {self.view(call.right)})"
             case Product():
                 factors = f"{self.view(call.left)}, {self.view(call.right)}"
-                return f"torch.mul({factors}).contiguous()" if leaves else f"mul({factors})"
+                return f"new_mul({factors})" if leaves else f"mul({factors})"
             case AddUp():
                 return f"{self.view(call.left)} + {self.view(call.right)}"
             case Sum():

@@ -14,15 +14,17 @@ from torch import nn
 from tnlayer.checks import check_whole, shown
 from tnlayer.errors import SpecError
 from tnlayer.explanation import Explanation
-from tnlayer.graph import Graph, count_parameters
+from tnlayer.graph import Graph, Parameter, count_parameters
 from tnlayer.network import Network
-from tnlayer.nn.arguments import as_graphs, dtype_name, flatten_inputs, layer_dtype
+from tnlayer.nn.arguments import as_graphs, flatten_inputs, layer_dtype
 from tnlayer.nn.arrays import BIAS, StoredArrays, arrays_for, first_of
 from tnlayer.nn.entries import check_initialisers
 from tnlayer.nn.initialise import initialise
+from tnlayer.nn.programs import ALONE, NOTHING, LayerPrograms
 from tnlayer.nn.shared import stored_parameters
 from tnlayer.nn.symbolic import as_leaf, proxy_in, recorded
 from tnlayer.nn.variance import WHOLE, Planned
+from tnlayer.plan.counts import Amount
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
 from tnlayer.report import Cost
 from tnlayer.runtime import gpu
@@ -30,17 +32,20 @@ from tnlayer.runtime.autograd import is_traced, run
 from tnlayer.runtime.compile import check_backend, check_log_scale
 from tnlayer.runtime.cuda import CudaProgram
 from tnlayer.runtime.explain import explain
-from tnlayer.runtime.fast_call import FastCall, add_bias, fast_call_like
+from tnlayer.runtime.fast_call import FastCall, fast_call_like
 from tnlayer.runtime.kinds import program_of
 from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.overflow import is_in_range, out_of_range
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.resources import Resources
+from tnlayer.runtime.room import check_bytes
 from tnlayer.runtime.scaled import Scaled, ScaledProgram, add_scaled, scaled
 from tnlayer.runtime.stored import check_can_be_set, has_array, set_array, would_hide
 from tnlayer.runtime.tune import random_inputs
 
+# Parameters of fewer bytes are made without a look at what the device has left.
+_SMALL = 2**26
 # to_dense() refuses larger matrices.
 _MAX_DENSE_ENTRIES = 2**30
 
@@ -102,8 +107,9 @@ class Layer(nn.Module):
     """
 
     bias: nn.Parameter | None
-    # The features for which Var(y) = Var(x); set before __init__ by what pads x and cuts y.
-    _part = WHOLE
+    # The features for which Var(y) = Var(x), and what a memory limit has to count beside the layer;
+    # set before __init__ by what pads x and cuts y.
+    _part, _beside = WHOLE, ALONE
 
     def __init__(
         self,
@@ -143,7 +149,9 @@ class Layer(nn.Module):
         self._empty = (dtype, torch.empty(0, device=device).device)
         self._graphs = graphs
         self._one_plan = batch is not None
-        self._programs: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
+        self._programs = LayerPrograms(
+            graphs, options, one_plan=self._one_plan, log_scale=log_scale, beside=self._beside
+        )
         self._fast: FastCall | None = None
         self._stored = StoredArrays(graphs)
         self._register_arrays(shared, device, dtype)
@@ -240,7 +248,9 @@ class Layer(nn.Module):
             SpecError: batch is no positive whole number.
         """
         size = self._options.batch if batch is None else batch
-        return explain(repr(self), self._backend, self._programs_for(self.dtype), size)
+        check_whole(size, "explain: batch")
+        found = explain(repr(self), self._backend, self._programs_at(size), size)
+        return replace(found, memory_limit=self._options.memory_limit)
 
     # -- what it does ----------------------------------------------------------------------
 
@@ -281,11 +291,15 @@ class Layer(nn.Module):
             raise SpecError(msg)
         arrays = self._stored.of(self)
         dtype, device = self._kind(first_of(arrays))
+        size = self.in_features**2 * dtype.itemsize
+        what = f"{self!r}: to_dense() needs the identity, whose entries"
+        check_bytes(size, what, device, SpecError)
         identity = torch.eye(self.in_features, dtype=dtype, device=device)
         if self._log_scale:
             mantissa, log_scale = self._contract_scaled((identity,), arrays).pair
             return (mantissa * log_scale.exp().unsqueeze(-1)).to(dtype).mT
-        return self._contract((identity,), arrays).mT
+        tensors = {name: array for name, array in arrays.items() if name != BIAS}
+        return self._contract((identity,), tensors).mT
 
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
         """Plan and build now what calls with these batch sizes will run; returns itself.
@@ -300,9 +314,9 @@ class Layer(nn.Module):
             msg = f"prepare: expected a sequence of batch sizes, got {shown(batches)}"
             raise SpecError(msg)
         with gpu.on_device_of(self._stored.any_of(self)):
-            for ranged in self._programs_for(self.dtype):
-                for program in [ranged.at(batch) for batch in batches] or [ranged.main]:
-                    program.prepare()
+            for batch in batches or (None,):
+                for ranged in self._programs_at(batch):
+                    (ranged.main if batch is None else ranged.at(batch)).prepare()
         return self
 
     def tune(self, *inputs: torch.Tensor) -> Layer:
@@ -338,8 +352,9 @@ class Layer(nn.Module):
             inputs = random_inputs(self.graph, self._options.batch, dtype, device)
         _, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
         wanted = tuple(x.requires_grad for x in inputs)
-        for ranged in self._programs_for(dtype, first):
-            ranged.tune(flat, arrays_for(ranged.graph, arrays), self._batch_of(flat), wanted)
+        batch = self._batch_of(flat)
+        for ranged in self._programs_at(batch):
+            ranged.tune(flat, arrays_for(ranged.graph, arrays), batch, wanted)
         return self
 
     def invalidate(self) -> None:
@@ -392,13 +407,29 @@ class Layer(nn.Module):
         """Parameters and buffers under the tensors' names, past setattr: no name is outlawed."""
         for graph in self._graphs:
             check_initialisers(graph)
-        for parameter in stored_parameters(self._graphs, shared):
+        parameters = stored_parameters(self._graphs, shared)
+        self._check_room(parameters, torch.empty(0, device=device).device, dtype)
+        for parameter in parameters:
             array = torch.empty(parameter.shape, device=device, dtype=dtype)
             node = parameter.node
             if node.value is not None and not node.trainable:
                 self._buffers[parameter.name] = array
             else:
                 self._parameters[parameter.name] = nn.Parameter(array, node.trainable)
+
+    def _check_room(
+        self, parameters: Sequence[Parameter], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Refuse parameters for which the device has no memory left."""
+        sizes = {parameter.name: math.prod(parameter.full_shape) for parameter in parameters}
+        needed = sum(sizes.values()) * dtype.itemsize
+        if needed > _SMALL:
+            largest = max(sizes, key=lambda name: sizes[name])
+            what = (
+                f"the parameters of {self._graphs[0].label!r} ({largest!r}, the largest, has "
+                f"{sizes[largest]} entries)"
+            )
+            check_bytes(needed, what, device, SpecError)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As every module's; but an array under the name of a method, which a replica of
@@ -427,16 +458,14 @@ class Layer(nn.Module):
     ) -> tuple[RangedProgram, ...]:
         """The programs for a dtype and for the kind of device that an array of the layer lies on,
         by default any; made again if the layer was moved to another."""
-        key = (dtype, self._device_type(self._stored.any_of(self) if array is None else array))
-        programs = self._programs.get(key)
-        if programs is None:
-            options = replace(self._options, dtype=dtype_name(dtype), device=key[1])
-            programs = tuple(
-                RangedProgram(graph, options, one_plan=self._one_plan, log_scale=self._log_scale)
-                for graph in self._graphs
-            )
-            self._programs[key] = programs
-        return programs
+        array = self._stored.any_of(self) if array is None else array
+        return self._programs.plain(dtype, self._device_type(array))
+
+    def _programs_at(self, batch: int | None) -> tuple[RangedProgram, ...]:
+        """Those that a call with so many samples takes; by default what was planned for."""
+        array = self._stored.any_of(self)
+        dtype, _ = self._kind(array)
+        return self._programs.of(dtype, self._device_type(array), batch=batch)
 
     def _device_type(self, array: torch.Tensor | None) -> str:
         """What the layer is planned for: "cuda" where its arrays are on a GPU, else "cpu"."""
@@ -451,13 +480,16 @@ class Layer(nn.Module):
         first = first_of(arrays)
         dtype, _ = self._kind(first)
         leading, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
-        y = self._contract(flat, arrays).reshape(*leading, self.out_features)
-        if not is_traced():
+        traced = is_traced()
+        copied = NOTHING
+        if self._options.memory_limit is not None and not traced:
+            # One copy that is counted, not one wherever the code reads x in other rows.
+            flat = tuple(x.resolve_conj().resolve_neg().contiguous() for x in flat)
+            copied = self._programs.copied(self.graph, inputs, flat)
+        y = self._contract(flat, arrays, copied).reshape(*leading, self.out_features)
+        if not traced:
             self._fast = self._fast_call(inputs, arrays)
-        if BIAS not in arrays:
-            return y
-        alone = not (torch.is_grad_enabled() or is_traced())
-        return add_bias(y, arrays[BIAS], in_place=alone)
+        return y
 
     def _recorded(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         """A call that torch.fx.symbolic_trace looks at."""
@@ -479,38 +511,64 @@ class Layer(nn.Module):
         ports = self.graph.inputs
         if len(ports) != 1 or not ports[0].batched or self._tune:
             return None
+        if not self._programs.is_limited_alone:
+            return None
         first = first_of(arrays)
         programs = self._programs_for(self._kind(first)[0], first)
+        ranged = self._programs.summed(programs, has_bias=BIAS in arrays)
         (x,), dims = inputs, len(self.graph.input_shape(ports[0]))
-        return fast_call_like(x, dims, programs, self, arrays.get(BIAS))
+        return fast_call_like(x, dims, ranged, self)
 
     def _contract(
-        self, flat: tuple[torch.Tensor, ...], arrays: Mapping[str, torch.Tensor]
+        self,
+        flat: tuple[torch.Tensor, ...],
+        arrays: Mapping[str, torch.Tensor],
+        copied: Amount = NOTHING,
     ) -> torch.Tensor:
-        """Sum of the networks' results for flat inputs."""
-        total: torch.Tensor | None = None
-        for program in self._taken(flat, arrays):
-            y = run(program, (*flat, *(arrays[name] for name in program.parameter_order)))
-            total = y if total is None else total + y
-        assert total is not None
-        return total
+        """Sum of the networks' results for flat inputs, and of the bias if there is one."""
+        if _is_one_plan(flat):
+            first, total = first_of(arrays), arrays.get(BIAS)
+            for ranged in self._programs_for(self._kind(first)[0], first):
+                own = (arrays[name] for name in ranged.main.parameter_order)
+                y = run(ranged.main, (*flat, *own))
+                total = y if total is None else total + y
+            assert total is not None
+            return total
+        programs = self._ranged(flat, arrays, copied)
+        summed = self._programs.summed(programs, has_bias=BIAS in arrays)
+        program = summed.at(self._batch_of(flat))
+        return run(program, (*flat, *(arrays[name] for name in program.parameter_order)))
+
+    def _ranged(
+        self,
+        flat: tuple[torch.Tensor, ...],
+        arrays: Mapping[str, torch.Tensor],
+        copied: Amount = NOTHING,
+    ) -> tuple[RangedProgram, ...]:
+        """The programs of the networks for a call, tuned if that was asked for."""
+        first, batch = first_of(arrays), self._batch_of(flat)
+        wanted = any(array.requires_grad for array in (*flat, *arrays.values()))
+        programs = self._programs.of(
+            self._kind(first)[0],
+            self._device_type(first),
+            batch=batch,
+            copied=copied,
+            trains=wanted and torch.is_grad_enabled(),
+        )
+        for ranged in programs if self._tune else ():
+            if not ranged.is_tuned(batch):
+                ranged.tune_first(flat, arrays_for(ranged.graph, arrays), batch)
+        return programs
 
     def _taken(
         self, flat: tuple[torch.Tensor, ...], arrays: Mapping[str, torch.Tensor]
     ) -> list[Program]:
         """The program of each network for flat inputs."""
-        first = first_of(arrays)
-        taken: list[Program] = []
-        for ranged in self._programs_for(self._kind(first)[0], first):
-            # What torch traces is one plan for all sizes: no graph breaks, no recompilation.
-            if is_traced():
-                taken.append(ranged.main)
-                continue
-            batch = self._batch_of(flat)
-            if self._tune and not ranged.is_tuned(batch):
-                ranged.tune_first(flat, arrays_for(ranged.graph, arrays), batch)
-            taken.append(ranged.at(batch))
-        return taken
+        if _is_one_plan(flat):
+            first = first_of(arrays)
+            return [r.main for r in self._programs_for(self._kind(first)[0], first)]
+        batch = self._batch_of(flat)
+        return [ranged.at(batch) for ranged in self._ranged(flat, arrays)]
 
     def _forward_scaled(
         self, inputs: tuple[torch.Tensor, ...]
@@ -542,3 +600,9 @@ class Layer(nn.Module):
         """Samples of a call; 1 where no input is batched."""
         ports = self._graphs[0].inputs
         return next((len(x) for port, x in zip(ports, flat, strict=True) if port.batched), 1)
+
+
+def _is_one_plan(flat: Sequence[torch.Tensor]) -> bool:
+    """Whether one plan serves all sizes: where torch traces, without graph breaks or recompilation,
+    and on the meta device, where nothing has bytes."""
+    return is_traced() or any(x.is_meta for x in flat)

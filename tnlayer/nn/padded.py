@@ -14,6 +14,7 @@ from tnlayer.graph import Graph
 from tnlayer.network import Network, as_graph
 from tnlayer.nn.arrays import BIAS, check_stored
 from tnlayer.nn.layer import Layer
+from tnlayer.nn.programs import Beside
 from tnlayer.nn.symbolic import as_leaf, proxy_in
 from tnlayer.nn.variance import Part
 from tnlayer.runtime.autograd import shape_of
@@ -27,11 +28,19 @@ class PaddedNetwork(Layer):
     Arguments:
         net: the network.
         part: the features that are used.
+        bias: whether a bias is added to the y that was cut.
         options: as for :class:`tnlayer.Layer`.
     """
 
-    def __init__(self, net: Graph, part: Part, **options: Any) -> None:
+    def __init__(self, net: Graph, part: Part, *, bias: bool, **options: Any) -> None:
         self._part = part
+        used_in, used_out = part.in_features or 0, part.out_features or 0
+        x = net.in_features if net.in_features > used_in else 0
+        y, more = net.out_features, net.out_features - used_out
+        # With a bias the longer y is alive beside the sum, and its gradient instead of it. Without
+        # one the result is a part of it, and the whole stays alive beside its gradient.
+        infer, train = (y, y) if bias else (more, more + (y if more else 0))
+        self._beside = Beside(x + infer, 2 * x + train)
         super().__init__(net, **options)
 
 
@@ -90,7 +99,7 @@ class Padded(nn.Module):
         self.in_features = in_features
         self.out_features = out_features
         part = Part(in_features, out_features)
-        self.layer = PaddedNetwork(graph, part, device=device, dtype=dtype, **options)
+        self.layer = PaddedNetwork(graph, part, bias=bias, device=device, dtype=dtype, **options)
         self.bias = (
             nn.Parameter(torch.zeros(out_features, device=device, dtype=self.layer.dtype))
             if bias
@@ -132,7 +141,8 @@ class Padded(nn.Module):
             raise SpecError(msg)
         missing = self.layer.in_features - self.in_features
         y = self.layer(nn.functional.pad(x, (0, missing)) if missing else x)
-        y = y[..., : self.out_features]
+        if self.layer.out_features > self.out_features:
+            y = y[..., : self.out_features]
         bias = look_up(self, BIAS)
         if bias is None:
             return y

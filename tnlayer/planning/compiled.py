@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 from tnlayer.kernels.cpp_entry import own_entries, shared_entries
-from tnlayer.kernels.cpu import Cpu, backward_program, can_fuse, forward_program
+from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
+from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import ITEMSIZES, Plan
+from tnlayer.plan.steps import Value
 from tnlayer.planning import cuda_model, fused_model
 from tnlayer.planning.cuda_model import cuda_bytes, cuda_seconds, cuda_step_seconds
 from tnlayer.planning.fused_model import fused_step_seconds, kernel_seconds
+from tnlayer.planning.memory import LimitRefused
 from tnlayer.planning.rates import CUDA, Rates
 from tnlayer.planning.time_model import Seconds, with_autograd
 
@@ -83,6 +88,56 @@ def kernel_bytes(plan: Plan, mask: Mask, cpu: Cpu, threads: int) -> int:
     if wanted:
         programs.append(backward_program(plan, wanted, cpu))
     return sum(_workspace(program, threads) for program in programs)
+
+
+def cast_bytes(plan: Plan, mask: Mask, batch: int) -> int:
+    """Bytes of what is copied at a call because kernels compute in another dtype: x, parameters and
+    y in the forward; in the backward the gradients in the place of y.
+
+    Arguments:
+        plan: a forward plan.
+        mask: for each input, whether its gradient is wanted.
+        batch: samples of a call.
+    """
+    arithmetic = ARITHMETIC.get(plan.dtype, plan.dtype)
+    if arithmetic == plan.dtype:
+        return 0
+    wide = replace(plan, dtype=arithmetic)
+
+    def size(values: Iterable[Value]) -> int:
+        return sum(wide.bytes_of(value).at(batch) for value in values)
+
+    y = [Value("y", plan.outputs[0].operand.legs)]
+    wanted = [value for value, asked in zip(plan.inputs, mask, strict=True) if asked]
+    # The backward reads the gradient of y.
+    return size(plan.inputs) + size(y) + size(wanted)
+
+
+def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = None) -> None:
+    """Refuse kernels that take more than a memory limit.
+
+    Arguments:
+        room: bytes of the workspace, and those of copies at the batch size.
+        limit: bytes.
+        batch: samples of a call.
+        gpu: the device, if it is one.
+
+    Raises:
+        LimitRefused: they do.
+    """
+    own, casts = room
+    needed = own + casts
+    if needed <= limit:
+        return
+    copies = ", whatever the batch"
+    if casts:
+        copies = f", and {casts} at batch {batch} for x, y, parameters and gradients in float32"
+    msg = (
+        f"memory_limit={limit} bytes cannot be kept by compiled kernels: their workspace takes "
+        f"{own} bytes {'in all threads' if gpu is None else 'with a full grid'}{copies}; allow "
+        f"{needed}, {'use fewer threads, ' if gpu is None else ''}or backend='torch'"
+    )
+    raise LimitRefused(msg, needed, ())
 
 
 def _workspace(program: Program, threads: int) -> int:

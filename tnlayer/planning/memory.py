@@ -42,7 +42,7 @@ _LARGE_PLAN = 100
 
 
 class LimitRefused(PlanError):
-    """A limit that a plan cannot keep.
+    """A limit that a plan cannot keep, in canonical names.
 
     Arguments:
         message: what was tried, with ``{legs}`` where the legs of the largest value are named.
@@ -60,6 +60,23 @@ class LimitRefused(PlanError):
         """The message with the user's names of legs."""
         shown = {**names, BATCH: "batch"}
         return self.message.format(legs=", ".join(shown.get(leg, leg) for leg in self.legs))
+
+
+class LimitError(PlanError):
+    """A limit that a network cannot keep, in the user's names.
+
+    Arguments:
+        message: what was tried.
+        needed: bytes of the smallest workspace that was found.
+    """
+
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+    def __reduce__(self) -> tuple[type[LimitError], tuple[str, int]]:
+        """Exceptions are made again from all of their arguments."""
+        return LimitError, (str(self), self.needed)
 
 
 def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
@@ -90,6 +107,8 @@ def keep_limit(
     batch: int,
     limit: int,
     seconds: Callable[[Plan], float] | None = None,
+    *,
+    keeps: bool = True,
 ) -> Plan:
     """The plan with the ``Memory`` that keeps a limit at the least predicted time.
 
@@ -100,11 +119,12 @@ def keep_limit(
         limit: bytes that forward and backward may allocate beyond x, y, the parameters and their
             gradients.
         seconds: predicted time of forward and backward of a plan; by default from its counts.
+        keeps: whether the forward may keep values for the backward.
 
     Raises:
         LimitRefused: the limit cannot be kept; says how little is possible, and with what chunk.
     """
-    search = _Search(replace(plan, memory=Memory()), mask, batch, limit)
+    search = _Search(replace(plan, memory=Memory()), mask, batch, limit, keeps)
     predict = seconds or (lambda candidate: counted_seconds(candidate, mask, batch))
     if search.fits(Memory()):
         return search.plan
@@ -122,6 +142,7 @@ class _Search:
     mask: Mask
     batch: int
     limit: int
+    keeps: bool = True
     smallest: tuple[int, Memory] | None = None
 
     def with_memory(self, memory: Memory) -> Plan:
@@ -141,12 +162,15 @@ class _Search:
 
     def fits(self, memory: Memory) -> bool:
         """Whether a way keeps the limit."""
+        if not self.keeps and self.pair(memory).forward.saved_bytes != Amount():
+            return False
         return self.workspace(memory) <= self.limit
 
     def found(self) -> list[Memory]:
         """What keeps the limit; slices only where nothing else does."""
         everything = Memory(recompute=tuple(step.result.name for step in self.plan.steps))
-        found = self.keeping(self._recomputations() if any(self.mask) else ())
+        again = self._recomputations() if self.keeps else iter([everything])
+        found = self.keeping(again if any(self.mask) else ())
         if self.plan.is_batched:
             found += self.keeping(self._chunks(Memory())) or self.keeping(self._chunks(everything))
         if not found:

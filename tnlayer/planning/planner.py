@@ -19,7 +19,7 @@ from tnlayer.network import Network, as_graph
 from tnlayer.plan.adjoint import adjoint
 from tnlayer.plan.plan import ITEMSIZES, Plan
 from tnlayer.planning.check import SizeRefused
-from tnlayer.planning.memory import LimitRefused
+from tnlayer.planning.memory import LimitError, LimitRefused
 from tnlayer.planning.ranges import Choice, choose, choose_range
 from tnlayer.planning.rank import BY_TIME, OBJECTIVES, Request, training_mask
 from tnlayer.planning.rates import TORCH
@@ -40,8 +40,8 @@ DEFAULT_MINIMIZE = BY_TIME
 class PlanOptions:
     """What a plan is made for; the arguments are those of :func:`plan`.
 
-    ``backend``, ``cpu`` and ``gpu`` are those of a Request: which backends may run it, and what
-    kernels are compiled for.
+    ``backend``, ``cpu``, ``gpu`` and ``keeps`` are those of a Request: which backends may run it,
+    what kernels are compiled for, and whether a forward with a memory limit may keep values.
     """
 
     batch: int = DEFAULT_BATCH
@@ -54,6 +54,7 @@ class PlanOptions:
     backend: str = TORCH
     cpu: Cpu | None = None
     gpu: Gpu | None = None
+    keeps: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,8 @@ def plan_graph(
         choice = (choose_range if whole_range else choose)(form, options.batch, request)
     except (LimitRefused, SizeRefused) as error:
         msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
+        if isinstance(error, LimitRefused):
+            raise LimitError(msg, error.needed) from None
         raise PlanError(msg) from None
     planned = planned_with(graph, form, request, choice)
     # The text of a plan takes longer than finding a small one.
@@ -169,7 +172,7 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
             "for"
         )
         raise SpecError(msg)
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         msg = f"memory_limit={shown(limit)}: expected a whole number of bytes, or None"
         raise SpecError(msg)
     check_device(options.device)
@@ -186,6 +189,7 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
         backend=options.backend,
         cpu=options.cpu if options.device == "cpu" else None,
         gpu=options.gpu if options.device == "cuda" else None,
+        keeps=options.keeps,
     )
 
 

@@ -21,6 +21,7 @@ from tnlayer.plan.plan import Plan
 from tnlayer.planning import cuda_model, fused_model
 from tnlayer.planning.backends import plan_name, same_run, weighed
 from tnlayer.planning.deadline import DEADLINES, Deadline
+from tnlayer.planning.memory import LimitRefused
 from tnlayer.planning.rank import Ranked, Request, left_out, predict, rank, wanted_mask
 from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
 from tnlayer.planning.time_model import Seconds
@@ -79,7 +80,8 @@ def plan_key(network: str, request: Request, kind: str) -> PlanKey:
         device=request.device,
         memory_limit=request.memory_limit,
         effort=request.effort,
-        minimize=f"{request.minimize}, {kind}{_backend_text(request)}",
+        minimize=f"{request.minimize}, {kind}{_backend_text(request)}"
+        + ("" if request.keeps else ", nothing kept"),
         profile=_digest(request),
     )
 
@@ -156,12 +158,15 @@ def _first(ranked: tuple[Ranked, ...], low: int, high: int | None) -> Choice:
 def _ranged(graph: Graph, batch: int, request: Request, deadline: Deadline) -> Choice:
     if not any(port.batched for port in graph.inputs):
         return _first(rank(graph, 1, request, deadline), 0, None)
-    low, high = _probes(batch)
+    low, high = _probes(batch, endless=request.memory_limit is not None)
     start = 0 if low == _FIRST else low
     if request.memory_limit is not None:
         # What keeps the limit at the upper end keeps it below.
         upper = batch if high is None else high - 1
-        return _first(rank(graph, upper, request, deadline), start, upper)
+        try:
+            return _first(rank(graph, upper, request, deadline), start, upper)
+        except LimitRefused:
+            return _first(rank(graph, batch, request, deadline), start, batch)
     first = rank(graph, low, request, deadline)
     if high is None:
         return _first(first, low, None)
@@ -172,12 +177,27 @@ def _ranged(graph: Graph, batch: int, request: Request, deadline: Deadline) -> C
     return _first(first, start, turn - 1) if batch < turn else _first(second, turn, high - 1)
 
 
-def _probes(batch: int) -> tuple[int, int | None]:
-    """The probes around a batch size; None above the last one."""
+def _probes(batch: int, *, endless: bool = False) -> tuple[int, int | None]:
+    """The probes around a batch size; None above the last one, unless there is none."""
     low = _FIRST
-    while low * _FACTOR <= batch and low < _LAST:
+    while low * _FACTOR <= batch and (endless or low < _LAST):
         low *= _FACTOR
-    return low, low * _FACTOR if low < _LAST else None
+    return low, low * _FACTOR if endless or low < _LAST else None
+
+
+def upper_end(batch: int, planned: int, *, one_plan: bool) -> int:
+    """The greatest batch size of those that are planned together where a memory limit is kept.
+
+    Arguments:
+        batch: samples of a call.
+        planned: the batch size that the user named, or the one that stands for all.
+        one_plan: whether the user named it.
+    """
+    if one_plan and batch <= planned:
+        return planned
+    _, high = _probes(batch, endless=True)
+    assert high is not None
+    return high - 1
 
 
 def _overtaking(

@@ -23,7 +23,7 @@ from tnlayer.planning.backends import (
     whole_plan,
 )
 from tnlayer.planning.candidates import candidates, is_large, rough_seconds, tree_key
-from tnlayer.planning.compiled import compiled_bytes
+from tnlayer.planning.compiled import cast_bytes, check_room, compiled_bytes
 from tnlayer.planning.deadline import DEADLINES, Deadline, remember_uncut
 from tnlayer.planning.memory import LimitRefused, keep_limit
 from tnlayer.planning.rates import AUTO, CPP, CUDA, TORCH, Rates, rates_for
@@ -71,6 +71,8 @@ class Request:
         backend: "torch", "cpp", "cuda" for CUDA kernels with torch's calls where those are
             foreseen to be clearly faster, or "auto" for the fastest of all and of mixtures.
         cpu, gpu: what kernels are compiled for, one of them at most; None: they are not considered.
+        keeps: whether the forward may keep values for the backward beside a memory limit: not where
+            the backwards of several networks stand between.
     """
 
     dtype: str = "float32"
@@ -82,6 +84,7 @@ class Request:
     backend: str = TORCH
     cpu: Cpu | None = None
     gpu: Gpu | None = None
+    keeps: bool = True
 
     @property
     def has_kernels(self) -> bool:
@@ -232,7 +235,7 @@ def _fused_plans(
         plan = fused_plan(tree, batch, kind)
         if isinstance(plan, Plan) and not any(tree_key(plan) == tree_key(known) for known in whole):
             try:
-                _check_kernels(graph, plan, request)
+                _check_kernels(graph, plan, batch, request)
             except LimitRefused as error:
                 refused.append(error)
                 continue
@@ -300,7 +303,23 @@ def _fused_trees(graph: Graph, request: Request, deadline: Deadline) -> list[Pla
     return trees
 
 
-def _check_kernels(graph: Graph, plan: Plan, request: Request) -> None:
+def kernel_room(graph: Graph, plan: Plan, batch: int, request: Request) -> tuple[int, int]:
+    """Bytes that the kernels of a plan take: workspace, and copies in the dtype of the arithmetic.
+
+    Arguments:
+        graph: a canonical network.
+        plan: one that kernels can do.
+        batch: samples of a call.
+        request: what the plan is for.
+    """
+    rates = request.rates()
+    threads = max(rates.profile.threads, torch.get_num_threads())
+    mask = wanted_mask(graph, plan, request.objective)
+    own = compiled_bytes(rates.kernels, plan, mask, rates, threads)
+    return own, cast_bytes(plan, mask, batch)
+
+
+def _check_kernels(graph: Graph, plan: Plan, batch: int, request: Request) -> None:
     """Refuse kernels whose workspace is above the memory limit.
 
     Raises:
@@ -308,19 +327,7 @@ def _check_kernels(graph: Graph, plan: Plan, request: Request) -> None:
     """
     if request.memory_limit is None:
         return
-    threads = max(request.rates().profile.threads, torch.get_num_threads())
-    rates = request.rates()
-    mask = wanted_mask(graph, plan, request.objective)
-    needed = compiled_bytes(rates.kernels, plan, mask, rates, threads)
-    if needed > request.memory_limit:
-        own = ("with a full grid", "") if request.gpu else (f"with {threads} threads",
-                                                            "use fewer threads, ")  # fmt: skip
-        msg = (
-            f"memory_limit={request.memory_limit} bytes cannot be kept by compiled kernels: their "
-            f"workspace takes {needed} bytes {own[0]}, whatever the batch; allow "
-            f"{needed}, {own[1]}or backend='torch'"
-        )
-        raise LimitRefused(msg, needed, ())
+    check_room(kernel_room(graph, plan, batch, request), request.memory_limit, batch, request.gpu)
 
 
 def _candidates(graph: Graph, batch: int, request: Request, deadline: Deadline) -> list[list[Plan]]:
@@ -352,7 +359,7 @@ def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Pla
         return predict(graph, kept, batch, request).total
 
     mask = wanted_mask(graph, plan, request.objective)
-    return keep_limit(plan, mask, batch, request.memory_limit, seconds)
+    return keep_limit(plan, mask, batch, request.memory_limit, seconds, keeps=request.keeps)
 
 
 def _promising(plans: tuple[Plan, ...], batch: int, times: OpTimes, request: Request) -> list[Plan]:

@@ -8,7 +8,8 @@ keeps no memory limit: where torch differentiates, torch keeps what it needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.autograd import forward_ad
@@ -16,11 +17,19 @@ from torch.autograd import forward_ad
 from tnlayer.errors import BuildError
 
 if TYPE_CHECKING:
-    from tnlayer.runtime.program import Kernels, Program
+    from tnlayer.graph import Graph
+    from tnlayer.kernels.pair import Mask
+    from tnlayer.runtime.program import Kernels
 
 jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
 _set_jit_state = torch._C._set_tracing_state  # pyright: ignore[reportPrivateUsage]
 functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
+
+_mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
+_mode_of = torch._C._get_dispatch_mode  # pyright: ignore
+# Modes that record calls, or put arrays without entries in the place of others.
+_RECORDING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # pyright: ignore
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def is_traced() -> bool:
@@ -29,7 +38,21 @@ def is_traced() -> bool:
     if torch.compiler.is_compiling():
         return True
     level = forward_ad._current_level  # pyright: ignore[reportPrivateUsage]
-    return level >= 0 or functorch_is_active() or jit_state() is not None
+    if level >= 0 or functorch_is_active() or jit_state() is not None:
+        return True
+    return _mode_count() > 0 and any(_mode_of(key) is not None for key in _RECORDING)
+
+
+def are_plain(arrays: Sequence[torch.Tensor]) -> bool:
+    """Whether arrays are torch's own, none of a subclass that has its own arithmetic."""
+    return all(type(array) in _PLAIN for array in arrays)
+
+
+def is_copy(array: torch.Tensor, source: torch.Tensor) -> bool:
+    """Whether an array has memory of its own beside that of what it was made from."""
+    if not array.numel():
+        return False
+    return array.untyped_storage()._cdata != source.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 def shape_of(x: torch.Tensor) -> tuple[int, ...]:
@@ -49,7 +72,59 @@ def autocast_is_on(kind: str) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
-def run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+class Runnable(Protocol):
+    """What :func:`run` asks of a program."""
+
+    dtype: torch.dtype
+
+    @property
+    def graph(self) -> Graph:
+        """The network, or the first of several."""
+        ...
+
+    @property
+    def stand_in(self) -> Runnable | None:
+        """Keeps a memory limit where the kernels cannot take the arrays; None: no limit."""
+        ...
+
+    @property
+    def reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """What torch can trace and differentiate."""
+        ...
+
+    @property
+    def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The forward where no gradient is wanted, of arrays that were checked."""
+        ...
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same of any arrays."""
+        ...
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether the kernels can read these arrays."""
+        ...
+
+    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
+        """The same for the gradient of y."""
+        ...
+
+    def kernels(self, mask: Mask) -> Kernels:
+        """The functions for a mask of wanted gradients."""
+        ...
+
+    def check_inputs(
+        self,
+        where: str,
+        arrays: Sequence[torch.Tensor],
+        fix: str,
+        gradient: torch.Tensor | None = None,
+    ) -> None:
+        """Refuse arrays that are not as the plan has them."""
+        ...
+
+
+def run(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Apply a program to its input arrays, differentiably and in their own dtype.
 
     Arguments:
@@ -63,10 +138,12 @@ def run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return _run(program, arrays)
 
 
-def _run(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def _run(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Choose between the generated pair and the plain forward; autocast is off."""
     if is_traced():
         return program.reference(*arrays)[0]
+    if program.stand_in is not None and are_plain(arrays) and not program.can_take(arrays):
+        program = program.stand_in
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
         if not program.can_take(arrays):
             return program.reference(*arrays)[0]
@@ -79,7 +156,7 @@ class _Contraction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, program: Program, is_checked: bool, *arrays: torch.Tensor
+        ctx: Any, program: Runnable, is_checked: bool, *arrays: torch.Tensor
     ) -> torch.Tensor:
         mask = ctx.needs_input_grad[2:]
         kernels: Kernels = program.kernels(mask)
@@ -117,7 +194,7 @@ class _Contraction(torch.autograd.Function):
 _apply = super(torch.autograd.Function, _Contraction).apply  # pyright: ignore
 
 
-def contract_checked(program: Program, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def contract_checked(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Apply a program, differentiably, to arrays that are like those of a call that went through
     :func:`run` with no transform, mode or autocast.
     """

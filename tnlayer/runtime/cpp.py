@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from struct import Struct
 
@@ -19,6 +19,8 @@ from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, for
 from tnlayer.kernels.pair import Mask, wanted_names
 from tnlayer.plan.plan import Plan
 from tnlayer.plan.steps import BATCH
+from tnlayer.planning.compiled import cast_bytes, check_room, kernel_bytes
+from tnlayer.planning.memory import LimitRefused, keep_limit
 from tnlayer.runtime.autograd import functorch_is_active, jit_state
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.expected import PLAIN
@@ -58,7 +60,7 @@ class CppProgram(Program):
         plan: Plan,
         tensor_names: Mapping[str, str],
         *,
-        reuse: bool = True,
+        limit: int | None = None,
     ) -> None:
         reason = can_fuse(plan)
         if reason:
@@ -67,11 +69,24 @@ class CppProgram(Program):
                 "use backend='torch'"
             )
             raise BuildError(msg)
-        super().__init__(graph, plan, tensor_names, reuse=reuse)
+        super().__init__(graph, plan, tensor_names, limit=limit)
 
     def load(self, kernel: Kernel) -> ctypes.CDLL:
         """The library that has a kernel."""
         return kernel.load()
+
+    @cached_property
+    def stand_in(self) -> Program | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """torch's calls within the memory limit, for modes that want to see each call."""
+        limit = self.limit
+        if limit is None:
+            return None
+        plan = replace(self.plan, regions=())
+        try:
+            plan = keep_limit(plan, self.training_mask(), plan.batch, limit)
+        except LimitRefused:
+            return None
+        return Program(self.graph, plan, self.tensor_names, limit=limit)
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
@@ -112,6 +127,28 @@ class CppProgram(Program):
         made_from = {"cpu": asdict(cpu), "wanted": wanted}
         return Kernel(name, plan, made_from, lambda: backward_program(plan, wanted, cpu, name))
 
+    def _check_limit(self, mask: Mask) -> None:
+        """Refuse a mask whose backward takes more than the memory limit; plans are made for one.
+
+        Raises:
+            PlanError: it does.
+        """
+        if self.limit is None:
+            return
+        batch = self.plan.batch
+        try:
+            check_room(self._room(mask, batch), self.limit, batch)
+        except LimitRefused as error:
+            raise self.refused(error) from None
+
+    def workspace_bytes(self, mask: Mask, batch: int) -> int:
+        """The same of compiled kernels, with what is copied for their arithmetic."""
+        return sum(self._room(mask, batch))
+
+    def _room(self, mask: Mask, batch: int) -> tuple[int, int]:
+        own = kernel_bytes(self.plan, mask, self.cpu, torch.get_num_threads())
+        return own, cast_bytes(self.plan, mask, batch)
+
     def wanted(self, mask: Mask) -> list[str]:
         """Names of the inputs whose gradients a mask asks for."""
         return list(wanted_names(self.plan, mask))
@@ -131,6 +168,7 @@ class CppProgram(Program):
         if not any(mask):
             forward = _Forward(self)
             return Kernels(forward, _no_backward, (), "", unchecked=forward.unchecked)
+        self._check_limit(mask)
         known = self.kernels(self.nothing)
         kernel = self.backward_kernel(mask)
         names = [value.name for value in self.plan.inputs]

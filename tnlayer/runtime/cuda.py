@@ -43,7 +43,7 @@ class CudaProgram(Program):
     every program.
 
     Arguments:
-        graph, plan, tensor_names, reuse: as for every program.
+        graph, plan, tensor_names, limit: as for every program.
         arch: what the kernels are built for; None: the device that the arrays lie on.
         tensor_cores: precision of products on tensor cores; None: none are used.
 
@@ -60,11 +60,11 @@ class CudaProgram(Program):
         plan: Plan,
         tensor_names: Mapping[str, str],
         *,
-        reuse: bool = True,
+        limit: int | None = None,
         arch: str | None = None,
         tensor_cores: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, reuse=reuse)
+        super().__init__(graph, plan, tensor_names, limit=limit)
         self.arch = None if arch is None else check_arch(arch)
         self.tensor_cores: Precision | None = None
         if tensor_cores is not None:

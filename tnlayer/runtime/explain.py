@@ -62,7 +62,7 @@ def _failure(ranged: RangedProgram, batch: int) -> str:
 
 def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
     """What runs, or would run, for a batch size; plans it if it was not asked for yet."""
-    if ranged.one_plan:
+    if ranged.has_one_plan(batch):
         planned = ranged.planned
     else:
         options = replace(ranged.options, batch=batch)

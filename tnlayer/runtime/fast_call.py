@@ -22,6 +22,7 @@ from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.pick import picker
 from tnlayer.runtime.ranged import RangedProgram
 from tnlayer.runtime.stored import home_of, parametrization_of
+from tnlayer.runtime.summed import SummedRanges
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _address = torch.Tensor.data_ptr
@@ -34,23 +35,26 @@ class FastCall:
 
     Arguments:
         guard: whether tensors, x and then all stored arrays, are like those of the checked call.
-        programs: each summed network with the places of its arrays behind x.
+        ranged: the programs by batch size.
+        pick: takes what they are called with.
         stored: takes the arrays from the module's parameters, buffers and attributes.
         names: of arrays that are no attributes, and so must not become any.
         bias: its place among the arrays; None: there is none.
         leading: number of leading dimensions of x.
         row_bytes: of a sample of x.
-        differentiable: whether one of the networks' arrays requires a gradient.
+        differentiable: whether one of the arrays requires a gradient.
     """
 
     __slots__ = (
-        "bias", "differentiable", "guard", "leading", "names", "programs", "row_bytes", "stored"
+        "bias", "differentiable", "guard", "leading", "names", "pick", "ranged", "row_bytes",
+        "stored",
     )  # fmt: skip
 
     def __init__(
         self,
         guard: Guard,
-        programs: tuple[tuple[RangedProgram, _Pick], ...],
+        ranged: RangedProgram | SummedRanges,
+        pick: _Pick,
         stored: tuple[_Pick, _Pick, _Pick],
         names: frozenset[str],
         bias: int | None,
@@ -58,12 +62,13 @@ class FastCall:
         row_bytes: int,
         differentiable: bool,
     ) -> None:
-        self.guard, self.programs, self.stored, self.names = guard, programs, stored, names
+        self.guard, self.ranged, self.pick = guard, ranged, pick
+        self.stored, self.names = stored, names
         self.bias, self.leading, self.row_bytes = bias, leading, row_bytes
         self.differentiable = differentiable
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
-        """The sum of the networks' results, or None where the call has to take the long way."""
+        """The result, or None where the call has to take the long way."""
         if is_traced() or _mode_count():
             return None
         own = module.__dict__
@@ -84,9 +89,6 @@ class FastCall:
             and (parameters.get("bias") is not None or buffers.get("bias") is not None)
         ):
             return None
-        with_gradient = torch.is_grad_enabled()
-        if with_gradient and not self.differentiable:
-            return None
         shape = x.shape
         batch = shape[0] if self.leading == 1 else math.prod(shape[: self.leading])
         # A guard looks at no storage, which may have been resized.
@@ -97,55 +99,41 @@ class FastCall:
             return None
         if self.leading != 1:
             arrays = (x.reshape(batch, *shape[self.leading :]), *arrays[1:])
-        total: torch.Tensor | None = None
-        for ranged, pick in self.programs:
-            program = ranged.at(batch)
-            if not program.checks_addresses and not all(map(_address, arrays[1:])):
-                return None
-            taken = pick(arrays)
-            y = (
-                contract_checked(program, taken)
-                if with_gradient
-                else program.infer_checked(*taken)[0]
-            )
-            total = y if total is None else total + y
-        assert total is not None
-        if self.bias is not None:
-            total = add_bias(total, arrays[self.bias], in_place=not with_gradient)
+        program = self.ranged.at(batch)
+        if not program.checks_addresses and not all(map(_address, arrays[1:])):
+            return None
+        taken = self.pick(arrays)
+        if self.differentiable and torch.is_grad_enabled():
+            y = contract_checked(program, taken)
+        else:
+            y = program.infer_checked(*taken)[0]
         if self.leading == 1:
-            return total
-        return total.reshape(*shape[: self.leading], total.shape[-1])
+            return y
+        return y.reshape(*shape[: self.leading], y.shape[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a layer has to check its own first call."""
         return type(None), ()
 
 
-def add_bias(y: torch.Tensor, bias: torch.Tensor, *, in_place: bool) -> torch.Tensor:
-    """y with the bias; in place where nobody differentiates, for a second y would be as large."""
-    return y.add_(bias) if in_place else y + bias
-
-
 def fast_call_like(
     x: torch.Tensor,
     feature_dims: int,
-    programs: Sequence[RangedProgram],
+    ranged: RangedProgram | SummedRanges,
     module: nn.Module,
-    bias: torch.Tensor | None,
 ) -> FastCall | None:
     """The short way for calls like one that just went the long way; None if there is none.
 
     Arguments:
         x: the one, batched input.
         feature_dims: number of its last dimensions that are no batch.
-        programs: the networks that are summed.
+        ranged: the programs by batch size.
         module: that has the arrays.
-        bias: the array "bias" of the module, if it has one.
     """
     if is_traced() or _mode_count() or autocast_is_on(x.device.type):
         return None
-    needed = [*dict.fromkeys(name for r in programs for name in r.main.parameter_order)]
-    names = needed if bias is None else [*needed, "bias"]
+    main = ranged.main
+    names = main.parameter_order
     if any(parametrization_of(module, name) is not None for name in names):
         return None  # it makes the array at each call
     homes: tuple[Mapping[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
@@ -156,7 +144,6 @@ def fast_call_like(
     parameters, buffers, attributes = map(picker, grouped)
     stored = (parameters, buffers, attributes)
     arrays = (x, *(array for pick, home in zip(stored, homes, strict=True) for array in pick(home)))
-    main = programs[0].main
     if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
         return None
     leading = x.dim() - feature_dims
@@ -168,14 +155,14 @@ def fast_call_like(
     hidden = frozenset({*grouped[0], *grouped[1], "bias"} - set(grouped[2])) - set(module.__dict__)
     return FastCall(
         guard,
-        tuple((ranged, _picks([places[n] for n in ranged.main.parameter_order]))
-              for ranged in programs),
+        ranged,
+        _picks([places[name] for name in names]),
         stored,
         hidden,
         places.get("bias"),
         leading,
         math.prod(x.shape[leading:]) * x.itemsize,
-        any(arrays[place].requires_grad for place in (0, *map(places.__getitem__, needed))),
+        any(array.requires_grad for array in arrays),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,8 +47,9 @@ def _mul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.mul(left, right).contiguous()
 
 
-# All that generated source may name beside its own variables.
-_PLAIN: dict[str, Any] = {
+# All that generated source may name beside its own variables: what torch can differentiate and
+# trace, what allocates each array once, and what takes memory that calls reuse.
+TRACEABLE: Mapping[str, Any] = {
     "torch": torch,
     "contiguous": torch.contiguous_format,
     "put_diagonal": put_diagonal,
@@ -56,9 +57,12 @@ _PLAIN: dict[str, Any] = {
     "mm": torch.mm,
     "bmm": torch.bmm,
     "mul": _mul,
+    "new_mul": _mul,
     "copy": _copy,
 }
-_REUSING = _PLAIN | {
+FRESH: Mapping[str, Any] = {**TRACEABLE, "mul": scratch.new_mul, "new_mul": scratch.new_mul}
+REUSING: Mapping[str, Any] = {
+    **FRESH,
     "mm": scratch.mm,
     "bmm": scratch.bmm,
     "mul": scratch.mul,
@@ -67,7 +71,7 @@ _REUSING = _PLAIN | {
 
 
 def load_source(
-    source: str, *, reuse: bool = False
+    source: str, known: Mapping[str, Any] = TRACEABLE
 ) -> dict[str, Callable[..., tuple[torch.Tensor, ...]]]:
     """Compile generated source and return its functions by name.
 
@@ -76,7 +80,8 @@ def load_source(
 
     Arguments:
         source: what a printer gave.
-        reuse: whether intermediates live in memory that calls reuse; not for what torch traces.
+        known: what the source may name; all but the default are for calls that torch neither
+            differentiates nor traces.
 
     Raises:
         BuildError: the source does not compile (a fault of the generator).
@@ -90,7 +95,6 @@ def load_source(
         msg = f"generated source {filename} does not compile: {error}; please report it"
         raise BuildError(msg) from error
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    known = _REUSING if reuse else _PLAIN
     namespace: dict[str, Any] = dict(known)
     exec(code, namespace)
     return {

@@ -29,14 +29,14 @@ def region_program(
     plan: Plan,
     tensor_names: Mapping[str, str],
     *,
-    reuse: bool,
+    limit: int | None,
     arch: str | None,
 ) -> Program:
     """The program of a plan that one backend does as a whole."""
     if backend == "cuda":
-        return CudaProgram(graph, plan, tensor_names, reuse=reuse, arch=arch)
+        return CudaProgram(graph, plan, tensor_names, limit=limit, arch=arch)
     kind = CppProgram if backend == "cpp" else Program
-    return kind(graph, plan, tensor_names, reuse=reuse)
+    return kind(graph, plan, tensor_names, limit=limit)
 
 
 class MixedProgram(Program):
@@ -47,7 +47,7 @@ class MixedProgram(Program):
     the whole plan runs instead, as for every program.
 
     Arguments:
-        graph, plan, tensor_names, reuse: as for every program.
+        graph, plan, tensor_names, limit: as for every program.
         arch: what CUDA kernels are built for; None: the device that the arrays lie on.
     """
 
@@ -59,14 +59,14 @@ class MixedProgram(Program):
         plan: Plan,
         tensor_names: Mapping[str, str],
         *,
-        reuse: bool = True,
+        limit: int | None = None,
         arch: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, reuse=reuse)
+        super().__init__(graph, plan, tensor_names, limit=limit)
         parts = split(plan, [region.steps for region in plan.regions])
         self.arch = arch
         self.regions = tuple(
-            region_program(region.backend, graph, part, tensor_names, reuse=reuse, arch=arch)
+            region_program(region.backend, graph, part, tensor_names, limit=limit, arch=arch)
             for region, part in zip(plan.regions, parts, strict=True)
         )
 

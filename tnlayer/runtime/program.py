@@ -17,12 +17,16 @@ from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.kernels.torch_printer import print_torch
+from tnlayer.plan.counts import Amount
 from tnlayer.plan.plan import Memory, Plan
-from tnlayer.runtime.autograd import is_traced, run
+from tnlayer.plan.steps import BATCH
+from tnlayer.planning.memory import LimitError, LimitRefused, keep_limit
+from tnlayer.runtime.autograd import are_plain, is_copy, is_traced, run
 from tnlayer.runtime.expected import Expected, check_array, check_memory
-from tnlayer.runtime.load import load_source
+from tnlayer.runtime.load import FRESH, REUSING, load_source
 from tnlayer.runtime.pick import picker
 from tnlayer.runtime.ready import Held
+from tnlayer.runtime.room import check_room, free_samples
 
 # Canonical name of the gradient of y, an input of each backward.
 GRADIENT = "g"
@@ -67,8 +71,9 @@ class Program:
         graph: the network, with the user's names.
         plan: its forward plan, with canonical names.
         tensor_names: canonical name of each parameter of the graph.
-        reuse: whether intermediates lie in memory that is kept between calls (runtime/scratch.py);
-            a program with a memory limit keeps nothing.
+        limit: bytes of the memory limit, which each set of wanted gradients keeps for calls of at
+            most ``plan.batch`` samples. Without one, intermediates lie in memory that is kept
+            between calls (runtime/scratch.py).
 
     A program may be called by many threads at once; kernels are built under a lock, once for each
     set of wanted gradients.
@@ -87,15 +92,16 @@ class Program:
         plan: Plan,
         tensor_names: Mapping[str, str],
         *,
-        reuse: bool = True,
+        limit: int | None = None,
     ) -> None:
         self.graph = graph
         self.plan = plan
-        self.reuse = reuse
+        self.limit = limit
         self.tensor_names = dict(tensor_names)
         canonical = {name: user for user, name in self.tensor_names.items()}
         self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
         self._kernels: dict[Mask, Kernels] = {}
+        self._free: dict[torch.device, int] = {}
         self._lock = threading.RLock()
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
         nothing = (False,) * len(plan.inputs)
@@ -106,7 +112,7 @@ class Program:
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not are_plain(arrays):
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
 
@@ -114,6 +120,12 @@ class Program:
     def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         """The same for arrays that were checked (see runtime/fast_call.py); looked up once."""
         return self.infer
+
+    @property
+    def stand_in(self) -> Program | None:
+        """A program for arrays that the kernels cannot take, which keeps the memory limit; None
+        where there is no limit, or all can be taken."""
+        return None
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether the kernels can read these arrays; if not, torch runs the reference on them."""
@@ -132,7 +144,29 @@ class Program:
 
     def schedules(self, mask: Mask | None = None) -> Pair:
         """The schedules for a mask of wanted gradients; by default those of a training step."""
-        return schedule_pair(self.plan, self.training_mask() if mask is None else mask)
+        mask = self.training_mask() if mask is None else mask
+        return schedule_pair(self._plan_for(mask), mask)
+
+    def _plan_for(self, mask: Mask) -> Plan:
+        """The plan, with what keeps the memory limit where other gradients are wanted than it was
+        made for.
+
+        Raises:
+            PlanError: the limit cannot be kept with these gradients.
+        """
+        plan, limit = self.plan, self.limit
+        if limit is None or schedule_pair(plan, mask).workspace_bytes(plan.batch) <= limit:
+            return plan
+        planned = schedule_pair(plan, self.training_mask()).forward
+        try:
+            return keep_limit(plan, mask, plan.batch, limit, keeps=planned.saved_bytes != Amount())
+        except LimitRefused as error:
+            raise self.refused(error) from None
+
+    def refused(self, error: LimitRefused) -> LimitError:
+        """An error about the limit with the user's names."""
+        text = error.with_names(dict(self.plan.names))
+        return LimitError(f"network {self.graph.label!r}: {text}", error.needed)
 
     def training_mask(self) -> Mask:
         """The gradients of a training step: of batched inputs and of trainable parameters."""
@@ -193,14 +227,20 @@ class Program:
 
     def build(self, mask: Mask) -> Kernels:
         """Make the functions for a mask of wanted gradients."""
-        kernels = build_kernels(self.schedules(mask), reuse=self.reuse)
+        kernels = build_kernels(self.schedules(mask), reuse=self.limit is None)
         if not any(mask):
             return kernels
         return replace(kernels, backward=_Backward(self, kernels.backward, kernels.needed))
 
     def source(self, mask: Mask | None = None) -> str:
-        """The generated code: forward, and the backward of a training step."""
-        return self.kernels(self.training_mask() if mask is None else mask).source
+        """The generated code: forward, and the backward of a training step; the forward alone where
+        the memory limit allows no more."""
+        if mask is not None:
+            return self.kernels(mask).source
+        try:
+            return self.kernels(self.training_mask()).source
+        except LimitError:
+            return self.kernels(self.nothing).source
 
     def __call__(
         self, *inputs: torch.Tensor, parameters: Mapping[str, torch.Tensor]
@@ -226,7 +266,67 @@ class Program:
         """What a call is given, checked, in the program's order and dtype."""
         arrays = (*inputs, *self._ordered(parameters))
         self._check(arrays)
-        return tuple(array.to(self.dtype) for array in arrays)
+        if not is_traced() and arrays and not arrays[0].is_meta:
+            self.check_room(self._batch_of(arrays), self.plan, arrays[0].device)
+        return self._dense(arrays)
+
+    def _dense(self, arrays: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The arrays in the program's dtype; where a memory limit is kept, dense as well.
+
+        Raises:
+            PlanError: what is copied for that is more than the limit allows.
+        """
+        cast = tuple(array.to(self.dtype) for array in arrays)
+        limit = self.limit
+        if limit is None or is_traced():
+            return cast
+        taken = tuple(array.resolve_conj().resolve_neg().contiguous() for array in cast)
+        pairs = zip(arrays, taken, strict=True)
+        copied = sum(b.numel() * b.itemsize for a, b in pairs if is_copy(b, a))
+        if copied:
+            wanted = torch.is_grad_enabled()
+            mask = tuple(wanted and array.requires_grad for array in arrays)
+            own = self.workspace_bytes(mask, self._batch_of(arrays))
+            if own + copied > limit:
+                msg = (
+                    f"network {self.graph.label!r}: memory_limit={limit} bytes cannot be kept: "
+                    f"copies of arrays that are no {self.dtype} in a row take {copied} bytes, the "
+                    f"workspace {own}. Raise the limit to {own + copied}, or pass contiguous "
+                    f"arrays of that dtype"
+                )
+                raise LimitError(msg, own + copied)
+        return taken
+
+    def workspace_bytes(self, mask: Mask, batch: int) -> int:
+        """Bytes that a call takes beside its arrays, y and the gradients that a mask asks for."""
+        return self.schedules(mask).workspace_bytes(batch)
+
+    def _batch_of(self, arrays: Sequence[torch.Tensor]) -> int:
+        """Samples of a call; 1 where no input is batched."""
+        pairs = zip(self.plan.ports, arrays, strict=False)
+        return next((len(x) for port, x in pairs if BATCH in port.legs), 1)
+
+    # -- memory of the device ----------------------------------------------------------------
+
+    def free_samples(self, device: torch.device) -> int:
+        """The greatest batch size that surely has room on a device; found once."""
+        if device not in self._free:
+            self._free[device] = free_samples(self.plan, device)
+        return self._free[device]
+
+    def check_room(self, batch: int, plan: Plan, device: torch.device) -> None:
+        """Refuse a call that needs more memory than the device has left.
+
+        Arguments:
+            batch: samples.
+            plan: what will run: the program's own, or that of its reference.
+            device: where.
+
+        Raises:
+            PlanError: it does.
+        """
+        if plan is not self.plan or batch > self.free_samples(device):
+            check_room(self.graph.label, plan, batch, device)
 
     def _ordered(self, parameters: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor]:
         wanted = set(self.parameter_order)
@@ -310,7 +410,7 @@ class Program:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the spec and the plan; source is generated again."""
-        names = ("graph", "plan", "tensor_names", "reuse")
+        names = ("graph", "plan", "tensor_names", "limit")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -342,12 +442,12 @@ class _Backward:
 
 def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:
     """Print, compile and load the functions of a pair."""
-    source = print_torch(pair.forward, "forward")
+    source, known = print_torch(pair.forward, "forward"), REUSING if reuse else FRESH
     if pair.backward is None:
-        functions = load_source(source, reuse=reuse)
+        functions = load_source(source, known)
         return Kernels(functions["forward"], _no_backward, (), source)
     source += "\n\n" + print_torch(pair.backward, "backward")
-    functions = load_source(source, reuse=reuse)
+    functions = load_source(source, known)
     saved = len(pair.forward.saved)
     return Kernels(functions["forward"], functions["backward"], pair.needed, source, saved)
 

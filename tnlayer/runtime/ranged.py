@@ -113,8 +113,9 @@ class RangedProgram:
         self._lock = threading.Lock()
         self._table = _Table()
         if one_plan:
-            low, high = _served(self.main)
-            self._table = self._table.with_range(low, high, self.main)
+            self._table = self._table.with_range(*self._served(self.main), self.main)
+        # Larger batches are checked for room at each call; found when a program is first used.
+        self._free = -1
         self._tuning = threading.Lock()
         self._tuned: tuple[TunedRange, ...] = ()
 
@@ -123,9 +124,13 @@ class RangedProgram:
         table = self._table
         # As in _Table.find, without a call: this runs at each call of a layer.
         place = bisect_right(table.lows, batch) - 1
-        if place >= 0 and batch <= table.highs[place]:
+        if place >= 0 and batch <= table.highs[place] and batch <= self._free:
             return table.programs[place]
-        return self._make(batch)
+        program, device = self._make(batch), torch.device(self.options.device)
+        program.check_room(batch, program.plan, device)
+        free = program.free_samples(device)
+        self._free = free if self._free < 0 else min(self._free, free)
+        return program
 
     @property
     def ranges(self) -> tuple[tuple[int, int | None, Program], ...]:
@@ -144,7 +149,7 @@ class RangedProgram:
                     table = table.with_range(lo, min(hi, low - 1), known)
                 if hi > bound:
                     table = table.with_range(max(lo, bound + 1), hi, known)
-            self._table = table
+            self._table, self._free = table, -1
 
     # -- tuning ----------------------------------------------------------------------------
 
@@ -222,7 +227,7 @@ class RangedProgram:
         if self.one_plan and (tuned.low, tuned.high) == (0, None):
             # It serves the sizes that its kernels are made for; others are made when needed.
             with self._lock:
-                self._table = _Table().with_range(*_served(program), program)
+                self._table = _Table().with_range(*self._served(program), program)
         if tuned.has(self.options.batch):
             self.main, self.planned = program, tuned.planned
         kept = (known for known in self._tuned if not tuned.covers(known))
@@ -230,14 +235,26 @@ class RangedProgram:
 
     # -- inside ----------------------------------------------------------------------------
 
+    def has_one_plan(self, batch: int) -> bool:
+        """Whether the plan that was asked for serves a batch size: with a memory limit it keeps
+        that up to its own, and larger ones are planned by themselves."""
+        limited = self.options.memory_limit is not None
+        return self.one_plan and not (limited and batch > self.options.batch)
+
+    def _served(self, program: Program) -> tuple[int, int]:
+        """The batch sizes that a program of the one plan serves."""
+        low, high = _served(program)
+        limited = self.options.memory_limit is not None
+        return low, min(high, self.options.batch) if limited else high
+
     def _make(self, batch: int) -> Program:
         with self._lock:
             found = self._table.find(batch)
-            if found is None and self.one_plan:
+            if found is None and self.has_one_plan(batch):
                 # The same plan, with kernels for few samples where it has those for many.
                 plan = replace(self.planned.plan, batch=kernel_batch(batch))
                 found = self._program_of(replace(self.planned, plan=plan))
-                self._table = self._table.with_range(*_served(found), found)
+                self._table = self._table.with_range(*self._served(found), found)
             elif found is None:
                 options = replace(self.options, batch=max(1, batch))
                 planned = plan_graph(self.graph, options, whole_range=True)
@@ -253,6 +270,8 @@ class RangedProgram:
     def _known(self, planned: PlannedGraph) -> Program | None:
         """A program that runs the same code: neighbouring ranges may differ in batch only."""
         for program in (*self._table.programs, self.main):
+            if self.options.memory_limit is not None and program.plan.batch < planned.plan.batch:
+                continue  # for other gradients it keeps the limit up to its own batch size
             if same_run(program.plan, planned.plan, program.training_mask()):
                 return program
         return None

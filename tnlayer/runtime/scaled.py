@@ -119,7 +119,7 @@ class ScaledProgram(Program):
     log|y|. The largest entry of a sample's mantissa is in [1/2, 1), or all are 0.
 
     Arguments:
-        graph, plan, tensor_names, reuse, arch: as for every program.
+        graph, plan, tensor_names, limit, arch: as for every program.
         compiled: the backend of all spans; None: that of the regions that their steps lie in.
     """
 
@@ -129,11 +129,11 @@ class ScaledProgram(Program):
         plan: Plan,
         tensor_names: Mapping[str, str],
         *,
-        reuse: bool = True,
+        limit: int | None = None,
         arch: str | None = None,
         compiled: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, reuse=reuse)
+        super().__init__(graph, plan, tensor_names, limit=limit)
         self.arch, self.compiled = arch, compiled
         self.backend = compiled or plan.backend
         # By how many powers of two values may grow or shrink before they are scaled again.
@@ -157,7 +157,7 @@ class ScaledProgram(Program):
             if program is None:
                 own = {value.name: value.name for value in plan.parameters}
                 program = region_program(
-                    backend, self.graph, plan, own, reuse=self.reuse, arch=self.arch
+                    backend, self.graph, plan, own, limit=self.limit, arch=self.arch
                 )
                 self._programs[plan, backend] = program
             return program

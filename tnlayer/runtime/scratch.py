@@ -171,6 +171,14 @@ def mul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     # torch.broadcast_shapes takes longer than a small product.
     shape = tuple(b if a == 1 else a for a, b in zip(left.shape, right.shape, strict=True))
     array = SCRATCH.take(shape, left)
-    if array is None:
-        return torch.mul(left, right).contiguous()
+    return new_mul(left, right) if array is None else torch.mul(left, right, out=array)
+
+
+def new_mul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """A contiguous elementwise product in memory of its own.
+
+    torch alone lays the product out as its operand is, and a copy of that would be a second array.
+    """
+    shape = tuple(b if a == 1 else a for a, b in zip(left.shape, right.shape, strict=True))
+    array = torch.empty(shape, dtype=left.dtype, device=left.device)
     return torch.mul(left, right, out=array)

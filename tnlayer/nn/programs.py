@@ -1,0 +1,189 @@
+"""The programs of a layer: for each dtype and kind of device, and with a memory limit for what a
+call holds beside the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from tnlayer.errors import PlanError
+from tnlayer.graph import Graph
+from tnlayer.nn.arguments import dtype_name
+from tnlayer.plan.counts import Amount
+from tnlayer.planning.planner import PlanOptions
+from tnlayer.planning.ranges import upper_end
+from tnlayer.planning.rank import TRAIN
+from tnlayer.runtime.autograd import is_copy
+from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.runtime.shares import share_limit
+from tnlayer.runtime.summed import SummedRanges
+
+NOTHING = Amount()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Entries a sample that whoever calls a layer holds beside it, which a memory limit counts.
+
+    Arguments:
+        infer: without gradients.
+        train: with gradients.
+    """
+
+    infer: int = 0
+    train: int = 0
+
+
+ALONE = Beside()
+
+
+class LayerPrograms:
+    """The programs of networks whose results a layer adds.
+
+    Arguments:
+        graphs: the networks.
+        options: as for the planner; dtype and device are those of a call.
+        one_plan: whether the user named the batch size.
+        log_scale: whether results have a scale of their own.
+        beside: what a caller holds.
+    """
+
+    def __init__(
+        self,
+        graphs: Sequence[Graph],
+        options: PlanOptions,
+        *,
+        one_plan: bool,
+        log_scale: bool,
+        beside: Beside = ALONE,
+    ) -> None:
+        self.graphs, self.options, self.one_plan = tuple(graphs), options, one_plan
+        self.log_scale, self.beside = log_scale, beside
+        self._plain: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
+        self._shared: dict[tuple[PlanOptions, Amount], tuple[RangedProgram, ...]] = {}
+        self._sums: dict[tuple[tuple[RangedProgram, ...], bool], SummedRanges] = {}
+
+    def plain(self, dtype: torch.dtype, device: str) -> tuple[RangedProgram, ...]:
+        """The program of each network where a call holds nothing beside it, and wants what the
+        layer was made for: what torch traces, too.
+
+        Arguments:
+            dtype: of parameters and arithmetic.
+            device: the type of device that the arrays lie on.
+        """
+        programs = self._plain.get((dtype, device))
+        if programs is None:
+            options = replace(self.options, dtype=dtype_name(dtype), device=device)
+            if self._is_shared(options.memory_limit, self._held(options, dtype)):
+                programs = self.of(dtype, device)
+            else:
+                programs = self._programs(options, one_plan=self.one_plan)
+            self._plain[dtype, device] = programs
+        return programs
+
+    def of(
+        self,
+        dtype: torch.dtype,
+        device: str,
+        *,
+        batch: int | None = None,
+        copied: Amount = NOTHING,
+        trains: bool = False,
+    ) -> tuple[RangedProgram, ...]:
+        """The program of each network for a call.
+
+        Arguments:
+            dtype, device: as for ``plain``.
+            batch: samples of a call; by default what was planned for.
+            copied: bytes of copies of its inputs that a call has made.
+            trains: whether gradients are wanted, which matters with a memory limit.
+
+        Raises:
+            PlanError: the limit cannot be kept.
+        """
+        limit = self.options.memory_limit
+        if limit is None:
+            return self.plain(dtype, device)
+        objective = TRAIN if trains else self.options.objective
+        options = replace(self.options, dtype=dtype_name(dtype), device=device, objective=objective)
+        held = self._held(options, dtype) + copied
+        if not self._is_shared(limit, held):
+            if objective == self.options.objective:
+                return self.plain(dtype, device)
+            if (options, held) not in self._shared:
+                self._shared[options, held] = self._programs(options, one_plan=self.one_plan)
+            return self._shared[options, held]
+        # The largest batch size that is planned together with this one; else this one alone.
+        batch = options.batch if batch is None else max(1, batch)
+        for size in (upper_end(batch, options.batch, one_plan=self.one_plan), batch):
+            sized = replace(options, batch=size)
+            known = self._shared.get((sized, held))
+            if known is not None:
+                return known
+            try:
+                shared = share_limit(self.graphs, sized, held)
+            except PlanError:
+                if size == batch:
+                    raise
+                continue
+            self._shared[sized, held] = found = self._programs(shared, one_plan=True)
+            return found
+        raise AssertionError
+
+    def summed(
+        self, programs: tuple[RangedProgram, ...], *, has_bias: bool
+    ) -> RangedProgram | SummedRanges:
+        """The networks' programs and the bias as one."""
+        if len(programs) == 1 and not has_bias:
+            return programs[0]
+        found = self._sums.get((programs, has_bias))
+        if found is None:
+            found = self._sums[programs, has_bias] = SummedRanges(programs, has_bias)
+        return found
+
+    def copied(
+        self, graph: Graph, inputs: Sequence[torch.Tensor], flat: Sequence[torch.Tensor]
+    ) -> Amount:
+        """With a memory limit: bytes of the copies of inputs that a call has made, and of the
+        gradients of those that were cast.
+
+        Arguments:
+            graph: any of the networks.
+            inputs: of the call.
+            flat: what is contracted.
+        """
+        total = NOTHING
+        if self.options.memory_limit is None:
+            return total
+        for port, x, copy in zip(graph.inputs, inputs, flat, strict=True):
+            if not is_copy(copy, x):
+                continue
+            cast = x.dtype != copy.dtype and x.requires_grad and torch.is_grad_enabled()
+            rows = len(copy) if port.batched else 1
+            size = (2 if cast else 1) * copy.numel() // rows * copy.itemsize
+            total += Amount(0, size) if port.batched else Amount(size, 0)
+        return total
+
+    @property
+    def is_limited_alone(self) -> bool:
+        """Whether all calls of one kind take one plan, whatever they hold and want."""
+        if self.options.memory_limit is None:
+            return True
+        alone = len(self.graphs) == 1 and self.beside == ALONE
+        return alone and self.options.objective == TRAIN
+
+    def _held(self, options: PlanOptions, dtype: torch.dtype) -> Amount:
+        entries = self.beside.train if options.objective == TRAIN else self.beside.infer
+        return Amount(0, entries * dtype.itemsize)
+
+    def _programs(self, options: PlanOptions, *, one_plan: bool) -> tuple[RangedProgram, ...]:
+        return tuple(
+            RangedProgram(graph, options, one_plan=one_plan, log_scale=self.log_scale)
+            for graph in self.graphs
+        )
+
+    def _is_shared(self, limit: int | None, held: Amount) -> bool:
+        """Whether no network has a memory limit for itself alone."""
+        return limit is not None and (len(self.graphs) > 1 or held != NOTHING)
