@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from tnlayer.kernels.cpp_entry import own_entries, shared_entries
+from tnlayer.kernels.cpp_entry import address_bytes, own_entries, shared_entries
 from tnlayer.kernels.cpu import Cpu, backward_program, can_fuse, forward_program
 from tnlayer.kernels.loops import Program
 from tnlayer.kernels.pair import Mask, wanted_names
@@ -88,6 +88,6 @@ def kernel_bytes(plan: Plan, mask: Mask, cpu: Cpu, threads: int) -> int:
 def _workspace(program: Program, threads: int) -> int:
     """Bytes of one kernel's workspace, in whole pages as it is allocated."""
     itemsize = ITEMSIZES[program.scalar]
-    entries = own_entries(program), shared_entries(program) + 8 * threads
-    pages = [-(-count * itemsize // 4096) for count in entries]
+    shared = shared_entries(program) * itemsize + address_bytes(threads)
+    pages = [-(-size // 4096) for size in (own_entries(program) * itemsize, shared)]
     return 4096 * (threads * pages[0] + pages[1])
