@@ -11,28 +11,33 @@ from tnlayer.kernels.workspace import whole_vectors
 OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
 # What a function returns where an array that has entries has no address: it was given back.
 NO_ADDRESS = 2
-# A long sum in one variable loses digits: what so many samples, or blocks with samples in lanes,
-# add up to is carried to a second sum; not after fewer blocks, for that reads and writes all sums.
-SAMPLES, LANE_BLOCKS, LEAST_BLOCKS = 256, 64, 16
+# A long sum in one variable loses digits. What a run of blocks adds up to is carried to a second
+# sum, and a run is about as long as there are runs. No shorter than this, in samples and in blocks,
+# for carrying reads and writes all sums: as much as one or two blocks do.
+LEAST_SAMPLES, LEAST_BLOCKS = 32, 16
 
-_CARRIED = """      if (turn > start && (turn - start) % {turns} == 0) {{
-        // What {turns} blocks added up to is carried to sums of its own: short sums keep digits.
+_RUN = """\
+    long run = {least};
+    while (run * run < end - start) run *= 2;
+"""
+_CARRIED = """      if (turn > start && (turn - start) % run == 0) {{
+        // What a run of blocks added up to is carried to sums of its own: short sums keep digits.
         entry* carried = own + {partial};
-        if (turn - start == {turns}) memset((void*)carried, 0, {partial} * sizeof(entry));
+        if (turn - start == run) memset((void*)carried, 0, {partial} * sizeof(entry));
         for (size_t at = 0; at < {partial}; at++) carried[at] += own[at];
         memset((void*)own, 0, {partial} * sizeof(entry));
       }}
 """
-_CARRIED_LAST = """    if (end - start > {turns})
+_CARRIED_LAST = """    if (end - start > run)
       for (size_t at = 0; at < {partial}; at++) own[at] += own[{partial} + at];
 """
+# Bytes of a cache line: what lies behind the threads' addresses starts with one.
+LINE_BYTES = 64
 
 
-def _turns(program: Program) -> int:
-    """Blocks after which sums are carried. Where samples are lanes, each lane sums by itself."""
-    if program.starts_ragged:
-        return LANE_BLOCKS
-    return max(LEAST_BLOCKS, SAMPLES // program.block)
+def _least_run(program: Program) -> int:
+    """Blocks after which sums are carried at the soonest."""
+    return max(LEAST_BLOCKS, LEAST_SAMPLES // program.block)
 
 
 def own_entries(program: Program) -> int:
@@ -47,6 +52,11 @@ def shared_entries(program: Program) -> int:
     return program.size_of("shared") + program.width
 
 
+def address_bytes(threads: int) -> int:
+    """Bytes of the addresses of the threads' sums, in whole cache lines."""
+    return -(-8 * threads // LINE_BYTES) * LINE_BYTES
+
+
 def _ragged_entries(program: Program) -> int:
     """Entries of copies of a block where samples are missing."""
     batched = (buffer for buffer in program.of("input", "output") if buffer.batched)
@@ -55,7 +65,7 @@ def _ragged_entries(program: Program) -> int:
 
 def print_entry(program: Program) -> str:
     """The function that is called from outside."""
-    name, turns = program.name, _turns(program)
+    name = program.name
     arguments = program.of("input", "output")
     batched = [buffer for buffer in arguments if buffer.batched]
     own = {
@@ -82,10 +92,12 @@ def print_entry(program: Program) -> str:
         block=program.block,
         pointers=pointers,
         shared=shared_entries(program),
+        line=LINE_BYTES,
         partial=own["partial"],
         after_partials=2 * own["partial"],
-        carried=_CARRIED.format(partial=own["partial"], turns=turns) if sums else "",
-        carried_last=_CARRIED_LAST.format(partial=own["partial"], turns=turns) if sums else "",
+        run=_RUN.format(least=_least_run(program)) if sums else "",
+        carried=_CARRIED.format(partial=own["partial"]) if sums else "",
+        carried_last=_CARRIED_LAST.format(partial=own["partial"]) if sums else "",
         own=own_entries(program),
         ragged_at=at,
         places="".join(f"{line}\n" for line in places),
@@ -168,10 +180,12 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
   const long blocks = {blocks};
   if (omp_in_parallel()) threads = 1;
   if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get({shared} + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + {shared});
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + {line} - 1) / {line};
+  entry* call = call_workspace.get({shared} + lines * ({line} / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * ({line} / sizeof(entry));
   int team = 1;
   {name}_before(whole);
   int failed = 0;
@@ -189,7 +203,7 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
     if (own) memset((void*)own, 0, {partial} * sizeof(entry));
 {places}    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
-    for (long turn = start; turn < end; turn++) {{
+{run}    for (long turn = start; turn < end; turn++) {{
 {carried}      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;
 {advance}
 {ragged}

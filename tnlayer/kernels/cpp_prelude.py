@@ -35,6 +35,12 @@ typedef reg vec;
 INLINE vec load(const entry* p) {{ return *(const vec*)p; }}
 INLINE void store(entry* p, vec v) {{ *(vec*)p = v; }}
 INLINE vec splat(const entry* p) {{ return *p - vec{{}}; }}
+// Two floats as the eight bytes that a broadcast takes; they may lie anywhere.
+INLINE double pair(const entry* p) {{
+  double bytes;
+  memcpy(&bytes, p, sizeof(bytes));
+  return bytes;
+}}
 {repeats}
 INLINE entry scalar(const entry* p) {{ return *p; }}
 INLINE void store(entry* p, entry v) {{ *p = v; }}
@@ -60,10 +66,10 @@ INLINE vec repeat_{run}(const entry* p) {{
 _BROADCASTS = {
     (64, 32): ("__AVX512F__", "_mm512_broadcast_f64x4(_mm256_loadu_pd((const double*)p))"),
     (64, 16): ("__AVX512F__", "_mm512_broadcast_f32x4(_mm_loadu_ps((const float*)p))"),
-    (64, 8): ("__AVX512F__", "_mm512_broadcastsd_pd(_mm_load_sd((const double*)p))"),
+    (64, 8): ("__AVX512F__", "_mm512_set1_pd(pair(p))"),
     (32, 16): ("__AVX__", "_mm256_broadcast_pd((const __m128d*)p)"),
-    (32, 8): ("__AVX__", "_mm256_broadcast_sd((const double*)p)"),
-    (16, 8): ("__SSE3__", "_mm_loaddup_pd((const double*)p)"),
+    (32, 8): ("__AVX__", "_mm256_set1_pd(pair(p))"),
+    (16, 8): ("__SSE3__", "_mm_set1_pd(pair(p))"),
 }
 
 _COMPLEX = """
@@ -74,6 +80,9 @@ template <typename T> struct complex_of {{
     return *this;
   }}
 }};
+template <typename T> INLINE complex_of<T> operator+(complex_of<T> a, complex_of<T> b) {{
+  return {{a.re + b.re, a.im + b.im}};
+}}
 template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of<T> b) {{
   return {{a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}};
 }}

@@ -232,23 +232,23 @@ class _Printer:
         if tile.right is not None and not tile.keeps_weights:
             lines.append("  READ_ANEW(a, b);")
         inner = "  " * (len(tile.loops) + 1)
-        starts = [
-            f"y{r}_{c} = {self.start(tile, row + column)}"
-            for r, (_, row) in enumerate(tile.rows)
-            for c, (_, column) in enumerate(tile.columns)
-        ]
-        if tile.adds or tile.loops:
+        if tile.loops:
+            starts = (
+                f"y{r}_{c} = {{}}" for r in range(len(tile.rows)) for c in range(len(tile.columns))
+            )
             lines.append(f"  {kind} {', '.join(starts)};")
         for number, axis in enumerate(tile.loops):
             lines.append("  " * (number + 1) + _loop(f"k{number}", axis))
         offsets = self.offsets(tile)
         for number, (left, right) in enumerate(tile.sums):
-            opens = number == 0 and not (tile.adds or tile.loops)
+            opens = number == 0 and not tile.loops
             lines.append(inner + self.products(tile, left, right, offsets, kind, opens))
         lines += ["  " * (number + 1) + "}" for number in reversed(range(len(tile.loops)))]
         for r, (_, row) in enumerate(tile.rows):
-            stores = (f"store(c + {row + column}, {self.in_order(tile, f'y{r}_{c}')});"
-                      for c, (_, column) in enumerate(tile.columns))  # fmt: skip
+            stores = (
+                f"store(c + {row + column}, {self.total(tile, f'y{r}_{c}', row + column)});"
+                for c, (_, column) in enumerate(tile.columns)
+            )
             lines.append("  " + " ".join(stores))
         lines[-1] += " }"
         return lines
@@ -259,10 +259,14 @@ class _Printer:
             return name
         return f"__builtin_shufflevector({name}, {name}, {', '.join(map(str, tile.order))})"
 
-    def start(self, tile: Tile, offset: int) -> str:
+    def total(self, tile: Tile, name: str, offset: int) -> str:
+        """What is stored of a result. The target is added last: terms that were added to it one by
+        one would each be rounded to the digits of the whole sum."""
+        result = self.in_order(tile, name)
         if not tile.adds:
-            return "{}"
-        return f"{'scalar' if tile.target.form == 'scalar' else 'load'}(c + {offset})"
+            return result
+        reader = "scalar" if tile.target.form == "scalar" else "load"
+        return f"{result} + {reader}(c + {offset})"
 
     def offsets(self, tile: Tile) -> tuple[str, str]:
         """Offsets of left and right by the indices of the tile's loops."""

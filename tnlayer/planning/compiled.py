@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-from tnlayer.kernels.cpp_entry import own_entries, shared_entries
+from tnlayer.kernels.cpp_entry import address_bytes, own_entries, shared_entries
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
 from tnlayer.kernels.cuda_gpu import Gpu
 from tnlayer.kernels.loops import Program
@@ -143,6 +143,6 @@ def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = 
 def _workspace(program: Program, threads: int) -> int:
     """Bytes of one kernel's workspace, in whole pages as it is allocated."""
     itemsize = ITEMSIZES[program.scalar]
-    entries = own_entries(program), shared_entries(program) + 8 * threads
-    pages = [-(-count * itemsize // 4096) for count in entries]
+    shared = shared_entries(program) * itemsize + address_bytes(threads)
+    pages = [-(-size // 4096) for size in (own_entries(program) * itemsize, shared)]
     return 4096 * (threads * pages[0] + pages[1])
