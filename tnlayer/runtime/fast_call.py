@@ -14,9 +14,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 
 from tnlayer.runtime import gpu
-from tnlayer.runtime.autograd import autocast_is_on, contract_checked, is_traced
+from tnlayer.runtime.autograd import (
+    autocast_is_on,
+    contract_checked,
+    functorch_is_active,
+    is_traced,
+)
 from tnlayer.runtime.expected import PLAIN
 from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.pick import picker
@@ -36,17 +43,19 @@ class FastCall:
     Arguments:
         guard: whether tensors, x and then all stored arrays, are like those of the checked call.
         ranged: the programs by batch size.
-        pick: takes what they are called with.
-        stored: takes the arrays from the module's parameters, buffers and attributes.
+        pick: takes what they are called with; None: all arrays, in order.
+        stored: takes the arrays from the module's parameters, and from its buffers and attributes,
+            if some lie there.
         names: of arrays that are no attributes, and so must not become any.
         bias: its place among the arrays; None: there is none.
         leading: number of leading dimensions of x.
-        row_bytes: of a sample of x.
+        row_bytes, itemsize: bytes of a sample of x, and of an entry.
         differentiable: whether one of the arrays requires a gradient.
     """
 
     __slots__ = (
-        "bias", "differentiable", "guard", "leading", "names", "pick", "ranged", "row_bytes",
+        "bias", "differentiable", "guard", "itemsize", "leading", "names", "pick", "ranged",
+        "row_bytes",
         "stored",
     )  # fmt: skip
 
@@ -54,30 +63,36 @@ class FastCall:
         self,
         guard: Guard,
         ranged: RangedProgram | SummedRanges,
-        pick: _Pick,
-        stored: tuple[_Pick, _Pick, _Pick],
+        pick: _Pick | None,
+        stored: tuple[_Pick, _Pick | None, _Pick | None],
         names: frozenset[str],
         bias: int | None,
         leading: int,
         row_bytes: int,
+        itemsize: int,
         differentiable: bool,
     ) -> None:
         self.guard, self.ranged, self.pick = guard, ranged, pick
         self.stored, self.names = stored, names
-        self.bias, self.leading, self.row_bytes = bias, leading, row_bytes
-        self.differentiable = differentiable
+        self.bias, self.leading, self.differentiable = bias, leading, differentiable
+        self.row_bytes, self.itemsize = row_bytes, itemsize
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
         """The result, or None where the call has to take the long way."""
-        if is_traced() or _mode_count():
+        # is_traced() would take as long as all checks here: tracers have modes, or other dispatch
+        # keys than the guard has seen, but for these three.
+        level = forward_ad._current_level  # pyright: ignore[reportPrivateUsage]
+        if is_dynamo_compiling() or level >= 0 or functorch_is_active() or _mode_count():
             return None
         own = module.__dict__
-        parameters, buffers = own["_parameters"], own["_buffers"]
+        parameters = own["_parameters"]
         from_parameters, from_buffers, from_attributes = self.stored
         try:
-            arrays = (
-                *inputs, *from_parameters(parameters), *from_buffers(buffers), *from_attributes(own)
-            )  # fmt: skip
+            arrays = (*inputs, *from_parameters(parameters))
+            if from_buffers is not None:
+                arrays += from_buffers(own["_buffers"])
+            if from_attributes is not None:
+                arrays += from_attributes(own)
             x = arrays[0]
             if not self.guard(*arrays) or not x.is_contiguous():
                 return None
@@ -86,13 +101,13 @@ class FastCall:
         # What torch would find elsewhere now, or where there was no bias.
         if not own.keys().isdisjoint(self.names) or (
             self.bias is None
-            and (parameters.get("bias") is not None or buffers.get("bias") is not None)
+            and (parameters.get("bias") is not None or own["_buffers"].get("bias") is not None)
         ):
             return None
         shape = x.shape
         batch = shape[0] if self.leading == 1 else math.prod(shape[: self.leading])
         # A guard looks at no storage, which may have been resized.
-        end = x.storage_offset() * x.itemsize + batch * self.row_bytes
+        end = x.storage_offset() * self.itemsize + batch * self.row_bytes
         if x.untyped_storage().nbytes() < end:
             return None
         if self.bias is not None and not arrays[self.bias].data_ptr():
@@ -102,7 +117,7 @@ class FastCall:
         program = self.ranged.at(batch)
         if not program.checks_addresses and not all(map(_address, arrays[1:])):
             return None
-        taken = self.pick(arrays)
+        taken = arrays if self.pick is None else self.pick(arrays)
         if self.differentiable and torch.is_grad_enabled():
             y = contract_checked(program, taken)
         else:
@@ -141,9 +156,10 @@ def fast_call_like(
     if None in found.values():
         return None
     grouped = [[name for name in names if found[name] is home] for home in homes]
-    parameters, buffers, attributes = map(picker, grouped)
-    stored = (parameters, buffers, attributes)
-    arrays = (x, *(array for pick, home in zip(stored, homes, strict=True) for array in pick(home)))
+    arrays = (
+        x,
+        *(home[name] for home, group in zip(homes, grouped, strict=True) for name in group),
+    )
     if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
         return None
     leading = x.dim() - feature_dims
@@ -156,18 +172,21 @@ def fast_call_like(
     return FastCall(
         guard,
         ranged,
-        _picks([places[name] for name in names]),
-        stored,
+        _picks([places[name] for name in names], len(arrays)),
+        (picker(grouped[0]), *(picker(group) if group else None for group in grouped[1:])),
         hidden,
         places.get("bias"),
         leading,
         math.prod(x.shape[leading:]) * x.itemsize,
+        x.itemsize,
         any(array.requires_grad for array in arrays),
     )  # fmt: skip
 
 
-def _picks(places: Sequence[int]) -> _Pick:
-    """Takes x and the arrays at some places from all."""
+def _picks(places: Sequence[int], count: int) -> _Pick | None:
+    """Takes x and the arrays at some places from so many; None: all, in order."""
+    if [*places] == [*range(1, count)]:
+        return None
     if [*places] == [*range(1, len(places) + 1)]:
         return itemgetter(slice(len(places) + 1))
     return picker([0, *places])

@@ -17,4 +17,7 @@ def picker(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
     """
     if len(keys) > 1:
         return itemgetter(*keys)
-    return lambda items: tuple(items[key] for key in keys)
+    if not keys:
+        return lambda items: ()
+    (only,) = keys
+    return lambda items: (items[only],)
