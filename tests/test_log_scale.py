@@ -788,6 +788,26 @@ def test_what_is_refused(options: dict[str, Any], words: str) -> None:
         tn.compile(net, backend="cuda", log_scale=True, tensor_cores="tf32")
 
 
+def test_constants_out_of_range_between_free_tensors() -> None:
+    """Constants whose product overflows float32 are no reason to refuse a layer that scales: its
+    free tensors make up for them, and y has the size of x."""
+    count = 12
+    net = tn.Network("constants")
+    (leg,) = net.input([3])
+    for k in range(count):
+        (leg,) = net.tensor(f"C{k}", [leg], out=(3,), value=1e30 * np.eye(3), trainable=False)
+        if k % 4 == 3:
+            for n in range(4):
+                (leg,) = net.tensor(f"A{k}_{n}", [leg], out=(3,))
+    net.output([leg])
+    torch.manual_seed(6)
+    layer = tn.Layer(net, backend="torch", batch=8, effort="fast", log_scale=True)
+    x = torch.eye(3)
+    mantissa, log_scale = pair_of(layer, x)
+    y = mantissa.double() * log_scale.exp().unsqueeze(-1)
+    assert float(y.detach().square().sum()) / 3 == pytest.approx(1, rel=1e-3)
+
+
 # -- without it ----------------------------------------------------------------------------------
 
 

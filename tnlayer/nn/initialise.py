@@ -24,7 +24,11 @@ _ROUNDS, _CLOSE = 3, 0.1
 
 @torch.no_grad()
 def initialise(
-    networks: Sequence[Planned], arrays: Mapping[str, torch.Tensor], part: Part = WHOLE
+    networks: Sequence[Planned],
+    arrays: Mapping[str, torch.Tensor],
+    part: Part = WHOLE,
+    *,
+    is_scaled: bool = False,
 ) -> None:
     """Fill the stored arrays of networks with equal ports, whose results are summed, in place.
 
@@ -32,6 +36,8 @@ def initialise(
         networks: with their plans.
         arrays: stored arrays by tensor name, all of one dtype; networks may share some.
         part: the features for which Var(y) = Var(x).
+        is_scaled: whether calls keep values in range themselves (log_scale=True): then only the
+            entries of arrays have to be.
 
     Raises:
         SpecError: an array's dtype cannot hold what the user gave, or no scale of the free tensors
@@ -55,7 +61,7 @@ def initialise(
         return
     stored = {name: scaled(drawn.get(name, array)) for name, array in arrays.items()}
     dtype = arrays[next(iter(free))].dtype
-    solved = find_scales(networks, [*free], stored, part, dtype)
+    solved = find_scales(networks, [*free], stored, part, dtype, is_scaled=is_scaled)
     for name, log in solved.scales.items():
         scaled_entries = drawn[name].mul_(math.exp(log))
         if dtype in HALF:

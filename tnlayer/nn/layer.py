@@ -386,7 +386,7 @@ class Layer(nn.Module):
                 for ranged in programs
             ]
             own = {name: array for name, array in arrays.items() if name != BIAS}
-            initialise(networks, own, self._part)
+            initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""
         for ranged in () if self._log_scale else programs:
             stored = tuple(arrays[name] for name in ranged.main.parameter_order)

@@ -19,7 +19,7 @@ import torch
 
 from tnlayer.errors import SpecError
 from tnlayer.graph import Graph
-from tnlayer.nn.scaled import Scaled
+from tnlayer.nn.scaled import Scaled, Size
 from tnlayer.nn.scales import Range, Sized, Wanted, balance, narrowed, solve
 from tnlayer.nn.variance import Measured, Part, Planned, measure
 
@@ -48,8 +48,18 @@ def find_scales(
     stored: Mapping[str, Scaled],
     part: Part,
     dtype: torch.dtype,
+    *,
+    is_scaled: bool = False,
 ) -> Solved:
-    """The scales of the free tensors, all of which have variance 1 so far."""
+    """The scales of the free tensors, all of which have variance 1 so far.
+
+    Arguments:
+        networks, part: as for :func:`tnlayer.nn.initialise.initialise`.
+        free: names of the free tensors.
+        stored: all arrays by name.
+        dtype: of the layer.
+        is_scaled: whether calls keep values in range themselves, so that only entries have to be.
+    """
     powers = [count_uses(network.graph, free) for network in networks]
     measured = [
         measure([network], stored, part) if len(networks) > 1 or power else Measured(None, ())
@@ -80,7 +90,7 @@ def find_scales(
             wanted[place] = replace(wanted[place], log_factor=more)
         scales = solve([*wanted.values()])
     sized = [
-        (networks[place].graph, Sized(networks[place].plan, networks[place].names, sizes))
+        (networks[place].graph, _sized(networks[place], sizes, is_scaled))
         for place in growing
         for sizes in measured[place].sizes
     ]
@@ -91,6 +101,14 @@ def find_scales(
         if gain is not None and math.isfinite(gain):
             gains[place] = gain + 2 * sum(n * scales[name] for name, n in powers[place].items())
     return Solved(scales, gains)
+
+
+def _sized(network: Planned, sizes: Mapping[str, Size], is_scaled: bool) -> Sized:
+    """A network with the sizes of its values; of those that are stored alone, if calls scale."""
+    plan = replace(network.plan, steps=()) if is_scaled else network.plan
+    stored = {value.name for value in plan.parameters}
+    kept = {name: size for name, size in sizes.items() if name in stored or not is_scaled}
+    return Sized(plan, network.names, kept)
 
 
 def count_uses(graph: Graph, free: Sequence[str]) -> Counter[str]:
