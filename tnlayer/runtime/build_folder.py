@@ -1,7 +1,7 @@
 """The folder in which a kernel is built, and the folders that killed processes left behind.
 
-A folder holds a file that its process keeps locked. A lock ends with its process, however that ends:
-a folder whose file nobody locks is left over, and the next build removes it.
+A folder holds a file that its process keeps locked. A lock ends with its process, however that
+ends: a folder whose file nobody locks is left over, and the next build removes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ except ImportError:  # no POSIX: nothing tells whose folder is left over
 
 PREFIX = "tnlayer-build-"
 _LOCK = "lock"
-# A folder without a lock was left by a process that died within microseconds, or is about to get it.
+# A folder without a lock: its process died at once, or is about to make it.
 _STALE_SECONDS = 3600.0
 _ATTEMPTS = 10
 

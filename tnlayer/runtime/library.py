@@ -1,8 +1,9 @@
 """Loading a library from bytes: what was checked is what is loaded.
 
-A path names another file tomorrow: between a check and ``dlopen`` somebody may put one there. So the
-bytes that were checked are copied into memory that has no name, and loaded from there. That also
-works where the cache or the folder for temporary files lies on a disk from which nothing is executed.
+A path names another file tomorrow: between a check and ``dlopen`` somebody may put one there. So
+the bytes that were checked are copied into memory that has no name, and loaded from there. That
+also works where the cache or the folder for temporary files lies on a disk from which nothing is
+executed.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from tnlayer.errors import BuildError
+from tnlayer.locks import Lock
 
 # What is kept of an output; the rest is read, so that no writer waits, and dropped.
 _KEPT_BYTES = 4 * 2**20
@@ -50,7 +51,7 @@ class Processes:
     """Commands that run side by side, and end together where one of them must."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 
@@ -77,8 +78,8 @@ class Processes:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             msg = (
-                f"{command[0]} did not end within {timeout:.0f} seconds and was stopped; set CXX to "
-                "another compiler, or use backend='torch'"
+                f"{command[0]} did not end within {timeout:.0f} seconds and was stopped; set CXX "
+                "to another compiler, or use backend='torch'"
             )
             raise BuildError(msg) from None
         finally:
