@@ -17,7 +17,7 @@ PACKAGE = ROOT / "tnlayer"
 # Data flows down this list. Files on one line stand on one level: they may import each other, as
 # long as their module-level imports have no cycle. A new file has to be given a place here.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "debug", "progress"),
+    ("errors", "debug", "progress", "locks"),
     ("cache_folder",),
     ("files",),
     ("spec", "near_identity"),

@@ -8,7 +8,6 @@ What was cut short is marked, is never stored, and is not remembered by the cach
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import update_wrapper
@@ -16,6 +15,7 @@ from time import thread_time
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from tnlayer.debug import logger
+from tnlayer.locks import Lock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Uncut(Generic[P, T]):
 
     def __init__(self, function: Callable[P, T], size: int) -> None:
         self._results: OrderedDict[Any, T] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._size = size
         self.__wrapped__ = function
         update_wrapper(self, function)

@@ -1,8 +1,8 @@
 """From printed C++ to a loaded library: the system's compiler, and a store of what it made.
 
 A library is stored under a key made of the source, the compiler, its version, the flags and the
-features of the CPU; files.py writes it at once or not at all, and verifies it, and the bytes that
-were verified are loaded. Two processes that build the same kernel at once both succeed.
+features of the CPU; files.py writes it at once or not at all, and verifies it, and the bytes
+that were verified are loaded. Two processes that build the same kernel at once both succeed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tnlayer.debug import debug
 from tnlayer.files import Store
+from tnlayer.locks import Lock, after_fork
 from tnlayer.runtime.build_folder import build_folder
 from tnlayer.runtime.compilers import (
     FLAGS,
@@ -32,9 +32,10 @@ from tnlayer.runtime.processes import Finished, Processes
 OPTIMISE = "-O3"
 TIMEOUT_SECONDS = 600
 KERNELS = Store("kernels", bounded=True)
-_lock = threading.Lock()
-_building: dict[str, threading.Lock] = {}
+_lock = Lock()
+_building: dict[str, Lock] = {}
 _loaded: dict[str, ctypes.CDLL] = {}
+after_fork(_building.clear)  # what other threads built the child builds itself
 
 
 def _anything(_: ctypes.CDLL) -> bool:
@@ -56,7 +57,7 @@ def load_library(
     """
     key = library_key(*units, optimise=optimise)
     with _lock:
-        building = _building.setdefault(key, threading.Lock())
+        building = _building.setdefault(key, Lock())
     with building:  # others may build other sources meanwhile
         library = open_library(key)
         if library is None or not fits(library):

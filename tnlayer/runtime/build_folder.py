@@ -25,7 +25,7 @@ except ImportError:  # no POSIX: nothing tells whose folder is left over
 
 PREFIX = "tnlayer-build-"
 _LOCK = "lock"
-# A folder without a lock was left by a process that died within microseconds, or is to get it now.
+# A folder without a lock: its process died at once, or is about to make it.
 _STALE_SECONDS = 3600.0
 _ATTEMPTS = 10
 

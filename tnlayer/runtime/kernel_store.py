@@ -4,8 +4,8 @@ A library is stored under its source. To schedule and print that source takes lo
 the library; so beside it lies a note, under a digest of the plan, the CPU, the compiler and the
 code of the passes and printers, which says how the library's entry point is called.
 
-A note is not believed. Each library has a digest of what its entry point was made from and of how
-it is called: a note that names another library, or another way to call it, is no note.
+A note is not believed. Each library has a digest of what its entry point was made from and of
+how it is called: a note that names another library, or another way to call it, is no note.
 """
 
 from __future__ import annotations

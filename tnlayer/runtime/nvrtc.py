@@ -13,7 +13,6 @@ import importlib
 import io
 import json
 import re
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from tnlayer.debug import debug
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.files import Store
+from tnlayer.locks import Lock
 
 INSTALL = "pip install 'tnlayer[cuda]'"
 STANDARD = "c++17"
@@ -28,7 +28,7 @@ PTXAS_OPTIONS = ("-v",)
 _ARCH = re.compile(r"sm_\d{2,3}[af]?")
 _STORE = Store("cubins")
 _MOST_LINES = 20
-_lock = threading.Lock()
+_lock = Lock()
 _built: dict[str, Cubin] = {}
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from tnlayer.errors import BuildError
+from tnlayer.locks import Lock
 
 # What is kept of an output; the rest is read, so that no writer waits, and dropped.
 _KEPT_BYTES = 4 * 2**20
@@ -50,7 +51,7 @@ class Processes:
     """Commands that run side by side, and end together where one of them must."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels.pair import Mask, Pair, schedule_pair
 from tnlayer.kernels.torch_printer import print_torch
+from tnlayer.locks import Lock
 from tnlayer.plan.counts import Amount
 from tnlayer.plan.plan import Memory, Plan
 from tnlayer.plan.steps import BATCH
@@ -102,7 +102,7 @@ class Program:
         self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
         self._kernels: dict[Mask, Kernels] = {}
         self._free: dict[torch.device, int] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock(reentrant=True)
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
         nothing = (False,) * len(plan.inputs)
         self.nothing = nothing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import torch
 
 from tnlayer.graph import Graph
 from tnlayer.kernels.cpu import FEW, MANY_FROM, kernel_batch
+from tnlayer.locks import Lock
 from tnlayer.planning.backends import same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.available import options_for
@@ -110,13 +110,13 @@ class RangedProgram:
         self.one_plan = one_plan = one_plan or options.backend == "cpp"
         self.planned = plan_graph(graph, options)
         self.main = self._program_of(self.planned)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._table = _Table()
         if one_plan:
             self._table = self._table.with_range(*self._served(self.main), self.main)
         # Larger batches are checked for room at each call; found when a program is first used.
         self._free = -1
-        self._tuning = threading.Lock()
+        self._tuning = Lock()
         self._tuned: tuple[TunedRange, ...] = ()
 
     def at(self, batch: int) -> Program:
@@ -291,7 +291,7 @@ class RangedProgram:
     def __deepcopy__(self, memo: dict[int, Any]) -> RangedProgram:
         """Programs are values: a copy of a layer shares them."""
         copy = object.__new__(RangedProgram)
-        copy.__dict__ = {**self.__dict__, "_lock": threading.Lock(), "_tuning": threading.Lock()}
+        copy.__dict__ = {**self.__dict__, "_lock": Lock(), "_tuning": Lock()}
         return copy
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from tnlayer.errors import SpecError
+from tnlayer.locks import Lock
 
 # Smaller arrays are in the C library's own free lists already.
 _LEAST_BYTES = 2**20
@@ -75,7 +75,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._blocks: list[_Block] = []
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.limit = scratch_limit()
 
     def take(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor | None:

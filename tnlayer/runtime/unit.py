@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -16,6 +15,7 @@ from tnlayer.debug import debug
 from tnlayer.errors import BuildError
 from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
 from tnlayer.kernels.cuda_source import CudaSource, Entry
+from tnlayer.locks import Lock
 from tnlayer.runtime import driver, gpu
 from tnlayer.runtime.nvrtc import Cubin, compile_cubin
 from tnlayer.runtime.pick import picker
@@ -143,7 +143,7 @@ class Unit:
         self.make, self.arch, self.names = make, arch, tuple(names)
         self._built: dict[str, Built] = {}
         self._loaded: dict[int, Loaded] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock(reentrant=True)
 
     def source(self, arch: str | None = None) -> CudaSource:
         """The text, for an architecture; by default the unit's, else the current device's.
