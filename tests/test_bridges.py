@@ -266,7 +266,7 @@ def test_einsum_takes_the_batch() -> None:
     net = tn.Network.from_einsum("bi,ij->bj", sizes={"i": 3, "j": 2}, batch="b")
     layer = tn.Layer(net, dtype=torch.float64, backend="torch")
     x = torch.randn(5, 7, 3, dtype=torch.float64)
-    assert torch.allclose(layer(x), x @ layer.T1)
+    assert torch.allclose(layer(x), x @ layer.get_parameter("T1"))
     several = tn.Network.from_einsum("bti,ij->btj", sizes={"i": 3, "j": 2}, batch="bt")
     assert several.freeze() == net.freeze()
 

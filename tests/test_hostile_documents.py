@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -106,6 +106,7 @@ def test_many_changed_documents(number: int) -> None:
 
 def test_changed_text_is_refused() -> None:
     """Damage to the bytes, and odd texts in the place of a value, give no other exception."""
+    text = b""
     for number, document in enumerate(valid_documents()):
         text = json.dumps(document).encode()
         for seed in range(250):
@@ -141,13 +142,14 @@ def test_changed_equations_are_refused_or_mean_something() -> None:
     for _ in range(2000):
         equation = "".join(chance.choice("abcdefgZé,,-> .\ud800") for _ in range(12))
         equation = chance.choice((equation, "ab,bc->ac", "abc,cd,de->abe"))
-        changed = {
+        changed: dict[str, Any] = {
             key: chance.choice((*HOSTILE, object(), 0))
             for key in ("sizes", "inputs", "names", "values", "batch")
             if chance.random() < 0.2
         }
         try:
-            tn.Network.from_einsum(equation, **{"sizes": sizes, "batch": None, **changed}).freeze()
+            given: dict[str, Any] = {"sizes": sizes, "batch": None, **changed}
+            tn.Network.from_einsum(equation, **given).freeze()
         except tn.SpecError as error:
             assert len(str(error)) <= MAX_MESSAGE + 100
 
@@ -188,11 +190,11 @@ def test_options_of_a_wrong_kind_are_refused(option: str) -> None:
         if option == "memory_limit" and value is HUGE:
             continue  # a limit like any other
         with pytest.raises(tn.SpecError, match=option) as error:
-            tn.cost(net, **{option: value})
+            tn.cost(net, **cast(dict[str, Any], {option: value}))
         assert len(str(error.value)) < 1000
         if option != "minimize":
             with pytest.raises(tn.SpecError, match=option):
-                tn.Layer(net, **{option: value})
+                tn.Layer(net, **cast(dict[str, Any], {option: value}))
 
 
 def test_calls_without_tensors_are_refused() -> None:

@@ -55,7 +55,7 @@ CHANGES: dict[str, Callable[[nn.Module, str], object]] = {
     "parametrized": lambda m, name: parametrize.register_parametrization(m, name, Doubled()),
     "made from two": lambda m, name: parametrize.register_parametrization(m, name, Product()),
     "pruned": lambda m, name: prune.random_unstructured(m, name, amount=0.4),
-    "weight_norm": lambda m, name: parametrizations.weight_norm(m, name, dim=None),
+    "weight_norm": lambda m, name: parametrizations.weight_norm(m, name, dim=None),  # pyright: ignore
     "spectral_norm": lambda m, name: parametrizations.spectral_norm(m, name),
     "older weight_norm": lambda m, name: nn.utils.weight_norm(m, name, dim=None),  # type: ignore[deprecated]
     "older spectral_norm": lambda m, name: nn.utils.spectral_norm(m, name),
@@ -79,6 +79,7 @@ def right(layer: tn.Layer, x: torch.Tensor) -> torch.Tensor:
     """What the arrays that torch shows under the tensors' names give, by the oracle."""
     arrays = {name: getattr(layer, name).detach().double().numpy() for name in TENSORS[:2]}
     y = oracle.evaluate(layer.graph, [x.double().numpy()], arrays)
+    assert layer.bias is not None
     return torch.from_numpy(y) + layer.bias.detach().double()
 
 
@@ -184,7 +185,7 @@ def names_net() -> tn.Network:
     net.output(**{f"e{len(NAMES)}": 3})
     net.bond(**{f"e{k}": 3 for k in range(1, len(NAMES))})
     for k, name in enumerate(NAMES):
-        net.tensor(name, f"e{k} e{k + 1}", **({"value": np.eye(3) + k} if k == 3 else {}))
+        net.tensor(name, f"e{k} e{k + 1}", value=np.eye(3) + k if k == 3 else None)
     return net
 
 
@@ -267,6 +268,7 @@ def test_a_parametrization_runs_once_a_call(layer: tn.Layer) -> None:
 def test_padded_bias(layer: tn.Layer, change: str) -> None:
     """The bias of Padded is found where torch keeps it, as are the arrays of the layer within."""
     padded = Padded(layer.graph, 14, 13, bias=True, backend="torch")
+    assert padded.bias is not None
     nn.init.normal_(padded.bias)
     x = torch.randn(3, 14)
     padded(x)
@@ -379,7 +381,7 @@ def test_reset_sets_what_arrays_are_made_from(layer: tn.Layer, change: str) -> N
     after = dict(layer.named_parameters())
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert len(changed) >= 3, changed
-    assert not bool(layer.bias.any())
+    assert layer.bias is not None and not bool(layer.bias.any())
     for name in TENSORS[:2]:
         found, expected = getattr(layer, name), getattr(twin, name)
         if change == "pruned":

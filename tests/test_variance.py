@@ -205,7 +205,7 @@ def run_plainly(
         assert set(left) & set(right) == set(summed)
         axes = [[legs.index(leg) for leg in summed] for legs in (left, right)]
         operands = values[step.left.value.name], values[step.right.value.name]
-        made = torch.tensordot(*operands, dims=(axes[0], axes[1]))
+        made = torch.tensordot(*operands, dims=(axes[0], axes[1]))  # pyright: ignore
         legs = [leg for leg in (*left, *right) if leg not in summed]
         values[step.result.name] = made.permute([legs.index(leg) for leg in step.result.legs])
     output = plan.outputs[0]

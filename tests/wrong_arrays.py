@@ -327,7 +327,7 @@ class Trials:
             layer = self.called(fresh=fresh)
             for name in self.names[:2]:
                 made = UNUSUAL[kind](layer.get_parameter(name).detach())
-                layer._parameters[name] = (
+                layer._parameters[name] = (  # pyright: ignore[reportArgumentType]
                     made if isinstance(made, Marked) else nn.Parameter(made.detach())
                 )
             return self.step(layer, self.x, mode)

@@ -70,14 +70,15 @@ def guarded() -> Generator[list[str]]:
         rooms.append(Guarded.like("the workspace", room(entries, dtype, device)))
         return rooms[-1].inside
 
-    def checked(self: Loaded, arrays: Sequence[Tensor], batch: int, device: int) -> None:
+    def checked(self: Loaded, arrays: Sequence[Tensor], batch: int, device: int) -> bool:
         arguments = self.source.arguments
         own = [Guarded.like(a.name, array) for a, array in zip(arguments, arrays, strict=True)]
         for argument, guard, array in zip(arguments, own, arrays, strict=True):
             if not argument.is_output:
                 guard.inside.copy_(array)
         rooms.clear()
-        launch(self, [guard.inside for guard in own], batch, device)
+        if not launch(self, [guard.inside for guard in own], batch, device):
+            return False
         for guard in (*own, *rooms):
             guard.check()
         for argument, guard, array in zip(arguments, own, arrays, strict=True):
@@ -87,6 +88,7 @@ def guarded() -> Generator[list[str]]:
             elif not torch.equal(*same):
                 raise ArithmeticError(f"a kernel writes to its input {argument.name}")
         seen.extend(entry.name for entry in self.source.entries)
+        return True
 
     Loaded.launch, unit.workspace = checked, workspace
     try:

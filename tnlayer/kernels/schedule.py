@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from tnlayer.plan.counts import Amount, elements
 from tnlayer.plan.plan import Plan
@@ -161,7 +161,7 @@ def sources_of(call: Call) -> tuple[View, ...]:
             return (call.source,)
 
 
-def is_alias(call: Call) -> bool:
+def is_alias(call: Call) -> TypeGuard[Slice]:
     """Whether the result is the source's own memory: a slice along its first axes, or all of it."""
     if not isinstance(call, Slice) or call.source.conj:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +20,7 @@ from tnlayer.runtime.expected import check_memory
 def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
     """One or several networks as frozen graphs with equal ports."""
     several = isinstance(net, Sequence) and not isinstance(net, str | bytes)
-    nets = list(net) if several else [net]
+    nets: list[Any] = list(cast(Sequence[Any], net)) if several else [net]
     if not nets:
         msg = "Layer([]) has no network; pass at least one"
         raise SpecError(msg)

@@ -537,7 +537,8 @@ class Layer(nn.Module):
         programs = self._ranged(flat, arrays, copied)
         summed = self._programs.summed(programs, has_bias=BIAS in arrays)
         program = summed.at(self._batch_of(flat))
-        return run(program, (*flat, *(arrays[name] for name in program.parameter_order)))
+        own = (arrays[name] for name in program.parameter_order)
+        return run(program, (*flat, *own))  # pyright: ignore[reportArgumentType]
 
     def _ranged(
         self,

@@ -132,7 +132,7 @@ class Padded(nn.Module):
         if proxy_in((x,)) is not None:
             node = as_leaf(self, (x,))
             if node is not None:
-                return node
+                return node  # pyright: ignore[reportReturnType]
         elif x.dim() < 1 or shape_of(x)[-1] != self.in_features:
             msg = (
                 f"Padded: x must have shape (..., {self.in_features}), got {shape_of(x)}; "

@@ -53,8 +53,10 @@ def cuts(plan: Plan) -> dict[int, Value]:
         for value in dying.get(count, ()):
             del alive[value]
         alive |= dict.fromkeys(born.get(count, ()))
-        value = next(iter(alive)) if len(alive) == 1 else None
-        is_made = value is not None and made[value.name][0] >= 0
+        if len(alive) != 1:
+            continue
+        (value,) = alive
+        is_made = made[value.name][0] >= 0
         if is_made and BATCH in value.legs and len(set(value.legs)) == len(value.legs):
             found[count] = value
     return found

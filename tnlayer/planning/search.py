@@ -164,7 +164,8 @@ class _TimedOptimizer(cotengra.OptimalOptimizer):
 def _exhaustive(problem: _Problem, minimize: str) -> Pairs:
     """The best of all orders, outer products included."""
     optimizer = cotengra.OptimalOptimizer(minimize=minimize, search_outer=True)
-    return _pairs(optimizer.ssa_path(*problem.arguments()), len(problem.inputs))
+    path = optimizer.ssa_path(*problem.arguments())
+    return _pairs(path, len(problem.inputs))  # pyright: ignore[reportArgumentType]
 
 
 def _greedy(problem: _Problem) -> Pairs:
@@ -222,7 +223,7 @@ def _refined(problem: _Problem, pairs: Pairs, minimize: str, deadline: Deadline)
         key = (tuple(map(tuple, legs)), tuple(output), tuple(sized.values()))
         if key not in known:
             # Nothing dearer than what is there is looked at.
-            optimizer.cost_cap = max(2, cost)
+            optimizer.cost_cap = max(2, cost)  # pyright: ignore
             known[key] = _pairs(optimizer.ssa_path(legs, output, sized), len(terms))
         return known[key]
 
@@ -244,7 +245,7 @@ def _random_greedy(problem: _Problem, seed: int) -> Pairs:
     """The best of some random greedy paths; of fewer where each takes longer."""
     paths = max(_LEAST_PATHS, _GREEDY_PATHS * 4 * _LARGE_NETWORK // len(problem.inputs))
     optimizer = _random_greedy_optimizer(seed, min(_GREEDY_PATHS, paths))
-    return _pairs(optimizer.ssa_path(*problem.arguments()), len(problem.inputs))
+    return _pairs(optimizer.ssa_path(*problem.arguments()), len(problem.inputs))  # pyright: ignore[reportArgumentType]
 
 
 def _random_greedy_optimizer(seed: int, paths: int) -> cotengra.RandomGreedyOptimizer:

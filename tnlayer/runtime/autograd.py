@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tnlayer.runtime.program import Kernels
 
 jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
-_set_jit_state = torch._C._set_tracing_state  # pyright: ignore[reportPrivateUsage]
+_set_jit_state = torch._C._set_tracing_state  # pyright: ignore
 functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
@@ -90,11 +90,6 @@ class Runnable(Protocol):
     @property
     def reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         """What torch can trace and differentiate."""
-        ...
-
-    @property
-    def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
-        """The forward where no gradient is wanted, of arrays that were checked."""
         ...
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:

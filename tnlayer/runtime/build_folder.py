@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _ATTEMPTS = 10
 
 
 @contextmanager
-def build_folder() -> Iterator[Path]:
+def build_folder() -> Generator[Path]:
     """A folder of this user's for one build, removed at its end; left-over ones go, too.
 
     Raises:
@@ -92,6 +92,7 @@ def _remove_left_over(folder: Path) -> None:
         if time.time() - found.st_mtime > _STALE_SECONDS:
             folder.rmdir()  # what is not empty is no build folder
         return
+    assert fcntl is not None, "there is no sweeping without locks"
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         debug(1, f"removing {folder}, which a process left behind")

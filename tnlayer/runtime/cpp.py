@@ -76,7 +76,7 @@ class CppProgram(Program):
         return kernel.load()
 
     @cached_property
-    def stand_in(self) -> Program | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def stand_in(self) -> Program | None:  # pyright: ignore
         """torch's calls within the memory limit, for modes that want to see each call."""
         limit = self.limit
         if limit is None:

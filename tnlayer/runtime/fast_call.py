@@ -28,7 +28,7 @@ from tnlayer.runtime.expected import PLAIN
 from tnlayer.runtime.guard import Guard, guard_of
 from tnlayer.runtime.pick import picker
 from tnlayer.runtime.ranged import RangedProgram
-from tnlayer.runtime.stored import home_of, parametrization_of
+from tnlayer.runtime.stored import home_of, homes_of, parametrization_of
 from tnlayer.runtime.summed import SummedRanges
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
@@ -119,7 +119,7 @@ class FastCall:
             return None
         taken = arrays if self.pick is None else self.pick(arrays)
         if self.differentiable and torch.is_grad_enabled():
-            y = contract_checked(program, taken)
+            y = contract_checked(program, taken)  # pyright: ignore[reportArgumentType]
         else:
             y = program.infer_checked(*taken)[0]
         if self.leading == 1:
@@ -151,15 +151,14 @@ def fast_call_like(
     names = main.parameter_order
     if any(parametrization_of(module, name) is not None for name in names):
         return None  # it makes the array at each call
-    homes: tuple[Mapping[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
+    homes: tuple[Mapping[str, Any], ...] = homes_of(module)
     found = {name: home_of(module, name) for name in names}
     if None in found.values():
         return None
     grouped = [[name for name in names if found[name] is home] for home in homes]
-    arrays = (
-        x,
-        *(home[name] for home, group in zip(homes, grouped, strict=True) for name in group),
-    )
+    stored = [home[name] for home, group in zip(homes, grouped, strict=True) for name in group]
+    arrays: tuple[torch.Tensor, ...] = (x, *stored)
+    buffers, attributes = (picker(group) if group else None for group in grouped[1:])
     if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
         return None
     leading = x.dim() - feature_dims
@@ -173,7 +172,7 @@ def fast_call_like(
         guard,
         ranged,
         _picks([places[name] for name in names], len(arrays)),
-        (picker(grouped[0]), *(picker(group) if group else None for group in grouped[1:])),
+        (picker(grouped[0]), buffers, attributes),
         hidden,
         places.get("bias"),
         leading,

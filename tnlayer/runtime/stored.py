@@ -34,13 +34,19 @@ def look_up(module: nn.Module, name: str) -> torch.Tensor | None:
 
 def home_of(module: nn.Module, name: str) -> dict[str, Any] | None:
     """The dictionary in which an array lies that is not parametrized; None: there is none."""
-    own = module.__dict__
+    parameters, buffers, own = homes_of(module)
     # As torch, attributes first; a flag or a setting of the module may bear a tensor's name.
     if isinstance(own.get(name), torch.Tensor):
         return own
-    if module._parameters.get(name) is not None:
-        return module._parameters
-    return module._buffers if module._buffers.get(name) is not None else None
+    if parameters.get(name) is not None:
+        return parameters
+    return buffers if buffers.get(name) is not None else None
+
+
+def homes_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Where arrays of a module may lie: its parameters, its buffers, its plain attributes."""
+    own = module.__dict__
+    return own["_parameters"], own["_buffers"], own
 
 
 def has_array(module: nn.Module, name: str) -> bool:
@@ -53,7 +59,7 @@ def would_hide(module: nn.Module, name: str, value: object) -> bool:
     flag of the module's."""
     if not isinstance(value, torch.Tensor) or isinstance(value, nn.Parameter):
         return False
-    if name in module._parameters or parametrization_of(module, name) is not None:
+    if name in homes_of(module)[0] or parametrization_of(module, name) is not None:
         return False  # torch refuses it, or sets what it is made from
     taken = module.__dict__.get(name)
     return hasattr(type(module), name) or not (taken is None or isinstance(taken, torch.Tensor))
@@ -61,7 +67,7 @@ def would_hide(module: nn.Module, name: str, value: object) -> bool:
 
 def parametrization_of(module: nn.Module, name: str) -> ParametrizationList | None:
     """What makes an array at each look, if torch.nn.utils.parametrize was asked to."""
-    lists = module._modules.get("parametrizations")
+    lists = module.__dict__["_modules"].get("parametrizations")
     if not isinstance(lists, nn.ModuleDict) or name not in lists:
         return None
     found = lists[name]
@@ -76,9 +82,10 @@ _HOOKS = (BasePruningMethod, WeightNorm, SpectralNorm)
 
 def _hook_of(module: nn.Module, name: str) -> Any:
     """What makes an array before each call from arrays of other names, or None."""
-    for hook in module._forward_pre_hooks.values():
+    for hook in module.__dict__["_forward_pre_hooks"].values():
         if isinstance(hook, _HOOKS):
-            made = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
+            pruned = isinstance(hook, BasePruningMethod)
+            made = vars(hook)["_tensor_name"] if pruned else hook.name
             if made == name:
                 return hook
     return None
