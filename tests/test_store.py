@@ -566,3 +566,22 @@ def test_saved_values_are_no_forward_plan() -> None:
     assert backward.saved or backward.ports[0] == Value("g", backward.ports[0].legs)
     write_plan(KEY, StoredPlan(1, 64, backward))
     assert find_plan(KEY, GRAPH, 16) is None
+
+
+def test_plans_that_were_used_longest_ago_go_first(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the bound of the cache, plans of whatever network go by age; what is read is young."""
+    monkeypatch.setenv("TNLAYER_CACHE_LIMIT", "1")
+    assert not plan_through_store(KEY, GRAPH)[1]
+    for number in range(4):
+        PLANS.write(f"old{number}/1-64.json", bytes(270_000))
+        os.utime(cache / "plans" / f"old{number}" / "1-64.json", (number + 1, number + 1))
+    os.utime(cache / "plans" / ENTRY, (0, 0))
+    assert plan_through_store(KEY, GRAPH)[1]  # now the youngest
+    other = key_of(OTHER)
+    assert not plan_through_store(other, OTHER)[1]
+    assert sorted(path.name for path in (cache / "plans").iterdir()) == sorted(
+        [KEY.base, other.base, "old2", "old3"]
+    )
+    assert plan_through_store(KEY, GRAPH)[1] and plan_through_store(other, OTHER)[1]

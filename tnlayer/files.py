@@ -59,8 +59,8 @@ class Store:
     Arguments:
         name: the folder of this kind within the cache folder.
         limit: bytes that a payload may have; longer ones are neither written nor read.
-        bounded: whether entries of a folder that were used longest ago go when all of them are
-            over :func:`cache_bound`.
+        bounded: whether the entries that were used longest ago go when all of them are over
+            :func:`cache_bound`.
     """
 
     name: str
@@ -118,9 +118,10 @@ class Store:
                 msg = f"{len(payload)} bytes, at most {self.limit} are stored"
                 raise ValueError(msg)
             _make_folders(folders)
-            _replace_file(folders[-1] / _name(key), payload + _trailer(key, payload))
+            path = folders[-1] / _name(key)
+            _replace_file(path, payload + _trailer(key, payload))
             if bound is not None:
-                _remove_oldest(folders[-1], bound)
+                _remove_oldest(folders[1], bound, path)
         except (OSError, ValueError) as error:
             debug(1, f"cache {self.name}: {key} is not stored: {error}")
 
@@ -300,25 +301,34 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_oldest(folder: Path, bound: int) -> None:
-    """Remove the files that were used longest ago, if all of a folder have more bytes than that."""
-    files: list[tuple[int, int, str]] = []
-    with os.scandir(folder) as found:
-        for entry in found:
-            # Another process may have removed it meanwhile.
-            with suppress(OSError):
-                if _is_plain(entry.name) and entry.is_file(follow_symlinks=False):
-                    used = entry.stat(follow_symlinks=False)
-                    files.append((used.st_mtime_ns, used.st_size, entry.path))
+def _remove_oldest(store: Path, bound: int, written: Path) -> None:
+    """Remove the files that were used longest ago, if all of a store have more bytes than that.
+
+    Arguments:
+        store: its folder.
+        bound: bytes.
+        written: what was just written, which stays.
+    """
+    files: list[tuple[int, int, Path]] = []
+    for key in _keys_below(store, ""):
+        path = store / key
+        # Another process may have removed it meanwhile.
+        with suppress(OSError):
+            found = path.stat(follow_symlinks=False)
+            files.append((found.st_mtime_ns, found.st_size, path))
     total = sum(size for _, size, _ in files)
     if total <= bound:
         return
-    for _, size, path in sorted(files)[:-1]:  # the last one was just written
+    for _, size, path in sorted(files):
         if total <= KEPT_SHARE * bound:
             break
+        if path == written:
+            continue
         with suppress(OSError):
-            Path(path).unlink()
+            path.unlink()
             total -= size
+            if path.parent not in (store, written.parent):
+                path.parent.rmdir()  # if it is empty now
 
 
 def _remove_stale(folder: Path) -> None:

@@ -34,7 +34,7 @@ MAX_NOTES = 64
 
 Note = str | int | float | bool
 
-_STORE = Store("plans", limit=MAX_PLAN_BYTES)
+_STORE = Store("plans", limit=MAX_PLAN_BYTES, bounded=True)
 _OPEN = "open"
 _RANGE = re.compile(rf"([1-9][0-9]{{0,15}})-([1-9][0-9]{{0,15}}|{_OPEN})\.json")
 _KEYS = {"key", "made_for", "low", "high", "notes", "plan"}
