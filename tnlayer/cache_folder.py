@@ -63,7 +63,7 @@ def _named_folder() -> Path:
 
 
 def cache_bound() -> int:
-    """Bytes that a bounded store may hold: TNLAYER_CACHE_LIMIT in MiB, by default 1024.
+    """Bytes that each bounded store may hold: TNLAYER_CACHE_LIMIT in MiB, by default 1024.
 
     Raises:
         SpecError: the variable is no whole number.

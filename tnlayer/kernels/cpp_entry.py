@@ -11,6 +11,8 @@ from tnlayer.kernels.workspace import whole_vectors
 OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
 # What a function returns where an array that has entries has no address: it was given back.
 NO_ADDRESS = 2
+# Behind a function's name, the name of the one that gives its memory back.
+RELEASE = "_release"
 # A long sum in one variable loses digits. What a run of blocks adds up to is carried to a second
 # sum, and a run is about as long as there are runs. No shorter than this, in samples and in blocks,
 # for carrying reads and writes all sums: as much as one or two blocks do.
@@ -89,6 +91,7 @@ def print_entry(program: Program) -> str:
         count=len(arguments),
         batched=", ".join(str(int(buffer.batched)) for buffer in arguments),
         no_address=NO_ADDRESS,
+        release=RELEASE,
         block=program.block,
         pointers=pointers,
         shared=shared_entries(program),
@@ -171,18 +174,12 @@ def _ragged(program: Program, batched: Sequence[Buffer]) -> str:
 
 
 _ENTRY = """
-extern "C" int {name}(void** arguments, long batch, int threads) {{
-  static const bool batched[] = {{{batched}}};
-  for (int k = 0; k < {count}; k++)
-    if (!arguments[k] && (batch || !batched[k])) return {no_address};
+static int {name}_run(Room& room, void** arguments, long batch, long blocks, int threads) {{
   {name}_frame whole = {{}};
 {pointers}
-  const long blocks = {blocks};
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   // The addresses of the threads' sums stand in front, where a pointer is aligned.
   const size_t lines = (threads * sizeof(entry*) + {line} - 1) / {line};
-  entry* call = call_workspace.get({shared} + lines * ({line} / sizeof(entry)));
+  entry* call = room.call.get({shared} + lines * ({line} / sizeof(entry)));
   if (!call) return 1;
   whole.partials = (entry**)call;
   whole.shared = call + lines * ({line} / sizeof(entry));
@@ -195,7 +192,7 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     {name}_frame f = whole;
-    entry* own = own_workspace.get({own});
+    entry* own = room.own[me].get({own});
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + {after_partials};
@@ -215,4 +212,21 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
   {name}_after(whole);
   return 0;
 }}
+
+extern "C" int {name}(void** arguments, long batch, int threads) {{
+  static const bool batched[] = {{{batched}}};
+  for (int k = 0; k < {count}; k++)
+    if (!arguments[k] && (batch || !batched[k])) return {no_address};
+  const long blocks = {blocks};
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = {name}_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void {name}{release}() {{ drop_rooms(); }}
 """

@@ -128,11 +128,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -146,7 +145,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 """
 
 _BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable
+import weakref
+from collections import deque
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,7 +36,10 @@ TIMEOUT_SECONDS = 600
 KERNELS = Store("kernels", bounded=True)
 _lock = Lock()
 _building: dict[str, Lock] = {}
-_loaded: dict[str, ctypes.CDLL] = {}
+# Libraries that were loaded last, by key; of the others only those that are in use stay loaded.
+_KEPT = 64
+_kept: deque[ctypes.CDLL] = deque(maxlen=_KEPT)
+_loaded: MutableMapping[str, ctypes.CDLL] = weakref.WeakValueDictionary()
 after_fork(_building.clear)  # what other threads built the child builds itself
 
 
@@ -63,7 +68,13 @@ def load_library(
         if library is None or not fits(library):
             for unit in units:
                 debug(4, f"kernel {key}\n{unit}")
-            library = _loaded[key] = _build(units, find_compiler(), (optimise, *FLAGS), key)
+            library = _keep(key, _build(units, find_compiler(), (optimise, *FLAGS), key))
+    return library
+
+
+def _keep(key: str, library: ctypes.CDLL) -> ctypes.CDLL:
+    _loaded[key] = library
+    _kept.append(library)
     return library
 
 
@@ -86,17 +97,18 @@ def toolchain(optimise: str = OPTIMISE) -> tuple[str, ...]:
 
 def open_library(key: str) -> ctypes.CDLL | None:
     """The library under a key, if it was loaded before or is stored, whole and trusted."""
-    if key not in _loaded:
+    library = _loaded.get(key)
+    if library is None:
         content = KERNELS.read(f"{key}.so")
         if content is None:
             return None
         try:
-            _loaded[key] = load_bytes(content, key)
+            library = _keep(key, load_bytes(content, key))
         except OSError as error:  # made for another system
             debug(1, f"kernel {key} is not used: {error}")
             return None
         debug(1, f"kernel {key} from the cache")
-    return _loaded[key]
+    return library
 
 
 def _build(

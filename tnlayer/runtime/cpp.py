@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from struct import Struct
+from typing import Any
 
 import torch
 
 from tnlayer.errors import BuildError, SpecError
 from tnlayer.graph import Graph
 from tnlayer.kernels import loops
-from tnlayer.kernels.cpp_entry import NO_ADDRESS
+from tnlayer.kernels.cpp_entry import NO_ADDRESS, RELEASE
 from tnlayer.kernels.cpp_printer import print_cpp
 from tnlayer.kernels.cpu import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
 from tnlayer.kernels.pair import Mask, wanted_names
@@ -24,6 +25,7 @@ from tnlayer.planning.memory import LimitRefused, keep_limit
 from tnlayer.runtime.autograd import functorch_is_active, jit_state
 from tnlayer.runtime.build import find_compiler
 from tnlayer.runtime.expected import PLAIN
+from tnlayer.runtime.kernel_memory import memory_of
 from tnlayer.runtime.kernel_store import EntryPoint, Kernel
 from tnlayer.runtime.pick import picker
 from tnlayer.runtime.program import GRADIENT, Kernels, Program
@@ -294,8 +296,8 @@ class LoadedEntry:
     """
 
     def __init__(self, name: str, entry: EntryPoint, library: ctypes.CDLL) -> None:
-        self.library = library
-        self.function = getattr(library, name)
+        self.memory = memory_of(library, name + RELEASE)
+        self.function: Any = library[name]
         self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
         self.function.restype = ctypes.c_int
         # Filling an array of ctypes takes six times as long.

@@ -8,14 +8,18 @@ executed.
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import itertools
 import os
+import weakref
+from collections.abc import Callable
 
 from tnlayer.debug import debug
 from tnlayer.runtime.build_folder import build_folder
 
 _numbers = itertools.count(1)
+_unload: Callable[[int], None] | None = getattr(_ctypes, "dlclose", None)
 
 
 def load_bytes(content: bytes, name: str) -> ctypes.CDLL:
@@ -29,6 +33,14 @@ def load_bytes(content: bytes, name: str) -> ctypes.CDLL:
         OSError: they are none for this system.
         BuildError: there is no memory and no folder to load it from.
     """
+    library = _loaded(content, name)
+    # Python never unloads one. What calls it holds it: a function of ctypes holds its library.
+    if _unload is not None:
+        weakref.finalize(library, _unload, library._handle).atexit = False
+    return library
+
+
+def _loaded(content: bytes, name: str) -> ctypes.CDLL:
     make = getattr(os, "memfd_create", None)
     if make is not None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,31 @@ def _mul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.mul(left, right).contiguous()
 
 
+class _Shown:
+    """A source in linecache: its functions hold this."""
+
+    __slots__ = ("__weakref__",)
+
+
+_shown: weakref.WeakValueDictionary[str, _Shown] = weakref.WeakValueDictionary()
+
+
+def _show(filename: str, source: str) -> _Shown:
+    """Register a source, until what is returned is collected."""
+    shown = _shown.get(filename)
+    if shown is None:
+        shown = _shown[filename] = _Shown()
+        weakref.finalize(shown, _hide, filename).atexit = False
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    return shown
+
+
+def _hide(filename: str) -> None:
+    # Meanwhile the same source may have been loaded again.
+    if filename not in _shown:
+        linecache.cache.pop(filename, None)
+
+
 # All that generated source may name beside its own variables: what torch can differentiate and
 # trace, what allocates each array once, and what takes memory that calls reuse.
 TRACEABLE: Mapping[str, Any] = {
@@ -76,7 +102,7 @@ def load_source(
     """Compile generated source and return its functions by name.
 
     The source is registered in linecache under a name made from its content, so that tracebacks,
-    pdb and inspect show the generated line.
+    pdb and inspect show the generated line; as long as one of its functions lives.
 
     Arguments:
         source: what a printer gave.
@@ -94,8 +120,7 @@ def load_source(
     except SyntaxError as error:
         msg = f"generated source {filename} does not compile: {error}; please report it"
         raise BuildError(msg) from error
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    namespace: dict[str, Any] = dict(known)
+    namespace: dict[str, Any] = {**known, "__shown__": _show(filename, source)}
     exec(code, namespace)
     return {
         name: value

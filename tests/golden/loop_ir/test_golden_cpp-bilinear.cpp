@@ -26,10 +26,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// Two floats as the eight bytes that a broadcast takes; they may lie anywhere.
+INLINE double pair(const entry* p) {
+  double bytes;
+  memcpy(&bytes, p, sizeof(bytes));
+  return bytes;
+}
 // 2 entries again and again: one load that broadcasts.
 INLINE vec repeat_2(const entry* p) {
 #ifdef __SSE3__
-  return (vec)_mm_loaddup_pd((const double*)p);
+  return (vec)_mm_set1_pd(pair(p));
 #else
   vec v;
   for (int j = 0; j < W; j++) v[j] = p[j % 2];
@@ -109,11 +115,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -127,7 +132,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // n0 to lanes e0 e3
 STEP forward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
@@ -218,23 +268,19 @@ STEP forward_samples(const forward_frame& f) {
 STEP forward_after(const forward_frame& f) {
 }
 
-extern "C" int forward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 1, 0, 0, 1};
-  for (int k = 0; k < 5; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int forward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   forward_frame whole = {};
   whole.x0 = (entry*)arguments[0];
   whole.x1 = (entry*)arguments[1];
   whole.x2 = (entry*)arguments[2];
   whole.n0 = (entry*)arguments[3];
   whole.out_y = (entry*)arguments[4];
-  const long blocks = (batch + 3) / 4;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(40 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 40);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(40 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   forward_before(whole);
   int failed = 0;
@@ -244,7 +290,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
-    entry* own = own_workspace.get(68);
+    entry* own = room.own[me].get(68);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 0;
@@ -281,6 +327,23 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   return 0;
 }
 
+extern "C" int forward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 1, 0, 0, 1};
+  for (int k = 0; k < 5; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = forward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void forward_release() { drop_rooms(); }
+
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
@@ -309,10 +372,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// Two floats as the eight bytes that a broadcast takes; they may lie anywhere.
+INLINE double pair(const entry* p) {
+  double bytes;
+  memcpy(&bytes, p, sizeof(bytes));
+  return bytes;
+}
 // 2 entries again and again: one load that broadcasts.
 INLINE vec repeat_2(const entry* p) {
 #ifdef __SSE3__
-  return (vec)_mm_loaddup_pd((const double*)p);
+  return (vec)_mm_set1_pd(pair(p));
 #else
   vec v;
   for (int j = 0; j < W; j++) v[j] = p[j % 2];
@@ -392,11 +461,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -410,7 +478,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // n0 to lanes e0 e3
 STEP backward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
@@ -485,20 +598,18 @@ STEP backward_samples5_d_t1(const entry* __restrict g_l, const entry* __restrict
 STEP backward_samples6_d_t0(entry* __restrict d_t0_p, const entry* __restrict x1_l, const entry* __restrict d_t1) {
   { const entry *a = d_t1; const entry *b = x1_l; entry *c = d_t0_p;
     READ_ANEW(a, b);
-    vec y0_0 = load(c + 0), y0_1 = load(c + 8), y1_0 = load(c + 4), y1_1 = load(c + 12), y2_0 = load(c + 24), y2_1 = load(c + 32), y3_0 = load(c + 28), y3_1 = load(c + 36);
-    { const vec g0 = load(b + 0), g1 = load(b + 4); { const vec x = load(a + 0); y0_0 += g0 * x; y0_1 += g1 * x; } { const vec x = load(a + 4); y1_0 += g0 * x; y1_1 += g1 * x; } { const vec x = load(a + 8); y2_0 += g0 * x; y2_1 += g1 * x; } { const vec x = load(a + 12); y3_0 += g0 * x; y3_1 += g1 * x; } }
-    store(c + 0, y0_0); store(c + 8, y0_1);
-    store(c + 4, y1_0); store(c + 12, y1_1);
-    store(c + 24, y2_0); store(c + 32, y2_1);
-    store(c + 28, y3_0); store(c + 36, y3_1); }
+    vec y0_0, y0_1, y1_0, y1_1, y2_0, y2_1, y3_0, y3_1; { const vec g0 = load(b + 0), g1 = load(b + 4); { const vec x = load(a + 0); y0_0 = g0 * x; y0_1 = g1 * x; } { const vec x = load(a + 4); y1_0 = g0 * x; y1_1 = g1 * x; } { const vec x = load(a + 8); y2_0 = g0 * x; y2_1 = g1 * x; } { const vec x = load(a + 12); y3_0 = g0 * x; y3_1 = g1 * x; } }
+    store(c + 0, y0_0 + load(c + 0)); store(c + 8, y0_1 + load(c + 8));
+    store(c + 4, y1_0 + load(c + 4)); store(c + 12, y1_1 + load(c + 12));
+    store(c + 24, y2_0 + load(c + 24)); store(c + 32, y2_1 + load(c + 32));
+    store(c + 28, y3_0 + load(c + 28)); store(c + 36, y3_1 + load(c + 36)); }
   { const entry *a = d_t1; const entry *b = x1_l; entry *c = d_t0_p;
     READ_ANEW(a, b);
-    vec y0_0 = load(c + 16), y1_0 = load(c + 20), y2_0 = load(c + 40), y3_0 = load(c + 44);
-    { const vec g0 = load(b + 8); { const vec x = load(a + 0); y0_0 += g0 * x; } { const vec x = load(a + 4); y1_0 += g0 * x; } { const vec x = load(a + 8); y2_0 += g0 * x; } { const vec x = load(a + 12); y3_0 += g0 * x; } }
-    store(c + 16, y0_0);
-    store(c + 20, y1_0);
-    store(c + 40, y2_0);
-    store(c + 44, y3_0); }
+    vec y0_0, y1_0, y2_0, y3_0; { const vec g0 = load(b + 8); { const vec x = load(a + 0); y0_0 = g0 * x; } { const vec x = load(a + 4); y1_0 = g0 * x; } { const vec x = load(a + 8); y2_0 = g0 * x; } { const vec x = load(a + 12); y3_0 = g0 * x; } }
+    store(c + 16, y0_0 + load(c + 16));
+    store(c + 20, y1_0 + load(c + 20));
+    store(c + 40, y2_0 + load(c + 40));
+    store(c + 44, y3_0 + load(c + 44)); }
 }
 
 // d_x1 = d_t1 x t0, sum e0 e3
@@ -633,10 +744,7 @@ STEP backward_after(const backward_frame& f) {
   backward_after4_out_d_n0(f.out_d_n0, f.shared + 60);
 }
 
-extern "C" int backward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 1, 1, 0, 0, 1, 1, 0, 0};
-  for (int k = 0; k < 9; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int backward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   backward_frame whole = {};
   whole.g = (entry*)arguments[0];
   whole.x0 = (entry*)arguments[1];
@@ -647,13 +755,12 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.out_d_x1 = (entry*)arguments[6];
   whole.out_d_x2 = (entry*)arguments[7];
   whole.out_d_n0 = (entry*)arguments[8];
-  const long blocks = (batch + 3) / 4;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(88 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 88);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(88 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   backward_before(whole);
   int failed = 0;
@@ -663,7 +770,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(208);
+    entry* own = room.own[me].get(208);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 96;
@@ -671,11 +778,13 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     if (own) memset((void*)own, 0, 48 * sizeof(entry));
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
+    long run = 16;
+    while (run * run < end - start) run *= 2;
     for (long turn = start; turn < end; turn++) {
-      if (turn > start && (turn - start) % 64 == 0) {
-        // What 64 blocks added up to is carried to sums of its own: short sums keep digits.
+      if (turn > start && (turn - start) % run == 0) {
+        // What a run of blocks added up to is carried to sums of its own: short sums keep digits.
         entry* carried = own + 48;
-        if (turn - start == 64) memset((void*)carried, 0, 48 * sizeof(entry));
+        if (turn - start == run) memset((void*)carried, 0, 48 * sizeof(entry));
         for (size_t at = 0; at < 48; at++) carried[at] += own[at];
         memset((void*)own, 0, 48 * sizeof(entry));
       }
@@ -711,7 +820,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
       }
       backward_samples(f);
     }
-    if (end - start > 64)
+    if (end - start > run)
       for (size_t at = 0; at < 48; at++) own[at] += own[48 + at];
   }
   if (failed) return 1;
@@ -719,3 +828,20 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   backward_after(whole);
   return 0;
 }
+
+extern "C" int backward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 1, 1, 0, 0, 1, 1, 0, 0};
+  for (int k = 0; k < 9; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = backward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void backward_release() { drop_rooms(); }

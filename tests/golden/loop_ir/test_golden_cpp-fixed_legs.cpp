@@ -26,10 +26,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// Two floats as the eight bytes that a broadcast takes; they may lie anywhere.
+INLINE double pair(const entry* p) {
+  double bytes;
+  memcpy(&bytes, p, sizeof(bytes));
+  return bytes;
+}
 // 2 entries again and again: one load that broadcasts.
 INLINE vec repeat_2(const entry* p) {
 #ifdef __SSE3__
-  return (vec)_mm_loaddup_pd((const double*)p);
+  return (vec)_mm_set1_pd(pair(p));
 #else
   vec v;
   for (int j = 0; j < W; j++) v[j] = p[j % 2];
@@ -109,11 +115,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -127,7 +132,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // n1 to lanes e1
 STEP forward_before0_n1_l(const entry* __restrict n1, entry* __restrict n1_l) {
@@ -191,22 +241,18 @@ STEP forward_samples(const forward_frame& f) {
 STEP forward_after(const forward_frame& f) {
 }
 
-extern "C" int forward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 0, 0, 1};
-  for (int k = 0; k < 4; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int forward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   forward_frame whole = {};
   whole.x0 = (entry*)arguments[0];
   whole.n0 = (entry*)arguments[1];
   whole.n1 = (entry*)arguments[2];
   whole.out_y = (entry*)arguments[3];
-  const long blocks = (batch + 3) / 4;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(24 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 24);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(24 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   forward_before(whole);
   int failed = 0;
@@ -216,7 +262,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
-    entry* own = own_workspace.get(52);
+    entry* own = room.own[me].get(52);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 0;
@@ -249,6 +295,23 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   return 0;
 }
 
+extern "C" int forward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 0, 0, 1};
+  for (int k = 0; k < 4; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = forward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void forward_release() { drop_rooms(); }
+
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
@@ -277,10 +340,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// Two floats as the eight bytes that a broadcast takes; they may lie anywhere.
+INLINE double pair(const entry* p) {
+  double bytes;
+  memcpy(&bytes, p, sizeof(bytes));
+  return bytes;
+}
 // 2 entries again and again: one load that broadcasts.
 INLINE vec repeat_2(const entry* p) {
 #ifdef __SSE3__
-  return (vec)_mm_loaddup_pd((const double*)p);
+  return (vec)_mm_set1_pd(pair(p));
 #else
   vec v;
   for (int j = 0; j < W; j++) v[j] = p[j % 2];
@@ -360,11 +429,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -378,7 +446,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // n1 to lanes e1
 STEP backward_before0_n1_l(const entry* __restrict n1, entry* __restrict n1_l) {
@@ -411,11 +524,10 @@ STEP backward_samples1_x0_l(const entry* __restrict x0, entry* __restrict x0_l) 
 // d_t0 = g x x0, sum b
 STEP backward_samples2_d_t0(entry* __restrict d_t0_p, const entry* __restrict g_l, const entry* __restrict x0_l) {
   { const entry *a = g_l; const entry *b = x0_l; entry *c = d_t0_p;
-    vec y0_0 = load(c + 0), y0_1 = load(c + 4), y0_2 = load(c + 8), y1_0 = load(c + 12), y1_1 = load(c + 16), y1_2 = load(c + 20), y2_0 = load(c + 24), y2_1 = load(c + 28), y2_2 = load(c + 32);
-    { const vec x0 = load(a + 0), x1 = load(a + 4), x2 = load(a + 8); { const vec g = load(b + 0); y0_0 += g * x0; y1_0 += g * x1; y2_0 += g * x2; } { const vec g = load(b + 4); y0_1 += g * x0; y1_1 += g * x1; y2_1 += g * x2; } { const vec g = load(b + 8); y0_2 += g * x0; y1_2 += g * x1; y2_2 += g * x2; } }
-    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2);
-    store(c + 12, y1_0); store(c + 16, y1_1); store(c + 20, y1_2);
-    store(c + 24, y2_0); store(c + 28, y2_1); store(c + 32, y2_2); }
+    vec y0_0, y0_1, y0_2, y1_0, y1_1, y1_2, y2_0, y2_1, y2_2; { const vec x0 = load(a + 0), x1 = load(a + 4), x2 = load(a + 8); { const vec g = load(b + 0); y0_0 = g * x0; y1_0 = g * x1; y2_0 = g * x2; } { const vec g = load(b + 4); y0_1 = g * x0; y1_1 = g * x1; y2_1 = g * x2; } { const vec g = load(b + 8); y0_2 = g * x0; y1_2 = g * x1; y2_2 = g * x2; } }
+    store(c + 0, y0_0 + load(c + 0)); store(c + 4, y0_1 + load(c + 4)); store(c + 8, y0_2 + load(c + 8));
+    store(c + 12, y1_0 + load(c + 12)); store(c + 16, y1_1 + load(c + 16)); store(c + 20, y1_2 + load(c + 20));
+    store(c + 24, y2_0 + load(c + 24)); store(c + 28, y2_1 + load(c + 28)); store(c + 32, y2_2 + load(c + 32)); }
 }
 
 // d_x0 = g x t0, sum e2
@@ -516,10 +628,7 @@ STEP backward_after(const backward_frame& f) {
   backward_after4_out_d_n1(f.out_d_n1, f.shared + 44);
 }
 
-extern "C" int backward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 1, 0, 0, 1, 0, 0};
-  for (int k = 0; k < 7; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int backward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   backward_frame whole = {};
   whole.g = (entry*)arguments[0];
   whole.x0 = (entry*)arguments[1];
@@ -528,13 +637,12 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.out_d_x0 = (entry*)arguments[4];
   whole.out_d_n0 = (entry*)arguments[5];
   whole.out_d_n1 = (entry*)arguments[6];
-  const long blocks = (batch + 3) / 4;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(56 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 56);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(56 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   backward_before(whole);
   int failed = 0;
@@ -544,7 +652,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(136);
+    entry* own = room.own[me].get(136);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 72;
@@ -552,11 +660,13 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     if (own) memset((void*)own, 0, 36 * sizeof(entry));
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
+    long run = 16;
+    while (run * run < end - start) run *= 2;
     for (long turn = start; turn < end; turn++) {
-      if (turn > start && (turn - start) % 64 == 0) {
-        // What 64 blocks added up to is carried to sums of its own: short sums keep digits.
+      if (turn > start && (turn - start) % run == 0) {
+        // What a run of blocks added up to is carried to sums of its own: short sums keep digits.
         entry* carried = own + 36;
-        if (turn - start == 64) memset((void*)carried, 0, 36 * sizeof(entry));
+        if (turn - start == run) memset((void*)carried, 0, 36 * sizeof(entry));
         for (size_t at = 0; at < 36; at++) carried[at] += own[at];
         memset((void*)own, 0, 36 * sizeof(entry));
       }
@@ -584,7 +694,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
       }
       backward_samples(f);
     }
-    if (end - start > 64)
+    if (end - start > run)
       for (size_t at = 0; at < 36; at++) own[at] += own[36 + at];
   }
   if (failed) return 1;
@@ -592,3 +702,20 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   backward_after(whole);
   return 0;
 }
+
+extern "C" int backward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 1, 0, 0, 1, 0, 0};
+  for (int k = 0; k < 7; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = backward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void backward_release() { drop_rooms(); }

@@ -26,10 +26,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// Two floats as the eight bytes that a broadcast takes; they may lie anywhere.
+INLINE double pair(const entry* p) {
+  double bytes;
+  memcpy(&bytes, p, sizeof(bytes));
+  return bytes;
+}
 // 2 entries again and again: one load that broadcasts.
 INLINE vec repeat_2(const entry* p) {
 #ifdef __SSE3__
-  return (vec)_mm_loaddup_pd((const double*)p);
+  return (vec)_mm_set1_pd(pair(p));
 #else
   vec v;
   for (int j = 0; j < W; j++) v[j] = p[j % 2];
@@ -109,11 +115,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -127,7 +132,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // n0 to lanes e4
 STEP forward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
@@ -223,10 +273,7 @@ STEP forward_samples(const forward_frame& f) {
 STEP forward_after(const forward_frame& f) {
 }
 
-extern "C" int forward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 0, 0, 0, 0, 1};
-  for (int k = 0; k < 6; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int forward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   forward_frame whole = {};
   whole.x0 = (entry*)arguments[0];
   whole.n0 = (entry*)arguments[1];
@@ -234,13 +281,12 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   whole.n2 = (entry*)arguments[3];
   whole.n3 = (entry*)arguments[4];
   whole.out_y = (entry*)arguments[5];
-  const long blocks = (batch + 0) / 1;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(92 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 92);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(92 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   forward_before(whole);
   int failed = 0;
@@ -250,7 +296,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
-    entry* own = own_workspace.get(4);
+    entry* own = room.own[me].get(4);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 0;
@@ -271,6 +317,23 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   forward_after(whole);
   return 0;
 }
+
+extern "C" int forward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 0, 0, 0, 0, 1};
+  for (int k = 0; k < 6; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 0) / 1;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = forward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void forward_release() { drop_rooms(); }
 
 #include <cstdlib>
 #include <cstring>
@@ -300,10 +363,16 @@ typedef reg vec;
 INLINE vec load(const entry* p) { return *(const vec*)p; }
 INLINE void store(entry* p, vec v) { *(vec*)p = v; }
 INLINE vec splat(const entry* p) { return *p - vec{}; }
+// Two floats as the eight bytes that a broadcast takes; they may lie anywhere.
+INLINE double pair(const entry* p) {
+  double bytes;
+  memcpy(&bytes, p, sizeof(bytes));
+  return bytes;
+}
 // 2 entries again and again: one load that broadcasts.
 INLINE vec repeat_2(const entry* p) {
 #ifdef __SSE3__
-  return (vec)_mm_loaddup_pd((const double*)p);
+  return (vec)_mm_set1_pd(pair(p));
 #else
   vec v;
   for (int j = 0; j < W; j++) v[j] = p[j % 2];
@@ -383,11 +452,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -401,7 +469,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // n0 to lanes e4
 STEP backward_before0_n0_l(const entry* __restrict n0, entry* __restrict n0_l) {
@@ -455,9 +568,8 @@ STEP backward_before5_t2(const entry* __restrict t1, const entry* __restrict t0_
 STEP backward_samples0_d_t2(const entry* __restrict g, const entry* __restrict x0, entry* __restrict d_t2_p) {
   { const entry *a = g; const entry *b = x0; entry *c = d_t2_p;
     READ_ANEW(a, b);
-    vec y0_0 = load(c + 0), y0_1 = load(c + 4), y0_2 = load(c + 8), y0_3 = load(c + 12);
-    { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 += g * x0; } { const vec g = splat(b + 1); y0_1 += g * x0; } { const vec g = splat(b + 2); y0_2 += g * x0; } { const vec g = splat(b + 3); y0_3 += g * x0; } }
-    store(c + 0, y0_0); store(c + 4, y0_1); store(c + 8, y0_2); store(c + 12, y0_3); }
+    vec y0_0, y0_1, y0_2, y0_3; { const vec x0 = load(a + 0); { const vec g = splat(b + 0); y0_0 = g * x0; } { const vec g = splat(b + 1); y0_1 = g * x0; } { const vec g = splat(b + 2); y0_2 = g * x0; } { const vec g = splat(b + 3); y0_3 = g * x0; } }
+    store(c + 0, y0_0 + load(c + 0)); store(c + 4, y0_1 + load(c + 4)); store(c + 8, y0_2 + load(c + 8)); store(c + 12, y0_3 + load(c + 12)); }
 }
 
 // d_x0 = g x t2, sum e2 e3
@@ -620,10 +732,7 @@ STEP backward_after(const backward_frame& f) {
   backward_after10_out_d_n1(f.out_d_n1, f.shared + 152);
 }
 
-extern "C" int backward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0};
-  for (int k = 0; k < 11; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int backward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   backward_frame whole = {};
   whole.g = (entry*)arguments[0];
   whole.x0 = (entry*)arguments[1];
@@ -636,13 +745,12 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   whole.out_d_n1 = (entry*)arguments[8];
   whole.out_d_n2 = (entry*)arguments[9];
   whole.out_d_n3 = (entry*)arguments[10];
-  const long blocks = (batch + 0) / 1;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(164 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 164);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(164 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   backward_before(whole);
   int failed = 0;
@@ -652,7 +760,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(36);
+    entry* own = room.own[me].get(36);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 32;
@@ -660,11 +768,13 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     if (own) memset((void*)own, 0, 16 * sizeof(entry));
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
+    long run = 32;
+    while (run * run < end - start) run *= 2;
     for (long turn = start; turn < end; turn++) {
-      if (turn > start && (turn - start) % 256 == 0) {
-        // What 256 blocks added up to is carried to sums of its own: short sums keep digits.
+      if (turn > start && (turn - start) % run == 0) {
+        // What a run of blocks added up to is carried to sums of its own: short sums keep digits.
         entry* carried = own + 16;
-        if (turn - start == 256) memset((void*)carried, 0, 16 * sizeof(entry));
+        if (turn - start == run) memset((void*)carried, 0, 16 * sizeof(entry));
         for (size_t at = 0; at < 16; at++) carried[at] += own[at];
         memset((void*)own, 0, 16 * sizeof(entry));
       }
@@ -675,7 +785,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
 
       backward_samples(f);
     }
-    if (end - start > 256)
+    if (end - start > run)
       for (size_t at = 0; at < 16; at++) own[at] += own[16 + at];
   }
   if (failed) return 1;
@@ -683,3 +793,20 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   backward_after(whole);
   return 0;
 }
+
+extern "C" int backward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0};
+  for (int k = 0; k < 11; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 0) / 1;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = backward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void backward_release() { drop_rooms(); }

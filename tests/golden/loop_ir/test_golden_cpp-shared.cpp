@@ -28,6 +28,9 @@ template <typename T> struct complex_of {
     return *this;
   }
 };
+template <typename T> INLINE complex_of<T> operator+(complex_of<T> a, complex_of<T> b) {
+  return {a.re + b.re, a.im + b.im};
+}
 template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of<T> b) {
   return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }
@@ -129,11 +132,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -147,7 +149,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // t0 = n0 x n1, sum e2
 STEP forward_before0_t0(const entry* __restrict n0, entry* __restrict t0) {
@@ -211,21 +258,17 @@ STEP forward_samples(const forward_frame& f) {
 STEP forward_after(const forward_frame& f) {
 }
 
-extern "C" int forward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 0, 1};
-  for (int k = 0; k < 3; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int forward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   forward_frame whole = {};
   whole.x0 = (entry*)arguments[0];
   whole.n0 = (entry*)arguments[1];
   whole.out_y = (entry*)arguments[2];
-  const long blocks = (batch + 3) / 4;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(13 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 13);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(13 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   forward_before(whole);
   int failed = 0;
@@ -235,7 +278,7 @@ extern "C" int forward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     forward_frame f = whole;
-    entry* own = own_workspace.get(52);
+    entry* own = room.own[me].get(52);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 0;
@@ -268,6 +311,23 @@ extern "C" int forward(void** arguments, long batch, int threads) {
   return 0;
 }
 
+extern "C" int forward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 0, 1};
+  for (int k = 0; k < 3; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = forward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void forward_release() { drop_rooms(); }
+
 #include <cstdlib>
 #include <cstring>
 #include <omp.h>
@@ -298,6 +358,9 @@ template <typename T> struct complex_of {
     return *this;
   }
 };
+template <typename T> INLINE complex_of<T> operator+(complex_of<T> a, complex_of<T> b) {
+  return {a.re + b.re, a.im + b.im};
+}
 template <typename T> INLINE complex_of<T> operator*(complex_of<T> a, complex_of<T> b) {
   return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }
@@ -399,11 +462,10 @@ template <int COUNT, bool PADDED> INLINE void copy(entry* target, const entry* s
     put<PADDED ? REG : SECOND>((real*)target + REG, part<SECOND>((const real*)source + REG));
 }
 
-// A thread keeps its workspace: fresh pages at each call would cost more than a step.
+// Memory that is kept between calls: fresh pages at each call would cost more than a step.
 struct Workspace {
-  char* start = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(start); }
+  char* start;
+  size_t size;
   entry* get(size_t entries) {
     size_t bytes = (entries * sizeof(entry) + 4095) / 4096 * 4096;
     if (bytes > size) {
@@ -417,7 +479,52 @@ struct Workspace {
     return (entry*)start;
   }
 };
-static thread_local Workspace call_workspace, own_workspace;
+// What one call works in: its own memory, and that of each of its threads.
+struct Room {
+  Workspace call, *own;
+  int threads;
+};
+// Rooms that no call is in. Each call takes one out, so that calls may run side by side; there is
+// no lock, for a fork could leave it locked.
+static Room* rooms[64];
+
+static void drop_room(Room* room) {
+  for (int t = 0; t < room->threads; t++) free(room->own[t].start);
+  free(room->own);
+  free(room->call.start);
+  free(room);
+}
+static Room* take_room(int threads) {
+  Room* room = nullptr;
+  for (Room*& place : rooms)
+    if (__atomic_load_n(&place, __ATOMIC_RELAXED)) {
+      room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE);
+      if (room) break;
+    }
+  if (!room) room = (Room*)calloc(1, sizeof(Room));
+  if (!room || room->threads >= threads) return room;
+  Workspace* own = (Workspace*)realloc((void*)room->own, threads * sizeof(Workspace));
+  if (!own) {
+    drop_room(room);
+    return nullptr;
+  }
+  memset((void*)(own + room->threads), 0, (threads - room->threads) * sizeof(Workspace));
+  room->own = own;
+  room->threads = threads;
+  return room;
+}
+static void leave_room(Room* room) {
+  for (Room*& place : rooms) {
+    Room* none = nullptr;
+    if (__atomic_compare_exchange_n(&place, &none, room, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+      return;
+  }
+  drop_room(room);
+}
+static void drop_rooms() {
+  for (Room*& place : rooms)
+    if (Room* room = __atomic_exchange_n(&place, (Room*)nullptr, __ATOMIC_ACQUIRE)) drop_room(room);
+}
 
 // t0 = n0 x n1, sum e2
 STEP backward_before0_t0(const entry* __restrict n0, entry* __restrict t0) {
@@ -448,9 +555,8 @@ STEP backward_samples2_d_t0(entry* __restrict d_t0_p, const entry* __restrict g_
   for (int i0 = 0; i0 < 3; i0++) {
     for (int i1 = 0; i1 < 3; i1++) {
       { const entry *a = g_l + i0 * 4; const entry *b = x0_l + i1 * 4; entry *c = d_t0_p + i0 * 4 + i1 * 12;
-        vec y0_0 = load(c + 0);
-        { const vec x0 = load(a + 0); { const vec g = conj(load(b + 0)); y0_0 += g * x0; } }
-        store(c + 0, y0_0); }
+        vec y0_0; { const vec x0 = load(a + 0); { const vec g = conj(load(b + 0)); y0_0 = g * x0; } }
+        store(c + 0, y0_0 + load(c + 0)); }
     }
   }
 }
@@ -530,9 +636,8 @@ STEP backward_after4_d_n0_1(entry* __restrict out_d_n0, const entry* __restrict 
   for (int i0 = 0; i0 < 3; i0++) {
     for (int i1 = 0; i1 < 2; i1++) {
       { const entry *a = d_n1 + i0 * 1 + i1 * 4; entry *c = out_d_n0 + i0 * 2 + i1 * 1;
-        entry y0_0 = scalar(c + 0);
-        y0_0 += conj(scalar(a + 0));
-        store(c + 0, y0_0); }
+        entry y0_0 = conj(scalar(a + 0));
+        store(c + 0, y0_0 + scalar(c + 0)); }
     }
   }
 }
@@ -568,23 +673,19 @@ STEP backward_after(const backward_frame& f) {
   backward_after4_d_n0_1(f.out_d_n0, f.shared + 24, f.shared + 44);
 }
 
-extern "C" int backward(void** arguments, long batch, int threads) {
-  static const bool batched[] = {1, 1, 0, 1, 0};
-  for (int k = 0; k < 5; k++)
-    if (!arguments[k] && (batch || !batched[k])) return 2;
+static int backward_run(Room& room, void** arguments, long batch, long blocks, int threads) {
   backward_frame whole = {};
   whole.g = (entry*)arguments[0];
   whole.x0 = (entry*)arguments[1];
   whole.n0 = (entry*)arguments[2];
   whole.out_d_x0 = (entry*)arguments[3];
   whole.out_d_n0 = (entry*)arguments[4];
-  const long blocks = (batch + 3) / 4;
-  if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
-  const size_t list = (threads * sizeof(entry*) + sizeof(entry) - 1) / sizeof(entry);
-  whole.shared = call_workspace.get(56 + list);
-  if (!whole.shared) return 1;
-  whole.partials = (entry**)(whole.shared + 56);
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + 64 - 1) / 64;
+  entry* call = room.call.get(56 + lines * (64 / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * (64 / sizeof(entry));
   int team = 1;
   backward_before(whole);
   int failed = 0;
@@ -594,7 +695,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     const int me = omp_get_thread_num();
     if (me == 0) team = omp_get_num_threads();
     backward_frame f = whole;
-    entry* own = own_workspace.get(136);
+    entry* own = room.own[me].get(136);
     if (!own) failed = 1;
     f.partial = own;
     f.thread = own + 72;
@@ -602,11 +703,13 @@ extern "C" int backward(void** arguments, long batch, int threads) {
     if (own) memset((void*)own, 0, 36 * sizeof(entry));
     const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
+    long run = 16;
+    while (run * run < end - start) run *= 2;
     for (long turn = start; turn < end; turn++) {
-      if (turn > start && (turn - start) % 64 == 0) {
-        // What 64 blocks added up to is carried to sums of its own: short sums keep digits.
+      if (turn > start && (turn - start) % run == 0) {
+        // What a run of blocks added up to is carried to sums of its own: short sums keep digits.
         entry* carried = own + 36;
-        if (turn - start == 64) memset((void*)carried, 0, 36 * sizeof(entry));
+        if (turn - start == run) memset((void*)carried, 0, 36 * sizeof(entry));
         for (size_t at = 0; at < 36; at++) carried[at] += own[at];
         memset((void*)own, 0, 36 * sizeof(entry));
       }
@@ -634,7 +737,7 @@ extern "C" int backward(void** arguments, long batch, int threads) {
       }
       backward_samples(f);
     }
-    if (end - start > 64)
+    if (end - start > run)
       for (size_t at = 0; at < 36; at++) own[at] += own[36 + at];
   }
   if (failed) return 1;
@@ -642,3 +745,20 @@ extern "C" int backward(void** arguments, long batch, int threads) {
   backward_after(whole);
   return 0;
 }
+
+extern "C" int backward(void** arguments, long batch, int threads) {
+  static const bool batched[] = {1, 1, 0, 1, 0};
+  for (int k = 0; k < 5; k++)
+    if (!arguments[k] && (batch || !batched[k])) return 2;
+  const long blocks = (batch + 3) / 4;
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = backward_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void backward_release() { drop_rooms(); }
