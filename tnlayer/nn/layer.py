@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tnlayer.checks import check_whole, shown
+from tnlayer.checks import check_option, check_whole, shown
 from tnlayer.errors import SpecError
 from tnlayer.explanation import Explanation
 from tnlayer.graph import Graph, Parameter, count_parameters
@@ -26,6 +26,7 @@ from tnlayer.nn.symbolic import as_leaf, proxy_in, recorded
 from tnlayer.nn.variance import WHOLE, Planned
 from tnlayer.plan.counts import Amount
 from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
+from tnlayer.planning.rank import OBJECTIVES
 from tnlayer.report import Cost
 from tnlayer.runtime import gpu
 from tnlayer.runtime.autograd import is_traced, run
@@ -129,6 +130,7 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         check_backend(backend)
+        check_option(objective, "objective", OBJECTIVES)
         check_log_scale(log_scale, memory_limit)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
@@ -385,6 +387,9 @@ class Layer(nn.Module):
                 Planned(ranged.graph, ranged.main.plan, ranged.main.parameter_order)
                 for ranged in programs
             ]
+            for ranged in programs:  # before anything is measured
+                device = self._kind(first)[1]
+                ranged.main.check_room(1, ranged.main.plan, device)
             own = {name: array for name, array in arrays.items() if name != BIAS}
             initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""

@@ -82,12 +82,12 @@ def _message(graph: Graph, dtype: torch.dtype, right: Scaled) -> str:
 def _sample(graph: Graph, dtype: torch.dtype, stored: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """One sample for each port: standard normal, of norm 1 for each leg of a product port."""
     device = stored[0].device if stored else None
-    generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator("cpu").manual_seed(_SEED)
 
     def drawn(port: Port) -> torch.Tensor:
         shape = (*((1,) if port.batched else ()), *graph.input_shape(port))
         wide = torch.complex128 if dtype.is_complex else torch.float64
-        x = torch.randn(shape, generator=generator, dtype=wide)
+        x = torch.randn(shape, generator=generator, dtype=wide, device="cpu")
         if port.product:
             x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return x.to(dtype).to(device)

@@ -124,9 +124,11 @@ class RangedProgram:
         table = self._table
         # As in _Table.find, without a call: this runs at each call of a layer.
         place = bisect_right(table.lows, batch) - 1
-        if place >= 0 and batch <= table.highs[place] and batch <= self._free:
+        is_made = place >= 0 and batch <= table.highs[place]
+        if is_made and batch <= self._free:
             return table.programs[place]
-        program, device = self._make(batch), torch.device(self.options.device)
+        program = table.programs[place] if is_made else self._make(batch)
+        device = torch.device(self.options.device)
         program.check_room(batch, program.plan, device)
         free = program.free_samples(device)
         self._free = free if self._free < 0 else min(self._free, free)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tnlayer.errors import SpecError
-from tnlayer.near_identity import NearIdentity
-from tnlayer.network import Network
+from tnlayer.network import NearIdentity, Network
 
 
 def mera(

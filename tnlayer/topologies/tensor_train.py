@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tnlayer.errors import SpecError
-from tnlayer.near_identity import NearIdentity
-from tnlayer.network import Network
+from tnlayer.network import NearIdentity, Network
 
 
 def tensor_train(
