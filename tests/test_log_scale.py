@@ -547,6 +547,13 @@ def test_spans_hold_every_contraction_once() -> None:
     assert len(spans(own, 1000)) == 1
 
 
+def test_what_is_used_twice_is_a_span() -> None:
+    """A value that two steps read is made and scaled once, and counts as often in the scale."""
+    plan = tn.plan(ring(64, boltzmann(1.0)), effort="fast")
+    twice = {name for name, count in degrees(plan).items() if count > 1}
+    assert twice & {span.result for span in spans(plan, 1000)}
+
+
 def test_degrees_count_factors() -> None:
     """A parameter enters y as often as nodes share it."""
     plan = tn.plan(ring(7, boltzmann(1.0)), effort="fast")

@@ -102,26 +102,33 @@ def _regions(plan: Plan) -> dict[str, int]:
 def _ends(
     plan: Plan, bits: float, vectors: Mapping[str, Step], regions: Mapping[str, int]
 ) -> frozenset[str]:
-    """Names of the contractions whose results are scaled."""
+    """Names of the contractions whose results are scaled.
+
+    What a contraction reads may be another one's result under other names: that one is scaled then.
+    """
     uses = Counter(operand.value.name for step in plan.steps for operand in step.operands)
-    contracted = {step.result.name for step in plan.steps if isinstance(step, Contract)}
-    ends: set[str] = set()
+    contracted = [step.result.name for step in plan.steps if isinstance(step, Contract)]
+    ends = {name for name in contracted if uses[name] > 1}  # made once, whoever reads them
     grown: dict[str, float] = {}
+    origins: dict[str, str] = {}  # the contraction that a value is the result of, or a view of
     for step in plan.steps:
-        if step.result.name in vectors:
+        made = step.result.name
+        if made in vectors:
             continue
         operands = sorted({o.value.name for o in step.operands}, key=lambda n: -grown.get(n, 0))
-        for name in operands:
-            crosses = regions.get(name) != regions.get(step.result.name) and name in regions
-            if name in contracted and (uses[name] > 1 or crosses):
-                ends.add(name)
-                grown[name] = 0
         total = _growth(step, plan) + sum(grown.get(name, 0) for name in operands)
         for name in operands:
-            if total > bits and name in contracted and name not in ends:
-                ends.add(name)
-                total -= grown[name]
-        grown[step.result.name] = total
+            origin = origins.get(name)
+            crosses = name in regions and regions[name] != regions.get(made)
+            too_large = total > bits and isinstance(step, Contract)
+            if origin is not None and origin not in ends and (crosses or too_large):
+                ends.add(origin)
+                total -= grown[origin]
+        grown[made] = 0 if made in ends else total
+        if isinstance(step, Contract):
+            origins[made] = made
+        elif operands[0] in origins:
+            origins[made] = origins[operands[0]]
     return frozenset(ends)
 
 
