@@ -20,8 +20,8 @@ from typing import Any
 import tnlayer as tn
 from benchmarks.common.report import format_table
 from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
-from tnlayer.runtime.build import find_compiler
-from tnlayer.runtime.cpp import CppProgram
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.toolchains.cpp_build import find_compiler
 
 KNOWN = {**KERNEL_WORKLOADS, **TINY_WORKLOADS}
 BATCH = 256

@@ -23,10 +23,10 @@ import tnlayer as tn
 from benchmarks.common.report import RESULTS, format_table, provenance, write_json
 from benchmarks.common.workloads import KERNEL_WORKLOADS, Workload
 from benchmarks.gpu.machine_code import MULTIPLIES, between_barriers, disassembled, share
-from tnlayer.kernels.cuda_exchange import WARP
-from tnlayer.kernels.cuda_gpu import gpu_of
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.unit import Unit
+from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_unit import Unit
+from tnlayer.hardware.gpu import gpu_of
+from tnlayer.lowering.gpu.bank_conflicts import WARP
 
 OUTPUT = RESULTS / "gpu-static.json"
 ARCHES = ("sm_90", "sm_80")

@@ -24,10 +24,10 @@ from benchmarks.common.report import format_table
 from benchmarks.common.timing import time_alternating
 from benchmarks.layers import MODES
 from tnlayer import topologies
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import backward_program, forward_program
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import CppProgram
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 
 LEGS = (10, 12, 14, 16, 18, 20)
 BATCH = 16

@@ -35,7 +35,7 @@ from benchmarks.common.report import RESULTS, format_table, headline, provenance
 from benchmarks.common.search import Path as TreePath
 from benchmarks.common.timing import Timing, time_alternating
 from benchmarks.common.workloads import BATCHES, TINY_WORKLOADS, WORKLOADS
-from tnlayer.graph import Graph
+from tnlayer.graph.graph import Graph
 
 MODES = ("forward", "forward+backward")
 QUICK_CASES = ("mera-2", "tt-3", "tt16-8", "btt")

@@ -32,7 +32,7 @@ from benchmarks.common.report import RESULTS, format_table, headline, provenance
 from benchmarks.common.timing import time_alternating
 from benchmarks.common.workloads import draw_inputs
 from tnlayer import topologies
-from tnlayer.graph import Graph
+from tnlayer.graph.graph import Graph
 from tnlayer.planning.trees import make_plan
 
 LEGS = tuple(range(6, 17))

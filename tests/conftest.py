@@ -17,7 +17,7 @@ from cpp_units import has_compiler
 from each_backend import BACKENDS, default_backend
 from profiles import fixed_profile
 
-from tnlayer.device.load import use_profile
+from tnlayer.hardware.profile.load import use_profile
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # each worker has a core to itself

@@ -11,14 +11,14 @@ from dataclasses import replace
 import torch
 
 import tnlayer as tn
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.toolchains.cpp_build import find_compiler, load_library
+from tnlayer.codegen.cpp.prelude import prelude
+from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.errors import BuildError
-from tnlayer.kernels import loops
-from tnlayer.kernels.cpp_prelude import prelude
-from tnlayer.kernels.cpp_printer import print_kernel
-from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.pair import Mask
-from tnlayer.runtime.build import find_compiler, load_library
-from tnlayer.runtime.cpp import CppProgram
+from tnlayer.ir import loops
+from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.cpu.pipeline import Cpu
 
 
 def has_compiler() -> bool:

@@ -11,11 +11,11 @@ from unittest.mock import patch
 from cpp_units import small_code
 
 import tnlayer as tn
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import Cpu
-from tnlayer.runtime import cpp
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.kernel_store import Kernel
+from tnlayer.backends import cpp
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.backends.toolchains.kernel_store import Kernel
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.lowering.cpu.pipeline import Cpu
 
 BACKENDS = ("torch", "cpp")
 

@@ -1,7 +1,7 @@
 """A GPU that is none: the driver's calls reach tests/emulator, which runs CUDA C++ on the CPU.
 
-All of the package but ``runtime/gpu.py`` is as on a real device, cuda.bindings as well. "Machine
-code" is a shared library of the printed source, compiled by the C++ compiler behind a header that
+All of the package but ``runtime/cuda_devices.py`` is as on a real device, cuda.bindings as well.
+"Machine code" is a shared library of the printed source, compiled by the C++ compiler behind a header that
 has the words of CUDA.
 """
 
@@ -23,11 +23,12 @@ import numpy as np
 import pytest
 import torch
 
+from tnlayer.backends import cuda_unit
+from tnlayer.backends.toolchains.cpp_build import find_compiler
+from tnlayer.backends.toolchains.nvrtc import Cubin, find_nvrtc
+from tnlayer.codegen.cuda.source import CudaSource
 from tnlayer.errors import BuildError
-from tnlayer.kernels.cuda_source import CudaSource
-from tnlayer.runtime import gpu, unit
-from tnlayer.runtime.build import find_compiler
-from tnlayer.runtime.nvrtc import Cubin, find_nvrtc
+from tnlayer.runtime import cuda_devices
 
 EMULATOR = Path(__file__).parent / "emulator"
 STREAM = 0x5EED
@@ -206,8 +207,8 @@ def emulation(monkeypatch: pytest.MonkeyPatch) -> Generator[ctypes.CDLL]:
         "is_capturing": lambda: False,
     }
     for name, answer in answers.items():
-        monkeypatch.setattr(gpu, name, answer)
-    monkeypatch.setattr(unit, "compile_cubin", emulated_cubin)
+        monkeypatch.setattr(cuda_devices, name, answer)
+    monkeypatch.setattr(cuda_unit, "compile_cubin", emulated_cubin)
     launches()
     yield loaded
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from tnlayer.graph import Graph, Port, TensorNode
+    from tnlayer.graph.graph import Graph, Port, TensorNode
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Term = tuple[Array, tuple[int, ...]]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import oracle
 
-from tnlayer.graph import Graph
-from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH, Contract, Diagonal, Operand, Reduce, Select
+from tnlayer.graph.graph import Graph
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.steps import BATCH, Contract, Diagonal, Operand, Reduce, Select
 
 Array = np.ndarray
 SAMPLES = 3

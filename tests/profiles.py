@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 
-from tnlayer.device.grid import Grid
-from tnlayer.device.profile import CALLS, VARIANTS, Profile
+from tnlayer.hardware.profile.grid import Grid
+from tnlayer.hardware.profile.profile import CALLS, VARIANTS, Profile
 
 CALL = 4e-6
 # Best rate of a matrix product: 322 GFLOP/s, a multiplication and an addition at a time.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tnlayer.device.grid import Grid
-from tnlayer.device.profile import CALLS, VARIANTS, Profile
+from tnlayer.hardware.profile.grid import Grid
+from tnlayer.hardware.profile.profile import CALLS, VARIANTS, Profile
 
 PRODUCTS = Grid(((4, 256),) * 3, (4e-9, 1e-9, 1e-9, 1e-10, 1e-9, 1e-10, 1e-10, 1e-11))
 

@@ -27,8 +27,8 @@ if __name__ == "__main__":
     package.__path__ = [str(Path(__file__).parent.parent / "tnlayer")]
     sys.modules["tnlayer"] = package
 
-from tnlayer.cache_folder import cache_folder
-from tnlayer.files import Store
+from tnlayer.support.files import Store
+from tnlayer.support.trust import cache_folder
 
 WRITERS, PLANS, WRITERS_A_RANGE = 32, 50, 4
 KILLS = 100
@@ -59,7 +59,7 @@ def exit_code(child: int) -> int:
 
 def crowd(path: str) -> dict[str, Any]:
     """Many processes write and read plans of the same networks, four of them each same file."""
-    from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
+    from tnlayer.planning.plan_store import PlanKey, StoredPlan, find_plan, write_plan
 
     graph, plan = pickle.loads(Path(path).read_bytes())
 
@@ -221,10 +221,10 @@ def unmapped() -> dict[str, Any]:
 def hashes() -> dict[str, Any]:
     """The keys of some networks and their plans at two batch sizes."""
     from tnlayer import topologies
-    from tnlayer.canonical import canonicalise
-    from tnlayer.plan.document import document_from_plan
+    from tnlayer.graph.canonical import canonicalise
+    from tnlayer.ir.plan_document import document_from_plan
+    from tnlayer.planning.plan_store import PlanKey
     from tnlayer.planning.planner import plan
-    from tnlayer.planning.store import PlanKey
 
     networks = (
         topologies.mera(8, 2, 3),

@@ -15,20 +15,21 @@ from profiles import fixed_profile
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.device.load import use_profile
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.mixed import MixedProgram
+from tnlayer.backends.toolchains import cpp_build
+from tnlayer.dispatch import available
+from tnlayer.dispatch.ranged import RangedProgram
 from tnlayer.errors import BuildError, PlanError, SpecError
-from tnlayer.kernels.cpu import Cpu, backward_program, forward_program
-from tnlayer.plan.plan import Plan, Region
-from tnlayer.plan.regions import batched_steps, cuts
-from tnlayer.planning.backends import best_mixture, plan_seconds, same_run
-from tnlayer.planning.compiled import kernel_bytes
+from tnlayer.hardware.profile.load import use_profile
+from tnlayer.ir.plan import Plan, Region
+from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program
+from tnlayer.passes.partition import batched_steps, cuts
+from tnlayer.planning.mixture import best_mixture, plan_seconds, same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
-from tnlayer.planning.rates import Rates, rates_for
-from tnlayer.runtime import available, build
-from tnlayer.runtime.cpp import CppProgram
-from tnlayer.runtime.mixed import MixedProgram
 from tnlayer.runtime.program import Program
-from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.time_models.compiled import kernel_bytes
+from tnlayer.time_models.rates import Rates, rates_for
 
 T = topologies
 CPU = Cpu()
@@ -232,7 +233,7 @@ def test_a_limit_that_kernels_cannot_keep() -> None:
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Auto takes torch, and explain() says why; cpp is an error that says what to install."""
 
-    def none() -> build.Compiler:
+    def none() -> cpp_build.Compiler:
         msg = "no C++ compiler found: install one"
         raise BuildError(msg)
 
@@ -325,7 +326,7 @@ def test_a_pickle_is_planned_for_the_machine_that_reads_it(monkeypatch: pytest.M
     layer = tn.Layer(mera(), batch=16)
     text = pickle.dumps(layer)
 
-    def none() -> build.Compiler:
+    def none() -> cpp_build.Compiler:
         msg = "no C++ compiler found: install one"
         raise BuildError(msg)
 
@@ -338,7 +339,7 @@ def test_a_pickle_is_planned_for_the_machine_that_reads_it(monkeypatch: pytest.M
 @needs_compiler
 def test_tuning_times_all_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     """tune() of auto times torch's plans and kernels; of cpp kernels only; the fastest serves."""
-    from tnlayer.runtime import tune
+    from tnlayer.dispatch import tune
 
     seen: dict[str, list[str]] = {}
 

@@ -11,14 +11,14 @@ from cpp_units import has_compiler
 from profiles import fixed_profile
 
 import tnlayer as tn
-from tnlayer.counting import cost_of
-from tnlayer.device.load import use_profile
-from tnlayer.kernels.cpu import Cpu, forward_program, schedule_lanes
-from tnlayer.kernels.cuda_gpu import gpu_of
-from tnlayer.kernels.loops import Tile, statements, steps_of
-from tnlayer.plan.regions import is_batched
+from tnlayer.hardware.gpu import gpu_of
+from tnlayer.hardware.profile.load import use_profile
+from tnlayer.ir.loops import Tile, statements, steps_of
+from tnlayer.lowering.cpu.pipeline import Cpu, forward_program, schedule_lanes
+from tnlayer.passes.partition import is_batched
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
-from tnlayer.report import Cost
+from tnlayer.report.counting import cost_of
+from tnlayer.report.report import Cost
 
 LARGE = 10**6
 THREADS = (1, 2)

@@ -16,7 +16,7 @@ from strategies import networks
 from test_network import everything, three_cores
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
+from tnlayer.graph.canonical import canonicalise
 
 # -- networkx ------------------------------------------------------------------------------------
 

@@ -22,11 +22,11 @@ from profiles import fixed_profile
 
 import tnlayer as tn
 from tnlayer.budget.caps import useful_sizes
-from tnlayer.device.load import op_times, use_profile
-from tnlayer.kernels.pair import schedule_pair
+from tnlayer.hardware.profile.load import op_times, use_profile
+from tnlayer.lowering.calls.pair import schedule_pair
 from tnlayer.nn.padded import Padded
 from tnlayer.planning.planner import PlanOptions, plan_graph
-from tnlayer.planning.time_model import pair_seconds
+from tnlayer.time_models.calls import pair_seconds
 
 FAMILIES = {name: getattr(tn.topologies, name) for name in tn.topologies.__all__}
 GROWING = sorted(set(FAMILIES) - {"monarch", "butterfly"})

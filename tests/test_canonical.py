@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from strategies import networks
 
 import tnlayer as tn
-from tnlayer import canonical
-from tnlayer.canonical import CanonicalForm, canonicalise
-from tnlayer.graph import Graph, Port, TensorNode
-from tnlayer.validate import validate
+from tnlayer.graph import canonical
+from tnlayer.graph.canonical import CanonicalForm, canonicalise
+from tnlayer.graph.graph import Graph, Port, TensorNode
+from tnlayer.graph.validate import validate
 
 
 def relabelled(graph: Graph, seed: int) -> Graph:

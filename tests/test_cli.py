@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tnlayer import cli
-from tnlayer.cli import main
-from tnlayer.spec import canonical_json
+from tnlayer.cli import commands
+from tnlayer.cli.commands import main
+from tnlayer.support.json_text import canonical_json
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_bench_times_nothing_that_disagrees(
         pytest.fail("timed methods that disagree")
 
     monkeypatch.setattr(tn.Layer, "to_dense", wrong)
-    monkeypatch.setattr(cli, "median_seconds", timed)
+    monkeypatch.setattr(commands, "median_seconds", timed)
     assert main(["bench", net_file, "--batch", "2"]) == 2
     assert "dense and tnlayer disagree" in capsys.readouterr().err
 
@@ -189,7 +189,12 @@ def test_module_in_the_current_folder(
     (tmp_path / "good.py").write_text("from tnlayer.topologies import mera as make\n")
     (tmp_path / "spoiled.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(Path(tn.__file__).parent.parent))
-    run = [sys.executable, "-c", "import sys, tnlayer.cli; sys.exit(tnlayer.cli.main())", "show"]
+    run = [
+        sys.executable,
+        "-c",
+        "import sys, tnlayer.cli.commands; sys.exit(tnlayer.cli.commands.main())",
+        "show",
+    ]
     done = [
         subprocess.run([*run, name], capture_output=True, text=True, cwd=tmp_path, check=False)
         for name in ("good:make", "spoiled:make")

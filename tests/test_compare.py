@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import tnlayer as tn
-from tnlayer.cli import main
-from tnlayer.compare import Comparison, predicted_seconds
+from tnlayer.cli.commands import main
 from tnlayer.planning.predictions import Prediction
+from tnlayer.report.compare import Comparison, predicted_seconds
 
 NETS = [
     tn.topologies.tensor_train((8, 8), (8, 8), rank=4),

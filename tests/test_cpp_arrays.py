@@ -14,7 +14,7 @@ from torch import nn
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.runtime.cpp import CppProgram
+from tnlayer.backends.cpp import CppProgram
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

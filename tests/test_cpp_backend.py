@@ -20,13 +20,19 @@ from cpp_units import build_together, has_compiler, programs_of, small_code
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cpp_entry import shared_entries
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import Cpu, backward_program, can_fuse, forward_program, schedule_lanes
-from tnlayer.kernels.loops import Program
-from tnlayer.plan.plan import Plan
-from tnlayer.runtime import build, kernel_store
-from tnlayer.runtime.cpp import CppProgram, this_cpu
+from tnlayer.backends.cpp import CppProgram, this_cpu
+from tnlayer.backends.toolchains import cpp_build, kernel_store
+from tnlayer.codegen.cpp.entry import shared_entries
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.ir.loops import Program
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.cpu.pipeline import (
+    Cpu,
+    backward_program,
+    can_fuse,
+    forward_program,
+    schedule_lanes,
+)
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -313,35 +319,35 @@ def test_a_damaged_kernel_is_built_again(
 ) -> None:
     """Whatever happened to a file in the cache, it is not opened, and it is replaced."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setattr(cpp_build, "_loaded", {})
     source = 'extern "C" int answer() { return 42; }\n'
-    assert build.load_library(source).answer() == 42
+    assert cpp_build.load_library(source).answer() == 42
     (library,) = (tmp_path / "kernels").glob("*.so")
     content = library.read_bytes()
     library.unlink()  # the process still runs it
     if damage == "another's":
-        build.load_library('extern "C" int answer() { return 41; }\n')
+        cpp_build.load_library('extern "C" int answer() { return 41; }\n')
         (other,) = (tmp_path / "kernels").glob("*.so")
         other.rename(library)
     elif damage != "gone":
         flipped = content[:99] + bytes([content[99] ^ 1]) + content[100:]
         library.write_bytes({"cut": content[:-99], "flipped": flipped, "empty": b""}[damage])
-    assert build.open_library(library.stem) is not None  # it is in memory
-    monkeypatch.setattr(build, "_loaded", {})
-    assert build.open_library(library.stem) is None
-    assert build.load_library(source).answer() == 42
-    assert build.KERNELS.read(library.name) == content[: -len(b"\nsha256:") - 65]
+    assert cpp_build.open_library(library.stem) is not None  # it is in memory
+    monkeypatch.setattr(cpp_build, "_loaded", {})
+    assert cpp_build.open_library(library.stem) is None
+    assert cpp_build.load_library(source).answer() == 42
+    assert cpp_build.KERNELS.read(library.name) == content[: -len(b"\nsha256:") - 65]
 
 
 def test_the_cache_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TNLAYER_CACHE=0 keeps nothing; a folder that others may write to is not used."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TNLAYER_CACHE", "0")
-    assert build.load_library('extern "C" int answer() { return 40; }\n').answer() == 40
+    assert cpp_build.load_library('extern "C" int answer() { return 40; }\n').answer() == 40
     assert not list(tmp_path.iterdir())
     monkeypatch.delenv("TNLAYER_CACHE")
     tmp_path.chmod(0o777)
-    assert build.load_library('extern "C" int answer() { return 39; }\n').answer() == 39
+    assert cpp_build.load_library('extern "C" int answer() { return 39; }\n').answer() == 39
     assert not list(tmp_path.iterdir())
 
 
@@ -353,7 +359,7 @@ torch.manual_seed(0)
 net = tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
 layer = tn.Layer(net, backend="cpp")
 if {known}:
-    cpp.forward_program = cpp.backward_program = kernel_store.print_units = build._run = refuse
+    cpp.forward_program = cpp.backward_program = kernel_store.print_units = cpp_build._run = refuse
 x = torch.ones(3, layer.in_features, requires_grad=True)
 layer(x).sum().backward()
 print(x.grad.sum().item(), next(layer.parameters()).grad.sum().item())
@@ -376,14 +382,14 @@ def test_a_kernel_without_its_note_or_library_is_made_again(
 ) -> None:
     """A note that cannot be read is no note; one whose library is gone is of no use."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setattr(cpp_build, "_loaded", {})
     x = torch.randn(3, 16)
     layer = small_layer()
     expected = layer(x)
     for path in (tmp_path / "kernels").glob("*.json" if damage == "note" else "*.so"):
         path.unlink()
         path.write_bytes(b"{}")
-    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setattr(cpp_build, "_loaded", {})
     (program,) = programs_of(layer)
     program._kernels.clear()
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
@@ -422,7 +428,7 @@ def test_a_failing_compiler_is_quoted(tmp_path: Path, monkeypatch: pytest.Monkey
     """The compiler's own message is in the error."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
     with pytest.raises(tn.BuildError, match="nonsense"):
-        build.load_library("nonsense;")
+        cpp_build.load_library("nonsense;")
 
 
 def test_transforms_take_the_torch_code() -> None:
@@ -611,8 +617,8 @@ def check_sanitized(plan: Plan, tmp_path: Path) -> None:
     for program in (forward_program(plan, cpu), backward_program(plan, wanted, cpu)):
         unit, binary = tmp_path / f"{program.name}.cpp", tmp_path / program.name
         unit.write_text(standalone(program))
-        flags = [flag for flag in build.FLAGS if flag not in ("-shared", "-fPIC")]
-        command = [build.find_compiler().path, "-O0", *flags,
+        flags = [flag for flag in cpp_build.FLAGS if flag not in ("-shared", "-fPIC")]
+        command = [cpp_build.find_compiler().path, "-O0", *flags,
                    "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
                    str(unit), "-o", str(binary)]  # fmt: skip
         built = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -630,9 +636,9 @@ def check_sanitized(plan: Plan, tmp_path: Path) -> None:
 def test_kernels_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two layers of one network share a library."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setattr(cpp_build, "_loaded", {})
     source = 'extern "C" int answer() { return 41; }\n'
-    first, second = build.load_library(source), build.load_library(source)
+    first, second = cpp_build.load_library(source), cpp_build.load_library(source)
     assert isinstance(first, ctypes.CDLL) and first is second
 
 

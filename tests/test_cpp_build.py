@@ -12,12 +12,12 @@ from cpp_units import has_compiler, small_code
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.files import Store
-from tnlayer.kernels.cpp_parts import print_units
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.loops import Program
-from tnlayer.runtime import build
-from tnlayer.runtime.cpp import CppProgram
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.toolchains import cpp_build
+from tnlayer.codegen.cpp.parts import print_units
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.ir.loops import Program
+from tnlayer.support.files import Store
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 def small_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cache of its own, and kernels of tests long enough for several units."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("tnlayer.kernels.cpp_parts.LEAST_UNIT", 500)
+    monkeypatch.setattr("tnlayer.codegen.cpp.parts.LEAST_UNIT", 500)
 
 
 def kernels() -> tuple[Program, ...]:
@@ -55,8 +55,8 @@ def test_units_hold_each_function_once() -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_units_compute_the_same(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many compilers there are, y and gradients are the same numbers."""
-    monkeypatch.setattr("tnlayer.runtime.kernel_store.compilers_at_once", lambda: count)
-    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setattr("tnlayer.backends.toolchains.kernel_store.compilers_at_once", lambda: count)
+    monkeypatch.setattr(cpp_build, "_loaded", {})
     net = topologies.tree(6, 2, 2)
     torch.manual_seed(0)
     layer = tn.Layer(net, backend="cpp")
@@ -73,7 +73,7 @@ def test_units_compute_the_same(count: int, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_unit_that_fails_is_quoted() -> None:
     """The error of any unit's compiler is in the BuildError."""
     with pytest.raises(tn.BuildError, match="nonsense"):
-        build.load_library('extern "C" int answer() { return 1; }\n', "nonsense;")
+        cpp_build.load_library('extern "C" int answer() { return 1; }\n', "nonsense;")
 
 
 def test_the_store_forgets_what_was_used_longest_ago(

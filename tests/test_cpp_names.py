@@ -10,8 +10,8 @@ import torch
 from cpp_units import has_compiler, programs_of
 
 import tnlayer as tn
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.plan.plan import Plan
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.ir.plan import Plan
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

@@ -16,10 +16,10 @@ from test_cpp_backend import run_python, small_layer
 from torch.utils.data import DataLoader, Dataset
 
 import tnlayer as tn
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import forward_program
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import this_cpu
+from tnlayer.backends.cpp import this_cpu
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.lowering.cpu.pipeline import forward_program
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

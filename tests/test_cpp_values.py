@@ -11,14 +11,14 @@ from cpp_units import has_compiler, small_code
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import backward_program, forward_program
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import Program
-from tnlayer.plan.plan import Plan
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import LoadedEntry, this_cpu
-from tnlayer.runtime.kernel_store import entry_of
+from tnlayer.backends.cpp import LoadedEntry, this_cpu
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.backends.toolchains.kernel_store import entry_of
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.ir.loops import Program
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

@@ -16,10 +16,10 @@ from test_nvrtc import needs_nvrtc
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cuda_gpu import gpu_of
-from tnlayer.kernels.cuda_source import forward_source
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.nvrtc import Cubin
+from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.toolchains.nvrtc import Cubin
+from tnlayer.codegen.cuda.source import forward_source
+from tnlayer.hardware.gpu import gpu_of
 
 __all__ = ["emulated_gpu"]  # the fixture
 
@@ -173,7 +173,7 @@ def test_a_kernel_that_spills_is_built_for_fewer_threads(monkeypatch: pytest.Mon
         )
         return Cubin(b"", log, arch)
 
-    monkeypatch.setattr("tnlayer.runtime.unit.compile_cubin", record)
+    monkeypatch.setattr("tnlayer.backends.cuda_unit.compile_cubin", record)
     built = unit.built()
     assert len(seen) == 2 and seen[0] != seen[1]
     assert built.source.text == seen[1] == unit.source().text
@@ -229,6 +229,6 @@ def test_the_emulated_text_is_the_built_one(monkeypatch: pytest.MonkeyPatch) -> 
         seen.append(text)
         return emulated_cubin(text, arch)
 
-    monkeypatch.setattr("tnlayer.runtime.unit.compile_cubin", record)
+    monkeypatch.setattr("tnlayer.backends.cuda_unit.compile_cubin", record)
     program.units()["forward"].built()
     assert seen and seen[0] in program.source()

@@ -20,23 +20,10 @@ import tnlayer as tn
 from benchmarks.gpu.machine_code import between_barriers, disassembled, find_nvdisasm, share
 from benchmarks.gpu_static import gates
 from tnlayer import topologies
+from tnlayer.codegen.cuda.source import CudaSource, backward_source, forward_source, printed
 from tnlayer.errors import PlanError
-from tnlayer.kernels.arrays import volume
-from tnlayer.kernels.cuda_edges import direct, goes_direct, run_width, staged
-from tnlayer.kernels.cuda_exchange import (
-    choose_strides,
-    conflicts,
-    extent,
-    is_injective,
-    padded,
-)
-from tnlayer.kernels.cuda_gpu import gpu_of
-from tnlayer.kernels.cuda_place import find_race
-from tnlayer.kernels.cuda_schedule import Scheduled, schedule_backward, schedule_forward
-from tnlayer.kernels.cuda_segments import Limits, find_register_segments
-from tnlayer.kernels.cuda_source import CudaSource, backward_source, forward_source, printed
-from tnlayer.kernels.cuda_threads import LARGE
-from tnlayer.kernels.loops import (
+from tnlayer.hardware.gpu import gpu_of
+from tnlayer.ir.loops import (
     At,
     Barrier,
     Buffer,
@@ -48,11 +35,24 @@ from tnlayer.kernels.loops import (
     is_wide,
     statements,
 )
-from tnlayer.kernels.loops_text import program_text
-from tnlayer.kernels.stem import Stem, StemStep, find_stem
-from tnlayer.kernels.workspace import buffers_of
-from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import Operand, Value
+from tnlayer.ir.loops_text import program_text
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.steps import Operand, Value
+from tnlayer.lowering.arrays import volume
+from tnlayer.lowering.cpu.workspace import buffers_of
+from tnlayer.lowering.gpu.bank_conflicts import (
+    choose_strides,
+    conflicts,
+    extent,
+    is_injective,
+    padded,
+)
+from tnlayer.lowering.gpu.coalescing import direct, goes_direct, run_width, staged
+from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.place import find_race
+from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
+from tnlayer.lowering.gpu.thread_loop import LARGE
+from tnlayer.passes.chain import Stem, StemStep, find_stem
 
 GPU = gpu_of("sm_90")
 NETWORKS: dict[str, Callable[[], tn.Network]] = {

@@ -18,14 +18,16 @@ import torch
 from emulated import MULTIPROCESSORS, SHARED_BYTES, STREAM, emulated_cubin, emulated_gpu, launches
 
 import tnlayer as tn
+from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_unit import dense, runs_on
+from tnlayer.backends.toolchains import cuda_driver
+from tnlayer.codegen.cuda import source
+from tnlayer.codegen.cuda.source import Argument, CudaSource, Entry
 from tnlayer.errors import BuildError
-from tnlayer.kernels import cuda_source, loops
-from tnlayer.kernels.cuda_gpu import Gpu
-from tnlayer.kernels.cuda_source import Argument, CudaSource, Entry
-from tnlayer.plan.plan import Plan
-from tnlayer.runtime import driver, gpu
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.unit import dense, runs_on
+from tnlayer.hardware.gpu import Gpu
+from tnlayer.ir import loops
+from tnlayer.ir.plan import Plan
+from tnlayer.runtime import cuda_devices
 
 __all__ = ["emulated_gpu"]  # the fixture
 
@@ -104,8 +106,8 @@ def backward_by_hand(plan: Plan, wanted: Iterable[str], device: Gpu) -> CudaSour
 def by_hand(monkeypatch: pytest.MonkeyPatch, emulated_gpu: ctypes.CDLL) -> None:
     """Kernels by hand instead of printed ones."""
     del emulated_gpu
-    monkeypatch.setattr(cuda_source, "forward_source", forward_by_hand, raising=False)
-    monkeypatch.setattr(cuda_source, "backward_source", backward_by_hand, raising=False)
+    monkeypatch.setattr(source, "forward_source", forward_by_hand, raising=False)
+    monkeypatch.setattr(source, "backward_source", backward_by_hand, raising=False)
 
 
 def one() -> tn.Network:
@@ -162,7 +164,7 @@ def test_the_stream_is_read_at_every_launch(monkeypatch: pytest.MonkeyPatch) -> 
     run, w, x = program(), torch.randn(6, 5), torch.randn(2, 6)
     with torch.no_grad():
         run(x, parameters={"W": w})
-        monkeypatch.setattr(gpu, "raw_stream", lambda device: 0xBEEF)
+        monkeypatch.setattr(cuda_devices, "raw_stream", lambda device: 0xBEEF)
         run(x, parameters={"W": w})
     assert [seen.stream for seen in launches()] == [STREAM, 0xBEEF]
 
@@ -170,7 +172,7 @@ def test_the_stream_is_read_at_every_launch(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_default_stream_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's default stream goes to the driver by its own number: as 0 it would be that of the
     thread where CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM is set."""
-    monkeypatch.setattr(gpu, "raw_stream", lambda device: 0)
+    monkeypatch.setattr(cuda_devices, "raw_stream", lambda device: 0)
     with torch.no_grad():
         program()(torch.randn(2, 6), parameters={"W": torch.randn(6, 5)})
     assert [seen.stream for seen in launches()] == [1]  # CU_STREAM_LEGACY
@@ -234,13 +236,13 @@ def test_zeros_without_memory() -> None:
 def test_kernels_get_addresses_of_16_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrays that begin elsewhere are copied, in the long and in the short way of a layer."""
     seen: list[int] = []
-    set_values = driver.Arguments.set
+    set_values = cuda_driver.Arguments.set
 
-    def watched(self: driver.Arguments, values: list[int]) -> None:
+    def watched(self: cuda_driver.Arguments, values: list[int]) -> None:
         seen.extend(values[:3])
         set_values(self, values)
 
-    monkeypatch.setattr(driver.Arguments, "set", watched)
+    monkeypatch.setattr(cuda_driver.Arguments, "set", watched)
     layer, flat = tn.Layer(one(), backend="cuda", bias=False), torch.randn(4 * 6 + 1)
     with torch.no_grad():
         aligned = [layer(flat[1:].view(4, 6).clone()) for _ in range(2)]
@@ -329,18 +331,18 @@ def test_the_reference_runs_where_torch_looks_into_it() -> None:
 def test_a_failed_call_names_itself() -> None:
     """An error of the driver says which call failed, and how."""
     with pytest.raises(BuildError, match=r"cuDeviceGet failed: CUDA_ERROR_INVALID_VALUE .*words"):
-        driver._call("cuDeviceGet", 7)
+        cuda_driver._call("cuDeviceGet", 7)
 
 
 def test_capturing_before_loading_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """During a capture nothing is loaded; after prepare() nothing has to be."""
     run, w, x = program(), torch.randn(6, 5), torch.randn(2, 6)
-    monkeypatch.setattr(gpu, "is_capturing", lambda: True)
+    monkeypatch.setattr(cuda_devices, "is_capturing", lambda: True)
     with torch.no_grad(), pytest.raises(BuildError, match=r"step once before.*prepare\(\)"):
         run(x, parameters={"W": w})
-    monkeypatch.setattr(gpu, "is_capturing", lambda: False)
+    monkeypatch.setattr(cuda_devices, "is_capturing", lambda: False)
     run.prepare()
-    monkeypatch.setattr(gpu, "is_capturing", lambda: True)
+    monkeypatch.setattr(cuda_devices, "is_capturing", lambda: True)
     y = run(x.requires_grad_(), parameters={"W": w.requires_grad_()})
     y.sum().backward()
     assert [seen.name for seen in launches()] == ["forward", "backward", "backward_after"]
@@ -356,10 +358,10 @@ def test_prepare_loads_on_the_layers_device(monkeypatch: pytest.MonkeyPatch) -> 
         yield
         current[0] = before
 
-    monkeypatch.setattr(gpu, "on_device", on_device)
-    monkeypatch.setattr(gpu, "current_gpu", lambda: current[0])
+    monkeypatch.setattr(cuda_devices, "on_device", on_device)
+    monkeypatch.setattr(cuda_devices, "current_gpu", lambda: current[0])
     layer = tn.Layer(one(), backend="cuda").prepare()
-    monkeypatch.setattr(gpu, "is_capturing", lambda: True)
+    monkeypatch.setattr(cuda_devices, "is_capturing", lambda: True)
     layer(torch.randn(2, 6, requires_grad=True)).sum().backward()
     assert current == [1] and len(launches()) == 3
 
@@ -370,7 +372,7 @@ def test_kernels_for_another_architecture(monkeypatch: pytest.MonkeyPatch) -> No
     w, x = torch.randn(6, 5), torch.randn(2, 6)
     with torch.no_grad(), pytest.raises(BuildError, match=r"arch='sm_80'.*which is sm_90"):
         run(x, parameters={"W": w})
-    monkeypatch.setattr(gpu, "arch_of", lambda device: "sm_86")
+    monkeypatch.setattr(cuda_devices, "arch_of", lambda device: "sm_86")
     with torch.no_grad():
         torch.testing.assert_close(run(x, parameters={"W": w}), x @ w)
     assert runs_on("sm_100", "sm_103") and not runs_on("sm_90a", "sm_100")
@@ -379,8 +381,8 @@ def test_kernels_for_another_architecture(monkeypatch: pytest.MonkeyPatch) -> No
 def test_arrays_on_the_cpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU a call says what it got and what to do; meta arrays pass."""
     run, w = program(), torch.randn(6, 5)
-    monkeypatch.setattr(gpu, "is_on_gpu", lambda array: array.is_cuda)
-    monkeypatch.setattr(gpu, "has_gpu", lambda: False)
+    monkeypatch.setattr(cuda_devices, "is_on_gpu", lambda array: array.is_cuda)
+    monkeypatch.setattr(cuda_devices, "has_gpu", lambda: False)
     for differentiable in (False, True):
         x = torch.randn(2, 6, requires_grad=differentiable)
         with (
@@ -420,10 +422,10 @@ def test_the_emulator_finds_writes_past_shared_memory() -> None:
     """A kernel that writes one entry too many fails."""
     text = FORWARD.replace("room[k] = n0[k];", f"room[k] = n0[k]; room[{SHARED // 4}] = 0;")
     cubin = emulated_cubin(text, "sm_90")
-    driver.bind_context(0)
-    function = driver.find_function(driver.load_module(cubin.binary), "forward", SHARED)
+    cuda_driver.bind_context(0)
+    function = cuda_driver.find_function(cuda_driver.load_module(cubin.binary), "forward", SHARED)
     arrays = [torch.randn(2, 6), torch.randn(6, 5), torch.empty(2, 5)]
-    arguments = driver.Arguments(6)
+    arguments = cuda_driver.Arguments(6)
     arguments.set([*(array.data_ptr() for array in arrays), 0, 2, 1])
     with pytest.raises(BuildError, match=r"cuLaunchKernel failed: .*launched before"):
-        driver.launch(function, 1, 64, SHARED, 0, arguments)
+        cuda_driver.launch(function, 1, 64, SHARED, 0, arguments)

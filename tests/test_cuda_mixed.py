@@ -21,27 +21,27 @@ from test_nvrtc import needs_nvrtc
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.device.derived import derived_profiles
-from tnlayer.device.gpus import H100, RECORDS, record_of
-from tnlayer.device.load import load_profile, op_times
-from tnlayer.kernels.cuda_gpu import gpu_of
-from tnlayer.kernels.cuda_schedule import schedule_backward, schedule_forward
-from tnlayer.plan.plan import Plan, Region
-from tnlayer.plan.regions import batched_steps
-from tnlayer.planning import cuda_model
-from tnlayer.planning.cuda_model import (
+from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.mixed import MixedProgram
+from tnlayer.dispatch import available
+from tnlayer.hardware.datasheets import H100, RECORDS, record_of
+from tnlayer.hardware.gpu import gpu_of
+from tnlayer.hardware.profile.derived import derived_profiles
+from tnlayer.hardware.profile.load import load_profile, op_times
+from tnlayer.ir.plan import Plan, Region
+from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
+from tnlayer.passes.partition import batched_steps
+from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.predictions import predict_dense
+from tnlayer.runtime.program import Program
+from tnlayer.time_models import loops_gpu
+from tnlayer.time_models.loops_gpu import (
     cuda_bytes,
     cuda_seconds,
     cuda_step_seconds,
     staged_bytes,
     workspace_bytes,
 )
-from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
-from tnlayer.planning.predictions import predict_dense
-from tnlayer.runtime import available
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.mixed import MixedProgram
-from tnlayer.runtime.program import Program
 
 __all__ = ["emulated_gpu"]  # the fixture
 
@@ -288,7 +288,7 @@ def test_states_beyond_l2_come_from_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
     def spent(batch: int, cache: int) -> float:
         record = replace(H100, cache_bytes=cache)
-        monkeypatch.setattr(cuda_model, "record_of", lambda arch: record)
+        monkeypatch.setattr(loops_gpu, "record_of", lambda arch: record)
         return cuda_seconds(plan, mask, batch, GPU).forward
 
     assert spent(4096, H100.cache_bytes) > 1.5 * spent(4096, 2**40)
@@ -357,7 +357,7 @@ def test_auto_layers_follow_their_device(
     emulated_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Auto on a GPU takes CUDA kernels; moved to the CPU it plans for that, and back."""
-    from tnlayer.runtime import gpu
+    from tnlayer.runtime import cuda_devices
 
     net = T.mera(6, 2, 2)
     layer = tn.Layer(net, batch=64)
@@ -368,7 +368,7 @@ def test_auto_layers_follow_their_device(
     assert launches()
     for one, expected in zip(found, exact_results(net, layer, x, slope), strict=True):
         assert distance(one, expected) < 2e-6
-    monkeypatch.setattr(gpu, "is_on_gpu", lambda array: False)
+    monkeypatch.setattr(cuda_devices, "is_on_gpu", lambda array: False)
     (other,) = layer._programs_for(torch.float32)
     assert not isinstance(other.main, CudaProgram) and other.main.backend in ("cpp", "torch")
     monkeypatch.undo()

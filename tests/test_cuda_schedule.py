@@ -18,25 +18,25 @@ from test_random_graphs import KINDS
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cpp_prelude import prelude
-from tnlayer.kernels.cpp_printer import print_kernel
-from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
-from tnlayer.kernels.cuda_schedule import (
+from tnlayer.backends.cpp import LoadedEntry
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.backends.toolchains.kernel_store import entry_of
+from tnlayer.codegen.cpp.prelude import prelude
+from tnlayer.codegen.cpp.printer import print_kernel
+from tnlayer.codegen.cuda.source import printed
+from tnlayer.hardware.gpu import Gpu, gpu_of
+from tnlayer.ir.loops import Program
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.gpu.pipeline import (
     Scheduled,
     by_segments,
     find_chain,
     schedule_backward,
     schedule_forward,
 )
-from tnlayer.kernels.cuda_source import printed
-from tnlayer.kernels.cuda_threads import Tiling
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import Program
-from tnlayer.kernels.recompute import backward_without_saved
-from tnlayer.plan.plan import Plan
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import LoadedEntry
-from tnlayer.runtime.kernel_store import entry_of
+from tnlayer.lowering.gpu.thread_loop import Tiling
+from tnlayer.passes.rematerialise import backward_without_saved
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 GPU = gpu_of("sm_90")

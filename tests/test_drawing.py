@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tnlayer as tn
-from tnlayer.placement import place
+from tnlayer.graph.drawing.placement import place
 
 
 def test_a_drawing_has_all_names(tmp_path: Path) -> None:

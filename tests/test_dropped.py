@@ -16,8 +16,8 @@ import torch
 from cpp_units import has_compiler
 
 import tnlayer as tn
-from tnlayer.runtime import build, kernel_memory
-from tnlayer.runtime.load import load_source
+from tnlayer.backends.toolchains import cpp_build, kernel_memory
+from tnlayer.runtime.python_source import load_source
 
 compiled = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -82,19 +82,19 @@ def test_a_kernel_runs_on_after_its_memory_was_given_back() -> None:
 @on_linux
 def test_libraries_that_nobody_uses_are_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were loaded last stay; of the others only those that are in use."""
-    monkeypatch.setattr(build, "_kept", deque[Any](maxlen=1))
-    monkeypatch.setattr(build, "_loaded", weakref.WeakValueDictionary())
+    monkeypatch.setattr(cpp_build, "_kept", deque[Any](maxlen=1))
+    monkeypatch.setattr(cpp_build, "_loaded", weakref.WeakValueDictionary())
     sources = [f'extern "C" int answer() {{ return 4200{number}; }}\n' for number in range(3)]
-    keys = [build.library_key(source) for source in sources]
-    used = build.load_library(sources[0])["answer"]
+    keys = [cpp_build.library_key(source) for source in sources]
+    used = cpp_build.load_library(sources[0])["answer"]
     for source in sources[1:]:
-        build.load_library(source)
+        cpp_build.load_library(source)
     gc.collect()
-    assert set(build._loaded) == {keys[0], keys[2]}
+    assert set(cpp_build._loaded) == {keys[0], keys[2]}
     maps = Path("/proc/self/maps").read_text()
     assert [key in maps for key in keys] == [True, False, True]
     assert used() == 42000
-    again = build.load_library(sources[1])
+    again = cpp_build.load_library(sources[1])
     assert isinstance(again, ctypes.CDLL) and again["answer"]() == 42001
 
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import tnlayer as tn
 from tests.cpp_units import has_compiler
 from tnlayer import topologies
-from tnlayer.runtime.fast_call import FastCall
+from tnlayer.dispatch.fast_call import FastCall
 from tnlayer.runtime.guard import guard_of
 
 zeros = torch._efficientzerotensor  # pyright: ignore[reportPrivateImportUsage]

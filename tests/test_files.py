@@ -19,10 +19,10 @@ from typing import Any
 import platformdirs
 import pytest
 
-from tnlayer import files
-from tnlayer.cache_folder import cache_folder
 from tnlayer.errors import SpecError
-from tnlayer.files import Store
+from tnlayer.support import files
+from tnlayer.support.files import Store
+from tnlayer.support.trust import cache_folder
 
 KEY = "folder/entry.json"
 PAYLOAD = b'{"a": 1}'

@@ -16,9 +16,9 @@ import torch
 from cpp_units import has_compiler
 
 import tnlayer as tn
-from tnlayer import locks
-from tnlayer.locks import Lock
-from tnlayer.runtime import build
+from tnlayer.backends.toolchains import cpp_build
+from tnlayer.support import locks
+from tnlayer.support.locks import Lock
 
 PACKAGE = Path(tn.__file__).parent
 
@@ -142,14 +142,14 @@ def test_a_child_builds_what_another_thread_builds(
 ) -> None:
     """While a thread of the parent is within a build, a child builds the same layer anew."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setattr(cpp_build, "_loaded", {})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # OpenMP's own threads do not survive a fork
     try:
         layer = tn.Layer(tn.topologies.tree(4, 2, 2), backend="cpp", effort="fast")
         x = torch.randn(3, 16)
         compiling, go = threading.Event(), threading.Event()
-        compile_files = build.compile_files
+        compile_files = cpp_build.compile_files
 
         def wait(*arguments: object) -> object:
             compiling.set()
@@ -157,7 +157,7 @@ def test_a_child_builds_what_another_thread_builds(
                 go.wait()
             return compile_files(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(build, "compile_files", wait)
+        monkeypatch.setattr(cpp_build, "compile_files", wait)
         results: list[torch.Tensor] = []
         thread = threading.Thread(target=lambda: results.append(layer(x).detach()))
         thread.start()

@@ -23,10 +23,10 @@ from benchmarks.calibration.run import (
     summary,
     table_times,
 )
-from tnlayer.device.load import shipped_profiles
-from tnlayer.device.profile import Profile
-from tnlayer.kernels.pair import Mask
-from tnlayer.planning.fused_model import COST_NAMES, COSTS, fused_seconds
+from tnlayer.hardware.profile.load import shipped_profiles
+from tnlayer.hardware.profile.profile import Profile
+from tnlayer.lowering.calls.pair import Mask
+from tnlayer.time_models.loops_cpu import COST_NAMES, COSTS, fused_seconds
 
 COST = np.array([getattr(COSTS, name) for name in COST_NAMES])
 # Of the tables' cells those that are planned in a moment, all of btt among them.

@@ -12,23 +12,23 @@ from profiles import fixed_profile
 
 import tnlayer
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
-from tnlayer.device.grid import Grid
-from tnlayer.device.load import shipped_profiles, use_profile
-from tnlayer.device.profile import AUTOGRAD, Profile
-from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.pair import Mask
-from tnlayer.plan.plan import Plan
-from tnlayer.planning.fused_model import (
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.hardware.profile.grid import Grid
+from tnlayer.hardware.profile.load import shipped_profiles, use_profile
+from tnlayer.hardware.profile.profile import AUTOGRAD, Profile
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.cpu.pipeline import Cpu
+from tnlayer.planning.ranges import choose
+from tnlayer.planning.rank import Request
+from tnlayer.planning.trees import make_plan
+from tnlayer.time_models.calls import Seconds
+from tnlayer.time_models.loops_cpu import (
     fused_seconds,
     fused_step_seconds,
     kernel_seconds,
     vector_seconds,
 )
-from tnlayer.planning.ranges import choose
-from tnlayer.planning.rank import Request
-from tnlayer.planning.time_model import Seconds
-from tnlayer.planning.trees import make_plan
 
 T = tn.topologies
 LEGS = ((2,) * 12, (2,) * 12)
@@ -185,8 +185,8 @@ def test_no_processor_is_named_in_the_code() -> None:
     """A machine counts by its profile alone: names of processors stand in the profiles only."""
     package = Path(tnlayer.__file__).parent
     named = re.compile(r"\b(xeon|epyc|zen ?\d|ryzen|amd|intel)\b", re.IGNORECASE)
-    for folder in ("device", "planning", "kernels"):
-        for path in (package / folder).glob("*.py"):
+    for room in ("hardware", "time_models", "planning", "lowering", "codegen"):
+        for path in (package / room).rglob("*.py"):
             strings = [
                 node.value
                 for node in ast.walk(ast.parse(path.read_text()))

@@ -22,9 +22,9 @@ from benchmarks.gpu.checks import SANITIZED, SMALL, check, guard, poisoned, sani
 from benchmarks.gpu.clock import Clock, OutOfTime, Sample, at_most
 from benchmarks.gpu.methods import CASES, chain, pairwise, stored_trees
 from benchmarks.gpu.report import TARGETS, summary, targets
-from tnlayer.runtime import driver
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.unit import Loaded
+from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_unit import Loaded
+from tnlayer.backends.toolchains import cuda_driver
 
 __all__ = ["emulated_gpu"]  # the fixture
 
@@ -175,7 +175,7 @@ def test_guards_find_writes_outside(
 ) -> None:
     """One byte behind, before, or in an input: the memory check fails and says where; the guards
     are gone afterwards."""
-    right, launch = driver.launch, Loaded.launch
+    right, launch = cuda_driver.launch, Loaded.launch
     assert guard("cpu", "cuda", ("low_rank",))["launches"] > 0
     low_rank = SMALL["low_rank"]().freeze()
     behind = 4 * 5 * low_rank.in_features  # x is the first argument
@@ -183,10 +183,10 @@ def test_guards_find_writes_outside(
 
         def wrong(function: Any, *arguments: Any, at: int = offset) -> None:
             right(function, *arguments)
-            (given,) = [a for a in arguments if isinstance(a, driver.Arguments)]
+            (given,) = [a for a in arguments if isinstance(a, cuda_driver.Arguments)]
             ctypes.memset(given._values[0] + at, 1, 1)
 
-        monkeypatch.setattr(driver, "launch", wrong)
+        monkeypatch.setattr(cuda_driver, "launch", wrong)
         with pytest.raises(ArithmeticError, match=words):
             guard("cpu", "cuda", ("low_rank",))
     assert Loaded.launch is launch

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from strategies import networks
 
 import tnlayer as tn
-from tnlayer.graph import ArrayValue
+from tnlayer.graph.graph import ArrayValue
 
 
 def two_cores(label: str = "", **options: object) -> tn.Network:

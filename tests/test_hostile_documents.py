@@ -15,9 +15,9 @@ import torch
 from mutations import mutated, mutated_bytes, places
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
-from tnlayer.checks import shown, suggest
 from tnlayer.errors import MAX_MESSAGE, TnlayerError
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.checks import shown, suggest
 
 HUGE = 10**4000
 LONG = "a" * 100_000

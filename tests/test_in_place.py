@@ -12,10 +12,10 @@ from test_turns import CPU, check, tiles
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.arrays import Array, replaced
-from tnlayer.kernels.cpu import backward_program
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import At, Buffer, Program, Step, Tile
+from tnlayer.ir.loops import At, Buffer, Program, Step, Tile
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.lowering.arrays import Array, replaced
+from tnlayer.lowering.cpu.pipeline import backward_program
 
 NETWORKS = {
     "mera": lambda: topologies.mera(10, 2, 2),

@@ -19,9 +19,9 @@ from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 from benchmarks.cpu import opponents, rivals, targets
 from benchmarks.cpu.peaks import Peaks, measure_peaks
 from benchmarks.cpu.work import Work, bound_of, work_of
-from tnlayer.kernels.cpu import Cpu, forward_program
-from tnlayer.kernels.loops import At, Axis, Buffer, For, Program, Step, Tile
-from tnlayer.runtime.compile import compile as compile_network
+from tnlayer.dispatch.compile import compile as compile_network
+from tnlayer.ir.loops import At, Axis, Buffer, For, Program, Step, Tile
+from tnlayer.lowering.cpu.pipeline import Cpu, forward_program
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

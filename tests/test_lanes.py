@@ -12,18 +12,18 @@ from cpp_units import has_compiler
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels import cpu as pipeline
-from tnlayer.kernels.cpp_prelude import prelude
-from tnlayer.kernels.cpp_printer import print_kernel
-from tnlayer.kernels.cpu import Cpu, backward_program, forward_program, schedule_lanes
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import Program
-from tnlayer.kernels.split_legs import find_splits, split_legs
-from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import Select
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import LoadedEntry
-from tnlayer.runtime.kernel_store import entry_of
+from tnlayer.backends.cpp import LoadedEntry
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.backends.toolchains.kernel_store import entry_of
+from tnlayer.codegen.cpp.prelude import prelude
+from tnlayer.codegen.cpp.printer import print_kernel
+from tnlayer.ir.loops import Program
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.steps import Select
+from tnlayer.lowering.cpu import pipeline as pipeline
+from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program, schedule_lanes
+from tnlayer.passes.split_legs import find_splits, split_legs
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 BATCH_SIZE = 5

@@ -24,14 +24,14 @@ from test_random_graphs import check_backward, check_forward, draw_inputs, fill,
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.log_scaled import ScaledProgram
 from tnlayer.errors import SpecError
-from tnlayer.plan.plan import Region
-from tnlayer.plan.regions import batched_steps, cuts
-from tnlayer.plan.spans import degrees, spans
-from tnlayer.plan.steps import Contract
-from tnlayer.runtime.cpp import CppProgram
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.scaled import ScaledProgram
+from tnlayer.ir.plan import Region
+from tnlayer.ir.steps import Contract
+from tnlayer.passes.exponents import degrees, spans
+from tnlayer.passes.partition import batched_steps, cuts
 
 __all__ = ["emulated_gpu"]  # the fixture
 

@@ -15,10 +15,11 @@ from strategies import random_array
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import Cpu, backward_program, forward_program, schedule_lanes
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import (
+from tnlayer.backends.cpp import LoadedEntry
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.backends.toolchains.kernel_store import entry_of
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.ir.loops import (
     At,
     Axis,
     Buffer,
@@ -34,11 +35,10 @@ from tnlayer.kernels.loops import (
     Transpose,
     statements,
 )
-from tnlayer.kernels.loops_text import program_text
-from tnlayer.plan.plan import Plan
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.cpp import LoadedEntry
-from tnlayer.runtime.kernel_store import entry_of
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.loops_text import program_text
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program, schedule_lanes
 
 # Vectors of four float32: every CPU has them, so that the text is the same on each machine.
 CPU = Cpu(vector_bytes=16, registers=16, written_out=200)

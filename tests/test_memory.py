@@ -21,9 +21,9 @@ from test_random_graphs import check_forward, draw_inputs, laid_out, numpy_of
 from torch.utils.flop_counter import FlopCounterMode
 
 import tnlayer as tn
-from tnlayer.graph import Graph
-from tnlayer.plan.plan import Memory, Plan
-from tnlayer.plan.slices import looped_together, sliceable_legs
+from tnlayer.graph.graph import Graph
+from tnlayer.ir.plan import Memory, Plan
+from tnlayer.passes.slice_legs import looped_together, sliceable_legs
 from tnlayer.planning.memory import keep_limit, workspace_bytes
 from tnlayer.planning.planner import PlanOptions, plan_graph
 from tnlayer.runtime.program import Program

@@ -26,13 +26,13 @@ from test_random_graphs import (
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.mixed import MixedProgram
 from tnlayer.errors import PlanError
-from tnlayer.kernels.pair import Mask
-from tnlayer.plan.document import PlanDocumentError, document_from_plan, plan_from_document
-from tnlayer.plan.plan import Plan, Region
-from tnlayer.plan.regions import batched_steps, cuts, split
-from tnlayer.runtime.cpp import CppProgram
-from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.ir.plan import Plan, Region
+from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
+from tnlayer.lowering.calls.pair import Mask
+from tnlayer.passes.partition import batched_steps, cuts, split
 from tnlayer.runtime.program import Program
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

@@ -11,15 +11,15 @@ import pytest
 import torch
 from cpp_units import has_compiler
 
-from tnlayer.kernels.arrays import Array, Lanes, in_lanes, packed, volume
-from tnlayer.kernels.cpp_prelude import prelude
-from tnlayer.kernels.cpp_printer import print_kernel
-from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import Buffer, Gather, Permute, Program, Step, Transpose, statements
-from tnlayer.kernels.moves import lower_move
-from tnlayer.kernels.shuffles import apply, find_network
-from tnlayer.runtime.build import load_library
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.codegen.cpp.prelude import prelude
+from tnlayer.codegen.cpp.printer import print_kernel
+from tnlayer.ir.loops import Buffer, Gather, Permute, Program, Step, Transpose, statements
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.lowering.arrays import Array, Lanes, in_lanes, packed, volume
+from tnlayer.lowering.cpu.pipeline import Cpu
+from tnlayer.lowering.cpu.relayout import lower_move
+from tnlayer.lowering.cpu.shuffle_network import apply, find_network
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 KINDS = list(product(DTYPES, (16, 32, 64)))

@@ -11,7 +11,7 @@ import torch
 from conftest import Golden
 
 import tnlayer as tn
-from tnlayer.graph import Port
+from tnlayer.graph.graph import Port
 
 
 def three_cores() -> tn.Network:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import tnlayer as tn
+from tnlayer.backends.resources import Assembled, read_ptxas
+from tnlayer.backends.toolchains import nvrtc
+from tnlayer.backends.toolchains.nvrtc import check_arch, compile_cubin, find_nvrtc
 from tnlayer.errors import BuildError, SpecError
-from tnlayer.runtime import nvrtc
-from tnlayer.runtime.nvrtc import check_arch, compile_cubin, find_nvrtc
-from tnlayer.runtime.resources import Assembled, read_ptxas
 
 
 def has_nvrtc() -> bool:
@@ -157,7 +157,7 @@ def test_source_arch_and_version_are_in_the_key() -> None:
 def test_two_processes_build_the_same_cubin(tmp_path: Path) -> None:
     """Both succeed with an empty cache, and leave one file."""
     code = (
-        f"from tnlayer.runtime.nvrtc import compile_cubin\n"
+        f"from tnlayer.backends.toolchains.nvrtc import compile_cubin\n"
         f"print(len(compile_cubin({SOURCE!r}, 'sm_90').binary))"
     )
     environment = {**os.environ, "TNLAYER_CACHE_DIR": str(tmp_path)}

@@ -10,7 +10,7 @@ import oracle
 import pytest
 import torch
 
-from tnlayer.graph import ArrayValue, Graph, Port, TensorNode
+from tnlayer.graph.graph import ArrayValue, Graph, Port, TensorNode
 
 
 def build(

@@ -14,11 +14,11 @@ from plan_numbers import computes
 from strategies import SMALL_BOUNDS, fixed_series, networks
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
-from tnlayer.graph import Graph
-from tnlayer.plan.document import PlanDocumentError, document_from_plan, plan_from_document
-from tnlayer.plan.plan import Memory, Output, Plan, Region
-from tnlayer.plan.steps import (
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.graph import Graph
+from tnlayer.ir.plan import Memory, Output, Plan, Region
+from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
+from tnlayer.ir.steps import (
     Add,
     Contract,
     Diagonal,
@@ -31,9 +31,9 @@ from tnlayer.plan.steps import (
     Select,
     Value,
 )
-from tnlayer.planning.check import check_plan
+from tnlayer.planning.check_plan import check_plan
 from tnlayer.planning.trees import make_plan
-from tnlayer.spec import canonical_json, parse_json
+from tnlayer.support.json_text import canonical_json, parse_json
 
 
 def everything() -> Plan:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import tnlayer as tn
-from tnlayer.plan.drawing import MAX_DRAWN_STEPS, names_text, shape_text
+from tnlayer.ir.plan_drawing import MAX_DRAWN_STEPS, names_text, shape_text
 
 
 def texts(figure: Figure) -> list[str]:

@@ -13,9 +13,9 @@ from dataclasses import replace
 import pytest
 
 import tnlayer as tn
-from tnlayer.plan.counts import Amount
-from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import Contract, Operand, Value
+from tnlayer.ir.counts import Amount
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.steps import Contract, Operand, Value
 
 TOPOLOGIES = {
     "tensor_train": tn.topologies.tensor_train((2, 3, 4), (3, 2, 2), rank=3),

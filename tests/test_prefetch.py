@@ -12,12 +12,12 @@ from test_turns import CPU
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cpp_printer import print_cpp
-from tnlayer.kernels.cpu import backward_program, forward_program
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import At, Buffer, For, Prefetch, Program, Statement, Step, statements
-from tnlayer.kernels.loops_text import program_text
-from tnlayer.kernels.prefetch import prefetch_next
+from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.ir.loops import At, Buffer, For, Prefetch, Program, Statement, Step, statements
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.loops_text import program_text
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
+from tnlayer.lowering.cpu.prefetch import prefetch_next
 
 
 def asked_for(body: Sequence[Statement], at: dict[str, int]) -> list[int]:

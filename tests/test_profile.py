@@ -18,24 +18,24 @@ from cpp_units import has_compiler
 from small_profile import small_profile
 
 import tnlayer as tn
-from tnlayer import profile_command
-from tnlayer.cli import main
-from tnlayer.device import load as device_load
-from tnlayer.device import stored
-from tnlayer.device.load import (
+from tnlayer.cli import profile_command
+from tnlayer.cli.commands import main
+from tnlayer.errors import BuildError, SpecError
+from tnlayer.hardware.processor import cache_sizes, processor_name
+from tnlayer.hardware.profile import load as device_load
+from tnlayer.hardware.profile import stored
+from tnlayer.hardware.profile.load import (
     LoadedProfile,
     keep_profile,
     load_profile,
     reload_profiles,
     shipped_profiles,
 )
-from tnlayer.device.processor import cache_sizes, processor_name
-from tnlayer.device.profile import Profile
-from tnlayer.device.stored import ProfileKey, key_of, read_profile, write_profile
-from tnlayer.device.text import profile_text
-from tnlayer.errors import BuildError, SpecError
-from tnlayer.files import cache_folder
-from tnlayer.runtime import calibrate, measure_profile
+from tnlayer.hardware.profile.profile import Profile
+from tnlayer.hardware.profile.stored import ProfileKey, key_of, read_profile, write_profile
+from tnlayer.hardware.profile.text import profile_text
+from tnlayer.measure import calibrate, measure_profile
+from tnlayer.support.files import cache_folder
 
 VERSION = torch.__version__
 ROOT = Path(__file__).parent.parent
@@ -505,7 +505,7 @@ def test_shipped_profiles_are_read_from_an_installed_copy(tmp_path: Path) -> Non
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "tnlayer", site / "tnlayer", ignore=ignored)
     text = (
-        "import tnlayer\nfrom tnlayer.device.load import shipped_profiles\n"
+        "import tnlayer\nfrom tnlayer.hardware.profile.load import shipped_profiles\n"
         "print(tnlayer.__file__, len(shipped_profiles()))"
     )
     done = subprocess.run(

@@ -13,8 +13,8 @@ import torch
 
 import tnlayer as tn
 from examples import demo
-from tnlayer.planning.backends import HANDICAP
-from tnlayer.planning.check import MAX_VALUE_ENTRIES
+from tnlayer.planning.check_plan import MAX_VALUE_ENTRIES
+from tnlayer.planning.mixture import HANDICAP
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

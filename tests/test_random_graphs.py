@@ -14,7 +14,7 @@ from strategies import LEADS, Case, cases, fixed_series, networks, random_array
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.graph import Graph, Port
+from tnlayer.graph.graph import Graph, Port
 
 KINDS = {"float64": torch.float64, "complex128": torch.complex128}
 SHARDS, CASES_A_SHARD = 5, 100

@@ -12,19 +12,19 @@ from conftest import Golden
 from profiles import fixed_profile
 
 import tnlayer as tn
-from tnlayer import report
-from tnlayer.cli import main
-from tnlayer.counting import cost_of
-from tnlayer.device.load import op_times, use_profile
-from tnlayer.kernels.pair import schedule_pair
-from tnlayer.plan.plan import Plan
-from tnlayer.planning.backends import step_seconds
+from tnlayer.cli.commands import main
+from tnlayer.hardware.profile.load import op_times, use_profile
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.calls.pair import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
+from tnlayer.planning.mixture import step_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.planning.predictions import Prediction
-from tnlayer.planning.time_model import dense_seconds, pair_seconds, schedule_seconds
+from tnlayer.report import report
+from tnlayer.report.counting import cost_of
 from tnlayer.runtime.program import Program
+from tnlayer.time_models.calls import dense_seconds, pair_seconds, schedule_seconds
 
 T = tn.topologies
 

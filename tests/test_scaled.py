@@ -14,8 +14,8 @@ from plan_numbers import random_data
 from strategies import networks
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
-from tnlayer.graph import Graph
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.graph import Graph
 from tnlayer.nn.scaled import Run, Scaled, run_scaled, scaled, total
 from tnlayer.planning.trees import make_plan
 

@@ -13,17 +13,17 @@ import pytest
 from plan_numbers import computes
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
 from tnlayer.errors import SpecError
-from tnlayer.graph import Graph
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.graph import Graph
+from tnlayer.passes.lower_graph import make_terms
 from tnlayer.planning import deadline as clock
 from tnlayer.planning import search
-from tnlayer.planning.check import check_plan
+from tnlayer.planning.check_plan import check_plan
 from tnlayer.planning.deadline import DEADLINES, Deadline
 from tnlayer.planning.search import Found, search_order
-from tnlayer.planning.terms import make_terms
 from tnlayer.planning.trees import make_plan
-from tnlayer.progress import progress
+from tnlayer.support.progress import progress
 
 MERA = canonicalise(tn.topologies.mera(12, 2, 3).freeze()).graph
 SMALL = canonicalise(tn.topologies.tensor_train((2, 3, 2), (3, 2, 2), rank=2).freeze()).graph

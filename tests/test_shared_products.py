@@ -25,18 +25,18 @@ from test_random_graphs import KINDS, check_case
 from torch.utils.flop_counter import FlopCounterMode
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
-from tnlayer.graph import Graph
-from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.pair import schedule_pair
-from tnlayer.plan.document import PlanDocumentError, document_from_plan, plan_from_document
-from tnlayer.plan.plan import Memory, Plan
-from tnlayer.plan.steps import Contract, Operand, Select, Value
-from tnlayer.planning.check import check_plan
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.mixed import MixedProgram
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.graph import Graph
+from tnlayer.ir.plan import Memory, Plan
+from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
+from tnlayer.ir.steps import Contract, Operand, Select, Value
+from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.cpu.pipeline import Cpu
+from tnlayer.planning.check_plan import check_plan
 from tnlayer.planning.search import search_order
 from tnlayer.planning.trees import make_plan
-from tnlayer.runtime.cpp import CppProgram
-from tnlayer.runtime.mixed import MixedProgram
 
 __all__ = ["emulated_gpu"]  # the fixture
 

@@ -15,7 +15,7 @@ from strategies import networks
 from test_network import everything, three_cores
 
 import tnlayer as tn
-from tnlayer import spec
+from tnlayer.support import json_text
 
 
 @given(networks(is_complex=True))
@@ -51,17 +51,17 @@ def test_json_text_is_plain_and_leaves_defaults_out() -> None:
 
 def test_canonical_json_is_one_text_for_one_value() -> None:
     """Key order does not matter, text is ASCII and without blanks."""
-    assert spec.canonical_json({"b": 1, "a": [True, None, "ü"]}) == spec.canonical_json(
+    assert json_text.canonical_json({"b": 1, "a": [True, None, "ü"]}) == json_text.canonical_json(
         {"a": [True, None, "ü"], "b": 1}
     )
-    assert spec.canonical_json(["ü", 0.1]) == '["\\u00fc",0.1]'
+    assert json_text.canonical_json(["ü", 0.1]) == '["\\u00fc",0.1]'
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, b"x", 1j])
 def test_canonical_json_refuses_what_json_has_not(value: object) -> None:
     """Numbers that are not finite, sets, bytes and complex numbers are refused."""
     with pytest.raises(tn.SpecError, match="cannot be written as JSON"):
-        spec.canonical_json([value])
+        json_text.canonical_json([value])
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_canonical_json_refuses_what_json_has_not(value: object) -> None:
 def test_hostile_text_is_refused(text: str | bytes, said: str) -> None:
     """Broken, ambiguous, deep or endless text gives a SpecError, not a crash."""
     with pytest.raises(tn.SpecError, match=said):
-        spec.parse_json(text)
+        json_text.parse_json(text)
 
 
 def test_text_beyond_the_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading and writing stop at MAX_TEXT_BYTES, naming both lengths."""
     net = three_cores()
     text = net.to_json()
-    monkeypatch.setattr(spec, "MAX_TEXT_BYTES", 100)
+    monkeypatch.setattr(json_text, "MAX_TEXT_BYTES", 100)
     with pytest.raises(tn.SpecError, match=f"{len(text)} bytes long, at most 100"):
         tn.Network.from_json(text)
     with pytest.raises(tn.SpecError, match="too many for a JSON text of 100"):
@@ -166,7 +166,7 @@ def test_callables_are_refused() -> None:
         net.to_json()
 
 
-@pytest.mark.parametrize("dtype", list(spec.ARRAY_PARTS))
+@pytest.mark.parametrize("dtype", list(json_text.ARRAY_PARTS))
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=10)
 def test_arrays_survive_exactly(dtype: str, seed: int) -> None:
@@ -176,8 +176,8 @@ def test_arrays_survive_exactly(dtype: str, seed: int) -> None:
         array = (random.standard_normal(shape) * 10.0 ** random.integers(-4, 4)).astype(dtype)
         if array.dtype.kind == "c":
             array = (array * (1 - 2j)).astype(dtype)
-        text = spec.canonical_json(spec.encode_array(np.asarray(array), "tensor 'A'"))
-        back = spec.decode_array(spec.parse_json(text), "tensor 'A'")
+        text = json_text.canonical_json(json_text.encode_array(np.asarray(array), "tensor 'A'"))
+        back = json_text.decode_array(json_text.parse_json(text), "tensor 'A'")
         assert (back.dtype, back.shape) == (array.dtype, array.shape)
         assert back.tobytes() == np.asarray(array).tobytes()
 
@@ -185,8 +185,8 @@ def test_arrays_survive_exactly(dtype: str, seed: int) -> None:
 def test_negative_zero_and_extremes_survive() -> None:
     """The sign of zero, the least and the largest numbers come back."""
     array = np.array([-0.0, np.finfo(np.float64).tiny, np.finfo(np.float64).max, 5e-324])
-    text = spec.canonical_json(spec.encode_array(array, "A"))
-    assert spec.decode_array(spec.parse_json(text), "A").tobytes() == array.tobytes()
+    text = json_text.canonical_json(json_text.encode_array(array, "A"))
+    assert json_text.decode_array(json_text.parse_json(text), "A").tobytes() == array.tobytes()
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
@@ -202,4 +202,4 @@ def test_float32_overflow_is_refused() -> None:
     """An entry that the dtype cannot hold is refused instead of becoming infinite."""
     document = {"dtype": "float32", "shape": [1], "entries": [1e300]}
     with pytest.raises(tn.SpecError, match="does not fit the dtype float32"):
-        spec.decode_array(document, "tensor 'A'")
+        json_text.decode_array(document, "tensor 'A'")

@@ -22,20 +22,20 @@ from test_canonical import relabelled
 from test_files import run_workers
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
-from tnlayer.files import Store
-from tnlayer.graph import Graph
-from tnlayer.plan.document import document_from_plan
-from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import Value
-from tnlayer.planning import store
-from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, read_plans, write_plan
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.graph import Graph
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.plan_document import document_from_plan
+from tnlayer.ir.steps import Value
+from tnlayer.planning import plan_store
+from tnlayer.planning.plan_store import PlanKey, StoredPlan, find_plan, read_plans, write_plan
 from tnlayer.planning.trees import make_plan
-from tnlayer.spec import canonical_json, parse_json
+from tnlayer.support.files import Store
+from tnlayer.support.json_text import canonical_json, parse_json
 
 GRAPH = canonicalise(tn.topologies.tensor_train((2, 3), (3, 2), rank=2).freeze()).graph
 OTHER = canonicalise(tn.topologies.tensor_train((2, 3), (3, 2), rank=3).freeze()).graph
-PLANS = Store("plans", limit=store.MAX_PLAN_BYTES)
+PLANS = Store("plans", limit=plan_store.MAX_PLAN_BYTES)
 
 
 def key_of(graph: Graph, **changes: Any) -> PlanKey:
@@ -146,10 +146,10 @@ def test_switched_off(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TNLAYER_CACHE", "0")
     assert plan_through_store(KEY, GRAPH) == (planned(GRAPH, 16), False)
     assert read_plans(KEY, GRAPH) == ()
-    store.clear_plans()
+    plan_store.clear_plans()
     assert entry.read_bytes() == before
     monkeypatch.delenv("TNLAYER_CACHE")
-    store.clear_plans()
+    plan_store.clear_plans()
     assert not entry.exists()
 
 
@@ -193,25 +193,25 @@ def test_every_part_of_the_key_counts() -> None:
 
 def test_versions_name_all_that_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """cotengra and cotengrust or its absence, tnlayer, torch's major and minor, the schema."""
-    found = dict(store.versions())
+    found = dict(plan_store.versions())
     assert set(found) == {"cotengra", "cotengrust", "schema", "tnlayer", "torch"}
     assert found["torch"] is not None
     assert found["torch"].count(".") == 1
-    assert KEY.versions == store.versions()
-    known = store.version
+    assert KEY.versions == plan_store.versions()
+    known = plan_store.version
 
     def without_rust(package: str) -> str:
         if package == "cotengrust":
-            raise store.PackageNotFoundError
+            raise plan_store.PackageNotFoundError
         return known(package)
 
-    monkeypatch.setattr(store, "version", without_rust)
-    store.versions.cache_clear()
+    monkeypatch.setattr(plan_store, "version", without_rust)
+    plan_store.versions.cache_clear()
     try:
-        assert dict(store.versions())["cotengrust"] is None
+        assert dict(plan_store.versions())["cotengrust"] is None
         assert key_of(GRAPH).base != KEY.base
     finally:
-        store.versions.cache_clear()
+        plan_store.versions.cache_clear()
 
 
 def test_the_key_is_the_same_everywhere() -> None:
@@ -410,7 +410,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "pipe": replaced(os.mkfifo),
     "others may write": lambda entry: entry.chmod(0o666),
     "huge": huge,
-    "large": with_text(b" " * store.MAX_PLAN_BYTES),
+    "large": with_text(b" " * plan_store.MAX_PLAN_BYTES),
     "planted pickle": planted_pickle,
     "planted pickle with checksum": planted_pickle_with_checksum,
     "other network's file": other_networks_file,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import tnlayer as tn
-from tnlayer.graph import Graph
+from tnlayer.graph.graph import Graph
 
 DOUBLE = torch.float64
 

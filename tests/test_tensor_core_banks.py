@@ -19,22 +19,13 @@ from test_tensor_cores import (
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels import cuda_choice
-from tnlayer.kernels.cuda_lanes import order_points
-from tnlayer.kernels.cuda_printer import _Spread
-from tnlayer.kernels.cuda_schedule import Scheduled, schedule_backward, schedule_forward
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import (
-    At,
-    Fill,
-    Mma,
-    Precision,
-    Step,
-    Threads,
-    Tile,
-    statements,
-)
-from tnlayer.plan.plan import Plan
+from tnlayer.codegen.cuda.printer import _Spread
+from tnlayer.ir.loops import At, Fill, Mma, Precision, Step, Threads, Tile, statements
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.tensor_cores import choose_lowering
+from tnlayer.lowering.gpu.tensor_cores.lanes import order_points
 
 PADDED: dict[str, Callable[[], tn.Network]] = {
     **NETWORKS,
@@ -208,7 +199,7 @@ def test_copies_push_nothing_out(name: str, arch: str, monkeypatch: pytest.Monke
     blocks fit a multiprocessor; fewer weights are read from global memory, or as many."""
     plan = tn.plan(PADDED[name](), batch=64, minimize="flops")
     kept = pair(plan, "tf32", arch)
-    monkeypatch.setattr(cuda_choice, "_fitting", lambda *_: iter(()))
+    monkeypatch.setattr(choose_lowering, "_fitting", lambda *_: iter(()))
     for with_copies, without in zip(kept, pair(plan, "tf32", arch), strict=True):
         # Which of two equal states it is does not matter, nor how they are padded.
         outside = [

@@ -11,12 +11,12 @@ from test_tensor_core_banks import PADDED
 from test_tensor_cores import gpu
 
 import tnlayer as tn
-from tnlayer.kernels.cuda_mma import PRECISIONS
-from tnlayer.kernels.cuda_schedule import schedule_backward
-from tnlayer.kernels.cuda_source import backward_source, forward_source
-from tnlayer.kernels.loops import Precision, Tile, statements
-from tnlayer.runtime.nvrtc import compile_cubin
-from tnlayer.runtime.resources import read_ptxas
+from tnlayer.backends.resources import read_ptxas
+from tnlayer.backends.toolchains.nvrtc import compile_cubin
+from tnlayer.codegen.cuda.source import backward_source, forward_source
+from tnlayer.ir.loops import Precision, Tile, statements
+from tnlayer.lowering.gpu.pipeline import schedule_backward
+from tnlayer.lowering.gpu.tensor_cores.matrices import PRECISIONS
 
 FULL = pytest.mark.full
 # Those that had the most registers. Not all in each run: each takes NVRTC a second or two.

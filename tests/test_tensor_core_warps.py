@@ -15,23 +15,13 @@ from test_tensor_cores import BOUNDS, distance, gpu, mma_program
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels import cuda_choice
-from tnlayer.kernels.cuda_mma import PRECISIONS
-from tnlayer.kernels.cuda_schedule import schedule_backward
-from tnlayer.kernels.cuda_source import printed
-from tnlayer.kernels.cuda_warps import Product, choose_split
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import (
-    At,
-    Axis,
-    Buffer,
-    Mma,
-    Precision,
-    Program,
-    Step,
-    Threads,
-    statements,
-)
+from tnlayer.codegen.cuda.source import printed
+from tnlayer.ir.loops import At, Axis, Buffer, Mma, Precision, Program, Step, Threads, statements
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.lowering.gpu.pipeline import schedule_backward
+from tnlayer.lowering.gpu.tensor_cores import choose_lowering
+from tnlayer.lowering.gpu.tensor_cores.matrices import PRECISIONS
+from tnlayer.lowering.gpu.tensor_cores.warps import Product, choose_split
 
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "mera_12": lambda: topologies.mera(12, 2),
@@ -73,7 +63,7 @@ def test_no_warp_idles_while_another_sums(name: str, monkeypatch: pytest.MonkeyP
     plan = tn.plan(NETWORKS[name](), batch=64, minimize="flops")
     wanted = [value.name for value in plan.inputs]
     shared = busiest(schedule_backward(plan, wanted, gpu("tf32")).program)
-    monkeypatch.setattr(cuda_choice, "COPIED", (0,))
+    monkeypatch.setattr(choose_lowering, "COPIED", (0,))
     alone = busiest(schedule_backward(plan, wanted, gpu("tf32")).program)
     assert shared.keys() == alone.keys() and all(shared[key] <= alone[key] for key in alone)
     assert (sum(alone.values()), sum(shared.values())) == BUSIEST[name]

@@ -17,24 +17,14 @@ from test_nvrtc import needs_nvrtc
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels.cuda_bits import access_cycles, choose_bits
-from tnlayer.kernels.cuda_gpu import Gpu, gpu_of
-from tnlayer.kernels.cuda_mma import PRECISIONS, merge_blocks
-from tnlayer.kernels.cuda_schedule import schedule_backward, schedule_forward
-from tnlayer.kernels.cuda_source import backward_source, forward_source, printed
-from tnlayer.kernels.interpret import interpret, rounded
-from tnlayer.kernels.loops import (
-    At,
-    Buffer,
-    Mma,
-    Precision,
-    Program,
-    Step,
-    Threads,
-    Tile,
-    statements,
-)
-from tnlayer.plan.steps import BATCH
+from tnlayer.codegen.cuda.source import backward_source, forward_source, printed
+from tnlayer.hardware.gpu import Gpu, gpu_of
+from tnlayer.ir.loops import At, Buffer, Mma, Precision, Program, Step, Threads, Tile, statements
+from tnlayer.ir.loops_interpret import interpret, rounded
+from tnlayer.ir.steps import BATCH
+from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.tensor_cores.bits import access_cycles, choose_bits
+from tnlayer.lowering.gpu.tensor_cores.matrices import PRECISIONS, merge_blocks
 
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "mera": lambda: topologies.mera(8, 2),
@@ -129,7 +119,7 @@ def place_of_c(lane: int, i: int) -> tuple[int, int]:
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_fragments_lie_as_documented(precision: Precision) -> None:
     """Lane by lane and register by register the printed offsets are those of the tables."""
-    from tnlayer.kernels.cuda_fragments import mma_lines
+    from tnlayer.codegen.cuda.fragments import mma_lines
 
     packs = precision == "bf16"
     depth = 16 if packs else 8

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from tnlayer import topologies
 from tnlayer.errors import SpecError
-from tnlayer.graph import Graph
-from tnlayer.network import Network
+from tnlayer.graph.graph import Graph
+from tnlayer.graph.network import Network
 from tnlayer.topologies import (
     block_term,
     brickwall,

@@ -10,7 +10,7 @@ import torch
 from conftest import Golden
 
 import tnlayer as tn
-from tnlayer.kernels.schedule import Copy, MatMul
+from tnlayer.ir.calls import Copy, MatMul
 
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "tensor_train": lambda: tn.topologies.tensor_train((4, 4, 4), (4, 4, 4), rank=2),

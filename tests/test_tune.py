@@ -18,12 +18,12 @@ import torch
 from oracle import evaluate
 
 import tnlayer as tn
+from tnlayer.dispatch import ranged, tune
+from tnlayer.dispatch.ranged import RangedProgram
 from tnlayer.errors import SpecError
+from tnlayer.measure.median import median_seconds
 from tnlayer.planning import ranges
-from tnlayer.planning.store import clear_plans
-from tnlayer.runtime import ranged, tune
-from tnlayer.runtime.measure import median_seconds
-from tnlayer.runtime.ranged import RangedProgram
+from tnlayer.planning.plan_store import clear_plans
 
 ROOT = Path(__file__).parent.parent
 

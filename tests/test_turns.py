@@ -8,11 +8,11 @@ import pytest
 
 import tnlayer as tn
 from tnlayer import topologies
-from tnlayer.kernels import groups
-from tnlayer.kernels.arrays import in_lanes
-from tnlayer.kernels.cpu import Cpu, backward_program, forward_program, schedule_lanes
-from tnlayer.kernels.interpret import interpret
-from tnlayer.kernels.loops import For, Program, Step, Tile, statements
+from tnlayer.ir.loops import For, Program, Step, Tile, statements
+from tnlayer.ir.loops_interpret import interpret
+from tnlayer.lowering.arrays import in_lanes
+from tnlayer.lowering.cpu import fuse_loops
+from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program, schedule_lanes
 
 CPU = Cpu(vector_bytes=64, registers=32, written_out=200)
 BITS = (2,) * 8
@@ -73,8 +73,8 @@ def test_turns_store_lanes_in_another_order() -> None:
 
 def test_groups_give_the_oracles_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """With an L1 cache of a few vectors steps run in groups, and results are the same."""
-    monkeypatch.setattr(groups, "MOST_UNGROUPED", 8)
-    monkeypatch.setattr(groups, "MOST_GROUPED", 128)
+    monkeypatch.setattr(fuse_loops, "MOST_UNGROUPED", 8)
+    monkeypatch.setattr(fuse_loops, "MOST_GROUPED", 128)
     for program in check(topologies.butterfly(1024)):
         assert grouped(program)
 
@@ -86,8 +86,8 @@ def grouped(program: Program) -> list[Step]:
 
 def test_gradients_pass_through_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where weights have all legs of the state, a gradient inside a group exists in part only."""
-    monkeypatch.setattr(groups, "MOST_UNGROUPED", 8)
-    monkeypatch.setattr(groups, "MOST_SUMMED", 256)
+    monkeypatch.setattr(fuse_loops, "MOST_UNGROUPED", 8)
+    monkeypatch.setattr(fuse_loops, "MOST_SUMMED", 256)
     _, backward = check(topologies.butterfly(1024))
     both = [step for step in grouped(backward) if step.comment.count("sum b") > 1]
     assert both, "gradients of two weights and what lies between them"
@@ -100,8 +100,8 @@ def test_gradients_pass_through_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_loop_of_a_group_is_summed_by_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Partial sums of a gate's gradient would be read and written in each turn of such a loop."""
-    monkeypatch.setattr(groups, "MOST_UNGROUPED", 64)
-    monkeypatch.setattr(groups, "MOST_SUMMED", 128)
+    monkeypatch.setattr(fuse_loops, "MOST_UNGROUPED", 64)
+    monkeypatch.setattr(fuse_loops, "MOST_SUMMED", 128)
     seen = 0
     for net in (topologies.mera(10, 2, 3), topologies.butterfly(256)):
         plan = tn.plan(net, batch=64, minimize="combo-4")

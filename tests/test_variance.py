@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import tnlayer as tn
-from tnlayer.canonical import canonicalise
-from tnlayer.graph import Graph
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.graph import Graph
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.steps import BATCH, Contract
 from tnlayer.nn.initialise import initialise
 from tnlayer.nn.scaled import Scaled, scaled
 from tnlayer.nn.variance import Part, Planned, measure
-from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH, Contract
 from tnlayer.planning.trees import make_plan
 
 T = tn.topologies

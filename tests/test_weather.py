@@ -24,10 +24,10 @@ import torch
 from cpp_units import has_compiler
 
 import tnlayer as tn
-from tnlayer.runtime import build, build_folder, compilers, library, processes
-from tnlayer.runtime.build_folder import PREFIX, sweep
-from tnlayer.runtime.library import load_bytes
-from tnlayer.runtime.processes import Processes
+from tnlayer.backends.toolchains import build_folder, cpp_build, cpp_compiler, library, processes
+from tnlayer.backends.toolchains.build_folder import PREFIX, sweep
+from tnlayer.backends.toolchains.library import load_bytes
+from tnlayer.backends.toolchains.processes import Processes
 
 pytestmark = [
     pytest.mark.skipif(not has_compiler(), reason="no C++ compiler"),
@@ -43,15 +43,15 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TNLAYER_BACKEND", raising=False)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(build, "_loaded", {})
-    monkeypatch.setattr(compilers, "_failures", {})
-    compilers._inspect.cache_clear()
+    monkeypatch.setattr(cpp_build, "_loaded", {})
+    monkeypatch.setattr(cpp_compiler, "_failures", {})
+    cpp_compiler._inspect.cache_clear()
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], str]:
     """Makes a script the compiler; "REAL" in its text is the real one."""
-    real = " ".join(compilers.find_compiler().command)
+    real = " ".join(cpp_compiler.find_compiler().command)
 
     def make(text: str) -> str:
         path = tmp_path / "compiler"
@@ -130,16 +130,16 @@ def test_broken_compilers(
 def test_commands_with_arguments(script: Callable[[str], str], monkeypatch: Any) -> None:
     """CXX="ccache g++" is a program and its argument; each of them is part of the key."""
     wrapper = script('exec "$@"')
-    real = compilers.COMPILERS[0]
+    real = cpp_compiler.COMPILERS[0]
     monkeypatch.setenv("CXX", f"{wrapper} {real} -DWEATHER=2")
-    compiler = tn_compiler = compilers.find_compiler()
+    compiler = tn_compiler = cpp_compiler.find_compiler()
     assert compiler.command == (wrapper, real, "-DWEATHER=2")
-    assert build.load_library("int x = WEATHER;" + ANSWER).answer() == 42
+    assert cpp_build.load_library("int x = WEATHER;" + ANSWER).answer() == 42
     monkeypatch.setenv("CXX", real)
-    assert compilers.find_compiler() != tn_compiler
+    assert cpp_compiler.find_compiler() != tn_compiler
     monkeypatch.setenv("CXX", 'g++ "')
     with pytest.raises(tn.BuildError, match="CXX="):
-        compilers.find_compiler()
+        cpp_compiler.find_compiler()
 
 
 def test_a_path_with_blanks_is_one_program(script: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -148,49 +148,49 @@ def test_a_path_with_blanks_is_one_program(script: Any, tmp_path: Path, monkeypa
     (tmp_path / "my tools").mkdir()
     moved = path.rename(tmp_path / "my tools" / "cc")
     monkeypatch.setenv("CXX", str(moved))
-    assert compilers.find_compiler().command == (str(moved),)
+    assert cpp_compiler.find_compiler().command == (str(moved),)
 
 
 def test_a_compiler_that_works_again_is_taken(script: Callable[[str], str]) -> None:
     """What failed is remembered for the same files only."""
     script("exit 1")
     with pytest.raises(tn.BuildError):
-        compilers.find_compiler()
+        cpp_compiler.find_compiler()
     script('exec REAL "$@" # mended')
-    assert compilers.find_compiler().macros
+    assert cpp_compiler.find_compiler().macros
 
 
 def test_the_second_compiler_is_taken_where_the_first_is_broken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Of c++ and clang++ the one that works."""
-    real = compilers.find_compiler().path
+    real = cpp_compiler.find_compiler().path
     monkeypatch.delenv("CXX", raising=False)
     for name, text in (("c++", "exit 1"), ("clang++", f'exec {real} "$@"')):
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert compilers.find_compiler().path == str(tmp_path / "clang++")
+    assert cpp_compiler.find_compiler().path == str(tmp_path / "clang++")
 
 
 def test_records_of_compilers_are_not_believed(script: Callable[[str], str]) -> None:
     """A stored record with other fields or types is asked for again."""
-    compilers._RECORDS.clear()
+    cpp_compiler._RECORDS.clear()
     script('exec REAL "$@"')
-    compiler = compilers.find_compiler()
-    (key,) = compilers._RECORDS.entries()
-    good = json.loads(compilers._RECORDS.read(key) or b"")
+    compiler = cpp_compiler.find_compiler()
+    (key,) = cpp_compiler._RECORDS.entries()
+    good = json.loads(cpp_compiler._RECORDS.read(key) or b"")
     for change in (
         {"version": 3}, {"macros": "__AVX512F__"}, {"macros": [["__AVX__"]]}, {"more": 1},
         {"macros": ["AVX; rm"]}, {"version": None},
     ):  # fmt: skip
-        compilers._RECORDS.write(key, json.dumps({**good, **change}).encode())
-        compilers._inspect.cache_clear()
-        assert compilers.find_compiler() == compiler
+        cpp_compiler._RECORDS.write(key, json.dumps({**good, **change}).encode())
+        cpp_compiler._inspect.cache_clear()
+        assert cpp_compiler.find_compiler() == compiler
     for text in (b"[]", b"3", b"\xff", b"[" * 100_000):
-        compilers._RECORDS.write(key, text)
-        compilers._inspect.cache_clear()
-        assert compilers.find_compiler() == compiler
+        cpp_compiler._RECORDS.write(key, text)
+        cpp_compiler._inspect.cache_clear()
+        assert cpp_compiler.find_compiler() == compiler
 
 
 # -- later than the trial --------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_kernels_that_cannot_be_built_are_left_to_torch(
     layer = tn.Layer(net(), backend="cpp", batch=16)
     with pytest.raises(tn.BuildError, match="no room left"):
         layer(torch.ones(16, 12))
-    monkeypatch.setattr("tnlayer.planning.backends.HANDICAP", HANDICAP)
+    monkeypatch.setattr("tnlayer.planning.mixture.HANDICAP", HANDICAP)
     auto = tn.Layer(net(), batch=16)
     assert auto._programs_for(auto.dtype)[0].main.backend == "cpp"
     runs_as_torch(auto)
@@ -226,7 +226,7 @@ def test_a_backward_that_cannot_be_built_is_left_to_torch(
 ) -> None:
     """The forward was compiled; when its backward fails, gradients are torch's."""
     script('exec REAL "$@"')
-    monkeypatch.setattr("tnlayer.planning.backends.HANDICAP", HANDICAP)
+    monkeypatch.setattr("tnlayer.planning.mixture.HANDICAP", HANDICAP)
     layer = tn.Layer(net(), batch=16)
     with torch.no_grad():
         layer(torch.ones(16, 12))
@@ -235,7 +235,7 @@ def test_a_backward_that_cannot_be_built_is_left_to_torch(
         msg = "the disk is full"
         raise tn.BuildError(msg)
 
-    monkeypatch.setattr(build, "compile_files", refuse)
+    monkeypatch.setattr(cpp_build, "compile_files", refuse)
     runs_as_torch(layer)
     assert "the disk is full" in layer.explain()
     runs_as_torch(layer)
@@ -260,9 +260,9 @@ def test_nothing_needs_to_be_executed_from_a_disk(
         return real(path)
 
     monkeypatch.setattr(library.ctypes, "CDLL", note)
-    assert build.load_library(ANSWER).answer() == 42
-    monkeypatch.setattr(build, "_loaded", {})
-    assert build.load_library(ANSWER).answer() == 42
+    assert cpp_build.load_library(ANSWER).answer() == 42
+    monkeypatch.setattr(cpp_build, "_loaded", {})
+    assert cpp_build.load_library(ANSWER).answer() == 42
     assert opened
     assert all(path.startswith("/proc/self/fd/") for path in opened)
     assert not list((tmp_path / "tmp").iterdir())
@@ -271,7 +271,7 @@ def test_nothing_needs_to_be_executed_from_a_disk(
 def test_without_memory_files_a_private_copy_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another system: the bytes go into a folder of this process."""
     monkeypatch.delattr(os, "memfd_create")
-    assert build.load_library(ANSWER).answer() == 42
+    assert cpp_build.load_library(ANSWER).answer() == 42
 
 
 def test_libraries_from_memory_are_not_mixed_up(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_libraries_from_memory_are_not_mixed_up(tmp_path: Path) -> None:
     found = []
     for number in range(5):
         text = ANSWER.replace("42", str(number))
-        found.append(build.load_library(text, optimise="-O0"))
+        found.append(cpp_build.load_library(text, optimise="-O0"))
     assert [one.answer() for one in found] == [0, 1, 2, 3, 4]
     with pytest.raises(OSError, match=r"."):
         load_bytes(b"no library", "nonsense")
@@ -289,18 +289,18 @@ def test_a_file_that_is_exchanged_after_the_check_is_not_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What is loaded are the bytes that were checked, whatever lies at the path by then."""
-    build.load_library(ANSWER)
+    cpp_build.load_library(ANSWER)
     (stored,) = (tmp_path / "cache" / "kernels").glob("*.so")
-    read = type(build.KERNELS).read
+    read = type(cpp_build.KERNELS).read
 
     def exchange(store: Any, key: str) -> bytes | None:
         content = read(store, key)
         stored.write_bytes(b"another file")
         return content
 
-    monkeypatch.setattr(type(build.KERNELS), "read", exchange)
-    monkeypatch.setattr(build, "_loaded", {})
-    found = build.open_library(stored.stem)
+    monkeypatch.setattr(type(cpp_build.KERNELS), "read", exchange)
+    monkeypatch.setattr(cpp_build, "_loaded", {})
+    found = cpp_build.open_library(stored.stem)
     assert found is not None
     assert found.answer() == 42
 
@@ -308,7 +308,7 @@ def test_a_file_that_is_exchanged_after_the_check_is_not_loaded(
 @pytest.mark.parametrize("where", ["missing", "full"])
 def test_no_folder_to_build_in(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A TMPDIR that is gone, or a disk without room: a BuildError that names TMPDIR; torch."""
-    compilers.find_compiler()
+    cpp_compiler.find_compiler()
     if where == "missing":
         monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
     else:
@@ -318,9 +318,9 @@ def test_no_folder_to_build_in(where: str, monkeypatch: pytest.MonkeyPatch) -> N
 
         monkeypatch.setattr(Path, "write_text", refuse)
     with pytest.raises(tn.BuildError, match="TMPDIR"):
-        build.load_library(ANSWER)
-    compilers._RECORDS.clear()
-    compilers._inspect.cache_clear()
+        cpp_build.load_library(ANSWER)
+    cpp_compiler._RECORDS.clear()
+    cpp_compiler._inspect.cache_clear()
     assert "TMPDIR" in tn.Layer(net(), batch=16).explain()
 
 
@@ -328,7 +328,7 @@ def test_no_folder_to_build_in(where: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     """A read-only cache keeps nothing; kernels are built and run."""
     (tmp_path / "cache").mkdir(mode=0o500)
-    assert build.load_library(ANSWER).answer() == 42
+    assert cpp_build.load_library(ANSWER).answer() == 42
 
 
 # -- time and kills --------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ def test_a_compiler_that_hangs_leaves_no_children(
     """After the time is over neither it nor what it started runs; it is asked once."""
     pids = tmp_path / "pids"
     script(f"sleep 1000 & echo $! >> {pids}; echo $$ >> {pids}; wait")
-    monkeypatch.setattr(compilers, "ASK_SECONDS", 1)
+    monkeypatch.setattr(cpp_compiler, "ASK_SECONDS", 1)
     with pytest.raises(tn.BuildError, match="did not end within 1 seconds"):
         tn.Layer(net(), backend="cpp")
     found = [int(line) for line in pids.read_text().split()]
@@ -377,7 +377,7 @@ def test_one_unit_that_fails_ends_the_others(
            f"while [ ! -s {pids} ]; do sleep 0.1; done; echo nonsense >&2; exit 1;; esac; "
            'exec REAL "$@"')  # fmt: skip
     with pytest.raises(tn.BuildError, match="nonsense"):
-        build.load_library(ANSWER, ANSWER)
+        cpp_build.load_library(ANSWER, ANSWER)
     assert ends(lambda: not alive(int(pids.read_text())))
 
 
@@ -393,7 +393,7 @@ KILLED = """
 import sys, tempfile, tnlayer as tn
 from tnlayer.runtime import build
 tempfile.tempdir = sys.argv[1]
-build.load_library('extern "C" int answer() { return 1; }')
+cpp_build.load_library('extern "C" int answer() { return 1; }')
 """
 
 
@@ -466,7 +466,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def trained(backend: str) -> list[torch.Tensor]:
     """y and gradients of a layer that is always the same."""
-    build._loaded.clear()
+    cpp_build._loaded.clear()
     torch.manual_seed(0)
     layer = tn.Layer(net(), backend=backend, batch=16)
     x = torch.randn(16, 12, requires_grad=True)

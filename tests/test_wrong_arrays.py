@@ -23,12 +23,12 @@ ROOT = Path(__file__).parent.parent
 # tests/wrong_arrays.py.
 ADDRESSES = {
     # Compiled C++: _Forward.__call__ (checked), _Forward._unchecked (the short way), _Backward.
-    "runtime/cpp.py": {"_address": 1},
+    "backends/cpp.py": {"_address": 1},
     # CUDA: forward (dense, or from the short way), _Backward; and workspace, which is our own.
-    "runtime/unit.py": {"_address": 2, "data_ptr": 2},
+    "backends/cuda_unit.py": {"_address": 2, "data_ptr": 2},
     # Whether an array has one at all.
     "runtime/ready.py": {"_address": 1},
-    "runtime/fast_call.py": {"_address": 1, "data_ptr": 1},
+    "dispatch/fast_call.py": {"_address": 1, "data_ptr": 1},
 }
 # Programs of several regions call the kernels of each; torch's own operations compare shapes, but
 # read as many entries in another order without a word.

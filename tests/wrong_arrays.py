@@ -29,10 +29,10 @@ from torch import nn
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.backends.mixed import MixedProgram
+from tnlayer.ir.plan import Region
 from tnlayer.nn.padded import Padded
-from tnlayer.plan.plan import Region
-from tnlayer.plan.regions import batched_steps
-from tnlayer.runtime.mixed import MixedProgram
+from tnlayer.passes.partition import batched_steps
 
 Trial = Callable[[], str]
 IN, OUT, BATCH = 64, 64, 5

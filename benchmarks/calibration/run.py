@@ -1,4 +1,4 @@
-"""Fit the time model of compiled kernels (tnlayer/planning/fused_model.py), and judge it.
+"""Fit the time model of compiled kernels (tnlayer/time_models/loops_cpu.py), and judge it.
 
     python -m benchmarks.calibration --measure                      # minutes, nothing beside it
     python -m benchmarks.calibration --measure --cases btt tt16-32  # a part; it joins the file
@@ -28,13 +28,16 @@ from scipy.optimize import lsq_linear
 from benchmarks.calibration.cases import NETWORKS
 from benchmarks.common.report import RESULTS, provenance, write_json
 from benchmarks.common.timing import keep_freed_memory, time_alternating
-from tnlayer.device.load import shipped_profiles, use_profile
-from tnlayer.device.op_times import OpTimes
-from tnlayer.device.profile import Profile
-from tnlayer.kernels.cpu import Cpu, kernel_batch
-from tnlayer.plan.plan import Plan
-from tnlayer.planning.backends import HANDICAP, plan_seconds
-from tnlayer.planning.fused_model import (
+from tnlayer.dispatch.kinds import program_of
+from tnlayer.hardware.profile.load import shipped_profiles, use_profile
+from tnlayer.hardware.profile.op_times import OpTimes
+from tnlayer.hardware.profile.profile import Profile
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.cpu.pipeline import Cpu, kernel_batch
+from tnlayer.planning.mixture import HANDICAP, plan_seconds
+from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.runtime.autograd import run
+from tnlayer.time_models.loops_cpu import (
     COST_NAMES,
     COSTS,
     STARTS,
@@ -43,10 +46,7 @@ from tnlayer.planning.fused_model import (
     cost_seconds,
     fused_seconds,
 )
-from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
-from tnlayer.planning.rates import CPP, TORCH, Rates
-from tnlayer.runtime.autograd import run
-from tnlayer.runtime.kinds import program_of
+from tnlayer.time_models.rates import CPP, TORCH, Rates
 
 TIMINGS = RESULTS / "fused-timings.json"
 # Timings of another machine, with the kernels of that day.
@@ -166,7 +166,7 @@ def profile_of(record: Mapping[str, Any]) -> Profile:
             return profile
     msg = (
         f"no profile ships that was measured on {name!r} with {threads} threads: write one with "
-        "`python -m tnlayer profile --output` into tnlayer/device/profiles"
+        "`python -m tnlayer profile --output` into tnlayer/hardware/profile/shipped"
     )
     raise SystemExit(msg)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.common.krowch import build_network
 from benchmarks.common.problem import Problem
 from benchmarks.common.search import Candidate, Tree, rank_by_time, trees
-from tnlayer.graph import Graph, TensorNode
+from tnlayer.graph.graph import Graph, TensorNode
 
 
 class CannotRun(Exception):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.common.search import Path
 from benchmarks.common.workloads import draw_inputs, draw_parameters
-from tnlayer.graph import Graph, TensorNode
+from tnlayer.graph.graph import Graph, TensorNode
 
 BATCH_LEG = 0
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from tnlayer import topologies
-from tnlayer.graph import Graph
-from tnlayer.network import Network
+from tnlayer.graph.graph import Graph
+from tnlayer.graph.network import Network
 
 BATCHES = (1, 50, 256, 1024)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tnlayer.runtime.build import load_library
-from tnlayer.runtime.vector_rate import multiply_add_seconds
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.measure.vector_rate import multiply_add_seconds
 
 # Bytes that a measurement of copies moves, so that it takes milliseconds at any size.
 COPIED = 2**30

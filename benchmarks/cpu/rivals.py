@@ -25,8 +25,8 @@ from benchmarks.common.baselines import (
 from benchmarks.common.problem import Problem
 from benchmarks.common.search import Tree
 from benchmarks.cpu.opponents import INFER, TRAIN, Opponents
-from tnlayer.kernels import loops
-from tnlayer.runtime.cpp import CppProgram
+from tnlayer.backends.cpp import CppProgram
+from tnlayer.ir import loops
 from tnlayer.runtime.program import Program
 
 Method = Callable[[Problem], Runner]

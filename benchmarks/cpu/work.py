@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.cpu.peaks import Peaks
-from tnlayer.kernels import loops
+from tnlayer.ir import loops
 
 # Multiply-adds of one product, and bytes of one entry.
 _PRODUCTS = {"float32": 1, "float64": 1, "complex64": 4, "complex128": 4}

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tnlayer.runtime import unit
-from tnlayer.runtime.unit import Loaded
+from tnlayer.backends import cuda_unit
+from tnlayer.backends.cuda_unit import Loaded
 
 # Bytes on either side, and what they are: NaN in every dtype.
 BAND, BYTE = 4096, 0xFF
@@ -62,7 +62,7 @@ def guarded() -> Generator[list[str]]:
     Raises:
         ArithmeticError: at a launch, if it wrote to an input or outside of its memory.
     """
-    launch, room = Loaded.launch, unit.workspace
+    launch, room = Loaded.launch, cuda_unit.workspace
     rooms: list[Guarded] = []
     seen: list[str] = []
 
@@ -90,8 +90,8 @@ def guarded() -> Generator[list[str]]:
         seen.extend(entry.name for entry in self.source.entries)
         return True
 
-    Loaded.launch, unit.workspace = checked, workspace
+    Loaded.launch, cuda_unit.workspace = checked, workspace
     try:
         yield seen
     finally:
-        Loaded.launch, unit.workspace = launch, room
+        Loaded.launch, cuda_unit.workspace = launch, room

@@ -54,7 +54,7 @@ from benchmarks.gpu.device import describe_device, extra_versions
 from benchmarks.gpu.methods import CASES, DENSE, TREES, Method, chain, dense, ours, search_trees
 from benchmarks.gpu.methods import stored_trees as read_trees
 from benchmarks.gpu.report import summary, targets
-from tnlayer.runtime import gpu
+from tnlayer.runtime import cuda_devices
 
 BATCHES = (4096, 64, 512)
 MODES = ("forward", "forward+backward")
@@ -380,7 +380,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = "cpu" if options.dry else "cuda"
     clock = Clock(device, repeat=3 if options.dry else 20)
     # A dry run has our kernels only where tests put an emulated GPU in place.
-    backend = "cuda" if clock.is_cuda or gpu.is_on_gpu(torch.empty(0)) else "torch"
+    backend = "cuda" if clock.is_cuda or cuda_devices.is_on_gpu(torch.empty(0)) else "torch"
     name = torch.cuda.get_device_name().replace(" ", "-").lower() if clock.is_cuda else "dry"
     output = options.output or RESULTS / f"gpu-{name}.json"
     if options.resume:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tnlayer as tn
 from benchmarks.paper.orders import ORDERS, flatten_features
 from benchmarks.paper.rows import Row
-from tnlayer.graph import Graph
+from tnlayer.graph.graph import Graph
 
 LEAK = 0.2
 CLASSES = 10

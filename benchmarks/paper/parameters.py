@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from benchmarks.paper.rows import LEGS, ROWS
-from tnlayer.network import Network
+from tnlayer.graph.network import Network
 
 # Section 3: three pairs of convolutions with 3x3 kernels and no bias, (channels in, out).
 CONVOLUTIONS = ((3, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 256))

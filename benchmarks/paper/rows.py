@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.paper.starts import with_start
-from tnlayer.graph import Graph
-from tnlayer.network import Network
+from tnlayer.graph.graph import Graph
+from tnlayer.graph.network import Network
 from tnlayer.topologies import brickwall, low_rank, mera, peps, tensor_train, tree
 
 Pair = tuple[Network, Network]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tnlayer.graph import Graph, TensorNode
+from tnlayer.graph.graph import Graph, TensorNode
 
 # How far a start near the identity lies from it: the deviation of each entry's noise.
 NOISE = 0.05

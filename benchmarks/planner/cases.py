@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tnlayer import topologies as T
-from tnlayer.network import Network
+from tnlayer.graph.network import Network
 
 BATCHES = (1, 16, 128, 1024, 4096)
 

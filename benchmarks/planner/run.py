@@ -27,18 +27,18 @@ from benchmarks.common.timing import time_alternating
 from benchmarks.common.workloads import draw_parameters
 from benchmarks.planner.cases import PlannerCase, planner_cases
 from tnlayer import topologies
-from tnlayer.canonical import canonicalise
-from tnlayer.device.load import load_profile, op_times
-from tnlayer.graph import Graph
-from tnlayer.network import Network
+from tnlayer.graph.canonical import canonicalise
+from tnlayer.graph.graph import Graph
+from tnlayer.graph.network import Network
+from tnlayer.hardware.profile.load import load_profile, op_times
+from tnlayer.ir.plan import Plan
 from tnlayer.nn.layer import Layer
-from tnlayer.plan.plan import Plan
 from tnlayer.planning.candidates import candidates
 from tnlayer.planning.planner import backward_plan
 from tnlayer.planning.rank import Request, predict, rank
-from tnlayer.planning.time_model import dense_seconds
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.program import Program
+from tnlayer.time_models.calls import dense_seconds
 
 # Candidates that are predicted to take longer than this are counted and not timed.
 SLOW = 0.6

@@ -1,4 +1,4 @@
-// A CUDA driver without a device: the calls of tnlayer/runtime/driver.py, for cuda.bindings to find.
+// A CUDA driver without a device: the calls of tnlayer/backends/toolchains/cuda_driver.py, for cuda.bindings to find.
 //
 // A module's "binary" is the path of a shared library that was compiled from CUDA C++ behind
 // device.h. Each launch is checked, recorded, and run to its end before the call returns.

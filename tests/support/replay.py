@@ -35,7 +35,7 @@ from profiles import fixed_profile
 from strategies import DEFAULT_BOUNDS, fixed_series, networks
 
 import tnlayer as tn
-from tnlayer.device.load import use_profile
+from tnlayer.hardware.profile.load import use_profile
 
 RANDOM = 60
 RANDOM_COMPLEX = 14

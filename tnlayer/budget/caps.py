@@ -20,8 +20,8 @@ from typing import Any
 
 import networkx
 
-from tnlayer.budget.shapes import ceiling_root
-from tnlayer.graph import Graph
+from ..graph.graph import Graph
+from .shapes import ceiling_root
 
 # Capacities are whole numbers, so that equal cuts compare equal: bits of log2(size).
 _RESOLUTION = 2**20

@@ -8,22 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tnlayer.budget.search import Found, Limit, Measure, best_network
-from tnlayer.budget.topology import (
-    Topology,
-    candidates,
-    name_of,
-    port_shapes,
-    read_question,
-)
-from tnlayer.checks import check_whole, shown
-from tnlayer.counting import cost
-from tnlayer.errors import SpecError
-from tnlayer.graph import MAX_PORT_FEATURES, Graph
-from tnlayer.network import Network
-from tnlayer.nn.layer import Layer
-from tnlayer.nn.padded import Padded
-from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
+from ..errors import SpecError
+from ..graph.checks import check_whole, shown
+from ..graph.graph import MAX_PORT_FEATURES, Graph
+from ..graph.network import Network
+from ..nn.layer import Layer
+from ..nn.padded import Padded
+from ..planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
+from ..report.counting import cost
+from .search import Found, Limit, Measure, best_network
+from .topology import Topology, candidates, name_of, port_shapes, read_question
 
 BUDGETS = ("params", "flops", "compression", "time")
 

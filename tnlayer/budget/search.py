@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tnlayer.budget.caps import useful_sizes
-from tnlayer.budget.topology import Candidate, Sizes, worst_imbalance
-from tnlayer.errors import PlanError, SpecError
-from tnlayer.graph import Graph
+from ..errors import PlanError, SpecError
+from ..graph.graph import Graph
+from .caps import useful_sizes
+from .topology import Candidate, Sizes, worst_imbalance
 
 # Networks that use the budget as well as the best, within this share of it, count as equal.
 _TOLERANCE = 0.02

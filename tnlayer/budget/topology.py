@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tnlayer.budget.shapes import ceiling_root, imbalance, padded_shape, splits
-from tnlayer.checks import check_whole, shown, suggest
-from tnlayer.errors import SpecError
-from tnlayer.graph import Graph
-from tnlayer.network import Network
+from ..errors import SpecError
+from ..graph.checks import check_whole, shown, suggest
+from ..graph.graph import Graph
+from ..graph.network import Network
+from .shapes import ceiling_root, imbalance, padded_shape, splits
 
 Topology = Callable[..., Network]
 Sizes = int | tuple[int, ...]

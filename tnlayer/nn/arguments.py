@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import torch
 
-from tnlayer.checks import PORT_DTYPES, shown
-from tnlayer.errors import SpecError
-from tnlayer.graph import Graph, Port
-from tnlayer.network import Network, as_graph
-from tnlayer.plan.plan import ITEMSIZES
-from tnlayer.runtime.autograd import autocast_is_on, is_traced, shape_of
-from tnlayer.runtime.expected import check_memory
+from ..errors import SpecError
+from ..graph.checks import PORT_DTYPES, shown
+from ..graph.graph import Graph, Port
+from ..graph.network import Network, as_graph
+from ..ir.plan import ITEMSIZES
+from ..runtime.array_checks import check_memory
+from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 
 
 def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-from tnlayer.errors import SpecError
-from tnlayer.graph import Graph
-from tnlayer.runtime.autograd import is_traced
-from tnlayer.runtime.expected import Expected, check_array, check_memory
-from tnlayer.runtime.stored import array_to_set, home_of, look_up, parametrization_of
+from ..errors import SpecError
+from ..graph.graph import Graph
+from ..runtime.array_checks import Expected, check_array, check_memory
+from ..runtime.autograd import is_traced
+from ..runtime.stored_arrays import array_to_set, home_of, look_up, parametrization_of
 
 BIAS = "bias"
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from tnlayer.errors import SpecError
-from tnlayer.graph import SCALED, Graph, Parameter
-from tnlayer.near_identity import IDENTITY, NearIdentity
-from tnlayer.nn.identity import near_identity_entries
+from ..errors import SpecError
+from ..graph.graph import SCALED, Graph, Parameter
+from ..graph.near_identity import IDENTITY, NearIdentity
+from .identity import near_identity_entries
 
 Initialiser = Callable[[torch.Tensor], object]
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from tnlayer.nn.entries import HALF, cut, given_entries, is_free, unit_entries
-from tnlayer.nn.rule import count_uses, find_scales
-from tnlayer.nn.scaled import scaled
-from tnlayer.nn.variance import WHOLE, Part, Planned, measure
+from .entries import HALF, cut, given_entries, is_free, unit_entries
+from .rule import count_uses, find_scales
+from .scaled import scaled
+from .variance import WHOLE, Part, Planned, measure
 
 # In half precision the gain is measured again, in a few rounds, until its logarithm is so close.
 _ROUNDS, _CLOSE = 3, 0.1

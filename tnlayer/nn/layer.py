@@ -11,39 +11,39 @@ from typing import Any
 import torch
 from torch import nn
 
-from tnlayer.checks import check_option, check_whole, shown
-from tnlayer.errors import SpecError
-from tnlayer.explanation import Explanation
-from tnlayer.graph import Graph, Parameter, count_parameters
-from tnlayer.network import Network
-from tnlayer.nn.arguments import as_graphs, flatten_inputs, layer_dtype
-from tnlayer.nn.arrays import BIAS, StoredArrays, arrays_for, first_of
-from tnlayer.nn.entries import check_initialisers
-from tnlayer.nn.initialise import initialise
-from tnlayer.nn.programs import ALONE, NOTHING, LayerPrograms
-from tnlayer.nn.shared import stored_parameters
-from tnlayer.nn.symbolic import as_leaf, proxy_in, recorded
-from tnlayer.nn.variance import WHOLE, Planned
-from tnlayer.plan.counts import Amount
-from tnlayer.planning.planner import DEFAULT_BATCH, PlanOptions
-from tnlayer.planning.rank import OBJECTIVES
-from tnlayer.report import Cost
-from tnlayer.runtime import gpu
-from tnlayer.runtime.autograd import is_traced, run
-from tnlayer.runtime.compile import check_backend, check_log_scale
-from tnlayer.runtime.cuda import CudaProgram
-from tnlayer.runtime.explain import explain
-from tnlayer.runtime.fast_call import FastCall, fast_call_like
-from tnlayer.runtime.kinds import program_of
-from tnlayer.runtime.mixed import MixedProgram
-from tnlayer.runtime.overflow import is_in_range, out_of_range
-from tnlayer.runtime.program import Program
-from tnlayer.runtime.ranged import RangedProgram
-from tnlayer.runtime.resources import Resources
-from tnlayer.runtime.room import check_bytes
-from tnlayer.runtime.scaled import Scaled, ScaledProgram, add_scaled, scaled
-from tnlayer.runtime.stored import check_can_be_set, has_array, set_array, would_hide
-from tnlayer.runtime.tune import random_inputs
+from ..backends.cuda import CudaProgram
+from ..backends.log_scaled import Scaled, ScaledProgram, add_scaled, scaled
+from ..backends.mixed import MixedProgram
+from ..backends.resources import Resources
+from ..dispatch.compile import check_backend, check_log_scale
+from ..dispatch.fast_call import FastCall, fast_call_like
+from ..dispatch.kinds import program_of
+from ..dispatch.overflow import is_in_range, out_of_range
+from ..dispatch.ranged import RangedProgram
+from ..dispatch.tune import random_inputs
+from ..errors import SpecError
+from ..graph.checks import check_option, check_whole, shown
+from ..graph.graph import Graph, Parameter, count_parameters
+from ..graph.network import Network
+from ..ir.counts import Amount
+from ..planning.planner import DEFAULT_BATCH, PlanOptions
+from ..planning.rank import OBJECTIVES
+from ..report.explain import explain
+from ..report.explanation import Explanation
+from ..report.report import Cost
+from ..runtime import cuda_devices
+from ..runtime.allocation_limit import check_bytes
+from ..runtime.autograd import is_traced, run
+from ..runtime.program import Program
+from ..runtime.stored_arrays import check_can_be_set, has_array, set_array, would_hide
+from .arguments import as_graphs, flatten_inputs, layer_dtype
+from .arrays import BIAS, StoredArrays, arrays_for, first_of
+from .entries import check_initialisers
+from .initialise import initialise
+from .programs import ALONE, NOTHING, LayerPrograms
+from .shared import stored_parameters
+from .symbolic import as_leaf, proxy_in, recorded
+from .variance import WHOLE, Planned
 
 # Parameters of fewer bytes are made without a look at what the device has left.
 _SMALL = 2**26
@@ -315,7 +315,7 @@ class Layer(nn.Module):
         if sizes is None or not all(check_whole(n, "prepare: a batch") >= 0 for n in sizes):
             msg = f"prepare: expected a sequence of batch sizes, got {shown(batches)}"
             raise SpecError(msg)
-        with gpu.on_device_of(self._stored.any_of(self)):
+        with cuda_devices.on_device_of(self._stored.any_of(self)):
             for batch in batches or (None,):
                 for ranged in self._programs_at(batch):
                     (ranged.main if batch is None else ranged.at(batch)).prepare()
@@ -474,7 +474,7 @@ class Layer(nn.Module):
 
     def _device_type(self, array: torch.Tensor | None) -> str:
         """What the layer is planned for: "cuda" where its arrays are on a GPU, else "cpu"."""
-        on_gpu = self._empty[1].type == "cuda" if array is None else gpu.is_on_gpu(array)
+        on_gpu = self._empty[1].type == "cuda" if array is None else cuda_devices.is_on_gpu(array)
         return "cuda" if on_gpu else "cpu"
 
     def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from tnlayer.checks import check_whole
-from tnlayer.errors import SpecError
-from tnlayer.explanation import Explanation
-from tnlayer.graph import Graph
-from tnlayer.network import Network, as_graph
-from tnlayer.nn.arrays import BIAS, check_stored
-from tnlayer.nn.layer import Layer
-from tnlayer.nn.programs import Beside
-from tnlayer.nn.symbolic import as_leaf, proxy_in
-from tnlayer.nn.variance import Part
-from tnlayer.runtime.autograd import shape_of
-from tnlayer.runtime.expected import Expected
-from tnlayer.runtime.stored import array_to_set, check_can_be_set, has_array, look_up, set_array
+from ..errors import SpecError
+from ..graph.checks import check_whole
+from ..graph.graph import Graph
+from ..graph.network import Network, as_graph
+from ..report.explanation import Explanation
+from ..runtime.array_checks import Expected
+from ..runtime.autograd import shape_of
+from ..runtime.stored_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
+from .arrays import BIAS, check_stored
+from .layer import Layer
+from .programs import Beside
+from .symbolic import as_leaf, proxy_in
+from .variance import Part
 
 
 class PaddedNetwork(Layer):

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from tnlayer.errors import PlanError
-from tnlayer.graph import Graph
-from tnlayer.nn.arguments import dtype_name
-from tnlayer.plan.counts import Amount
-from tnlayer.planning.planner import PlanOptions
-from tnlayer.planning.ranges import upper_end
-from tnlayer.planning.rank import TRAIN
-from tnlayer.runtime.autograd import is_copy
-from tnlayer.runtime.ranged import RangedProgram
-from tnlayer.runtime.shares import share_limit
-from tnlayer.runtime.summed import SummedRanges
+from ..dispatch.memory_shares import share_limit
+from ..dispatch.ranged import RangedProgram
+from ..dispatch.summed import SummedRanges
+from ..errors import PlanError
+from ..graph.graph import Graph
+from ..ir.counts import Amount
+from ..planning.planner import PlanOptions
+from ..planning.ranges import upper_end
+from ..planning.rank import TRAIN
+from ..runtime.autograd import is_copy
+from .arguments import dtype_name
 
 NOTHING = Amount()
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from tnlayer.errors import SpecError
-from tnlayer.graph import Graph
-from tnlayer.nn.scaled import Scaled, Size
-from tnlayer.nn.scales import Range, Sized, Wanted, balance, narrowed, solve
-from tnlayer.nn.variance import Measured, Part, Planned, measure
+from ..errors import SpecError
+from ..graph.graph import Graph
+from .scaled import Scaled, Size
+from .scales import Range, Sized, Wanted, balance, narrowed, solve
+from .variance import Measured, Part, Planned, measure
 
 # Networks that share free tensors are measured together, in a few rounds, until the logarithm of
 # their gain is so close.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tnlayer.nn.scaled import Size
-from tnlayer.plan.plan import Plan
+from ..ir.plan import Plan
+from .scaled import Size
 
 # Values between these multiples of a dtype's largest and smallest numbers are left as they are.
 _MARGIN = math.log(64)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tnlayer.checks import check_tensor_name, shown, suggest, take_bounded
-from tnlayer.errors import SpecError
-from tnlayer.graph import Graph, Parameter
+from ..errors import SpecError
+from ..graph.checks import check_tensor_name, shown, suggest, take_bounded
+from ..graph.graph import Graph, Parameter
 
 
 def stored_parameters(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tnlayer.graph import Graph
-from tnlayer.nn.scaled import Run, Scaled, Size, run_scaled, scaled, total
-from tnlayer.plan.counts import elements
-from tnlayer.plan.plan import Plan
+from ..graph.graph import Graph
+from ..ir.counts import elements
+from ..ir.plan import Plan
+from .scaled import Run, Scaled, Size, run_scaled, scaled, total
 
 # Up to so many features W's norm is exact (one basis state a sample).
 _EXACT_FEATURES = 1024

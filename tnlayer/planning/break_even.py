@@ -13,21 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from tnlayer.device.load import load_profile
-from tnlayer.device.op_times import OpTimes
-from tnlayer.errors import PlanError
-from tnlayer.graph import Graph
-from tnlayer.plan.plan import Plan
-from tnlayer.planning.deadline import DEADLINES, Deadline
-from tnlayer.planning.planner import PlannedGraph
-from tnlayer.planning.predictions import (
-    Prediction,
-    has_dense,
-    predict_dense,
-    predict_plan,
-    times_of,
-)
-from tnlayer.planning.rank import Request, handicap, rank, training_mask
+from ..errors import PlanError
+from ..graph.graph import Graph
+from ..hardware.profile.load import load_profile
+from ..hardware.profile.op_times import OpTimes
+from ..ir.plan import Plan
+from .deadline import DEADLINES, Deadline
+from .planner import PlannedGraph
+from .predictions import Prediction, has_dense, predict_dense, predict_plan, times_of
+from .rank import Request, handicap, rank, training_mask
 
 # Where dense and network are compared, four times apart; between two, a change of the winner is
 # found by bisection. Beyond the last one its winner holds.

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import inf
 
-from tnlayer.device.op_times import OpTimes
-from tnlayer.errors import PlanError
-from tnlayer.graph import Graph
-from tnlayer.kernels.cpu import kernel_batch
-from tnlayer.plan.plan import Plan
-from tnlayer.plan.steps import BATCH, Contract, Select, Step
-from tnlayer.planning.check import MAX_VALUE_ENTRIES
-from tnlayer.planning.deadline import Deadline, remember_uncut
-from tnlayer.planning.search import EXHAUSTIVE_TENSORS
-from tnlayer.planning.trees import REBUILD, make_plan
+from ..errors import PlanError
+from ..graph.graph import Graph
+from ..hardware.profile.op_times import OpTimes
+from ..ir.plan import Plan
+from ..ir.steps import BATCH, Contract, Select, Step
+from ..lowering.cpu.pipeline import kernel_batch
+from .check_plan import MAX_VALUE_ENTRIES
+from .deadline import Deadline, remember_uncut
+from .search import EXHAUSTIVE_TENSORS
+from .trees import REBUILD, make_plan
 
 # The first one is searched exhaustively where that is affordable, the others up to fewer tensors.
 OBJECTIVES = ("combo-64", "flops", "combo-4", "combo-256", "write", "size")

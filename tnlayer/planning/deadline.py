@@ -14,8 +14,8 @@ from functools import update_wrapper
 from time import thread_time
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from tnlayer.debug import logger
-from tnlayer.locks import Lock
+from ..support.debug import logger
+from ..support.locks import Lock
 
 P = ParamSpec("P")
 T = TypeVar("T")

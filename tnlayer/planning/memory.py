@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tnlayer.errors import PlanError
-from tnlayer.kernels.pair import Mask, Pair, schedule_pair
-from tnlayer.plan.adjoint import adjoint
-from tnlayer.plan.counts import Amount, Counts, elements
-from tnlayer.plan.plan import Memory, Plan
-from tnlayer.plan.slices import looped_together, sliceable_legs
-from tnlayer.plan.steps import BATCH, Step, Value
+from ..errors import PlanError
+from ..ir.counts import Amount, Counts, elements
+from ..ir.plan import Memory, Plan
+from ..ir.steps import BATCH, Step, Value
+from ..lowering.calls.pair import Mask, Pair, schedule_pair
+from ..passes.differentiate import adjoint
+from ..passes.slice_legs import looped_together, sliceable_legs
 
 # A stand-in until a device was measured: it only ranks ways to keep a limit.
 _FLOPS_PER_SECOND = 100e9

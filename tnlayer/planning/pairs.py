@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from tnlayer.plan.sharing import share_steps
-from tnlayer.plan.steps import BATCH, Contract, Operand, Step, Value
-from tnlayer.planning.refine import Pairs
-from tnlayer.planning.search import objective_of
-from tnlayer.planning.terms import Terms
+from ..ir.steps import BATCH, Contract, Operand, Step, Value
+from ..passes.lower_graph import Terms
+from ..passes.share_products import share_steps
+from .refine import Pairs
+from .search import objective_of
 
 
 def contract_pairs(terms: Terms, pairs: Pairs) -> tuple[tuple[Step, ...], Operand]:

@@ -7,22 +7,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from logging import DEBUG
 
-from tnlayer.canonical import CanonicalForm, canonicalise
-from tnlayer.checks import check_option, shown
-from tnlayer.debug import debug, debug_level, logger
-from tnlayer.errors import PlanError, SpecError
-from tnlayer.graph import Graph
-from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.cuda_gpu import Gpu
-from tnlayer.kernels.pair import Mask
-from tnlayer.network import Network, as_graph
-from tnlayer.plan.adjoint import adjoint
-from tnlayer.plan.plan import ITEMSIZES, Plan
-from tnlayer.planning.check import SizeRefused
-from tnlayer.planning.memory import LimitError, LimitRefused
-from tnlayer.planning.ranges import Choice, choose, choose_range
-from tnlayer.planning.rank import BY_TIME, OBJECTIVES, Request, training_mask
-from tnlayer.planning.rates import TORCH
+from ..errors import PlanError, SpecError
+from ..graph.canonical import CanonicalForm, canonicalise
+from ..graph.checks import check_option, shown
+from ..graph.graph import Graph
+from ..graph.network import Network, as_graph
+from ..hardware.gpu import Gpu
+from ..ir.plan import ITEMSIZES, Plan
+from ..lowering.calls.pair import Mask
+from ..lowering.cpu.pipeline import Cpu
+from ..passes.differentiate import adjoint
+from ..support.debug import debug, debug_level, logger
+from ..time_models.rates import TORCH
+from .check_plan import SizeRefused
+from .memory import LimitError, LimitRefused
+from .ranges import Choice, choose, choose_range
+from .rank import BY_TIME, OBJECTIVES, Request, training_mask
 
 # The batch size that plans are made for where the caller names none.
 DEFAULT_BATCH = 256

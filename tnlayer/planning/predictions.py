@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from tnlayer.device.load import load_profile, op_times
-from tnlayer.device.op_times import OpTimes
-from tnlayer.graph import Graph
-from tnlayer.kernels.pair import Mask
-from tnlayer.plan.plan import Plan
-from tnlayer.planning.backends import plan_seconds
-from tnlayer.planning.rank import INFER, Request
-from tnlayer.planning.rates import Rates
-from tnlayer.planning.time_model import dense_seconds
+from ..graph.graph import Graph
+from ..hardware.profile.load import load_profile, op_times
+from ..hardware.profile.op_times import OpTimes
+from ..ir.plan import Plan
+from ..lowering.calls.pair import Mask
+from ..time_models.calls import dense_seconds
+from ..time_models.rates import Rates
+from .mixture import plan_seconds
+from .rank import INFER, Request
 
 DENSE = "dense"
 

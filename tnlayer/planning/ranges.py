@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 
-from tnlayer.canonical import CanonicalForm
-from tnlayer.device.gpus import record_of
-from tnlayer.device.load import load_profile
-from tnlayer.graph import Graph
-from tnlayer.plan.plan import Plan
-from tnlayer.planning import cuda_model, fused_model
-from tnlayer.planning.backends import plan_name, same_run, weighed
-from tnlayer.planning.deadline import DEADLINES, Deadline
-from tnlayer.planning.memory import LimitRefused
-from tnlayer.planning.rank import Ranked, Request, left_out, predict, rank, wanted_mask
-from tnlayer.planning.store import PlanKey, StoredPlan, find_plan, write_plan
-from tnlayer.planning.time_model import Seconds
+from ..graph.canonical import CanonicalForm
+from ..graph.graph import Graph
+from ..hardware.datasheets import record_of
+from ..hardware.profile.load import load_profile
+from ..ir.plan import Plan
+from ..time_models import loops_cpu, loops_gpu
+from ..time_models.calls import Seconds
+from .deadline import DEADLINES, Deadline
+from .memory import LimitRefused
+from .mixture import plan_name, same_run, weighed
+from .plan_store import PlanKey, StoredPlan, find_plan, write_plan
+from .rank import Ranked, Request, left_out, predict, rank, wanted_mask
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
@@ -90,12 +90,12 @@ def _backend_text(request: Request) -> str:
     """What a choice of backends depends on beside the rest: what kernels are for, and cost."""
     cpu, gpu = request.cpu, request.gpu
     if gpu is not None:
-        told = repr((gpu, record_of(gpu.arch), cuda_model.COSTS))
+        told = repr((gpu, record_of(gpu.arch), loops_gpu.COSTS))
         return f", {request.backend}, {gpu.arch}, costs {_short_digest(told)}"
     if cpu is None:
         return ""
     width = f"{cpu.vector_bytes} bytes, {cpu.registers} registers"
-    return f", {request.backend}, {width}, costs {_short_digest(repr(fused_model.COSTS))}"
+    return f", {request.backend}, {width}, costs {_short_digest(repr(loops_cpu.COSTS))}"
 
 
 def _short_digest(text: str) -> str:

@@ -8,28 +8,22 @@ from math import inf
 
 import torch
 
-from tnlayer.device.load import load_profile, op_times
-from tnlayer.device.op_times import OpTimes
-from tnlayer.graph import Graph
-from tnlayer.kernels.cpu import Cpu
-from tnlayer.kernels.cuda_gpu import Gpu
-from tnlayer.kernels.pair import Mask
-from tnlayer.plan.plan import Plan
-from tnlayer.planning.backends import (
-    HANDICAP,
-    best_mixture,
-    fused_plan,
-    plan_seconds,
-    whole_plan,
-)
-from tnlayer.planning.candidates import candidates, is_large, rough_seconds, tree_key
-from tnlayer.planning.compiled import cast_bytes, check_room, compiled_bytes
-from tnlayer.planning.deadline import DEADLINES, Deadline, remember_uncut
-from tnlayer.planning.memory import LimitRefused, keep_limit
-from tnlayer.planning.rates import AUTO, CPP, CUDA, TORCH, Rates, rates_for
-from tnlayer.planning.search import EXHAUSTIVE_TENSORS
-from tnlayer.planning.time_model import Seconds
-from tnlayer.planning.trees import make_plan
+from ..graph.graph import Graph
+from ..hardware.gpu import Gpu
+from ..hardware.profile.load import load_profile, op_times
+from ..hardware.profile.op_times import OpTimes
+from ..ir.plan import Plan
+from ..lowering.calls.pair import Mask
+from ..lowering.cpu.pipeline import Cpu
+from ..time_models.calls import Seconds
+from ..time_models.compiled import cast_bytes, check_room, compiled_bytes
+from ..time_models.rates import AUTO, CPP, CUDA, TORCH, Rates, rates_for
+from .candidates import candidates, is_large, rough_seconds, tree_key
+from .deadline import DEADLINES, Deadline, remember_uncut
+from .memory import LimitRefused, keep_limit
+from .mixture import HANDICAP, best_mixture, fused_plan, plan_seconds, whole_plan
+from .search import EXHAUSTIVE_TENSORS
+from .trees import make_plan
 
 TRAIN, INFER = "train", "infer"
 OBJECTIVES = (TRAIN, INFER)

@@ -14,13 +14,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tnlayer.plan.numbering import Key
-from tnlayer.plan.steps import Contract, Operand, Select, Value
-from tnlayer.planning.deadline import Deadline
-from tnlayer.planning.pairs import shared_cost
-from tnlayer.planning.refine import Pairs
-from tnlayer.planning.search import Found, greedy_order, search_order
-from tnlayer.planning.terms import Terms, numbered
+from ..ir.numbering import Key
+from ..ir.steps import Contract, Operand, Select, Value
+from ..passes.lower_graph import Terms, numbered
+from .deadline import Deadline
+from .pairs import shared_cost
+from .refine import Pairs
+from .search import Found, greedy_order, search_order
 
 # Products with more entries than this are not made for the sake of a repeat.
 _MOST_ENTRIES = 2**24

@@ -15,10 +15,10 @@ from functools import lru_cache
 
 import cotengra
 
-from tnlayer.errors import PlanError, SpecError
-from tnlayer.planning.deadline import Deadline
-from tnlayer.planning.refine import Objective, Pairs, StopRefining, refine, walk_legs
-from tnlayer.progress import progress
+from ..errors import PlanError, SpecError
+from ..support.progress import progress
+from .deadline import Deadline
+from .refine import Objective, Pairs, StopRefining, refine, walk_legs
 
 # Up to so many tensors (inputs come on top) every order is tried, outer products included.
 EXHAUSTIVE_TENSORS = 12

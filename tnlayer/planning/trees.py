@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tnlayer.errors import SpecError
-from tnlayer.graph import Graph
-from tnlayer.plan.counts import elements
-from tnlayer.plan.plan import ITEMSIZES, Output, Plan
-from tnlayer.plan.steps import BATCH
-from tnlayer.planning.check import MAX_VALUE_ENTRIES, SizeRefused
-from tnlayer.planning.deadline import Deadline, remember_uncut
-from tnlayer.planning.pairs import contract_pairs
-from tnlayer.planning.repeats import better_with_repeats
-from tnlayer.planning.search import Found, search_order
-from tnlayer.planning.terms import Terms, make_terms
+from ..errors import SpecError
+from ..graph.graph import Graph
+from ..ir.counts import elements
+from ..ir.plan import ITEMSIZES, Output, Plan
+from ..ir.steps import BATCH
+from ..passes.lower_graph import Terms, make_terms
+from .check_plan import MAX_VALUE_ENTRIES, SizeRefused
+from .deadline import Deadline, remember_uncut
+from .pairs import contract_pairs
+from .repeats import better_with_repeats
+from .search import Found, search_order
 
 # The tree that contracts all tensors before any input: W is rebuilt, then multiplied.
 REBUILD = "rebuild"

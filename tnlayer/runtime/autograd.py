@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.autograd import forward_ad
 
-from tnlayer.errors import BuildError
+from ..errors import BuildError
 
 if TYPE_CHECKING:
-    from tnlayer.graph import Graph
-    from tnlayer.kernels.pair import Mask
-    from tnlayer.runtime.program import Kernels
+    from ..graph.graph import Graph
+    from ..lowering.calls.pair import Mask
+    from .program import Kernels
 
 jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
 _set_jit_state = torch._C._set_tracing_state  # pyright: ignore

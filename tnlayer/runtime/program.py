@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 
-from tnlayer.checks import check_mapping, shown
-from tnlayer.debug import debug
-from tnlayer.errors import BuildError, SpecError
-from tnlayer.graph import Graph
-from tnlayer.kernels.pair import Mask, Pair, schedule_pair
-from tnlayer.kernels.torch_printer import print_torch
-from tnlayer.locks import Lock
-from tnlayer.plan.counts import Amount
-from tnlayer.plan.plan import Memory, Plan
-from tnlayer.plan.steps import BATCH
-from tnlayer.planning.memory import LimitError, LimitRefused, keep_limit
-from tnlayer.runtime.autograd import are_plain, is_copy, is_traced, run
-from tnlayer.runtime.expected import Expected, check_array, check_memory
-from tnlayer.runtime.load import FRESH, REUSING, load_source
-from tnlayer.runtime.pick import picker
-from tnlayer.runtime.ready import Held
-from tnlayer.runtime.room import check_room, free_samples
+from ..codegen.torch import print_torch
+from ..errors import BuildError, SpecError
+from ..graph.checks import check_mapping, shown
+from ..graph.graph import Graph
+from ..ir.counts import Amount
+from ..ir.plan import Memory, Plan
+from ..ir.steps import BATCH
+from ..lowering.calls.pair import Mask, Pair, schedule_pair
+from ..planning.memory import LimitError, LimitRefused, keep_limit
+from ..support.debug import debug
+from ..support.locks import Lock
+from .allocation_limit import check_room, free_samples
+from .array_checks import Expected, check_array, check_memory
+from .autograd import are_plain, is_copy, is_traced, run
+from .pick import picker
+from .python_source import FRESH, REUSING, load_source
+from .ready import Held
 
 # Canonical name of the gradient of y, an input of each backward.
 GRADIENT = "g"
@@ -118,7 +118,7 @@ class Program:
 
     @cached_property
     def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
-        """The same for arrays that were checked (see runtime/fast_call.py); looked up once."""
+        """The same for arrays that were checked (see dispatch/fast_call.py); looked up once."""
         return self.infer
 
     @property

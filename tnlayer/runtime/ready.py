@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tnlayer.errors import SpecError
-from tnlayer.runtime.expected import PLAIN, Expected, check_array, check_memory
-from tnlayer.runtime.guard import Guard, guard_of
-from tnlayer.runtime.pick import picker
+from ..errors import SpecError
+from .array_checks import PLAIN, Expected, check_array, check_memory
+from .guard import Guard, guard_of
+from .pick import picker
 
 _FIX = (
     "it was swapped or changed after the forward, or by a hook for saved tensors: leave it until "

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tnlayer.errors import SpecError
-from tnlayer.locks import Lock
+from ..errors import SpecError
+from ..support.locks import Lock
 
 # Smaller arrays are in the C library's own free lists already.
 _LEAST_BYTES = 2**20

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tnlayer.errors import SpecError
-from tnlayer.network import Network
+from ..errors import SpecError
+from ..graph.network import Network
 
 
 def butterfly(features: int) -> Network:

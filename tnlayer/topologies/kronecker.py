@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tnlayer.errors import SpecError
-from tnlayer.network import Network
+from ..errors import SpecError
+from ..graph.network import Network
 
 
 def kronecker(in_shape: Sequence[int], out_shape: Sequence[int], rank: int = 1) -> Network:

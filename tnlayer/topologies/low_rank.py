@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tnlayer.network import Network
+from ..graph.network import Network
 
 
 def low_rank(in_features: int, out_features: int, rank: int) -> Network:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tnlayer.errors import SpecError
-from tnlayer.network import NearIdentity, Network
+from ..errors import SpecError
+from ..graph.network import NearIdentity, Network
 
 
 def tensor_ring(

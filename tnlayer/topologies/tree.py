@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tnlayer.errors import SpecError
-from tnlayer.network import NearIdentity, Network
+from ..errors import SpecError
+from ..graph.network import NearIdentity, Network
 
 
 def tree(

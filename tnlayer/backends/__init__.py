@@ -1,0 +1,1 @@
+"""What runs a plan: the compiled kernels and the tools that build them."""

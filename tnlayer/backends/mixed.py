@@ -1,0 +1,225 @@
+"""A Program of several regions: each runs on the backend that is foreseen to be fastest for it.
+
+The forward runs the regions in order, the backward in reverse; each is a Program of its own. What
+passes from one to the next is written to memory, and kept where a backward reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from ..graph.graph import Graph
+from ..ir.plan import Plan
+from ..lowering.calls.pair import Mask
+from ..passes.partition import region_masks, split
+from ..runtime.program import Kernels, Program
+from .cpp import CppProgram
+from .cuda import CudaProgram
+from .resources import Resources
+
+
+def region_program(
+    backend: str,
+    graph: Graph,
+    plan: Plan,
+    tensor_names: Mapping[str, str],
+    *,
+    limit: int | None,
+    arch: str | None,
+) -> Program:
+    """The program of a plan that one backend does as a whole."""
+    if backend == "cuda":
+        return CudaProgram(graph, plan, tensor_names, limit=limit, arch=arch)
+    kind = CppProgram if backend == "cpp" else Program
+    return kind(graph, plan, tensor_names, limit=limit)
+
+
+class MixedProgram(Program):
+    """A compiled network whose plan has several regions, or one that torch does though kernels were
+    asked for.
+
+    Under torch.func, torch.compile, forward-mode and double backward the generated torch code of
+    the whole plan runs instead, as for every program.
+
+    Arguments:
+        graph, plan, tensor_names, limit: as for every program.
+        arch: what CUDA kernels are built for; None: the device that the arrays lie on.
+    """
+
+    backend = "mixed"
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        tensor_names: Mapping[str, str],
+        *,
+        limit: int | None = None,
+        arch: str | None = None,
+    ) -> None:
+        super().__init__(graph, plan, tensor_names, limit=limit)
+        parts = split(plan, [region.steps for region in plan.regions])
+        self.arch = arch
+        self.regions = tuple(
+            region_program(region.backend, graph, part, tensor_names, limit=limit, arch=arch)
+            for region, part in zip(plan.regions, parts, strict=True)
+        )
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether the kernels of each region can read these arrays."""
+        return all(region.can_take(arrays) for region in self.regions)
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The forward where no gradient is wanted."""
+        if not self.can_take(arrays):
+            return self.reference(*arrays)
+        return self.kernels(self.nothing).forward(*arrays)
+
+    def prepare_backward(self, mask: Mask) -> None:
+        """Build the backward of each region."""
+        for region, own in zip(self.regions, self.region_masks(mask), strict=True):
+            region.prepare_backward(own)
+
+    def source(self, mask: Mask | None = None) -> str:
+        """The generated code of each region, in order."""
+        parts = self._parts(self.training_mask() if mask is None else mask)
+        return "\n\n".join(part.region.source(part.mask) for part in parts)
+
+    @property
+    def binary(self) -> Mapping[str, bytes]:
+        """The cubins of a training step, with the numbers of their regions: "forward_1"; nothing
+        where torch does all.
+
+        Raises:
+            BuildError: they cannot be built.
+        """
+        found: dict[str, bytes] = {}
+        for number, (region, own) in enumerate(self._cuda_regions(), 1):
+            units = region.units(own).items()
+            found |= {f"{name}_{number}": unit.built().cubin.binary for name, unit in units}
+        return MappingProxyType(found)
+
+    @property
+    def resources(self) -> tuple[Resources, ...]:
+        """What each CUDA kernel of a training step takes, forward and backward region by region.
+
+        Raises:
+            BuildError: they cannot be built.
+        """
+        units = [
+            unit for region, own in self._cuda_regions() for unit in region.units(own).values()
+        ]
+        return tuple(one for unit in units for one in unit.built().resources())
+
+    def _cuda_regions(self) -> list[tuple[CudaProgram, Mask]]:
+        """The regions that CUDA kernels do, with the gradients that a training step wants."""
+        pairs = zip(self.regions, self.region_masks(self.training_mask()), strict=True)
+        return [(region, own) for region, own in pairs if isinstance(region, CudaProgram)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As for every program, with the architecture that was asked for."""
+        return {**super().__getstate__(), "arch": self.arch}
+
+    def build(self, mask: Mask) -> Kernels:
+        """Compose the kernels of the regions for a mask of wanted gradients."""
+        parts = self._parts(mask)
+        needed = sorted({index for part in parts for index in part.read if index is not None})
+        composed = _Composed(parts, tuple(needed), mask)
+        saved = sum(part.kernels.saved + (None in part.read) for part in parts)
+        return Kernels(composed.forward, composed.backward, composed.needed, "", saved)
+
+    def region_masks(self, mask: Mask) -> tuple[Mask, ...]:
+        """The mask of each region."""
+        return region_masks(self.plan, [region.plan for region in self.regions], mask)
+
+    def _sources(self) -> list[tuple[int | None, ...]]:
+        """For each input of each region its index among those of the whole; None: a cut."""
+        places = {value.name: index for index, value in enumerate(self.plan.inputs)}
+        return [tuple(places.get(v.name) for v in r.plan.inputs) for r in self.regions]
+
+    def _parts(self, mask: Mask) -> tuple[_Part, ...]:
+        return tuple(
+            _Part(region, own, sources, region.kernels(own))
+            for region, own, sources in zip(
+                self.regions, self.region_masks(mask), self._sources(), strict=True
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A region for one mask.
+
+    Arguments:
+        region: its program.
+        mask: which of its inputs want a gradient.
+        sources: for each of its inputs the index among those of the whole; None: what comes from
+            the region before.
+        kernels: its functions for the mask.
+    """
+
+    region: Program
+    mask: Mask
+    sources: tuple[int | None, ...]
+    kernels: Kernels
+
+    @property
+    def read(self) -> tuple[int | None, ...]:
+        """Those that its backward reads."""
+        return tuple(self.sources[index] for index in self.kernels.needed)
+
+    @property
+    def wanted(self) -> tuple[int | None, ...]:
+        """Those whose gradients it gives, in order."""
+        pairs = zip(self.sources, self.mask, strict=True)
+        return tuple(source for source, asked in pairs if asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Composed:
+    """Forward and backward of all parts for one mask."""
+
+    parts: tuple[_Part, ...]
+    needed: tuple[int, ...]
+    mask: Mask
+
+    def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """y, then for each part the value at its cut if its backward reads it, and its own."""
+        state: torch.Tensor | None = None
+        saved: list[torch.Tensor] = []
+        for part in self.parts:
+            inputs = [state if index is None else arrays[index] for index in part.sources]
+            result, *kept = part.kernels.forward(*inputs)
+            if None in part.read:
+                assert state is not None, "the first region starts from the ports"
+                saved.append(state)
+            saved += kept
+            state = result
+        assert state is not None, "there is a region"
+        return (state, *saved)
+
+    def backward(self, gradient: torch.Tensor, *kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The parts in reverse; gradients of what two parts use are added."""
+        count = len(self.needed)
+        arrays: dict[int, torch.Tensor] = dict(zip(self.needed, kept[:count], strict=True))
+        saved = list(kept[count:])
+        found: dict[int, torch.Tensor] = {}
+        for part in reversed(self.parts):
+            if not any(part.mask):
+                break  # none before it wants one either
+            own = [saved.pop() for _ in range(part.kernels.saved)][::-1]
+            state = saved.pop() if None in part.read else gradient
+            inputs = [state if index is None else arrays[index] for index in part.read]
+            results = part.kernels.backward(gradient, *inputs, *own)
+            for index, result in zip(part.wanted, results, strict=True):
+                if index is None:
+                    gradient = result
+                else:
+                    known = found.get(index)
+                    found[index] = result if known is None else known + result
+        return tuple(found[index] for index, asked in enumerate(self.mask) if asked)

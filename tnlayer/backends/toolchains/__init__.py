@@ -1,0 +1,1 @@
+"""Compilers, drivers and the store of what they built."""

@@ -1,0 +1,285 @@
+"""The C++ compiler of this machine: which it is, what it says of the CPU, and whether it works.
+
+Asking takes longer than loading a kernel, so what was found is stored, under a key of all programs
+that its command names.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ...errors import BuildError
+from ...hardware.processor import processor_features
+from ...support.files import Store
+from .build_folder import build_folder
+from .library import load_bytes
+from .processes import Finished, Processes
+
+COMPILERS = ("c++", "clang++")
+# What decides which features of the CPU a compiler uses.
+TARGET = ("-march=native", "-fopenmp")
+# Contraction of a * b + c aside, none of these changes a value: NaN and Inf propagate.
+FLAGS = (
+    "-std=c++17",
+    *TARGET,
+    "-shared",
+    "-fPIC",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-w",
+)
+ASK_SECONDS = 60
+# A compiler that hangs is not asked at each call; one that had no room is asked again some time.
+_RETRY_SECONDS = 300.0
+_ENVIRONMENT = {"LC_ALL": "C"}  # messages in English
+_RECORDS = Store("compilers", limit=2**20)
+_HINT = (
+    "-fopenmp needs OpenMP (gcc: libgomp, clang: libomp-dev); set CXX to another compiler, or use "
+    "backend='torch'"
+)
+# All that kernels take from headers, threads included.
+_TRIAL = """
+#include <cstdlib>
+#include <cstring>
+#include <omp.h>
+extern "C" int tnlayer_trial(int n) {
+  int sum = 0;
+#pragma omp parallel for reduction(+ : sum)
+  for (int k = 0; k < n; ++k) sum += k;
+  return sum + (omp_get_max_threads() < 1);
+}
+"""
+
+
+# Path, size and time of each program that a command names.
+Programs = tuple[tuple[str, int, int], ...]
+_failures: dict[tuple[tuple[str, ...], Programs], tuple[str, float]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A C++ compiler of this machine.
+
+    Arguments:
+        path: of the program.
+        version: what it says of itself.
+        macros: the features of the CPU that -march=native switches on.
+        arguments: what CXX has behind the program, as in "ccache g++".
+    """
+
+    path: str
+    version: str
+    macros: frozenset[str]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The program with the arguments that always follow."""
+        return (self.path, *self.arguments)
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the widest vector."""
+        if "__AVX512F__" in self.macros:
+            return 64
+        return 32 if "__AVX__" in self.macros else 16
+
+    @property
+    def registers(self) -> int:
+        """Number of vector registers."""
+        return 32 if self.macros & {"__AVX512F__", "__aarch64__"} else 16
+
+
+def find_compiler() -> Compiler:
+    """The compiler in $CXX, with its arguments, else the first of c++ and clang++ that works.
+
+    Raises:
+        BuildError: there is none, or it does not work; has its words, or says how to install one.
+    """
+    wanted = os.environ.get("CXX", "").strip()
+    commands = [_words(wanted)] if wanted else [(name,) for name in COMPILERS]
+    installed = [words for words in commands if shutil.which(words[0]) is not None]
+    if not installed:
+        names = ", ".join(words[0] for words in commands)
+        msg = (
+            f"no C++ compiler found (looked for {names}): install one, for example with "
+            "`apt-get install g++` or `conda install cxx-compiler`, or use backend='torch'"
+        )
+        raise BuildError(msg)
+    failures: list[str] = []
+    for words in installed:
+        key = (words, _programs(words))
+        message, since = _failures.get(key, ("", 0.0))
+        if message and time.monotonic() - since < _RETRY_SECONDS:
+            failures.append(message)
+            continue
+        try:
+            return _inspect(*key)
+        except BuildError as error:
+            failures.append(str(error))
+            _failures[key] = (str(error), time.monotonic())
+    raise BuildError(failures[0])
+
+
+def _words(command: str) -> tuple[str, ...]:
+    """The program and its arguments; a path with blanks that exists is one word."""
+    if shutil.which(command) is not None:
+        return (command,)
+    try:
+        return tuple(shlex.split(command)) or (command,)
+    except ValueError as error:
+        msg = f"CXX={command!r} is no command: {error}"
+        raise BuildError(msg) from None
+
+
+def _programs(words: tuple[str, ...]) -> Programs:
+    """Each program that a command names, with the size and the time of its file."""
+    found: list[tuple[str, int, int]] = []
+    for path in filter(None, map(shutil.which, words)):
+        try:
+            real = Path(path).resolve()
+            state = real.stat()
+        except (OSError, RuntimeError) as error:
+            msg = f"the compiler {path} cannot be read: {error}; set CXX to another one"
+            raise BuildError(msg) from error
+        found.append((str(real), state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def _inspect(words: tuple[str, ...], programs: Programs) -> Compiler:
+    """A compiler, as it says or once said, if it works.
+
+    Raises:
+        BuildError: it does not.
+    """
+    path = shutil.which(words[0]) or words[0]
+    parts = (path, *words[1:], repr(programs), processor_features(), *FLAGS, _TRIAL)
+    key = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    stored = _compiler_of(_RECORDS.read(key), path, words[1:])
+    if stored is not None:
+        return stored
+    compiler = _ask(path, words[1:])
+    _try(compiler)
+    record = {"version": compiler.version, "macros": sorted(compiler.macros)}
+    _RECORDS.write(key, json.dumps(record).encode())
+    return compiler
+
+
+def _compiler_of(content: bytes | None, path: str, arguments: tuple[str, ...]) -> Compiler | None:
+    """The compiler of a stored record, if that is one."""
+    try:
+        record: Any = json.loads(content or b"null")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or set(record) != {"version", "macros"}:
+        return None
+    version, macros = record["version"], record["macros"]
+    if not isinstance(version, str) or not isinstance(macros, list):
+        return None
+    if not all(isinstance(m, str) and m.isidentifier() and m[:2] == "__" for m in macros):
+        return None
+    return Compiler(path, version, frozenset(macros), arguments)
+
+
+def _ask(path: str, arguments: tuple[str, ...]) -> Compiler:
+    """Ask a compiler for its version and for what it knows of this CPU."""
+    said = _said([path, *arguments, "--version"]).splitlines()
+    defined = _said([path, *arguments, *TARGET, "-dM", "-E", "-x", "c++", os.devnull])
+    words = [line.split()[1] for line in defined.splitlines() if len(line.split()) > 1]
+    macros = frozenset(word for word in words if word[:2] == "__" and word.isidentifier())
+    return Compiler(path, said[0][:500] if said else "", macros, arguments)
+
+
+def _said(command: list[str]) -> str:
+    """What a compiler writes to its output, as text.
+
+    Raises:
+        BuildError: it fails, or that is not UTF-8.
+    """
+    done = Processes().run(command, timeout=ASK_SECONDS, environment=_ENVIRONMENT)
+    if done.code:
+        raise _failed(command, f"failed with exit code {done.code}", done)
+    try:
+        return done.output.decode()
+    except UnicodeDecodeError as error:
+        raise _failed(command, f"is not understood: {error}", done) from None
+
+
+def compile_files(
+    command: list[str], folder: Path, processes: Processes, timeout: float
+) -> Finished:
+    """Run a compiler that makes files in a folder, its own temporary ones too.
+
+    Raises:
+        BuildError: it does not run, takes too long, or fails; has its words.
+    """
+    environment = {**_ENVIRONMENT, "TMPDIR": str(folder)}
+    done = processes.run(command, timeout=timeout, environment=environment)
+    if done.code:
+        raise _failed(command, f"failed with exit code {done.code}", done)
+    return done
+
+
+def load_made(
+    made: Path, name: str, command: list[str], done: Finished
+) -> tuple[bytes, ctypes.CDLL]:
+    """The bytes of a library that a compiler made, and the library.
+
+    Raises:
+        BuildError: there is none, or it cannot be loaded; has the compiler's words.
+    """
+    try:
+        content = made.read_bytes()
+        return content, load_bytes(content, name)
+    except OSError as error:
+        what = f"ended without an error, but its library cannot be used: {error}. It said"
+        raise _failed(command, what, done) from error
+
+
+def _failed(command: list[str], what: str, done: Finished) -> BuildError:
+    """What happened, the compiler's words, and what may help."""
+    return BuildError(f"{' '.join(command)} {what}:\n{done.words()}\n{_HINT}")
+
+
+def _try(compiler: Compiler) -> None:
+    """Build and run a library of a few lines, as kernels are built.
+
+    Raises:
+        BuildError: that does not work; has the compiler's words.
+    """
+    with build_folder() as folder:
+        source, made = folder / "trial.cpp", folder / "trial.so"
+        command = [*compiler.command, "-O1", *FLAGS, str(source), "-o", str(made)]
+        write_source(source, _TRIAL)
+        done = compile_files(command, folder, Processes(), ASK_SECONDS)
+        _, library = load_made(made, "trial", command, done)
+        function = getattr(library, "tnlayer_trial", None)
+        if function is None or function(100) != 4950:
+            raise _failed(command, "made a library that does not compute. It said", done)
+
+
+def write_source(path: Path, text: str) -> None:
+    """Write a translation unit.
+
+    Raises:
+        BuildError: the disk is full, say.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        msg = f"source of a kernel cannot be written: {error}; set TMPDIR to a disk with room"
+        raise BuildError(msg) from error

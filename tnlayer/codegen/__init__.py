@@ -1,0 +1,1 @@
+"""Text only: Python, C++ and CUDA from what was lowered."""

@@ -1,0 +1,232 @@
+"""The driver of a kernel in C++: threads, blocks of samples, the ragged block, partial sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...ir.loops import Buffer, Program, Space, counts_samples
+from ...lowering.cpu.prefetch import prefetched
+from ...lowering.cpu.workspace import whole_vectors
+
+OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
+# What a function returns where an array that has entries has no address: it was given back.
+NO_ADDRESS = 2
+# Behind a function's name, the name of the one that gives its memory back.
+RELEASE = "_release"
+# A long sum in one variable loses digits. What a run of blocks adds up to is carried to a second
+# sum, and a run is about as long as there are runs. No shorter than this, in samples and in blocks,
+# for carrying reads and writes all sums: as much as one or two blocks do.
+LEAST_SAMPLES, LEAST_BLOCKS = 32, 16
+
+_RUN = """\
+    long run = {least};
+    while (run * run < end - start) run *= 2;
+"""
+_CARRIED = """      if (turn > start && (turn - start) % run == 0) {{
+        // What a run of blocks added up to is carried to sums of its own: short sums keep digits.
+        entry* carried = own + {partial};
+        if (turn - start == run) memset((void*)carried, 0, {partial} * sizeof(entry));
+        for (size_t at = 0; at < {partial}; at++) carried[at] += own[at];
+        memset((void*)own, 0, {partial} * sizeof(entry));
+      }}
+"""
+_CARRIED_LAST = """    if (end - start > run)
+      for (size_t at = 0; at < {partial}; at++) own[at] += own[{partial} + at];
+"""
+# Bytes of a cache line: what lies behind the threads' addresses starts with one.
+LINE_BYTES = 64
+
+
+def _least_run(program: Program) -> int:
+    """Blocks after which sums are carried at the soonest."""
+    return max(LEAST_BLOCKS, LEAST_SAMPLES // program.block)
+
+
+def own_entries(program: Program) -> int:
+    """Entries of a thread's workspace: sums and what is carried of them, states, a ragged block."""
+    spaces = ("partial", "partial", "thread", *OF_A_GPU)
+    sizes = (whole_vectors(program.size_of(space), program.width) for space in spaces)
+    return sum(sizes) + _ragged_entries(program) + program.width
+
+
+def shared_entries(program: Program) -> int:
+    """Entries of a call's workspace, beside the addresses of the threads' sums."""
+    return program.size_of("shared") + program.width
+
+
+def address_bytes(threads: int) -> int:
+    """Bytes of the addresses of the threads' sums, in whole cache lines."""
+    return -(-8 * threads // LINE_BYTES) * LINE_BYTES
+
+
+def _ragged_entries(program: Program) -> int:
+    """Entries of copies of a block where samples are missing."""
+    batched = (buffer for buffer in program.of("input", "output") if buffer.batched)
+    return sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
+
+
+def print_entry(program: Program) -> str:
+    """The function that is called from outside."""
+    name = program.name
+    arguments = program.of("input", "output")
+    batched = [buffer for buffer in arguments if buffer.batched]
+    own = {
+        "thread": whole_vectors(program.size_of("thread"), program.width),
+        "partial": whole_vectors(program.size_of("partial"), program.width),
+    } | {space: whole_vectors(program.size_of(space), program.width) for space in OF_A_GPU}
+    sums = own["partial"] > 0
+    at, places = own["thread"] + 2 * own["partial"], list[str]()
+    for space in OF_A_GPU:
+        if program.of(space):
+            places.append(f"    if (own) f.{space} = own + {at};")
+            at += own[space]
+    if program.prologue:
+        places.append(f"    if (own) {name}_prologue(f);")
+    pointers = "\n".join(
+        f"  whole.{buffer.name} = (entry*)arguments[{number}];"
+        for number, buffer in enumerate(arguments)
+    )
+    return _ENTRY.format(
+        name=name,
+        count=len(arguments),
+        batched=", ".join(str(int(buffer.batched)) for buffer in arguments),
+        no_address=NO_ADDRESS,
+        release=RELEASE,
+        block=program.block,
+        pointers=pointers,
+        shared=shared_entries(program),
+        line=LINE_BYTES,
+        partial=own["partial"],
+        after_partials=2 * own["partial"],
+        run=_RUN.format(least=_least_run(program)) if sums else "",
+        carried=_CARRIED.format(partial=own["partial"]) if sums else "",
+        carried_last=_CARRIED_LAST.format(partial=own["partial"]) if sums else "",
+        own=own_entries(program),
+        ragged_at=at,
+        places="".join(f"{line}\n" for line in places),
+        blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
+        block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
+        next_of="block - 1" if program.starts_ragged else "block + 1",
+        advance=_advance(program, batched),
+        ragged=_ragged(program, batched) if program.block > 1 else "",
+    )
+
+
+def _advance(program: Program, batched: Sequence[Buffer]) -> str:
+    block = program.block
+    ahead = prefetched(program.samples)
+    lines = [
+        f"      f.{to}{buffer.name} = whole.{buffer.name} + (size_t){which} * "
+        f"{buffer.size * block};"
+        for to, which in (("", "block"), ("next_", "next"))
+        for buffer in batched
+        if not to or buffer.name in ahead
+    ]
+    if counts_samples(program.samples):
+        lines.append(f"      f.samples = {block};")
+    return "\n".join(lines)
+
+
+def _ragged(program: Program, batched: Sequence[Buffer]) -> str:
+    """The last block, where samples are missing, runs on copies with zeros for those."""
+    block = program.block
+    copies, results, at = [], [], 0
+    counts = counts_samples(program.samples)
+    for buffer in batched:
+        size = buffer.size
+        if buffer.space == "input":
+            copies += [
+                f"        memcpy((void*)(room + {at}), f.{buffer.name}, "
+                f"valid * sizeof(entry) * {size});",
+                f"        memset((void*)(room + {at} + valid * {size}), 0, "
+                f"({block} - valid) * sizeof(entry) * {size});",
+                f"        f.{buffer.name} = room + {at};",
+            ]
+        else:
+            copies += [
+                f"        entry* out_{buffer.name} = f.{buffer.name};",
+                f"        f.{buffer.name} = room + {at};",
+            ]
+            results.append(
+                f"        memcpy((void*)out_{buffer.name}, room + {at}, "
+                f"valid * sizeof(entry) * {size});"
+            )
+        at += size * block
+    cleared = [
+        "        // Of a sample that is missing, 0 x inf must be in no sum.",
+        f"        for (size_t at = 0; at < {program.size_of('partial')}; at += W)",
+        "          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};",
+    ]
+    return "\n".join(
+        [
+            f"      const size_t valid = batch - block * {block};",
+            f"      if (valid < {block}) {{",
+            "        entry* room = own + ROOM;",
+            *copies,
+            *(["        f.samples = (int)valid;"] if counts else []),
+            f"        {program.name}_samples(f);",
+            *results,
+            *(cleared if program.starts_ragged else []),
+            "        continue;",
+            "      }",
+        ]
+    )
+
+
+_ENTRY = """
+static int {name}_run(Room& room, void** arguments, long batch, long blocks, int threads) {{
+  {name}_frame whole = {{}};
+{pointers}
+  // The addresses of the threads' sums stand in front, where a pointer is aligned.
+  const size_t lines = (threads * sizeof(entry*) + {line} - 1) / {line};
+  entry* call = room.call.get({shared} + lines * ({line} / sizeof(entry)));
+  if (!call) return 1;
+  whole.partials = (entry**)call;
+  whole.shared = call + lines * ({line} / sizeof(entry));
+  int team = 1;
+  {name}_before(whole);
+  int failed = 0;
+  enum {{ ROOM = {ragged_at} }};
+  #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
+  {{
+    const int me = omp_get_thread_num();
+    if (me == 0) team = omp_get_num_threads();
+    {name}_frame f = whole;
+    entry* own = room.own[me].get({own});
+    if (!own) failed = 1;
+    f.partial = own;
+    f.thread = own + {after_partials};
+    whole.partials[me] = own;
+    if (own) memset((void*)own, 0, {partial} * sizeof(entry));
+{places}    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
+    const long start = blocks * me / count;
+{run}    for (long turn = start; turn < end; turn++) {{
+{carried}      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;
+{advance}
+{ragged}
+      {name}_samples(f);
+    }}
+{carried_last}  }}
+  if (failed) return 1;
+  whole.team = team;
+  {name}_after(whole);
+  return 0;
+}}
+
+extern "C" int {name}(void** arguments, long batch, int threads) {{
+  static const bool batched[] = {{{batched}}};
+  for (int k = 0; k < {count}; k++)
+    if (!arguments[k] && (batch || !batched[k])) return {no_address};
+  const long blocks = {blocks};
+  if (omp_in_parallel()) threads = 1;
+  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+  Room* room = take_room(threads);
+  if (!room) return 1;
+  const int status = {name}_run(*room, arguments, batch, blocks, threads);
+  leave_room(room);
+  return status;
+}}
+
+// Gives back what calls keep; the next call takes memory anew.
+extern "C" void {name}{release}() {{ drop_rooms(); }}
+"""

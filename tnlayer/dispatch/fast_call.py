@@ -1,0 +1,199 @@
+"""The short way of a call that is like one that was checked before.
+
+At batch 1 a kernel takes a few microseconds, and the checks of a call in Python take ten times as
+long. What a guard finds to be like a call that went the long way runs at once; everything else
+takes the long way, with its errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
+
+from ..runtime import cuda_devices
+from ..runtime.array_checks import PLAIN
+from ..runtime.autograd import autocast_is_on, contract_checked, functorch_is_active, is_traced
+from ..runtime.guard import Guard, guard_of
+from ..runtime.pick import picker
+from ..runtime.stored_arrays import home_of, homes_of, parametrization_of
+from .ranged import RangedProgram
+from .summed import SummedRanges
+
+_mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
+_address = torch.Tensor.data_ptr
+
+_Pick = Callable[[Any], tuple[Any, ...]]
+
+
+class FastCall:
+    """Runs calls that are like a checked one; made by :func:`fast_call_like`.
+
+    Arguments:
+        guard: whether tensors, x and then all stored arrays, are like those of the checked call.
+        ranged: the programs by batch size.
+        pick: takes what they are called with; None: all arrays, in order.
+        stored: takes the arrays from the module's parameters, and from its buffers and attributes,
+            if some lie there.
+        names: of arrays that are no attributes, and so must not become any.
+        bias: its place among the arrays; None: there is none.
+        leading: number of leading dimensions of x.
+        row_bytes, itemsize: bytes of a sample of x, and of an entry.
+        differentiable: whether one of the arrays requires a gradient.
+    """
+
+    __slots__ = (
+        "bias", "differentiable", "guard", "itemsize", "leading", "names", "pick", "ranged",
+        "row_bytes",
+        "stored",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        guard: Guard,
+        ranged: RangedProgram | SummedRanges,
+        pick: _Pick | None,
+        stored: tuple[_Pick, _Pick | None, _Pick | None],
+        names: frozenset[str],
+        bias: int | None,
+        leading: int,
+        row_bytes: int,
+        itemsize: int,
+        differentiable: bool,
+    ) -> None:
+        self.guard, self.ranged, self.pick = guard, ranged, pick
+        self.stored, self.names = stored, names
+        self.bias, self.leading, self.differentiable = bias, leading, differentiable
+        self.row_bytes, self.itemsize = row_bytes, itemsize
+
+    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
+        """The result, or None where the call has to take the long way."""
+        # is_traced() would take as long as all checks here: tracers have modes, or other dispatch
+        # keys than the guard has seen, but for these three.
+        level = forward_ad._current_level  # pyright: ignore[reportPrivateUsage]
+        if is_dynamo_compiling() or level >= 0 or functorch_is_active() or _mode_count():
+            return None
+        own = module.__dict__
+        parameters = own["_parameters"]
+        from_parameters, from_buffers, from_attributes = self.stored
+        try:
+            arrays = (*inputs, *from_parameters(parameters))
+            if from_buffers is not None:
+                arrays += from_buffers(own["_buffers"])
+            if from_attributes is not None:
+                arrays += from_attributes(own)
+            x = arrays[0]
+            if not self.guard(*arrays) or not x.is_contiguous():
+                return None
+        except (KeyError, TypeError, ValueError):
+            return None  # a name is gone; other than one input; torch.fx stands in for all inputs
+        # What torch would find elsewhere now, or where there was no bias.
+        if not own.keys().isdisjoint(self.names) or (
+            self.bias is None
+            and (parameters.get("bias") is not None or own["_buffers"].get("bias") is not None)
+        ):
+            return None
+        shape = x.shape
+        batch = shape[0] if self.leading == 1 else math.prod(shape[: self.leading])
+        # A guard looks at no storage, which may have been resized.
+        end = x.storage_offset() * self.itemsize + batch * self.row_bytes
+        if x.untyped_storage().nbytes() < end:
+            return None
+        if self.bias is not None and not arrays[self.bias].data_ptr():
+            return None
+        if self.leading != 1:
+            arrays = (x.reshape(batch, *shape[self.leading :]), *arrays[1:])
+        program = self.ranged.at(batch)
+        if not program.checks_addresses and not all(map(_address, arrays[1:])):
+            return None
+        taken = arrays if self.pick is None else self.pick(arrays)
+        if self.differentiable and torch.is_grad_enabled():
+            y = contract_checked(program, taken)  # pyright: ignore[reportArgumentType]
+        else:
+            y = program.infer_checked(*taken)[0]
+        if self.leading == 1:
+            return y
+        return y.reshape(*shape[: self.leading], y.shape[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a layer has to check its own first call."""
+        return type(None), ()
+
+
+def fast_call_like(
+    x: torch.Tensor,
+    feature_dims: int,
+    ranged: RangedProgram | SummedRanges,
+    module: nn.Module,
+) -> FastCall | None:
+    """The short way for calls like one that just went the long way; None if there is none.
+
+    Arguments:
+        x: the one, batched input.
+        feature_dims: number of its last dimensions that are no batch.
+        ranged: the programs by batch size.
+        module: that has the arrays.
+    """
+    if is_traced() or _mode_count() or autocast_is_on(x.device.type):
+        return None
+    main = ranged.main
+    names = main.parameter_order
+    if any(parametrization_of(module, name) is not None for name in names):
+        return None  # it makes the array at each call
+    homes: tuple[Mapping[str, Any], ...] = homes_of(module)
+    found = {name: home_of(module, name) for name in names}
+    if None in found.values():
+        return None
+    grouped = [[name for name in names if found[name] is home] for home in homes]
+    stored = [home[name] for home, group in zip(homes, grouped, strict=True) for name in group]
+    arrays: tuple[torch.Tensor, ...] = (x, *stored)
+    buffers, attributes = (picker(group) if group else None for group in grouped[1:])
+    if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
+        return None
+    leading = x.dim() - feature_dims
+    guard = guard_of(arrays, [leading, *[0] * (len(arrays) - 1)])
+    if guard is None:
+        return None
+    ordered = [name for group in grouped for name in group]
+    places = {name: place for place, name in enumerate(ordered, start=1)}
+    hidden = frozenset({*grouped[0], *grouped[1], "bias"} - set(grouped[2])) - set(module.__dict__)
+    return FastCall(
+        guard,
+        ranged,
+        _picks([places[name] for name in names], len(arrays)),
+        (picker(grouped[0]), buffers, attributes),
+        hidden,
+        places.get("bias"),
+        leading,
+        math.prod(x.shape[leading:]) * x.itemsize,
+        x.itemsize,
+        any(array.requires_grad for array in arrays),
+    )  # fmt: skip
+
+
+def _picks(places: Sequence[int], count: int) -> _Pick | None:
+    """Takes x and the arrays at some places from so many; None: all, in order."""
+    if [*places] == [*range(1, count)]:
+        return None
+    if [*places] == [*range(1, len(places) + 1)]:
+        return itemgetter(slice(len(places) + 1))
+    return picker([0, *places])
+
+
+def _is_ready(array: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether compiled code can read an array as it lies there."""
+    return (
+        type(array) in PLAIN
+        and array.dtype is dtype
+        and (array.is_cpu or cuda_devices.is_on_gpu(array))
+        and array.is_contiguous()
+        and not array.is_neg()
+        and not array.is_conj()
+        and not array._is_zerotensor()
+    )

@@ -1,0 +1,203 @@
+"""Pictures of graphs with matplotlib, which is imported only when a picture is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import BuildError, SpecError
+from ..graph import Graph
+from .placement import Line, Picture, Vertex, place
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_DRAWN_NODES = 600
+COLOURS = {
+    "tensor": "#bcd6f2",
+    "frozen": "#d9d9d9",
+    "shared": "#e3d4f0",
+    "input": "#bfe3c0",
+    "output": "#fbd3a2",
+    "fix": "#f4a6a0",
+    "sum": "#f2e394",
+    "copy": "#222222",
+}
+SHAPES = {"input": "square,pad=0.25", "output": "square,pad=0.25", "fix": "circle,pad=0.2"}
+
+
+def draw_graph(graph: Graph, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
+    """Draw nodes, leg names and sizes; inputs below, each output leg a stub beside its node.
+
+    Arguments:
+        graph: what to draw, of at most MAX_DRAWN_NODES nodes.
+        path: file to save to (its suffix says the format), or None.
+        ax: axes to draw on, or None for a figure of its own.
+
+    Raises BuildError where matplotlib is missing, SpecError for a graph too large to read and
+    for a file format that matplotlib does not write.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        msg = f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
+        raise BuildError(msg) from None
+    picture = place_checked(graph)
+    if ax is None:
+        # A figure of our own, not pyplot's: no global state and no window system.
+        ax = Figure(figsize=_figure_size(picture), layout="constrained").add_subplot()
+    colours = {name: COLOURS[kind] for name, kind in _tensor_kinds(graph).items()}
+    for line in picture.lines:
+        _draw_line(ax, picture, line)
+    for vertex in picture.vertices.values():
+        _draw_vertex(ax, vertex, colours.get(vertex.text, COLOURS.get(vertex.kind, "")))
+    _draw_traces(ax, graph, picture)
+    _finish(ax, graph, picture)
+    if path is not None:
+        _save(ax, Path(path))
+    return ax
+
+
+def place_checked(graph: Graph) -> Picture:
+    """The picture of a graph that is small enough to be read."""
+    nodes = len(graph.tensors) + sum(len(port.legs) for port in graph.inputs) + len(graph.output)
+    if nodes > MAX_DRAWN_NODES:
+        msg = (
+            f"the network has {nodes} tensors and port legs, a drawing holds at most "
+            f"{MAX_DRAWN_NODES}; print(net) lists them, or draw a smaller network"
+        )
+        raise SpecError(msg)
+    return place(graph)
+
+
+def _figure_size(picture: Picture) -> tuple[float, float]:
+    xs = [vertex.x for vertex in picture.vertices.values()] or [0.0]
+    ys = [vertex.y for vertex in picture.vertices.values()] or [0.0]
+    width = 0.9 * (max(xs) - min(xs)) + 2.0
+    return (min(60.0, max(5.0, width)), min(60.0, max(3.0, 0.9 * (max(ys) - min(ys)) + 2.0)))
+
+
+def _tensor_kinds(graph: Graph) -> dict[str, str]:
+    """Which colour each tensor has."""
+    return {
+        tensor.name: "shared"
+        if tensor.share is not None
+        else ("tensor" if tensor.trainable else "frozen")
+        for tensor in graph.tensors
+    }
+
+
+def _draw_vertex(ax: Axes, vertex: Vertex, colour: str) -> None:
+    if vertex.kind == "copy":
+        ax.plot([vertex.x], [vertex.y], "o", color=colour, markersize=7, zorder=3)
+        return
+    box: dict[str, Any] = {
+        "boxstyle": SHAPES.get(vertex.kind, "round,pad=0.35"),
+        "facecolor": colour,
+        "edgecolor": "#444444",
+        "linewidth": 0.8,
+    }
+    ax.text(
+        vertex.x,
+        vertex.y,
+        _wrapped(vertex.text) if vertex.kind == "tensor" else vertex.text,
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        bbox=box,
+        zorder=4,
+        linespacing=1.0,
+    )
+
+
+def _wrapped(name: str) -> str:
+    """A long name on two lines, parted at an underscore."""
+    head, bar, tail = name.partition("_")
+    return f"{head}\n{tail}" if bar and head and tail and len(name) > 7 else name
+
+
+def _draw_line(ax: Axes, picture: Picture, line: Line) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
+    a, b = picture.vertices[line.first], picture.vertices[line.second]
+    if line.first == line.second:
+        return
+    ax.add_patch(
+        FancyArrowPatch(
+            (a.x, a.y),
+            (b.x, b.y),
+            arrowstyle="-",
+            shrinkA=0,
+            shrinkB=0,
+            zorder=1,
+            connectionstyle=f"arc3,rad={line.bend}",
+            color="#555555",
+            linewidth=1.2,
+        )
+    )
+    # The middle of the arc, a quadratic Bezier curve.
+    x = (a.x + b.x + line.bend * (b.y - a.y)) / 2
+    y = (a.y + b.y - line.bend * (b.x - a.x)) / 2
+    _label(ax, x, y, line.label)
+
+
+def _label(ax: Axes, x: float, y: float, text: str) -> None:
+    if text:
+        box = {"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"}
+        ax.text(
+            x, y, text, ha="center", va="center", fontsize=8, color="#203060", bbox=box, zorder=2
+        )
+
+
+def _draw_traces(ax: Axes, graph: Graph, picture: Picture) -> None:
+    """A loop beside the tensor for each leg that joins two of its own axes."""
+    from matplotlib.patches import Circle
+
+    loops = [line for line in picture.lines if line.first == line.second]
+    for position, line in enumerate(loops):
+        vertex = picture.vertices[line.first]
+        earlier = sum(other.first == line.first for other in loops[:position])
+        radius = 0.22 + 0.14 * earlier
+        centre = (vertex.x - 0.1 - radius, vertex.y)
+        ax.add_patch(Circle(centre, radius, fill=False, color="#555555", zorder=1))
+        _label(ax, centre[0] - radius, vertex.y + 0.15 * earlier, line.label)
+
+
+def _finish(ax: Axes, graph: Graph, picture: Picture) -> None:
+    """Limits, title and legend."""
+    from matplotlib.patches import Patch
+
+    ax.set_aspect("equal")
+    xs = [vertex.x for vertex in picture.vertices.values()] or [0.0]
+    ys = [vertex.y for vertex in picture.vertices.values()] or [0.0]
+    ax.set_xlim(min(xs) - 1.0, max(xs) + 1.0)
+    ax.set_ylim(min(ys) - 0.8, max(ys) + 0.9)
+    ax.set_axis_off()
+    fresh = any("." in leg for leg, _ in graph.leg_sizes)
+    note = "\nleg=size; .2 is the leg NODE.2 of the node below it" if fresh else "\nleg=size"
+    title = f"{graph.label or 'network'}, {graph.parameter_count} parameters{note}"
+    ax.set_title(title, fontsize=9)
+    kinds = {vertex.kind for vertex in picture.vertices.values()} - {"tensor"}
+    kinds |= set(_tensor_kinds(graph).values())
+    patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items() if kind in kinds]
+    if patches:
+        ax.legend(
+            handles=patches,
+            fontsize=7,
+            loc="upper left",
+            frameon=False,
+            bbox_to_anchor=(0.0, 0.0),
+            ncols=len(patches),
+        )
+
+
+def _save(ax: Axes, path: Path) -> None:
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        msg = "the axes belong to no figure, so they cannot be saved; pass axes of a figure"
+        raise SpecError(msg)
+    try:
+        figure.savefig(path, dpi=150)
+    except ValueError as error:
+        msg = f"the picture cannot be saved to {str(path)!r}: {error}"
+        raise SpecError(msg) from None

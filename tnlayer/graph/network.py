@@ -1,0 +1,612 @@
+"""The builder: describe a network leg by leg or wire by wire, then freeze it into a Graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SpecError
+from ..support.json_text import read_document, write_document
+from .bridges.document import document_from_graph, graph_from_document
+from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
+from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
+from .checks import (
+    as_array_value,
+    check_dtype_name,
+    check_init,
+    check_mapping,
+    check_name,
+    check_tensor_name,
+    check_whole,
+    listed,
+    shown,
+    split_legs,
+    suggest,
+    take_bounded,
+)
+from .describe import describe, headline
+from .drawing.drawing import draw_graph
+from .graph import MAX_NODES, Graph, Port, TensorNode
+from .legs import LegTable
+from .near_identity import NearIdentity
+from .validate import ends_of, resolve_shares, validate
+
+if TYPE_CHECKING:
+    import networkx
+    from matplotlib.axes import Axes
+
+Legs = str | Sequence[str]
+
+
+class Network:
+    """A tensor network that is being described; mutable, so not hashable.
+
+    Arguments:
+        label: free text for people; no part of the network's content.
+
+    >>> net = Network("two cores")
+    >>> net.input(i1=2, i2=3)
+    ('i1', 'i2')
+    >>> net.output(j1=4, j2=5)
+    >>> net.bond(a=6)
+    >>> net.tensor("A", "i1 j1 a")
+    ()
+    >>> net.tensor("B", "a i2 j2")
+    ()
+    >>> net.in_features, net.out_features, net.parameter_count
+    (6, 20, 138)
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, label: str = "") -> None:
+        if not isinstance(label, str):
+            msg = f"the label of a network must be a string, got {shown(label)}"
+            raise SpecError(msg)
+        self.label = label
+        self._legs = LegTable()
+        self._inputs: dict[str, tuple[str, ...]] = {}
+        self._options: dict[str, Port] = {}
+        self._output: tuple[str, ...] | None = None
+        self._tensors: dict[str, TensorNode] = {}
+        self._summed: set[str] = set()
+        self._fixed: dict[str, int] = {}
+
+    # -- ports -------------------------------------------------------------------------------
+
+    def input(
+        self,
+        name_or_dims: str | Sequence[int] | Mapping[str, int] = "x",
+        dims: Sequence[int] | Mapping[str, int] | None = None,
+        /,
+        **legs: int,
+    ) -> tuple[str, ...]:
+        """Add an input and return the names of its legs, row major.
+
+        Arguments:
+            name_or_dims: the port's name ("x" where it is left out), or its dims.
+            dims: sizes of fresh legs (wires), or sizes by leg name.
+            legs: sizes by leg name, instead of dims.
+
+        Raises SpecError for a second input of this name, and for wrong sizes or names.
+
+        >>> Network().input("x", [2, 3])
+        ('x.0', 'x.1')
+        """
+        if isinstance(name_or_dims, str):
+            name = check_name(name_or_dims, "input port")
+        elif dims is None:
+            name, dims = "x", name_or_dims
+        else:
+            msg = f"input(): expected a port name before the dims, got {shown(name_or_dims)}"
+            raise SpecError(msg)
+        if name in self._inputs:
+            msg = (
+                f"input {name!r} is declared already, with legs {shown(self._inputs[name])}; "
+                "declare all its legs in one call, or give the second input a name of its own"
+            )
+            raise SpecError(msg)
+        if dims is not None and legs:
+            msg = f"input {name!r}: give its legs as dims or by name, not both"
+            raise SpecError(msg)
+        self._check_room()
+        named = dims if isinstance(dims, Mapping) else legs if dims is None else None
+        if named is not None:
+            names = self._legs.declare(named, f"input {name!r}")
+        else:
+            names = self._legs.make_wires(name, 0, dims, f"input {name!r}")
+        self._inputs[name] = names
+        return names
+
+    def output(self, legs: Legs | None = None, /, **dims: int) -> None:
+        """Close the network: the legs of y, in the order given.
+
+        Arguments:
+            legs: names of legs that exist or are declared elsewhere, such as wires.
+            dims: sizes by name of legs that are declared here; they follow after legs.
+
+        Raises SpecError for a second call and for a wire that is consumed twice. Without any
+        leg, y is of shape (..., 1).
+        """
+        if self._output is not None:
+            msg = (
+                f"the output is declared already, with legs {shown(self._output)}; a network has "
+                "one output: name all its legs in one call (net.reorder permutes them)"
+            )
+            raise SpecError(msg)
+        names = split_legs(legs, "the output") if legs is not None else ()
+        both = (*names, *take_bounded(dims, "the output"))
+        leg, count = next(iter(Counter(both).most_common(1)), ("", 0))
+        if count > 1:
+            msg = f"leg {leg!r} stands {count} times in the output; an output leg stands once"
+            raise SpecError(msg)
+        # Check the wires before declaring and mark them after, so that an error changes nothing.
+        self._legs.check_wires(names, "the output")
+        self._legs.declare(dims, "output")
+        self._legs.mark_wires(names, "the output")
+        self._output = both
+
+    def port(
+        self, name: str, *, batched: bool = True, product: bool = False, dtype: object = None
+    ) -> None:
+        """Set the options of an input.
+
+        Arguments:
+            name: the input's name; the input may be declared before or after.
+            batched: whether x has leading dimensions.
+            product: whether x is a product state of shape (..., n, d), one vector a leg.
+            dtype: dtype that x must have (a name, a numpy or a torch dtype), or None. Of whole
+                numbers, as in "int64", x is cast to the layer's dtype and gets no gradient.
+
+        Raises SpecError for a second call for the same port, and at freeze() where there is no
+        such input.
+        """
+        check_name(name, "input port")
+        if name in self._options:
+            msg = f"the options of input {name!r} are set already; set them all in one port() call"
+            raise SpecError(msg)
+        for option, flag in (("batched", batched), ("product", product)):
+            if not isinstance(flag, bool):
+                msg = f"input {name!r}: {option} must be True or False, got {shown(flag)}"
+                raise SpecError(msg)
+        dtype_name = check_dtype_name(dtype, f"input {name!r}")
+        self._options[name] = Port(name, (), batched, product, dtype_name)
+
+    def reorder(
+        self,
+        *,
+        input: Legs | Mapping[str, Legs] | None = None,
+        output: Legs | None = None,
+    ) -> None:
+        """Permute the legs of ports.
+
+        Arguments:
+            input: the legs of the only input in their new order, or a mapping of port names to
+                legs.
+            output: the output's legs in their new order.
+
+        Raises SpecError where the legs are not those that the port has.
+        """
+        if input is not None:
+            if not isinstance(input, Mapping):
+                if len(self._inputs) != 1:
+                    msg = (
+                        f"reorder(input=...): the network has {len(self._inputs)} inputs "
+                        f"({', '.join(self._inputs)}); pass a mapping of port name to legs"
+                    )
+                    raise SpecError(msg)
+                input = dict.fromkeys(self._inputs, input)
+            for name in input:
+                if name not in self._inputs:
+                    msg = f"reorder(): there is no input {name!r}{suggest(name, self._inputs)}"
+                    raise SpecError(msg)
+            orders = {
+                name: _permuted(self._inputs[name], legs, f"input {name!r}")
+                for name, legs in input.items()
+            }
+        else:
+            orders = {}
+        if output is not None:
+            if self._output is None:
+                msg = "reorder(output=...): the output is not declared yet; call net.output first"
+                raise SpecError(msg)
+            self._output = _permuted(self._output, output, "the output")
+        self._inputs.update(orders)
+
+    # -- legs --------------------------------------------------------------------------------
+
+    def bond(self, **dims: int) -> None:
+        """Declare inner legs.
+
+        Arguments:
+            dims: size by leg name; a leg may join any number of tensors (a copy tensor).
+
+        Raises SpecError for a name that is declared already.
+        """
+        self._legs.declare(dims, "bond", is_bond=True)
+
+    def sum(self, *legs: Legs) -> None:
+        """Say that legs with one end are summed over.
+
+        Arguments:
+            legs: leg names; none of them a leg of the output.
+        """
+        self._summed.update(leg for some in legs for leg in split_legs(some, "sum()"))
+
+    def fix(self, indices: Mapping[str, int] | None = None, /, **legs: int) -> None:
+        """Pin legs of ports to basis states; their unused slices leave the parameters.
+
+        Arguments:
+            indices: index by leg name, for fresh names (which contain a dot).
+            legs: index by leg name.
+
+        Raises SpecError for a leg that is fixed twice; at freeze() for a leg that is in no port
+        and for an index out of range.
+        """
+        if indices is not None:
+            check_mapping(indices, "fix()", "index by leg name")
+        wanted = {**(indices or {}), **legs}
+        split_legs(wanted, "fix()")
+        for leg, index in wanted.items():
+            wanted[leg] = check_whole(index, f"fix(): the index of leg {leg!r}")
+            if leg in self._fixed:
+                msg = f"leg {leg!r} is fixed already, at index {self._fixed[leg]}; fix it once"
+                raise SpecError(msg)
+        self._fixed.update(wanted)
+
+    def copy_leg(self, *legs: Legs) -> None:
+        """Allow wires to be consumed more than once: each becomes a copy tensor (hyperedge).
+
+        Arguments:
+            legs: names of legs that exist. Named legs never need this.
+        """
+        for leg in [leg for some in legs for leg in split_legs(some, "copy_leg()")]:
+            if leg not in self._legs:
+                msg = f"copy_leg(): there is no leg {leg!r}{suggest(leg, self._legs)}"
+                raise SpecError(msg)
+            self._legs.allow_copies(leg)
+
+    # -- tensors -----------------------------------------------------------------------------
+
+    def tensor(
+        self,
+        name: str,
+        legs: Legs,
+        *,
+        out: Sequence[int] | None = None,
+        share: str | None = None,
+        conj: bool = False,
+        trainable: bool = True,
+        value: object = None,
+        init: str | float | NearIdentity | Callable[..., Any] | None = None,
+        isometry: Legs | None = None,
+    ) -> tuple[str, ...]:
+        """Add a tensor and return the names of the wires that it makes.
+
+        Arguments:
+            name: its name, also its key in the layer's state_dict.
+            legs: one leg an axis, as a string of names or a sequence.
+            out: sizes of fresh legs (wires), which follow after legs as further axes.
+            share: the tensor whose parameter this one uses; it may be declared later.
+            conj: whether the complex conjugate of the parameter is used.
+            trainable: False for a parameter without grad, or with a value a constant.
+            value: entries at full shape, a numpy or torch array.
+            init: how the entries start. By default, and for "normal" and "uniform", they are drawn
+                with the deviation that gives Var(y) = Var(x); "zeros", "ones", "eye",
+                "orthogonal", a name of :func:`tnlayer.register_initialiser`, a standard deviation
+                or a callable are kept as they are. "identity" and :func:`tnlayer.near_identity`
+                let signals pass: for chains of many tensors.
+            isometry: legs of one side of the matricised tensor, which is made isometric and kept;
+                with init="scaled" it is multiplied so that Var(y) = Var(x), with "identity" it is
+                near the identity.
+
+        Raises SpecError for names in use, wires consumed twice, and options that clash.
+        """
+        where = f"tensor {check_tensor_name(name)!r}"
+        if name in self._tensors:
+            msg = (
+                f"{where} is declared already, with legs {shown(self._tensors[name].legs)}; "
+                "give the second one a name of its own (share= reuses the parameter)"
+            )
+            raise SpecError(msg)
+        self._check_room()
+        for option, flag in (("conj", conj), ("trainable", trainable)):
+            if not isinstance(flag, bool):
+                msg = f"{where}: {option} must be True or False, got {shown(flag)}"
+                raise SpecError(msg)
+        if share is not None:
+            check_tensor_name(share)
+        in_legs = split_legs(legs, where)
+        node = TensorNode(
+            name, in_legs, share, conj, trainable, init=check_init(init, where),
+            value=None if value is None else as_array_value(value, where),
+            isometry=() if isometry is None else _isometry_axes(in_legs, isometry, where),
+        )  # fmt: skip
+        self._legs.check_wires(in_legs, where)
+        made = () if out is None else self._legs.make_wires(name, len(in_legs), out, where)
+        self._legs.mark_wires(in_legs, where)
+        self._tensors[name] = replace(node, legs=(*in_legs, *made))
+        return made
+
+    def set_values(self, values: Mapping[str, object]) -> None:
+        """Bring in arrays of one's own by tensor name.
+
+        Arguments:
+            values: entries at full shape by tensor name; each replaces a value or an init.
+
+        Raises SpecError for unknown names, for sharers, and at freeze() for wrong shapes.
+        """
+        nodes: dict[str, TensorNode] = {}
+        check_mapping(values, "values", "arrays by tensor name")
+        for name, value in values.items():
+            if name not in self._tensors:
+                known = suggest(name, self._tensors) if isinstance(name, str) else ""
+                msg = f"set_values(): no tensor {shown(name)}{known}"
+                raise SpecError(msg)
+            node = self._tensors[name]
+            if node.share is not None:
+                msg = f"tensor {name!r} shares {node.share!r}; give the value to {node.share!r}"
+                raise SpecError(msg)
+            array = as_array_value(value, f"tensor {name!r}")
+            nodes[name] = replace(node, value=array, init=None)
+        self._tensors.update(nodes)
+
+    # -- the finished network ----------------------------------------------------------------
+
+    def freeze(self) -> Graph:
+        """The frozen, hashable Graph of what was said so far.
+
+        Raises SpecError where the network is not finished or has no meaning.
+        """
+        if self._output is None:
+            msg = (
+                "the network has no output; call net.output(...) with its legs, "
+                "or net.output() for a scalar y of shape (..., 1)"
+            )
+            raise SpecError(msg)
+        for name in self._options:
+            if name not in self._inputs:
+                msg = f"port({name!r}): there is no input {name!r}{suggest(name, self._inputs)}"
+                raise SpecError(msg)
+        inputs = tuple(
+            replace(self._options.get(name, Port(name, ())), legs=legs)
+            for name, legs in self._inputs.items()
+        )
+        graph = Graph(
+            label=self.label,
+            leg_sizes=self._legs.sizes(),
+            inputs=inputs,
+            output=self._output,
+            tensors=resolve_shares(self._tensors.values()),
+            summed=frozenset(self._summed),
+            fixed=tuple(sorted(self._fixed.items())),
+        )
+        validate(graph)
+        # A leg with two ends or more is summed anyway: saying so adds nothing to the content.
+        ends = Counter(leg for _, legs in ends_of(graph) for leg in legs)
+        return replace(graph, summed=frozenset(leg for leg in graph.summed if ends[leg] == 1))
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable entries that are stored, a shared tensor counted once."""
+        return self.freeze().parameter_count
+
+    @property
+    def stored_count(self) -> int:
+        """Number of all stored entries, trainable or not."""
+        return self.freeze().stored_count
+
+    @property
+    def in_features(self) -> int:
+        """Features of the first input."""
+        return self.freeze().in_features
+
+    @property
+    def out_features(self) -> int:
+        """Features of y."""
+        return self.freeze().out_features
+
+    def __repr__(self) -> str:
+        try:
+            return f"<Network {headline(self.freeze())}>"
+        except SpecError:
+            return f"<Network {self.label!r}, not finished: {len(self._tensors)} tensors so far>"
+
+    def __str__(self) -> str:
+        try:
+            return describe(self.freeze())
+        except SpecError as error:
+            return f"{self!r}\n  {error}"
+
+    # -- other forms -------------------------------------------------------------------------
+
+    def copy(self) -> Network:
+        """An independent builder with the same content."""
+        other = Network(self.label)
+        other._legs = self._legs.copy()
+        other._inputs = dict(self._inputs)
+        other._options = dict(self._options)
+        other._output = self._output
+        other._tensors = dict(self._tensors)
+        other._summed = set(self._summed)
+        other._fixed = dict(self._fixed)
+        return other
+
+    @classmethod
+    def from_graph(cls, graph: Graph) -> Network:
+        """A builder with the content of a frozen graph, to go on editing it."""
+        validate(graph)
+        net = cls(graph.label)
+        net._legs = LegTable.of(graph)
+        net._inputs = {port.name: port.legs for port in graph.inputs}
+        net._options = {
+            port.name: replace(port, legs=())
+            for port in graph.inputs
+            if port != Port(port.name, port.legs)
+        }
+        net._output = graph.output
+        net._tensors = dict(graph.nodes)
+        net._summed = set(graph.summed)
+        net._fixed = dict(graph.fixed)
+        return net
+
+    @classmethod
+    def from_networkx(
+        cls, multigraph: networkx.MultiGraph[Any], values: Mapping[str, object] | None = None
+    ) -> Network:
+        """The network that a networkx multigraph draws (see tnlayer.graph.bridges.networkx_graph).
+
+        Arguments:
+            multigraph: nodes with ``kind`` (tensor, input, output, copy, fix, sum) and ``legs``,
+                edges with ``leg`` and ``dim``.
+            values: entries at full shape by tensor name.
+
+        Raises SpecError for missing or clashing attributes.
+        """
+        net = cls.from_graph(graph_from_networkx(multigraph))
+        net.set_values({} if values is None else values)
+        return net
+
+    def to_networkx(self) -> networkx.MultiGraph[Any]:
+        """The network as a networkx multigraph; from_networkx gives it back."""
+        return networkx_from_graph(self.freeze())
+
+    @classmethod
+    def from_einsum(
+        cls,
+        equation: str,
+        *,
+        sizes: Mapping[str, int],
+        inputs: Sequence[int] = (0,),
+        names: Sequence[str] | None = None,
+        values: Mapping[str, object] | None = None,
+        batch: str | None = UNSAID,
+    ) -> Network:
+        """The network of an einsum equation, with a letter for the batch or without.
+
+        Arguments:
+            equation: such as "ij,jk->ik"; without an arrow the output is numpy's.
+            sizes: size by letter; the batch needs none.
+            inputs: positions of the operands that are inputs; the others are tensors.
+            names: a name for each operand.
+            values: entries at full shape by tensor name.
+            batch: letters of leading dimensions, such as "b" in "bi,ij->bj". They stand first, in
+                the inputs that have them (the others are not batched) and in the output. None:
+                there are none. Left out there are none either, with a warning where a letter could
+                be meant: first in the output and in every input, and on no tensor.
+
+        Raises SpecError for an ellipsis, missing sizes, wrong positions, and letters of the batch
+        that stand elsewhere.
+
+        >>> Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}).parameter_count
+        6
+        >>> Network.from_einsum("bj,jk->bk", sizes={"j": 2, "k": 3}, batch="b").in_features
+        2
+        """
+        net = cls.from_graph(graph_from_einsum(equation, sizes, inputs, names, batch))
+        net.set_values({} if values is None else values)
+        if batch is not None and not batch:
+            warn_of_batch(equation, inputs)
+        return net
+
+    def to_einsum(self, *, batch: bool = False) -> Einsum:
+        """The network as an einsum equation with the names of its operands.
+
+        ``from_einsum(**form._asdict())`` gives the network back. Beyond 52 legs the letters are
+        other characters, as in opt_einsum; numpy.einsum and torch.einsum take 52. An equation has
+        no place for what a tensor or a port is beside its legs: values, init, isometry, trainable,
+        dtype. A shared tensor stands under its owner's name, which from_einsum does not take twice.
+
+        Arguments:
+            batch: whether to write the batch as a letter, first in each batched input and in the
+                output; without it all inputs come back batched.
+
+        Raises SpecError for conjugated tensors, fixed legs, product ports and an empty network.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> net.to_einsum()[:2]
+        ('j,jk->k', ('x', 'W'))
+        >>> net.to_einsum(batch=True).equation
+        'aj,jk->ak'
+        """
+        return einsum_from_graph(self.freeze(), batch=batch)
+
+    def to_json(self) -> str:
+        """The network as canonical JSON text of a versioned schema; callables are refused."""
+        return write_document(document_from_graph(self.freeze()))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Network:
+        """The network that to_json wrote; unknown keys are refused with a SpecError."""
+        return cls.from_graph(graph_from_document(read_document(text)))
+
+    def draw(self, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
+        """Draw nodes, leg names and sizes with matplotlib (``pip install tnlayer[viz]``).
+
+        Arguments:
+            path: file to save the picture to; the suffix says its format.
+            ax: axes to draw on, or None for a figure of its own.
+        """
+        return draw_graph(self.freeze(), path, ax)
+
+    # -- inner -------------------------------------------------------------------------------
+
+    def _check_room(self) -> None:
+        """Refuse the node that would be one too many (the output is a node, too)."""
+        if len(self._tensors) + len(self._inputs) + 2 > MAX_NODES:
+            msg = f"the network has {MAX_NODES} nodes already, more are not allowed"
+            raise SpecError(msg)
+
+
+def as_graph(net: object, where: str = "") -> Graph:
+    """The frozen graph of a network.
+
+    Arguments:
+        net: a Network or a Graph.
+        where: what was called, for messages.
+
+    Raises SpecError for anything else, and where the network is not finished.
+    """
+    if isinstance(net, Graph):
+        return net
+    if isinstance(net, Network):
+        return net.freeze()
+    msg = (
+        f"{where}{': ' if where else ''}expected a tnlayer.Network (or its freeze()), got "
+        f"{shown(net)}; describe one with tn.Network() or tn.topologies"
+    )
+    raise SpecError(msg)
+
+
+def _permuted(old: tuple[str, ...], legs: Legs, where: str) -> tuple[str, ...]:
+    """The legs in their new order, if they are the old ones."""
+    new = split_legs(legs, f"reorder(), {where}")
+    if Counter(new) != Counter(old):
+        msg = (
+            f"reorder(): {where} has the legs {shown(old)}, expected a permutation, "
+            f"got {shown(new)}"
+        )
+        raise SpecError(msg)
+    return new
+
+
+def _isometry_axes(legs: tuple[str, ...], isometry: Legs, where: str) -> tuple[int, ...]:
+    """The axes of one side of the matricised tensor, from the legs' names."""
+    names = split_legs(isometry, f"{where}: isometry")
+    if not names:
+        msg = f"{where}: isometry names no leg; name the legs of one side, of {listed(legs)}"
+        raise SpecError(msg)
+    stand, named = Counter(legs), Counter(names)
+    for name in names:
+        if stand[name] != 1 or named[name] != 1:
+            stands = "more than once" if name in stand else "not"
+            msg = (
+                f"{where}: isometry leg {name!r} stands {stands} among its legs "
+                f"{listed(legs)}{'' if name in stand else suggest(name, legs)}; expected each "
+                "leg of one side, once"
+            )
+            raise SpecError(msg)
+    return tuple(axis for axis, leg in enumerate(legs) if leg in named)

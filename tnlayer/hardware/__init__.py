@@ -1,0 +1,1 @@
+"""What hardware is: processors, GPUs, and which of them this process has."""

@@ -1,0 +1,165 @@
+"""Which Profile holds: the one that was measured here, or the nearest that ships with us."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import torch
+
+from ...support.debug import debug
+from ..processor import processor_name
+from .derived import derived_profiles
+from .op_times import OpTimes
+from .profile import Profile
+from .stored import MeasuredProfile, ProfileKey, key_of, read_profile, write_profile
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedProfile:
+    """A profile and where it comes from.
+
+    Arguments:
+        profile: the rates.
+        source: in words, for reports.
+        measured: when it was measured on this machine; None if it was not.
+    """
+
+    profile: Profile
+    source: str
+    measured: str | None = None
+
+
+@cache
+def shipped_profiles() -> tuple[Profile, ...]:
+    """The profiles that ship with the package."""
+    folder = resources.files("tnlayer.hardware.profile") / "shipped"
+    found = (f for f in folder.iterdir() if f.name.endswith(".json"))
+    # Where nothing tells which one is nearer, the first one serves.
+    files = sorted(found, key=lambda f: f.name.removesuffix(".json"))
+    return tuple(Profile.from_document(json.loads(f.read_text())) for f in files)
+
+
+_OVERRIDE: ContextVar[LoadedProfile | None] = ContextVar("profile", default=None)
+
+
+@contextmanager
+def use_profile(profile: Profile, source: str = "given") -> Generator[None]:
+    """Let a profile hold inside a with-block, whatever was measured or shipped."""
+    token = _OVERRIDE.set(LoadedProfile(profile, source))
+    try:
+        yield
+    finally:
+        _OVERRIDE.reset(token)
+
+
+def load_profile(dtype: str = "float32", device: str = "cpu") -> LoadedProfile:
+    """The profile for a dtype on a device, with torch's present number of threads."""
+    given = _OVERRIDE.get()
+    if given is not None:
+        return given
+    threads = torch.get_num_threads() if device == "cpu" else 1
+    return _load(dtype, device, threads)
+
+
+def op_times(dtype: str, device: str = "cpu") -> OpTimes:
+    """What operations of a dtype cost on a device."""
+    return _op_times(load_profile(dtype, device).profile, dtype)
+
+
+def keep_profile(profile: Profile) -> LoadedProfile:
+    """Let a profile that was measured just now hold, here and in later processes."""
+    measured = write_profile(profile)
+    _MEASURED[key_of(profile)] = measured
+    _load.cache_clear()
+    return _named(measured)
+
+
+def reload_profiles() -> None:
+    """Look again which profiles there are."""
+    _MEASURED.clear()
+    _load.cache_clear()
+
+
+# What this process measured holds where nothing can be stored, too.
+_MEASURED: dict[ProfileKey, MeasuredProfile] = {}
+
+
+@cache
+def _load(dtype: str, device: str, threads: int) -> LoadedProfile:
+    key = ProfileKey(device, processor_name(device), dtype, threads)
+    measured = _MEASURED.get(key) or read_profile(key)
+    loaded = _named(measured) if measured is not None else _nearest(key)
+    debug(1, f"device profile for {device}, {dtype}, {threads} threads: {loaded.source}")
+    return loaded
+
+
+def _named(measured: MeasuredProfile) -> LoadedProfile:
+    return LoadedProfile(
+        measured.profile, f"measured here on {measured.measured}", measured.measured
+    )
+
+
+def _nearest(key: ProfileKey) -> LoadedProfile:
+    """The profile that is most like what is asked for; device and dtype count most.
+
+    Then the processor's name: torch's libraries run other code on another vendor's processor,
+    so that one of the same vendor is nearer than one of another.
+    Of GPUs none ships that was measured: those from datasheets stand in.
+    """
+
+    def distance(profile: Profile) -> tuple[float, ...]:
+        differs = (
+            profile.device != key.device,
+            profile.dtype != key.dtype,
+            profile.dtype != _ARITHMETIC.get(key.dtype, key.dtype),
+        )
+        other = profile.name not in key.name
+        return (
+            *map(int, differs),
+            _unlike(profile.name, key.name) if other else 0.0,
+            abs(profile.threads - key.threads),
+        )
+
+    profile = min((*shipped_profiles(), *derived_profiles()), key=distance)
+    if profile in derived_profiles():
+        source = f"of an {profile.name} by its datasheet, {profile.dtype}: nothing was measured"
+        return LoadedProfile(profile, source)
+    threads = f"{profile.threads} thread{'s' if profile.threads != 1 else ''}"
+    return LoadedProfile(
+        profile,
+        f"shipped with tnlayer, measured on {profile.name}, {profile.dtype}, {threads}",
+    )
+
+
+def _unlike(name: str, other: str) -> float:
+    """The share of the words of a processor's name that another one's has not.
+
+    >>> _unlike("Maker Model T", "Maker Model S 2-Core Processor")
+    0.3333333333333333
+    """
+    words = name.split()
+    return sum(word not in other.split() for word in words) / max(1, len(words))
+
+
+# Arithmetic of a complex dtype is that of its parts, that of half precision is float32's.
+_ARITHMETIC = {
+    "complex64": "float32",
+    "complex128": "float64",
+    "float16": "float32",
+    "bfloat16": "float32",
+}
+
+_TIMES: dict[tuple[str, str], OpTimes] = {}
+
+
+def _op_times(profile: Profile, dtype: str) -> OpTimes:
+    key = (profile.digest, dtype)
+    if key not in _TIMES:
+        _TIMES[key] = OpTimes(profile, dtype)
+    return _TIMES[key]

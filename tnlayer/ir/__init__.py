@@ -1,0 +1,1 @@
+"""Nouns: plans, calls and loop programs as frozen values. Nothing is decided here."""

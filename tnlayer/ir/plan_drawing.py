@@ -1,0 +1,325 @@
+"""Drawing of a plan: its contraction tree, one row a step, with legs, sizes and FLOPs beside it.
+
+The column on the right is the stem (or the root's longest chain): what joins it stands to its left.
+matplotlib and networkx are loaded here only, when a plan is drawn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import PlanError
+from .steps import BATCH, Step, Value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .plan import Plan
+
+MAX_DRAWN_STEPS = 300
+_TEXT_WIDTH = 50  # characters of leg names that fit in the table
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_COLOURS = {
+    "port": "#f4a6a0",
+    "parameter": "#a9cbe8",
+    "saved": "#d9c3e8",
+    "branch": "#66a182",
+    "stem": "#edae49",
+    "output": "#dddddd",
+}
+_MEANING = {
+    "port": "input",
+    "parameter": "parameter",
+    "saved": "kept by the forward",
+    "branch": "branch: parameters only",
+    "stem": "stem: an input enters",
+    "output": "result",
+}
+# Coordinates are inches. Each column of the table: its distance from the stem, and its title.
+_ROW, _CHARACTER, _MARGIN = 0.34, 0.075, 0.3
+_TABLE = ((0.45, "sums over"), (3.95, "result"), (5.2, "FLOPs"), (6.0, "share"))
+_TABLE_WIDTH = 6.6
+
+
+@dataclass
+class _Layout:
+    """Places of the nodes while the tree is walked; a leaf is placed anew at each use."""
+
+    plan: Plan
+    steps: dict[str, Step]
+    heights: dict[str, int]
+    column_width: float
+    places: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    kinds: dict[str, str] = field(default_factory=dict[str, str])
+    values: dict[str, Value] = field(default_factory=dict[str, Value])
+    edges: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    reused: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    rows: int = 0
+
+    def place(self, node: str, value: Value, column: float, row: float, kind: str) -> None:
+        """Fix where a node stands and what it is."""
+        self.places[node] = (-column * self.column_width, -row * _ROW)
+        self.values[node] = value
+        self.kinds[node] = kind
+
+    def join(self, start: str, end: str, *, reused: bool) -> None:
+        """An edge; ``reused`` where its start stands in another chain already."""
+        (self.reused if reused else self.edges).append((start, end))
+
+    def next_row(self) -> int:
+        """The next free row."""
+        self.rows += 1
+        return self.rows - 1
+
+
+def draw_plan(plan: Plan, path: str | Path | None = None) -> Figure:
+    """Draw the contraction tree of a plan with matplotlib and networkx.
+
+    Each row is a step: what it contracts, the legs that it sums, the sizes of its result's legs (B
+    is the batch) and its FLOPs at the batch size of the plan.
+
+    Arguments:
+        plan: the plan to draw, forward or backward.
+        path: file to write, its ending tells the format; or None, to write nothing.
+
+    Raises:
+        PlanError: the plan has too many steps for a readable picture.
+    """
+    if len(plan.steps) > MAX_DRAWN_STEPS:
+        msg = (
+            f"plan.draw(): the plan has {len(plan.steps)} steps, at most {MAX_DRAWN_STEPS} make a "
+            "readable picture: print(plan) lists them all"
+        )
+        raise PlanError(msg)
+    from matplotlib.figure import Figure
+
+    layout = _lay_out(plan)
+    left = min((x for x, _ in layout.places.values()), default=0.0) - layout.column_width / 2
+    bottom, top = -layout.rows * _ROW, 4 * _ROW
+    figure = Figure(figsize=(_TABLE_WIDTH - left + 2 * _MARGIN, top - bottom + 2 * _MARGIN))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(left - _MARGIN, _TABLE_WIDTH + _MARGIN)
+    axes.set_ylim(bottom - _MARGIN, top + _MARGIN)
+    _draw_table(layout, axes)
+    _draw_tree(layout, axes)
+    _draw_heading(layout, axes, left, top)
+    if path is not None:
+        figure.savefig(path, dpi=130)
+    return figure
+
+
+# -- layout ------------------------------------------------------------------------------------
+
+
+def _lay_out(plan: Plan) -> _Layout:
+    """Rows by a walk from the outputs up, columns by distance from the main chain."""
+    steps = {step.result.name: step for step in plan.steps}
+    heights = {value.name: 0 for value in plan.inputs}
+    for step in plan.steps:
+        heights[step.result.name] = 1 + max(heights[o.value.name] for o in step.operands)
+    longest = max((len(_label(plan, value)) for value in plan.inputs), default=0)
+    layout = _Layout(plan, steps, heights, column_width=0.35 + _CHARACTER * longest)
+    for output in plan.outputs:
+        root = output.operand.value
+        known = root.name in layout.places
+        _walk(layout, root, 0)
+        node = f"output {output.name}"
+        legs = tuple(leg for axis in output.axes for leg in axis)
+        layout.place(node, Value(output.name, legs), 0, layout.next_row(), "output")
+        layout.join(root.name, node, reused=known)
+    return layout
+
+
+def _walk(layout: _Layout, root: Value, column: int) -> None:
+    """Place a chain of steps from its first operand down to ``root``, side chains before each."""
+    if root.name in layout.places:
+        return
+    chain = [root]
+    while (step := layout.steps.get(chain[-1].name)) is not None:
+        main = _main_operand(layout, step)
+        if main.name in layout.places:
+            break
+        chain.append(main)
+    for value in reversed(chain):
+        step = layout.steps.get(value.name)
+        if step is None:
+            layout.place(value.name, value, column, layout.next_row(), _leaf_kind(layout, value))
+        else:
+            _place_step(layout, step, column, continues=value is not chain[-1])
+
+
+def _place_step(layout: _Layout, step: Step, column: int, *, continues: bool) -> None:
+    """Place a step below what it continues, and to its left what joins it there."""
+    sides = [operand.value for operand in step.operands]
+    main = _main_operand(layout, step)
+    sides.remove(main)
+    reused = {side.name for side in sides if side.name in layout.places}
+    for side in sides:
+        if side.name in layout.steps:
+            _walk(layout, side, column + 1)
+    row = layout.next_row()
+    node = step.result.name
+    kind = "branch" if node in layout.plan.branch else "stem"
+    layout.place(node, step.result, column, row, kind)
+    layout.join(main.name, node, reused=not continues)
+    for number, side in enumerate(sides):
+        if side.name in layout.steps:
+            layout.join(side.name, node, reused=side.name in reused)
+            continue
+        leaf = f"{side.name}@{node}.{number}"
+        leaf_row = layout.next_row() if number else row
+        layout.place(leaf, side, column + 1, leaf_row, _leaf_kind(layout, side))
+        layout.join(leaf, node, reused=False)
+
+
+def _main_operand(layout: _Layout, step: Step) -> Value:
+    """The operand that goes on the chain: of the stem if any is, and of the longest way up."""
+    values = [operand.value for operand in step.operands]
+    branch = layout.plan.branch
+    return max(values, key=lambda value: (value.name not in branch, layout.heights[value.name]))
+
+
+def _leaf_kind(layout: _Layout, value: Value) -> str:
+    """What an input of the plan is."""
+    if value in layout.plan.parameters:
+        return "parameter"
+    return "saved" if value in layout.plan.saved else "port"
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+def shape_text(plan: Plan, legs: Iterable[str]) -> str:
+    """Sizes of legs, equal ones as a power: ``B·2¹⁰·3²``."""
+    legs = tuple(legs)
+    counted = Counter(plan.sizes[leg] for leg in legs if leg != BATCH)
+    factors = ["B"] if BATCH in legs else []
+    for size, times in counted.items():
+        power = str(times).translate(_SUPERSCRIPTS) if times > 1 else ""
+        factors.append(f"{size}{power}")
+    return "·".join(factors) or "1"
+
+
+def names_text(plan: Plan, legs: Iterable[str]) -> str:
+    """The user's names of legs with their sizes, as many as fit in the table."""
+    user_names = dict(plan.names)
+    names = [
+        "batch" if leg == BATCH else f"{user_names.get(leg, leg)}={plan.sizes[leg]}" for leg in legs
+    ]
+    text = ", ".join(names)
+    shown = len(names)
+    while shown > 1 and len(text) > _TEXT_WIDTH:
+        shown -= 1
+        text = f"{', '.join(names[:shown])}, and {len(names) - shown} more"
+    return text
+
+
+def _label(plan: Plan, value: Value) -> str:
+    """Text of a box: the user's name of a value, and the sizes of its legs."""
+    return f"{dict(plan.names).get(value.name, value.name)}  {shape_text(plan, value.legs)}"
+
+
+def _number_text(number: int) -> str:
+    """A count with a unit: 12.3 M."""
+    for limit, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return str(number)
+
+
+def _step_flops(plan: Plan, step: Step) -> int:
+    """FLOPs and elementwise operations of a step at the plan's batch size."""
+    counts = plan.counts_of(step)
+    return (counts.flops + counts.elementwise).at(plan.batch)
+
+
+# -- drawing -----------------------------------------------------------------------------------
+
+
+def _draw_tree(layout: _Layout, axes: Axes) -> None:
+    """Nodes and edges; leaves are boxes with their names, steps are dots."""
+    import networkx
+
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(layout.places)
+    graph.add_edges_from(layout.edges + layout.reused)
+    steps = [node for node in layout.places if node in layout.steps]
+    networkx.draw_networkx_edges(
+        graph, layout.places, layout.edges, ax=axes, arrows=False, edge_color="#555555", width=1.2
+    )
+    # Bent, so that they do not run through the nodes between; plain trees have none.
+    networkx.draw_networkx_edges(
+        graph,
+        layout.places,
+        layout.reused,
+        ax=axes,
+        arrows=True,
+        arrowstyle="-",
+        style="dashed",
+        connectionstyle="arc3,rad=0.3",
+        edge_color="#999999",
+    )
+    networkx.draw_networkx_nodes(
+        graph,
+        layout.places,
+        nodelist=steps,
+        node_size=110,
+        node_color=[_COLOURS[layout.kinds[node]] for node in steps],
+        edgecolors="#333333",
+        ax=axes,
+    )
+    for node, (x, y) in layout.places.items():
+        if node not in layout.steps:
+            _draw_box(axes, x, y, _label(layout.plan, layout.values[node]), layout.kinds[node])
+
+
+def _draw_box(axes: Axes, x: float, y: float, text: str, kind: str, align: str = "center") -> None:
+    """A text in a box of the colour of its kind."""
+    box = {"boxstyle": "round,pad=0.25", "fc": _COLOURS[kind], "ec": "#333333"}
+    axes.text(x, y, text, ha=align, va="center", fontsize=8, bbox=box)
+
+
+def _draw_table(layout: _Layout, axes: Axes) -> None:
+    """Beside each step: the legs that it sums, its result's sizes, its FLOPs and their share."""
+    plan = layout.plan
+    whole = sum(_step_flops(plan, step) for step in plan.steps)
+    blank = {"fc": "white", "ec": "none", "pad": 1}
+    for x, title in _TABLE:
+        axes.text(x, 1.2 * _ROW, title, fontsize=9, va="center", weight="bold")
+    for node, (start, y) in layout.places.items():
+        step = layout.steps.get(node)
+        if step is None:
+            continue
+        axes.plot([start, _TABLE_WIDTH], [y, y], color="#e4e4e4", linewidth=0.8, zorder=0)
+        summed = [leg for leg in step.loop_legs if leg not in step.result.legs]
+        flops = _step_flops(plan, step)
+        cells = (
+            names_text(plan, summed) or f"nothing ({type(step).__name__})",
+            shape_text(plan, step.result.legs),
+            _number_text(flops),
+            f"{flops / whole:.0%}" if whole else "",
+        )
+        for (x, _), cell in zip(_TABLE, cells, strict=True):
+            axes.text(x, y, cell, fontsize=8, va="center", bbox=blank)
+
+
+def _draw_heading(layout: _Layout, axes: Axes, left: float, top: float) -> None:
+    """What is drawn, and what the colours mean."""
+    plan = layout.plan
+    whole = sum(_step_flops(plan, step) for step in plan.steps)
+    proof = "no tree is cheaper" if plan.proven_optimal else "the best tree found"
+    title = (
+        f"Contraction tree: {len(plan.steps)} steps, {_number_text(whole)}FLOP at batch "
+        f"B = {plan.batch}; by {plan.minimize} {proof}"
+    )
+    axes.text(left, top, title, fontsize=11, va="center", weight="bold")
+    x = left + 0.05
+    for kind in (kind for kind in _MEANING if kind in layout.kinds.values()):
+        _draw_box(axes, x, top - 1.2 * _ROW, _MEANING[kind], kind, align="left")
+        x += 0.3 + 0.062 * len(_MEANING[kind])

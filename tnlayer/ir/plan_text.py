@@ -1,0 +1,136 @@
+"""A Plan as readable text: one line a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .counts import Amount
+from .plan import Memory, Plan
+from .steps import Contract, Operand, Scatter, Select, Step
+
+
+def plan_text(plan: Plan, seconds: Mapping[str, float] | None = None, batch: int = 0) -> str:
+    """The plan as a table: part, result with its legs, how it is made, FLOPs, bytes.
+
+    Arguments:
+        plan: the plan.
+        seconds: predicted time of steps by the name of their result, for one more column.
+        batch: the batch size of those times.
+    """
+    names = dict(plan.names)
+    proof = "proven optimal" if plan.proven_optimal else "best found"
+    if plan.aborted:
+        proof = "best until planning was cut short"
+    head = f"plan for batch {plan.batch}, {plan.dtype}, minimize {plan.minimize} ({proof})"
+    last = () if seconds is None else (f"ms at batch {batch}",)
+    rows: list[tuple[str, ...]] = [("part", "result", "legs", "operation", "FLOPs", "bytes", *last)]
+    for step in plan.steps:
+        counts = plan.counts_of(step)
+        moved = counts.bytes_read + counts.bytes_written
+        name = step.result.name
+        rows.append(
+            (
+                "branch" if name in plan.branch else "stem",
+                name,
+                " ".join(names.get(leg, leg) for leg in step.result.legs) or "-",
+                _operation(step, names),
+                amount_text(counts.flops + counts.elementwise),
+                amount_text(moved),
+                *(() if seconds is None else (milliseconds(seconds.get(name, 0.0)),)),
+            )
+        )
+    total = plan.counts
+    lines = [head, *table(rows)]
+    lines.append(
+        f"FLOPs {amount_text(total.flops)}, elementwise {amount_text(total.elementwise)}, "
+        f"bytes read {amount_text(total.bytes_read)}, written {amount_text(total.bytes_written)}"
+    )
+    if plan.saved:
+        lines.append(f"saved by the forward: {amount_text(plan.saved_bytes)} bytes")
+    if plan.memory != Memory():
+        lines.append(f"memory: {memory_text(plan.memory, names)}")
+    return "\n".join(lines)
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds, with three digits where there is a fraction.
+
+    >>> milliseconds(0.0012345), milliseconds(12.3456), milliseconds(0.0)
+    ('1.23', '12,346', '0.00')
+    """
+    shown = 1e3 * seconds
+    if shown >= 100:
+        return f"{shown:,.0f}"
+    return (
+        f"{shown:.1f}"
+        if shown >= 10
+        else f"{shown:.2f}"
+        if shown >= 1 or not shown
+        else f"{shown:.3g}"
+    )
+
+
+def memory_text(memory: Memory, names: Mapping[str, str]) -> str:
+    """What is done to keep a memory limit."""
+    parts: list[str] = []
+    if memory.chunk is not None:
+        parts.append(f"chunks of {memory.chunk} samples")
+    if memory.recompute:
+        parts.append(f"made again in the backward: {', '.join(memory.recompute)}")
+    if memory.slices:
+        legs = ", ".join(names.get(leg, leg) for leg in memory.slices)
+        parts.append(f"looped over, one index at a time: {legs}")
+    return "; ".join(parts) or "everything kept, the whole batch at once"
+
+
+def amount_text(quantity: Amount) -> str:
+    """An amount as ``fixed + rate*B``."""
+    parts = [f"{quantity.per_sample:,}*B"] if quantity.per_sample else []
+    if quantity.fixed or not parts:
+        parts.append(f"{quantity.fixed:,}")
+    return " + ".join(parts)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned lines; numbers stand right, the first row is the header."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    numeric = [all(_is_number(row[c]) for row in rows[1:]) for c in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _is_number(text: str) -> bool:
+    return text[:1].isdigit() or text in ("", "-")
+
+
+def _operation(step: Step, names: dict[str, str]) -> str:
+    """How a result is made, with the user's names of tensors."""
+
+    def show(operand: Operand) -> str:
+        name = operand.value.name
+        text = names.get(name, name)
+        return f"conj({text})" if operand.conj else text
+
+    def listed(operands: Iterable[Operand], between: str) -> str:
+        return between.join(show(operand) for operand in operands)
+
+    match step:
+        case Contract():
+            summed = " ".join(names.get(leg, leg) for leg in step.summed_legs)
+            over = f", sum {summed}" if summed else ""
+            return f"{listed(step.operands, ' x ')}{over}"
+        case Select() if step.pins:
+            pins = ", ".join(f"axis {axis} at {index}" for axis, index in step.pins)
+            return f"{show(step.operand)}, {pins}"
+        case Select():
+            return f"{show(step.operand)}, legs renamed"
+        case Scatter():
+            return f"scatter {listed(step.operands, ' + ')}"
+        case _:
+            return f"{type(step).__name__.lower()} {listed(step.operands, ' + ')}"

@@ -1,0 +1,95 @@
+"""A forward schedule with the backward that belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from ...hardware.profile.load import load_profile
+from ...ir.calls import Schedule
+from ...ir.counts import elements
+from ...ir.plan import Plan
+from ...passes.differentiate import adjoint
+from ...passes.slice_legs import check_memory
+from .lower import lower
+
+Mask = tuple[bool, ...]
+
+
+def wanted_names(plan: Plan, mask: Mask) -> tuple[str, ...]:
+    """Names of the inputs whose gradients a mask asks for."""
+    return tuple(value.name for value, asked in zip(plan.inputs, mask, strict=True) if asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Forward and backward schedules for one mask of wanted gradients.
+
+    Arguments:
+        forward: the forward, which keeps what the backward needs.
+        backward: the backward, or None where nothing is wanted.
+        needed: indices of the forward's inputs that the backward reads.
+    """
+
+    forward: Schedule
+    backward: Schedule | None
+    needed: tuple[int, ...]
+
+    def peak_bytes(self, batch: int) -> int:
+        """Largest number of bytes allocated at once in forward and backward.
+
+        Counts y, all intermediates, what is saved and the gradients that are computed; not x, the
+        parameters and the gradient of y, which come from outside.
+        """
+        forward = self.forward.peak_bytes(batch)
+        if self.backward is None:
+            return forward
+        y = self.forward.results[0].view.array
+        kept = self.forward.saved_bytes.at(batch)
+        kept += elements(y.legs, self.forward.sizes).at(batch) * self.forward.plan.itemsize
+        return max(forward, kept + self.backward.peak_bytes(batch))
+
+    def workspace_bytes(self, batch: int) -> int:
+        """As ``peak_bytes``, without y and the gradients: what a memory limit is about."""
+        forward = self.forward.workspace_bytes(batch)
+        if self.backward is None:
+            return forward
+        kept = self.forward.saved_bytes.at(batch)
+        return max(forward, kept + self.backward.workspace_bytes(batch))
+
+    def with_chunk(self, chunk: int) -> Pair:
+        """The same calls in chunks of another size."""
+        backward = None if self.backward is None else self.backward.with_chunk(chunk)
+        return replace(self, forward=self.forward.with_chunk(chunk), backward=backward)
+
+
+def schedule_pair(plan: Plan, mask: Mask) -> Pair:
+    """Schedules of a plan and its adjoint for the inputs whose mask is set.
+
+    Arguments:
+        plan: a forward plan.
+        mask: for each input of the plan (ports, then parameters), whether its gradient is wanted.
+
+    Raises:
+        PlanError: the plan's memory cannot be followed.
+    """
+    return _schedule_pair(plan, mask, load_profile(plan.dtype).profile.digest)
+
+
+# Schedules are values: ranking, counting, printing and the search for memory ask for the same ones.
+# Storage orders follow the profile, which is in the key.
+@lru_cache(maxsize=256)
+def _schedule_pair(plan: Plan, mask: Mask, _profile: str) -> Pair:
+    check_memory(plan)
+    if not any(mask):
+        return Pair(lower(plan), None, ())
+    names = [value.name for value in plan.inputs]
+    wanted = [name for name, asked in zip(names, mask, strict=True) if asked]
+    backward_plan = adjoint(plan, wanted).verify()
+    keep = tuple(value.name for value in backward_plan.saved)
+    forward = lower(plan, keep=keep)
+    layouts = {name: array.legs for name, array in zip(keep, forward.saved, strict=True)}
+    backward = lower(backward_plan, layouts=layouts)
+    read = {value.name for value in backward_plan.inputs}
+    needed = tuple(index for index, name in enumerate(names) if name in read)
+    return Pair(forward, backward, needed)

@@ -1,0 +1,1 @@
+"""Plan to one loop program for a CPU with vectors."""

@@ -1,0 +1,283 @@
+"""Turns: steps that change the lanes while they multiply, in place of moves between segments.
+
+A step that contracts some of the lanes cannot run on whole vectors. But a vector of its result with
+lanes (made, kept) is a sum, over the contracted ones, of weights times the state at the kept lanes,
+repeated for each of the made ones; and one load can repeat a part of a vector. So the step reads
+its state in parts where other steps read whole vectors, and the lanes change at the price of a few
+loads: no transposition.
+
+The kept lanes have to lie last. The lanes of a vector change places for one instruction when it is
+stored, so each state is stored in the order in which the next turn wants it. A gradient has the
+order in which the step that made its value computed: there the weight's gradient needs it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, count
+
+from ...ir.plan import Plan
+from ...ir.steps import BATCH
+from ...passes.chain import Stem, state_after
+from ..arrays import Lanes, Sizes, volume
+from .vector_phases import TRANSPOSED, Segment, move_cycles
+
+# Partial schedules that are followed, and whole ones that are compared.
+MOST_FOLLOWED, MOST_COMPARED = 3000, 12
+# Cycles that a vector takes to change the places of its lanes.
+REORDERED = 0.7
+# Loads of a turn that multiply-adds do not hide, in cycles a load.
+TURN_LOAD = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A schedule whose lanes change by turns.
+
+    Arguments:
+        order: numbers of the stem's steps as they run.
+        lanes: for each step (by its result) the lanes in the order in which it computes them.
+        stored: the same lanes in the order in which the result is stored.
+        cost: cycles a sample, in the measure of ``lanes.find_segments``.
+    """
+
+    order: tuple[int, ...]
+    lanes: Mapping[str, Lanes]
+    stored: Mapping[str, Lanes]
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A step, the lanes that it contracts, and those that it makes instead."""
+
+    step: int
+    contracted: frozenset[str]
+    made: Lanes
+
+
+def find_turns(stem: Stem, sizes: Sizes, width: int) -> Turned | None:
+    """The cheapest schedule by turns, or None if there is none."""
+    return _Search(stem, sizes, width).best()
+
+
+def tail_of(legs: Sequence[str], sizes: Sizes, width: int) -> Lanes:
+    """The last legs of an argument that fill a vector, or () if none do."""
+    found: list[str] = []
+    for leg in reversed(legs):
+        if volume(found, sizes) == width:
+            break
+        if sizes[leg] > 1:
+            found.insert(0, leg)
+    return tuple(found) if volume(found, sizes) == width else ()
+
+
+class _Search:
+    """Sequences of turns, the cheapest first; other steps run before the turn that waits for them,
+    or as soon as they come in the plan."""
+
+    def __init__(self, stem: Stem, sizes: Sizes, width: int) -> None:
+        self.stem, self.sizes, self.width = stem, sizes, width
+        self.before: list[frozenset[int]] = []
+        for number, waits in enumerate(stem.waits):
+            self.before.append(frozenset({number}).union(*(self.before[n] for n in waits)))
+        self.start = tail_of(stem.legs, sizes, width)
+        self.end = tail_of(stem.outputs, sizes, width)
+
+    def best(self) -> Turned | None:
+        """Compare the schedules that the search comes upon first, exactly."""
+        if not self.start:
+            return None
+        found: list[Turned] = []
+        for turns in self.sequences():
+            schedule = self.schedule(turns)
+            if schedule is not None:
+                found.append(schedule)
+            if len(found) == MOST_COMPARED:
+                break
+        return min(found, key=lambda turned: turned.cost, default=None)
+
+    def free(self, steps: frozenset[int], lanes: frozenset[str]) -> bool:
+        """Whether no step contracts a lane."""
+        return not any(lanes & set(self.stem.steps[number].contracted) for number in steps)
+
+    def sequences(self) -> Iterator[tuple[_Turn, ...]]:
+        """Sequences of turns after which all other steps are free, by a rough cost."""
+        everything = frozenset(range(len(self.stem.steps)))
+        ties = count()
+        entries = volume(self.stem.legs, self.sizes) / self.width
+        queue: list[tuple[float, int, frozenset[int], frozenset[str], tuple[_Turn, ...], bool]]
+        queue = [(0.0, next(ties), frozenset(), frozenset(self.start), (), False)]
+        seen: set[tuple[frozenset[int], frozenset[str], bool]] = set()
+        for _ in range(MOST_FOLLOWED):
+            if not queue:
+                return
+            cost, _, done, lanes, turns, ends = heapq.heappop(queue)
+            if (done, lanes, ends) in seen:
+                continue
+            seen.add((done, lanes, ends))
+            if ends:
+                yield turns
+                continue
+            if self.free(everything - done, lanes):
+                at_end = cost + (0.0 if lanes == set(self.end) else TRANSPOSED * entries)
+                heapq.heappush(queue, (at_end, next(ties), done, lanes, turns, True))
+            for turn in self.turns(done, lanes):
+                step = self.stem.steps[turn.step]
+                loads = volume(step.contracted, self.sizes) / (
+                    volume(step.made, self.sizes) / volume(turn.made, self.sizes)
+                )
+                after = (lanes - turn.contracted) | set(turn.made)
+                more = cost + entries * (REORDERED + TURN_LOAD * loads)
+                heapq.heappush(
+                    queue,
+                    (more, next(ties), done | self.before[turn.step], after, (*turns, turn), False),
+                )
+
+    def turns(self, done: frozenset[int], lanes: frozenset[str]) -> Iterator[_Turn]:
+        """The steps that may come next and contract lanes, with what they may make."""
+        for number, step in enumerate(self.stem.steps):
+            if number in done or not self.free(self.before[number] - {number} - done, lanes):
+                continue
+            lost = lanes & set(step.contracted)
+            if not lost:
+                continue
+            wanted = volume(lost, self.sizes)
+            made = [leg for leg in step.made if 1 < self.sizes[leg] <= wanted]
+            for size in range(1, len(made) + 1):
+                for chosen in combinations(made, size):
+                    if volume(chosen, self.sizes) == wanted:
+                        yield _Turn(number, frozenset(lost), chosen)
+
+    # -- a whole schedule ------------------------------------------------------------------
+
+    def schedule(self, turns: Sequence[_Turn]) -> Turned | None:
+        """Put the other steps between the turns; decide orders of lanes; count cycles."""
+        order = self.order(turns)
+        at = {turn.step: turn for turn in turns}
+        eras = self.eras(order, at)
+        if eras is None:
+            return None
+        lanes: dict[str, Lanes] = {}
+        stored: dict[str, Lanes] = {}
+        state, legs, cost, era = self.start, self.stem.legs, 0.0, 0
+        for number in order:
+            step = self.stem.steps[number]
+            before = volume(legs, self.sizes) / self.width
+            vectors = before * volume(step.made, self.sizes) / volume(step.contracted, self.sizes)
+            cost += before * volume(step.made, self.sizes) / 2
+            computed = state
+            if number in at:
+                era += 1
+                kept = [leg for leg in state if leg not in at[number].contracted]
+                wanted = [leg for leg in eras[era] if leg in at[number].made]
+                computed = (*(wanted or at[number].made), *kept)
+                repeats = volume(step.contracted, self.sizes) * volume(at[number].made, self.sizes)
+                cost += TURN_LOAD * vectors * repeats / volume(step.made, self.sizes)
+            lanes[step.name], stored[step.name] = computed, eras[era] or computed
+            cost += REORDERED * vectors * (computed != stored[step.name])
+            state = stored[step.name]
+            legs = state_after(legs, step)
+        cost += move_cycles(state, self.end, volume(legs, self.sizes), self.sizes)
+        return Turned(tuple(order), lanes, stored, cost)
+
+    def order(self, turns: Sequence[_Turn]) -> list[int]:
+        """Before a turn run those that it needs and those that come earlier in the plan."""
+        order: list[int] = []
+        lanes = set(self.start)
+        turning = {turn.step for turn in turns}
+        if turns and set(self.start[: len(turns[0].contracted)]) != turns[0].contracted:
+            order += self.opening(turns[0], turning)
+        for turn in turns:
+            wait = frozenset[int]().union(*(self.behind(number) for number in turning - set(order)))
+            for number in range(len(self.stem.steps)):
+                early = number < turn.step and number not in wait
+                early = early and self.free(self.before[number] - set(order), frozenset(lanes))
+                if number not in order and (early or number in self.before[turn.step]):
+                    order.append(number)
+            lanes = (lanes - turn.contracted) | set(turn.made)
+        order += [number for number in range(len(self.stem.steps)) if number not in order]
+        return order
+
+    def opening(self, turn: _Turn, turning: set[int]) -> list[int]:
+        """A step that may come first: its result has the order of lanes that the turn wants and
+        the input has not."""
+        return [
+            number
+            for number in range(len(self.stem.steps))
+            if not self.before[number] & turning
+            and len(self.before[number]) == 1
+            and self.free(self.before[number], frozenset(self.start))
+        ][:1]
+
+    def behind(self, number: int) -> frozenset[int]:
+        """A step and all that wait for it."""
+        return frozenset(n for n, before in enumerate(self.before) if number in before)
+
+    def eras(self, order: Sequence[int], at: Mapping[int, _Turn]) -> list[Lanes] | None:
+        """For each run of states with the same lanes the order in which they are stored, () for the
+        order in which they are computed; None if the input's own order does not allow its turn."""
+        found: list[Lanes] = []
+        lanes = self.start
+        for turn in (at[number] for number in order if number in at):
+            kept = tuple(leg for leg in lanes if leg not in turn.contracted)
+            wanted = (*(leg for leg in lanes if leg in turn.contracted), *kept)
+            if not found and wanted != lanes and order[0] == turn.step:
+                return None
+            found.append(wanted)
+            lanes = (*turn.made, *kept)
+        found.append(self.end if set(lanes) == set(self.end) else ())
+        return found
+
+
+def cost_of_segments(stem: Stem, segments: Sequence[Segment], sizes: Sizes, width: int) -> float:
+    """Cycles a sample of segments with moves between them, in the same measure."""
+    cost, legs = 0.0, stem.legs
+    lanes = tail_of(stem.legs, sizes, width)
+
+    for segment in segments:
+        cost += move_cycles(lanes, segment.lanes, volume(legs, sizes), sizes)
+        lanes = segment.lanes
+        for number in segment.steps:
+            step = stem.steps[number]
+            made = volume(step.made, sizes)
+            cost += volume(legs, sizes) * made / volume(lanes, sizes) / 2
+            legs = state_after(legs, step)
+    end = tail_of(stem.outputs, sizes, width)
+    return cost + move_cycles(lanes, end, volume(legs, sizes), sizes)
+
+
+def turns_of_backward(
+    forward: Plan, backward: Plan, lanes: Mapping[str, Lanes], stored: Mapping[str, Lanes]
+) -> tuple[dict[str, Lanes], dict[str, Lanes]]:
+    """Lanes of all steps of a backward and the orders in which they are stored.
+
+    The gradient of a weight has the lanes in which its step computed; that of a state is computed
+    in the order in which the state is stored, and stored in the order in which it was computed.
+    """
+    makers: dict[str, str] = {}  # the state that each step takes
+    for step in forward.steps:
+        for operand in step.operands:
+            if BATCH in operand.legs:
+                makers[step.result.name] = operand.value.name
+    last = forward.outputs[0].operand.value.name
+    found, orders = dict(lanes), dict(stored)
+    orders["g"] = lanes[last]
+    for step in backward.steps:
+        if step.result.name in makers or not any(BATCH in o.legs for o in step.operands):
+            continue
+        gradient = step.operands[0].value.name
+        of = last if gradient == "g" else gradient.removeprefix("d_")
+        state = makers[of]
+        if BATCH not in step.result.legs:
+            found[step.result.name] = lanes[of]
+        elif state in lanes:
+            found[step.result.name] = stored[state]
+            orders[step.result.name] = lanes[state]
+        else:
+            legs = next(port.legs for port in forward.ports if port.name == state)
+            width = volume(lanes[of], forward.sizes)
+            found[step.result.name] = tail_of(legs, forward.sizes, width)
+    return found, orders

@@ -1,0 +1,166 @@
+"""Which kernels the steps before and after the samples become, and how their loops are ordered.
+
+These kernels are small, and each waits for the one before it and for memory. So all sums over
+blocks are one kernel, and a row of small steps that need its results is done by a block of the same
+kernel: it makes the few sums that it reads itself, next to copies of the parameters that it reads,
+and has what lies between its steps in shared memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ...ir.loops import At, Buffer, Program, Statement, Step, SumLanes, Threads, Tile, steps_of
+from ..cpu.workspace import buffers_of, written_of
+from .bank_conflicts import WARP
+from .counts import products_of
+
+# Products that one block does in a kernel of its own, rather than a grid after a grid.
+MOST_IN_ONE_BLOCK = 2**16
+# Threads of a block that sums over blocks: they load one result's partials together.
+SUM_THREADS = 512
+# Results, 32 each, that such a block sums up for the steps that it does: at least three warps share
+# the rows of one then. Above that another kernel is cheaper.
+MOST_GROUPS = 4
+# Entries of parameters that it copies.
+MOST_COPIED = 2**12
+
+
+def merge_kernels(program: Program) -> Program:
+    """Fewer kernels: all sums over blocks become one, small steps in a row one block of it.
+
+    In a row each step stands as early as what it reads allows, so that as many as possible have one
+    barrier together; so do the steps that each block does before its samples.
+    """
+    program = replace(program, prologue=tuple(_by_level(steps_of(program.prologue))))
+    for part in ("before", "after"):
+        kernels, copies = _merged(program, list(steps_of(getattr(program, part))))
+        program = replace(program, buffers=(*program.buffers, *copies), **{part: kernels})
+    return program
+
+
+def groups_of(sums: Iterable[Threads]) -> int:
+    """Sums over blocks in groups of a warp."""
+    return sum(-(-loop.points // WARP) for loop in sums)
+
+
+def is_sum(statement: Statement) -> bool:
+    """Whether a thread loop sums over blocks."""
+    return isinstance(statement, Threads) and any(
+        isinstance(inner, SumLanes) for inner in statement.body
+    )
+
+
+def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list[Buffer]]:
+    sums = [step for step in steps if is_sum(step.body[0])]
+    rest = [step for step in steps if not is_sum(step.body[0])]
+    found: list[Step] = []
+    copies: list[Buffer] = []
+    row: list[Step] = []
+    for step in rest:
+        if sum(loop.points * products_of(loop.body) for loop in _loops(step)) <= MOST_IN_ONE_BLOCK:
+            row.append(step)
+            continue
+        found += _kernels(program, sums, row, copies)
+        sums, row = [], []
+        loops = step.body
+        found += [Step(f"{step.name}_{k}", step.comment, (loop,)) for k, loop in enumerate(loops)]
+    return (*found, *_kernels(program, sums, row, copies)), copies
+
+
+def _kernels(
+    program: Program, sums: Sequence[Step], row: Sequence[Step], copies: list[Buffer]
+) -> list[Step]:
+    """Sums over blocks, and the steps in a row that come right after them; notes new buffers."""
+    if not row:
+        return [_joined("sums", sums)] if sums else []
+    read = buffers_of(row)
+    own = [step for step in sums if buffers_of(step.body[:1]) & read]
+    if sums and not 0 < groups_of(loop for step in own for loop in _loops(step)) <= MOST_GROUPS:
+        return [_joined("sums", sums), *_kernels(program, [], row, copies)]
+    ordered = _by_level([*own, *row])
+    if not sums and not any(_levels(ordered)):
+        return [_joined(row[0].name, row)]  # no loop waits for another: each has its own blocks
+    ordered = _with_copies(program, ordered, copies)
+    others = [step for step in sums if step not in own]
+    inner = _joined(row[0].name, ordered)
+    if not others:
+        return [Step(inner.name, "one block", (inner,))]
+    outer = _joined("sums", others)
+    return [replace(outer, body=(*outer.body, inner))]
+
+
+def _joined(name: str, steps: Sequence[Step]) -> Step:
+    body = tuple(statement for step in steps for statement in step.body)
+    return Step(name, "; ".join(step.comment for step in steps), body)
+
+
+def _loops(step: Step) -> list[Threads]:
+    return [statement for statement in step.body if isinstance(statement, Threads)]
+
+
+def _with_copies(program: Program, row: list[Step], copies: list[Buffer]) -> list[Step]:
+    """A row whose parameters are read from copies, which are made while its sums are, if few."""
+    read = buffers_of(row)
+    parameters = [b for b in program.of("input") if b.name in read and not b.batched]
+    if sum(buffer.size for buffer in parameters) > MOST_COPIED:
+        return row
+    taken = {buffer.name for buffer in (*program.buffers, *copies)}
+    names: dict[str, str] = {}
+    first: list[Step] = []
+    for buffer in parameters:
+        name = f"{buffer.name}_k"
+        while name in taken:
+            name += "_c"
+        names[buffer.name] = name
+        copies.append(Buffer(name, buffer.size, "shared"))
+        to, since = (At(n, 0, (("i0", 1),), "scalar") for n in (name, buffer.name))
+        loop = Threads((("i0", buffer.size),), (Tile(to, since, None),))
+        first.append(Step(name, f"{buffer.name} into shared memory", (loop,)))
+    sums = [step for step in row if is_sum(step.body[0])]
+    rest = [_renamed(step, names) for step in row if not is_sum(step.body[0])]
+    return _by_level([*sums, *first, *rest])
+
+
+def _renamed(step: Step, names: dict[str, str]) -> Step:
+    """A step that reads its parameters from elsewhere."""
+
+    def at(place: At) -> At:
+        return replace(place, buffer=names.get(place.buffer, place.buffer))
+
+    def tile(statement: Statement) -> Statement:
+        if not isinstance(statement, Tile):
+            return statement
+        right = at(statement.right) if statement.right is not None else None
+        return replace(statement, left=at(statement.left), right=right)
+
+    loops = (replace(loop, body=tuple(map(tile, loop.body))) for loop in _loops(step))
+    return replace(step, body=tuple(loops))
+
+
+# -- order ----------------------------------------------------------------------------------------
+
+
+def _by_level(steps: Iterable[Step]) -> list[Step]:
+    """Steps that wait for none first, then those that wait for these, and so on."""
+    steps = list(steps)
+    levels = _levels(steps)
+    return [steps[k] for k in sorted(range(len(steps)), key=lambda k: (levels[k], k))]
+
+
+def _levels(steps: Sequence[Step]) -> list[int]:
+    """For each step how many others wait for each other before it, at the least."""
+    written, read, found = dict[str, int](), dict[str, int](), list[int]()
+    for step in steps:
+        touched, made = buffers_of(step.body), written_of(step.body)
+        waits = [written[name] + 1 for name in touched if name in written]
+        waits += [read[name] + 1 for name in made if name in read]
+        level = max(waits, default=0)
+        # Loops of one step may wait for each other, too: zeros, and then what is added.
+        level += int(len(step.body) > 1)
+        found.append(level)
+        for names, levels in ((touched - made, read), (made, written)):
+            for name in names:
+                levels[name] = max(level, levels.get(name, 0))
+    return found

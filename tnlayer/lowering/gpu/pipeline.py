@@ -1,0 +1,321 @@
+"""From a forward plan to the loop programs of a GPU, forward and backward.
+
+A plan has many schedules: segments in registers or one loop a step, other samples and results of a
+thread. They are made and counted, and the one with the fewest cycles is taken
+(docs/decisions/0019-counted-schedules.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+from ...codegen.cuda.prelude import itemsize
+from ...errors import PlanError
+from ...hardware.gpu import Gpu
+from ...ir.counts import elements
+from ...ir.loops import Program
+from ...ir.plan import Memory, Plan
+from ...ir.steps import BATCH
+from ...passes.chain import find_stem, reorder
+from ...passes.rematerialise import backward_without_saved
+from .chain import Chain, ChainLowering, adds_by_point, owns_weights, points_of
+from .coalescing import widen_accesses
+from .counts import Counts, Multiprocessor, count_samples
+from .merge_kernels import merge_kernels
+from .place import Layout, find_race, insert_barriers, place, warp_entries
+from .register_segments import Limits, find_register_segments, with_fillers
+from .steps import Lowering
+from .tensor_cores.choose_lowering import best_lowering
+from .tensor_cores.matrices import ADVICE, OLDEST, merge_blocks
+from .thread_loop import Tiling
+
+# Arithmetic of the dtypes that are only stored.
+ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
+# Entries of the largest state of all samples that a block takes at once, and samples at most.
+MOST_TOGETHER, MOST_SAMPLES = 1024, 16
+# Samples that a thread is tried to hold, where points have weights of their own.
+HELD_SAMPLES = (2, 3, 4)
+# Samples of a block that are tried besides, and the part of the cycles that each has to get to.
+MORE_SAMPLES, WORTH_SAMPLES = (2, 3, 4, 6, 8), 0.85
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A loop program whose buffers are placed.
+
+    Arguments:
+        program: with barriers.
+        layout: where its buffers lie.
+        stored: dtype of the arguments.
+        segments: thread loops in registers.
+        together: blocks that a multiprocessor should hold at once.
+    """
+
+    program: Program
+    layout: Layout
+    stored: str
+    segments: int
+    together: int
+
+    @cached_property
+    def counts(self) -> Counts:
+        """What a block does for a group of samples."""
+        return count_samples(self.program, self.layout)
+
+    @cached_property
+    def cycles(self) -> float:
+        """Cycles of a multiprocessor for a sample, counted, where there are samples enough."""
+        counts = self.counts
+        every = counts.cycles(counts.group, len(counts.loops), self.together, Multiprocessor())
+        return every / self.program.block
+
+
+def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
+    """The placed program of a forward plan."""
+    forward = _in_arithmetic(plan)
+    if gpu.tensor_cores is not None:
+        return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
+    found = list[Scheduled]()
+    for chain in _chains(forward, gpu, trains=False, stored=itemsize(plan.dtype)):
+        scheduled = by_segments(chain.plan, chain, gpu, name, plan.dtype)
+        if scheduled is not None and _is_good(chain):
+            return scheduled
+        found += [scheduled] if scheduled is not None else []
+    return _fastest(found, _by_steps(forward, gpu, name, plan.dtype))
+
+
+def schedule_backward(
+    plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
+) -> Scheduled:
+    """The placed program of a forward plan's gradients."""
+    forward, wanted = _in_arithmetic(plan), tuple(wanted)
+    if gpu.tensor_cores is not None:
+        forward = merge_blocks(forward)
+        backward = backward_without_saved(forward, wanted)
+        return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
+    found = list[Scheduled]()
+    for chain in _chains(forward, gpu, trains=True, stored=itemsize(plan.dtype)):
+        scheduled = _backward_by_segments(chain, wanted, gpu, name, plan.dtype)
+        if scheduled is not None and scheduled.together == 1 and chain.held == 1:
+            chain, scheduled = _longer(forward, chain, scheduled, wanted, gpu, name)
+        if scheduled is not None and _is_good(chain):
+            return scheduled
+        found += [scheduled] if scheduled is not None else []
+    backward = backward_without_saved(forward, wanted)
+    return _fastest(found, _by_steps(backward, gpu, name, plan.dtype))
+
+
+def _backward_by_segments(
+    chain: Chain, wanted: Sequence[str], gpu: Gpu, name: str, stored: str
+) -> Scheduled | None:
+    return by_segments(backward_without_saved(chain.plan, wanted), chain, gpu, name, stored)
+
+
+def _longer(
+    forward: Plan, chain: Chain, scheduled: Scheduled, wanted: Sequence[str], gpu: Gpu, name: str
+) -> tuple[Chain, Scheduled]:
+    """A backward in segments with more registers, if it is counted faster: where a block has a
+    multiprocessor to itself, twice the registers cost nothing."""
+    longer = find_chain(forward, gpu, trains=True, stored=chain.stored, alone=True)
+    assert longer is not None, "more registers hold what fewer do"
+    other = _backward_by_segments(longer, wanted, gpu, name, scheduled.stored)
+    if other is None:
+        return chain, scheduled
+    most = max(1, gpu.resident // 2 // other.program.threads)
+    other = replace(other, together=min(other.together, most))
+    return (longer, other) if other.cycles < scheduled.cycles else (chain, scheduled)
+
+
+def _chains(plan: Plan, gpu: Gpu, *, trains: bool, stored: int) -> list[Chain]:
+    """The stem in segments; where points have weights of their own, also for several samples that
+    a thread holds at once."""
+    found = [find_chain(plan, gpu, trains=trains, stored=stored)]
+    if found[0] is not None and adds_by_point(found[0]):
+        found += [
+            find_chain(plan, gpu, trains=trains, stored=stored, held=held) for held in HELD_SAMPLES
+        ]
+    return [chain for chain in found if chain is not None]
+
+
+def _is_good(chain: Chain) -> bool:
+    """Whether all steps run in registers, with weights that all threads read alike: step by step
+    they would take more."""
+    return not adds_by_point(chain) and not any(segment.large for segment in chain.segments)
+
+
+def _fastest(found: Sequence[Scheduled], other: Scheduled) -> Scheduled:
+    """The one with the fewest cycles a sample, as they are counted; but one that takes more samples
+    at once, which a small batch may not have, has to gain enough."""
+    best = other
+    for scheduled in sorted(found, key=lambda one: -one.program.block):
+        share = WORTH_SAMPLES if best.program.block < scheduled.program.block else 1.0
+        share = 1 / WORTH_SAMPLES if best.program.block > scheduled.program.block else share
+        if scheduled.cycles <= share * best.cycles:
+            best = scheduled
+    return best
+
+
+@lru_cache(maxsize=256)
+def find_chain(
+    plan: Plan,
+    gpu: Gpu,
+    *,
+    trains: bool,
+    stored: int | None = None,
+    held: int = 1,
+    alone: bool = False,
+) -> Chain | None:
+    """The plan's stem cut into segments for registers; None where it has none.
+
+    Arguments:
+        plan: a forward plan in the dtype of the arithmetic.
+        gpu: whose threads hold the registers.
+        trains: whether threads hold what a backward needs, or a forward.
+        stored: bytes of an entry of x and y; None: those of the plan's dtype.
+        held: samples that a thread takes through a segment at once.
+        alone: whether a block has the registers of a multiprocessor to itself.
+    """
+    stem = find_stem(plan)
+    if isinstance(stem, str):
+        return None
+    words = max(1, itemsize(plan.dtype) // 4) * held
+    stored = stored or itemsize(plan.dtype)
+    # States of several samples leave shared memory for one block only, which has more registers.
+    together = gpu.kept * (3 if held > 1 or alone else 2) // 2 // words if trains else 0
+    limits = Limits(gpu.registers // words, together, stored)
+    for keeps_points in (True, False):
+        segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
+        segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
+        if not trains or owns_weights(stem, segments, plan.sizes):
+            break
+    if all(segment.large for segment in segments):
+        return None
+    order = [number for segment in segments for number in segment.steps]
+    plan = reorder(plan, stem, order)
+    # Numbers of steps follow their new order.
+    ordered = replace(
+        stem,
+        steps=tuple(stem.steps[number] for number in order),
+        waits=tuple(frozenset(order.index(k) for k in stem.waits[number]) for number in order),
+    )
+    renumbered = tuple(
+        replace(segment, steps=tuple(order.index(number) for number in segment.steps))
+        for segment in segments
+    )
+    return Chain(plan, ordered, renumbered, itemsize(plan.dtype), stored, held)
+
+
+def _in_arithmetic(plan: Plan) -> Plan:
+    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
+    value of the size of the batch at all."""
+    return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype), memory=Memory())
+
+
+def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One thread loop a step; as many results a point and samples a block as take fewest cycles."""
+
+    def made(samples: int, tiling: Tiling) -> Scheduled:
+        found = _placed(Lowering(plan, samples, gpu.threads, tiling=tiling), gpu, name, stored)
+        assert found is not None, "only segments sum over threads"
+        return found
+
+    samples = _samples_together(plan)
+    best = min((made(samples, tiling) for tiling in gpu.tilings), key=lambda one: one.cycles)
+    if not any(BATCH in value.legs for value in plan.ports):
+        return best
+    # More samples read a weight, and add to a partial in global memory, once for all; but where
+    # they do not gain enough, a small batch rather has more blocks.
+    for more in MORE_SAMPLES:
+        if samples < more:
+            found = min((made(more, tiling) for tiling in gpu.tilings), key=lambda one: one.cycles)
+            if found.cycles < WORTH_SAMPLES * best.cycles:
+                best = found
+    return best
+
+
+def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+    """One loop a merged step, over warps where its sizes fill the tensor cores; padded such that as
+    little as possible lies in global memory, and lanes meet in banks as seldom as possible.
+
+    Raises:
+        PlanError: no step can use them: asked for, they are never left out silently.
+    """
+    assert gpu.tensor_cores is not None
+    if itemsize(plan.dtype) != 4:
+        raise PlanError(f"tensor_cores={gpu.tensor_cores!r} takes no {plan.dtype}; {ADVICE}")
+    if int(gpu.arch.strip("sm_af")) < int(OLDEST.strip("sm_")):
+        raise PlanError(
+            f"tensor_cores={gpu.tensor_cores!r} needs {OLDEST}, not {gpu.arch}; {ADVICE}"
+        )
+    if plan is forward:
+        plan = forward = merge_blocks(forward)
+    samples = 1 << (_samples_together(forward).bit_length() - 1)
+    return best_lowering(
+        plan, samples, gpu.threads, gpu.tensor_cores,
+        lambda blocks: _shared_bytes(gpu, blocks) // itemsize(plan.dtype),
+        lambda lowering: _placed(lowering, gpu, name, stored),
+    )  # fmt: skip
+
+
+def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
+    """One thread loop a segment; fewer samples at once where states do not fit shared memory.
+
+    None where sums over threads alone would fill it: then each sum is a step of its own.
+    """
+    points = points_of(chain, plan.sizes)
+    if chain.held > 1:
+        return _placed(ChainLowering(plan, chain.held, gpu.threads, chain=chain), gpu, name, stored)
+    samples = MOST_SAMPLES
+    if any(segment.large for segment in chain.segments) or adds_by_point(chain):
+        samples = 1
+    while samples > 1 and samples * min(points) > gpu.threads // 2:
+        samples //= 2
+    while True:
+        threads = min(gpu.threads, max(64, -(-samples * max(points) // 32) * 32))
+        lowering = ChainLowering(plan, samples, threads, chain=chain)
+        scheduled = _placed(lowering, gpu, name, stored)
+        if scheduled is None:
+            return None
+        if samples == 1 or not scheduled.program.of("blockspace"):
+            return scheduled
+        samples //= 2
+
+
+def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
+    lowering.start()
+    lowering.lower_all()
+    program = merge_kernels(lowering.program(name))
+    entries = gpu.shared_bytes // itemsize(program.scalar)
+    if warp_entries(program) > entries // 2:
+        return None
+    program, layout = place(program, entries)
+    program = widen_accesses(program, itemsize(stored))
+    program = insert_barriers(program).verify()
+    assert not find_race(program), find_race(program)
+    loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
+    return Scheduled(program, layout, stored, loops, _together(program, layout, gpu))
+
+
+def _together(program: Program, layout: Layout, gpu: Gpu) -> int:
+    """Blocks on a multiprocessor: as many as its shared memory holds, up to the threads that leave
+    enough registers. With more a compiler would spill what segments hold."""
+    shared = layout.block * itemsize(program.scalar)
+    blocks = max(1, gpu.resident // program.threads)
+    while blocks > 1 and shared > _shared_bytes(gpu, blocks):
+        blocks -= 1
+    return blocks
+
+
+def _shared_bytes(gpu: Gpu, blocks: int) -> int:
+    """Shared memory of each block if a multiprocessor holds so many. Each takes 1 KiB more, and a
+    multiprocessor has that much more than one block may have."""
+    return (gpu.shared_bytes + 1024) // blocks - 1024
+
+
+def _samples_together(plan: Plan) -> int:
+    """Samples that fill a block's threads."""
+    values = [step.result for step in plan.steps if BATCH in step.result.legs]
+    largest = max((elements(v.legs, plan.sizes).at(1) for v in (*plan.ports, *values)), default=1)
+    return max(1, min(MOST_SAMPLES, MOST_TOGETHER // largest))

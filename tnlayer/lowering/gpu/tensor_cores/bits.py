@@ -1,0 +1,117 @@
+"""Which bits of a matrix product's rows, columns and sums are lanes of a warp.
+
+The lanes of an mma hold 8 rows or columns by 4 sums, and of the result 8 rows by 4 columns: five
+bits of offsets each. Any bits of a leg may be those, so they are chosen such that lanes touch
+different banks of shared memory, or few sectors of global memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+from ..bank_conflicts import BANKS, WARP
+
+# How far a bit moves in target, left and right.
+Bit = tuple[int, int, int]
+# Bits that are tried as lanes, the fastest ones.
+MOST_BITS = 6
+# Words of one bank in an access that may be taken for fewer cycles elsewhere.
+FEW = 2
+# Entries of a sector of global memory, and sectors that one cycle serves.
+SECTOR, SECTORS_A_CYCLE = 8, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Bits in the order of the numbers that they make, the fastest first.
+
+    Arguments:
+        rows, columns, sums: bits; the first ones are those of lanes and registers.
+        cycles: of one access of left, right and target each.
+    """
+
+    rows: tuple[Bit, ...]
+    columns: tuple[Bit, ...]
+    sums: tuple[Bit, ...]
+    cycles: tuple[int, int, int]
+
+
+@lru_cache(maxsize=1024)
+def choose_bits(
+    rows: tuple[Bit, ...],
+    columns: tuple[Bit, ...],
+    sums: tuple[Bit, ...],
+    *,
+    packs: bool,
+    in_global: tuple[bool, bool, bool],
+) -> Chosen:
+    """The bits with the fewest cycles: for the worst access of shared memory down to ``FEW``, then
+    for all.
+
+    Arguments:
+        rows, columns, sums: bits in an order that decides between equals.
+        packs: whether a register holds two sums, of the first bit.
+        in_global: whether target, left and right lie in global memory.
+    """
+
+    def cycles(side: int, bits: Sequence[Bit]) -> int:
+        return access_cycles(tuple(bit[side] for bit in bits), in_global[side])
+
+    def rank(left: int, right: int, target: int) -> tuple[int, int]:
+        found = (target, left, right)
+        shared = [n for n, is_global in zip(found, in_global, strict=True) if not is_global]
+        return max(FEW, *shared), sum(found)
+
+    best: tuple[tuple[int, int], Chosen] | None = None
+    of_rows = list(combinations(rows[:MOST_BITS], 3))
+    of_columns = list(combinations(columns[:MOST_BITS], 3))
+    for lanes in combinations(sums[:MOST_BITS], 2):
+        left = [(cycles(1, (*three, *lanes)), three) for three in of_rows]
+        right = [(cycles(2, (*three, *lanes)), three) for three in of_columns]
+        # The best first: then the rest of them is left out at once.
+        left.sort(key=lambda one: one[0])
+        right.sort(key=lambda one: one[0])
+        for a, row in left:
+            for b, column in right:
+                if best is not None and rank(a, b, 1) >= best[0]:
+                    break
+                for turn in range(3):
+                    # The first of the three is the register's, the others are lanes.
+                    turned = (*column[turn:], *column[:turn])
+                    c = cycles(0, (*row, *turned[1:]))
+                    if best is None or rank(a, b, c) < best[0]:
+                        pairs = [bit for bit in sums if bit not in lanes]
+                        ordered = (*pairs[:packs], *lanes, *pairs[packs:])
+                        found = Chosen(
+                            (*row, *(bit for bit in rows if bit not in row)),
+                            (*turned, *(bit for bit in columns if bit not in column)),
+                            ordered,
+                            (a, b, c),
+                        )
+                        best = rank(a, b, c), found
+    assert best is not None, "rows, columns and sums fill the instruction"
+    return best[1]
+
+
+@lru_cache(maxsize=4096)
+def access_cycles(strides: tuple[int, ...], in_global: bool) -> int:
+    """Cycles of an access by lanes that lie at sums of strides."""
+    places = {0}
+    for stride in strides:
+        places |= {place + stride for place in places}
+    assert 1 << len(strides) <= WARP
+    return cycles_of(places, in_global)
+
+
+def cycles_of(places: Set[int], in_global: bool) -> int:
+    """Cycles in which the places of a warp's lanes are served: words of the busiest bank, or
+    sectors of global memory over those of a cycle."""
+    if in_global:
+        return -(-len({place // SECTOR for place in places}) // SECTORS_A_CYCLE)
+    banks: dict[int, int] = {}
+    for place in places:
+        banks[place % BANKS] = banks.get(place % BANKS, 0) + 1
+    return max(banks.values())

@@ -1,0 +1,163 @@
+"""Shapes of register tiles: which rows, columns and sums a tile may take, as plain offsets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..ir.loops import Axis, Pairs
+
+# Rows that a tile may take from one loop, and a loop that it may take whole beside it.
+MOST_ROWS = 8
+# Sums written out at least, where there are so many tiles that little room is left for each.
+LEAST_SUMS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the tiles are cut for.
+
+    Arguments:
+        registers: vector registers.
+        written_out: products that the code of one contraction may hold; more of them cost time to
+            compile and room in the cache of instructions.
+    """
+
+    registers: int = 32
+    written_out: int = 900
+
+    @property
+    def accumulators(self) -> int:
+        """Registers that a tile may use for its results."""
+        return self.registers - 6
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A run of legs that is one loop in every array: its turns, and the strides of each array.
+
+    With ``of_samples`` it is a sum over the samples of a block, which ends at the last that exists.
+    """
+
+    count: int
+    target: int
+    left: int
+    right: int
+    of_samples: bool = False
+
+    def __mul__(self, turns: int) -> Loop:
+        """Strides of a loop that takes several turns at once."""
+        return replace(self, target=self.target * turns, left=self.left * turns,
+                       right=self.right * turns)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RowChoice:
+    """Rows of a tile: a chunk of one loop, times another loop as a whole."""
+
+    chunked: int | None
+    chunk: int
+    whole: int | None
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChoice:
+    """Columns of a tile: how many, of how many, the blocks, and loops around all blocks."""
+
+    count: int
+    total: int
+    blocks: tuple[Pairs, ...]
+    outer: tuple[Loop, ...]
+
+    @property
+    def written(self) -> int:
+        """Columns that stand in the code."""
+        return sum(map(len, self.blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All that is decided about the tiles of one contraction."""
+
+    outer: tuple[Loop, ...]
+    chunked: Loop
+    row_blocks: tuple[tuple[Loop, int], ...]
+    inner_rows: Pairs
+    column_blocks: tuple[Pairs, ...]
+    outer_columns: tuple[Loop, ...]
+    sums: Pairs
+    sum_loops: tuple[Axis, ...]
+    keeps_weights: bool
+
+
+def flat(loops: Sequence[Loop], first: str, second: str) -> Pairs:
+    """Offsets of all turns of loops, the last loop fastest."""
+    found: list[tuple[int, int]] = [(0, 0)]
+    for loop in loops:
+        a, b = getattr(loop, first), getattr(loop, second)
+        found = [(x + k * a, y + k * b) for x, y in found for k in range(loop.count)]
+    return tuple(found)
+
+
+def row_choices(rows: list[Loop]) -> list[RowChoice]:
+    """No loop at all, or a chunk of one loop, alone or times a short loop as a whole."""
+    found = [RowChoice(None, 1, None, 1, 1)]
+    for at, loop in enumerate(rows):
+        for chunk in range(1, min(MOST_ROWS * 3, loop.count) + 1):
+            found.append(RowChoice(at, chunk, None, chunk, loop.count))
+            for other, whole in enumerate(rows):
+                if other != at and whole.count <= 4 and chunk * whole.count <= MOST_ROWS:
+                    size = chunk * whole.count
+                    found.append(RowChoice(at, chunk, other, size, loop.count))
+    return found
+
+
+def aligned_columns(loops: list[Loop], total: int, machine: Machine) -> list[ColumnChoice]:
+    """Columns of the innermost loops, with plain loops around: any number of them, little code."""
+    found: list[ColumnChoice] = []
+    inner: list[Loop] = []
+    outer = list(loops)
+    while True:
+        taken = math.prod(loop.count for loop in inner)
+        if taken > machine.accumulators:
+            break
+        block = flat(inner, "right", "target")
+        found.append(ColumnChoice(len(block), total, (block,), tuple(outer)))
+        if not outer:
+            break
+        last = outer.pop()
+        for share in divisors(last.count)[1:-1]:
+            if share * taken <= machine.accumulators:
+                part = replace(last, count=share)
+                block = flat([part, *inner], "right", "target")
+                around = replace(last * share, count=last.count // share)
+                found.append(ColumnChoice(len(block), total, (block,), (*outer, around)))
+        inner.insert(0, last)
+    return found
+
+
+def divisors(number: int) -> list[int]:
+    return [k for k in range(1, number + 1) if number % k == 0]
+
+
+def split_sums(sums: list[Loop], products: int, machine: Machine) -> tuple[Pairs, tuple[Axis, ...]]:
+    """Sums written out while they stay within bounds; the others as loops inside the tile, as is
+    that over samples, whose end is known at the call only."""
+    limit = max(LEAST_SUMS, machine.written_out // products)
+    outer, inner = list(sums), list[Loop]()
+    taken = 1
+    while outer and outer[-1].count * taken <= limit and not outer[-1].of_samples:
+        taken *= outer[-1].count
+        inner.insert(0, outer.pop())
+    if outer and taken == 1 and not outer[-1].of_samples:
+        # One long loop: write out a share of it.
+        last = outer[-1]
+        share = max(k for k in divisors(last.count) if k <= min(limit, 16))
+        if share > 1:
+            outer[-1] = replace(last * share, count=last.count // share)
+            inner.insert(0, replace(last, count=share))
+    axes = tuple(Axis(loop.count, loop.left, loop.right, loop.of_samples) for loop in outer)
+    return flat(inner, "left", "right"), axes

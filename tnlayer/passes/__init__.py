@@ -1,0 +1,1 @@
+"""Graph to plan and plan to plan: the backward, slices, recomputation, regions."""

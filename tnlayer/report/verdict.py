@@ -1,0 +1,48 @@
+"""The verdict: whether a network or dense is faster by prediction, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..ir.plan_text import milliseconds
+from ..planning.break_even import BreakEven
+from ..planning.predictions import Prediction
+
+NO_DENSE = "no dense layer does the same: that needs one batched input that is no product"
+
+# Predictions that are closer than this are not told apart.
+_CLOSE = 1.1
+
+
+def verdict(
+    batch: int, ours: Prediction, dense: Prediction | None, found: BreakEven | None
+) -> list[str]:
+    """Four lines, two each for training and for inference; one where no dense layer does the same.
+
+    Arguments:
+        batch: samples of a call.
+        ours: predicted times of the network, or of the sum of several.
+        dense: those of the dense layer.
+        found: the batch sizes at which the network is the faster one.
+    """
+    if dense is None or found is None:
+        return [NO_DENSE]
+    parts: tuple[tuple[str, Callable[[Prediction], float], str], ...] = (
+        ("training", lambda one: one.training, found.text(found.training)),
+        ("without grad", lambda one: one.inference, found.text(found.inference)),
+    )
+    lines: list[str] = []
+    for name, seconds, where in parts:
+        lines.append(f"{name}: {_faster(batch, seconds(ours), seconds(dense))}")
+        lines.append(f"{name}, faster than dense: {where}")
+    return lines
+
+
+def _faster(batch: int, ours: float, dense: float) -> str:
+    """Who is faster at a batch size, and by how much."""
+    first, second = f"{milliseconds(ours)} ms", f"{milliseconds(dense)} ms"
+    ratio = max(ours, dense) / min(ours, dense)
+    close = "; too close to be sure" if ratio < _CLOSE else f" ({ratio:,.1f} x)"
+    if ours < dense:
+        return f"faster than dense at batch {batch:,}: predicted {first} against {second}{close}"
+    return f"dense is faster at batch {batch:,}: predicted {second} against {first}{close}"

@@ -1,0 +1,1 @@
+"""How long what was lowered takes on a target, in seconds, without running it."""
