@@ -16,9 +16,9 @@ from tnlayer.backends.toolchains.cpp_build import find_compiler, load_library
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.errors import BuildError
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir import loops
 from tnlayer.lowering.calls.pair import Mask
-from tnlayer.lowering.cpu.pipeline import Cpu
 
 
 def has_compiler() -> bool:

@@ -15,7 +15,7 @@ from tnlayer.backends import cpp
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import Kernel
 from tnlayer.codegen.cpp.printer import print_cpp
-from tnlayer.lowering.cpu.pipeline import Cpu
+from tnlayer.hardware.cpu import Cpu
 
 BACKENDS = ("torch", "cpp")
 

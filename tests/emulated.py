@@ -1,8 +1,8 @@
 """A GPU that is none: the driver's calls reach tests/emulator, which runs CUDA C++ on the CPU.
 
 All of the package but ``runtime/cuda_devices.py`` is as on a real device, cuda.bindings as well.
-"Machine code" is a shared library of the printed source, compiled by the C++ compiler behind a header that
-has the words of CUDA.
+"Machine code" is a shared library of the printed source, compiled by the C++ compiler behind a
+header that has the words of CUDA.
 """
 
 from __future__ import annotations

@@ -21,10 +21,12 @@ from tnlayer.backends.toolchains import cpp_build
 from tnlayer.dispatch import available
 from tnlayer.dispatch.ranged import RangedProgram
 from tnlayer.errors import BuildError, PlanError, SpecError
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.profile.load import use_profile
-from tnlayer.ir.plan import Plan, Region
-from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program
-from tnlayer.passes.partition import batched_steps, cuts
+from tnlayer.ir.cuts import batched_steps, cuts
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.plan_parts import Region
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.planning.mixture import best_mixture, plan_seconds, same_run
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.program import Program

@@ -11,11 +11,12 @@ from cpp_units import has_compiler
 from profiles import fixed_profile
 
 import tnlayer as tn
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.gpu import gpu_of
 from tnlayer.hardware.profile.load import use_profile
+from tnlayer.ir.cuts import is_batched
 from tnlayer.ir.loops import Tile, statements, steps_of
-from tnlayer.lowering.cpu.pipeline import Cpu, forward_program, schedule_lanes
-from tnlayer.passes.partition import is_batched
+from tnlayer.lowering.cpu.pipeline import forward_program, schedule_lanes
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.report.counting import cost_of
 from tnlayer.report.report import Cost

@@ -24,10 +24,10 @@ from tnlayer.backends.cpp import CppProgram, this_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
 from tnlayer.codegen.cpp.entry import shared_entries
 from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import Program
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.cpu.pipeline import (
-    Cpu,
     backward_program,
     can_fuse,
     forward_program,

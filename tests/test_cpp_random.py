@@ -22,9 +22,10 @@ from test_random_graphs import (
 
 import tnlayer as tn
 from tnlayer.graph.graph import Graph
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.lowering.calls.pair import Mask
-from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 CASES, FULL_CASES, FULL_SHARDS = 50, 250, 8

@@ -22,7 +22,7 @@ from benchmarks.gpu_static import gates
 from tnlayer import topologies
 from tnlayer.codegen.cuda.source import CudaSource, backward_source, forward_source, printed
 from tnlayer.errors import PlanError
-from tnlayer.hardware.gpu import gpu_of
+from tnlayer.hardware.gpu import LARGE, gpu_of
 from tnlayer.ir.loops import (
     At,
     Barrier,
@@ -36,6 +36,7 @@ from tnlayer.ir.loops import (
     statements,
 )
 from tnlayer.ir.loops_text import program_text
+from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Operand, Value
 from tnlayer.lowering.arrays import volume
@@ -51,7 +52,6 @@ from tnlayer.lowering.gpu.coalescing import direct, goes_direct, run_width, stag
 from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.place import find_race
 from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
-from tnlayer.lowering.gpu.thread_loop import LARGE
 from tnlayer.passes.chain import Stem, StemStep, find_stem
 
 GPU = gpu_of("sm_90")
@@ -375,7 +375,7 @@ SUM = SumThreads(At("p", form="scalar"), At("r", form="scalar"), 2)
 def test_verify_accepts_a_thread_loop() -> None:
     """What the next test breaks is legal."""
     program = one_loop(LOAD, SUM)
-    assert program.verify() is program
+    assert verified(program) is program
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_verify_accepts_a_thread_loop() -> None:
 def test_verify_names_what_is_illegal(body: tuple[Tile, ...], message: str) -> None:
     """Faults of thread loops are found."""
     with pytest.raises(tn.BuildError, match=message):
-        one_loop(*body).verify()
+        verified(one_loop(*body))
 
 
 def test_states_above_shared_memory_go_to_global_memory() -> None:

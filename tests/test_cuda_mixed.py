@@ -28,9 +28,10 @@ from tnlayer.hardware.datasheets import H100, RECORDS, record_of
 from tnlayer.hardware.gpu import gpu_of
 from tnlayer.hardware.profile.derived import derived_profiles
 from tnlayer.hardware.profile.load import load_profile, op_times
-from tnlayer.ir.plan import Plan, Region
+from tnlayer.ir.cuts import batched_steps
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.plan_parts import Region
 from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
-from tnlayer.passes.partition import batched_steps
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.planning.predictions import predict_dense
 from tnlayer.runtime.program import Program

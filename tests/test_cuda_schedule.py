@@ -24,7 +24,7 @@ from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.codegen.cuda.source import printed
-from tnlayer.hardware.gpu import Gpu, gpu_of
+from tnlayer.hardware.gpu import Gpu, Tiling, gpu_of
 from tnlayer.ir.loops import Program
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
@@ -35,7 +35,6 @@ from tnlayer.lowering.gpu.pipeline import (
     schedule_backward,
     schedule_forward,
 )
-from tnlayer.lowering.gpu.thread_loop import Tiling
 from tnlayer.passes.rematerialise import backward_without_saved
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

@@ -13,12 +13,12 @@ from profiles import fixed_profile
 import tnlayer
 import tnlayer as tn
 from tnlayer.graph.canonical import canonicalise
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.profile.grid import Grid
 from tnlayer.hardware.profile.load import shipped_profiles, use_profile
 from tnlayer.hardware.profile.profile import AUTOGRAD, Profile
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.calls.pair import Mask
-from tnlayer.lowering.cpu.pipeline import Cpu
 from tnlayer.planning.ranges import choose
 from tnlayer.planning.rank import Request
 from tnlayer.planning.trees import make_plan

@@ -14,6 +14,7 @@ import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.ir.loops import At, Buffer, Program, Step, Tile
 from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.arrays import Array, replaced
 from tnlayer.lowering.cpu.pipeline import backward_program
 
@@ -71,14 +72,14 @@ def test_a_tile_in_place_must_write_what_it_reads() -> None:
     def program(changed: Tile) -> Program:
         return Program("p", "float32", 4, 1, buffers, (), (Step("t0", "", (changed,)),), ())
 
-    assert program(tile).verify()
+    assert verified(program(tile))
     for wrong in (
         replace(tile, columns=((0, 0), (2, 8))),
         replace(tile, target=At("x", 4)),
         replace(tile, columns=((0, 0),)),
     ):
         with pytest.raises(tn.BuildError, match="step t0: a Tile in place of x"):
-            program(wrong).verify()
+            verified(program(wrong))
 
 
 def test_new_legs_take_the_strides_of_legs_of_their_size() -> None:

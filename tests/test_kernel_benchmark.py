@@ -20,8 +20,10 @@ from benchmarks.cpu import opponents, rivals, targets
 from benchmarks.cpu.peaks import Peaks, measure_peaks
 from benchmarks.cpu.work import Work, bound_of, work_of
 from tnlayer.dispatch.compile import compile as compile_network
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import At, Axis, Buffer, For, Program, Step, Tile
-from tnlayer.lowering.cpu.pipeline import Cpu, forward_program
+from tnlayer.ir.loops_verify import verified
+from tnlayer.lowering.cpu.pipeline import forward_program
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -136,21 +138,23 @@ def test_multiply_adds_are_counted() -> None:
     )
     copied = Tile(At("y"), At("x"), None)
     single = Tile(At("w2", form="scalar"), At("w", form="scalar"), At("w", form="scalar"))
-    program = Program(
-        "p",
-        "float32",
-        4,
-        2,
-        (
-            Buffer("x", 16, "input", batched=True),
-            Buffer("w", 15, "input"),
-            Buffer("y", 16, "output", batched=True),
-            Buffer("w2", 1, "shared"),
-        ),
-        (single,),
-        (Step("s", "", (For("i", 2, (product, copied)),)),),
-        (),
-    ).verify()
+    program = verified(
+        Program(
+            "p",
+            "float32",
+            4,
+            2,
+            (
+                Buffer("x", 16, "input", batched=True),
+                Buffer("w", 15, "input"),
+                Buffer("y", 16, "output", batched=True),
+                Buffer("w2", 1, "shared"),
+            ),
+            (single,),
+            (Step("s", "", (For("i", 2, (product, copied)),)),),
+            (),
+        )
+    )
     # Five samples are three blocks of two.
     work = work_of([program], 5)
     assert work.flops == 2 * (1 + 3 * 2 * (2 * 3 * 5 * 4))

@@ -17,12 +17,13 @@ from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import Program
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Select
 from tnlayer.lowering.cpu import pipeline as pipeline
-from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program, schedule_lanes
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 from tnlayer.passes.split_legs import find_splits, split_legs
 
 DTYPES = ("float32", "float64", "complex64", "complex128")

@@ -28,10 +28,10 @@ from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.cuda import CudaProgram
 from tnlayer.backends.log_scaled import ScaledProgram
 from tnlayer.errors import SpecError
-from tnlayer.ir.plan import Region
+from tnlayer.ir.cuts import batched_steps, cuts
+from tnlayer.ir.plan_parts import Region
 from tnlayer.ir.steps import Contract
 from tnlayer.passes.exponents import degrees, spans
-from tnlayer.passes.partition import batched_steps, cuts
 
 __all__ = ["emulated_gpu"]  # the fixture
 

@@ -19,6 +19,7 @@ from tnlayer.backends.cpp import LoadedEntry
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import (
     At,
     Axis,
@@ -37,8 +38,9 @@ from tnlayer.ir.loops import (
 )
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_text import program_text
+from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program, schedule_lanes
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 
 # Vectors of four float32: every CPU has them, so that the text is the same on each machine.
 CPU = Cpu(vector_bytes=16, registers=16, written_out=200)
@@ -198,7 +200,7 @@ def broken(change: Callable[[Tile], Statement]) -> Program:
 def test_verify_accepts_what_is_legal() -> None:
     """The tile that the next test breaks is legal."""
     program = broken(lambda tile: tile)
-    assert program.verify() is program
+    assert verified(program) is program
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_verify_accepts_what_is_legal() -> None:
 def test_verify_names_what_is_illegal(change: Callable[[Tile], Statement], message: str) -> None:
     """Each kind of fault is found, and the step is named."""
     with pytest.raises(tn.BuildError, match=message) as caught:
-        broken(change).verify()
+        verified(broken(change))
     assert "t0" in str(caught.value)
 
 

@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tnlayer as tn
 from tnlayer.graph.graph import Graph
-from tnlayer.ir.plan import Memory, Plan
+from tnlayer.ir.plan import Plan
+from tnlayer.ir.plan_parts import Memory
 from tnlayer.passes.slice_legs import looped_together, sliceable_legs
 from tnlayer.planning.memory import keep_limit, workspace_bytes
 from tnlayer.planning.planner import PlanOptions, plan_graph

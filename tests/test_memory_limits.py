@@ -18,7 +18,7 @@ from live_bytes import allocator_peak, peak_beside
 from strategies import Bounds, fixed_series, networks
 
 import tnlayer as tn
-from tnlayer.ir.plan import Memory
+from tnlayer.ir.plan_parts import Memory
 from tnlayer.nn.padded import Padded
 from tnlayer.planning.memory import workspace_bytes
 from tnlayer.runtime.scratch import SCRATCH

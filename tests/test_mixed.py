@@ -29,10 +29,12 @@ from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.mixed import MixedProgram
 from tnlayer.errors import PlanError
-from tnlayer.ir.plan import Plan, Region
+from tnlayer.ir.cuts import batched_steps, cuts
+from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
+from tnlayer.ir.plan_parts import Region
 from tnlayer.lowering.calls.pair import Mask
-from tnlayer.passes.partition import batched_steps, cuts, split
+from tnlayer.passes.partition import split
 from tnlayer.runtime.program import Program
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

@@ -14,10 +14,11 @@ from cpp_units import has_compiler
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import Buffer, Gather, Permute, Program, Step, Transpose, statements
 from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.arrays import Array, Lanes, in_lanes, packed, volume
-from tnlayer.lowering.cpu.pipeline import Cpu
 from tnlayer.lowering.cpu.relayout import lower_move
 from tnlayer.lowering.cpu.shuffle_network import apply, find_network
 
@@ -93,7 +94,7 @@ def move_program(
         Step(f"m{n}", "move", lower_move(target, source, SIZES, width, cpu.machine(dtype)))
         for n, (target, source) in enumerate(pairs)
     )
-    return Program(name, dtype, width, 1, buffers, steps, (), ()).verify()
+    return verified(Program(name, dtype, width, 1, buffers, steps, (), ()))
 
 
 def all_programs(dtype: str, vector_bytes: int) -> list[tuple[tuple[str, ...], Program]]:

@@ -16,8 +16,9 @@ from strategies import SMALL_BOUNDS, fixed_series, networks
 import tnlayer as tn
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
-from tnlayer.ir.plan import Memory, Output, Plan, Region
+from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
+from tnlayer.ir.plan_parts import Memory, Output, Region
 from tnlayer.ir.steps import (
     Add,
     Contract,

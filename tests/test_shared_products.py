@@ -29,11 +29,12 @@ from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.mixed import MixedProgram
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
-from tnlayer.ir.plan import Memory, Plan
+from tnlayer.hardware.cpu import Cpu
+from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
+from tnlayer.ir.plan_parts import Memory
 from tnlayer.ir.steps import Contract, Operand, Select, Value
 from tnlayer.lowering.calls.pair import schedule_pair
-from tnlayer.lowering.cpu.pipeline import Cpu
 from tnlayer.planning.check_plan import check_plan
 from tnlayer.planning.search import search_order
 from tnlayer.planning.trees import make_plan

@@ -18,6 +18,7 @@ from tnlayer import topologies
 from tnlayer.codegen.cuda.source import printed
 from tnlayer.ir.loops import At, Axis, Buffer, Mma, Precision, Program, Step, Threads, statements
 from tnlayer.ir.loops_interpret import interpret
+from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.gpu.pipeline import schedule_backward
 from tnlayer.lowering.gpu.tensor_cores import choose_lowering
 from tnlayer.lowering.gpu.tensor_cores.matrices import PRECISIONS
@@ -138,7 +139,7 @@ def shared_program(**changes: object) -> Program:
 
 def test_verify_refuses_points_that_would_meet() -> None:
     """Points that share samples need copies of a partial, one for each, and all samples taken."""
-    shared_program().verify()
+    verified(shared_program())
     for changes in (
         {"copies": 1, "copy": ()},
         {"copies": 3},
@@ -150,4 +151,4 @@ def test_verify_refuses_points_that_would_meet() -> None:
         {"loops": (Axis(2, 0, 0, first="share", step=2),)},
     ):
         with pytest.raises(tn.BuildError):
-            shared_program(**changes).verify()
+            verified(shared_program(**changes))

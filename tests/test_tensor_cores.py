@@ -21,6 +21,7 @@ from tnlayer.codegen.cuda.source import backward_source, forward_source, printed
 from tnlayer.hardware.gpu import Gpu, gpu_of
 from tnlayer.ir.loops import At, Buffer, Mma, Precision, Program, Step, Threads, Tile, statements
 from tnlayer.ir.loops_interpret import interpret, rounded
+from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.steps import BATCH
 from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.tensor_cores.bits import access_cycles, choose_bits
@@ -229,7 +230,7 @@ def mma_program(**changes: object) -> Program:
 
 def test_verify_refuses_what_does_not_fill_the_instruction() -> None:
     """8 rows, 4 terms, offsets that are no sums of bits, and places outside are refused."""
-    mma_program().verify()
+    verified(mma_program())
     for changes in (
         {"rows": tuple((r, r) for r in range(8))},
         {"sums": tuple((k, k) for k in range(4))},
@@ -238,7 +239,7 @@ def test_verify_refuses_what_does_not_fill_the_instruction() -> None:
         {"rows": tuple((r * 64, r * 8) for r in range(16))},
     ):
         with pytest.raises(tn.BuildError):
-            mma_program(**changes).verify()
+            verified(mma_program(**changes))
 
 
 def test_what_cannot_use_tensor_cores_is_refused() -> None:

@@ -8,11 +8,12 @@ import pytest
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import For, Program, Step, Tile, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.lowering.arrays import in_lanes
 from tnlayer.lowering.cpu import fuse_loops
-from tnlayer.lowering.cpu.pipeline import Cpu, backward_program, forward_program, schedule_lanes
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 
 CPU = Cpu(vector_bytes=64, registers=32, written_out=200)
 BITS = (2,) * 8

@@ -30,9 +30,9 @@ from torch import nn
 import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.backends.mixed import MixedProgram
-from tnlayer.ir.plan import Region
+from tnlayer.ir.cuts import batched_steps
+from tnlayer.ir.plan_parts import Region
 from tnlayer.nn.padded import Padded
-from tnlayer.passes.partition import batched_steps
 
 Trial = Callable[[], str]
 IN, OUT, BATCH = 64, 64, 5

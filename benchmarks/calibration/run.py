@@ -29,11 +29,13 @@ from benchmarks.calibration.cases import NETWORKS
 from benchmarks.common.report import RESULTS, provenance, write_json
 from benchmarks.common.timing import keep_freed_memory, time_alternating
 from tnlayer.dispatch.kinds import program_of
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.profile.load import shipped_profiles, use_profile
 from tnlayer.hardware.profile.op_times import OpTimes
 from tnlayer.hardware.profile.profile import Profile
+from tnlayer.ir.backend_names import CPP, TORCH
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.pipeline import Cpu, kernel_batch
+from tnlayer.lowering.cpu.pipeline import kernel_batch
 from tnlayer.planning.mixture import HANDICAP, plan_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.autograd import run
@@ -46,7 +48,7 @@ from tnlayer.time_models.loops_cpu import (
     cost_seconds,
     fused_seconds,
 )
-from tnlayer.time_models.rates import CPP, TORCH, Rates
+from tnlayer.time_models.rates import Rates
 
 TIMINGS = RESULTS / "fused-timings.json"
 # Timings of another machine, with the kernels of that day.

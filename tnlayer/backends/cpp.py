@@ -15,18 +15,21 @@ from ..codegen.cpp.entry import NO_ADDRESS, RELEASE
 from ..codegen.cpp.printer import print_cpp
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
+from ..hardware.cpu import Cpu
 from ..ir import loops
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.pair import Mask, wanted_names
-from ..lowering.cpu.pipeline import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
-from ..planning.memory import LimitRefused, keep_limit
+from ..lowering.cpu.pipeline import backward_program, can_fuse, forward_program
+from ..planning.memory import LimitRefused, check_room, keep_limit
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state
+from ..runtime.kernels import Kernels
 from ..runtime.pick import picker
-from ..runtime.program import GRADIENT, Kernels, Program
+from ..runtime.program import GRADIENT, Program
 from ..runtime.ready import Ready
-from ..time_models.compiled import cast_bytes, check_room, kernel_bytes
+from ..support.dtypes import DTYPES
+from ..time_models.compiled import cast_bytes, kernel_bytes
 from .toolchains.cpp_build import find_compiler
 from .toolchains.kernel_memory import memory_of
 from .toolchains.kernel_store import EntryPoint, Kernel
@@ -338,7 +341,7 @@ def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _arithmetic(plan: Plan) -> torch.dtype:
-    return getattr(torch, ARITHMETIC.get(plan.dtype, plan.dtype))
+    return getattr(torch, DTYPES[plan.dtype].arithmetic)
 
 
 # Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.

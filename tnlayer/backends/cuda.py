@@ -25,7 +25,8 @@ from ..lowering.gpu.tensor_cores.matrices import OLDEST, PRECISIONS
 from ..passes.rematerialise import backward_without_saved
 from ..runtime import cuda_devices
 from ..runtime.array_checks import PLAIN
-from ..runtime.program import GRADIENT, Kernels, Program
+from ..runtime.kernels import Kernels
+from ..runtime.program import GRADIENT, Program
 from ..runtime.ready import Ready
 from ..support.debug import debug
 from .cuda_unit import Unit, dense

@@ -17,7 +17,8 @@ from ..graph.graph import Graph
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
 from ..passes.partition import region_masks, split
-from ..runtime.program import Kernels, Program
+from ..runtime.kernels import Kernels
+from ..runtime.program import Program
 from .cpp import CppProgram
 from .cuda import CudaProgram
 from .resources import Resources

@@ -14,12 +14,12 @@ import torch
 from ..errors import BuildError, SpecError, TnlayerError
 from ..graph.graph import Graph
 from ..graph.network import Network
-from ..ir.plan import ITEMSIZES
 from ..ir.plan_text import table
 from ..measure.median import median_seconds
 from ..nn.layer import Layer
 from ..report.compare import compare
 from ..report.counting import cost
+from ..support.dtypes import DTYPES
 from ..support.json_text import canonical_json
 from .profile_command import add_profile, run_profile
 
@@ -157,8 +157,8 @@ def _layer(net: Network | Graph, batch: int, dtype_name: str | None) -> Layer:
     if batch < 1:
         msg = f"--batch {batch}: expected a positive number of samples"
         raise SpecError(msg)
-    if dtype_name is not None and dtype_name not in ITEMSIZES:
-        msg = f"--dtype {dtype_name!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
+    if dtype_name is not None and dtype_name not in DTYPES:
+        msg = f"--dtype {dtype_name!r} is not supported; expected one of {', '.join(DTYPES)}"
         raise SpecError(msg)
     dtype = None if dtype_name is None else getattr(torch, dtype_name)
     return Layer(net, backend="torch", batch=batch, dtype=dtype)

@@ -15,8 +15,8 @@ from ..errors import SpecError
 from ..hardware.processor import cache_sizes, processor_name
 from ..hardware.profile.load import LoadedProfile, load_profile
 from ..hardware.profile.text import main_rates, profile_text
-from ..ir.plan import ITEMSIZES
 from ..measure.profiles import measure_device
+from ..support.dtypes import DTYPES
 from ..support.json_text import canonical_json
 from ..support.trust import cache_folder
 
@@ -77,8 +77,8 @@ def _check(options: argparse.Namespace) -> None:
         msg = "--device cuda: this machine has no CUDA device that torch can use; add --no-measure"
         raise SpecError(msg)
     for dtype in options.dtype:
-        if dtype not in ITEMSIZES:
-            msg = f"--dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
+        if dtype not in DTYPES:
+            msg = f"--dtype {dtype!r} is not supported; expected one of {', '.join(DTYPES)}"
             raise SpecError(msg)
     if options.threads is not None and options.threads < 1:
         msg = f"--threads {options.threads}: expected a positive number of threads"

@@ -10,9 +10,9 @@ from ..backends.toolchains.nvrtc import find_nvrtc
 from ..errors import BuildError, SpecError
 from ..hardware.gpu import Gpu, gpu_of
 from ..hardware.host import USUAL_ARCH, VARIABLE, auto_stands_for
+from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
 from ..planning.planner import PlanOptions
 from ..runtime import cuda_devices
-from ..time_models.rates import AUTO, CPP, CUDA, TORCH
 
 
 def options_for(options: PlanOptions, arch: str | None = None) -> PlanOptions:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..backends.cuda import CudaProgram
 from ..backends.log_scaled import ScaledProgram
 from ..backends.mixed import MixedProgram, region_program
+from ..ir.backend_names import AUTO
 from ..planning.planner import PlannedGraph
 from ..runtime.program import Program
-from ..time_models.rates import AUTO
 
 
 def program_of(

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..graph.graph import Graph
+from ..ir.backend_names import AUTO, TORCH
 from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..lowering.calls.pair import schedule_pair
 from ..planning.memory import LimitError
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
 from ..planning.rank import TRAIN, kernel_room, wanted_mask
-from ..time_models.rates import AUTO, TORCH
 from .available import options_for
 
 

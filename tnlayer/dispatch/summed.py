@@ -13,8 +13,9 @@ import torch
 from ..graph.graph import Graph
 from ..lowering.calls.pair import Mask
 from ..runtime.array_checks import Expected, check_array
+from ..runtime.kernels import Kernels
 from ..runtime.pick import picker
-from ..runtime.program import Kernels, Program
+from ..runtime.program import Program
 from .ranged import RangedProgram
 
 BIAS = "bias"

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpecError
-from .graph import MAX_LEG_SIZE, MAX_LEGS, WHOLE_DTYPES, ArrayValue
+from ..support.dtypes import PORT_DTYPES
+from .graph import MAX_LEG_SIZE, MAX_LEGS, ArrayValue
 from .near_identity import NearIdentity
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -23,9 +24,6 @@ LEG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 RESERVED_NAMES = frozenset({"bias"})
 # Characters of one name times those of another, over all names that a suggestion looks at.
 _COMPARED = 1_000_000
-PORT_DTYPES = (
-    "float16", "bfloat16", "float32", "float64", "complex64", "complex128", *WHOLE_DTYPES
-)  # fmt: skip
 
 
 def shown(value: object) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpecError
+from ..support.dtypes import WHOLE_DTYPES
 from .near_identity import NearIdentity
 
 # Bounds that hold before anything is allocated: a graph beyond them is refused at freeze().
@@ -31,9 +32,6 @@ MAX_PORT_FEATURES = 2**40
 
 # The init of an isometry whose scale is free: it is multiplied so that Var(y) = Var(x).
 SCALED = "scaled"
-
-# Dtypes of whole numbers that an input may have; a layer casts them to its own.
-WHOLE_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

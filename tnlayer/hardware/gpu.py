@@ -5,7 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..ir.loops import Precision
-from ..lowering.gpu.thread_loop import LARGE, SMALL, Tiling
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How large the block of results is that one point makes.
+
+    Arguments:
+        rows, columns: legs of the left operand alone, and of the right one alone.
+        products: products that are written out for them.
+        points: points that a loop should keep: fewer leave threads of a block without work.
+    """
+
+    rows: int = 4
+    columns: int = 4
+    products: int = 64
+    points: int = 256
+
+
+SMALL, LARGE = Tiling(), Tiling(8, 8, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import shutil
 import torch
 
 from ..errors import SpecError
-from ..lowering.cpu.pipeline import Cpu
-from ..time_models.rates import AUTO, CPP, TORCH
+from ..ir.backend_names import AUTO, CPP, TORCH
+from .cpu import Cpu
 from .gpu import Gpu, gpu_of
 
 # Names what "auto" stands for.

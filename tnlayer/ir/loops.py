@@ -358,18 +358,6 @@ class Program:
         """Whether the block where samples are missing comes first; see the head of this file."""
         return self.lanes_are_samples and bool(self.of("partial"))
 
-    def verify(self) -> Program:
-        """Return the program itself if it is legal.
-
-        Raises:
-            BuildError: names the statement with an unknown index or buffer, one outside its buffer,
-                or one that writes an input.
-        """
-        from .loops_verify import check_program
-
-        check_program(self)
-        return self
-
 
 def statements(body: Iterable[Statement]) -> Iterator[Statement]:
     """All statements of a body, those inside others as well."""

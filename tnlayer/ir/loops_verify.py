@@ -29,14 +29,16 @@ from .loops import (
 )
 
 
-def check_program(program: Program) -> None:
-    """Refuse an illegal program; see ``Program.verify``.
+def verified(program: Program) -> Program:
+    """Return the program itself if it is legal.
 
     Raises:
-        BuildError: names the statement and what is wrong with it.
+        BuildError: names the statement with an unknown index or buffer, one outside its buffer,
+            or one that writes an input.
     """
     for part in (program.before, program.prologue, program.samples, program.after):
         _Verifier(program, counts_samples=part is program.samples).check_body(part, {}, "")
+    return program
 
 
 class _Verifier:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from ..errors import PlanError
-from .plan import ITEMSIZES, Memory, Output, Plan, Region
+from ..support.dtypes import DTYPES
+from .plan import Plan
+from .plan_parts import Memory, Output, Region
 from .steps import (
     BATCH,
     Add,
@@ -178,8 +180,8 @@ def plan_from_document(document: object) -> Plan:
         memory=reader.memory(record["memory"]),
         regions=_list(record["regions"], "regions", _region),
     )
-    if plan.dtype not in ITEMSIZES:
-        raise _problem("dtype", f"one of {', '.join(ITEMSIZES)}")
+    if plan.dtype not in DTYPES:
+        raise _problem("dtype", f"one of {', '.join(DTYPES)}")
     if not _MINIMIZE.fullmatch(plan.minimize):
         raise _problem("minimize", "the name of an objective")
     try:

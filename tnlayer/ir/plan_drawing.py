@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PlanError
+from .plan_values import PlanValues
 from .steps import BATCH, Step, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from .plan import Plan
 
 MAX_DRAWN_STEPS = 300
 _TEXT_WIDTH = 50  # characters of leg names that fit in the table
@@ -50,7 +49,7 @@ _TABLE_WIDTH = 6.6
 class _Layout:
     """Places of the nodes while the tree is walked; a leaf is placed anew at each use."""
 
-    plan: Plan
+    plan: PlanValues
     steps: dict[str, Step]
     heights: dict[str, int]
     column_width: float
@@ -77,7 +76,7 @@ class _Layout:
         return self.rows - 1
 
 
-def draw_plan(plan: Plan, path: str | Path | None = None) -> Figure:
+def draw_plan(plan: PlanValues, path: str | Path | None = None) -> Figure:
     """Draw the contraction tree of a plan with matplotlib and networkx.
 
     Each row is a step: what it contracts, the legs that it sums, the sizes of its result's legs (B
@@ -117,7 +116,7 @@ def draw_plan(plan: Plan, path: str | Path | None = None) -> Figure:
 # -- layout ------------------------------------------------------------------------------------
 
 
-def _lay_out(plan: Plan) -> _Layout:
+def _lay_out(plan: PlanValues) -> _Layout:
     """Rows by a walk from the outputs up, columns by distance from the main chain."""
     steps = {step.result.name: step for step in plan.steps}
     heights = {value.name: 0 for value in plan.inputs}
@@ -195,7 +194,7 @@ def _leaf_kind(layout: _Layout, value: Value) -> str:
 # -- text --------------------------------------------------------------------------------------
 
 
-def shape_text(plan: Plan, legs: Iterable[str]) -> str:
+def shape_text(plan: PlanValues, legs: Iterable[str]) -> str:
     """Sizes of legs, equal ones as a power: ``B·2¹⁰·3²``."""
     legs = tuple(legs)
     counted = Counter(plan.sizes[leg] for leg in legs if leg != BATCH)
@@ -206,7 +205,7 @@ def shape_text(plan: Plan, legs: Iterable[str]) -> str:
     return "·".join(factors) or "1"
 
 
-def names_text(plan: Plan, legs: Iterable[str]) -> str:
+def names_text(plan: PlanValues, legs: Iterable[str]) -> str:
     """The user's names of legs with their sizes, as many as fit in the table."""
     user_names = dict(plan.names)
     names = [
@@ -220,7 +219,7 @@ def names_text(plan: Plan, legs: Iterable[str]) -> str:
     return text
 
 
-def _label(plan: Plan, value: Value) -> str:
+def _label(plan: PlanValues, value: Value) -> str:
     """Text of a box: the user's name of a value, and the sizes of its legs."""
     return f"{dict(plan.names).get(value.name, value.name)}  {shape_text(plan, value.legs)}"
 
@@ -233,7 +232,7 @@ def _number_text(number: int) -> str:
     return str(number)
 
 
-def _step_flops(plan: Plan, step: Step) -> int:
+def _step_flops(plan: PlanValues, step: Step) -> int:
     """FLOPs and elementwise operations of a step at the plan's batch size."""
     counts = plan.counts_of(step)
     return (counts.flops + counts.elementwise).at(plan.batch)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from .counts import Amount
-from .plan import Memory, Plan
+from .plan_parts import Memory
+from .plan_values import PlanValues
 from .steps import Contract, Operand, Scatter, Select, Step
 
 
-def plan_text(plan: Plan, seconds: Mapping[str, float] | None = None, batch: int = 0) -> str:
+def plan_text(plan: PlanValues, seconds: Mapping[str, float] | None = None, batch: int = 0) -> str:
     """The plan as a table: part, result with its legs, how it is made, FLOPs, bytes.
 
     Arguments:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from ..hardware.cpu import Machine
 from ..ir.loops import HERE, At, For, Form, Pairs, Statement, Tile
 from .arrays import Array, Lanes, Sizes, packed, volume
 from .tile_shapes import (
     LEAST_SUMS,
     ColumnChoice,
     Loop,
-    Machine,
     RowChoice,
     Shape,
     aligned_columns,

@@ -6,31 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..hardware.cpu import Machine
 from ..ir.loops import Axis, Pairs
 
 # Rows that a tile may take from one loop, and a loop that it may take whole beside it.
 MOST_ROWS = 8
 # Sums written out at least, where there are so many tiles that little room is left for each.
 LEAST_SUMS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the tiles are cut for.
-
-    Arguments:
-        registers: vector registers.
-        written_out: products that the code of one contraction may hold; more of them cost time to
-            compile and room in the cache of instructions.
-    """
-
-    registers: int = 32
-    written_out: int = 900
-
-    @property
-    def accumulators(self) -> int:
-        """Registers that a tile may use for its results."""
-        return self.registers - 6
 
 
 @dataclass(frozen=True, slots=True)

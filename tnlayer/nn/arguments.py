@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 
 from ..errors import SpecError
-from ..graph.checks import PORT_DTYPES, shown
+from ..graph.checks import shown
 from ..graph.graph import Graph, Port
 from ..graph.network import Network, as_graph
-from ..ir.plan import ITEMSIZES
 from ..runtime.array_checks import check_memory
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
+from ..support.dtypes import DTYPES, PORT_DTYPES
 
 
 def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
@@ -48,8 +48,8 @@ def layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.d
     if dtype is None:
         default = torch.get_default_dtype()
         return default.to_complex() if is_complex else default
-    if not isinstance(dtype, torch.dtype) or dtype_name(dtype) not in ITEMSIZES:
-        known = ", ".join(f"torch.{name}" for name in ITEMSIZES)
+    if not isinstance(dtype, torch.dtype) or dtype_name(dtype) not in DTYPES:
+        known = ", ".join(f"torch.{name}" for name in DTYPES)
         msg = f"dtype={shown(dtype)} is not supported; expected one of {known}"
         raise SpecError(msg)
     if is_complex and not dtype.is_complex:
@@ -156,7 +156,7 @@ def _check_kind(
 def _other_way(port: Port, dtype: torch.dtype) -> str:
     """What to do where an input shall keep its dtype."""
     name = dtype_name(dtype)
-    if port.dtype is None and name in ITEMSIZES:
+    if port.dtype is None and name in DTYPES:
         return f"make the layer with dtype={dtype}"
     if name in PORT_DTYPES:
         return f"declare it with net.port({port.name!r}, dtype={dtype})"

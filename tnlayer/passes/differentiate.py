@@ -14,7 +14,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..ir.counts import elements
-from ..ir.plan import Output, Plan
+from ..ir.plan import Plan
+from ..ir.plan_parts import Output
 from ..ir.steps import (
     Add,
     Contract,

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..ir.counts import elements
-from ..ir.plan import Memory, Output, Plan
+from ..ir.cuts import batched_steps
+from ..ir.plan import Plan
+from ..ir.plan_parts import Memory, Output
 from ..ir.steps import BATCH, Contract, Operand, Reduce, Select, Step, Value, with_operands
-from .partition import batched_steps
 
 
 @dataclass(frozen=True, slots=True)

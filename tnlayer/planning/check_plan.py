@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..ir.counts import elements
-from ..ir.plan import ITEMSIZES, Plan
+from ..ir.plan import Plan
 from ..ir.steps import BATCH, Contract, Operand, Reduce, Select, Step
 from ..passes.lower_graph import Terms, make_terms, numbered
+from ..support.dtypes import DTYPES
 
 # No value of a plan may have more entries a sample (or without the batch) than this.
 MAX_VALUE_ENTRIES = 2**36
@@ -70,7 +71,7 @@ def check_plan(plan: Plan, graph: Graph) -> str:
     >>> check_plan(tn.plan(net), canonicalise(net.freeze()).graph)
     ''
     """
-    if plan.dtype not in ITEMSIZES:
+    if plan.dtype not in DTYPES:
         return f"dtype {plan.dtype!r} is unknown"
     terms = make_terms(graph, is_complex=plan.is_complex)
     return _wrong_ends(plan, terms) or _wrong_tree(plan, terms) or _wrong_memory(plan, terms)

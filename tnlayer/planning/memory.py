@@ -18,12 +18,42 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import PlanError
+from ..hardware.gpu import Gpu
 from ..ir.counts import Amount, Counts, elements
-from ..ir.plan import Memory, Plan
+from ..ir.plan import Plan
+from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH, Step, Value
 from ..lowering.calls.pair import Mask, Pair, schedule_pair
 from ..passes.differentiate import adjoint
 from ..passes.slice_legs import looped_together, sliceable_legs
+
+
+def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = None) -> None:
+    """Refuse kernels that take more than a memory limit.
+
+    Arguments:
+        room: bytes of the workspace, and those of copies at the batch size.
+        limit: bytes.
+        batch: samples of a call.
+        gpu: the device, if it is one.
+
+    Raises:
+        LimitRefused: they do.
+    """
+    own, casts = room
+    needed = own + casts
+    if needed <= limit:
+        return
+    copies = ", whatever the batch"
+    if casts:
+        copies = f", and {casts} at batch {batch} for x, y, parameters and gradients in float32"
+    msg = (
+        f"memory_limit={limit} bytes cannot be kept by compiled kernels: their workspace takes "
+        f"{own} bytes {'in all threads' if gpu is None else 'with a full grid'}{copies}; allow "
+        f"{needed}, {'use fewer threads, ' if gpu is None else ''}or backend='torch'"
+    )
+    raise LimitRefused(msg, needed, ())
+
 
 # A stand-in until a device was measured: it only ranks ways to keep a limit.
 _FLOPS_PER_SECOND = 100e9

@@ -13,13 +13,16 @@ from dataclasses import replace
 from itertools import groupby
 
 from ..hardware.profile.op_times import OpTimes
+from ..ir.backend_names import CPP, CUDA, MIXED, TORCH
 from ..ir.calls import Schedule, sources_of
 from ..ir.counts import elements
-from ..ir.plan import Plan, Region
+from ..ir.cuts import batched_steps, cuts
+from ..ir.plan import Plan
+from ..ir.plan_parts import Region
 from ..lowering.calls.pair import Mask, schedule_pair
 from ..lowering.cpu.pipeline import kernel_batch, schedule_lanes
 from ..passes.differentiate import AGAIN
-from ..passes.partition import batched_steps, cuts, region_masks, split, step_owners, with_branches
+from ..passes.partition import region_masks, split, step_owners, with_branches
 from ..time_models.calls import Seconds, call_seconds, pair_seconds, schedule_seconds, with_autograd
 from ..time_models.compiled import (
     compiled_seconds,
@@ -28,7 +31,7 @@ from ..time_models.compiled import (
     whole_seconds,
     why_no_kernels,
 )
-from ..time_models.rates import CPP, CUDA, MIXED, TORCH, Rates
+from ..time_models.rates import Rates
 
 # Kernels have to be compiled, and a mixture keeps values at its cuts: they must win by so much.
 HANDICAP = {TORCH: 1.0, CPP: 1.1, CUDA: 1.1, MIXED: 1.15}

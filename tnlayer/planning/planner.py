@@ -12,13 +12,14 @@ from ..graph.canonical import CanonicalForm, canonicalise
 from ..graph.checks import check_option, shown
 from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
+from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
-from ..ir.plan import ITEMSIZES, Plan
+from ..ir.backend_names import TORCH
+from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
-from ..lowering.cpu.pipeline import Cpu
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
-from ..time_models.rates import TORCH
+from ..support.dtypes import DTYPES
 from .check_plan import SizeRefused
 from .memory import LimitError, LimitRefused
 from .ranges import Choice, choose, choose_range
@@ -160,8 +161,8 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
     """What is asked for, checked."""
     usual = "complex64" if graph.is_complex else "float32"
     dtype = usual if options.dtype is None else options.dtype
-    if not isinstance(dtype, str) or dtype not in ITEMSIZES:
-        msg = f"dtype {shown(dtype)} is not supported; expected one of {', '.join(ITEMSIZES)}"
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        msg = f"dtype {shown(dtype)} is not supported; expected one of {', '.join(DTYPES)}"
         raise SpecError(msg)
     check_option(options.objective, "objective", OBJECTIVES)
     check_option(options.effort, "effort", EFFORTS)

@@ -9,18 +9,19 @@ from math import inf
 import torch
 
 from ..graph.graph import Graph
+from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
+from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
-from ..lowering.cpu.pipeline import Cpu
 from ..time_models.calls import Seconds
-from ..time_models.compiled import cast_bytes, check_room, compiled_bytes
-from ..time_models.rates import AUTO, CPP, CUDA, TORCH, Rates, rates_for
+from ..time_models.compiled import cast_bytes, compiled_bytes
+from ..time_models.rates import Rates, rates_for
 from .candidates import candidates, is_large, rough_seconds, tree_key
 from .deadline import DEADLINES, Deadline, remember_uncut
-from .memory import LimitRefused, keep_limit
+from .memory import LimitRefused, check_room, keep_limit
 from .mixture import HANDICAP, best_mixture, fused_plan, plan_seconds, whole_plan
 from .search import EXHAUSTIVE_TENSORS
 from .trees import make_plan

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import torch
 
+from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
+from ..ir.backend_names import CPP, CUDA, TORCH
 from ..ir.counts import Amount, amount
+from ..ir.cuts import batched_steps, cuts
 from ..ir.plan import Plan
 from ..ir.plan_text import amount_text, milliseconds
 from ..lowering.calls.pair import Mask, schedule_pair, wanted_names
-from ..lowering.cpu.pipeline import Cpu, schedule_lanes
-from ..passes.partition import batched_steps, cuts, region_masks, split
+from ..lowering.cpu.pipeline import schedule_lanes
+from ..passes.partition import region_masks, split
 from ..time_models.compiled import compiled_bytes, compiled_step_seconds
 from ..time_models.loops_gpu import scheduled_pair, staged_bytes, workspace_bytes
-from ..time_models.rates import CPP, CUDA, TORCH, Rates
+from ..time_models.rates import Rates
 from .mixture import plan_seconds, region_seconds, torch_step_seconds
 
 Parts = list[tuple[str, Plan, Mask]]

@@ -7,9 +7,11 @@ from dataclasses import replace
 from ..errors import SpecError
 from ..graph.graph import Graph
 from ..ir.counts import elements
-from ..ir.plan import ITEMSIZES, Output, Plan
+from ..ir.plan import Plan
+from ..ir.plan_parts import Output
 from ..ir.steps import BATCH
 from ..passes.lower_graph import Terms, make_terms
+from ..support.dtypes import DTYPES
 from .check_plan import MAX_VALUE_ENTRIES, SizeRefused
 from .deadline import Deadline, remember_uncut
 from .pairs import contract_pairs
@@ -47,8 +49,8 @@ def make_plan(
         SpecError: an option is unknown.
         SizeRefused: an intermediate has more than 2**36 entries; names its legs.
     """
-    if dtype not in ITEMSIZES:
-        msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(ITEMSIZES)}"
+    if dtype not in DTYPES:
+        msg = f"dtype {dtype!r} is not supported; expected one of {', '.join(DTYPES)}"
         raise SpecError(msg)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         msg = f"batch={batch!r}: expected a positive int, the batch size to plan for"

@@ -7,11 +7,12 @@ from dataclasses import replace
 from ..graph.checks import check_option
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..hardware.cpu import Cpu
 from ..hardware.gpu import gpu_of
 from ..hardware.host import USUAL_ARCH, auto_stands_for, likely_cpu, likely_gpu
+from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
 from ..ir.counts import Counts
 from ..lowering.calls.pair import schedule_pair
-from ..lowering.cpu.pipeline import Cpu
 from ..planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
@@ -22,7 +23,6 @@ from ..planning.planner import (
 )
 from ..planning.predictions import has_dense, predict_dense, predict_plan, profile_text, times_of
 from ..planning.spans_text import region_calls, region_kept, region_kernel_bytes
-from ..time_models.rates import AUTO, CPP, CUDA, TORCH
 from .report import Cost
 
 

@@ -10,11 +10,11 @@ from ..dispatch.ranged import RangedProgram
 from ..errors import SpecError
 from ..graph.checks import check_whole, shown
 from ..graph.graph import count_parameters
+from ..ir.backend_names import TORCH
 from ..planning.mixture import same_run
 from ..planning.planner import MAX_BATCH, PlannedGraph, plan_graph
 from ..planning.predictions import predict_plan
 from ..runtime.program import Program
-from ..time_models.rates import TORCH
 from .counting import cost_of
 from .explanation import BatchRange, Explanation
 

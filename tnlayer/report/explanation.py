@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir.plan import Memory
+from ..ir.backend_names import CUDA, TORCH
+from ..ir.plan_parts import Memory
 from ..ir.plan_text import memory_text, milliseconds, table
 from ..lowering.calls.pair import schedule_pair
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction
 from ..planning.rank import INFER, TORCH_AGAINST_CUDA
-from ..time_models.rates import CUDA, TORCH
 from .report import Cost
 from .verdict import verdict
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..ir.backend_names import CUDA, TORCH
 from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
 from ..ir.plan_text import milliseconds, plan_text, table
@@ -14,7 +15,6 @@ from ..planning.mixture import step_seconds
 from ..planning.planner import PlannedGraph
 from ..planning.predictions import DENSE, Prediction
 from ..planning.spans_text import region_kernel_bytes, region_lines, region_step_seconds
-from ..time_models.rates import CUDA, TORCH
 from .verdict import verdict
 
 

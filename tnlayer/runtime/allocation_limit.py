@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from ..errors import PlanError
+from ..ir.backend_names import CPP, CUDA
 from ..ir.plan import Plan
 from ..ir.steps import BATCH, Step, Value
-from ..time_models.rates import CPP, CUDA
 
 # Calls that need less than this share of what was left once are not looked at.
 _SMALL_SHARE = 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,8 @@ from ..errors import BuildError, SpecError
 from ..graph.checks import check_mapping, shown
 from ..graph.graph import Graph
 from ..ir.counts import Amount
-from ..ir.plan import Memory, Plan
+from ..ir.plan import Plan
+from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
 from ..lowering.calls.pair import Mask, Pair, schedule_pair
 from ..planning.memory import LimitError, LimitRefused, keep_limit
@@ -24,44 +25,12 @@ from ..support.locks import Lock
 from .allocation_limit import check_room, free_samples
 from .array_checks import Expected, check_array, check_memory
 from .autograd import are_plain, is_copy, is_traced, run
-from .pick import picker
+from .kernels import Kernels
 from .python_source import FRESH, REUSING, load_source
 from .ready import Held
 
 # Canonical name of the gradient of y, an input of each backward.
 GRADIENT = "g"
-
-
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """The functions of a Pair, and their source.
-
-    Arguments:
-        forward: the inputs give y and what is saved.
-        backward: the gradient of y, the inputs that are needed and what was saved give gradients.
-        needed: indices of the inputs that the backward reads.
-        source: the generated text.
-        saved: how many arrays the forward gives behind y.
-        unchecked: the forward for contiguous arrays of the program's dtype, if it is another.
-
-    ``pick`` takes from all inputs those that are needed.
-    """
-
-    forward: Callable[..., tuple[torch.Tensor, ...]]
-    backward: Callable[..., tuple[torch.Tensor, ...]]
-    needed: tuple[int, ...]
-    source: str
-    saved: int = 0
-    unchecked: Callable[..., tuple[torch.Tensor, ...]] | None = None
-    pick: Callable[..., tuple[torch.Tensor, ...]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pick", picker(self.needed))
-
-    @property
-    def checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
-        """The forward for arrays that were checked: contiguous and of the program's dtype."""
-        return self.unchecked or self.forward
 
 
 class Program:

@@ -11,18 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpecError
+from .dtypes import DTYPES
 
 FORMAT = "tnlayer.network"
 VERSION = 1
 MAX_TEXT_BYTES = 64 * 2**20
 # Each dtype that values may have, and the dtype of its real and imaginary parts.
-ARRAY_PARTS = {
-    "float16": "float16",
-    "float32": "float32",
-    "float64": "float64",
-    "complex64": "float32",
-    "complex128": "float64",
-}
+ARRAY_PARTS = {dtype.name: dtype.part for dtype in DTYPES.values() if dtype.in_documents}
 
 # The axes that an array of numpy may have.
 _MAX_AXES = 64

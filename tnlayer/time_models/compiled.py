@@ -7,18 +7,19 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ..codegen.cpp.entry import address_bytes, own_entries, shared_entries
-from ..hardware.gpu import Gpu
+from ..hardware.cpu import Cpu
+from ..ir.backend_names import CUDA
 from ..ir.loops import Program
-from ..ir.plan import ITEMSIZES, Plan
+from ..ir.plan import Plan
 from ..ir.steps import Value
 from ..lowering.calls.pair import Mask, wanted_names
-from ..lowering.cpu.pipeline import ARITHMETIC, Cpu, backward_program, can_fuse, forward_program
-from ..planning.memory import LimitRefused
+from ..lowering.cpu.pipeline import backward_program, can_fuse, forward_program
+from ..support.dtypes import DTYPES
 from . import loops_cpu, loops_gpu
 from .calls import Seconds, with_autograd
 from .loops_cpu import fused_step_seconds, kernel_seconds
 from .loops_gpu import cuda_bytes, cuda_seconds, cuda_step_seconds
-from .rates import CUDA, Rates
+from .rates import Rates
 
 
 def why_no_kernels(plan: Plan, backend: str) -> str:
@@ -99,7 +100,7 @@ def cast_bytes(plan: Plan, mask: Mask, batch: int) -> int:
         mask: for each input, whether its gradient is wanted.
         batch: samples of a call.
     """
-    arithmetic = ARITHMETIC.get(plan.dtype, plan.dtype)
+    arithmetic = DTYPES[plan.dtype].arithmetic
     if arithmetic == plan.dtype:
         return 0
     wide = replace(plan, dtype=arithmetic)
@@ -113,36 +114,9 @@ def cast_bytes(plan: Plan, mask: Mask, batch: int) -> int:
     return size(plan.inputs) + size(y) + size(wanted)
 
 
-def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = None) -> None:
-    """Refuse kernels that take more than a memory limit.
-
-    Arguments:
-        room: bytes of the workspace, and those of copies at the batch size.
-        limit: bytes.
-        batch: samples of a call.
-        gpu: the device, if it is one.
-
-    Raises:
-        LimitRefused: they do.
-    """
-    own, casts = room
-    needed = own + casts
-    if needed <= limit:
-        return
-    copies = ", whatever the batch"
-    if casts:
-        copies = f", and {casts} at batch {batch} for x, y, parameters and gradients in float32"
-    msg = (
-        f"memory_limit={limit} bytes cannot be kept by compiled kernels: their workspace takes "
-        f"{own} bytes {'in all threads' if gpu is None else 'with a full grid'}{copies}; allow "
-        f"{needed}, {'use fewer threads, ' if gpu is None else ''}or backend='torch'"
-    )
-    raise LimitRefused(msg, needed, ())
-
-
 def _workspace(program: Program, threads: int) -> int:
     """Bytes of one kernel's workspace, in whole pages as it is allocated."""
-    itemsize = ITEMSIZES[program.scalar]
+    itemsize = DTYPES[program.scalar].itemsize
     shared = shared_entries(program) * itemsize + address_bytes(threads)
     pages = [-(-size // 4096) for size in (own_entries(program) * itemsize, shared)]
     return 4096 * (threads * pages[0] + pages[1])

@@ -18,10 +18,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
+from ..hardware.cpu import Cpu
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import LINE, Profile
 from ..ir.counts import elements
-from ..ir.plan import ITEMSIZES, Plan
+from ..ir.cuts import batched_steps
+from ..ir.plan import Plan
 from ..ir.steps import (
     BATCH,
     Add,
@@ -38,9 +40,10 @@ from ..ir.steps import (
 from ..lowering.arrays import Lanes
 from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.cpu.lane_rotation import turns_of_backward
-from ..lowering.cpu.pipeline import ARITHMETIC, Cpu, Scheduled, schedule_lanes
-from ..passes.partition import batched_steps, step_owners
+from ..lowering.cpu.pipeline import Scheduled, schedule_lanes
+from ..passes.partition import step_owners
 from ..passes.rematerialise import backward_without_saved
+from ..support.dtypes import DTYPES
 from .calls import Seconds, with_autograd
 
 # Bytes of the caches of a core that are counted on.
@@ -202,13 +205,13 @@ def vector_seconds(plan: Plan, profile: Profile, cpu: Cpu) -> float:
     """
     if profile.multiply_add is not None:
         return profile.multiply_add * (2 if plan.is_complex else 1)  # a complex one is a pair
-    entries = cpu.vector_bytes // ITEMSIZES[profile.dtype]
+    entries = cpu.vector_bytes // DTYPES[profile.dtype].itemsize
     return 2 * entries * profile.threads / profile.flops_per_second
 
 
 def _converted_seconds(plan: Plan, batch: int, profile: Profile) -> float:
     """Half precision comes and leaves through copies in float32."""
-    if plan.dtype not in ARITHMETIC:
+    if DTYPES[plan.dtype].arithmetic == plan.dtype:
         return 0.0
     times = profile_times(plan, profile)
     values = (*plan.inputs, plan.outputs[0].operand.value)

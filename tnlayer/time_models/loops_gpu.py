@@ -11,16 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from ..codegen.cuda.prelude import itemsize
 from ..hardware.datasheets import GpuRecord, record_of
 from ..hardware.gpu import Gpu
 from ..ir.loops import Threads, statements, steps_of
-from ..ir.plan import ITEMSIZES, Plan
+from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.gpu.bank_conflicts import WARP
-from ..lowering.gpu.counts import FACTORS, Count, Counts, Multiprocessor, made_by, products_of
+from ..lowering.gpu.counts import Count, Counts, Multiprocessor, made_by, products_of
 from ..lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
 from ..passes.partition import step_owners
+from ..support.dtypes import DTYPES
 from .calls import Seconds
 
 
@@ -122,13 +122,13 @@ def workspace_bytes(scheduled: Scheduled, gpu: Gpu) -> int:
     """Bytes of the workspace of a program with a full grid."""
     layout = scheduled.layout
     blocks = scheduled.together * record_of(gpu.arch).multiprocessors
-    return itemsize(scheduled.program.scalar) * (layout.call + blocks * layout.row)
+    return DTYPES[scheduled.program.scalar].itemsize * (layout.call + blocks * layout.row)
 
 
 def staged_bytes(scheduled: Scheduled) -> int:
     """Bytes of states of a block that its shared memory does not hold: they go through L2."""
     program = scheduled.program
-    return itemsize(program.scalar) * program.size_of("blockspace")
+    return DTYPES[program.scalar].itemsize * program.size_of("blockspace")
 
 
 @lru_cache(maxsize=512)
@@ -148,7 +148,7 @@ def _seconds(work: Work, batch: int, gpu: Gpu, costs: CudaCosts) -> float:
     busy = _busy_seconds(work, work.counts.group, len(work.counts.loops), batch, record, costs)
     memory = batch * work.sample_bytes / record.memory_rate
     blocks = work.scheduled.together * record.multiprocessors
-    partials = program.size_of("partial") * itemsize(program.scalar)
+    partials = program.size_of("partial") * DTYPES[program.scalar].itemsize
     sums = min(blocks, -(-batch // program.block)) * partials / record.cache_rate
     once = _once_seconds(work, sum(work.once.values()), record, costs)
     launches = costs.first + (work.launches - 1) * costs.next
@@ -158,7 +158,7 @@ def _seconds(work: Work, batch: int, gpu: Gpu, costs: CudaCosts) -> float:
 def _once_seconds(work: Work, products: float, record: GpuRecord, costs: CudaCosts) -> float:
     """Seconds of multiply-adds on parameters."""
     peak = record.multiprocessors * record.clock * costs.of.issue * WARP
-    return products * FACTORS[work.scheduled.program.scalar] / (costs.branch * peak)
+    return products * DTYPES[work.scheduled.program.scalar].work / (costs.branch * peak)
 
 
 def _busy_seconds(
@@ -202,7 +202,7 @@ def _work(scheduled: Scheduled, plan: Plan, gpu: Gpu) -> Work:
     return Work(
         scheduled,
         scheduled.counts,
-        ITEMSIZES[plan.dtype] * sum(buffer.size for buffer in ports),
+        DTYPES[plan.dtype].itemsize * sum(buffer.size for buffer in ports),
         once,
         len(outside) + bool(program.samples),
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import Profile
-from ..lowering.cpu.pipeline import Cpu
-
-TORCH, CPP, CUDA, MIXED, AUTO = "torch", "cpp", "cuda", "mixed", "auto"
+from ..ir.backend_names import CPP, CUDA
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...support.dtypes import DTYPES
 from .transpose import print_parts, print_transpose
 
 _HEAD = """\
@@ -193,12 +194,10 @@ static void drop_rooms() {
 }
 """
 
-_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
-
 
 def prelude(scalar: str, width: int) -> str:
     """Types and helpers for entries of a dtype and vectors of so many entries."""
-    size = _BYTES[scalar]
+    size = DTYPES[scalar].part_bytes
     names = {
         "real": "float" if size == 4 else "double",
         "index": "int" if size == 4 else "long",
@@ -217,7 +216,7 @@ def prelude(scalar: str, width: int) -> str:
         if run > 1
         for feature, broadcast in (_BROADCASTS[width * size, run * size],)
     )
-    is_complex = scalar.startswith("complex")
+    is_complex = DTYPES[scalar].is_complex
     kind = _COMPLEX.replace("INLINE_MEMBER", "__attribute__((always_inline))")
     types = (_HEAD + (kind if is_complex else _REAL)).format(
         **names, **lists, width=width, bytes=width * size

@@ -32,6 +32,7 @@ from ...ir.loops import (
 )
 from ...lowering.cpu.prefetch import prefetched
 from ...lowering.cpu.workspace import buffers_of
+from ...support.dtypes import DTYPES
 from .entry import OF_A_GPU, print_entry
 from .permute import permute_lines
 from .prelude import prelude
@@ -151,7 +152,7 @@ class _Printer:
             case Permute():
                 target, source = _place(statement.target), _place(statement.source)
                 head = f"{{ const entry* a = {source}; entry* c = {target};"
-                is_complex = self.program.scalar.startswith("complex")
+                is_complex = DTYPES[self.program.scalar].is_complex
                 lines = permute_lines(statement, self.program.width, is_complex=is_complex)
                 return [head, *(f"  {line}" for line in lines), "}"]
             case Gather():

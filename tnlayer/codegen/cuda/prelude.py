@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ir.plan import ITEMSIZES
+from ...support.dtypes import DTYPES
 
 _REAL = """\
 typedef {real} entry;
@@ -139,15 +139,10 @@ __device__ __forceinline__ entry sum_rows(
 _LOADS, _LOAD_WORDS = 16, 32
 
 
-def itemsize(scalar: str) -> int:
-    """Bytes of an entry."""
-    return ITEMSIZES[scalar]
-
-
 def cuda_prelude(scalar: str, stored: str) -> str:
     """Types and helpers for entries of one dtype that are stored as another one."""
-    size = ITEMSIZES[scalar]
-    is_complex = scalar.startswith("complex")
+    size = DTYPES[scalar].itemsize
+    is_complex = DTYPES[scalar].is_complex
     real = "float" if size // (2 if is_complex else 1) == 4 else "double"
     text = _COMPLEX.format(real=real, align=size) if is_complex else _REAL.format(real=real)
     if stored in _WIDE:

@@ -12,7 +12,7 @@ from ...hardware.gpu import Gpu
 from ...ir.loops import Program
 from ...ir.plan import Plan
 from ...lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
-from .prelude import itemsize
+from ...support.dtypes import DTYPES
 from .printer import print_cuda
 
 # Arguments of a kernel are 32,764 bytes at most: its arrays, a workspace and two counts.
@@ -129,7 +129,7 @@ def printed(scheduled: Scheduled) -> CudaSource:
             f"kernel {program.name!r} has {count} arrays, and a CUDA kernel takes at most "
             f"{MOST_ARRAYS}: share or freeze tensors, or use backend='torch'"
         )
-    shared = layout.block * itemsize(program.scalar)
+    shared = layout.block * DTYPES[program.scalar].itemsize
     text, kernels = print_cuda(program, layout, scheduled.stored, scheduled.together)
     entries = tuple(
         Entry(kernel.name, "fixed", kernel.blocks, kernel.threads, 0)

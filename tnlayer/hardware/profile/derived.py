@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 
-from ...ir.plan import ITEMSIZES
+from ...support.dtypes import DTYPES
 from ..datasheets import RECORDS, GpuRecord
 from .grid import Grid
 from .profile import VARIANTS, Profile
@@ -90,7 +90,9 @@ def derived_profile(record: GpuRecord, dtype: str) -> Profile:
         small_limit=0,
         stream=_table((_BYTES,), moved),
         strided=_table(((2, 2048), (16, 16384), (2**15, 2**22)), lambda *_: apart),
-        transposed=_table(((2**15, 2**22),), lambda _: 3 * ITEMSIZES[dtype] / record.memory_rate),
+        transposed=_table(
+            ((2**15, 2**22),), lambda _: 3 * DTYPES[dtype].itemsize / record.memory_rate
+        ),
         row=_NOTHING,
         block=_NOTHING,
         reduce=_table(((1, 512), _BYTES), lambda _, size: moved(size)),

@@ -13,6 +13,7 @@ from importlib import resources
 import torch
 
 from ...support.debug import debug
+from ...support.dtypes import DTYPES
 from ..processor import processor_name
 from .derived import derived_profiles
 from .op_times import OpTimes
@@ -117,7 +118,7 @@ def _nearest(key: ProfileKey) -> LoadedProfile:
         differs = (
             profile.device != key.device,
             profile.dtype != key.dtype,
-            profile.dtype != _ARITHMETIC.get(key.dtype, key.dtype),
+            profile.dtype != _measured_as(key.dtype),
         )
         other = profile.name not in key.name
         return (
@@ -147,13 +148,10 @@ def _unlike(name: str, other: str) -> float:
     return sum(word not in other.split() for word in words) / max(1, len(words))
 
 
-# Arithmetic of a complex dtype is that of its parts, that of half precision is float32's.
-_ARITHMETIC = {
-    "complex64": "float32",
-    "complex128": "float64",
-    "float16": "float32",
-    "bfloat16": "float32",
-}
+def _measured_as(dtype: str) -> str:
+    """Arithmetic of a complex dtype is that of its parts, that of half precision is float32's."""
+    return DTYPES[DTYPES[dtype].arithmetic].part
+
 
 _TIMES: dict[tuple[str, str], OpTimes] = {}
 

@@ -6,12 +6,9 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ...ir.plan import ITEMSIZES
+from ...support.dtypes import DTYPES
 from .grid import Grid
 from .profile import VARIANTS, Profile
-
-# Real multiplications of a product over those of float32's one.
-_WORK = {"float16": 1, "bfloat16": 1, "float32": 1, "float64": 2, "complex64": 4, "complex128": 8}
 
 # torch transposes matrices of at least so many entries block by block.
 _BLOCKED_ENTRIES = 3600
@@ -30,9 +27,9 @@ class OpTimes:
     def __init__(self, profile: Profile, dtype: str) -> None:
         self.profile = profile
         self.dtype = dtype
-        self.itemsize = ITEMSIZES[dtype]
-        self._work = _WORK[dtype] / _WORK[profile.dtype]
-        self._entry = self.itemsize / ITEMSIZES[profile.dtype]
+        self.itemsize = DTYPES[dtype].itemsize
+        self._work = DTYPES[dtype].work / DTYPES[profile.dtype].work
+        self._entry = self.itemsize / DTYPES[profile.dtype].itemsize
         self._gemm: dict[str, Grid] = dict(zip(VARIANTS, profile.gemm, strict=True))
         self._batched: dict[str, Grid] = dict(zip(VARIANTS, profile.batched, strict=True))
         self.call = profile.call_seconds

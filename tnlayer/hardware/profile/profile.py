@@ -130,11 +130,6 @@ class Profile:
             msg = f"not a device profile of schema {SCHEMA}: {type(error).__name__}: {error}"
             raise SpecError(msg) from error
 
-    def __str__(self) -> str:
-        from .text import profile_text
-
-        return profile_text(self)
-
 
 def _plain(value: Any) -> Any:
     match value:

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ...hardware.cpu import Machine
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
+from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
 from ..arrays import (
@@ -29,7 +31,6 @@ from ..arrays import (
     volume,
 )
 from ..tile import Contraction, lower_contraction, pays_in_place
-from ..tile_shapes import Machine
 from .fuse_loops import Group, find_groups
 from .prefetch import prefetch_next
 from .relayout import lower_move, nest
@@ -123,17 +124,19 @@ class _Fusing:
         samples = prefetch_next(
             self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
         )
-        return Program(
-            name,
-            self.plan.dtype,
-            self.width,
-            self.placement.block,
-            buffers,
-            tuple(self.parts["before"]),
-            samples,
-            tuple(self.parts["after"]),
-            lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
-        ).verify()
+        return verified(
+            Program(
+                name,
+                self.plan.dtype,
+                self.width,
+                self.placement.block,
+                buffers,
+                tuple(self.parts["before"]),
+                samples,
+                tuple(self.parts["after"]),
+                lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
+            )
+        )
 
     def axes(self, legs: Sequence[str]) -> tuple[str, ...]:
         """Names of axes: a leg that stands again gets a mark, for strides are kept by name."""

@@ -7,22 +7,22 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import inf
 
+from ...hardware.cpu import Cpu
 from ...ir.counts import elements
 from ...ir.loops import Program
-from ...ir.plan import Memory, Plan
+from ...ir.plan import Plan
+from ...ir.plan_parts import Memory
 from ...ir.steps import BATCH, Step
 from ...passes.chain import Stem, find_stem, reorder, state_after
 from ...passes.rematerialise import backward_without_saved
 from ...passes.split_legs import find_splits, split_legs
+from ...support.dtypes import DTYPES
 from ..arrays import Lanes, volume
-from ..tile_shapes import Machine
 from .choose_vectors import MOST_SAMPLES, Setting, blocks_of, cycles
 from .fuse import Placement, fuse
 from .lane_rotation import cost_of_segments, find_turns, turns_of_backward
 from .vector_phases import find_segments, lanes_of_backward, lanes_of_forward
 
-# Arithmetic of the dtypes that have none of their own on a CPU.
-ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 # Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.
 MOST_ENTRIES = 2**30
 MOST_ROOM = 2**29
@@ -34,35 +34,6 @@ WIDE = 4096
 FEW, MANY, MANY_FROM = 1, 256, 16
 # Steps of a backward beyond which the code of each gets shorter, and the least share that is left.
 MANY_STEPS, LEAST_SHARE = 56, 8
-_REAL_BYTES = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}
-
-
-@dataclass(frozen=True, slots=True)
-class Cpu:
-    """What kernels are made for.
-
-    Arguments:
-        vector_bytes: of one vector register.
-        registers: number of vector registers.
-        written_out: products that the code of one contraction may hold.
-        threads: that share a batch; a block of samples is no larger than leaves work for each.
-    """
-
-    vector_bytes: int = 64
-    registers: int = 32
-    written_out: int = 900
-    threads: int = 4
-
-    def width(self, dtype: str) -> int:
-        """Entries of a vector; a complex one takes two registers."""
-        return self.vector_bytes // _REAL_BYTES[dtype]
-
-    def machine(self, dtype: str) -> Machine:
-        """What tiles are cut for."""
-        if dtype.startswith("complex"):
-            # A complex number takes two registers, a complex product four multiply-adds.
-            return Machine(self.registers // 2, self.written_out // 4)
-        return Machine(self.registers, self.written_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +125,7 @@ def can_fuse(plan: Plan) -> str:
     Every kind of step can be fused; sizes set the bounds: an offset has 32 bits, and each thread
     keeps the states of a block of samples and vectors of partial sums.
     """
-    width = Cpu().width(ARITHMETIC.get(plan.dtype, plan.dtype))
+    width = Cpu().width(DTYPES[plan.dtype].arithmetic)
     # Most plans fit in any case; whether legs can be lanes is a search.
     if not _does_not_fit(plan, width, max(width, MOST_SAMPLES)):
         return ""
@@ -238,4 +209,4 @@ def _fuse(plan: Plan, scheduled: Scheduled, cpu: Cpu, name: str) -> Program:
 def _in_arithmetic(plan: Plan) -> Plan:
     """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
     value of the size of the batch at all."""
-    return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype), memory=Memory())
+    return replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
+from ...hardware.cpu import Machine
 from ...ir.loops import At, For, Form, Gather, Permute, Statement, Transpose
 from ..arrays import Array, Sizes, is_run, packed, tail_lanes, volume
 from ..tile import Contraction, lower_contraction
-from ..tile_shapes import Machine
 from .shuffle_network import shuffles_needed
 
 # Cycles to move one entry by itself, and for one shuffle, load or store of a register.

@@ -11,13 +11,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ...codegen.cuda.prelude import itemsize
 from ...ir.loops import At, Fill, Program, Statement, SumLanes, SumThreads, Threads, Tile, steps_of
+from ...support.dtypes import DTYPES
 from .bank_conflicts import WARP
 from .place import Layout
-
-# Multiply-adds of real numbers in one product, in those of float32.
-FACTORS = {"float32": 1.0, "float64": 2.0, "complex64": 4.0, "complex128": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +93,9 @@ class Counts:
             of: its rates.
         """
         program = self.program
-        size = itemsize(program.scalar)
+        size = DTYPES[program.scalar].itemsize
         warps = resident * program.threads / WARP
-        issued = (FACTORS[program.scalar] * count.products + count.moves) / of.issue
+        issued = (DTYPES[program.scalar].work * count.products + count.moves) / of.issue
         issued /= min(1.0, warps / of.warps)
         ports = size / 4 * (count.shared + of.first_cache * count.cached)
         # What the first cache does not hold is read again from L2 by each group, in its share.
@@ -127,7 +124,7 @@ def count_samples(program: Program, layout: Layout) -> Counts:
                 count, shares = _loop(loop, spaces, program, read)
                 found.loops.append((count, shares))
                 found.group.add(count)
-    size = itemsize(program.scalar)
+    size = DTYPES[program.scalar].itemsize
     found.weights = size * sum(buffer.size for buffer in program.buffers if buffer.name in read)
     return found
 
@@ -158,7 +155,7 @@ def _loop(
     """A thread loop: its count, and the share of each result in it; notes weights that are read."""
     count, shares = Count(), dict[str, float]()
     warps = -(-loop.points // WARP)
-    size = itemsize(program.scalar)
+    size = DTYPES[program.scalar].itemsize
 
     def access(at: At, times: float, wide: int = 1, loads: float | None = None) -> None:
         """So many entries of each point, by so many instructions where that is another number."""

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from ...codegen.cuda.prelude import itemsize
 from ...errors import PlanError
-from ...hardware.gpu import Gpu
+from ...hardware.gpu import Gpu, Tiling
 from ...ir.counts import elements
 from ...ir.loops import Program
-from ...ir.plan import Memory, Plan
+from ...ir.loops_verify import verified
+from ...ir.plan import Plan
+from ...ir.plan_parts import Memory
 from ...ir.steps import BATCH
 from ...passes.chain import find_stem, reorder
 from ...passes.rematerialise import backward_without_saved
+from ...support.dtypes import DTYPES
 from .chain import Chain, ChainLowering, adds_by_point, owns_weights, points_of
 from .coalescing import widen_accesses
 from .counts import Counts, Multiprocessor, count_samples
@@ -29,10 +31,7 @@ from .register_segments import Limits, find_register_segments, with_fillers
 from .steps import Lowering
 from .tensor_cores.choose_lowering import best_lowering
 from .tensor_cores.matrices import ADVICE, OLDEST, merge_blocks
-from .thread_loop import Tiling
 
-# Arithmetic of the dtypes that are only stored.
-ARITHMETIC = {"float16": "float32", "bfloat16": "float32"}
 # Entries of the largest state of all samples that a block takes at once, and samples at most.
 MOST_TOGETHER, MOST_SAMPLES = 1024, 16
 # Samples that a thread is tried to hold, where points have weights of their own.
@@ -78,7 +77,7 @@ def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
     if gpu.tensor_cores is not None:
         return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
     found = list[Scheduled]()
-    for chain in _chains(forward, gpu, trains=False, stored=itemsize(plan.dtype)):
+    for chain in _chains(forward, gpu, trains=False, stored=DTYPES[plan.dtype].itemsize):
         scheduled = by_segments(chain.plan, chain, gpu, name, plan.dtype)
         if scheduled is not None and _is_good(chain):
             return scheduled
@@ -96,7 +95,7 @@ def schedule_backward(
         backward = backward_without_saved(forward, wanted)
         return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
     found = list[Scheduled]()
-    for chain in _chains(forward, gpu, trains=True, stored=itemsize(plan.dtype)):
+    for chain in _chains(forward, gpu, trains=True, stored=DTYPES[plan.dtype].itemsize):
         scheduled = _backward_by_segments(chain, wanted, gpu, name, plan.dtype)
         if scheduled is not None and scheduled.together == 1 and chain.held == 1:
             chain, scheduled = _longer(forward, chain, scheduled, wanted, gpu, name)
@@ -180,8 +179,8 @@ def find_chain(
     stem = find_stem(plan)
     if isinstance(stem, str):
         return None
-    words = max(1, itemsize(plan.dtype) // 4) * held
-    stored = stored or itemsize(plan.dtype)
+    words = max(1, DTYPES[plan.dtype].itemsize // 4) * held
+    stored = stored or DTYPES[plan.dtype].itemsize
     # States of several samples leave shared memory for one block only, which has more registers.
     together = gpu.kept * (3 if held > 1 or alone else 2) // 2 // words if trains else 0
     limits = Limits(gpu.registers // words, together, stored)
@@ -204,13 +203,13 @@ def find_chain(
         replace(segment, steps=tuple(order.index(number) for number in segment.steps))
         for segment in segments
     )
-    return Chain(plan, ordered, renumbered, itemsize(plan.dtype), stored, held)
+    return Chain(plan, ordered, renumbered, DTYPES[plan.dtype].itemsize, stored, held)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:
     """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
     value of the size of the batch at all."""
-    return replace(plan, dtype=ARITHMETIC.get(plan.dtype, plan.dtype), memory=Memory())
+    return replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())
 
 
 def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
@@ -243,7 +242,7 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
         PlanError: no step can use them: asked for, they are never left out silently.
     """
     assert gpu.tensor_cores is not None
-    if itemsize(plan.dtype) != 4:
+    if DTYPES[plan.dtype].itemsize != 4:
         raise PlanError(f"tensor_cores={gpu.tensor_cores!r} takes no {plan.dtype}; {ADVICE}")
     if int(gpu.arch.strip("sm_af")) < int(OLDEST.strip("sm_")):
         raise PlanError(
@@ -254,7 +253,7 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
     samples = 1 << (_samples_together(forward).bit_length() - 1)
     return best_lowering(
         plan, samples, gpu.threads, gpu.tensor_cores,
-        lambda blocks: _shared_bytes(gpu, blocks) // itemsize(plan.dtype),
+        lambda blocks: _shared_bytes(gpu, blocks) // DTYPES[plan.dtype].itemsize,
         lambda lowering: _placed(lowering, gpu, name, stored),
     )  # fmt: skip
 
@@ -287,12 +286,12 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
     lowering.start()
     lowering.lower_all()
     program = merge_kernels(lowering.program(name))
-    entries = gpu.shared_bytes // itemsize(program.scalar)
+    entries = gpu.shared_bytes // DTYPES[program.scalar].itemsize
     if warp_entries(program) > entries // 2:
         return None
     program, layout = place(program, entries)
-    program = widen_accesses(program, itemsize(stored))
-    program = insert_barriers(program).verify()
+    program = widen_accesses(program, DTYPES[stored].itemsize)
+    program = verified(insert_barriers(program))
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
     return Scheduled(program, layout, stored, loops, _together(program, layout, gpu))
@@ -301,7 +300,7 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
 def _together(program: Program, layout: Layout, gpu: Gpu) -> int:
     """Blocks on a multiprocessor: as many as its shared memory holds, up to the threads that leave
     enough registers. With more a compiler would spill what segments hold."""
-    shared = layout.block * itemsize(program.scalar)
+    shared = layout.block * DTYPES[program.scalar].itemsize
     blocks = max(1, gpu.resident // program.threads)
     while blocks > 1 and shared > _shared_bytes(gpu, blocks):
         blocks -= 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...codegen.cuda.prelude import itemsize
 from ...ir.loops import (
     Barrier,
     Buffer,
@@ -18,6 +17,7 @@ from ...ir.loops import (
     statements,
     steps_of,
 )
+from ...support.dtypes import DTYPES
 from ..cpu.workspace import buffers_of, written_of
 from .bank_conflicts import WARP
 
@@ -117,7 +117,7 @@ def _inside(program: Program) -> frozenset[str]:
         users.setdefault(name, []).extend(program.samples[:1])
     found: set[str] = set()
     for inner in alone:
-        left = MOST_INSIDE_BYTES // itemsize(program.scalar)
+        left = MOST_INSIDE_BYTES // DTYPES[program.scalar].itemsize
         for buffer in program.of("shared"):
             if users.get(buffer.name) == [inner] and _rounded(buffer.size) <= left:
                 left -= _rounded(buffer.size)

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ...hardware.gpu import SMALL, Tiling
 from ...ir import steps as plan_steps
 from ...ir.loops import Buffer, Fill, Program, Space, Statement, Step, SumLanes, Threads, Tile
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Operand, Reduce, Value
 from ..arrays import Array, conjugated, diagonal, packed, pinned, volume
 from .bank_conflicts import extent
-from .thread_loop import SMALL, Tiling, lower_clear, lower_product
+from .thread_loop import lower_clear, lower_product
 
 Part = Literal["before", "prologue", "samples", "after"]
 # Products of all steps on parameters that each block may repeat for itself, and entries of all

@@ -10,31 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...hardware.gpu import SMALL, Tiling
 from ...ir.loops import At, Axis, Fill, Pairs, Threads, Tile
 from ...ir.steps import BATCH
 from ..arrays import Array, Sizes
 
 # Name of the index over the samples that a block takes at once.
 SAMPLE = "sample"
-
-
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """How large the block of results is that one point makes.
-
-    Arguments:
-        rows, columns: legs of the left operand alone, and of the right one alone.
-        products: products that are written out for them.
-        points: points that a loop should keep: fewer leave threads of a block without work.
-    """
-
-    rows: int = 4
-    columns: int = 4
-    products: int = 64
-    points: int = 256
-
-
-SMALL, LARGE = Tiling(), Tiling(8, 8, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)

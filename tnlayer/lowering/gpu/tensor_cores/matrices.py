@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ....errors import PlanError
+from ....hardware.gpu import Tiling
 from ....ir.loops import At, Axis, Mma, Pairs, Precision, Space, Statement, Threads
 from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
@@ -21,7 +22,7 @@ from ..bank_conflicts import WARP, padded
 from ..merge_kernels import MOST_IN_ONE_BLOCK
 from ..register_segments import Limits, find_register_segments
 from ..steps import MOST_COPIED, Lowering, Part
-from ..thread_loop import Tiling, lower_product
+from ..thread_loop import lower_product
 from .bits import FEW, Bit, Chosen, choose_bits
 from .lanes import order_points
 from .warps import ROW_BITS, Product, Split, choose_split

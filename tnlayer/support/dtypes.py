@@ -1,0 +1,59 @@
+"""All that is known of dtypes, in one table: a new one is a new row.
+
+Two kinds: those that parameters and arithmetic may have, and those of whole numbers that an input
+may have, which a layer casts to its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Dtype:
+    """What entries of a dtype are.
+
+    Arguments:
+        name: as torch has it.
+        itemsize: bytes of an entry.
+        arithmetic: the dtype that kernels compute in; another one where entries are only stored.
+        part: the dtype of the real and of the imaginary part; its own where it is real.
+        work: multiplications of real numbers in one product, in the time of float32's.
+        in_documents: whether values of it can be written as JSON (numpy has no bfloat16).
+    """
+
+    name: str
+    itemsize: int
+    arithmetic: str
+    part: str
+    work: int
+    in_documents: bool = True
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether an entry has two parts."""
+        return self.part != self.name
+
+    @property
+    def part_bytes(self) -> int:
+        """Bytes of the real part."""
+        return self.itemsize // 2 if self.is_complex else self.itemsize
+
+
+DTYPES: Mapping[str, Dtype] = MappingProxyType(
+    {
+        dtype.name: dtype
+        for dtype in (
+            Dtype("float16", 2, "float32", "float16", 1),
+            Dtype("bfloat16", 2, "float32", "bfloat16", 1, in_documents=False),
+            Dtype("float32", 4, "float32", "float32", 1),
+            Dtype("float64", 8, "float64", "float64", 2),
+            Dtype("complex64", 8, "complex64", "float32", 4),
+            Dtype("complex128", 16, "complex128", "float64", 8),
+        )
+    }
+)
+WHOLE_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64")
+PORT_DTYPES = (*DTYPES, *WHOLE_DTYPES)
