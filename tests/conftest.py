@@ -13,10 +13,10 @@ import hypothesis
 import matplotlib
 import pytest
 import torch
-from cpp_units import has_compiler
-from each_backend import BACKENDS, default_backend
-from profiles import fixed_profile
 
+from tests.support.cpp_units import has_compiler
+from tests.support.each_backend import BACKENDS, default_backend
+from tests.support.profiles import fixed_profile
 from tnlayer.hardware.profile.load import use_profile
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.cpu.peaks import Peaks
 from tnlayer.ir import loops
+from tnlayer.support.dtypes import DTYPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,14 +27,12 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import torch
 from hypothesis import given
-from profiles import fixed_profile
-from strategies import DEFAULT_BOUNDS, fixed_series, networks
 
 import tnlayer as tn
+from tests.support.profiles import fixed_profile
+from tests.support.strategies import DEFAULT_BOUNDS, fixed_series, networks
 from tnlayer.hardware.profile.load import use_profile
 
 RANDOM = 60

@@ -1,0 +1,1 @@
+"""What the repository promises as a whole: imports, the public face, documents, replay, oracle."""

@@ -1,0 +1,1 @@
+"""What crosses rooms: random graphs, examples, bad weather, hostile documents."""
