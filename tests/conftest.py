@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
@@ -16,8 +15,9 @@ import torch
 
 from tests.support.cpp_units import has_compiler
 from tests.support.each_backend import BACKENDS, default_backend
+from tests.support.golden import GOLDEN_ROOT, Golden
 from tests.support.profiles import fixed_profile
-from tnlayer.hardware.profile.load import use_profile
+from tnlayer.hardware.profile.load import reload_profiles, use_profile
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # each worker has a core to itself
@@ -31,8 +31,6 @@ hypothesis.settings.load_profile("fixed")
 
 # Names the folder of compiled kernels that all workers of one run share.
 SHARED_KERNELS = "TNLAYER_TEST_KERNELS"
-
-GOLDEN_ROOT = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,39 +83,20 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture
+def own_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty cache; what was loaded before is forgotten, and what is loaded here as well."""
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path / "cache"))
+    reload_profiles()
+    yield
+    monkeypatch.undo()
+    reload_profiles()
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
     """Every test starts from the same torch seed, whatever ran before it."""
     torch.manual_seed(0)
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Compares printed text with a file under tests/golden/<test file>/.
-
-    Arguments:
-        folder: where the files of this test file lie.
-        name: name of the test; the stem of the file's name.
-        update: whether to write the files instead.
-    """
-
-    folder: Path
-    name: str
-    update: bool
-
-    def check(self, text: str, suffix: str = "txt") -> None:
-        """Hold ``text`` against the golden file; ``suffix`` tells the files of one test apart."""
-        path = self.folder / f"{self.name}.{suffix}"
-        text = text.rstrip("\n") + "\n"
-        if self.update:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            return
-        shown = path.relative_to(GOLDEN_ROOT.parent.parent)
-        if not path.exists():
-            pytest.fail(f"{shown} does not exist: run pytest with --update-golden and read it")
-        expected = path.read_text(encoding="utf-8")
-        assert text == expected, f"text differs from {shown}; --update-golden accepts the new text"
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import given
 from torch.autograd import gradcheck
 
 import tnlayer as tn
-from tests.backends.test_cpp_backend import NETWORKS, filled
 from tests.support.cpp_units import build_together, has_compiler, programs_of
+from tests.support.small_topologies import NETWORKS, filled
 from tests.support.strategies import SMALL_BOUNDS, fixed_series, networks
 from tnlayer import topologies
 

@@ -9,7 +9,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import torch
 
 import tnlayer as tn
 from tests.support.cpp_units import build_together, has_compiler, programs_of, small_code
+from tests.support.small_topologies import NETWORKS, distance, filled, results, small_layer
+from tests.support.subprocesses import run_python
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram, this_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
@@ -37,50 +38,12 @@ from tnlayer.lowering.cpu.pipeline import (
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
 BITS = (2,) * 6
-NETWORKS: dict[str, Callable[[], tn.Network]] = {
-    "mera": lambda: topologies.mera(6, 2, 3),
-    "tree": lambda: topologies.tree(6, 2, 2),
-    "tensor_train": lambda: topologies.tensor_train((2,) * 8, (2,) * 8, rank=2),
-    "long_train": lambda: topologies.tensor_train((4, 4, 4), (4, 4, 4), rank=5),
-    "ring": lambda: topologies.tensor_ring((4, 4, 4), (4, 4, 4), rank=3),
-    "butterfly": lambda: topologies.butterfly(64),
-    "monarch": lambda: topologies.monarch((8, 8), (8, 8)),
-    "btt": lambda: topologies.btt((8, 8), (8, 8), 2),
-    "tucker": lambda: topologies.tucker((8, 8), (8, 8), rank=4),
-    "cp": lambda: topologies.cp((16, 4), (16, 4), rank=3),
-    "low_rank": lambda: topologies.low_rank(48, 40, rank=5),
-    "kronecker": lambda: topologies.kronecker((6, 5), (5, 7), rank=2),
-    "block_term": lambda: topologies.block_term((4, 4), (4, 4), 2, 3),
-    "peps": lambda: topologies.peps(2, 2, 2, 2),
-    "brickwall": lambda: topologies.brickwall(6, dim=2, depth=3),
-    "odd": lambda: topologies.tensor_train((2, 3, 5, 7), (7, 5, 3, 2), rank=3),
-    "threes": lambda: topologies.tree(5, 3, 2),
-}
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "complex64": torch.complex64}
 # Complex code takes long to compile: these have every kind of step.
 COMPLEX = ("tensor_train", "odd", "cp", "block_term", "butterfly", "ring")
 # Networks whose legs can be lanes in float32 vectors of 16, so that both schedules are tested.
 LEGS_AS_LANES = ("tensor_train", "butterfly", "odd")
 SAMPLES_AS_LANES = ("cp", "btt", "low_rank")
-
-
-def filled(net: tn.Network, backend: str, dtype: torch.dtype) -> tn.Layer:
-    """A layer whose numbers depend on the seed only."""
-    torch.manual_seed(1)
-    return tn.Layer(net, backend=backend, dtype=dtype)
-
-
-def results(layer: tn.Layer, x: torch.Tensor, slope: torch.Tensor) -> list[torch.Tensor]:
-    """y, then the gradients of x and of every parameter."""
-    x = x.clone().requires_grad_()
-    y = layer(x)
-    return [y.detach(), *torch.autograd.grad(y, [x, *layer.parameters()], slope)]
-
-
-def distance(found: torch.Tensor, exact: torch.Tensor) -> float:
-    """Relative error in the norm."""
-    exact = exact.to(torch.complex128 if exact.is_complex() else torch.float64)
-    return float((found.to(exact.dtype) - exact).norm() / exact.norm().clamp_min(1e-300))
 
 
 @pytest.fixture(scope="module", params=DTYPES)
@@ -255,11 +218,6 @@ print(float(y.sum()), float(x.grad.sum()))
 """
 
 
-def small_layer() -> tn.Layer:
-    """The same layer in every process."""
-    return filled(topologies.tensor_train((4, 4), (4, 4), rank=2), "cpp", torch.float32)
-
-
 def _child(queue: Any, pickled: bytes | None) -> None:
     torch.set_num_threads(1)
     layer = pickle.loads(pickled) if pickled else small_layer()
@@ -279,19 +237,6 @@ def test_worker_processes(method: str) -> None:
     found = queue.get(timeout=120)
     worker.join(timeout=60)
     torch.testing.assert_close(torch.tensor(found), expected)
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
 
 
 def test_two_processes_build_the_same_kernel(tmp_path: Path) -> None:

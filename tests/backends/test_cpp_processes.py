@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import tnlayer as tn
-from tests.backends.test_cpp_backend import run_python, small_layer
 from tests.support.cpp_units import has_compiler
+from tests.support.small_topologies import small_layer
+from tests.support.subprocesses import run_python
 from tnlayer.backends.cpp import this_cpu
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.codegen.cpp.printer import print_cpp

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.backends.test_cpp_backend import NETWORKS, distance, filled, results
-from tests.backends.test_nvrtc import needs_nvrtc
-from tests.lowering.test_cuda_kernels import MANY
 from tests.support.emulated import descending, emulated_cubin, emulated_gpu, launches
+from tests.support.nvidia_tools import needs_nvrtc
+from tests.support.small_topologies import CHAINS, NETWORKS, distance, filled, results
 from tnlayer import topologies
 from tnlayer.backends.cuda import CudaProgram
 from tnlayer.backends.toolchains.nvrtc import Cubin
@@ -141,24 +140,24 @@ def test_two_calls_share_no_memory(emulated_gpu: ctypes.CDLL) -> None:
 
 @needs_nvrtc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("name", {**NETWORKS, **MANY})
+@pytest.mark.parametrize("name", {**NETWORKS, **CHAINS})
 def test_nvrtc_builds_every_topology(name: str, arch: str) -> None:
     """Forward and backward, for both generations: no spill, and registers for the blocks that a
     multiprocessor is meant to hold, which have threads enough. Large networks are among them."""
-    check_build({**NETWORKS, **MANY}[name](), arch)
+    check_build({**NETWORKS, **CHAINS}[name](), arch)
 
 
 @needs_nvrtc
 @pytest.mark.parametrize(("arch", "most"), [("sm_80", 255), ("sm_90", 128)])
 def test_mera_takes_the_registers_that_its_blocks_leave(arch: str, most: int) -> None:
     """On sm_90 shared memory holds two blocks of MERA-2's backward, of 256 threads each."""
-    assert all(kernel.registers <= most for kernel in fused(MANY["mera"](), arch).resources)
+    assert all(kernel.registers <= most for kernel in fused(CHAINS["mera"](), arch).resources)
 
 
 @needs_nvrtc
 def test_a_kernel_that_spills_is_built_for_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text that is built is the one that is shown, and it leaves more registers."""
-    program = fused(MANY["brickwall"](), "sm_90")
+    program = fused(CHAINS["brickwall"](), "sm_90")
     unit = program.units()["forward"]
     assert unit.source().text == forward_source(program.plan, gpu_of("sm_90")).text
     seen: list[str] = []

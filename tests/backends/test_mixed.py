@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
 import tnlayer as tn
-from tests.support.cpp_units import build_together, has_compiler
-from tests.support.strategies import Case, random_array
-from tests.whole.test_cpp_random import collect
-from tests.whole.test_random_graphs import (
+from tests.support.against_oracle import (
     KINDS,
-    check_backward,
-    check_forward,
-    draw_inputs,
-    fill,
-    freeze_some,
 )
+from tests.support.cpp_units import build_together, has_compiler
+from tests.support.mixed_cases import MixedCase, divisions, mixed
+from tests.support.strategies import Case, collect
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.mixed import MixedProgram
 from tnlayer.errors import PlanError
 from tnlayer.ir.cuts import batched_steps, cuts
-from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
 from tnlayer.ir.plan_parts import Region
-from tnlayer.lowering.calls.pair import Mask
 from tnlayer.passes.partition import split
 from tnlayer.runtime.program import Program
 
@@ -60,71 +51,13 @@ def shared() -> tn.Network:
     return net
 
 
-def divisions(plan: Plan, backends: tuple[str, str]) -> Iterator[tuple[Region, ...]]:
-    """One cut at each place where there can be one, both ways round; and all cuts at once."""
-    total, allowed = len(batched_steps(plan)), sorted(cuts(plan))
-    for at in allowed:
-        for first, second in (backends, backends[::-1]):
-            yield (Region(first, at), Region(second, total - at))
-    if len(allowed) > 1:
-        ends = [0, *allowed, total]
-        sizes = [end - start for start, end in pairwise(ends)]
-        yield tuple(Region(backends[k % 2], size) for k, size in enumerate(sizes))
-
-
-def mixed(program: Program, regions: tuple[Region, ...]) -> MixedProgram:
-    """The same plan in these regions."""
-    plan = replace(program.plan, regions=regions).verify()
-    return MixedProgram(program.graph, plan, program.tensor_names)
-
-
-class Trial:
-    """A case with its layer filled and its inputs drawn."""
-
-    def __init__(self, case: Case, dtype: torch.dtype) -> None:
-        self.case, self.graph = case, case.net.freeze()
-        self.random = np.random.default_rng(case.seed)
-        self.layer = tn.Layer(case.net, dtype=dtype, backend="torch", batch=16)
-        self.stored = fill(self.layer, self.graph, self.random, dtype.is_complex)
-        self.inputs = draw_inputs(self.graph, case, case.lead, self.random, dtype.is_complex)
-        freeze_some(self.layer, self.inputs, case.frozen)
-        (self.ranged,) = self.layer._programs_for(dtype)
-        # By FLOPs, so that there are many steps on samples, and many cuts.
-        name = str(dtype).removeprefix("torch.")
-        self.program = tn.compile(case.net, backend="torch", dtype=name, minimize="flops")
-
-    @property
-    def mask(self) -> Mask:
-        """Which gradients the call will ask for."""
-        arrays = [
-            *self.inputs,
-            *(self.layer._stored.of(self.layer)[n] for n in self.program.parameter_order),
-        ]
-        return tuple(array.requires_grad for array in arrays)
-
-    def check(self, program: Program) -> None:
-        """Value and gradients of the layer with another program, against the oracle."""
-        self.ranged.replace_range(0, None, program)
-        for array in (*self.inputs, *self.layer.parameters()):
-            array.grad = None
-        y = self.layer(*self.inputs)
-        check_forward(self.graph, y, self.inputs, self.stored)
-        if y.requires_grad:
-            slope = random_array(self.random, tuple(y.shape), y.is_complex())
-            grad_y = torch.from_numpy(slope)
-            y.backward(grad_y)
-            check_backward(self.layer, self.graph, self.inputs, self.stored, grad_y)
-        with torch.no_grad():
-            check_forward(self.graph, self.layer(*self.inputs), self.inputs, self.stored)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_plans_are_split_everywhere(kind: str) -> None:
     """A random network in regions of torch calls gives the oracle's value and gradients, whatever
     the cut; enough of the networks can be cut."""
     cut = 0
     for case in collect(KINDS[kind].is_complex, 7000, RANDOM_CASES):
-        trial = Trial(case, KINDS[kind])
+        trial = MixedCase(case, KINDS[kind])
         for regions in divisions(trial.program.plan, ("torch", "torch")):
             trial.check(mixed(trial.program, regions))
             cut += 1
@@ -204,9 +137,9 @@ def cases_of(name: str) -> Case:
 @needs_compiler
 def test_compiled_and_torch_regions_together() -> None:
     """All cuts of some chains, compiled parts before and behind torch's, against the oracle."""
-    trials: list[tuple[Trial, MixedProgram]] = []
+    trials: list[tuple[MixedCase, MixedProgram]] = []
     for name in NETWORKS:
-        trial = Trial(cases_of(name), torch.float64)
+        trial = MixedCase(cases_of(name), torch.float64)
         for regions in divisions(trial.program.plan, ("cpp", "torch")):
             trials.append((trial, mixed(trial.program, regions)))
     build_together(
@@ -222,9 +155,9 @@ def test_compiled_and_torch_regions_together() -> None:
 
 
 @pytest.fixture(scope="module")
-def mixture() -> tuple[Trial, MixedProgram]:
+def mixture() -> tuple[MixedCase, MixedProgram]:
     """One mixed program, built as a user's is."""
-    trial = Trial(cases_of("train"), torch.float64)
+    trial = MixedCase(cases_of("train"), torch.float64)
     total = len(batched_steps(trial.program.plan))
     program = mixed(trial.program, (Region("cpp", 1), Region("torch", total - 1)))
     program.prepare()
@@ -232,7 +165,7 @@ def mixture() -> tuple[Trial, MixedProgram]:
 
 
 @needs_compiler
-def test_each_set_of_wanted_gradients(mixture: tuple[Trial, MixedProgram]) -> None:
+def test_each_set_of_wanted_gradients(mixture: tuple[MixedCase, MixedProgram]) -> None:
     """Whatever subset of gradients is wanted, those come and no others."""
     trial, program = mixture
     arrays = [trial.inputs[0], *(trial.layer.get_parameter(n) for n in program.parameter_order)]
@@ -246,7 +179,7 @@ def test_each_set_of_wanted_gradients(mixture: tuple[Trial, MixedProgram]) -> No
 
 @needs_compiler
 def test_values_at_cuts_are_kept_where_a_backward_reads_them(
-    mixture: tuple[Trial, MixedProgram],
+    mixture: tuple[MixedCase, MixedProgram],
 ) -> None:
     """The gradient of a weight behind the cut reads the value there; that of x alone does not."""
     _, program = mixture
@@ -259,7 +192,7 @@ def test_values_at_cuts_are_kept_where_a_backward_reads_them(
 
 
 @needs_compiler
-def test_transforms_take_the_reference(mixture: tuple[Trial, MixedProgram]) -> None:
+def test_transforms_take_the_reference(mixture: tuple[MixedCase, MixedProgram]) -> None:
     """torch.func, double backward and forward mode agree with the whole plan in torch."""
     trial, program = mixture
     x = trial.inputs[0].detach()
@@ -287,7 +220,7 @@ def test_transforms_take_the_reference(mixture: tuple[Trial, MixedProgram]) -> N
 
 
 @needs_compiler
-def test_many_threads_and_copies(mixture: tuple[Trial, MixedProgram]) -> None:
+def test_many_threads_and_copies(mixture: tuple[MixedCase, MixedProgram]) -> None:
     """16 threads share a program; a pickled one and a copy give the same bits."""
     trial, program = mixture
     x = trial.inputs[0].detach()

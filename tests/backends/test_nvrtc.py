@@ -11,22 +11,11 @@ import pytest
 import torch
 
 import tnlayer as tn
+from tests.support.nvidia_tools import needs_nvrtc
 from tnlayer.backends.resources import Assembled, read_ptxas
 from tnlayer.backends.toolchains import nvrtc
 from tnlayer.backends.toolchains.nvrtc import check_arch, compile_cubin, find_nvrtc
 from tnlayer.errors import BuildError, SpecError
-
-
-def has_nvrtc() -> bool:
-    """Whether cubins can be built here."""
-    try:
-        find_nvrtc()
-    except BuildError:
-        return False
-    return True
-
-
-needs_nvrtc = pytest.mark.skipif(not has_nvrtc(), reason="tnlayer[cuda] is not installed")
 
 # An entry point with shared memory, and one whose array is indexed at run time: it has a stack.
 SOURCE = """

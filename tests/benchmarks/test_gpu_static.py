@@ -9,8 +9,7 @@ import pytest
 
 import benchmarks.gpu_static as gpu_static
 from benchmarks.gpu.machine_code import Kernel
-from tests.backends.test_nvrtc import needs_nvrtc
-from tests.lowering.test_cuda_kernels import needs_nvdisasm
+from tests.support.nvidia_tools import needs_nvdisasm, needs_nvrtc
 
 NOTHING = ""
 

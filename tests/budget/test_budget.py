@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tnlayer as tn
-from tests.conftest import Golden
+from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.budget.caps import useful_sizes
 from tnlayer.hardware.profile.load import op_times, use_profile

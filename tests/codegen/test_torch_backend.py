@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.conftest import Golden
+from tests.support.golden import Golden
 from tnlayer.ir.calls import Copy, MatMul
 
 NETWORKS: dict[str, Callable[[], tn.Network]] = {

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from opt_einsum import get_symbol
 
 import tnlayer as tn
-from tests.graph.test_network import everything, three_cores
+from tests.support.graphs import everything, three_cores
 from tests.support.strategies import networks
 from tnlayer.graph.canonical import canonicalise
 

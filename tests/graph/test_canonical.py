@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 import time
@@ -14,92 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tnlayer as tn
+from tests.support.graphs import mera_like, relabelled, ring, scalars
 from tests.support.strategies import networks
 from tnlayer.graph import canonical
 from tnlayer.graph.canonical import CanonicalForm, canonicalise
-from tnlayer.graph.graph import Graph, Port, TensorNode
+from tnlayer.graph.graph import Graph
 from tnlayer.graph.validate import validate
-
-
-def relabelled(graph: Graph, seed: int) -> Graph:
-    """The same network under other names, declared in another order."""
-    shuffle = random.Random(seed)
-
-    def table(names: list[str], stem: str) -> dict[str, str]:
-        numbers = shuffle.sample(range(len(names)), len(names))
-        return {name: f"{stem}{number}" for name, number in zip(names, numbers, strict=True)}
-
-    legs = table([leg for leg, _ in graph.leg_sizes], "leg")
-    names = table([tensor.name for tensor in graph.tensors], "T")
-    tensors = [
-        TensorNode(
-            names[t.name],
-            tuple(legs[leg] for leg in t.legs),
-            None if t.share is None else names[t.share],
-            t.conj,
-            t.trainable,
-            t.value,
-            t.init,
-            t.isometry,
-        )
-        for t in graph.tensors
-    ]
-    sizes = [(legs[leg], size) for leg, size in graph.leg_sizes]
-    shuffle.shuffle(tensors)
-    shuffle.shuffle(sizes)
-    other = Graph(
-        label="relabelled",
-        leg_sizes=tuple(sizes),
-        inputs=tuple(
-            Port(f"in{k}", tuple(legs[leg] for leg in p.legs), p.batched, p.product, p.dtype)
-            for k, p in enumerate(graph.inputs)
-        ),
-        output=tuple(legs[leg] for leg in graph.output),
-        tensors=tuple(tensors),
-        summed=frozenset(legs[leg] for leg in graph.summed),
-        fixed=tuple(sorted((legs[leg], index) for leg, index in graph.fixed)),
-    )
-    validate(other)
-    return other
-
-
-def mera_like(legs: int, bond: int) -> tn.Network:
-    """Disentanglers and isometries on wires, built here by hand."""
-    net = tn.Network("mera")
-    sites = list(net.input([2] * legs))
-    outputs: list[str] = []
-    level = 0
-    while len(sites) > 2:
-        for k in range(1, len(sites) - 1, 2):
-            sites[k : k + 2] = net.tensor(f"d{level}_{k}", sites[k : k + 2], out=(bond, bond))
-        above: list[str] = []
-        for k in range(0, len(sites) - 1, 2):
-            out, up = net.tensor(f"i{level}_{k}", sites[k : k + 2], out=(2, bond))
-            outputs.append(out)
-            above.append(up)
-        sites = above + sites[2 * len(above) :]
-        level += 1
-    net.output([*outputs, *net.tensor("top", sites, out=(2, 2))])
-    return net
-
-
-def ring(count: int, bond: int = 3) -> Graph:
-    """A closed ring of equal matrices: all tensors look alike."""
-    net = tn.Network("ring")
-    net.bond(**{f"b{k}": bond for k in range(count)})
-    for k in range(count):
-        net.tensor(f"T{k}", [f"b{k}", f"b{(k + 1) % count}"])
-    net.output()
-    return net.freeze()
-
-
-def scalars(count: int) -> Graph:
-    """Tensors without legs: any permutation is a symmetry."""
-    net = tn.Network()
-    for k in range(count):
-        net.tensor(f"T{k}", "")
-    net.output()
-    return net.freeze()
 
 
 def check_tables(graph: Graph, form: CanonicalForm) -> None:
@@ -254,7 +173,8 @@ def test_large_symmetric_networks_stop_at_the_bound() -> None:
 def test_key_does_not_depend_on_the_hash_seed() -> None:
     """Three processes with different hash seeds print the same keys."""
     program = (
-        "from tests.graph.test_canonical import canonicalise, mera_like, ring, scalars\n"
+        "from tests.support.graphs import mera_like, ring, scalars\n"
+        "from tnlayer.graph.canonical import canonicalise\n"
         "graphs = mera_like(12, 3).freeze(), ring(9), scalars(5)\n"
         "print(*(canonicalise(graph).key() for graph in graphs))"
     )

@@ -10,38 +10,9 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.conftest import Golden
+from tests.support.golden import Golden
+from tests.support.graphs import everything, three_cores
 from tnlayer.graph.graph import Port
-
-
-def three_cores() -> tn.Network:
-    """The tensor train of the design page."""
-    net = tn.Network("three cores")
-    net.input(i1=16, i2=16, i3=16)
-    net.output(j1=16, j2=16, j3=16)
-    net.bond(a=8, b=8)
-    net.tensor("A", "i1 j1 a")
-    net.tensor("B", "a i2 j2 b")
-    net.tensor("C", "b i3 j3")
-    return net
-
-
-def everything() -> tn.Network:
-    """A network with one of each thing that the builder knows."""
-    net = tn.Network("everything")
-    net.input(i=2, k=3, p=4)
-    net.input("z", [2, 2])
-    net.port("z", batched=False, product=True, dtype="complex64")
-    net.output(j=2, p=4)
-    net.bond(a=2, t=3, b=2, c=2)
-    net.tensor("A", "i t t a", init=0.5)
-    net.tensor("B", "a j b", isometry="j a")
-    net.tensor("B2", "b z.0 i", share="F", conj=True)
-    net.tensor("F", ["c", "a", "b"], trainable=False)
-    net.tensor("K", "z.1", value=[1.0, 2.0], trainable=False)
-    net.sum("c", "k")
-    net.fix(p=1)
-    return net
 
 
 def test_named_style_counts() -> None:

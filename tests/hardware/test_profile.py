@@ -1,4 +1,4 @@
-"""Device profiles: measured, stored, found again, shown; a shipped one serves where none was."""
+"""Device profiles: stored, found again, shown; a shipped one serves where none was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +14,11 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.conftest import Golden
-from tests.support.cpp_units import has_compiler
+from tests.support.golden import Golden
 from tests.support.small_profile import small_profile
 from tnlayer.cli import profile_command
 from tnlayer.cli.commands import main
-from tnlayer.errors import BuildError, SpecError
+from tnlayer.errors import SpecError
 from tnlayer.hardware.processor import cache_sizes, processor_name
 from tnlayer.hardware.profile import load as device_load
 from tnlayer.hardware.profile import stored
@@ -34,21 +32,13 @@ from tnlayer.hardware.profile.load import (
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.hardware.profile.stored import ProfileKey, key_of, read_profile, write_profile
 from tnlayer.hardware.profile.text import profile_text
-from tnlayer.measure import calibrate, measure_profile
 from tnlayer.support.files import cache_folder
 
 VERSION = torch.__version__
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty cache; what was loaded before is forgotten, and what is loaded here as well."""
-    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path / "cache"))
-    reload_profiles()
-    yield
-    monkeypatch.undo()
-    reload_profiles()
+pytestmark = pytest.mark.usefixtures("own_profiles")
 
 
 def of_this_machine(dtype: str = "float32", **changes: float) -> Profile:
@@ -312,70 +302,6 @@ def test_cache_sizes(tmp_path: Path) -> None:
     assert cache_sizes(tmp_path / "missing") == {}
 
 
-# -- measuring -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Grids of a few points, and two reference programs."""
-    small = {
-        "_GEMM_AXIS": (1, 16),
-        "_BATCHED_AXIS": (2, 16),
-        "_SMALL_AXIS": (1, 4),
-        "_BATCHED_TOTAL": 2**10,
-        "_STREAM_BYTES": (2**12, 2**16),
-        "_LINES": (2, 8),
-        "_STRIDES": (16, 128),
-        "_STRIDED_ENTRIES": (2**12, 2**13),
-        "_ROW_ENTRIES": 2**12,
-        "_FAULT_PROBE": 2**16,
-    }
-    for name, value in small.items():
-        monkeypatch.setattr(measure_profile, name, value)
-    monkeypatch.setattr(calibrate, "_SMALL", calibrate._SMALL[1:2])
-    monkeypatch.setattr(calibrate, "_LARGE", ((lambda: tn.topologies.mera(6, 2, 2), 8),))
-
-
-@pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64", "complex128"])
-def test_measuring(dtype: str) -> None:
-    """Every dtype can be measured; the profile says what it is, reads back, and predicts plans."""
-    shares: list[float] = []
-    profile = measure_profile.measure_profile("cpu", getattr(torch, dtype), progress=shares.append)
-    assert (profile.device, profile.dtype) == ("cpu", dtype)
-    assert profile.threads == torch.get_num_threads()
-    assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1.0)
-    assert Profile.from_document(profile.document()).digest == profile.digest
-    keep_profile(profile)
-    assert load_profile(dtype).measured is not None
-    net = tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
-    layer = tn.Layer(net, dtype=getattr(torch, dtype))
-    assert layer._programs_for(layer.dtype)[0].planned.choice.seconds.total > 0
-
-
-@pytest.mark.usefixtures("tiny")
-@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-def test_multiply_adds_are_measured() -> None:
-    """A vector's multiply-add takes less than 10 ns, and not less than a tenth of a cycle."""
-    found = measure_profile.measure_profile("cpu", torch.float32).multiply_add
-    assert found is not None
-    assert 1e-11 < found < 1e-8
-
-
-@pytest.mark.usefixtures("tiny")
-def test_without_a_compiler_there_are_no_multiply_adds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is measured all the same, and the text says what is missing."""
-
-    def missing() -> None:
-        raise BuildError("none")
-
-    monkeypatch.setattr(measure_profile, "find_compiler", missing)
-    found = measure_profile.measure_profile("cpu", torch.float32)
-    assert found.multiply_add is None
-    assert "multiply-add of vectors: not measured" in profile_text(found)
-
-
 # -- the command ---------------------------------------------------------------------------------
 
 
@@ -487,7 +413,7 @@ def test_no_cuda_here(capsys: pytest.CaptureFixture[str]) -> None:
 def test_shipped_profiles_are_named_by_what_they_are() -> None:
     """Each shipped file reads, and its name says its device, dtype and threads, then the processor
     of all but the first machine; no two are for the same."""
-    folder = ROOT / "tnlayer" / "device" / "profiles"
+    folder = ROOT / "tnlayer" / "hardware" / "profile" / "shipped"
     names = sorted(path.stem for path in folder.glob("*.json"))
     kinds = [f"{p.device}-{p.dtype}-{p.threads}" for p in shipped_profiles()]
     assert len(names) == len(kinds)

@@ -7,17 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 import tnlayer as tn
-from tests.conftest import Golden
 from tests.support import oracle
 from tests.support.cpp_units import has_compiler
+from tests.support.golden import Golden
+from tests.support.loop_programs import run_compiled
 from tests.support.strategies import random_array
 from tnlayer import topologies
-from tnlayer.backends.cpp import LoadedEntry
-from tnlayer.backends.toolchains.cpp_build import load_library
-from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import (
@@ -167,22 +164,6 @@ def test_interpreter_compiled_code_and_oracle_agree(name: str) -> None:
             wanted = wanted if plan.is_complex else np.real(wanted)
             for found in (interpreted[buffer.name], compiled[buffer.name]):
                 np.testing.assert_allclose(found, wanted, 2e-5, 2e-5, err_msg=buffer.name)
-
-
-def run_compiled(
-    program: Program, given: dict[str, np.ndarray], batch: int
-) -> dict[str, np.ndarray]:
-    """The same as interpret(), by the compiler."""
-    dtype: torch.dtype = getattr(torch, program.scalar)
-    library = load_library(print_cpp(program), optimise="-O1")
-    call = LoadedEntry(program.name, entry_of(program), library)
-    inputs = [torch.from_numpy(given[buffer.name]) for buffer in program.of("input")]
-    outputs = {
-        b.name: torch.full((b.size * (batch if b.batched else 1),), torch.nan, dtype=dtype)
-        for b in program.of("output")
-    }
-    call.run([*inputs, *outputs.values()], batch)
-    return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 def broken(change: Callable[[Tile], Statement]) -> Program:

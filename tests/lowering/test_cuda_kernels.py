@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tnlayer as tn
-from benchmarks.gpu.machine_code import between_barriers, disassembled, find_nvdisasm, share
+from benchmarks.gpu.machine_code import between_barriers, disassembled, share
 from benchmarks.gpu_static import gates
-from tests.backends.test_cpp_backend import NETWORKS as TOPOLOGIES
-from tests.conftest import Golden
+from tests.support.golden import Golden
+from tests.support.nvidia_tools import compiled, needs_nvdisasm
+from tests.support.small_topologies import CHAINS
+from tests.support.small_topologies import NETWORKS as TOPOLOGIES
 from tnlayer import topologies
 from tnlayer.codegen.cuda.source import CudaSource, backward_source, forward_source, printed
 from tnlayer.errors import PlanError
@@ -221,17 +222,6 @@ def test_conflicts_by_simulation() -> None:
                for s in (fast, slow)) == 1  # fmt: skip
 
 
-MANY: dict[str, Callable[[], tn.Network]] = {
-    "mera": lambda: topologies.mera(12, 2),
-    "mera_3": lambda: topologies.mera(8, 3),
-    "brickwall": lambda: topologies.brickwall(12, dim=2, depth=6),
-    "train": lambda: topologies.tensor_train((2,) * 12, (2,) * 12, rank=3),
-    "threes": lambda: topologies.brickwall(7, dim=3, depth=3),
-    "butterfly": lambda: topologies.butterfly(1024),
-    "kronecker": lambda: topologies.kronecker((8, 8, 8), (8, 8, 8)),
-}
-
-
 def shared_accesses(program: Program) -> list[tuple[Threads, At]]:
     """All places in shared memory that a thread loop moves registers to or from."""
     spaces = {buffer.name: buffer.space for buffer in program.buffers}
@@ -266,11 +256,11 @@ def written(loop: Threads, program: Program) -> dict[str, list[np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize("name", {**MANY, **TOPOLOGIES})
+@pytest.mark.parametrize("name", {**CHAINS, **TOPOLOGIES})
 def test_no_two_points_write_one_place(name: str) -> None:
     """The index maps of every store of every loop are injective, by enumeration, forward and
     backward; and what is written stays inside its buffer."""
-    plan = plan_of({**MANY, **TOPOLOGIES}[name]())
+    plan = plan_of({**CHAINS, **TOPOLOGIES}[name]())
     wanted = [value.name for value in plan.inputs]
     stores = 0
     for scheduled in (schedule_forward(plan, GPU), schedule_backward(plan, wanted, GPU)):
@@ -288,10 +278,10 @@ def test_no_two_points_write_one_place(name: str) -> None:
     assert stores > 1
 
 
-@pytest.mark.parametrize("name", {**MANY, **TOPOLOGIES})
+@pytest.mark.parametrize("name", {**CHAINS, **TOPOLOGIES})
 def test_exchanges_conflict_at_most_two_ways(name: str) -> None:
     """Of all exchanges, forward and backward, counted by simulating the banks."""
-    plan = plan_of({**MANY, **TOPOLOGIES}[name]())
+    plan = plan_of({**CHAINS, **TOPOLOGIES}[name]())
     wanted = [value.name for value in plan.inputs]
     worst = 1
     for scheduled in (schedule_forward(plan, GPU), schedule_backward(plan, wanted, GPU)):
@@ -449,20 +439,6 @@ def test_several_samples_share_a_weight() -> None:
 
 
 # -- NVRTC -------------------------------------------------------------------------------------
-
-
-def compiled(source: CudaSource, arch: str) -> tuple[bytes, str]:
-    """The cubin, and the assembler's log: registers and spills of each kernel."""
-    core = pytest.importorskip("cuda.core", reason="cuda-core and nvidia-cuda-nvrtc are missing")
-    options = core.ProgramOptions(arch=arch, std="c++17", ptxas_options=["-v"])
-    log = io.StringIO()
-    code = core.Program(source.text, "c++", options).compile("cubin", logs=log)
-    return bytes(code.code), log.getvalue()
-
-
-needs_nvdisasm = pytest.mark.skipif(
-    find_nvdisasm() is None, reason="nvidia-cuda-nvdisasm is missing"
-)
 
 
 @pytest.mark.parametrize(

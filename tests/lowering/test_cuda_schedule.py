@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import tnlayer as tn
-from tests.backends.test_cpp_backend import NETWORKS
+from tests.support.against_oracle import KINDS
 from tests.support.cpp_units import has_compiler
+from tests.support.cuda_case import CudaCase
 from tests.support.emulated import run_source
-from tests.support.strategies import random_array
-from tests.whole.test_cpp_random import collect
-from tests.whole.test_random_graphs import KINDS
+from tests.support.small_topologies import NETWORKS
+from tests.support.strategies import collect
 from tnlayer import topologies
 from tnlayer.backends.cpp import LoadedEntry
 from tnlayer.backends.toolchains.cpp_build import load_library
@@ -27,13 +27,10 @@ from tnlayer.codegen.cuda.source import printed
 from tnlayer.hardware.gpu import Gpu, Tiling, gpu_of
 from tnlayer.ir.loops import Program
 from tnlayer.ir.loops_interpret import interpret
-from tnlayer.ir.plan import Plan
 from tnlayer.lowering.gpu.pipeline import (
     Scheduled,
     by_segments,
     find_chain,
-    schedule_backward,
-    schedule_forward,
 )
 from tnlayer.passes.rematerialise import backward_without_saved
 
@@ -55,69 +52,7 @@ CIRCUITS: dict[str, Callable[[], tn.Network]] = {
 CASES, FULL_CASES, FULL_SHARDS, INTERPRETED = 150, 25, 6, 30
 
 
-@dataclass
-class Trial:
-    """A network, its plan, random arrays, and what forward and backward must give."""
-
-    net: tn.Network
-    kind: str
-    gpu: Gpu
-    seed: int
-    batch: int
-    plan: Plan = field(init=False)
-    given: dict[str, np.ndarray] = field(init=False)
-    exact: dict[str, np.ndarray] = field(init=False)
-    programs: tuple[Scheduled, Scheduled] = field(init=False)
-
-    def __post_init__(self) -> None:
-        # A plan for fused kernels: many small steps.
-        program = tn.compile(self.net, backend="torch", dtype=self.kind, batch=64, minimize="flops")
-        self.plan = plan = program.plan
-        random = np.random.default_rng(self.seed)
-        is_complex = self.kind.startswith("complex")
-        self.given = {}
-        for value in plan.inputs:
-            sizes = [plan.axis_size(axis) for axis in plan.axes_of(value)]
-            shape = tuple(self.batch if size is None else size for size in sizes)
-            self.given[value.name] = random_array(random, shape, is_complex)
-        leaves = [torch.from_numpy(array).requires_grad_() for array in self.given.values()]
-        y = program.reference(*leaves)[0]
-        self.exact = {"out_y": y.detach().resolve_conj().numpy()}
-        slope = random_array(random, tuple(y.shape), is_complex)
-        if leaves:
-            gradients = torch.autograd.grad(y, leaves, torch.from_numpy(slope))
-            for name, gradient in zip(self.given, gradients, strict=True):
-                self.exact[f"out_d_{name}"] = gradient.resolve_conj().numpy()
-        wanted = list(self.given)
-        self.given["g"] = slope
-        prefix = f"k{self.seed}_"
-        self.programs = (
-            schedule_forward(plan, self.gpu, f"{prefix}forward"),
-            schedule_backward(plan, wanted, self.gpu, f"{prefix}backward"),
-        )
-
-    def inputs_of(self, program: Program) -> dict[str, np.ndarray]:
-        return {buffer.name: self.given[buffer.name] for buffer in program.of("input")}
-
-    def infinite(self) -> dict[str, np.ndarray]:
-        """Infinite weights, all else positive: then every result is a sum of positive terms."""
-        weights = {value.name for value in self.plan.parameters}
-        return {
-            name: np.full_like(array, np.inf) if name in weights else np.abs(array)
-            for name, array in self.given.items()
-        }
-
-    def check(self, found: dict[str, np.ndarray], what: str) -> None:
-        for name, entries in found.items():
-            exact = self.exact[name]
-            scale = max(1.0, float(np.abs(exact).max(initial=0)))
-            error = np.abs(entries.reshape(exact.shape) - exact).max(initial=0) / scale
-            single = np.dtype(self.kind).itemsize == (8 if self.kind.startswith("complex") else 4)
-            assert not np.isnan(error), f"{what}: {name} is off by NaN"
-            assert error < (1e-4 if single else 1e-10), f"{what}: {name} is off by {error}"
-
-
-def run_compiled(trials: list[Trial], optimise: str = "-O1") -> None:
+def run_compiled(trials: list[CudaCase], optimise: str = "-O1") -> None:
     """Compile the programs of all trials in one unit, run them and check."""
     scalar = trials[0].programs[0].program.scalar
     programs = [s.program for trial in trials for s in trial.programs]
@@ -129,7 +64,7 @@ def run_compiled(trials: list[Trial], optimise: str = "-O1") -> None:
             trial.check(called(program, library, trial), program.name)
 
 
-def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np.ndarray]:
+def called(program: Program, library: ctypes.CDLL, trial: CudaCase) -> dict[str, np.ndarray]:
     dtype = getattr(torch, program.scalar)
     call = LoadedEntry(program.name, entry_of(program), library)
     given = trial.inputs_of(program)
@@ -149,7 +84,7 @@ def called(program: Program, library: ctypes.CDLL, trial: Trial) -> dict[str, np
 def test_topologies_run_by_the_cpp_printer_equal_torch(gpu: Gpu) -> None:
     """Value and all gradients of every topology, by the CUDA schedule on the CPU."""
     nets = {**NETWORKS, **CIRCUITS}
-    trials = [Trial(net(), "float64", gpu, n, 5) for n, net in enumerate(nets.values())]
+    trials = [CudaCase(net(), "float64", gpu, n, 5) for n, net in enumerate(nets.values())]
     run_compiled(trials)
     if gpu is GPU:
         chained = [trial.net.label for trial in trials if all(s.segments for s in trial.programs)]
@@ -166,7 +101,7 @@ def test_random_networks_run_by_the_cpp_printer_equal_torch(kind: str) -> None:
     cases = collect(KINDS[kind].is_complex, 7000, CASES)
     gpus = [GPU, LARGE, SMALL] * CASES
     trials = [
-        Trial(c.net, kind, g, n, 5) for n, (c, g) in enumerate(zip(cases, gpus, strict=False))
+        CudaCase(c.net, kind, g, n, 5) for n, (c, g) in enumerate(zip(cases, gpus, strict=False))
     ]
     # Compiling takes longest, and what is computed does not depend on how well.
     run_compiled(trials, "-O0")
@@ -180,7 +115,7 @@ def test_many_random_networks_run_by_the_cpp_printer_equal_torch(kind: str, shar
     """The same for 300 other cases, a third of them with little shared memory."""
     cases = collect(KINDS[kind].is_complex, 7200 + shard, FULL_CASES)
     gpu = (GPU, SMALL, LARGE)[shard % 3]
-    run_compiled([Trial(case.net, kind, gpu, n, 5) for n, case in enumerate(cases)])
+    run_compiled([CudaCase(case.net, kind, gpu, n, 5) for n, case in enumerate(cases)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,7 +125,7 @@ def test_random_networks_interpreted_equal_torch(kind: str) -> None:
     Among them are steps that contract no leg, which need no register legs but are not large.
     """
     for n, case in enumerate(collect(KINDS[kind].is_complex, 7300, INTERPRETED)):
-        trial = Trial(case.net, kind, (GPU, SMALL, LARGE)[n % 3], n, 5)
+        trial = CudaCase(case.net, kind, (GPU, SMALL, LARGE)[n % 3], n, 5)
         for scheduled in trial.programs:
             found = interpret(scheduled.program, trial.inputs_of(scheduled.program), trial.batch)
             trial.check(found, scheduled.program.name)
@@ -201,7 +136,7 @@ def test_random_networks_interpreted_equal_torch(kind: str) -> None:
 def test_missing_samples_are_in_no_sum(name: str, gpu: Gpu) -> None:
     """A block of several samples of which some are missing: no 0 x inf makes a gradient NaN,
     whether a point makes the results of one sample or of all."""
-    trial = Trial({**NETWORKS, **CIRCUITS}[name](), "float64", gpu, 1, 3)
+    trial = CudaCase({**NETWORKS, **CIRCUITS}[name](), "float64", gpu, 1, 3)
     given = trial.infinite()
     programs = [scheduled.program for scheduled in trial.programs]
     assert any(trial.batch % program.block for program in programs), "all blocks are full"
@@ -234,7 +169,7 @@ def test_printed_cuda_run_thread_by_thread_equals_torch(name: str, kind: str, gp
 
     With infinite weights as well: no 0 x inf of a missing sample is in any sum.
     """
-    trial = Trial({**NETWORKS, **CIRCUITS}[name](), kind, gpu, 0, 3)
+    trial = CudaCase({**NETWORKS, **CIRCUITS}[name](), kind, gpu, 0, 3)
     for scheduled in trial.programs:
         source = printed(scheduled)
         blocks = min(2, -(-trial.batch // source.samples_per_block))
@@ -245,7 +180,7 @@ def test_printed_cuda_run_thread_by_thread_equals_torch(name: str, kind: str, gp
             assert not any(np.isnan(array).any() for array in found.values())
 
 
-def held(trial: Trial, samples: int) -> list[Scheduled]:
+def held(trial: CudaCase, samples: int) -> list[Scheduled]:
     """Forward and backward in segments whose threads hold so many samples, as far as there are."""
     forward = find_chain(trial.plan, GPU, trains=False, held=samples)
     backward = find_chain(trial.plan, GPU, trains=True, held=samples)
@@ -274,7 +209,7 @@ HOLDING = [
 def test_threads_that_hold_several_samples(name: str, kind: str) -> None:
     """Interpreted and as printed text, in blocks of three samples. Of the last block some are
     missing: they are in no sum, with infinite weights either."""
-    trial = Trial({**NETWORKS, **CIRCUITS}[name](), kind, GPU, 0, 5)
+    trial = CudaCase({**NETWORKS, **CIRCUITS}[name](), kind, GPU, 0, 5)
     programs = held(trial, 3)
     assert programs and all(scheduled.segments for scheduled in programs)
     for scheduled in programs:
@@ -298,7 +233,7 @@ def test_sums_over_many_blocks() -> None:
         (topologies.tree(4, dim=2, bond=2), False),
     )
     for net, goes_on in nets:
-        trial = Trial(net, "float64", GPU, 0, blocks * 16)
+        trial = CudaCase(net, "float64", GPU, 0, blocks * 16)
         source = printed(trial.programs[1])
         assert blocks <= -(-trial.batch // source.samples_per_block)
         assert (several in source.text) == goes_on and len(source.entries) == 2
@@ -309,7 +244,7 @@ def test_sums_over_many_blocks() -> None:
 @needs_compiler
 def test_a_missing_barrier_is_found() -> None:
     """Without its barriers the printed text gives something else: the emulation sees races."""
-    trial = Trial(CIRCUITS["threes_deep"](), "float32", GPU, 0, 3)
+    trial = CudaCase(CIRCUITS["threes_deep"](), "float32", GPU, 0, 3)
     source = printed(trial.programs[0])
     racing = replace(source, text=source.text.replace("__syncthreads();", ""))
     found = run_source(racing, trial.given, trial.batch, 1)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import tnlayer as tn
-from tests.ir.test_loop_ir import run_compiled
-from tests.lowering.test_turns import CPU, check, tiles
 from tests.support.cpp_units import has_compiler
+from tests.support.loop_programs import CPU, checked_by_interpreter, run_compiled, tiles
 from tnlayer import topologies
 from tnlayer.ir.loops import At, Buffer, Program, Step, Tile
 from tnlayer.ir.loops_interpret import interpret
@@ -34,7 +33,7 @@ def in_place(program: Program) -> list[Tile]:
 def test_gradients_in_place_are_the_oracles(name: str) -> None:
     """The backward writes gradients over gradients; the forward, whose states are read once, none;
     the interpreter gives the oracle's numbers for both."""
-    forward, backward = check(NETWORKS[name]())
+    forward, backward = checked_by_interpreter(NETWORKS[name]())
     assert in_place(backward)
     assert not in_place(forward)
 
@@ -44,7 +43,7 @@ def test_gradients_in_place_are_the_oracles(name: str) -> None:
 def test_compiled_code_in_place_equals_the_interpreter(name: str) -> None:
     """What the compiler makes of a tile in place reads before it writes."""
     net = NETWORKS[name]()
-    _, backward = check(net)
+    _, backward = checked_by_interpreter(net)
     random = np.random.default_rng(1)
     given = {
         buffer.name: random.standard_normal(buffer.size * (3 if buffer.batched else 1)) / 2

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import tnlayer as tn
-from tests.ir.test_loop_ir import run_compiled
-from tests.lowering.test_turns import CPU
 from tests.support.cpp_units import has_compiler
+from tests.support.loop_programs import CPU, run_compiled
 from tnlayer import topologies
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.ir.loops import At, Buffer, For, Prefetch, Program, Statement, Step, statements

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 import tnlayer as tn
-from tests.lowering.test_cuda_schedule import Trial
-from tests.lowering.test_tensor_cores import (
+from tests.support.cuda_case import CudaCase
+from tests.support.tensor_core_cases import (
     BOUNDS,
     NETWORKS,
+    PADDED,
     distance,
     gpu,
     place_of_a,
@@ -27,22 +28,6 @@ from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule
 from tnlayer.lowering.gpu.tensor_cores import choose_lowering
 from tnlayer.lowering.gpu.tensor_cores.lanes import order_points
 
-PADDED: dict[str, Callable[[], tn.Network]] = {
-    **NETWORKS,
-    "mera_12": lambda: topologies.mera(12, 2),
-    "mera_12_fixed": lambda: topologies.mera(12, 2, fix_first_level=True),
-    "brickwall_12": lambda: topologies.brickwall(12, dim=2, depth=6),
-    "square": lambda: topologies.kronecker((64, 64), (64, 64)),
-    "three": lambda: topologies.kronecker((16, 4, 16), (16, 4, 16)),
-    "tree_8": lambda: topologies.tree(8, 2, 4),
-    "tree_12": lambda: topologies.tree(12, 2, 4),
-    "tree_wide": lambda: topologies.tree(12, 2, 8),
-    "tucker": lambda: topologies.tucker((16, 16), (16, 16), rank=8),
-    "block_term": lambda: topologies.block_term((16, 16), (16, 16), 4, 4),
-    "train": lambda: topologies.tensor_train((16, 16, 16), (16, 16, 16), rank=8),
-    "ring": lambda: topologies.tensor_ring((16, 16, 16), (16, 16, 16), rank=4),
-    "peps": lambda: topologies.peps(2, 3, 4, 2),
-}
 FULL = pytest.mark.full
 CASES = [("tf32", name) for name in PADDED] + [
     pytest.param("bf16", name, marks=[] if name in ("mera_12", "tree_wide") else FULL)
@@ -214,14 +199,14 @@ def test_copies_push_nothing_out(name: str, arch: str, monkeypatch: pytest.Monke
 def test_a_kept_weight_is_the_one_that_was_made() -> None:
     """A copy in shared memory, of a block or of a large parameter, gives what the oracle gives."""
     for number, name in enumerate(("mera", "long")):
-        trial = Trial(NETWORKS[name](), "float32", gpu("3xtf32"), number, 3)
+        trial = CudaCase(NETWORKS[name](), "float32", gpu("3xtf32"), number, 3)
         assert not weights_outside(trial.programs[0])
         for scheduled in trial.programs:
             given = trial.inputs_of(scheduled.program)
             for out, entries in interpret(scheduled.program, given, trial.batch).items():
                 assert distance(entries, trial.exact[out]) < BOUNDS["3xtf32"], out
     few = replace(gpu("3xtf32"), shared_bytes=48 * 1024)
-    trial = Trial(NETWORKS["mera"](), "float32", few, 3, 3)
+    trial = CudaCase(NETWORKS["mera"](), "float32", few, 3, 3)
     assert weights_outside(trial.programs[1])
     given = trial.inputs_of(trial.programs[1].program)
     for out, entries in interpret(trial.programs[1].program, given, trial.batch).items():

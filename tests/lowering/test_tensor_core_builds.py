@@ -8,9 +8,8 @@ from math import prod
 import pytest
 
 import tnlayer as tn
-from tests.backends.test_nvrtc import needs_nvrtc
-from tests.lowering.test_tensor_core_banks import PADDED
-from tests.lowering.test_tensor_cores import gpu
+from tests.support.nvidia_tools import needs_nvrtc
+from tests.support.tensor_core_cases import PADDED, gpu
 from tnlayer.backends.resources import read_ptxas
 from tnlayer.backends.toolchains.nvrtc import compile_cubin
 from tnlayer.codegen.cuda.source import backward_source, forward_source

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import tnlayer as tn
-from tests.lowering.test_cuda_schedule import Trial
-from tests.lowering.test_tensor_cores import BOUNDS, distance, gpu, mma_program
 from tests.support.cpp_units import has_compiler
+from tests.support.cuda_case import CudaCase
 from tests.support.emulated import descending, emulated_cubin, run_source
+from tests.support.tensor_core_cases import BOUNDS, distance, gpu, mma_program
 from tnlayer import topologies
 from tnlayer.codegen.cuda.source import printed
 from tnlayer.ir.loops import At, Axis, Buffer, Mma, Precision, Program, Step, Threads, statements
@@ -99,7 +99,7 @@ def test_shared_sums_are_right_and_repeat(precision: Precision) -> None:
     # Tucker's matrices have 8 columns: no 16 terms.
     names = ("kronecker",) if precision == "bf16" else ("kronecker", "tucker")
     for number, name in enumerate(names):
-        trial = Trial(NETWORKS[name](), "float32", gpu(precision), number, 7)
+        trial = CudaCase(NETWORKS[name](), "float32", gpu(precision), number, 7)
         source = printed(trial.programs[1])
         sums = [s for s in statements(source.program.samples) if isinstance(s, Mma) and s.adds]
         shared += sum(mma.copies > 1 for mma in sums)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import tnlayer as tn
-from tests.backends.test_nvrtc import needs_nvrtc
-from tests.lowering.test_cuda_kernels import compiled
-from tests.lowering.test_cuda_schedule import Trial
 from tests.support.cpp_units import has_compiler
+from tests.support.cuda_case import CudaCase
 from tests.support.emulated import run_source
+from tests.support.nvidia_tools import compiled, needs_nvrtc
+from tests.support.tensor_core_cases import (
+    BOUNDS,
+    NETWORKS,
+    distance,
+    gpu,
+    mma_program,
+    place_of_a,
+    place_of_b,
+    place_of_c,
+)
 from tnlayer import topologies
 from tnlayer.codegen.cuda.source import backward_source, forward_source, printed
-from tnlayer.hardware.gpu import Gpu, gpu_of
-from tnlayer.ir.loops import At, Buffer, Mma, Precision, Program, Step, Threads, Tile, statements
+from tnlayer.ir.loops import At, Mma, Precision, Threads, Tile, statements
 from tnlayer.ir.loops_interpret import interpret, rounded
 from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.steps import BATCH
@@ -27,27 +33,7 @@ from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.tensor_cores.bits import access_cycles, choose_bits
 from tnlayer.lowering.gpu.tensor_cores.matrices import PRECISIONS, merge_blocks
 
-NETWORKS: dict[str, Callable[[], tn.Network]] = {
-    "mera": lambda: topologies.mera(8, 2),
-    "brickwall": lambda: topologies.brickwall(8, dim=2, depth=3),
-    "kronecker": lambda: topologies.kronecker((16, 16), (16, 16)),
-    # One sample a block: x, g, y and the gradient of x are read and written straight.
-    "direct": lambda: topologies.kronecker((32, 32), (32, 32)),
-    # Gradients of matrices sum over 128 terms of a sample, more than are written out.
-    "long": lambda: topologies.kronecker((128, 16), (128, 16)),
-}
-# Relative error of a result, by precision: rounding of operands, a few steps one after another.
-BOUNDS: dict[Precision, float] = {"tf32": 3e-3, "3xtf32": 4e-6, "bf16": 3e-2}
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-
-
-def gpu(precision: Precision | None, arch: str = "sm_90") -> Gpu:
-    return replace(gpu_of(arch), tensor_cores=precision)
-
-
-def distance(found: np.ndarray, exact: np.ndarray) -> float:
-    """Norm of the difference over the norm."""
-    return float(np.linalg.norm(found.reshape(exact.shape) - exact) / np.linalg.norm(exact))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -55,7 +41,7 @@ def distance(found: np.ndarray, exact: np.ndarray) -> float:
 def test_interpreted_products_are_off_by_their_rounding(name: str, precision: Precision) -> None:
     """Value and all gradients are those of float64 up to the operands' rounding, and are rounded:
     a tf32 or bf16 product that is as exact as float32's would not be one."""
-    trial = Trial(NETWORKS[name](), "float32", gpu(precision), 3, 3)
+    trial = CudaCase(NETWORKS[name](), "float32", gpu(precision), 3, 3)
     for scheduled in trial.programs:
         assert any(isinstance(s, Mma) for s in statements(scheduled.program.samples))
         given = {k: v.astype(np.float64) for k, v in trial.inputs_of(scheduled.program).items()}
@@ -72,10 +58,11 @@ def test_printed_text_equals_the_interpreter(precision: Precision) -> None:
     """The text, lane by lane in the emulator, gives what the statements mean; 3xtf32 is within four
     times the error of float32 arithmetic."""
     trials = [
-        Trial(make(), "float32", gpu(precision), n, 3) for n, make in enumerate(NETWORKS.values())
+        CudaCase(make(), "float32", gpu(precision), n, 3)
+        for n, make in enumerate(NETWORKS.values())
     ]
     compared = NETWORKS.values() if precision == "3xtf32" else ()
-    plain = [Trial(make(), "float32", gpu(None), 50 + n, 3) for n, make in enumerate(compared)]
+    plain = [CudaCase(make(), "float32", gpu(None), 50 + n, 3) for n, make in enumerate(compared)]
     sources = [[printed(s) for s in trial.programs] for trial in (*trials, *plain)]
     errors: dict[bool, float] = {True: 0.0, False: 0.0}
     for number, (trial, pair) in enumerate(zip((*trials, *plain), sources, strict=True)):
@@ -93,28 +80,6 @@ def test_printed_text_equals_the_interpreter(precision: Precision) -> None:
                     assert near < (4e-6 if precision == "3xtf32" else BOUNDS[precision] / 10), name
     if precision == "3xtf32":
         assert errors[True] <= 4 * errors[False]
-
-
-# "Matrix Fragments" of the PTX ISA, sections of mma.m16n8k8 (.tf32) and mma.m16n8k16 (.bf16): for
-# register i of a lane its row and column.
-def place_of_a(lane: int, i: int, packs: bool) -> tuple[int, int]:
-    group, thread = lane >> 2, lane % 4
-    if not packs:
-        return (group if i in (0, 2) else group + 8), (thread if i in (0, 1) else thread + 4)
-    row = group if 0 <= i < 2 or 4 <= i < 6 else group + 8
-    return row, thread * 2 + (i & 1) + (8 if i >= 4 else 0)
-
-
-def place_of_b(lane: int, i: int, packs: bool) -> tuple[int, int]:
-    group, thread = lane >> 2, lane % 4
-    if not packs:
-        return (thread if i == 0 else thread + 4), group
-    return thread * 2 + (i & 1) + (8 if i >= 2 else 0), group
-
-
-def place_of_c(lane: int, i: int) -> tuple[int, int]:
-    group, thread = lane >> 2, lane % 4
-    return (group if i < 2 else group + 8), thread * 2 + (i & 1)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
@@ -190,7 +155,7 @@ def test_gradients_of_matrices_are_summed_on_tensor_cores(precision: Precision) 
 @pytest.mark.parametrize("name", ["kronecker", "mera"])
 def test_missing_samples_are_in_no_sum(name: str) -> None:
     """A block of which samples are missing, infinite weights: no 0 x inf makes a gradient NaN."""
-    trial = Trial(NETWORKS[name](), "float32", gpu("tf32"), 1, 3)
+    trial = CudaCase(NETWORKS[name](), "float32", gpu("tf32"), 1, 3)
     given, program = trial.infinite(), trial.programs[1].program
     assert trial.batch % program.block, "a block is full"
     with np.errstate(invalid="ignore"):
@@ -217,15 +182,6 @@ def test_merged_blocks_have_few_steps() -> None:
         (weight,) = (o for o in step.operands if BATCH not in o.legs)
         made = [leg for leg in weight.legs if leg in step.result.legs]
         assert max(2 ** len(made), 2 ** (len(weight.legs) - len(made))) <= 64
-
-
-def mma_program(**changes: object) -> Program:
-    buffers = (Buffer("A", 256, "block"), Buffer("B", 128, "block"), Buffer("C", 128, "block"))
-    a, b, c = (At(name, form="scalar") for name in "ABC")
-    mma = Mma(c, a, b, tuple((r * 8, r * 8) for r in range(16)), tuple((n, n) for n in range(8)),
-              tuple((k, k * 8) for k in range(8)), "tf32")  # fmt: skip
-    step = Step("t", "", (Threads((), (replace(mma, **changes),)),))  # type: ignore[arg-type]
-    return Program("p", "float32", 1, 1, buffers, (), (step,), (), (), 32)
 
 
 def test_verify_refuses_what_does_not_fill_the_instruction() -> None:

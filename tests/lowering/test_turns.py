@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import tnlayer as tn
-from tests.support import oracle
+from tests.support.loop_programs import CPU, checked_by_interpreter, tiles
 from tnlayer import topologies
-from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import For, Program, Step, Tile, statements
-from tnlayer.ir.loops_interpret import interpret
 from tnlayer.lowering.arrays import in_lanes
 from tnlayer.lowering.cpu import fuse_loops
-from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
+from tnlayer.lowering.cpu.pipeline import backward_program, schedule_lanes
 
-CPU = Cpu(vector_bytes=64, registers=32, written_out=200)
 BITS = (2,) * 8
-
-
-def tiles(program: Program) -> list[Tile]:
-    """All tiles of the part that runs for each sample."""
-    return [s for s in statements(program.samples) if isinstance(s, Tile)]
-
-
-def check(net: tn.Network) -> tuple[Program, Program]:
-    """Forward and backward of a network, after the interpreter has run both against the oracle."""
-    graph, batch = net.freeze(), 5
-    plan = tn.plan(net, batch=64, minimize="combo-4")
-    random = np.random.default_rng(3)
-    names = dict(plan.names)
-    arrays = {
-        value.name: random.standard_normal(
-            [batch if (n := plan.axis_size(axis)) is None else n for axis in plan.axes_of(value)]
-        )
-        for value in plan.inputs
-    }
-    arrays["g"] = random.standard_normal((batch, graph.out_features))
-    stored = {names[v.name]: arrays[v.name] for v in plan.parameters}
-    x = arrays[plan.ports[0].name]
-    exact = {"out_y": oracle.evaluate(graph, [x], stored)}
-    of_inputs, of_stored = oracle.gradients(graph, [x], stored, arrays["g"])
-    exact[f"out_d_{plan.ports[0].name}"] = of_inputs[0]
-    exact |= {f"out_d_{v.name}": of_stored[names[v.name]] for v in plan.parameters}
-    wanted = [value.name for value in plan.inputs]
-    programs = forward_program(plan, CPU), backward_program(plan, wanted, CPU)
-    for program in programs:
-        given = {b.name: arrays[b.name] for b in program.of("input")}
-        found = interpret(program, given, batch)
-        for buffer in program.of("output"):
-            expected = np.real(exact[buffer.name]).reshape(-1)
-            np.testing.assert_allclose(found[buffer.name], expected, 1e-9, 1e-9)
-    return programs
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -60,7 +21,7 @@ def test_turned_lanes_give_the_oracles_numbers(rank: int) -> None:
     state is moved in the forward."""
     net = topologies.tensor_train(BITS, BITS, rank)
     assert schedule_lanes(tn.plan(net, batch=64, minimize="combo-4"), CPU).stored
-    forward, _ = check(net)
+    forward, _ = checked_by_interpreter(net)
     assert any(t.left.form in ("repeat", "splat") for t in tiles(forward))
     assert len(tiles(forward)) == len([s for s in statements(forward.samples)
                                        if not isinstance(s, Step | For)])  # fmt: skip
@@ -68,7 +29,9 @@ def test_turned_lanes_give_the_oracles_numbers(rank: int) -> None:
 
 def test_turns_store_lanes_in_another_order() -> None:
     """Some network of the tests above needs the order of lanes that a store may change."""
-    programs = [check(topologies.tensor_train(BITS, BITS, rank)) for rank in (2, 3)]
+    programs = [
+        checked_by_interpreter(topologies.tensor_train(BITS, BITS, rank)) for rank in (2, 3)
+    ]
     assert any(t.order for pair in programs for program in pair for t in tiles(program))
 
 
@@ -76,7 +39,7 @@ def test_groups_give_the_oracles_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     """With an L1 cache of a few vectors steps run in groups, and results are the same."""
     monkeypatch.setattr(fuse_loops, "MOST_UNGROUPED", 8)
     monkeypatch.setattr(fuse_loops, "MOST_GROUPED", 128)
-    for program in check(topologies.butterfly(1024)):
+    for program in checked_by_interpreter(topologies.butterfly(1024)):
         assert grouped(program)
 
 
@@ -89,7 +52,7 @@ def test_gradients_pass_through_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where weights have all legs of the state, a gradient inside a group exists in part only."""
     monkeypatch.setattr(fuse_loops, "MOST_UNGROUPED", 8)
     monkeypatch.setattr(fuse_loops, "MOST_SUMMED", 256)
-    _, backward = check(topologies.butterfly(1024))
+    _, backward = checked_by_interpreter(topologies.butterfly(1024))
     both = [step for step in grouped(backward) if step.comment.count("sum b") > 1]
     assert both, "gradients of two weights and what lies between them"
     sizes = {buffer.name: buffer.size for buffer in backward.of("thread")}
@@ -136,7 +99,7 @@ def test_samples_of_a_block_lie_in_different_sets_of_the_cache() -> None:
 
 def test_a_block_of_samples_is_stored_with_such_strides() -> None:
     """A butterfly's states, a page each: no two samples at the same place of a page."""
-    for program in check(topologies.butterfly(1024)):
+    for program in checked_by_interpreter(topologies.butterfly(1024)):
         assert program.block > 1
         states = [b for b in program.of("thread") if b.size > 1024 * program.block]
         assert states and all(b.size % 1024 for b in states)

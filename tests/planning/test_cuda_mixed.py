@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.backends.test_cpp_backend import distance, filled, results
-from tests.backends.test_nvrtc import needs_nvrtc
 from tests.support.cpp_units import has_compiler
 from tests.support.emulated import emulated_gpu, launches
+from tests.support.nvidia_tools import needs_nvrtc
+from tests.support.small_topologies import distance, filled, results
 from tnlayer import topologies
 from tnlayer.backends.cuda import CudaProgram
 from tnlayer.backends.mixed import MixedProgram

@@ -7,6 +7,7 @@ import itertools
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -166,6 +167,16 @@ def test_an_aborted_plan_says_so(caplog: pytest.LogCaptureFixture, graph: Graph)
 # -- interrupts ----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, as at a prompt: a process that a shell starts in the
+    background, or under nohup, ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("trial", [0, 1, 5])
 def test_an_interrupted_search_breaks_nothing(monkeypatch: pytest.MonkeyPatch, trial: int) -> None:
     """Ctrl-C in any trial goes through; the next call plans as if nothing had been."""
@@ -186,6 +197,7 @@ def test_an_interrupted_search_breaks_nothing(monkeypatch: pytest.MonkeyPatch, t
     assert tn.plan(net, batch=7000 + trial, minimize="combo-64") == expected
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_inside_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in the middle of the refinement, and with the progress bar on."""
     looks = itertools.count()

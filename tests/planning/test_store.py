@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tnlayer as tn
-from tests.graph.test_canonical import relabelled
+from tests.support.graphs import relabelled
 from tests.support.mutations import mutated, mutated_bytes
 from tests.support.plan_numbers import computes
 from tests.support.strategies import SMALL_BOUNDS, fixed_series, networks
-from tests.support.test_files import run_workers
+from tests.support.subprocesses import run_workers
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.ir.plan import Plan

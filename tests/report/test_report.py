@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.conftest import Golden
+from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.cli.commands import main
 from tnlayer.hardware.profile.load import op_times, use_profile

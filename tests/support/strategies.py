@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import tnlayer as tn
@@ -389,3 +389,17 @@ def repeated_cases(draw: Draw, is_complex: bool = False) -> Case:
         frozen=draw(st.one_of(st.just(0), st.integers(0, 2**16))),
         seed=draw(st.integers(0, 2**16)),
     )
+
+
+def collect(is_complex: bool, seed: int, count: int) -> list[Case]:
+    """A fixed series of random cases."""
+    found: list[Case] = []
+
+    @fixed_series(seed, count, shrink=False)
+    @given(case=cases(is_complex))
+    def take(case: Case) -> None:
+        found.append(case)
+
+    take()
+    assert len(found) >= count
+    return found

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import pwd
 import stat
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import pytest
 
+from tests.support.subprocesses import run_workers
 from tnlayer.errors import SpecError
 from tnlayer.support import files
 from tnlayer.support.files import Store
@@ -51,20 +49,6 @@ def entry(base: Path) -> Path:
 def mode(path: Path) -> int:
     """Permissions of a path."""
     return stat.S_IMODE(path.lstat().st_mode)
-
-
-def run_workers(command: str, *arguments: str, cache: Path, **environment: str) -> dict[str, Any]:
-    """Run tests/support/store_workers.py; what it prints."""
-    changes = {"TNLAYER_CACHE_DIR": str(cache), "OPENBLAS_NUM_THREADS": "1", **environment}
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("store_workers.py")), command, *arguments],
-        env={**os.environ, **changes},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 # -- reading and writing -------------------------------------------------------------------------

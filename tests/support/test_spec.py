@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tnlayer as tn
-from tests.graph.test_network import everything, three_cores
+from tests.support.graphs import everything, three_cores
 from tests.support.strategies import networks
 from tnlayer.support import json_text
 

@@ -17,18 +17,17 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.backends.test_nvrtc import needs_nvrtc
-from tests.support.cpp_units import build_together, has_compiler
-from tests.support.emulated import emulated_gpu, launches
-from tests.support.strategies import Case, random_array
-from tests.whole.test_cpp_random import collect
-from tests.whole.test_random_graphs import (
+from tests.support.against_oracle import (
     check_backward,
     check_forward,
     draw_inputs,
     fill,
     freeze_some,
 )
+from tests.support.cpp_units import build_together, has_compiler
+from tests.support.emulated import emulated_gpu, launches
+from tests.support.nvidia_tools import needs_nvrtc
+from tests.support.strategies import Case, collect, random_array
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.cuda import CudaProgram

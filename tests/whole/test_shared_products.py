@@ -14,17 +14,17 @@ from hypothesis import given
 from torch.utils.flop_counter import FlopCounterMode
 
 import tnlayer as tn
-from tests.backends.test_mixed import Trial as Cut
-from tests.backends.test_mixed import divisions, mixed
-from tests.planning.test_memory import check_memory, everything
-from tests.support.cpp_units import build_together, has_compiler
+from tests.support.against_oracle import KINDS, check_case
+from tests.support.compiled_cases import CompiledCase as Compiled
+from tests.support.compiled_cases import check_interpreted
+from tests.support.cpp_units import build_together, has_compiler, programs_of
 from tests.support.emulated import emulated_gpu
+from tests.support.memory_cases import check_memory, everything
+from tests.support.mixed_cases import MixedCase as Cut
+from tests.support.mixed_cases import divisions, mixed
 from tests.support.mutations import mutated
 from tests.support.plan_numbers import computes
 from tests.support.strategies import Case, fixed_series, repeated_cases
-from tests.whole.test_cpp_random import Trial as Compiled
-from tests.whole.test_cpp_random import check_interpreted, programs_of
-from tests.whole.test_random_graphs import KINDS, check_case
 from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.mixed import MixedProgram
 from tnlayer.graph.canonical import canonicalise
