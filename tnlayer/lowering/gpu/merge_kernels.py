@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ...ir.loops import At, Buffer, Program, Statement, Step, SumLanes, Threads, Tile, steps_of
+from ...ir.loops import At, Buffer, Program, Statement, Step, Threads, Tile, steps_of
 from ..cpu.workspace import buffers_of, written_of
-from .bank_conflicts import WARP
 from .counts import products_of
+from .reduce import groups_of, is_sum
 
 # Products that one block does in a kernel of its own, rather than a grid after a grid.
 MOST_IN_ONE_BLOCK = 2**16
-# Threads of a block that sums over blocks: they load one result's partials together.
-SUM_THREADS = 512
 # Results, 32 each, that such a block sums up for the steps that it does: at least three warps share
 # the rows of one then. Above that another kernel is cheaper.
 MOST_GROUPS = 4
@@ -38,18 +36,6 @@ def merge_kernels(program: Program) -> Program:
         kernels, copies = _merged(program, list(steps_of(getattr(program, part))))
         program = replace(program, buffers=(*program.buffers, *copies), **{part: kernels})
     return program
-
-
-def groups_of(sums: Iterable[Threads]) -> int:
-    """Sums over blocks in groups of a warp."""
-    return sum(-(-loop.points // WARP) for loop in sums)
-
-
-def is_sum(statement: Statement) -> bool:
-    """Whether a thread loop sums over blocks."""
-    return isinstance(statement, Threads) and any(
-        isinstance(inner, SumLanes) for inner in statement.body
-    )
 
 
 def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list[Buffer]]:

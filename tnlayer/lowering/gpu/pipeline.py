@@ -15,7 +15,7 @@ from ...errors import PlanError
 from ...hardware.gpu import Gpu, Tiling
 from ...ir.counts import elements
 from ...ir.loops import Program
-from ...ir.loops_text import program_text
+from ...ir.loops_text import launches_text, program_text
 from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
@@ -27,6 +27,7 @@ from ..passes_runner import run_passes
 from .chain import Chain, ChainLowering, adds_by_point, owns_weights, points_of
 from .coalescing import widen_accesses
 from .counts import Counts, Multiprocessor, count_samples
+from .launch import choose_launches
 from .merge_kernels import merge_kernels
 from .place import Layout, find_race, insert_barriers, place, warp_entries
 from .register_segments import Limits, find_register_segments, with_fillers
@@ -123,13 +124,25 @@ def put_barriers(draft: Draft) -> Draft:
     return replace(draft, program=insert_barriers(draft.program))
 
 
+def choose_threads(draft: Draft) -> Draft:
+    """The grid of each kernel, and the threads that take the points of each loop."""
+    assert draft.layout is not None, "buffers are placed before"
+    return replace(draft, program=choose_launches(draft.program, draft.layout))
+
+
 Pass = Callable[[Draft], Draft]
-PASSES: tuple[Pass, ...] = (merge_small_kernels, place_buffers, widen_edges, put_barriers)
+PASSES: tuple[Pass, ...] = (
+    merge_small_kernels,
+    place_buffers,
+    widen_edges,
+    put_barriers,
+    choose_threads,
+)
 
 
 def shown(draft: Draft) -> str:
     """A draft as a text."""
-    return program_text(draft.program)
+    return program_text(draft.program) + launches_text(draft.program)
 
 
 # -- the choice of a schedule ------------------------------------------------------------------
