@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from ...ir.loops import At, Axis, Buffer, Fill, Statement, SumThreads, Threads, Tile
 from ...ir.steps import BATCH, Contract, Operand, Value
 from ..arrays import Array, Sizes, packed, volume
+from ..nest import runs
 from .thread_loop import SAMPLE
 
 # Columns of one tile: results that share what is read.
@@ -140,20 +141,14 @@ class Group:
 
     def threads(self) -> Threads:
         """The loop: neighbouring point legs that are one run in all arrays become one index."""
-        runs: list[list[str]] = []
-        for leg in self.points:
-            if self.sizes[leg] == 1:
-                continue
-            if runs and BATCH not in (leg, runs[-1][-1]) and self.is_run(runs[-1][-1], leg):
-                runs[-1].append(leg)
-            else:
-                runs.append([leg])
-        names = {run[-1]: SAMPLE if run[-1] == BATCH else f"i{n}" for n, run in enumerate(runs)}
-        indices = tuple((names[run[-1]], volume(run, self.sizes)) for run in runs)
+        found = runs((leg for leg in self.points if self.sizes[leg] > 1), self.is_run)
+        names = {run[-1]: SAMPLE if run[-1] == BATCH else f"i{n}" for n, run in enumerate(found)}
+        indices = tuple((names[run[-1]], volume(run, self.sizes)) for run in found)
         return Threads(indices, tuple(_renamed(statement, names) for statement in self.body))
 
     def is_run(self, outer: str, inner: str) -> bool:
-        return all(
+        """Whether two legs may be one index; samples have their own, for some may be missing."""
+        return BATCH not in (outer, inner) and all(
             array.stride(outer) == array.stride(inner) * self.sizes[inner] for array in self.arrays
         )
 
