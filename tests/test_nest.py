@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +43,7 @@ def test_merged_loops_do_the_same(loops: list[Loop]) -> None:
     """The same places in the same order, in as few loops as neighbours allow."""
     merged = merge(loops)
     assert counted(merged) == counted(loops)
-    assert not any(inner.is_inside(outer) for outer, inner in zip(merged, merged[1:], strict=False))
+    assert not any(inner.is_inside(outer) for outer, inner in pairwise(merged))
     assert merge(merged) == merged
 
 
@@ -69,4 +69,4 @@ def test_runs_are_cut_where_neighbours_do_not_join(items: list[int]) -> None:
     found = runs(items, int.__le__)
     assert [item for run in found for item in run] == items
     assert all(run == sorted(run) for run in found)
-    assert all(a[-1] > b[0] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[-1] > b[0] for a, b in pairwise(found))

@@ -54,8 +54,8 @@ prologue are one; ``launches`` has their grids, and the ``Spread`` of a loop its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
@@ -424,12 +424,64 @@ class Program:
         return self.lanes_are_samples and bool(self.of("partial"))
 
 
+# For each statement the fields with the places that it reads, and with those that it writes; the
+# places of a statement with a body are those of the body. A target that is added to is not listed
+# as read. A prefetch is of the next block: it touches no buffer of this one.
+PLACES: Mapping[type[Statement], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    Step: ((), ()),
+    For: ((), ()),
+    Threads: ((), ()),
+    Tile: (("left", "right"), ("target",)),
+    Mma: (("left", "right"), ("target",)),
+    Transpose: (("source",), ("target",)),
+    Permute: (("source",), ("target",)),
+    Gather: (("source",), ("target",)),
+    Fill: ((), ("target",)),
+    SumLanes: (("source",), ("target",)),
+    SumThreads: (("source",), ("target",)),
+    Prefetch: ((), ()),
+    Barrier: ((), ()),
+}
+
+
 def statements(body: Iterable[Statement]) -> Iterator[Statement]:
     """All statements of a body, those inside others as well."""
     for statement in body:
         yield statement
         if isinstance(statement, Step | For | Threads):
             yield from statements(statement.body)
+
+
+def buffers_of(body: Iterable[Statement]) -> set[str]:
+    """Names of all buffers that statements touch."""
+    return _buffers(body, lambda reads, writes: (*reads, *writes))
+
+
+def written_of(body: Iterable[Statement]) -> set[str]:
+    """Names of all buffers that statements write."""
+    return _buffers(body, lambda reads, writes: writes)
+
+
+def _buffers(
+    body: Iterable[Statement],
+    choose: Callable[[tuple[str, ...], tuple[str, ...]], tuple[str, ...]],
+) -> set[str]:
+    places: Iterator[At | None] = (
+        getattr(statement, name)
+        for statement in statements(body)
+        for name in choose(*PLACES[type(statement)])
+    )
+    return {place.buffer for place in places if place is not None}
+
+
+def map_places(statement: Statement, change: Callable[[At], At]) -> Statement:
+    """The statement with other places, those of the statements inside it as well."""
+    if isinstance(statement, Step | For | Threads):
+        return replace(statement, body=tuple(map_places(inner, change) for inner in statement.body))
+    reads, writes = PLACES[type(statement)]
+    places: dict[str, At | None] = {name: getattr(statement, name) for name in (*reads, *writes)}
+    changed = {name: change(place) for name, place in places.items() if place is not None}
+    return replace(statement, **changed)  # pyright: ignore[reportArgumentType]
 
 
 def steps_of(part: Iterable[Statement]) -> Iterator[Step]:

@@ -28,10 +28,11 @@ from ...ir.loops import (
     Threads,
     Tile,
     Transpose,
+    buffers_of,
     counts_samples,
+    written_of,
 )
 from ...lowering.cpu.prefetch import prefetched
-from ...lowering.cpu.workspace import buffers_of
 from ...support.dtypes import DTYPES
 from .entry import OF_A_GPU, print_entry
 from .permute import permute_lines
@@ -93,7 +94,7 @@ class _Printer:
         return [self.function(name, step) for part in self.parts for name, step in self.steps(part)]
 
     def function(self, name: str, step: Step) -> str:
-        written = _written(step.body)
+        written = written_of(step.body)
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
@@ -111,7 +112,7 @@ class _Printer:
 
     def call(self, name: str, step: Step) -> str:
         """The call of a step's function inside the driver."""
-        written = _written(step.body)
+        written = written_of(step.body)
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
@@ -351,19 +352,6 @@ def _opened(kind: str, sums: str, opens: bool) -> str:
     if not opens:
         return sums
     return f"{kind} " + sums.rstrip(";").replace("; ", ", ") + ";"
-
-
-def _written(body: Sequence[Statement]) -> set[str]:
-    found: set[str] = set()
-    for statement in body:
-        match statement:
-            case Step() | For() | Threads():
-                found |= _written(statement.body)
-            case Barrier() | Prefetch():
-                pass
-            case _:
-                found.add(statement.target.buffer)
-    return found
 
 
 def _place(at: At) -> str:

@@ -21,9 +21,9 @@ from ...ir.loops import (
     SumThreads,
     Threads,
     Tile,
+    buffers_of,
     statements,
 )
-from ...lowering.cpu.workspace import buffers_of
 from ...lowering.gpu.bank_conflicts import WARP
 from ...lowering.gpu.place import Layout
 from ...lowering.gpu.reduce import is_sum, loads_together

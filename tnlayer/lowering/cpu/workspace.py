@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ...ir.loops import (
-    Barrier,
-    Buffer,
-    Fill,
-    For,
-    Gather,
-    Mma,
-    Permute,
-    Prefetch,
-    Statement,
-    Step,
-    SumLanes,
-    SumThreads,
-    Threads,
-    Tile,
-    Transpose,
-    statements,
-)
+from ...ir.loops import Buffer, Statement, buffers_of
 
 
 def place_buffers(
@@ -75,33 +58,3 @@ def _lives(samples: Sequence[Statement]) -> dict[str, tuple[int, int]]:
             first, _ = lives.get(name, (number, number))
             lives[name] = (first, number)
     return lives
-
-
-def buffers_of(body: Iterable[Statement]) -> set[str]:
-    """Names of all buffers that statements touch."""
-    found: set[str] = set()
-    for statement in body:
-        match statement:
-            case Step() | For() | Threads():
-                found |= buffers_of(statement.body)
-            case Tile():
-                found |= {statement.target.buffer, statement.left.buffer}
-                found |= {statement.right.buffer} if statement.right else set()
-            case Mma():
-                found |= {statement.target.buffer, statement.left.buffer, statement.right.buffer}
-            case Transpose() | Permute() | Gather() | SumLanes() | SumThreads():
-                found |= {statement.target.buffer, statement.source.buffer}
-            case Fill():
-                found.add(statement.target.buffer)
-            case Barrier() | Prefetch():
-                pass  # of the next block, no buffer of this one
-    return found
-
-
-def written_of(body: Iterable[Statement]) -> set[str]:
-    """Names of all buffers that statements write, those of a GPU's program."""
-    return {
-        statement.target.buffer
-        for statement in statements(body)
-        if isinstance(statement, Tile | Mma | Fill | SumLanes | SumThreads)
-    }

@@ -11,8 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ...ir.loops import At, Buffer, Program, Statement, Step, Threads, Tile, steps_of
-from ..cpu.workspace import buffers_of, written_of
+from ...ir.loops import (
+    At,
+    Buffer,
+    Program,
+    Step,
+    Threads,
+    Tile,
+    buffers_of,
+    map_places,
+    steps_of,
+    written_of,
+)
 from .counts import products_of
 from .reduce import groups_of, is_sum
 
@@ -115,14 +125,7 @@ def _renamed(step: Step, names: dict[str, str]) -> Step:
     def at(place: At) -> At:
         return replace(place, buffer=names.get(place.buffer, place.buffer))
 
-    def tile(statement: Statement) -> Statement:
-        if not isinstance(statement, Tile):
-            return statement
-        right = at(statement.right) if statement.right is not None else None
-        return replace(statement, left=at(statement.left), right=right)
-
-    loops = (replace(loop, body=tuple(map(tile, loop.body))) for loop in _loops(step))
-    return replace(step, body=tuple(loops))
+    return replace(step, body=tuple(map_places(loop, at) for loop in step.body))
 
 
 # -- order ----------------------------------------------------------------------------------------

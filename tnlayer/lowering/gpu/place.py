@@ -14,11 +14,12 @@ from ...ir.loops import (
     Step,
     SumThreads,
     Threads,
+    buffers_of,
     statements,
     steps_of,
+    written_of,
 )
 from ...support.dtypes import DTYPES
-from ..cpu.workspace import buffers_of, written_of
 from .bank_conflicts import WARP
 
 # Entries to which a buffer's place is rounded up: 16 bytes of float32.

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir.loops import At, Axis, Buffer, Fill, Statement, SumThreads, Threads, Tile
+from ...ir.loops import At, Axis, Buffer, Fill, Statement, SumThreads, Threads, Tile, map_places
 from ...ir.steps import BATCH, Contract, Operand, Value
 from ..arrays import Array, Sizes, packed, volume
 from ..nest import runs
@@ -144,29 +144,16 @@ class Group:
         found = runs((leg for leg in self.points if self.sizes[leg] > 1), self.is_run)
         names = {run[-1]: SAMPLE if run[-1] == BATCH else f"i{n}" for n, run in enumerate(found)}
         indices = tuple((names[run[-1]], volume(run, self.sizes)) for run in found)
-        return Threads(indices, tuple(_renamed(statement, names) for statement in self.body))
+
+        def renamed(place: At) -> At:
+            """Of a run only its fastest leg moves."""
+            terms = tuple((names[leg], stride) for leg, stride in place.terms if leg in names)
+            return replace(place, terms=terms)
+
+        return Threads(indices, tuple(map_places(statement, renamed) for statement in self.body))
 
     def is_run(self, outer: str, inner: str) -> bool:
         """Whether two legs may be one index; samples have their own, for some may be missing."""
         return BATCH not in (outer, inner) and all(
             array.stride(outer) == array.stride(inner) * self.sizes[inner] for array in self.arrays
         )
-
-
-def _renamed(statement: Statement, names: dict[str, str]) -> Statement:
-    """Terms by index: of a run only its fastest leg moves."""
-
-    def at(place: At) -> At:
-        terms = tuple((names[leg], stride) for leg, stride in place.terms if leg in names)
-        return replace(place, terms=terms)
-
-    match statement:
-        case Tile():
-            right = at(statement.right) if statement.right is not None else None
-            return replace(
-                statement, target=at(statement.target), left=at(statement.left), right=right
-            )
-        case SumThreads() | Fill():
-            return statement
-        case _:
-            raise NotImplementedError(type(statement).__name__)

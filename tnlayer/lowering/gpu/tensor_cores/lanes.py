@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
-from ....ir.loops import At, Fill, Statement, Threads, Tile
+from ....ir.loops import At, Fill, Statement, Threads, Tile, map_places
 from ...nest import offsets, runs
 from ..bank_conflicts import WARP
 from ..thread_loop import SAMPLE
@@ -161,15 +161,4 @@ def _in_order(loop: Threads, digits: Sequence[Digit]) -> Threads:
                       for name, unit in names.get(index, ()))  # fmt: skip
         return replace(place, terms=terms)
 
-    body: list[Statement] = []
-    for statement in loop.body:
-        match statement:
-            case Tile():
-                right = at(statement.right) if statement.right is not None else None
-                body.append(replace(statement, target=at(statement.target), left=at(statement.left),
-                                    right=right))  # fmt: skip
-            case Fill():
-                body.append(replace(statement, target=at(statement.target)))
-            case _:
-                raise NotImplementedError(type(statement).__name__)
-    return Threads(tuple(indices), tuple(body))
+    return Threads(tuple(indices), tuple(map_places(inner, at) for inner in loop.body))
