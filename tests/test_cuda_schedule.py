@@ -11,6 +11,7 @@ import pytest
 import torch
 from cpp_units import has_compiler
 from emulated import run_source
+from gpu_as_cpu import as_cpu_program
 from strategies import random_array
 from test_cpp_backend import NETWORKS
 from test_cpp_random import collect
@@ -121,7 +122,8 @@ def run_compiled(trials: list[Trial], optimise: str = "-O1") -> None:
     """Compile the programs of all trials in one unit, run them and check."""
     scalar = trials[0].programs[0].program.scalar
     programs = [s.program for trial in trials for s in trial.programs]
-    source = prelude(scalar, 1) + "".join(map(print_kernel, programs))
+    plain = map(as_cpu_program, programs)
+    source = prelude(scalar, 1) + "".join(map(print_kernel, plain))
     library = load_library(source, optimise=optimise)
     for trial in trials:
         for scheduled in trial.programs:
