@@ -33,6 +33,7 @@ from tnlayer.ir.loops import (
     SumThreads,
     Threads,
     Tile,
+    buffers_of,
     is_wide,
     statements,
 )
@@ -41,7 +42,6 @@ from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Operand, Value
 from tnlayer.lowering.arrays import volume
-from tnlayer.lowering.cpu.workspace import buffers_of
 from tnlayer.lowering.gpu.bank_conflicts import (
     choose_strides,
     conflicts,

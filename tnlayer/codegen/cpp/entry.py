@@ -8,7 +8,6 @@ from ...ir.loops import Buffer, Program, Space, counts_samples
 from ...lowering.cpu.prefetch import prefetched
 from ...lowering.cpu.workspace import whole_vectors
 
-OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
 # What a function returns where an array that has entries has no address: it was given back.
 NO_ADDRESS = 2
 # Behind a function's name, the name of the one that gives its memory back.
@@ -44,7 +43,7 @@ def _least_run(program: Program) -> int:
 
 def own_entries(program: Program) -> int:
     """Entries of a thread's workspace: sums and what is carried of them, states, a ragged block."""
-    spaces = ("partial", "partial", "thread", *OF_A_GPU)
+    spaces: tuple[Space, ...] = ("partial", "partial", "thread")
     sizes = (whole_vectors(program.size_of(space), program.width) for space in spaces)
     return sum(sizes) + _ragged_entries(program) + program.width
 
@@ -70,18 +69,9 @@ def print_entry(program: Program) -> str:
     name = program.name
     arguments = program.of("input", "output")
     batched = [buffer for buffer in arguments if buffer.batched]
-    own = {
-        "thread": whole_vectors(program.size_of("thread"), program.width),
-        "partial": whole_vectors(program.size_of("partial"), program.width),
-    } | {space: whole_vectors(program.size_of(space), program.width) for space in OF_A_GPU}
-    sums = own["partial"] > 0
-    at, places = own["thread"] + 2 * own["partial"], list[str]()
-    for space in OF_A_GPU:
-        if program.of(space):
-            places.append(f"    if (own) f.{space} = own + {at};")
-            at += own[space]
-    if program.prologue:
-        places.append(f"    if (own) {name}_prologue(f);")
+    thread = whole_vectors(program.size_of("thread"), program.width)
+    partial = whole_vectors(program.size_of("partial"), program.width)
+    sums = partial > 0
     pointers = "\n".join(
         f"  whole.{buffer.name} = (entry*)arguments[{number}];"
         for number, buffer in enumerate(arguments)
@@ -96,14 +86,13 @@ def print_entry(program: Program) -> str:
         pointers=pointers,
         shared=shared_entries(program),
         line=LINE_BYTES,
-        partial=own["partial"],
-        after_partials=2 * own["partial"],
+        partial=partial,
+        after_partials=2 * partial,
         run=_RUN.format(least=_least_run(program)) if sums else "",
-        carried=_CARRIED.format(partial=own["partial"]) if sums else "",
-        carried_last=_CARRIED_LAST.format(partial=own["partial"]) if sums else "",
+        carried=_CARRIED.format(partial=partial) if sums else "",
+        carried_last=_CARRIED_LAST.format(partial=partial) if sums else "",
         own=own_entries(program),
-        ragged_at=at,
-        places="".join(f"{line}\n" for line in places),
+        ragged_at=thread + 2 * partial,
         blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
         block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
         next_of="block - 1" if program.starts_ragged else "block + 1",
@@ -198,7 +187,7 @@ static int {name}_run(Room& room, void** arguments, long batch, long blocks, int
     f.thread = own + {after_partials};
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, {partial} * sizeof(entry));
-{places}    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
+    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
 {run}    for (long turn = start; turn < end; turn++) {{
 {carried}      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;

@@ -39,6 +39,7 @@ from ...ir.steps import (
     Step,
     Value,
 )
+from ..nest import runs
 from .gemm_forms import Form, Layout
 from .loop_over import loop_over
 from .storage_orders import choose_forms, diagonal_order, fixed_result
@@ -295,13 +296,7 @@ def _runs(layout: Layout, arrays: Sequence[Value]) -> list[list[str]]:
             place.get(second) == (place[first] + 1 if first in place else None) for place in places
         )
 
-    runs: list[list[str]] = []
-    for leg in layout:
-        if runs and adjacent(runs[-1][-1], leg):
-            runs[-1].append(leg)
-        else:
-            runs.append([leg])
-    return runs
+    return runs(layout, adjacent)
 
 
 def _permuted(source: Value, layout: Layout) -> View:

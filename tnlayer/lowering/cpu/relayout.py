@@ -9,6 +9,7 @@ from itertools import product
 from ...hardware.cpu import Machine
 from ...ir.loops import At, For, Form, Gather, Permute, Statement, Transpose
 from ..arrays import Array, Sizes, is_run, packed, tail_lanes, volume
+from ..nest import Loop, Side, merge
 from ..tile import Contraction, lower_contraction
 from .shuffle_network import shuffles_needed
 
@@ -159,23 +160,19 @@ def nest(
     make: Callable[[At, At], Statement],
 ) -> tuple[Statement, ...]:
     """Loops over legs around one statement, neighbours that are one run in both merged."""
-    loops: list[tuple[int, int, int]] = []
     by_stride = sorted(legs, key=lambda leg: (-target.stride(leg), -source.stride(leg)))
-    for leg in by_stride:
-        count, a, b = sizes[leg], target.stride(leg), source.stride(leg)
-        if count == 1:
-            continue
-        if loops and loops[-1][1:] == (a * count, b * count):
-            loops[-1] = (loops[-1][0] * count, a, b)
-        else:
-            loops.append((count, a, b))
+    loops = merge(
+        Loop(sizes[leg], target.stride(leg), source.stride(leg))
+        for leg in by_stride
+        if sizes[leg] > 1
+    )
     names = [f"i{number}" for number in range(len(loops))]
 
-    def at(array: Array, which: int) -> At:
-        terms = ((n, loop[which]) for n, loop in zip(names, loops, strict=True) if loop[which])
-        return At(array.buffer, array.offset, tuple(terms), form)
+    def at(array: Array, side: Side) -> At:
+        moves = [(name, loop.moves(side)) for name, loop in zip(names, loops, strict=True)]
+        return At(array.buffer, array.offset, tuple(term for term in moves if term[1]), form)
 
-    body: tuple[Statement, ...] = (make(at(target, 1), at(source, 2)),)
+    body: tuple[Statement, ...] = (make(at(target, "target"), at(source, "left")),)
     for name, loop in reversed(list(zip(names, loops, strict=True))):
-        body = (For(name, loop[0], body),)
+        body = (For(name, loop.count, body),)
     return body

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from ...ir.loops import Buffer, Program, Statement, Step, Threads, Tile, is_wide
 from ..arrays import Sizes, packed
+from ..nest import offsets
 from .bank_conflicts import WARP
 
 # Bytes that a thread takes with one instruction, of a sector, of a line; sectors a cycle.
@@ -53,9 +54,7 @@ def direct(legs: Sequence[str], registers: Iterable[str], sizes: Sizes, stored: 
     width = run_width(legs, held, sizes, stored)
     each = math.prod(sizes[leg] for leg in legs if leg in held) // width
     count = math.prod(sizes[leg] for leg in points)
-    lanes = [0]
-    for leg in points:
-        lanes = [at + strides[leg] * k for at in lanes for k in range(sizes[leg])]
+    lanes = offsets((sizes[leg], strides[leg]) for leg in points)
     sectors = cycles = 0
     for first in range(0, count, WARP):
         found, lines = _touched(lanes[first : first + WARP], width * stored, stored)

@@ -11,15 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ...ir.loops import At, Buffer, Program, Statement, Step, SumLanes, Threads, Tile, steps_of
-from ..cpu.workspace import buffers_of, written_of
-from .bank_conflicts import WARP
+from ...ir.loops import (
+    At,
+    Buffer,
+    Program,
+    Step,
+    Threads,
+    Tile,
+    buffers_of,
+    map_places,
+    steps_of,
+    written_of,
+)
 from .counts import products_of
+from .reduce import groups_of, is_sum
 
 # Products that one block does in a kernel of its own, rather than a grid after a grid.
 MOST_IN_ONE_BLOCK = 2**16
-# Threads of a block that sums over blocks: they load one result's partials together.
-SUM_THREADS = 512
 # Results, 32 each, that such a block sums up for the steps that it does: at least three warps share
 # the rows of one then. Above that another kernel is cheaper.
 MOST_GROUPS = 4
@@ -38,18 +46,6 @@ def merge_kernels(program: Program) -> Program:
         kernels, copies = _merged(program, list(steps_of(getattr(program, part))))
         program = replace(program, buffers=(*program.buffers, *copies), **{part: kernels})
     return program
-
-
-def groups_of(sums: Iterable[Threads]) -> int:
-    """Sums over blocks in groups of a warp."""
-    return sum(-(-loop.points // WARP) for loop in sums)
-
-
-def is_sum(statement: Statement) -> bool:
-    """Whether a thread loop sums over blocks."""
-    return isinstance(statement, Threads) and any(
-        isinstance(inner, SumLanes) for inner in statement.body
-    )
 
 
 def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list[Buffer]]:
@@ -129,14 +125,7 @@ def _renamed(step: Step, names: dict[str, str]) -> Step:
     def at(place: At) -> At:
         return replace(place, buffer=names.get(place.buffer, place.buffer))
 
-    def tile(statement: Statement) -> Statement:
-        if not isinstance(statement, Tile):
-            return statement
-        right = at(statement.right) if statement.right is not None else None
-        return replace(statement, left=at(statement.left), right=right)
-
-    loops = (replace(loop, body=tuple(map(tile, loop.body))) for loop in _loops(step))
-    return replace(step, body=tuple(loops))
+    return replace(step, body=tuple(map_places(loop, at) for loop in step.body))
 
 
 # -- order ----------------------------------------------------------------------------------------
