@@ -11,7 +11,7 @@ that exists (``of_samples``).
 
 Grammar::
 
-    program   = Program(name, scalar, width, block, buffers, before, samples, after)
+    program   = Program(name, scalar, width, block, buffers, before, samples, after, carried)
     buffer    = Buffer(name, size, space, offset, batched, value)
     space     = "input" | "output"                arguments; entries as torch stores them
               | "shared" | "thread" | "partial"   workspace: one a call, one a thread, and one a
@@ -333,6 +333,8 @@ class Program:
         prologue: what each block of threads does before its samples; () on a CPU.
         threads: of a block; 1 on a CPU.
         lanes_are_samples: whether the lanes of all partials are the samples of a block.
+        carried: blocks of samples after which, at the soonest, a thread's partials are added to a
+            second set of them, for long sums lose digits; 0 if there are none to carry.
     """
 
     name: str
@@ -346,6 +348,7 @@ class Program:
     prologue: tuple[Statement, ...] = ()
     threads: int = 1
     lanes_are_samples: bool = False
+    carried: int = 0
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""

@@ -41,7 +41,8 @@ from ..ir.steps import (
 from ..lowering.arrays import Lanes
 from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.cpu.lane_rotation import turns_of_backward
-from ..lowering.cpu.pipeline import Scheduled, schedule_lanes
+from ..lowering.cpu.pipeline import schedule_lanes
+from ..lowering.cpu.scheduled import Scheduled
 from ..lowering.cpu.vector_phases import lanes_of_backward
 from ..passes.rematerialise import backward_without_saved
 from ..support.dtypes import DTYPES

@@ -30,10 +30,11 @@ from ...ir.loops import (
     Transpose,
     counts_samples,
 )
+from ...lowering.cpu.call_workspace import OF_A_GPU
 from ...lowering.cpu.prefetch import prefetched
 from ...lowering.cpu.workspace import buffers_of
 from ...support.dtypes import DTYPES
-from .entry import OF_A_GPU, print_entry
+from .entry import print_entry
 from .permute import permute_lines
 from .prelude import prelude
 

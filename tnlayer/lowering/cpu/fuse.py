@@ -15,7 +15,6 @@ from typing import Literal
 from ...hardware.cpu import Machine
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
-from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
 from ..arrays import (
@@ -31,11 +30,10 @@ from ..arrays import (
     volume,
 )
 from ..tile import Contraction, lower_contraction, pays_in_place
-from .fuse_loops import Group, find_groups
-from .prefetch import prefetch_next
+from .fuse_loops import Group
 from .relayout import lower_move, nest
+from .scheduled import Scheduled
 from .vector_phases import branch_lanes
-from .workspace import place_buffers
 
 Part = Literal["before", "samples", "after"]
 # Places a multiple of this apart share a set of the first cache, and a load waits for a store to
@@ -54,24 +52,24 @@ class Placement:
         lanes: for each batched step (by its result) the legs that fill a vector.
         stored: for values whose lanes lie in another order than they were made in, or have to be
             brought into an order first, that order.
+        groups: steps that run together.
     """
 
     block: int
     lanes: Mapping[str, Lanes]
-    stored: Mapping[str, Lanes] = field(default_factory=dict)
+    stored: Mapping[str, Lanes]
+    groups: tuple[Group, ...]
 
 
-def fuse(plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine) -> Program:
-    """Lower a plan, forward or backward, to a program.
+def lower_steps(scheduled: Scheduled) -> Program:
+    """The program of a scheduled plan, forward or backward; its workspace is not laid out yet.
 
-    Arguments:
-        plan: without saved values: what the backward needs is recomputed by steps of its own.
-        placement: block of samples and lanes.
-        name: name of the program's entry point.
-        width: entries of a vector.
-        machine: what the tiles are cut for.
+    The plan has no saved values: what a backward needs is recomputed by steps of its own.
     """
-    return _Fusing(plan, placement, width, machine).program(name)
+    plan = scheduled.plan
+    placement = Placement(scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups)
+    machine = scheduled.cpu.machine(plan.dtype)
+    return _Fusing(plan, placement, scheduled.width, machine).program(scheduled.name)
 
 
 @dataclass(slots=True)
@@ -103,7 +101,7 @@ class _Fusing:
     # -- the whole -------------------------------------------------------------------------
 
     def program(self, name: str) -> Program:
-        """Inputs, steps, outputs; then the workspace is laid out."""
+        """Inputs, steps, outputs."""
         self.sizes = {**self.plan.sizes, BATCH: self.placement.block}
         for value in self.plan.inputs:
             self.add_input(value)
@@ -113,29 +111,22 @@ class _Fusing:
         self.readers.update(o.value.name for step in self.plan.steps for o in step.operands)
         self.readers.update(output.operand.value.name for output in self.plan.outputs)
         self.unread = self.readers.copy()
-        lanes, stored = self.placement.lanes, self.placement.stored
-        for group in find_groups(self.plan, lanes, stored, self.sizes):
+        for group in self.placement.groups:
             self.groups.update((name, group) for name in group.results)
         for step in self.plan.steps:
             self.lower(step)
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
-        buffers = place_buffers(tuple(self.buffers.values()), self.parts["samples"], self.width)
-        samples = prefetch_next(
-            self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
-        )
-        return verified(
-            Program(
-                name,
-                self.plan.dtype,
-                self.width,
-                self.placement.block,
-                buffers,
-                tuple(self.parts["before"]),
-                samples,
-                tuple(self.parts["after"]),
-                lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
-            )
+        return Program(
+            name,
+            self.plan.dtype,
+            self.width,
+            self.placement.block,
+            tuple(self.buffers.values()),
+            tuple(self.parts["before"]),
+            tuple(self.parts["samples"]),
+            tuple(self.parts["after"]),
+            lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         )
 
     def axes(self, legs: Sequence[str]) -> tuple[str, ...]:

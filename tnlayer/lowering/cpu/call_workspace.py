@@ -1,0 +1,77 @@
+"""What a call of a kernel allocates: a piece for each thread, and one for all.
+
+In entries, from the start of each piece; everything begins with a whole vector::
+
+    of a thread   sums | carried sums | states | copies of a block where samples are missing
+    of the call   addresses of the threads' sums | what steps on parameters make
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...ir.loops import Program, Space
+from ...support.dtypes import DTYPES
+from .workspace import whole_vectors
+
+# Spaces of a GPU's programs, which tests run on the CPU: its threads have them, too.
+OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
+# Bytes of a cache line: what lies behind the threads' addresses starts with one.
+LINE_BYTES = 64
+# Memory is taken in whole pages.
+PAGE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class CallWorkspace:
+    """Where the parts of a thread's piece lie, and the size of both pieces, in entries.
+
+    Arguments:
+        partial: entries of all sums; the carried ones are as many and lie behind them.
+        thread: where states begin.
+        places: where each of a GPU's spaces that a program has begins.
+        ragged: where the copies of a ragged block begin.
+        own: the piece of a thread.
+        shared: the piece of the call, beside the addresses of the threads' sums.
+    """
+
+    partial: int
+    thread: int
+    places: tuple[tuple[Space, int], ...]
+    ragged: int
+    own: int
+    shared: int
+
+
+def lay_out(program: Program) -> CallWorkspace:
+    """The workspace of a program whose buffers are placed."""
+    width = program.width
+    partial = whole_vectors(program.size_of("partial"), width)
+    thread = 2 * partial if program.carried else partial
+    at, places = thread + whole_vectors(program.size_of("thread"), width), list[tuple[Space, int]]()
+    for space in OF_A_GPU:
+        if program.of(space):
+            places.append((space, at))
+            at += whole_vectors(program.size_of(space), width)
+    # Both pieces end with a vector that is written where less than one is left.
+    return CallWorkspace(
+        partial, thread, tuple(places), at, at + _ragged_entries(program) + width,
+        program.size_of("shared") + width,
+    )  # fmt: skip
+
+
+def _ragged_entries(program: Program) -> int:
+    """Entries of copies of a block where samples are missing."""
+    batched = (buffer for buffer in program.of("input", "output") if buffer.batched)
+    return sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
+
+
+def call_bytes(program: Program, threads: int) -> int:
+    """Bytes of the workspace of a call with so many threads."""
+    workspace, itemsize = lay_out(program), DTYPES[program.scalar].itemsize
+    addresses = -(-8 * threads // LINE_BYTES) * LINE_BYTES
+    pages = [
+        -(-size // PAGE_BYTES)
+        for size in (workspace.own * itemsize, workspace.shared * itemsize + addresses)
+    ]
+    return PAGE_BYTES * (threads * pages[0] + pages[1])
