@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...hardware.cpu import LINE_BYTES
 from ...ir.loops import Buffer, Program, counts_samples
-from ...lowering.cpu.call_workspace import LINE_BYTES, lay_out
+from ...lowering.cpu.call_workspace import lay_out
 from ...lowering.cpu.prefetch import prefetched
 
 # What a function returns where an array that has entries has no address: it was given back.

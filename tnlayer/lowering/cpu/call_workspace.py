@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...hardware.cpu import LINE_BYTES, PAGE_BYTES
 from ...ir.loops import Program, Space
 from ...support.dtypes import DTYPES
 from .workspace import whole_vectors
 
 # Spaces of a GPU's programs, which tests run on the CPU: its threads have them, too.
 OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
-# Bytes of a cache line: what lies behind the threads' addresses starts with one.
-LINE_BYTES = 64
-# Memory is taken in whole pages.
-PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,7 @@ def _ragged_entries(program: Program) -> int:
 def call_bytes(program: Program, threads: int) -> int:
     """Bytes of the workspace of a call with so many threads."""
     workspace, itemsize = lay_out(program), DTYPES[program.scalar].itemsize
+    # What lies behind the threads' addresses starts with a cache line; memory comes in whole pages.
     addresses = -(-8 * threads // LINE_BYTES) * LINE_BYTES
     pages = [
         -(-size // PAGE_BYTES)

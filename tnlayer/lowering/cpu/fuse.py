@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
 from ...ir.plan import Plan
@@ -36,11 +36,6 @@ from .scheduled import Scheduled
 from .vector_phases import branch_lanes
 
 Part = Literal["before", "samples", "after"]
-# Places a multiple of this apart share a set of the first cache, and a load waits for a store to
-# one that is under way. The samples of a block would lie so.
-PAGE_BYTES = 4096
-# Weights above this do not stay in the first cache: it matters which of them share a line.
-FIRST_CACHE_BYTES = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +225,8 @@ class _Fusing:
         space: Space = "thread" if part == "samples" else "shared"
         # A block of one sample has too few tiles that reach so far.
         apart = lanes and self.placement.block > 1 and BATCH in legs and BATCH not in lanes
-        page = PAGE_BYTES // self.plan.itemsize if apart else 0
+        # Samples of a block that lay a multiple of this apart would share a set of the first cache.
+        page = SET_BYTES // self.plan.itemsize if apart else 0
         array, size = in_lanes(name, legs, lanes, self.sizes, self.width, page)
         self.buffers[name] = Buffer(name, size, space, value=value)
         return array
@@ -309,7 +305,8 @@ class _Fusing:
             lanes = self.placement.lanes[result.name]
         else:
             pairs = [(operand.legs, self.home(operand)) for operand in operands]
-            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE_BYTES
+            # Weights that do not stay in the first cache: it matters which of them share a line.
+            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE
             run = self.run_next.get(result.name, "") if far else ""
             lanes = branch_lanes(result.legs, pairs, self.sizes, self.width, run)
         arrays = [self.get(operand, lanes) for operand in operands]

@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from ...hardware.cpu import READ_AND_WRITTEN, SHUFFLED, TRANSPOSED, TWO_PRODUCTS
 from ...ir.cuts import is_batched
 from ...ir.plan import Plan
 from ...ir.steps import gradient_step
 from ...passes.chain import Stem, state_after
 from ..arrays import Array, Lanes, Sizes, tail_lanes, volume
 
-# Cycles a vector: read and written, shuffled once by a permutation in registers, moved by a whole
-# transposition, and multiplied twice.
-TOUCHED, SHUFFLED, TRANSPOSED, TWO_PRODUCTS = 1.5, 1.0, 4.5, 1.0
 # Segments at most, and partial cuts that are followed at each.
 MOST_SEGMENTS, MOST_CUTS = 6, 8
 
@@ -221,7 +219,7 @@ def move_cycles(old: Lanes, new: Lanes, entries: int, sizes: Sizes) -> float:
     if not set(old) & set(new):
         return TRANSPOSED * entries / min(volume(old, sizes), volume(new, sizes))
     entering = volume(set(new) - set(old), sizes)
-    return (TOUCHED + SHUFFLED * rounds(entering)) * entries / volume(new, sizes)
+    return (READ_AND_WRITTEN + SHUFFLED * rounds(entering)) * entries / volume(new, sizes)
 
 
 def rounds(count: int) -> int:
