@@ -18,7 +18,8 @@ from tnlayer.ir import loops
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Contract
 from tnlayer.lowering.calls.pair import wanted_names
-from tnlayer.lowering.cpu.pipeline import backward_program, can_fuse, forward_program
+from tnlayer.lowering.cpu.bounds import can_fuse
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.support.dtypes import DTYPES
 from tnlayer.time_models.loops_cpu import Work, backward_work, forward_work
 

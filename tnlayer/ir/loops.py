@@ -11,8 +11,8 @@ that exists (``of_samples``).
 
 Grammar::
 
-    program   = Program(name, scalar, width, block, buffers, before, samples, after)
-    buffer    = Buffer(name, size, space, offset, batched)
+    program   = Program(name, scalar, width, block, buffers, before, samples, after, carried)
+    buffer    = Buffer(name, size, space, offset, batched, value)
     space     = "input" | "output"                arguments; entries as torch stores them
               | "shared" | "thread" | "partial"   workspace: one a call, one a thread, and one a
                                                   thread that starts at zero and is summed at last
@@ -74,6 +74,7 @@ class Buffer:
         space: who owns it.
         offset: where it lies in its workspace, in entries; 0 for arguments.
         batched: whether it is an argument with one row a sample.
+        value: the value of the plan whose entries, or partial sums, it is made for; "" if none.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Buffer:
     space: Space
     offset: int = 0
     batched: bool = False
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +397,8 @@ class Program:
         lanes_are_samples: whether the lanes of all partials are the samples of a block.
         launches: of a GPU's kernels in order: one for each step of ``before``, one for the samples
             if there are any, one for each step of ``after``; () until they are chosen.
+        carried: blocks of samples after which, at the soonest, a thread's partials are added to a
+            second set of them, for long sums lose digits; 0 if there are none to carry.
     """
 
     name: str
@@ -409,6 +413,7 @@ class Program:
     threads: int = 1
     lanes_are_samples: bool = False
     launches: tuple[Launch, ...] = ()
+    carried: int = 0
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""
@@ -417,6 +422,11 @@ class Program:
     def size_of(self, space: Space) -> int:
         """Entries of a workspace, of one thread where each has its own."""
         return max((buffer.offset + buffer.size for buffer in self.of(space)), default=0)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The value of the plan that each buffer holds."""
+        return {buffer.name: buffer.value for buffer in self.buffers}
 
     @property
     def starts_ragged(self) -> bool:

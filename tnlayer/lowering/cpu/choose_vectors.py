@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ...hardware.cpu import (
+    AT_ONCE,
+    CACHE_RATES,
+    PEAK_REACHED,
+    TRANSPOSED,
+    TRANSPOSED_ROWS,
+)
 from ...passes.chain import Stem, StemStep, state_after
 from ..arrays import Lanes, volume
 
-# Bytes that come in one cycle from what holds so many: first, second and third cache of one core.
-CACHES = ((40 * 2**10, 96.0), (2**20, 32.0), (float("inf"), 11.0))
-# Cycles of one vector: moved to other lanes; and loads and multiply-adds that start in a cycle.
-MOVED, AT_ONCE = 4.5, 2.0
-# The same between rows of samples, which share a few sets of the first cache.
-MOVED_ROWS = 7.5
-# Share of the multiply-adds' peak that tiles reach.
-REACHED = 0.7
+# Samples of a block at most: more states at once leave the caches.
 MOST_SAMPLES = 16
 
 
@@ -87,7 +87,7 @@ def cycles(stem: Stem, lanes: Mapping[str, Lanes], block: int, setting: Setting)
     if setting.backward:
         traffic += 2 * partials / _rate(partials) / block
     registers = 2 if setting.products > 1 else 1
-    move = MOVED if lanes else MOVED_ROWS
+    move = TRANSPOSED if lanes else TRANSPOSED_ROWS
     total = passes * work + move * registers * moved * (2 if setting.backward else 1) + traffic
     return total * _idle(block, setting)
 
@@ -101,7 +101,7 @@ def _work(
     kept = [leg for leg in legs if leg not in (*step.contracted, *step.kept, *lanes)]
     rows = min(volume(kept, sizes) * (block if lanes else 1), 8)
     columns = min(volume(step.made, sizes), 24 // rows)
-    needed = max(setting.products / REACHED, 1 / rows + 1 / columns)
+    needed = max(setting.products / PEAK_REACHED, 1 / rows + 1 / columns)
     return vectors * needed / AT_ONCE
 
 
@@ -118,7 +118,7 @@ def _filled(lanes: Lanes, setting: Setting) -> int:
 
 
 def _rate(size: float) -> float:
-    return next(rate for most, rate in CACHES if size <= most)
+    return next(rate for most, rate in CACHE_RATES if size <= most)
 
 
 def _idle(block: int, setting: Setting) -> float:

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
-from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
 from ..arrays import (
@@ -31,18 +30,12 @@ from ..arrays import (
     volume,
 )
 from ..tile import Contraction, lower_contraction, pays_in_place
-from .fuse_loops import Group, find_groups
-from .prefetch import prefetch_next
+from .fuse_loops import Group
 from .relayout import lower_move, nest
+from .scheduled import Scheduled
 from .vector_phases import branch_lanes
-from .workspace import place_buffers
 
 Part = Literal["before", "samples", "after"]
-# Places a multiple of this apart share a set of the first cache, and a load waits for a store to
-# one that is under way. The samples of a block would lie so.
-PAGE_BYTES = 4096
-# Weights above this do not stay in the first cache: it matters which of them share a line.
-FIRST_CACHE_BYTES = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +47,24 @@ class Placement:
         lanes: for each batched step (by its result) the legs that fill a vector.
         stored: for values whose lanes lie in another order than they were made in, or have to be
             brought into an order first, that order.
+        groups: steps that run together.
     """
 
     block: int
     lanes: Mapping[str, Lanes]
-    stored: Mapping[str, Lanes] = field(default_factory=dict)
+    stored: Mapping[str, Lanes]
+    groups: tuple[Group, ...]
 
 
-def fuse(plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine) -> Program:
-    """Lower a plan, forward or backward, to a program.
+def lower_steps(scheduled: Scheduled) -> Program:
+    """The program of a scheduled plan, forward or backward; its workspace is not laid out yet.
 
-    Arguments:
-        plan: without saved values: what the backward needs is recomputed by steps of its own.
-        placement: block of samples and lanes.
-        name: name of the program's entry point.
-        width: entries of a vector.
-        machine: what the tiles are cut for.
+    The plan has no saved values: what a backward needs is recomputed by steps of its own.
     """
-    return _Fusing(plan, placement, width, machine).program(name)
+    plan = scheduled.plan
+    placement = Placement(scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups)
+    machine = scheduled.cpu.machine(plan.dtype)
+    return _Fusing(plan, placement, scheduled.width, machine).program(scheduled.name)
 
 
 @dataclass(slots=True)
@@ -103,7 +96,7 @@ class _Fusing:
     # -- the whole -------------------------------------------------------------------------
 
     def program(self, name: str) -> Program:
-        """Inputs, steps, outputs; then the workspace is laid out."""
+        """Inputs, steps, outputs."""
         self.sizes = {**self.plan.sizes, BATCH: self.placement.block}
         for value in self.plan.inputs:
             self.add_input(value)
@@ -113,29 +106,22 @@ class _Fusing:
         self.readers.update(o.value.name for step in self.plan.steps for o in step.operands)
         self.readers.update(output.operand.value.name for output in self.plan.outputs)
         self.unread = self.readers.copy()
-        lanes, stored = self.placement.lanes, self.placement.stored
-        for group in find_groups(self.plan, lanes, stored, self.sizes):
+        for group in self.placement.groups:
             self.groups.update((name, group) for name in group.results)
         for step in self.plan.steps:
             self.lower(step)
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
-        buffers = place_buffers(tuple(self.buffers.values()), self.parts["samples"], self.width)
-        samples = prefetch_next(
-            self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
-        )
-        return verified(
-            Program(
-                name,
-                self.plan.dtype,
-                self.width,
-                self.placement.block,
-                buffers,
-                tuple(self.parts["before"]),
-                samples,
-                tuple(self.parts["after"]),
-                lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
-            )
+        return Program(
+            name,
+            self.plan.dtype,
+            self.width,
+            self.placement.block,
+            tuple(self.buffers.values()),
+            tuple(self.parts["before"]),
+            tuple(self.parts["samples"]),
+            tuple(self.parts["after"]),
+            lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         )
 
     def axes(self, legs: Sequence[str]) -> tuple[str, ...]:
@@ -149,18 +135,23 @@ class _Fusing:
             found.append(axis)
         return tuple(found)
 
-    def argument(self, name: str, legs: Sequence[str], space: Space) -> Array:
-        """The array of an argument as torch stores it, the batch as its first axis."""
+    def legs_of(self, legs: Sequence[str]) -> dict[str, str]:
+        """The leg of each axis."""
+        return dict(zip(self.axes(legs), legs, strict=True))
+
+    def argument(self, name: str, legs: Sequence[str], space: Space, value: str) -> Array:
+        """The array of an argument as torch stores it, the batch as its first axis; it brings or
+        takes a value of the plan."""
         axes = self.axes(legs)
         strides = packed([axis for axis in axes if axis != BATCH], self.sizes)
         features = volume(strides, self.sizes)
         if BATCH in axes:
             strides = {BATCH: features, **strides}
-        self.buffers[name] = Buffer(name, features, space, batched=BATCH in axes)
+        self.buffers[name] = Buffer(name, features, space, 0, BATCH in axes, value)
         return Array(name, tuple(strides.items()))
 
     def add_input(self, value: Value) -> None:
-        self.set_home(value, self.argument(value.name, value.legs, "input"))
+        self.set_home(value, self.argument(value.name, value.legs, "input", value.name))
         self.part_of[value.name] = "samples" if BATCH in value.legs else "before"
 
     def add_outputs(self) -> None:
@@ -168,8 +159,8 @@ class _Fusing:
         used = [operand.value.name for step in self.plan.steps for operand in step.operands]
         leaving = [output.operand.value.name for output in self.plan.outputs]
         for output in self.plan.outputs:
-            array = self.argument(f"out_{output.name}", output.legs, "output")
             name = output.operand.value.name
+            array = self.argument(f"out_{output.name}", output.legs, "output", name)
             legs = output.operand.legs
             if (
                 leaving.count(name) == 1
@@ -226,15 +217,18 @@ class _Fusing:
         self.lying.setdefault(array.buffer, set()).add(value.name)
         return array
 
-    def workspace(self, name: str, legs: Sequence[str], lanes: Lanes, part: Part) -> Array:
+    def workspace(self, value: str, legs: Sequence[str], lanes: Lanes, part: Part) -> Array:
+        """A new array for a value, which may have others."""
+        name = value
         while name in self.buffers:
             name += "_l"
         space: Space = "thread" if part == "samples" else "shared"
         # A block of one sample has too few tiles that reach so far.
         apart = lanes and self.placement.block > 1 and BATCH in legs and BATCH not in lanes
-        page = PAGE_BYTES // self.plan.itemsize if apart else 0
+        # Samples of a block that lay a multiple of this apart would share a set of the first cache.
+        page = SET_BYTES // self.plan.itemsize if apart else 0
         array, size = in_lanes(name, legs, lanes, self.sizes, self.width, page)
-        self.buffers[name] = Buffer(name, size, space)
+        self.buffers[name] = Buffer(name, size, space, value=value)
         return array
 
     def get(self, operand: Operand, lanes: Lanes) -> Array:
@@ -297,7 +291,8 @@ class _Fusing:
             case plan_steps.Select():
                 self.set_home(result, self.selected(step))
             case plan_steps.Diagonal():
-                self.set_home(result, diagonal(self.home(step.operand), result.legs))
+                array, axes = self.home(step.operand), self.legs_of(step.operand.legs)
+                self.set_home(result, diagonal(array, result.legs, axes))
             case plan_steps.Expand():
                 array = self.home(step.operand)
                 strides = tuple((leg, array.stride(leg)) for leg in result.legs)
@@ -310,7 +305,8 @@ class _Fusing:
             lanes = self.placement.lanes[result.name]
         else:
             pairs = [(operand.legs, self.home(operand)) for operand in operands]
-            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE_BYTES
+            # Weights that do not stay in the first cache: it matters which of them share a line.
+            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE
             run = self.run_next.get(result.name, "") if far else ""
             lanes = branch_lanes(result.legs, pairs, self.sizes, self.width, run)
         arrays = [self.get(operand, lanes) for operand in operands]
@@ -391,7 +387,9 @@ class _Fusing:
                                  self.sizes, self.width)  # fmt: skip
         strides = tuple((leg, stride * self.width) for leg, stride in partial.strides)
         partial = Array(partial.buffer, strides, lanes=lanes)
-        self.buffers[partial.buffer] = Buffer(partial.buffer, size * self.width, "partial")
+        self.buffers[partial.buffer] = Buffer(
+            partial.buffer, size * self.width, "partial", value=result.name
+        )
         what = Contraction(partial, left, right, self.sizes, adds=True, samples=BATCH)
         self.emit_contraction(result, comment, what, "samples")
         self.part_of[result.name] = "after"
@@ -443,7 +441,7 @@ class _Fusing:
         """Zeros, and the operand on the diagonal."""
         lanes = self.placement.lanes.get(step.result.name, ()) if part == "samples" else ()
         target = self.make(step.result, lanes, part)
-        view = diagonal(target, step.operand.legs)
+        view = diagonal(target, step.operand.legs, self.legs_of(step.result.legs))
         what = Contraction(view, self.get(step.operand, lanes), None, self.sizes)
         body = (self.cleared(target, part), *lower_contraction(what, self.machine))
         self.emit(part, step.result.name, f"diagonal of {step.result.name}", body)

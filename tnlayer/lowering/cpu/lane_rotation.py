@@ -18,18 +18,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, count
 
+from ...hardware.cpu import REORDERED, TRANSPOSED, TURN_LOAD
 from ...ir.plan import Plan
-from ...ir.steps import BATCH
+from ...ir.steps import BATCH, gradient_step
 from ...passes.chain import Stem, state_after
 from ..arrays import Lanes, Sizes, volume
-from .vector_phases import TRANSPOSED, Segment, move_cycles
+from .vector_phases import Segment, move_cycles
 
 # Partial schedules that are followed, and whole ones that are compared.
 MOST_FOLLOWED, MOST_COMPARED = 3000, 12
-# Cycles that a vector takes to change the places of its lanes.
-REORDERED = 0.7
-# Loads of a turn that multiply-adds do not hide, in cycles a load.
-TURN_LOAD = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,12 +261,11 @@ def turns_of_backward(
                 makers[step.result.name] = operand.value.name
     last = forward.outputs[0].operand.value.name
     found, orders = dict(lanes), dict(stored)
-    orders["g"] = lanes[last]
+    orders[backward.ports[0].name] = lanes[last]
     for step in backward.steps:
-        if step.result.name in makers or not any(BATCH in o.legs for o in step.operands):
+        of = gradient_step(step)
+        if not of or not any(BATCH in o.legs for o in step.operands):
             continue
-        gradient = step.operands[0].value.name
-        of = last if gradient == "g" else gradient.removeprefix("d_")
         state = makers[of]
         if BATCH not in step.result.legs:
             found[step.result.name] = lanes[of]

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import ENTRY_MOVED, LOADED_OR_STORED, SHUFFLED, Machine
 from ...ir.loops import At, For, Form, Gather, Permute, Statement, Transpose
 from ..arrays import Array, Sizes, is_run, packed, tail_lanes, volume
 from ..nest import Loop, Side, merge
 from ..tile import Contraction, lower_contraction
 from .shuffle_network import shuffles_needed
 
-# Cycles to move one entry by itself, and for one shuffle, load or store of a register.
-ENTRY, SHUFFLED, TOUCHED = 1.25, 1.0, 0.75
 # Registers that a Permute may read: beyond, its code is long and they are spilled.
 MOST_READ = 16
 
@@ -124,8 +122,9 @@ def _permute(
     )  # fmt: skip
     # Counted with one register an entry, also where a complex vector takes two.
     wanted = [(*row, *([None] * (width - len(row)))) for row in rows]
-    cost = SHUFFLED * shuffles_needed(len(sources), wanted) + TOUCHED * (len(rows) + len(sources))
-    if cost >= ENTRY * sum(map(len, rows)):
+    cost = SHUFFLED * shuffles_needed(len(sources), wanted)
+    cost += LOADED_OR_STORED * (len(rows) + len(sources))
+    if cost >= ENTRY_MOVED * sum(map(len, rows)):
         return ()
     legs = [leg for leg in target.legs if leg not in to and leg not in since]
     return nest(
