@@ -305,6 +305,38 @@ def test_gradient_of_one_parameter_only(train: tn.Layer) -> None:
     torch.testing.assert_close(alone, last.grad)
 
 
+def with_unary_steps(label: str = "") -> tn.Network:
+    """A network whose backward reads sums and diagonals of tensors in place of the tensors."""
+    net = tn.Network(label)
+    net.input(i=3)
+    net.output(o=2)
+    net.bond(a=2, s=4, t=3)
+    net.tensor(f"A{label}", "i o a")
+    net.tensor(f"B{label}", "a t t")
+    net.tensor(f"C{label}", "a s")
+    net.sum("s")
+    return net
+
+
+@pytest.mark.parametrize("summed", [False, True], ids=["one", "sum"])
+@pytest.mark.parametrize("frozen", ["", "A", "C"])
+def test_gradients_of_a_double_backward(summed: bool, frozen: str) -> None:
+    """They are those of a single one, also where the backward reads what tensors were made into:
+    gradgradcheck only holds second gradients against the first ones of the same call."""
+    nets = [with_unary_steps(), with_unary_steps("2")] if summed else with_unary_steps()
+    layer = tn.Layer(nets, dtype=torch.float64, bias=True)
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(name != frozen)
+    x = samples(layer, 5).requires_grad_()
+    wanted = [x, *(p for p in layer.parameters() if p.requires_grad)]
+    y = layer(x)
+    slope = torch.randn(y.shape, dtype=y.dtype, generator=generator(3))
+    once = torch.autograd.grad(layer(x), wanted, slope)
+    again = torch.autograd.grad(y, wanted, slope, create_graph=True)
+    for one, other in zip(once, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpoint(train: tn.Layer, use_reentrant: bool) -> None:
     """A checkpointed layer must have the same value and gradients."""
