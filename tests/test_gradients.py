@@ -337,6 +337,38 @@ def test_gradients_of_a_double_backward(summed: bool, frozen: str) -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_double_backward_of_a_tensor_in_several_places() -> None:
+    """Tied parameters, and one x for two inputs: each place gets its own part of the gradient."""
+    net = tn.Network()
+    net.input("x", a=3)
+    net.input("z", b=3)
+    net.output(c=3)
+    net.bond(d=3)
+    net.tensor("A", "a d")
+    net.tensor("B", "d b")
+    net.tensor("C", "b c")
+    layer = tn.Layer(net, dtype=torch.float64)
+    layer._parameters["B"] = layer._parameters["A"]
+    wanted = [torch.randn(4, 3, dtype=torch.float64, generator=generator()).requires_grad_()]
+    x = wanted[0]
+    wanted += layer.parameters()
+    assert len(wanted) == 3
+    once = torch.autograd.grad(layer(x, x).sum(), wanted)
+    again = torch.autograd.grad(layer(x, x).sum(), wanted, create_graph=True)
+    for one, other in zip(once, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+    a, c = layer.get_parameter("A"), layer.get_parameter("C")
+    y = torch.einsum("na,ad,db,nb,bc->nc", x, a, a, x, c)
+    exact = torch.autograd.grad(y.sum(), [x, a, c], create_graph=True)
+    ours, theirs = (
+        torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), [x, a, c])
+        for first in (again, exact)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpoint(train: tn.Layer, use_reentrant: bool) -> None:
     """A checkpointed layer must have the same value and gradients."""

@@ -220,6 +220,9 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
     ctx.program.check_inputs(where, arrays, fix, gradient)
     again = torch.is_grad_enabled()
     with torch.enable_grad():
+        # One tensor may stand in several places (tied parameters, a product of x with itself), and
+        # each place wants its own part of the gradient.
+        arrays = [array.view_as(array) for array in arrays]
         y = ctx.program.reference(*arrays)[0]
         wanted = [array for array, asked in zip(arrays, ctx.mask, strict=True) if asked]
         found = iter(
