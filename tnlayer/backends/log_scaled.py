@@ -86,7 +86,10 @@ def add_scaled(terms: Sequence[Scaled]) -> Scaled:
     Arguments:
         terms: each with rows as many as exponents; one row is added to all.
     """
-    rows = [scaled(term.mantissa.reshape(*term.exponent.shape, -1), kept=1) for term in terms]
+    rows = [
+        scaled(term.mantissa.reshape(*term.exponent.shape, term.mantissa.shape[-1]), kept=1)
+        for term in terms
+    ]
     exponents = [row.exponent + term.exponent for row, term in zip(rows, terms, strict=True)]
     present = [
         torch.where(row.peak == 0, -math.inf, exponent)

@@ -132,7 +132,10 @@ class MixedProgram(Program):
         needed = sorted({index for part in parts for index in part.read if index is not None})
         composed = _Composed(parts, tuple(needed), mask)
         saved = sum(part.kernels.saved + (None in part.read) for part in parts)
-        return Kernels(composed.forward, composed.backward, composed.needed, "", saved)
+        origins = tuple(sorted(_origins(parts).difference(needed)))
+        return Kernels(
+            composed.forward, composed.backward, composed.needed, "", saved, origins=origins
+        )
 
     def region_masks(self, mask: Mask) -> tuple[Mask, ...]:
         """The mask of each region."""
@@ -179,6 +182,20 @@ class _Part:
         """Those whose gradients it gives, in order."""
         pairs = zip(self.sources, self.mask, strict=True)
         return tuple(source for source, asked in pairs if asked)
+
+
+def _origins(parts: Sequence[_Part]) -> set[int]:
+    """Indices of the inputs of which something that is saved was made. A value at a cut is made of
+    all that the parts before it take."""
+    found: set[int] = set()
+    before: set[int] = set()
+    for part in parts:
+        made_of = {part.sources[index] for index in part.kernels.origins}
+        if None in made_of or None in part.read:
+            found |= before
+        found.update(index for index in made_of if index is not None)
+        before.update(index for index in part.sources if index is not None)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

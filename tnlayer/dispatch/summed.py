@@ -130,6 +130,7 @@ class SummedProgram:
             "",
             saved,
             lambda *arrays: self._added(checked, arrays),
+            tuple(sorted({place for part in parts for place in part.origins}.difference(needed))),
         )
 
     def _added(
@@ -165,6 +166,11 @@ class _Part:
     def read(self) -> tuple[int, ...]:
         """Those that its backward reads."""
         return tuple(self.places[index] for index in self.kernels.needed)
+
+    @property
+    def origins(self) -> tuple[int, ...]:
+        """Those of which its forward keeps something."""
+        return tuple(self.places[index] for index in self.kernels.origins)
 
     @property
     def wanted(self) -> tuple[int, ...]:

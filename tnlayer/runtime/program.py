@@ -418,7 +418,14 @@ def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:
     source += "\n\n" + print_torch(pair.backward, "backward")
     functions = load_source(source, known)
     saved = len(pair.forward.saved)
-    return Kernels(functions["forward"], functions["backward"], pair.needed, source, saved)
+    return Kernels(
+        functions["forward"],
+        functions["backward"],
+        pair.needed,
+        source,
+        saved,
+        origins=pair.origins,
+    )
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -29,11 +30,14 @@ class Pair:
         forward: the forward, which keeps what the backward needs.
         backward: the backward, or None where nothing is wanted.
         needed: indices of the forward's inputs that the backward reads.
+        origins: indices of further inputs, of which something that the forward keeps was made:
+            gradients depend on them, though the backward does not read them.
     """
 
     forward: Schedule
     backward: Schedule | None
     needed: tuple[int, ...]
+    origins: tuple[int, ...] = ()
 
     def peak_bytes(self, batch: int) -> int:
         """Largest number of bytes allocated at once in forward and backward.
@@ -92,4 +96,15 @@ def _schedule_pair(plan: Plan, mask: Mask, _profile: str) -> Pair:
     backward = lower(backward_plan, layouts=layouts)
     read = {value.name for value in backward_plan.inputs}
     needed = tuple(index for index, name in enumerate(names) if name in read)
-    return Pair(forward, backward, needed)
+    made_of = _inputs_of(plan, keep)
+    origins = tuple(k for k, name in enumerate(names) if name in made_of and k not in needed)
+    return Pair(forward, backward, needed, origins)
+
+
+def _inputs_of(plan: Plan, values: Iterable[str]) -> set[str]:
+    """Names of the inputs of which some values of a plan are made."""
+    found = set(values)
+    for step in reversed(plan.steps):
+        if step.result.name in found:
+            found.update(operand.value.name for operand in step.operands)
+    return found.intersection(value.name for value in plan.inputs)
