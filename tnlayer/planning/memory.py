@@ -183,18 +183,20 @@ class _Search:
         """Its schedules."""
         return schedule_pair(self.with_memory(memory), self.mask)
 
+    def is_allowed(self, memory: Memory) -> bool:
+        """Whether the forward keeps values only where it may."""
+        return self.keeps or self.pair(memory).forward.saved_bytes == Amount()
+
     def workspace(self, memory: Memory) -> int:
-        """Exact workspace; remembers the smallest."""
+        """Exact workspace; remembers the smallest that is allowed."""
         needed = self.pair(memory).workspace_bytes(self.batch)
-        if self.smallest is None or needed < self.smallest[0]:
+        if (self.smallest is None or needed < self.smallest[0]) and self.is_allowed(memory):
             self.smallest = (needed, memory)
         return needed
 
     def fits(self, memory: Memory) -> bool:
         """Whether a way keeps the limit."""
-        if not self.keeps and self.pair(memory).forward.saved_bytes != Amount():
-            return False
-        return self.workspace(memory) <= self.limit
+        return self.is_allowed(memory) and self.workspace(memory) <= self.limit
 
     def found(self) -> list[Memory]:
         """What keeps the limit; slices only where nothing else does."""
@@ -347,7 +349,7 @@ class _Search:
                 continue
             tried = replace(memory, slices=(*memory.slices, leg))
             size = self.workspace(tried)
-            if size < needed:
+            if size < needed and self.is_allowed(tried):
                 memory, needed = tried, size
                 looped.add(leg)
             if needed <= self.limit:
