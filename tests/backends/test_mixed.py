@@ -178,7 +178,9 @@ def test_each_set_of_wanted_gradients(mixture: tuple[MixedCase, MixedProgram]) -
 
 
 @needs_compiler
-def test_a_double_backward_gives_the_same_gradients(mixture: tuple[MixedCase, MixedProgram]) -> None:
+def test_a_double_backward_gives_the_same_gradients(
+    mixture: tuple[MixedCase, MixedProgram],
+) -> None:
     """Also where the backward reads the value at a cut in place of what it was made of."""
     trial, program = mixture
     names = program.parameter_order
