@@ -12,7 +12,7 @@ that exists (``of_samples``).
 Grammar::
 
     program   = Program(name, scalar, width, block, buffers, before, samples, after)
-    buffer    = Buffer(name, size, space, offset, batched)
+    buffer    = Buffer(name, size, space, offset, batched, value)
     space     = "input" | "output"                arguments; entries as torch stores them
               | "shared" | "thread" | "partial"   workspace: one a call, one a thread, and one a
                                                   thread that starts at zero and is summed at last
@@ -74,6 +74,7 @@ class Buffer:
         space: who owns it.
         offset: where it lies in its workspace, in entries; 0 for arguments.
         batched: whether it is an argument with one row a sample.
+        value: the value of the plan whose entries, or partial sums, it is made for; "" if none.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Buffer:
     space: Space
     offset: int = 0
     batched: bool = False
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +419,11 @@ class Program:
     def size_of(self, space: Space) -> int:
         """Entries of a workspace, of one thread where each has its own."""
         return max((buffer.offset + buffer.size for buffer in self.of(space)), default=0)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The value of the plan that each buffer holds."""
+        return {buffer.name: buffer.value for buffer in self.buffers}
 
     @property
     def starts_ragged(self) -> bool:

@@ -138,11 +138,16 @@ def conjugated(array: Array) -> Array:
     return replace(array, conj=not array.conj)
 
 
-def diagonal(array: Array, legs: Sequence[str]) -> Array:
-    """Each leg once: its stride is the sum of those of all its axes (leg, leg', leg'', ...)."""
+def diagonal(array: Array, legs: Sequence[str], axes: Mapping[str, str]) -> Array:
+    """Each leg once: its stride is the sum of those of all its axes.
+
+    Arguments:
+        array: in which a leg may have several axes.
+        legs: of the result.
+        axes: the leg of each axis of the array.
+    """
     strides = tuple(
-        (leg, sum(stride for axis, stride in array.strides if axis.rstrip("'") == leg))
-        for leg in legs
+        (leg, sum(stride for axis, stride in array.strides if axes[axis] == leg)) for leg in legs
     )
     return replace(array, strides=strides)
 

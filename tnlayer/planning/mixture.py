@@ -19,10 +19,10 @@ from ..ir.counts import elements
 from ..ir.cuts import batched_steps, cuts
 from ..ir.plan import Plan
 from ..ir.plan_parts import Region
+from ..ir.steps import owner_of
 from ..lowering.calls.pair import Mask, schedule_pair
 from ..lowering.cpu.pipeline import kernel_batch, schedule_lanes
-from ..passes.differentiate import AGAIN
-from ..passes.partition import region_masks, split, step_owners, with_branches
+from ..passes.partition import region_masks, split, with_branches
 from ..time_models.calls import Seconds, call_seconds, pair_seconds, schedule_seconds, with_autograd
 from ..time_models.compiled import (
     compiled_seconds,
@@ -213,12 +213,12 @@ def _one_cut(
 def torch_step_seconds(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> dict[str, float]:
     """Predicted seconds of each step as calls, with its part of the backward."""
     pair = schedule_pair(plan, mask)
-    owners = step_owners(plan)
     found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     for schedule in (pair.forward, pair.backward):
         if schedule is not None:
+            owners = {step.result.name: owner_of(step) for step in schedule.plan.steps}
             for name, spent in step_seconds(schedule, batch, times).items():
-                owner = owners.get(name.removeprefix(AGAIN), "")
+                owner = owners.get(name, "")
                 if owner in found:
                     found[owner] += spent
     return found

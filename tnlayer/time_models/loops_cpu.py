@@ -36,12 +36,13 @@ from ..ir.steps import (
     Select,
     Step,
     Value,
+    owner_of,
 )
 from ..lowering.arrays import Lanes
 from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.cpu.lane_rotation import turns_of_backward
 from ..lowering.cpu.pipeline import Scheduled, schedule_lanes
-from ..passes.partition import step_owners
+from ..lowering.cpu.vector_phases import lanes_of_backward
 from ..passes.rematerialise import backward_without_saved
 from ..support.dtypes import DTYPES
 from .calls import Seconds, with_autograd
@@ -105,13 +106,16 @@ class Work:
     Arguments:
         block: samples of a block.
         samples: for each step that touches samples what it counts.
-        once: what is counted once a call on one thread, by step.
+        once: what is counted once a call on one thread, by step; of a step that sums over samples
+            the start of the sum over threads.
+        owners: the forward step that each step belongs to.
         cleared: lines of partial sums of a thread.
     """
 
     block: int
     samples: dict[str, Counted] = field(default_factory=dict[str, Counted])
     once: dict[str, Counted] = field(default_factory=dict[str, Counted])
+    owners: dict[str, str] = field(default_factory=dict[str, str])
     cleared: float = 0.0
 
 
@@ -161,7 +165,6 @@ def fused_step_seconds(
     no step: the start of calls, x and y, vectors of partial sums.
     """
     seconds = cost_seconds(plan, profile, cpu, costs)
-    owners = step_owners(plan)
     works = [forward_work(plan, cpu)]
     wanted = wanted_names(plan, mask)
     if wanted:
@@ -171,7 +174,7 @@ def fused_step_seconds(
         turns = _turns(work, batch, profile.threads)
         for group, times in ((work.samples, turns), (work.once, 1.0)):
             for name, counted in group.items():
-                owner = owners.get(name.removesuffix("_s"), "")
+                owner = work.owners.get(name, "")
                 if owner in found:
                     found[owner] += times * _total(counted, seconds)
     rest = fused_seconds(plan, mask, batch, profile, cpu, costs).total - sum(found.values())
@@ -270,22 +273,8 @@ def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
     if stored:
         lanes, stored = turns_of_backward(forward, backward, lanes, stored)
     elif lanes:
-        last = forward.outputs[0].operand.value.name
-        gradients = _gradients(forward, backward)
-        lanes = {**lanes, **{name: lanes[of or last] for name, of in gradients.items()}}
+        lanes = lanes_of_backward(lanes, backward)
     return _Counter(backward, replace(scheduled, lanes=lanes, stored=stored), cpu).work()
-
-
-def _gradients(forward: Plan, backward: Plan) -> dict[str, str]:
-    """For each batched adjoint step the forward step that it differentiates; "" is the last."""
-    again = {step.result.name for step in forward.steps}
-    return {
-        step.result.name: step.operands[0].value.name.removeprefix("d_")
-        if step.operands[0].value.name != "g"
-        else ""
-        for step in backward.steps
-        if step.result.name not in again and any(BATCH in o.legs for o in step.operands)
-    }
 
 
 class _Counter:
@@ -304,7 +293,8 @@ class _Counter:
         self.homes: dict[str, Lanes] = {}
         self.moved: set[tuple[str, Lanes]] = set()
         self.part: dict[str, str] = {}
-        self.found = Work(self.block)
+        owners = {step.result.name: owner_of(step) for step in plan.steps}
+        self.found = Work(self.block, owners=owners)
         sums = sum(
             self.vectors(step.result.legs, lanes.get(step.result.name, (BATCH,)))
             for step in batched_steps(plan)
@@ -391,7 +381,7 @@ class _Counter:
             lines = sums * self.vector_bytes / LINE
             _add(counted, {"far_partial": lines} if self.far_sums else {"partial": sums})
             self.found.cleared += lines
-            self.found.once[f"{result.name}_s"] = {"branch_step": 1.0}
+            self.found.once[result.name] = {"branch_step": 1.0}
             self.far(counted, read)
         return counted
 

@@ -19,7 +19,6 @@ from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.gpu.bank_conflicts import WARP
 from ..lowering.gpu.counts import Count, Counts, Multiprocessor, made_by, products_of
 from ..lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
-from ..passes.partition import step_owners
 from ..support.dtypes import DTYPES
 from .calls import Seconds
 
@@ -86,11 +85,11 @@ def cuda_step_seconds(
 
     By the name of the forward step's result; "" has what belongs to no step: launches, x and y.
     """
-    owners = step_owners(plan)
     found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     total = 0.0
     for work in _works(plan, wanted_names(plan, mask), gpu):
         record = record_of(gpu.arch)
+        owners = work.scheduled.owners
         for count, shares in work.counts.loops:
             spent = _busy_seconds(work, count, 1, batch, record, costs)
             own: dict[str, float] = {}
@@ -197,7 +196,7 @@ def _work(scheduled: Scheduled, plan: Plan, gpu: Gpu) -> Work:
     own = [s for s in statements(steps_of(program.prologue)) if isinstance(s, Threads)]
     repeats = scheduled.together * record_of(gpu.arch).multiprocessors
     for loop, times in (*((loop, 1) for loop in loops), *((loop, repeats) for loop in own)):
-        name = made_by(loop)
+        name = made_by(loop, program.values)
         once[name] = once.get(name, 0.0) + times * loop.points * products_of(loop.body)
     return Work(
         scheduled,

@@ -149,18 +149,23 @@ class _Fusing:
             found.append(axis)
         return tuple(found)
 
-    def argument(self, name: str, legs: Sequence[str], space: Space) -> Array:
-        """The array of an argument as torch stores it, the batch as its first axis."""
+    def legs_of(self, legs: Sequence[str]) -> dict[str, str]:
+        """The leg of each axis."""
+        return dict(zip(self.axes(legs), legs, strict=True))
+
+    def argument(self, name: str, legs: Sequence[str], space: Space, value: str) -> Array:
+        """The array of an argument as torch stores it, the batch as its first axis; it brings or
+        takes a value of the plan."""
         axes = self.axes(legs)
         strides = packed([axis for axis in axes if axis != BATCH], self.sizes)
         features = volume(strides, self.sizes)
         if BATCH in axes:
             strides = {BATCH: features, **strides}
-        self.buffers[name] = Buffer(name, features, space, batched=BATCH in axes)
+        self.buffers[name] = Buffer(name, features, space, 0, BATCH in axes, value)
         return Array(name, tuple(strides.items()))
 
     def add_input(self, value: Value) -> None:
-        self.set_home(value, self.argument(value.name, value.legs, "input"))
+        self.set_home(value, self.argument(value.name, value.legs, "input", value.name))
         self.part_of[value.name] = "samples" if BATCH in value.legs else "before"
 
     def add_outputs(self) -> None:
@@ -168,8 +173,8 @@ class _Fusing:
         used = [operand.value.name for step in self.plan.steps for operand in step.operands]
         leaving = [output.operand.value.name for output in self.plan.outputs]
         for output in self.plan.outputs:
-            array = self.argument(f"out_{output.name}", output.legs, "output")
             name = output.operand.value.name
+            array = self.argument(f"out_{output.name}", output.legs, "output", name)
             legs = output.operand.legs
             if (
                 leaving.count(name) == 1
@@ -226,7 +231,9 @@ class _Fusing:
         self.lying.setdefault(array.buffer, set()).add(value.name)
         return array
 
-    def workspace(self, name: str, legs: Sequence[str], lanes: Lanes, part: Part) -> Array:
+    def workspace(self, value: str, legs: Sequence[str], lanes: Lanes, part: Part) -> Array:
+        """A new array for a value, which may have others."""
+        name = value
         while name in self.buffers:
             name += "_l"
         space: Space = "thread" if part == "samples" else "shared"
@@ -234,7 +241,7 @@ class _Fusing:
         apart = lanes and self.placement.block > 1 and BATCH in legs and BATCH not in lanes
         page = PAGE_BYTES // self.plan.itemsize if apart else 0
         array, size = in_lanes(name, legs, lanes, self.sizes, self.width, page)
-        self.buffers[name] = Buffer(name, size, space)
+        self.buffers[name] = Buffer(name, size, space, value=value)
         return array
 
     def get(self, operand: Operand, lanes: Lanes) -> Array:
@@ -297,7 +304,8 @@ class _Fusing:
             case plan_steps.Select():
                 self.set_home(result, self.selected(step))
             case plan_steps.Diagonal():
-                self.set_home(result, diagonal(self.home(step.operand), result.legs))
+                array, axes = self.home(step.operand), self.legs_of(step.operand.legs)
+                self.set_home(result, diagonal(array, result.legs, axes))
             case plan_steps.Expand():
                 array = self.home(step.operand)
                 strides = tuple((leg, array.stride(leg)) for leg in result.legs)
@@ -391,7 +399,9 @@ class _Fusing:
                                  self.sizes, self.width)  # fmt: skip
         strides = tuple((leg, stride * self.width) for leg, stride in partial.strides)
         partial = Array(partial.buffer, strides, lanes=lanes)
-        self.buffers[partial.buffer] = Buffer(partial.buffer, size * self.width, "partial")
+        self.buffers[partial.buffer] = Buffer(
+            partial.buffer, size * self.width, "partial", value=result.name
+        )
         what = Contraction(partial, left, right, self.sizes, adds=True, samples=BATCH)
         self.emit_contraction(result, comment, what, "samples")
         self.part_of[result.name] = "after"
@@ -443,7 +453,7 @@ class _Fusing:
         """Zeros, and the operand on the diagonal."""
         lanes = self.placement.lanes.get(step.result.name, ()) if part == "samples" else ()
         target = self.make(step.result, lanes, part)
-        view = diagonal(target, step.operand.legs)
+        view = diagonal(target, step.operand.legs, self.legs_of(step.result.legs))
         what = Contraction(view, self.get(step.operand, lanes), None, self.sizes)
         body = (self.cleared(target, part), *lower_contraction(what, self.machine))
         self.emit(part, step.result.name, f"diagonal of {step.result.name}", body)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import combinations, count
 
 from ...ir.plan import Plan
-from ...ir.steps import BATCH
+from ...ir.steps import BATCH, gradient_step
 from ...passes.chain import Stem, state_after
 from ..arrays import Lanes, Sizes, volume
 from .vector_phases import TRANSPOSED, Segment, move_cycles
@@ -264,12 +264,11 @@ def turns_of_backward(
                 makers[step.result.name] = operand.value.name
     last = forward.outputs[0].operand.value.name
     found, orders = dict(lanes), dict(stored)
-    orders["g"] = lanes[last]
+    orders[backward.ports[0].name] = lanes[last]
     for step in backward.steps:
-        if step.result.name in makers or not any(BATCH in o.legs for o in step.operands):
+        of = gradient_step(step)
+        if not of or not any(BATCH in o.legs for o in step.operands):
             continue
-        gradient = step.operands[0].value.name
-        of = last if gradient == "g" else gradient.removeprefix("d_")
         state = makers[of]
         if BATCH not in step.result.legs:
             found[step.result.name] = lanes[of]

@@ -175,14 +175,7 @@ def backward_program(
     if stored:
         lanes, stored = turns_of_backward(forward, backward, lanes, stored)
     elif lanes:
-        again = {step.result.name for step in forward.steps}
-        gradients = {
-            step.result.name: step.operands[0].value.name
-            for step in backward.steps
-            if step.result.name not in again and _is_batched(step)
-        }
-        last = forward.outputs[0].operand.value.name
-        lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
+        lanes = lanes_of_backward(lanes, backward)
     cpu = replace(cpu, written_out=_written_out(cpu, len(backward.steps)))
     return _fuse(backward, replace(scheduled, lanes=lanes, stored=stored), cpu, name)
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from ...ir.cuts import is_batched
+from ...ir.plan import Plan
+from ...ir.steps import gradient_step
 from ...passes.chain import Stem, state_after
 from ..arrays import Array, Lanes, Sizes, tail_lanes, volume
 
@@ -195,20 +198,20 @@ def lanes_of_forward(stem: Stem, segments: Sequence[Segment]) -> dict[str, Lanes
     }
 
 
-def lanes_of_backward(
-    forward: Mapping[str, Lanes], gradients: Mapping[str, str], last: str
-) -> dict[str, Lanes]:
-    """Lanes of the adjoint steps: those of the forward step that each differentiates.
+def lanes_of_backward(forward: Mapping[str, Lanes], backward: Plan) -> dict[str, Lanes]:
+    """Lanes of all batched steps of a backward: forward steps that it repeats keep theirs, and the
+    others have those of the step that they differentiate.
 
     Arguments:
         forward: lanes of the forward's steps.
-        gradients: for each adjoint step the gradient that it takes.
-        last: name of the forward's last step, whose gradient comes from outside.
+        backward: the backward of a chain.
     """
-    return {
-        name: forward[gradient.removeprefix("d_") if gradient != "g" else last]
-        for name, gradient in gradients.items()
+    differentiated = {
+        step.result.name: forward[gradient_step(step)]
+        for step in backward.steps
+        if gradient_step(step) and is_batched(step)
     }
+    return {**forward, **differentiated}
 
 
 def move_cycles(old: Lanes, new: Lanes, entries: int, sizes: Sizes) -> float:

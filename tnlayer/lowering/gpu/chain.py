@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ...ir.loops import Buffer
 from ...ir.plan import Plan
-from ...ir.steps import BATCH, Contract, Operand, Step, Value
+from ...ir.steps import BATCH, Contract, Operand, Step, Value, gradient_step
 from ...passes.chain import Stem, state_after
 from ...passes.differentiate import GRADIENT
 from ..arrays import Array, Sizes, volume
@@ -138,7 +138,7 @@ class ChainLowering(Lowering):
             if name in self.segment_of:
                 forward[self.segment_of[name]].append(step)
             else:
-                reverse[self.segment_of[self.differentiated(step)]].append(step)
+                reverse[self.segment_of[gradient_step(step)]].append(step)
         has_reverse = any(reverse)
         for number, steps in enumerate(forward):
             # The states inside a segment are made again in registers; what the last one ends with
@@ -151,17 +151,13 @@ class ChainLowering(Lowering):
             if reverse[number]:
                 self.lower_segment(number, forward[number], reverse[number])
 
-    def differentiated(self, step: Step) -> str:
-        """The forward step that an adjoint step belongs to."""
-        assert self.chain is not None
-        last = self.chain.plan.outputs[0].operand.value.name
-        names = [operand.value.name for operand in step.operands]
-        for name in names:
-            if name == GRADIENT:
-                return last
-            if name.startswith("d_") and name in self.batched:
-                return name.removeprefix("d_")
-        raise AssertionError(f"{step.result.name} has no gradient")
+    def state_of(self, gradient: str) -> str:
+        """The state that a step's result is the gradient of; "" if it is none."""
+        return next(
+            (step.origin.value for step in self.plan.steps
+             if step.result.name == gradient and step.origin and step.origin.role == "gradient"),
+            "",
+        )  # fmt: skip
 
     def copy_inputs(self) -> None:
         """Parameters come into shared memory; x and gradients do where threads that read them
@@ -175,7 +171,8 @@ class ChainLowering(Lowering):
             staged = set[str]()
         else:
             staged = {stem.port.name}
-            self.direct.pop(f"d_{stem.port.name}", None)
+            for gradient in [name for name in self.direct if self.state_of(name) == stem.port.name]:
+                del self.direct[gradient]
         last = segments[-1]
         own = self.registers_after(len(segments) - 1)
         if not last.large and not goes_direct(stem.outputs, own, self.sizes, stored):
@@ -245,7 +242,7 @@ class ChainLowering(Lowering):
         if name in self.segment_of:
             number = self.segment_of[name]
             return self.boundary(value, (number, number + 1))
-        number = self.segment_of.get(name.removeprefix("d_"), -1)
+        number = self.segment_of.get(self.state_of(name), -1)
         return self.boundary(value, (number, number + 1))
 
     def boundary(
@@ -281,13 +278,14 @@ class ChainLowering(Lowering):
         name = name or value.name
         while name in {buffer.name for buffer in self.buffers}:
             name += "_c"
-        self.buffers.append(Buffer(name, extent(strides, self.sizes), "block"))
+        size = extent(strides, self.sizes)
+        self.buffers.append(Buffer(name, size, "block", value=value.name))
         return self.set_home(value, Array(name, tuple(strides.items())), "samples")
 
     def gradient_place(self, gradient: Value, number: int, group: Group) -> Array:
         """Where a gradient goes: over the state it belongs to, which nobody reads any more. Each
         point reads and writes the same entries, so that half the memory is enough."""
-        state = gradient.name.removeprefix("d_")
+        state = self.state_of(gradient.name)
         if (
             gradient.name not in self.direct
             and state in group.held

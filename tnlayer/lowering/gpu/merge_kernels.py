@@ -110,7 +110,7 @@ def _with_copies(program: Program, row: list[Step], copies: list[Buffer]) -> lis
         while name in taken:
             name += "_c"
         names[buffer.name] = name
-        copies.append(Buffer(name, buffer.size, "shared"))
+        copies.append(Buffer(name, buffer.size, "shared", value=buffer.value))
         to, since = (At(n, 0, (("i0", 1),), "scalar") for n in (name, buffer.name))
         loop = Threads((("i0", buffer.size),), (Tile(to, since, None),))
         first.append(Step(name, f"{buffer.name} into shared memory", (loop,)))

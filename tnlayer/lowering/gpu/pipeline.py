@@ -7,7 +7,7 @@ thread. They are made and counted, and the one with the fewest cycles is taken
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -19,7 +19,7 @@ from ...ir.loops_text import launches_text, program_text
 from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
-from ...ir.steps import BATCH
+from ...ir.steps import BATCH, owner_of
 from ...passes.chain import find_stem, reorder
 from ...passes.rematerialise import backward_without_saved
 from ...support.dtypes import DTYPES
@@ -53,6 +53,7 @@ class Scheduled:
         stored: dtype of the arguments.
         segments: thread loops in registers.
         together: blocks that a multiprocessor should hold at once.
+        owners: the forward step that each value of the plan belongs to.
     """
 
     program: Program
@@ -60,6 +61,7 @@ class Scheduled:
     stored: str
     segments: int
     together: int
+    owners: Mapping[str, str]
 
     @cached_property
     def counts(self) -> Counts:
@@ -369,7 +371,8 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
     assert layout is not None, "a pass places the buffers"
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
-    return Scheduled(program, layout, stored, loops, _together(program, layout, gpu))
+    owners = {step.result.name: owner_of(step) for step in lowering.plan.steps}
+    return Scheduled(program, layout, stored, loops, _together(program, layout, gpu), owners)
 
 
 def _together(program: Program, layout: Layout, gpu: Gpu) -> int:

@@ -43,10 +43,10 @@ class Group:
         return [leg for leg in legs if leg not in self.points and self.sizes[leg] > 1]
 
     def register(self, name: str, legs: Sequence[str]) -> Array:
-        """A register array with these legs."""
+        """A register array of a value with these legs."""
         buffer = f"{self.prefix}{name}"
         own = self.inner(legs)
-        self.buffers.append(Buffer(buffer, volume(own, self.sizes), "register"))
+        self.buffers.append(Buffer(buffer, volume(own, self.sizes), "register", value=name))
         return Array(buffer, tuple(packed(own, self.sizes).items()))
 
     def load(self, value: Value, source: Array) -> None:

@@ -57,7 +57,7 @@ class Lowering:
         """Arguments, and which values are batched, summed over samples, or neither."""
         self.sizes = {**self.plan.sizes, BATCH: self.block}
         for value in self.plan.inputs:
-            array = self.argument(value.name, value.legs, "input")
+            array = self.argument(value.name, value.legs, "input", value.name)
             self.call[value.name] = self.local[value.name] = array
             if BATCH in value.legs:
                 self.batched.add(value.name)
@@ -159,7 +159,7 @@ class Lowering:
 
     def copy_in(self, value: Value, part: Part) -> None:
         source = self.local[value.name]
-        target = self.workspace(f"{value.name}_s", source.legs, part)
+        target = self.workspace(f"{value.name}_s", source.legs, part, value.name)
         self.local[value.name] = target
         copy = lower_product(target, source, None, self.sizes)
         self.emit(part, target.buffer, f"{value.name} into shared memory", [copy])
@@ -177,14 +177,19 @@ class Lowering:
             found.append(axis)
         return tuple(found)
 
-    def argument(self, name: str, legs: Sequence[str], space: Space) -> Array:
-        """The array of an argument as torch stores it, the batch as its first axis."""
+    def legs_of(self, legs: Sequence[str]) -> dict[str, str]:
+        """The leg of each axis."""
+        return dict(zip(self.axes(legs), legs, strict=True))
+
+    def argument(self, name: str, legs: Sequence[str], space: Space, value: str) -> Array:
+        """The array of an argument as torch stores it, the batch as its first axis; it brings or
+        takes a value of the plan."""
         axes = self.axes(legs)
         strides = packed([axis for axis in axes if axis != BATCH], self.sizes)
         features = volume(strides, self.sizes)
         if BATCH in axes:
             strides = {BATCH: features, **strides}
-        self.buffers.append(Buffer(name, features, space, batched=BATCH in axes))
+        self.buffers.append(Buffer(name, features, space, 0, BATCH in axes, value))
         return Array(name, tuple(strides.items()))
 
     def add_outputs(self) -> None:
@@ -194,9 +199,9 @@ class Lowering:
         leaving = [output.operand.value.name for output in self.plan.outputs]
         products = {s.result.name for s in self.plan.steps if isinstance(s, Contract | Reduce)}
         for output in self.plan.outputs:
-            array = self.argument(f"out_{output.name}", output.legs, "output")
             operand = output.operand
             name, legs = operand.value.name, operand.legs
+            array = self.argument(f"out_{output.name}", output.legs, "output", name)
             if (
                 name in products
                 and leaving.count(name) == 1
@@ -238,16 +243,17 @@ class Lowering:
         """A new array for a result, in the workspace or directly where it leaves."""
         if value.name in self.direct and part != "prologue":
             return self.set_home(value, self.direct[value.name], part)
-        array = self.workspace(value.name, self.axes(value.legs), part)
+        array = self.workspace(value.name, self.axes(value.legs), part, value.name)
         return self.set_home(value, array, part)
 
-    def workspace(self, name: str, legs: Sequence[str], part: Part) -> Array:
+    def workspace(self, name: str, legs: Sequence[str], part: Part, value: str = "") -> Array:
+        """A new array; ``value`` is what it holds, "" where that is no value of the plan."""
         taken = {buffer.name for buffer in self.buffers}
         while name in taken:
             name += "_c"
         space: Space = "block" if part in ("prologue", "samples") else "shared"
         strides = self.strides_of(legs, space)
-        self.buffers.append(Buffer(name, extent(strides, self.sizes), space))
+        self.buffers.append(Buffer(name, extent(strides, self.sizes), space, value=value))
         return Array(name, tuple(strides.items()))
 
     def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
@@ -271,13 +277,14 @@ class Lowering:
             case plan_steps.Embed():
                 target = self.make(result, part)
                 source = self.home(step.operand, part)
-                view = diagonal(target, step.operand.legs)
+                view = diagonal(target, step.operand.legs, self.legs_of(result.legs))
                 body = [self.cleared(target), lower_product(view, source, None, self.sizes)]
                 self.emit(part, result.name, f"diagonal of {result.name}", body)
             case plan_steps.Select():
                 self.set_home(result, self.selected(step, part), part)
             case plan_steps.Diagonal():
-                array = diagonal(self.home(step.operand, part), result.legs)
+                array = self.home(step.operand, part)
+                array = diagonal(array, result.legs, self.legs_of(step.operand.legs))
                 self.set_home(result, array, part)
             case plan_steps.Expand():
                 array = self.home(step.operand, part)
@@ -320,7 +327,8 @@ class Lowering:
         name = f"{result.name}_p"
         strides = self.strides_of(axes, "partial")
         partial = Array(name, tuple(strides.items()))
-        self.buffers.append(Buffer(name, extent(strides, self.sizes), "partial"))
+        size = extent(strides, self.sizes)
+        self.buffers.append(Buffer(name, size, "partial", value=result.name))
         target = self.make(result, "after")
         copy = lower_product(target, partial, None, self.sizes)
         (tile,) = copy.body

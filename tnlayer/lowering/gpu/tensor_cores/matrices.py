@@ -164,9 +164,9 @@ class MmaLowering(Lowering):
         if step.result.name in self.kept:
             self.keep(step.result)
 
-    def workspace(self, name: str, legs: Sequence[str], part: Part) -> Array:
+    def workspace(self, name: str, legs: Sequence[str], part: Part, value: str = "") -> Array:
         """As for any plan; its entries are noted."""
-        array = Lowering.workspace(self, name, legs, part)
+        array = Lowering.workspace(self, name, legs, part, value)
         self.volumes[array.buffer] = volume(legs, self.sizes)
         return array
 
