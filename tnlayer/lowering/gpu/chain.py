@@ -120,10 +120,10 @@ class ChainLowering(Lowering):
             elif step.result.name in self.late:
                 rest.append(step)
             else:
-                self.lower_step(step, places)
+                self.lower_in_place(step, places)
         self.lower_chain(batched)
         for step in rest:
-            self.lower_step(step, places)
+            self.lower_in_place(step, places)
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
 

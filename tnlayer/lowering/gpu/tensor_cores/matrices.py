@@ -18,6 +18,7 @@ from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
 from ....passes.chain import StemStep, find_stem, with_chain
 from ...arrays import Array, volume
+from ...steps import StepProduct
 from ..bank_conflicts import WARP, padded
 from ..merge_kernels import MOST_IN_ONE_BLOCK
 from ..register_segments import Limits, find_register_segments
@@ -158,9 +159,9 @@ class MmaLowering(Lowering):
         self.copy_in(value, "prologue")
         self.periods = periods
 
-    def lower_step(self, step: Step, places: Mapping[str, tuple[Part, ...]]) -> None:
+    def lower_in_place(self, step: Step, places: Mapping[str, tuple[Part, ...]]) -> None:
         """As for any plan; what is kept comes into shared memory."""
-        Lowering.lower_step(self, step, places)
+        Lowering.lower_in_place(self, step, places)
         if step.result.name in self.kept:
             self.keep(step.result)
 
@@ -176,8 +177,9 @@ class MmaLowering(Lowering):
             return padded(legs, self.sizes, *self.periods)
         return Lowering.strides_of(self, legs, space)
 
-    def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
+    def product(self, what: StepProduct, part: Part) -> None:
         """As for any plan, or one statement a warp."""
+        result, left, right = what.result, what.left, what.right
         if part == "samples" and right is not None:
             states = [o for o in (left, right) if o.value.name in self.batched]
             weights = [o for o in (left, right) if o.value.name not in self.batched]
@@ -191,7 +193,7 @@ class MmaLowering(Lowering):
                 text = f"{result.name} = {left.value.name} x {right.value.name}"
                 Lowering.emit(self, part, result.name, f"{text} on tensor cores", [loop])
                 return
-        Lowering.contract(self, result, left, right, part)
+        Lowering.product(self, what, part)
 
     def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
         """As for any plan; of a block's loops the points are ordered by banks."""
