@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ...ir.loops import Buffer
 from ...ir.plan import Plan
-from ...ir.steps import BATCH, Contract, Operand, Step, Value, gradient_step
+from ...ir.steps import BATCH, Contract, Step, Value, gradient_step
 from ...passes.chain import Stem, state_after
 from ...passes.differentiate import GRADIENT
 from ..arrays import Array, Sizes, volume
@@ -21,7 +21,7 @@ from .bank_conflicts import choose_strides, extent
 from .coalescing import goes_direct, run_legs
 from .register_loop import Group
 from .register_segments import Segment
-from .steps import Lowering, Part
+from .steps import Lowering
 from .thread_loop import lower_product
 
 
@@ -104,8 +104,8 @@ class ChainLowering(Lowering):
 
     # -- the whole -------------------------------------------------------------------------
 
-    def lower_all(self) -> None:
-        """Steps on parameters, segments forward, segments in reverse, sums, results."""
+    def lower_steps(self) -> None:
+        """Steps on parameters, segments forward, segments in reverse, sums."""
         assert self.chain is not None
         for number, segment in enumerate(self.chain.segments):
             for name in self.chain.steps_of(segment):
@@ -124,8 +124,6 @@ class ChainLowering(Lowering):
         self.lower_chain(batched)
         for step in rest:
             self.lower_in_place(step, places)
-        for output in self.plan.outputs:
-            self.leave(output.name, output.operand)
 
     def lower_chain(self, batched: Sequence[Step]) -> None:
         """Batched steps, by segment and direction."""
@@ -159,10 +157,9 @@ class ChainLowering(Lowering):
             "",
         )  # fmt: skip
 
-    def copy_inputs(self) -> None:
-        """Parameters come into shared memory; x and gradients do where threads that read them
-        themselves would touch too many lines."""
-        self.copy_parameters()
+    def copy_samples(self) -> None:
+        """x and gradients into shared memory where threads that read them themselves would touch
+        too many lines."""
         assert self.chain is not None
         self.points = self.points_of_segments()
         stem, segments = self.chain.stem, self.chain.segments
@@ -197,17 +194,6 @@ class ChainLowering(Lowering):
         own = self.run_of(legs)
         return tuple(leg for leg in legs if leg not in own)
 
-    def leave(self, name: str, operand: Operand) -> None:
-        """As for any plan; y by runs."""
-        target, value = self.outputs[name], operand.value
-        source = self.local.get(value.name)
-        if value.name not in self.batched or source is None or source.buffer == target.buffer:
-            Lowering.leave(self, name, operand)
-            return
-        own = self.run_of(target.legs)
-        copy = lower_product(target, self.home(operand, "samples"), None, self.sizes, own=own)
-        self.emit("samples", f"out_{name}", f"{name} leaves", [copy])
-
     # -- legs ------------------------------------------------------------------------------
 
     def points_of_segments(self) -> list[tuple[str, ...]]:
@@ -234,15 +220,11 @@ class ChainLowering(Lowering):
         points = set(legs) - set(self.chain.segments[number].registers)
         return [leg for leg in stem.outputs if leg not in points]
 
-    def make(self, value: Value, part: Part) -> Array:
-        """As for any plan; states and gradients of large steps lie as their neighbours want."""
-        if part != "samples" or value.name not in self.batched:
-            return Lowering.make(self, value, part)
-        name = value.name
-        if name in self.segment_of:
-            number = self.segment_of[name]
-            return self.boundary(value, (number, number + 1))
-        number = self.segment_of.get(self.state_of(name), -1)
+    def state_array(self, value: Value) -> Array | None:
+        """States and gradients of large steps lie as their neighbours want."""
+        if value.name not in self.batched:
+            return None
+        number = self.segment_of.get(value.name, self.segment_of.get(self.state_of(value.name), -1))
         return self.boundary(value, (number, number + 1))
 
     def boundary(

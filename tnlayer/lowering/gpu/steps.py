@@ -25,13 +25,18 @@ from .thread_loop import lower_clear, lower_product
 # parameters that it copies into its shared memory.
 MOST_BRANCH_PRODUCTS, MOST_COPIED = 2**15, 2**13
 
+Loops = Sequence[Threads]
+
 
 @dataclass(slots=True)
 class Lowering:
     """Arrays of all values made so far, and the statements of the four parts.
 
     ``local`` holds what a block sees while it works on samples, ``call`` what kernels before and
-    after it see: a small value may be made in both places.
+    after it see: a small value may be made in both places. ``volumes`` are the entries of arrays in
+    the workspace, without those that are left out between them.
+
+    Other kinds of schedules differ in the methods under "hooks", and in nothing else.
     """
 
     plan: Plan
@@ -49,6 +54,62 @@ class Lowering:
     tiling: Tiling = SMALL
     batched: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
+    volumes: dict[str, int] = field(default_factory=dict[str, int])
+
+    # -- hooks: what other kinds of schedules do their own way -------------------------------
+
+    def lower_steps(self) -> None:
+        """Every step, in the order of the plan."""
+        places = self.places_of_branch()
+        for step in self.plan.steps:
+            self.lower_in_place(step, places)
+
+    def after_step(self, step: Step) -> None:
+        """What is done right after a step; nothing."""
+
+    def copy_parameters(self) -> None:
+        """Parameters into shared memory, if they are small."""
+        parameters = [value for value in self.plan.inputs if BATCH not in value.legs]
+        used = {o.value.name for step in self.plan.steps for o in step.operands}
+        if self.batched and sum(volume(v.legs, self.sizes) for v in parameters) <= MOST_COPIED:
+            for value in parameters:
+                if value.name in used:
+                    self.copy_in(value, "prologue")
+
+    def copy_samples(self) -> None:
+        """Inputs of several samples into shared memory, for the last block may lack some."""
+        if self.block > 1:
+            for value in self.plan.inputs:
+                if BATCH in value.legs:
+                    self.copy_in(value, "samples")
+
+    def makes_in_outputs(self) -> bool:
+        """Whether a result may be made where it leaves."""
+        return True
+
+    def run_of(self, legs: Sequence[str]) -> tuple[str, ...]:
+        """Legs of x or y that a point of a copy takes by itself; none."""
+        return ()
+
+    def state_array(self, value: Value) -> Array | None:
+        """The array of a state or gradient; None for a packed one."""
+        return None
+
+    def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
+        """How the entries of a new array lie."""
+        return packed(legs, self.sizes)
+
+    def on_warps(self, what: StepProduct) -> Threads | None:
+        """The loop of a product whose points are warps; None where they are threads."""
+        return None
+
+    def once_a_call(self, target: Array, left: Array, right: Array | None, part: Part) -> Loops:
+        """The loops of a step that is no block's; () for those of any other."""
+        return ()
+
+    def ordered(self, part: Part, body: Sequence[Statement]) -> Sequence[Statement]:
+        """Loops with their points in the order in which threads take them."""
+        return body
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -67,7 +128,8 @@ class Lowering:
                 self.batched.add(step.result.name)
             elif names & (self.batched | self.late):
                 self.late.add(step.result.name)
-        self.copy_inputs()
+        self.copy_parameters()
+        self.copy_samples()
 
     def program(self, name: str) -> Program:
         """The program of all parts; its workspace is not laid out yet."""
@@ -86,9 +148,7 @@ class Lowering:
 
     def lower_all(self) -> None:
         """Every step, then the results leave."""
-        places = self.places_of_branch()
-        for step in self.plan.steps:
-            self.lower_in_place(step, places)
+        self.lower_steps()
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
 
@@ -103,6 +163,7 @@ class Lowering:
         else:
             for part in places.get(name, ()):
                 self.lower(step, part)
+        self.after_step(step)
 
     # -- where steps on parameters run -------------------------------------------------------
 
@@ -138,24 +199,6 @@ class Lowering:
             places[name] = tuple(found)
         return places
 
-    def copy_inputs(self) -> None:
-        """Small parameters come into shared memory; so do inputs of several samples, of which the
-        last block may lack some."""
-        self.copy_parameters()
-        if self.block > 1:
-            for value in self.plan.inputs:
-                if BATCH in value.legs:
-                    self.copy_in(value, "samples")
-
-    def copy_parameters(self) -> None:
-        """Parameters into shared memory, if they are small."""
-        parameters = [value for value in self.plan.inputs if BATCH not in value.legs]
-        used = {o.value.name for step in self.plan.steps for o in step.operands}
-        if self.batched and sum(volume(v.legs, self.sizes) for v in parameters) <= MOST_COPIED:
-            for value in parameters:
-                if value.name in used:
-                    self.copy_in(value, "prologue")
-
     def copy_in(self, value: Value, part: Part) -> None:
         source = self.local[value.name]
         target = self.workspace(f"{value.name}_s", source.legs, part, value.name)
@@ -184,7 +227,7 @@ class Lowering:
         for output in self.plan.outputs:
             name = output.operand.value.name
             array = self.argument(f"out_{output.name}", output.legs, "output", name)
-            if name in alone:
+            if name in alone and self.makes_in_outputs():
                 self.direct[name] = array
             self.outputs[output.name] = array
 
@@ -194,11 +237,12 @@ class Lowering:
         batched = operand.value.name in self.batched
         source = self.home(operand, "samples" if batched else "after")
         if source.buffer != target.buffer:
-            copy = lower_product(target, source, None, self.sizes)
+            own = self.run_of(target.legs) if batched else ()
+            copy = lower_product(target, source, None, self.sizes, own=own)
             self.emit("samples" if batched else "after", f"out_{name}", f"{name} leaves", [copy])
 
     def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
-        self.parts[part].append(LoopStep(name, comment, tuple(body)))
+        self.parts[part].append(LoopStep(name, comment, tuple(self.ordered(part, body))))
 
     def seen(self, part: Part) -> dict[str, Array]:
         """Arrays as a part sees them."""
@@ -217,6 +261,9 @@ class Lowering:
 
     def make(self, value: Value, part: Part) -> Array:
         """A new array for a result, in the workspace or directly where it leaves."""
+        state = self.state_array(value) if part == "samples" else None
+        if state is not None:
+            return self.set_home(value, state, part)
         if value.name in self.direct and part != "prologue":
             return self.set_home(value, self.direct[value.name], part)
         array = self.workspace(value.name, self.axes.of(value.legs), part, value.name)
@@ -230,11 +277,8 @@ class Lowering:
         space: Space = "block" if part in ("prologue", "samples") else "shared"
         strides = self.strides_of(legs, space)
         self.buffers.append(Buffer(name, extent(strides, self.sizes), space, value=value))
+        self.volumes[name] = volume(legs, self.sizes)
         return Array(name, tuple(strides.items()))
-
-    def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
-        """How the entries of a new array lie."""
-        return packed(legs, self.sizes)
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -252,6 +296,13 @@ class Lowering:
 
     def product(self, what: StepProduct, part: Part) -> None:
         """One loop over the results; what sums over samples is added to a partial."""
+        loop = self.on_warps(what) if part == "samples" else None
+        if loop is not None:
+            text = " x ".join(operand.value.name for operand in what.operands)
+            self.emit(
+                part, what.result.name, f"{what.result.name} = {text} on tensor cores", [loop]
+            )
+            return
         left, *others = (self.home(operand, part) for operand in what.operands)
         right = others[0] if others else None
         if part == "samples" and BATCH not in what.result.legs:
@@ -267,6 +318,9 @@ class Lowering:
         self, target: Array, left: Array, right: Array | None, part: Part
     ) -> Sequence[Threads]:
         """The loops of a contraction or a sum in one part."""
+        once = self.once_a_call(target, left, right, part) if part in ("before", "after") else ()
+        if once:
+            return once
         arrays = [target, left, *([right] if right is not None else [])]
         missing = {buffer.name for buffer in self.buffers if buffer.batched}
         holds = not any(array.buffer in missing for array in arrays)

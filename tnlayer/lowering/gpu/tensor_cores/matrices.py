@@ -8,7 +8,7 @@ statements of warps, where the sizes fill the instruction; all other steps are a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ....errors import PlanError
@@ -17,7 +17,7 @@ from ....ir.loops import At, Axis, Mma, Pairs, Precision, Space, Statement, Thre
 from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
 from ....passes.chain import StemStep, find_stem, with_chain
-from ...arrays import Array, volume
+from ...arrays import Array, packed, volume
 from ...steps import StepProduct
 from ..bank_conflicts import WARP, padded
 from ..merge_kernels import MOST_IN_ONE_BLOCK
@@ -94,7 +94,6 @@ class MmaLowering(Lowering):
             worst access of shared memory, and those of all.
         products: loops on tensor cores so far.
         copied: most entries of a gradient's copies so far.
-        volumes: entries of arrays in shared memory, without those that are left out.
     """
 
     precision: Precision = "tf32"
@@ -105,7 +104,6 @@ class MmaLowering(Lowering):
     counts: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     products: int = 0
     copied: int = 0
-    volumes: dict[str, int] = field(default_factory=dict[str, int])
 
     def cost(self) -> tuple[int, int, int]:
         """Instructions of the busiest warps, cycles of the worst access down to ``FEW``, of all."""
@@ -128,11 +126,9 @@ class MmaLowering(Lowering):
                     found[value.name] = found.get(value.name, 0) + entries
         return found
 
-    def start(self) -> None:
-        """As for any plan; results leave by copies where the last block may lack samples."""
-        Lowering.start(self)
-        if self.block > 1:
-            self.direct.clear()
+    def makes_in_outputs(self) -> bool:
+        """Results leave by copies where the last block may lack samples."""
+        return self.block == 1
 
     def copy_parameters(self) -> None:
         """Small parameters that a block reads, and what is kept, into shared memory."""
@@ -159,62 +155,51 @@ class MmaLowering(Lowering):
         self.copy_in(value, "prologue")
         self.periods = periods
 
-    def lower_in_place(self, step: Step, places: Mapping[str, tuple[Part, ...]]) -> None:
-        """As for any plan; what is kept comes into shared memory."""
-        Lowering.lower_in_place(self, step, places)
+    def after_step(self, step: Step) -> None:
+        """What is kept comes into shared memory."""
         if step.result.name in self.kept:
             self.keep(step.result)
-
-    def workspace(self, name: str, legs: Sequence[str], part: Part, value: str = "") -> Array:
-        """As for any plan; its entries are noted."""
-        array = Lowering.workspace(self, name, legs, part, value)
-        self.volumes[array.buffer] = volume(legs, self.sizes)
-        return array
 
     def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
         """Padded where it may lie in shared memory."""
         if space in ("block", "partial"):
             return padded(legs, self.sizes, *self.periods)
-        return Lowering.strides_of(self, legs, space)
+        return packed(legs, self.sizes)
 
-    def product(self, what: StepProduct, part: Part) -> None:
-        """As for any plan, or one statement a warp."""
+    def on_warps(self, what: StepProduct) -> Threads | None:
+        """A product of a state with a matrix, or of two states that sums over samples."""
         result, left, right = what.result, what.left, what.right
-        if part == "samples" and right is not None:
-            states = [o for o in (left, right) if o.value.name in self.batched]
-            weights = [o for o in (left, right) if o.value.name not in self.batched]
-            loop = None
-            if BATCH in result.legs and len(states) == len(weights) == 1:
-                loop = self.mma(result, weights[0], states[0])
-            elif BATCH not in result.legs and len(states) == 2:
-                loop = self.mma(result, left, right) or self.mma(result, right, left)
-            if loop is not None:
-                self.products += 1
-                text = f"{result.name} = {left.value.name} x {right.value.name}"
-                Lowering.emit(self, part, result.name, f"{text} on tensor cores", [loop])
-                return
-        Lowering.product(self, what, part)
+        if right is None:
+            return None
+        states = [o for o in (left, right) if o.value.name in self.batched]
+        weights = [o for o in (left, right) if o.value.name not in self.batched]
+        loop = None
+        if BATCH in result.legs and len(states) == len(weights) == 1:
+            loop = self.mma(result, weights[0], states[0])
+        elif BATCH not in result.legs and len(states) == 2:
+            loop = self.mma(result, left, right) or self.mma(result, right, left)
+        self.products += loop is not None
+        return loop
 
-    def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
-        """As for any plan; of a block's loops the points are ordered by banks."""
-        if part in ("prologue", "samples"):
-            inside = {b.name for b in self.buffers if b.space in ("block", "partial")}
-            ordered: list[Statement] = []
-            for loop in body:
-                assert isinstance(loop, Threads)
+    def ordered(self, part: Part, body: Sequence[Statement]) -> Sequence[Statement]:
+        """Points of a block's loops ordered by banks; those of warps are chosen as such."""
+        if part not in ("prologue", "samples"):
+            return body
+        inside = {b.name for b in self.buffers if b.space in ("block", "partial")}
+        found: list[Statement] = []
+        for loop in body:
+            assert isinstance(loop, Threads)
+            if not any(isinstance(statement, Mma) for statement in loop.body):
                 loop, (worst, cycles) = order_points(loop, inside)
                 self.counts.append((0, worst, cycles if part == "samples" else 0))
-                ordered.append(loop)
-            body = ordered
-        Lowering.emit(self, part, name, comment, body)
+            found.append(loop)
+        return found
 
-    def loops_of(
+    def once_a_call(
         self, target: Array, left: Array, right: Array | None, part: Part
     ) -> Sequence[Threads]:
-        """As for any plan; of steps that run once a call long sums are loops, and where there are
-        fewer results than threads their terms are shared."""
-        if part not in ("before", "after"):
-            return Lowering.loops_of(self, target, left, right, part)
+        """Long sums are loops, and where there are fewer results than threads their terms are
+        shared."""
         shared = self.shared_legs(target, left, right)
         if not shared:
             return [self.once(target, left, right)]
