@@ -4,6 +4,15 @@ Forward: each segment loads its register legs, runs its steps and stores the sta
 Backward: the segments run forward once, and what each begins with is kept in the block's memory;
 then they run in reverse. A thread loads its part of a segment's first state and of the gradient,
 makes the states between again, and walks back; gradients of weights are summed over the points.
+
+    forward    x ==[0]==> s1 ==[1]==> s2 ==[2]==> y       each [n] one thread loop, in registers
+
+    backward   x ==[0]==> s1 ==[1]==> s2                  kept, in the block's memory
+               d_x <==[0]== d_s1 <==[1]== d_s2 <==[2]== g
+                    ^ x          ^ s1         ^ s2        each makes its own states again
+
+A gradient may overwrite the state that its segment began with: each point has read its entries of
+that by then, and nobody else reads them.
 """
 
 from __future__ import annotations
@@ -138,6 +147,7 @@ class ChainLowering(Lowering):
             else:
                 reverse[self.segment_of[gradient_step(step)]].append(step)
         has_reverse = any(reverse)
+        # First all segments forward, for the last one is the first to go back.
         for number, steps in enumerate(forward):
             # The states inside a segment are made again in registers; what the last one ends with
             # is y itself.
@@ -246,10 +256,12 @@ class ChainLowering(Lowering):
         assert self.chain is not None
         if value.name in self.direct:
             return self.set_home(value, self.direct[value.name], "samples")
+        # Strides are chosen for the points of both loops, and of a copy of x or y, at once.
         legs = [leg for leg in value.legs if leg != BATCH]
         points = [self.points[number] for number in sides
                   if 0 <= number < len(self.points)
                   and not self.chain.segments[number].large]  # fmt: skip
+        # The sample comes first: then each sample's part is a run of its own.
         ordered = [BATCH, *legs] if self.block > 1 else legs
         leaving = self.chain.stem.outputs if value.name in self.chain.steps_of(
             self.chain.segments[-1]
@@ -342,6 +354,8 @@ class ChainLowering(Lowering):
         group.product(step, weights)
         if BATCH in step.result.legs:
             return
+        # A gradient of a weight: points that meet other entries of it add to those by themselves;
+        # where all points have the same entries, a sum over threads does.
         partial = self.partial(step.result)
         if (set(self.points[number]) - {BATCH}) & set(step.result.legs):
             group.add_points(step.result, partial)

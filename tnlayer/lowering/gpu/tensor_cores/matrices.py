@@ -3,6 +3,14 @@
 ``merge_blocks`` makes one matrix of the weights of each segment; gradients go through it like
 through any other step. ``MmaLowering`` then lowers products of a state with such a matrix to
 statements of warps, where the sizes fill the instruction; all other steps are as without.
+
+    gates on pairs of legs       merged into one matrix of 16 x 16
+    a --[0]-------               a --[      ]--
+    b --[0]--[2]--               b --[ 0 1  ]--    three gates: 3 x 4 products for each entry
+    c --[1]--[2]--               c --[  2   ]--    one matrix: 16, but two instructions of a warp
+    d --[1]-------               d --[      ]--    give 16 rows for 8 entries of the other legs
+
+More products are done than without, on units that do several times as many.
 """
 
 from __future__ import annotations
@@ -28,11 +36,13 @@ from .bits import FEW, Bit, Chosen, choose_bits
 from .lanes import order_points
 from .warps import ROW_BITS, Product, Split, choose_split
 
-# Rows of the largest block; sums that are written out.
+# Rows of the largest block: twice the rows are twice the products for each entry, and four times
+# the weights that have to lie beside the states. Sums that are written out.
 MOST_ROWS, MOST_SUMS = 64, 32
 # Results of a point, and products written out, in steps that run once a call.
 ONCE = Tiling(products=16)
-# Terms from which on points share a sum of such a step, and how many share one.
+# Such a step has few results and long sums, and most threads would be idle. Terms from which on
+# points share a sum, and how many share one.
 LONG_SUM, LEAST_SHARES, MOST_SHARES = 128, 4, 64
 # Index of points that share a gradient's samples.
 SHARE = "share"
@@ -151,6 +161,7 @@ class MmaLowering(Lowering):
 
     def keep(self, value: Value) -> None:
         """Copy into shared memory, in a layout of its own."""
+        # Weights are read otherwise than states, so another padding may suit them better.
         periods, self.periods = self.periods, self.kept_periods
         self.copy_in(value, "prologue")
         self.periods = periods
@@ -237,6 +248,8 @@ class MmaLowering(Lowering):
         columns = [leg for leg in right.legs if leg in result.legs]
         sums = [leg for leg in left.legs if leg not in result.legs and leg != BATCH]
         everything = (*rows, *columns, *sums)
+        # A repeated leg is a diagonal, and one of both operands and the result a batch of products:
+        # neither is a matrix product. Fragments are addressed by bits, so sizes are powers of two.
         depth = 16 if self.precision == "bf16" else 8
         if (
             len(set(everything)) < len(everything)
@@ -285,6 +298,8 @@ class MmaLowering(Lowering):
         self, target: Array, a: Array, b: Array, chosen: Chosen, split: Split, *, adds: bool
     ) -> Threads:
         """The statement for all tiles of the target and all shares of their terms."""
+        # The first bits are an instruction's own; each bit that is left is an index of the points,
+        # and so is each bit of the sums that points share.
         tiles = [*chosen.rows[ROW_BITS:], *chosen.columns[split.columns :]]
         inner = len(chosen.sums) - split.terms
         indices = [(f"i{n}", 2, bit) for n, bit in enumerate(tiles)]
@@ -293,6 +308,7 @@ class MmaLowering(Lowering):
         written = min(inner, int(math.log2(MOST_SUMS)))
         loops = [Axis(2, bit[1], bit[2]) for bit in reversed(chosen.sums[written:inner])]
         if adds and self.block > 1:
+            # Missing samples are in no sum, so this loop stays outside and ends at the last one.
             axis = Axis(self.block, a.stride(BATCH), b.stride(BATCH), of_samples=True)
             if split.samples:
                 axis = replace(axis, first=SHARE, step=1 << split.samples)
