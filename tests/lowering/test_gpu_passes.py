@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import tnlayer as tn
 from tnlayer import topologies
+from tnlayer.errors import BuildError
 from tnlayer.hardware.gpu import Gpu, gpu_of
+from tnlayer.ir.loops import Spread, Step, Threads, statements
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.gpu import pipeline
 from tnlayer.lowering.gpu.pipeline import Draft, schedule_backward, schedule_forward
@@ -52,6 +56,22 @@ def test_each_pass_leaves_a_legal_program(name: str, monkeypatch: pytest.MonkeyP
     for names, draft in found:
         assert names == [one.__name__ for one in pipeline.PASSES]
         assert draft.layout is not None
+
+
+def test_launches_fit_their_kernels() -> None:
+    """Every kernel has a grid, every loop its threads; the verifier refuses what does not fit."""
+    plan = tn.compile(NETWORKS["steps"](), backend="torch", batch=64, minimize="flops").plan
+    program = schedule_backward(plan, [v.name for v in plan.inputs], gpu_of("sm_90")).program
+    parts = (*program.before, *program.prologue, *program.samples, *program.after)
+    loops = [loop for loop in statements(parts) if isinstance(loop, Threads)]
+    assert all(loop.spread is not None for loop in loops)
+    assert [launch.name for launch in program.launches if not launch.blocks] == [program.name]
+    with pytest.raises(BuildError, match="launches of"):
+        verified(replace(program, launches=program.launches[1:]))
+    loop = replace(loops[-1], spread=Spread(7, turns=3))
+    broken = replace(program, after=(*program.after[:-1], Step("s", "", (loop,))))
+    with pytest.raises(BuildError, match="points over"):
+        verified(broken)
 
 
 def test_debug_level_5_shows_each_pass(

@@ -10,32 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
-from ..arrays import (
-    Array,
-    Lanes,
-    conjugated,
-    diagonal,
-    in_lanes,
-    is_run,
-    packed,
-    pinned,
-    replaced,
-    volume,
-)
+from ..arrays import Array, Lanes, conjugated, in_lanes, is_run, replaced, volume
+from ..steps import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from ..tile import Contraction, lower_contraction, pays_in_place
 from .fuse_loops import Group
 from .relayout import lower_move, nest
 from .scheduled import Scheduled
 from .vector_phases import branch_lanes
-
-Part = Literal["before", "samples", "after"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,60 +111,37 @@ class _Fusing:
             lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         )
 
-    def axes(self, legs: Sequence[str]) -> tuple[str, ...]:
-        """Names of axes: a leg that stands again gets a mark, for strides are kept by name."""
-        found: list[str] = []
-        for leg in legs:
-            axis = leg
-            while axis in found:
-                axis += "'"
-            self.sizes[axis] = self.sizes[leg]
-            found.append(axis)
-        return tuple(found)
-
-    def legs_of(self, legs: Sequence[str]) -> dict[str, str]:
-        """The leg of each axis."""
-        return dict(zip(self.axes(legs), legs, strict=True))
+    @property
+    def axes(self) -> Axes:
+        """Axes of all arrays; their sizes are those of this lowering."""
+        return Axes(self.sizes)
 
     def argument(self, name: str, legs: Sequence[str], space: Space, value: str) -> Array:
-        """The array of an argument as torch stores it, the batch as its first axis; it brings or
-        takes a value of the plan."""
-        axes = self.axes(legs)
-        strides = packed([axis for axis in axes if axis != BATCH], self.sizes)
-        features = volume(strides, self.sizes)
-        if BATCH in axes:
-            strides = {BATCH: features, **strides}
-        self.buffers[name] = Buffer(name, features, space, 0, BATCH in axes, value)
-        return Array(name, tuple(strides.items()))
+        """The array of an argument; it brings or takes a value of the plan."""
+        self.buffers[name], array = argument(name, legs, space, value, self.axes)
+        return array
 
     def add_input(self, value: Value) -> None:
-        self.set_home(value, self.argument(value.name, value.legs, "input", value.name))
-        self.part_of[value.name] = "samples" if BATCH in value.legs else "before"
+        part = self.part_of[value.name] = "samples" if BATCH in value.legs else "before"
+        self.set_home(value, self.argument(value.name, value.legs, "input", value.name), part)
 
     def add_outputs(self) -> None:
         """Buffers of what leaves; a value that leaves once and by itself is made in place there."""
-        used = [operand.value.name for step in self.plan.steps for operand in step.operands]
-        leaving = [output.operand.value.name for output in self.plan.outputs]
+        alone = leaving_alone(self.plan)
         for output in self.plan.outputs:
             name = output.operand.value.name
             array = self.argument(f"out_{output.name}", output.legs, "output", name)
-            legs = output.operand.legs
-            if (
-                leaving.count(name) == 1
-                and name not in used
-                and not output.operand.conj
-                and len(set(legs)) == len(legs)
-            ):
+            if name in alone:
                 self.direct[name] = array
             self.homes[f"out_{output.name}"] = array
 
     def leave(self, name: str, operand: Operand) -> None:
         """Move a result to where the caller wants it."""
         target = self.homes[f"out_{name}"]
-        source = self.home(operand)
+        part = self.part_of[operand.value.name]
+        source = self.home(operand, part)
         if source.buffer == target.buffer:
             return
-        part = self.part_of[operand.value.name]
         body = lower_move(target, source, self.sizes, self.width, self.machine)
         self.emit(part, f"out_{name}", f"{name} leaves", body)
 
@@ -186,33 +150,41 @@ class _Fusing:
 
     # -- arrays ----------------------------------------------------------------------------
 
-    def home(self, operand: Operand) -> Array:
-        """The first array of a value."""
+    def home(self, operand: Operand, part: Part) -> Array:
+        """The first array of a value, the same in all parts."""
         array = self.homes[operand.value.name]
         return conjugated(array) if operand.conj else array
 
-    def make(self, value: Value, lanes: Lanes, part: Part) -> Array:
+    def make(self, value: Value, part: Part) -> Array:
+        """A new array for a result that is copied together, with the lanes of its step."""
+        return self.make_in_lanes(value, self.lanes_of(value, part), part)
+
+    def lanes_of(self, result: Value, part: Part) -> Lanes:
+        """Lanes of the step that makes a result; steps on parameters that copy have none."""
+        return self.placement.lanes.get(result.name, ()) if part == "samples" else ()
+
+    def make_in_lanes(self, value: Value, lanes: Lanes, part: Part) -> Array:
         """A new array for a result, in the workspace or directly where it leaves."""
         lanes = self.placement.stored.get(value.name, lanes) if part == "samples" else lanes
         direct = self.direct.get(value.name)
         if direct is not None:
             if not lanes:
-                return self.set_home(value, direct)
+                return self.set_home(value, direct, part)
             if volume(lanes, self.sizes) == self.width and is_run(direct, lanes, self.sizes):
-                return self.set_home(value, direct.with_lanes(lanes))
-        legs = self.in_order(value.name, self.axes(value.legs))
+                return self.set_home(value, direct.with_lanes(lanes), part)
+        legs = self.in_order(value.name, self.axes.of(value.legs))
         group = self.groups.get(value.name)
         if group is not None:
             inner = [leg for leg in legs if leg not in group.outer]
             legs = inner if value.name in group.passing else [*group.outer, *inner]
-        return self.set_home(value, self.workspace(value.name, legs, lanes, part))
+        return self.set_home(value, self.workspace(value.name, legs, lanes, part), part)
 
     def in_order(self, name: str, legs: Sequence[str]) -> list[str]:
         """Legs of an array with those last that its first reader sums over: it reads one run."""
         last = self.summed_next.get(name, ())
         return [leg for leg in legs if leg not in last] + [leg for leg in last if leg in legs]
 
-    def set_home(self, value: Value, array: Array) -> Array:
+    def set_home(self, value: Value, array: Array, part: Part) -> Array:
         self.homes[value.name] = array
         self.lying.setdefault(array.buffer, set()).add(value.name)
         return array
@@ -233,7 +205,7 @@ class _Fusing:
 
     def get(self, operand: Operand, lanes: Lanes) -> Array:
         """An operand with these lanes: as it is, as a view, or moved into a new array."""
-        array = self.home(operand)
+        array = self.home(operand, self.part_of[operand.value.name])
         legs = array.legs
         if not set(lanes) & set(legs):
             return array.with_lanes(())
@@ -263,7 +235,7 @@ class _Fusing:
         """A state that has only some lanes, the last ones, which are repeated; see turns.py."""
         own = tuple(leg for leg in lanes if leg in operand.legs)
         stored = self.placement.stored.get(operand.value.name)
-        array = self.get(operand, stored) if stored else self.home(operand)
+        array = self.get(operand, stored) if stored else self.home(operand, "samples")
         assert own == lanes[-len(own) :] and is_run(array, own, self.sizes), "lanes in a row"
         return array.with_lanes(own)
 
@@ -275,48 +247,33 @@ class _Fusing:
         self.unread.subtract(operands)
         parts = {self.part_of[name] for name in operands}
         part: Part = "after" if "after" in parts else "samples" if "samples" in parts else "before"
-        result = step.result
-        self.part_of[result.name] = part
-        match step:
-            case plan_steps.Contract():
-                self.contract(result, step.left, step.right, part)
-            case plan_steps.Reduce():
-                self.contract(result, step.operand, None, part)
-            case plan_steps.Add():
-                self.add(result, [(operand, ()) for operand in step.operands], part)
-            case plan_steps.Scatter():
-                self.add(result, [(p.operand, p.pins) for p in step.parts], part, clear=True)
-            case plan_steps.Embed():
-                self.embed(step, part)
-            case plan_steps.Select():
-                self.set_home(result, self.selected(step))
-            case plan_steps.Diagonal():
-                array, axes = self.home(step.operand), self.legs_of(step.operand.legs)
-                self.set_home(result, diagonal(array, result.legs, axes))
-            case plan_steps.Expand():
-                array = self.home(step.operand)
-                strides = tuple((leg, array.stride(leg)) for leg in result.legs)
-                self.set_home(result, replace(array, strides=strides))
+        self.part_of[step.result.name] = part
+        lower_step(step, part, self)
 
-    def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
-        """A Contract, or a Reduce where there is no right operand."""
-        operands = [left] if right is None else [left, right]
+    def reader(self, operand: Operand, result: Value, part: Part) -> Array:
+        """An operand in the lanes of a step that copies it."""
+        return self.get(operand, self.lanes_of(result, part))
+
+    def copy(self, target: Array, source: Array, *, adds: bool = False) -> Sequence[Statement]:
+        """Loops of tiles."""
+        what = Contraction(target, source, None, self.sizes, adds=adds)
+        return lower_contraction(what, self.machine)
+
+    def product(self, what: StepProduct, part: Part) -> None:
+        """Loops of tiles in the lanes of the step; what sums over samples is a partial."""
+        result, operands, comment = what.result, what.operands, what.comment
         if part == "samples":
             lanes = self.placement.lanes[result.name]
         else:
-            pairs = [(operand.legs, self.home(operand)) for operand in operands]
+            pairs = [(operand.legs, self.home(operand, part)) for operand in operands]
             # Weights that do not stay in the first cache: it matters which of them share a line.
             far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE
             run = self.run_next.get(result.name, "") if far else ""
             lanes = branch_lanes(result.legs, pairs, self.sizes, self.width, run)
         arrays = [self.get(operand, lanes) for operand in operands]
-        if right is not None and not arrays[0].lanes:
+        if len(arrays) == 2 and not arrays[0].lanes:
             arrays.reverse()  # the vector stands left, the weight right
-        text = " x ".join(operand.value.name for operand in operands)
-        summed = [leg for leg in dict.fromkeys(o for x in operands for o in x.legs)
-                  if leg not in result.legs]  # fmt: skip
-        comment = f"{result.name} = {text}" + (f", sum {' '.join(summed)}" if summed else "")
-        second = arrays[1] if right is not None else None
+        second = arrays[1] if len(arrays) == 2 else None
         if part == "samples" and BATCH not in result.legs:
             self.sum_samples(result, arrays[0], second, lanes, comment)
             return
@@ -324,7 +281,9 @@ class _Fusing:
         if part == "samples" and any(self.readers[o.value.name] > 1 for o in operands):
             target = self.in_place(result, arrays[0], second)
         if target is None:
-            target = self.make(result, lanes if set(lanes) & set(result.legs) else (), part)
+            target = self.make_in_lanes(
+                result, lanes if set(lanes) & set(result.legs) else (), part
+            )
         self.emit_contraction(
             result, comment, Contraction(target, arrays[0], second, self.sizes), part
         )
@@ -357,12 +316,14 @@ class _Fusing:
             return None
         if any(self.unread[name] > 0 for name in self.lying[left.buffer]):
             return None
-        target = replaced(left, self.axes(result.legs), self.sizes)
+        target = replaced(left, self.axes.of(result.legs), self.sizes)
         if target is None or set(target.legs) != set(result.legs):
             return None
         target = replace(target, conj=False)
         what = Contraction(target, left, right, self.sizes)
-        return self.set_home(result, target) if pays_in_place(what, self.machine) else None
+        return (
+            self.set_home(result, target, "samples") if pays_in_place(what, self.machine) else None
+        )
 
     def emit_group(self, group: Group) -> None:
         """Loops around the steps of a group, each for a part of the state."""
@@ -382,7 +343,7 @@ class _Fusing:
         self, result: Value, left: Array, right: Array | None, lanes: Lanes, comment: str
     ) -> None:
         """A result that sums over the batch: vectors of partial sums, summed up after."""
-        axes = self.axes(result.legs)
+        axes = self.axes.of(result.legs)
         partial, size = in_lanes(f"{result.name}_p", [a for a in axes if a not in lanes], (),
                                  self.sizes, self.width)  # fmt: skip
         strides = tuple((leg, stride * self.width) for leg, stride in partial.strides)
@@ -396,7 +357,7 @@ class _Fusing:
         # Where the lanes are all its own the result stays in vectors: entries of one vector that
         # lie far apart would fall into few sets of the cache.
         own = set(lanes) <= set(axes) and volume(lanes, self.sizes) == self.width
-        target = self.make(result, lanes if own else (), "after")
+        target = self.make_in_lanes(result, lanes if own else (), "after")
         offsets = target.offsets(lanes, self.sizes)
         body = nest(partial.legs, target, partial, self.sizes, "scalar",
                     lambda t, s: SumLanes(t, s, offsets))  # fmt: skip
@@ -404,59 +365,12 @@ class _Fusing:
         clear = Fill(At(target.buffer, target.offset, form="scalar"), entries)
         self.emit("after", f"{result.name}_s", f"{result.name} summed up", (clear, *body))
 
-    def add(
-        self,
-        result: Value,
-        parts: Sequence[tuple[Operand, tuple[tuple[int, int], ...]]],
-        part: Part,
-        *,
-        clear: bool = False,
-    ) -> None:
-        """Sum of arrays, each at its pins, axis by axis."""
-        lanes = self.placement.lanes.get(result.name, ()) if part == "samples" else ()
-        target = self.make(result, lanes, part)
-        body: list[Statement] = []
-        if clear:
-            body.append(self.cleared(target, part))
-        axes = self.axes(result.legs)
-        for number, (operand, pins) in enumerate(parts):
-            source = self.get(operand, lanes)
-            view, legs = pinned(target, axes, pins)
-            renaming = dict(zip(self.axes(operand.legs), legs, strict=True))
-            strides = tuple((renaming.get(leg, leg), stride) for leg, stride in source.strides)
-            source = replace(source, strides=strides)
-            what = Contraction(view, source, None, self.sizes, adds=clear or number > 0)
-            body += lower_contraction(what, self.machine)
-        names = " + ".join(operand.value.name for operand, _ in parts)
-        self.emit(part, result.name, f"{result.name} = {names}", body)
-
     def cleared(self, target: Array, part: Part) -> Statement:
         """Zeros in the whole array; the batch is its outermost leg where it leaves directly."""
         at = At(target.buffer, target.offset, form="scalar")
         buffer = self.buffers[target.buffer]
         turns = self.placement.block if buffer.batched and part == "samples" else 1
         return Fill(at, buffer.size * turns)
-
-    def embed(self, step: plan_steps.Embed, part: Part) -> None:
-        """Zeros, and the operand on the diagonal."""
-        lanes = self.placement.lanes.get(step.result.name, ()) if part == "samples" else ()
-        target = self.make(step.result, lanes, part)
-        view = diagonal(target, step.operand.legs, self.legs_of(step.result.legs))
-        what = Contraction(view, self.get(step.operand, lanes), None, self.sizes)
-        body = (self.cleared(target, part), *lower_contraction(what, self.machine))
-        self.emit(part, step.result.name, f"diagonal of {step.result.name}", body)
-
-    def selected(self, step: plan_steps.Select) -> Array:
-        """A slice, with the axes that are left called after the result's legs."""
-        array = self.home(step.operand)
-        axes = self.axes(step.operand.legs)
-        view, left = pinned(array, axes, step.pins)
-        renaming = dict(zip(left, self.axes(step.result.legs), strict=True))
-        strides = tuple((renaming[leg], stride) for leg, stride in view.strides)
-        # Vectors stay vectors; a slice through one has none.
-        whole = set(array.lanes) <= set(left)
-        lanes = tuple(renaming[leg] for leg in array.lanes) if whole else ()
-        return replace(view, strides=strides, lanes=lanes)
 
 
 def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,11 @@ These kernels are small, and each waits for the one before it and for memory. So
 blocks are one kernel, and a row of small steps that need its results is done by a block of the same
 kernel: it makes the few sums that it reads itself, next to copies of the parameters that it reads,
 and has what lies between its steps in shared memory.
+
+    as lowered    sum A | sum B | sum C | step 1 (reads A) | step 2 (reads 1)      five kernels
+
+    merged        block 0      sum A, copies of parameters, barrier, step 1, barrier, step 2
+                  blocks 1 ..  sums B and C, a block for 32 results
 """
 
 from __future__ import annotations
@@ -55,11 +60,12 @@ def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list
     copies: list[Buffer] = []
     row: list[Step] = []
     for step in rest:
+        # In the order of the plan: a large step ends a row, for what follows may read its result.
         if sum(loop.points * products_of(loop.body) for loop in _loops(step)) <= MOST_IN_ONE_BLOCK:
             row.append(step)
             continue
         found += _kernels(program, sums, row, copies)
-        sums, row = [], []
+        sums, row = [], []  # all sums are done by then
         loops = step.body
         found += [Step(f"{step.name}_{k}", step.comment, (loop,)) for k, loop in enumerate(loops)]
     return (*found, *_kernels(program, sums, row, copies)), copies
@@ -73,6 +79,8 @@ def _kernels(
         return [_joined("sums", sums)] if sums else []
     read = buffers_of(row)
     own = [step for step in sums if buffers_of(step.body[:1]) & read]
+    # A row that reads no sum gains nothing in their kernel, and one that reads many would keep a
+    # single block busy for longer than a launch takes.
     if sums and not 0 < groups_of(loop for step in own for loop in _loops(step)) <= MOST_GROUPS:
         return [_joined("sums", sums), *_kernels(program, [], row, copies)]
     ordered = _by_level([*own, *row])

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir.loops import At, Axis, Buffer, Fill, Statement, SumThreads, Threads, Tile, map_places
+from ...ir.loops import At, Axis, Buffer, Statement, SumThreads, Threads, Tile, map_places
 from ...ir.steps import BATCH, Contract, Operand, Value
 from ..arrays import Array, Sizes, packed, volume
 from ..nest import runs
@@ -125,11 +125,6 @@ class Group:
         rows = tuple(zip(held.offsets(own, self.sizes), partial.offsets(own, self.sizes),
                          strict=True))  # fmt: skip
         self.body.append(Tile(self.at(partial), self.at(held), None, rows, adds=True))
-
-    def clear(self, value: Value) -> None:
-        """Zeros in a held value."""
-        array = self.held[value.name]
-        self.body.append(Fill(At(array.buffer, form="scalar"), volume(array.legs, self.sizes)))
 
     def at(self, array: Array) -> At:
         """A place whose terms are legs; they become indices in ``threads``."""

@@ -2,6 +2,11 @@
 
 Points may come in any order. So the digits of their indices are ordered such that the lanes of a
 warp touch different banks of shared memory, or few sectors of global memory.
+
+    for i < 64, j < 4:  y[4 i + j] = x[64 j + i]       lanes       cycles of x, of y
+                        j the fastest digits           8 i x 4 j   4, 1
+                        i the fastest digits           32 i        1, 4
+                        four of i, one of j            16 i x 2 j  2, 2     is taken
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ from ..bank_conflicts import WARP
 from ..thread_loop import SAMPLE
 from .bits import FEW, cycles_of
 
-# Digits among which lanes are sought, and warps that are simulated where sizes are not of two.
+# Digits among which lanes are sought (a warp takes at most five of them), and warps that are
+# simulated where sizes are not of two.
 MOST_DIGITS, MOST_WARPS = 12, 8
 
 
@@ -62,6 +68,7 @@ def order_points(loop: Threads, in_shared: Set[str]) -> tuple[Threads, Cost]:
     digits = digits[::-1]
     cost = _cost(tuple(digits), accesses)
     best = digits
+    # Where the order is good enough it is kept.
     if cost[0] > FEW:
         for order in _orders(digits):
             found = _cost(tuple(order), accesses)
@@ -92,6 +99,7 @@ def _accesses(body: Sequence[Statement], in_shared: Set[str]) -> Iterator[Access
 
 def _digits(name: str, count: int) -> list[Digit]:
     """Binary digits of an index, the slowest first; the whole where it has none."""
+    # Samples stay whole, for a point asks whether its sample exists.
     if name == SAMPLE or count & (count - 1):
         return [Digit(name, count, 1)]
     return [Digit(name, 2, 1 << k) for k in reversed(range(count.bit_length() - 1))]
