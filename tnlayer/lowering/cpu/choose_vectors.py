@@ -4,7 +4,10 @@ With legs as lanes a block is one sample as long as parameters are small: its st
 Parameters that leave the first caches are read once a block, and so are the vectors of partial sums
 of their gradients; then blocks of several samples pay. Samples as lanes always have a block of one
 vector. The estimate counts multiply-adds, what is read and written, and changes of lanes; decision
-record 0013 says how far it is from measured times.
+record 0013 says how far it is from measured times. Of a state of legs a b c d, 16 samples::
+
+    legs as lanes       one sample after the other, or a few:  a vector holds  x[s, a, b, :, :]
+    samples as lanes    all 16 at once, 16 times the memory:   a vector holds  x[:, a, b, c, d]
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ def cycles(stem: Stem, lanes: Mapping[str, Lanes], block: int, setting: Setting)
     """
     sizes, entry = setting.sizes, setting.itemsize
     legs, since = stem.legs, next(iter(lanes.values()), ())
+    # A backward makes the states again, and has two products for each of a forward.
     passes = 3 if setting.backward else 1
     weights = sum(volume(step.weight.legs, sizes) for step in stem.steps) * entry
     partials = sum(_partial(step, lanes.get(step.name, ()), setting) for step in stem.steps)
@@ -75,13 +79,17 @@ def cycles(stem: Stem, lanes: Mapping[str, Lanes], block: int, setting: Setting)
     for step in stem.steps:
         own = lanes.get(step.name, ())
         work += _work(step, legs, own, block, setting)
+        # A step that turns its lanes (lane_rotation.py) counts as a move, too: this estimate is
+        # only held against samples as lanes.
         if own != since:
             moved += states[-1] / _filled(own, setting)
         legs, since = state_after(legs, step), own
         states.append(volume(legs, sizes))
+    # x and y lie in rows; samples as lanes are transposed at both ends.
     moved += (states[0] + states[-1]) / (_filled(since, setting) if lanes else setting.width)
     # What is used between two uses of a state: two neighbours, or in the backward all.
     near = sum(states) if setting.backward else max(a + b for a, b in pairwise(states))
+    # Each state is written once and read once; weights once a block, whatever its samples.
     traffic = 2 * sum(states) * entry * passes / _rate(near * entry * block)
     traffic += weights * passes / _rate(weights) / block
     if setting.backward:
@@ -99,8 +107,10 @@ def _work(
     sizes = setting.sizes
     vectors = volume((*legs, *step.made), sizes) / _filled(lanes, setting)
     kept = [leg for leg in legs if leg not in (*step.contracted, *step.kept, *lanes)]
+    # The tile that registers hold: 24 results, at most 8 rows (tile_shapes.py).
     rows = min(volume(kept, sizes) * (block if lanes else 1), 8)
     columns = min(volume(step.made, sizes), 24 // rows)
+    # For each product of vectors 1 / rows + 1 / columns loads; whichever takes longer counts.
     needed = max(setting.products / PEAK_REACHED, 1 / rows + 1 / columns)
     return vectors * needed / AT_ONCE
 

@@ -1,8 +1,14 @@
 """From a Plan to one Program of the loop IR: every step of a call, fused over a block of samples.
 
-Which legs are lanes in which step is decided before (see lanes.py) and handed in. Here each value
-gets its arrays, moves to other lanes are put where a step needs them, and each step is lowered.
-Views cost nothing: a Diagonal, a Select and an Expand only change strides.
+Which legs are lanes in which step was decided before (choose_lanes.py). Here each value gets its
+arrays, moves to other lanes are put where a step needs them, and each step is lowered.
+Views cost nothing: a Diagonal, a Select and an Expand only change strides. A plan ``m = v w``,
+``y = x m``, then the gradient of m, becomes::
+
+    before      m = v w                        once a call
+    samples     y = x m                        for each block of samples
+                d_m_p += x g                   into partial sums of each thread
+    after       d_m = sum of d_m_p             over lanes and threads, once a call
 """
 
 from __future__ import annotations
@@ -85,6 +91,7 @@ class _Fusing:
     def program(self, name: str) -> Program:
         """Inputs, steps, outputs."""
         self.sizes = {**self.plan.sizes, BATCH: self.placement.block}
+        # Outputs come before steps, for a step may write straight into one.
         for value in self.plan.inputs:
             self.add_input(value)
         self.add_outputs()
@@ -167,6 +174,7 @@ class _Fusing:
         """A new array for a result, in the workspace or directly where it leaves."""
         lanes = self.placement.stored.get(value.name, lanes) if part == "samples" else lanes
         direct = self.direct.get(value.name)
+        # Where it leaves the entries must lie as its vectors are, or it is moved at the end.
         if direct is not None:
             if not lanes:
                 return self.set_home(value, direct, part)
@@ -176,6 +184,7 @@ class _Fusing:
         group = self.groups.get(value.name)
         if group is not None:
             inner = [leg for leg in legs if leg not in group.outer]
+            # What nothing outside reads exists for one turn of the group's loops at a time.
             legs = inner if value.name in group.passing else [*group.outer, *inner]
         return self.set_home(value, self.workspace(value.name, legs, lanes, part), part)
 
@@ -207,15 +216,18 @@ class _Fusing:
         """An operand with these lanes: as it is, as a view, or moved into a new array."""
         array = self.home(operand, self.part_of[operand.value.name])
         legs = array.legs
+        # Without any of the lanes it is a weight: one entry for a whole vector.
         if not set(lanes) & set(legs):
             return array.with_lanes(())
         if array.lanes == lanes:
             return array
         if BATCH in legs and not set(lanes) <= set(legs):
             return self.part_of_lanes(operand, lanes)
+        # A run of memory that has these lanes is read as vectors where it lies.
         whole = set(lanes) <= set(legs) and volume(lanes, self.sizes) == self.width
         if whole and is_run(array, lanes, self.sizes):
             return array.with_lanes(lanes)
+        # Moved once, however many steps read it so.
         key = (operand.value.name, lanes)
         if key not in self.moved:
             part = self.part_of[operand.value.name]
@@ -232,7 +244,7 @@ class _Fusing:
         return conjugated(found) if operand.conj else found
 
     def part_of_lanes(self, operand: Operand, lanes: Lanes) -> Array:
-        """A state that has only some lanes, the last ones, which are repeated; see turns.py."""
+        """A state that has only some lanes, the last ones, which are repeated: lane_rotation.py."""
         own = tuple(leg for leg in lanes if leg in operand.legs)
         stored = self.placement.stored.get(operand.value.name)
         array = self.get(operand, stored) if stored else self.home(operand, "samples")
@@ -310,6 +322,7 @@ class _Fusing:
             return None
         if not left.lanes or self.placement.stored.get(result.name, left.lanes) != left.lanes:
             return None
+        # Only the whole of an array of its own: a part of one may be read by others.
         buffer = self.buffers[left.buffer]
         points = volume(left.points, self.sizes)
         if buffer.space != "thread" or points * self.width != buffer.size:
