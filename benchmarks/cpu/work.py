@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.cpu.peaks import Peaks
 from tnlayer.ir import loops
-
-# Multiply-adds of one product, and bytes of one entry.
-_PRODUCTS = {"float32": 1, "float64": 1, "complex64": 4, "complex128": 4}
-_BYTES = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
+from tnlayer.support.dtypes import DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +65,11 @@ def _work(program: loops.Program, batch: int) -> Work:
     entries = sum(
         buffer.size * (batch if buffer.batched else 1) for buffer in program.of("input", "output")
     )
+    dtype = DTYPES[program.scalar]
     return Work(
-        2 * products * _PRODUCTS[program.scalar],
-        entries * _BYTES[program.scalar],
+        # A product of complex numbers is four of real ones.
+        2 * products * (4 if dtype.is_complex else 1),
+        entries * dtype.itemsize,
     )
 
 

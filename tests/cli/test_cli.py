@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,17 +101,17 @@ def test_bench_times_nothing_that_disagrees(
 
 def test_bench_says_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
     """A network with fixed legs has no plain einsum; the table says so."""
-    assert main(["bench", "test_cli:fixed_network", "--batch", "2"]) == 0
+    assert main(["bench", "tests.cli.test_cli:fixed_network", "--batch", "2"]) == 0
     assert "einsum: left out" in capsys.readouterr().out
 
 
 def test_bench_without_yardsticks(capsys: pytest.CaptureFixture[str]) -> None:
     """Two inputs have no dense layer, 59 legs too few letters; the table says so."""
-    assert main(["bench", "test_cli:two_inputs", "--batch", "2"]) == 0
+    assert main(["bench", "tests.cli.test_cli:two_inputs", "--batch", "2"]) == 0
     out = capsys.readouterr().out
     assert "dense: left out, it needs one batched input" in out
     assert "einsum: left out, it needs one batched input" in out
-    assert main(["bench", "test_cli:many_legs", "--batch", "2"]) == 0
+    assert main(["bench", "tests.cli.test_cli:many_legs", "--batch", "2"]) == 0
     out = capsys.readouterr().out
     assert "dense: left out, it has more than" in out
     assert "no letters for 59 legs" in out
@@ -160,7 +161,7 @@ def test_module_and_function() -> None:
         (["show", "no_such_module:f"], "no_such_module"),
         (["show", "tnlayer.topologies:nothing"], "nothing"),
         (["show", "tnlayer.topologies:tensor_train"], "no arguments"),
-        (["show", "test_cli:broken"], "raised ValueError: a mistake of the user"),
+        (["show", "tests.cli.test_cli:broken"], "raised ValueError: a mistake of the user"),
         (["show", ":function"], "':function'"),
         (["show", "."], "cannot be read"),
         (["bench", "tnlayer.topologies:mera", "--dtype", "int8"], "int8"),
@@ -212,3 +213,23 @@ def test_damaged_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     error = capsys.readouterr().err
     assert "damaged.json" in error
     assert error.count("\n") == 1
+
+
+def test_a_reader_that_stops_is_no_error() -> None:
+    """`tnlayer cost ... | head -1` ends quietly, as other commands do."""
+    command = f"{sys.executable} -m tnlayer cost tnlayer.topologies:mera | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_pipe_that_nobody_reads_is_no_error() -> None:
+    """The text goes nowhere, and nothing is said."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "tnlayer", "cost", "tnlayer.topologies:mera"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

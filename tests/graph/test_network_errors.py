@@ -94,7 +94,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "init and value": (
         with_second(init=1.0, value=np.ones((2, 3))), r"tensor 'B' has both init and value",
     ),
-    "init and isometry": (with_second(init=1.0, isometry="i"), r"'B' has both init and isometry"),
+    "init and isometry": (
+        with_second(init=1.0, isometry="i"), r"'B' has isometry=, with which init may be",
+    ),
     "isometry unknown": (with_second(isometry="k"), r"'B': isometry leg 'k' stands not among"),
     "isometry empty": (with_second(isometry=""), r"'B': isometry names no leg; .* of i j"),
     "isometry of a trace": (TRACE, r"'B': isometry leg 't' stands more than once among its legs"),

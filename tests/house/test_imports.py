@@ -4,37 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.package_imports import MODULES, ROOT, Import, imports_of
+from tests.support.rooms import ROOMS
 
-# Data flows down this list of rooms; a room imports from those above it and from itself. Inside a
-# room, too, no circle: test_no_cycles. A new room has to be given a place here.
-ROOMS: tuple[str, ...] = (
-    "errors",
-    "support",
-    "graph",
-    "topologies",
-    "ir",
-    "passes",
-    "hardware",
-    "lowering",
-    "codegen",
-    "time_models",
-    "planning",
-    "runtime",
-    "backends",
-    "measure",
-    "dispatch",
-    "report",
-    "nn",
-    "budget",
-    "cli",
-    "__init__",
-    "__main__",
-)
 LEVEL_OF = {room: level for level, room in enumerate(ROOMS)}
 
 # Other packages that a file may import when it is loaded. What drawing, progress bars and tests
@@ -60,7 +35,7 @@ def external(found: Import) -> str:
 def test_every_file_has_a_place() -> None:
     """Each file or folder of the package stands in ROOMS."""
     unplaced = sorted({part(name) for name in MODULES} - set(LEVEL_OF))
-    assert not unplaced, f"give {unplaced} a place in ROOMS of {Path(__file__).name}"
+    assert not unplaced, f"give {unplaced} a place in ROOMS of tests/support/rooms.py"
 
 
 def test_imports_go_up_only() -> None:

@@ -13,6 +13,7 @@ import torch
 
 import tnlayer as tn
 from examples import demo
+from tests.support.rooms import ROOMS
 from tnlayer.planning.check_plan import MAX_VALUE_ENTRIES
 from tnlayer.planning.mixture import HANDICAP
 
@@ -127,8 +128,12 @@ def test_steps_of_the_guide_are_numbered_as_its_table(capsys: pytest.CaptureFixt
     assert "def forward" in printed
     rows = numbered(GUIDE)
     assert list(rows) == [str(k) for k in range(1, len(rows) + 1)]
+    folders = [re.match(r"`(\w+)/`", row) for row in rows.values()]
+    rooms = [room for room in ROOMS if (ROOT / "tnlayer" / room).is_dir() and room != "support"]
+    assert [found and found[1] for found in folders] == rooms
+    assert re.findall(r"^    (\w+)/ ", README, re.MULTILINE) == rooms
     said = dict(re.findall(r"print\((.*)\)  # (\d+):", code))
-    made_by = {"net": "network.py", "plan": "plan/", "program.source()": "torch_printer.py"}
+    made_by = {"net": "graph/", "plan": "planning/", "program.source()": "codegen/"}
     assert said.keys() == made_by.keys()
     for what, number in said.items():
         assert made_by[what] in rows[number], (what, number)

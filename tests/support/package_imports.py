@@ -50,7 +50,7 @@ def statements(node: ast.AST, at_load: bool = True) -> Iterator[tuple[ast.stmt, 
 
 
 def resolve(module: str, name: str) -> str:
-    """`from tnlayer.plan import steps` means the file steps if there is one, else the folder."""
+    """`from tnlayer.ir import steps` means the file steps if there is one, else the folder."""
     inner = f"{module}.{name}"
     if inner in MODULES:
         return inner

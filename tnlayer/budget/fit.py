@@ -170,7 +170,8 @@ def fit_budget(
         in_features, out_features: sizes that the layer shall have.
         params: most trainable entries, or
         flops: most FLOPs a sample of a forward call (as ``tn.cost`` counts them), or
-        compression: fewest parameters of the dense layer for one of the network, or
+        compression: fewest parameters of the dense layer for one of the network, biases not
+            counted, or
         time: most seconds, as predicted, of one forward and backward call.
         batch: samples of one call; a plan shares what depends on parameters only between them.
         legs: number of legs of each port; by default all from 2 to 12 are tried. For flops and

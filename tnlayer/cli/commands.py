@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "profile": run_profile,
     }
     try:
-        print(commands[options.command](options))
+        print(commands[options.command](options), flush=True)
+    except BrokenPipeError:
+        # Whoever reads (a pager, head) has seen enough; what Python still flushes goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except TnlayerError as error:
         # One line, whatever the message quotes.
         print(f"tnlayer {options.command}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -35,7 +35,9 @@ def near_identity(noise: float = 0.01) -> NearIdentity:
     - an input leg with the output leg of the same tensor, so that a square train starts as y = x;
     - legs of a product port, and output legs of a network of product ports only, are constant: each
       core of a matrix product state is the identity for every feature. The state is multiplied by
-      the sum of the features at each site, whose mean square over unit vectors is 1;
+      the sum of the features at each site. Over unit vectors in all directions its mean square is
+      1; features that are all positive, as (cos, sin) of angles up to pi/2, grow by up to 1.41 a
+      site: divide them by their sum, ``x / x.sum(-1, keepdim=True)``;
     - legs that cannot be paired one by one (of a tree, say) are one matrix, towards the inputs
       against towards the output, with ones on its diagonal;
     - with ``isometry=`` the same with the legs that it names as one side, made isometric again

@@ -299,9 +299,10 @@ class Network:
                 "orthogonal", a name of :func:`tnlayer.register_initialiser`, a standard deviation
                 or a callable are kept as they are. "identity" and :func:`tnlayer.near_identity`
                 let signals pass: for chains of many tensors.
-            isometry: legs of one side of the matricised tensor, which is made isometric and kept;
-                with init="scaled" it is multiplied so that Var(y) = Var(x), with "identity" it is
-                near the identity.
+            isometry: legs of one side of the matricised tensor, which starts as a Haar-random
+                isometry and is not scaled; with init="scaled" it is multiplied so that
+                Var(y) = Var(x), with "identity" it is near the identity. Training is free to leave
+                the isometries.
 
         Raises SpecError for names in use, wires consumed twice, and options that clash.
         """
@@ -460,11 +461,26 @@ class Network:
         """The network that a networkx multigraph draws (see tnlayer.graph.bridges.networkx_graph).
 
         Arguments:
-            multigraph: nodes with ``kind`` (tensor, input, output, copy, fix, sum) and ``legs``,
-                edges with ``leg`` and ``dim``.
+            multigraph: nodes with ``kind`` (tensor, input, output, copy, fix, sum) and ``legs``, in
+                order, edges with ``leg`` and ``dim``; a plain nx.Graph where no two nodes share
+                two legs. A tensor's name is its node, or the node's attribute ``name``.
             values: entries at full shape by tensor name.
 
         Raises SpecError for missing or clashing attributes.
+
+        >>> import networkx, tnlayer as tn
+        >>> drawn = networkx.Graph()
+        >>> drawn.add_node("x", kind="input", legs=["i"])
+        >>> drawn.add_node("y", kind="output", legs=["j"])
+        >>> drawn.add_node("A", kind="tensor", legs=["i", "a"])
+        >>> drawn.add_node("B", kind="tensor", legs=["a", "j"])
+        >>> for one, other, leg, dim in [
+        ...     ("x", "A", "i", 8), ("A", "B", "a", 2), ("B", "y", "j", 6)
+        ... ]:
+        ...     drawn.add_edge(one, other, leg=leg, dim=dim)
+        >>> net = tn.Network.from_networkx(drawn)
+        >>> net.in_features, net.out_features, net.parameter_count
+        (8, 6, 28)
         """
         net = cls.from_graph(graph_from_networkx(multigraph))
         net.set_values({} if values is None else values)

@@ -273,8 +273,12 @@ def _check_tensors(graph: Graph) -> None:
         near = tensor.init == IDENTITY or isinstance(tensor.init, NearIdentity)
         clashes = has_value or (tensor.isometry and tensor.init != SCALED and not near)
         if tensor.init is not None and clashes:
-            other = "value" if has_value else "isometry"
-            msg = f"{where} has both init and {other}, which say different things; give one"
+            msg = (
+                f"{where} has both init and value, which say different things; give one"
+                if has_value
+                else f"{where} has isometry=, with which init may be {SCALED!r}, {IDENTITY!r} or "
+                f"tn.near_identity(noise); got {shown(tensor.init)}"
+            )
             raise SpecError(msg)
         axes = tensor.isometry
         if list(axes) != sorted(set(axes)) or not set(axes) <= set(range(len(shape))):

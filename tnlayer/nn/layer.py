@@ -61,7 +61,8 @@ class Layer(nn.Module):
             its range, which is made at the first call with such a size.
         backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto": whichever is predicted to
             be the fastest, or a mixture; ``explain()`` says which. Kernels are compiled when a call
-            first needs them, which takes seconds, once on a machine; ``prepare()`` does it
+            first needs them, once on a machine, which takes seconds and for 50 tensors and more
+            up to a minute; ``prepare()`` does it
             beforehand.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the

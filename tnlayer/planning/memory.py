@@ -379,8 +379,8 @@ class _Search:
             f"memory_limit={self.limit} bytes cannot be kept at batch {self.batch}: the smallest "
             f"workspace found is {needed} bytes ({how}); the largest value in it is "
             f"{largest.name} of {self._bytes(largest).at(batch)} bytes, legs {{legs}}. Raise the "
-            f"limit to {needed}, or plan for smaller intermediates with minimize='write' or "
-            f"'size', or smaller bonds."
+            f"limit to {needed}, take a smaller batch or smaller bonds, or let tn.plan, tn.cost or "
+            f"tn.compile look for smaller intermediates: minimize='write' or 'size'."
         )
         return LimitRefused(message, needed, largest.legs)
 

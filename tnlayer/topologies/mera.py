@@ -48,6 +48,7 @@ def mera(
         fix_first_level: pin the output legs of the first level to index 0.
         init: "identity" or :func:`tnlayer.near_identity`: isometries that are near the identity
             from the legs in to the legs out, the top as well; it is not scaled then.
+            Where nothing is cut off y is x with its legs in the order in which they leave.
 
     Raises:
         SpecError: legs is below 2 (3 with fix_first_level) or above 4096.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from ...errors import SpecError
+from ...support.codec import Codec, CodecError, Form, number
 from ...support.json_text import canonical_json
 from .grid import Grid
 
@@ -114,8 +114,7 @@ class Profile:
 
     def document(self) -> dict[str, Any]:
         """The profile as plain values; seconds are rounded to four digits."""
-        plain = {name: _plain(getattr(self, name)) for name in (f.name for f in fields(self))}
-        return {"schema": SCHEMA, **plain}
+        return {"schema": SCHEMA, **_CODEC.write(Profile, self)}
 
     @classmethod
     def from_document(cls, document: object) -> Profile:
@@ -126,71 +125,47 @@ class Profile:
         """
         try:
             return _read(document)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            msg = f"not a device profile of schema {SCHEMA}: {type(error).__name__}: {error}"
+        except ValueError as error:
+            msg = f"not a device profile of schema {SCHEMA}: {error}"
             raise SpecError(msg) from error
 
 
-def _plain(value: Any) -> Any:
-    match value:
-        case Grid():
-            return {"axes": [list(axis) for axis in value.axes], "seconds": _plain(value.seconds)}
-        case tuple():
-            return [_plain(item) for item in value]
-        case float():
-            return float(f"{value:.4g}")
-        case _:
-            return value
-
-
-def _grid(document: Mapping[str, Any]) -> Grid:
-    axes = tuple(tuple(int(size) for size in axis) for axis in document["axes"])
-    seconds = tuple(map(_positive, document["seconds"]))
-    if len(seconds) != math.prod(map(len, axes)) or any(list(a) != sorted(set(a)) for a in axes):
-        msg = "a grid does not match its axes"
-        raise ValueError(msg)
-    return Grid(axes, seconds)
-
-
-def _positive(value: Any) -> float:
-    number = float(value)
-    if not (math.isfinite(number) and number > 0):
-        msg = f"expected a positive number of seconds, got {value!r}"
-        raise ValueError(msg)
-    return number
-
-
-def _read(document: Any) -> Profile:
-    schema = document["schema"]
-    expected = {"schema", *(f.name for f in fields(Profile))}
+def _read(document: object) -> Profile:
+    if not isinstance(document, dict):
+        raise CodecError("profile", "an object")
+    record = cast("dict[str, Any]", dict(document))
+    schema = record.pop("schema", None)
+    if schema not in READABLE:
+        raise CodecError("profile.schema", f"one of {', '.join(map(str, READABLE))}")
     if schema != SCHEMA:
-        expected -= {"multiply_add"}
-    if schema not in READABLE or set(document) != expected:
-        msg = f"schema {schema!r} or its fields are not known"
-        raise ValueError(msg)
-    multiply_add = document.get("multiply_add")
-    profile = Profile(
-        device=str(document["device"]),
-        name=str(document["name"]),
-        dtype=str(document["dtype"]),
-        threads=int(document["threads"]),
-        versions=tuple((str(name), str(version)) for name, version in document["versions"]),
-        gemm=tuple(map(_grid, document["gemm"])),
-        batched=tuple(map(_grid, document["batched"])),
-        small=_grid(document["small"]),
-        small_limit=int(document["small_limit"]),
-        stream=_grid(document["stream"]),
-        strided=_grid(document["strided"]),
-        transposed=_grid(document["transposed"]),
-        row=_positive(document["row"]),
-        block=_positive(document["block"]),
-        reduce=_grid(document["reduce"]),
-        fault=_positive(document["fault"]),
-        fault_bytes=int(document["fault_bytes"]),
-        calls=tuple((str(name), _positive(seconds)) for name, seconds in document["calls"]),
-        multiply_add=None if multiply_add is None else _positive(multiply_add),
-    )
-    if set(profile.call_seconds) != set(CALLS) or len(profile.gemm) != len(VARIANTS):
-        msg = "calls or variants are missing"
-        raise ValueError(msg)
+        if "multiply_add" in record:
+            raise CodecError("profile", "no multiply_add in schema 2")
+        record["multiply_add"] = None
+    profile = _CODEC.read(Profile, record, "profile")
+    if set(profile.call_seconds) != set(CALLS):
+        raise CodecError("profile.calls", f"each of {', '.join(CALLS)}")
+    if len(profile.gemm) != len(VARIANTS):
+        raise CodecError("profile.gemm", f"a grid for each of {', '.join(VARIANTS)}")
     return profile
+
+
+def _seconds(item: object, where: str) -> float:
+    seconds = number(item, where)
+    if seconds <= 0:
+        raise CodecError(where, "a positive number of seconds")
+    return seconds
+
+
+def _grid(item: object, where: str) -> Grid:
+    grid = _GRIDS.read(Grid, item, where)
+    if any(list(axis) != sorted(set(axis)) for axis in grid.axes) or len(grid.seconds) != math.prod(
+        map(len, grid.axes)
+    ):
+        raise CodecError(where, "seconds for each point of increasing axes")
+    return grid
+
+
+# A measured time has no more than four digits that mean anything.
+_SECONDS = Form(lambda seconds: float(f"{seconds:.4g}"), _seconds)
+_GRIDS = Codec({float: _SECONDS})
+_CODEC = Codec({float: _SECONDS, Grid: Form(lambda grid: _GRIDS.write(Grid, grid), _grid)})
