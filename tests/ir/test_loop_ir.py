@@ -15,7 +15,8 @@ from tests.support.golden import Golden
 from tests.support.loop_programs import run_compiled
 from tests.support.strategies import random_array
 from tnlayer import topologies
-from tnlayer.codegen.cpp.printer import print_cpp
+from tnlayer.codegen.cpp.prelude import prelude
+from tnlayer.codegen.cpp.printer import print_cpp, print_kernel
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import (
     At,
@@ -116,8 +117,13 @@ def test_golden_loops(name: str, golden: Golden) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_golden_cpp(name: str, golden: Golden) -> None:
-    """The printed C++ is the text in the golden file."""
-    golden.check("\n".join(map(print_cpp, programs(name))), suffix="cpp")
+    """The printed C++ behind the prelude is the text in the golden file; the prelude has its own,
+    in tests/codegen/test_preludes.py."""
+    pair = programs(name)
+    for program in pair:
+        head = prelude(program.scalar, program.width)
+        assert print_cpp(program) == head + print_kernel(program)
+    golden.check("\n".join(map(print_kernel, pair)), suffix="cpp")
 
 
 def test_the_goldens_show_both_schedules() -> None:

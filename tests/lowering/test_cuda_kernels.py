@@ -21,6 +21,7 @@ from tests.support.nvidia_tools import compiled, needs_nvdisasm
 from tests.support.small_topologies import CHAINS
 from tests.support.small_topologies import NETWORKS as TOPOLOGIES
 from tnlayer import topologies
+from tnlayer.codegen.cuda.prelude import cuda_prelude
 from tnlayer.codegen.cuda.source import CudaSource, backward_source, forward_source, printed
 from tnlayer.errors import PlanError
 from tnlayer.hardware.gpu import LARGE, gpu_of
@@ -90,8 +91,13 @@ def test_golden_loops(name: str, golden: Golden) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_golden_cuda(name: str, golden: Golden) -> None:
-    """The printed CUDA C++ is the text in the golden file."""
-    golden.check("\n".join(s.text for s in sources(NETWORKS[name]())), suffix="cu")
+    """The printed CUDA C++ behind the prelude is the text in the golden file; the prelude has its
+    own, in tests/codegen/test_preludes.py."""
+    pair = sources(NETWORKS[name]())
+    heads = [cuda_prelude(source.scalar, source.stored) for source in pair]
+    assert all(s.text.startswith(head) for s, head in zip(pair, heads, strict=True))
+    kernels = [s.text.removeprefix(head) for s, head in zip(pair, heads, strict=True)]
+    golden.check("\n".join(kernels), suffix="cu")
 
 
 # -- segments ----------------------------------------------------------------------------------

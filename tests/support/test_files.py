@@ -9,7 +9,6 @@ import pwd
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,7 +253,7 @@ def test_old_temp_files_go(entry: Path) -> None:
     for path in (old, young):
         path.write_bytes(b"half")
     odd.mkdir()
-    before = time.time() - files.STALE_SECONDS - 60
+    before = old.stat().st_mtime - files.STALE_SECONDS - 60
     for path in (old, odd):
         os.utime(path, (before, before))
     STORE.write(KEY, b"new")

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import threading
-import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
+from tests.support.waiting import comes_true
 from tnlayer.backends.toolchains import cpp_build
 from tnlayer.support import locks
 from tnlayer.support.locks import Lock
@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 
-def in_child(call: Callable[[], object], seconds: float = 120) -> int:
+def in_child(call: Callable[[], object]) -> int:
     """The status of a forked child that makes a call; it is killed if it hangs."""
     child = os.fork()
     if child == 0:
@@ -37,12 +37,15 @@ def in_child(call: Callable[[], object], seconds: float = 120) -> int:
             os._exit(0)
         except BaseException:
             os._exit(1)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return status
-        time.sleep(0.02)
+    status = -1
+
+    def ended() -> bool:
+        nonlocal status
+        found, status = os.waitpid(child, os.WNOHANG)
+        return bool(found)
+
+    if comes_true(ended):
+        return status
     os.kill(child, 9)
     os.waitpid(child, 0)
     return -1
@@ -78,7 +81,7 @@ def test_a_child_finds_locks_open(reentrant: bool) -> None:
     lock = Lock(reentrant=reentrant)
 
     def check() -> None:
-        assert in_child(lambda: take(lock), 10) == 0
+        assert in_child(lambda: take(lock)) == 0
         assert not lock._inner.acquire(blocking=False)
 
     while_held(lock, check)
@@ -130,7 +133,7 @@ def test_cached_properties_have_no_lock_that_is_inherited(monkeypatch: pytest.Mo
         assert _Slow().value == 1
 
     try:
-        assert in_child(compute, 10) == 0
+        assert in_child(compute) == 0
     finally:
         _Slow.leave.set()
         thread.join()

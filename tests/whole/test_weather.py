@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
+from tests.support.waiting import comes_true
 from tnlayer.backends.toolchains import build_folder, cpp_build, cpp_compiler, library, processes
 from tnlayer.backends.toolchains.build_folder import PREFIX, sweep
 from tnlayer.backends.toolchains.library import load_bytes
@@ -342,16 +342,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def ends(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether something comes true in a while."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_a_compiler_that_hangs_leaves_no_children(
     script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -363,7 +353,7 @@ def test_a_compiler_that_hangs_leaves_no_children(
         tn.Layer(net(), backend="cpp")
     found = [int(line) for line in pids.read_text().split()]
     assert len(found) == 2
-    assert ends(lambda: not any(map(alive, found)))
+    assert comes_true(lambda: not any(map(alive, found)))
     runs_as_torch(tn.Layer(net(), batch=16))
     assert pids.read_text().split() == [str(pid) for pid in found]
 
@@ -378,7 +368,7 @@ def test_one_unit_that_fails_ends_the_others(
            'exec REAL "$@"')  # fmt: skip
     with pytest.raises(tn.BuildError, match="nonsense"):
         cpp_build.load_library(ANSWER, ANSWER)
-    assert ends(lambda: not alive(int(pids.read_text())))
+    assert comes_true(lambda: not alive(int(pids.read_text())))
 
 
 def test_a_process_that_holds_an_output_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +381,7 @@ def test_a_process_that_holds_an_output_is_not_waited_for(monkeypatch: pytest.Mo
 
 KILLED = """
 import sys, tempfile, tnlayer as tn
-from tnlayer.runtime import build
+from tnlayer.backends.toolchains import cpp_build
 tempfile.tempdir = sys.argv[1]
 cpp_build.load_library('extern "C" int answer() { return 1; }')
 """
@@ -408,7 +398,7 @@ def test_a_killed_build_is_swept(
         [sys.executable, "-c", KILLED, str(folder)], env={**os.environ, "PYTHONPATH": str(root)}
     )
     try:
-        assert ends(lambda: pids.exists() and pids.read_text().strip() != "", 60)
+        assert comes_true(lambda: pids.exists() and pids.read_text().strip() != "")
         (left,) = folder.iterdir()
         assert left.name.startswith(PREFIX)
         sweep()

@@ -38,8 +38,9 @@ from .cpp_build import (
 )
 
 _LIBRARY = re.compile(r"[0-9a-f]{32}")
-# Rooms of the package whose code shapes a kernel: a change there must not find kernels of before.
-SHAPING = ("ir", "passes", "hardware", "lowering", "codegen")
+# What of the package shapes a kernel, rooms and files: a change there must not find kernels of
+# before. A test holds the imports of passes and printers against it.
+SHAPING = ("support/dtypes.py", "ir", "passes", "hardware", "lowering", "codegen")
 # Parts of a plan that say why it was chosen; no kernel depends on them.
 _REASONS = ("batch", "minimize", "proven_optimal", "aborted")
 
@@ -190,4 +191,8 @@ def code_digest() -> str:
 
 def kernel_sources(package: Path) -> list[Path]:
     """The files whose code shapes a kernel, in whatever folder below these rooms they lie."""
-    return sorted(path for room in SHAPING for path in (package / room).rglob("*.py"))
+    found: list[Path] = []
+    for name in SHAPING:
+        path = package / name
+        found += path.rglob("*.py") if path.is_dir() else [path]
+    return sorted(found)
