@@ -117,7 +117,7 @@ def test_choices_hold_for_ranges() -> None:
     }
     one, *others = kernels.values()
     for other in others:
-        assert same_run(one.plan, other.plan, one.training_mask)
+        assert same_run(one.plan, other.plan, one.training_mask, one.request.rates().times)
 
 
 def test_the_store_keeps_regions(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ class CppProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cpu",
     ) -> None:
         reason = can_fuse(plan)
         if reason:
@@ -74,7 +75,7 @@ class CppProgram(Program):
                 "use backend='torch'"
             )
             raise BuildError(msg)
-        super().__init__(graph, plan, tensor_names, limit=limit)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
 
     def load(self, kernel: Kernel) -> ctypes.CDLL:
         """The library that has a kernel."""
@@ -88,10 +89,10 @@ class CppProgram(Program):
             return None
         plan = replace(self.plan, regions=())
         try:
-            plan = keep_limit(plan, self.training_mask(), plan.batch, limit)
+            plan = keep_limit(plan, self.training_mask(), plan.batch, limit, self.times)
         except LimitRefused:
             return None
-        return Program(self.graph, plan, self.tensor_names, limit=limit)
+        return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""

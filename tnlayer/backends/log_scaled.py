@@ -119,7 +119,7 @@ class ScaledProgram(Program):
     log|y|. The largest entry of a sample's mantissa is in [1/2, 1), or all are 0.
 
     Arguments:
-        graph, plan, tensor_names, limit, arch: as for every program.
+        graph, plan, tensor_names, limit, device, arch: as for every program.
         compiled: the backend of all spans; None: that of the regions that their steps lie in.
     """
 
@@ -130,10 +130,11 @@ class ScaledProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cpu",
         arch: str | None = None,
         compiled: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
         self.arch, self.compiled = arch, compiled
         self.backend = compiled or plan.backend
         # By how many powers of two values may grow or shrink before they are scaled again.
@@ -157,7 +158,13 @@ class ScaledProgram(Program):
             if program is None:
                 own = {value.name: value.name for value in plan.parameters}
                 program = region_program(
-                    backend, self.graph, plan, own, limit=self.limit, arch=self.arch
+                    backend,
+                    self.graph,
+                    plan,
+                    own,
+                    limit=self.limit,
+                    device=self.device,
+                    arch=self.arch,
                 )
                 self._programs[plan, backend] = program
             return program

@@ -31,13 +31,14 @@ def region_program(
     tensor_names: Mapping[str, str],
     *,
     limit: int | None,
+    device: str,
     arch: str | None,
 ) -> Program:
     """The program of a plan that one backend does as a whole."""
     if backend == "cuda":
-        return CudaProgram(graph, plan, tensor_names, limit=limit, arch=arch)
+        return CudaProgram(graph, plan, tensor_names, limit=limit, device=device, arch=arch)
     kind = CppProgram if backend == "cpp" else Program
-    return kind(graph, plan, tensor_names, limit=limit)
+    return kind(graph, plan, tensor_names, limit=limit, device=device)
 
 
 class MixedProgram(Program):
@@ -48,7 +49,7 @@ class MixedProgram(Program):
     the whole plan runs instead, as for every program.
 
     Arguments:
-        graph, plan, tensor_names, limit: as for every program.
+        graph, plan, tensor_names, limit, device: as for every program.
         arch: what CUDA kernels are built for; None: the device that the arrays lie on.
     """
 
@@ -61,13 +62,16 @@ class MixedProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cpu",
         arch: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
         parts = split(plan, [region.steps for region in plan.regions])
         self.arch = arch
         self.regions = tuple(
-            region_program(region.backend, graph, part, tensor_names, limit=limit, arch=arch)
+            region_program(
+                region.backend, graph, part, tensor_names, limit=limit, device=device, arch=arch
+            )
             for region, part in zip(plan.regions, parts, strict=True)
         )
 

@@ -38,14 +38,16 @@ def _program_of(
     planned: PlannedGraph, arch: str | None, tensor_cores: str | None, *, log_scale: bool
 ) -> Program:
     asked, plan = planned.request.backend, planned.plan
-    limit = planned.request.memory_limit
+    limit, device = planned.request.memory_limit, planned.request.device
     arguments = (planned.graph, plan, planned.form.tensor_names)
     if tensor_cores is not None:
-        return CudaProgram(*arguments, limit=limit, arch=arch, tensor_cores=tensor_cores)
+        return CudaProgram(
+            *arguments, limit=limit, device=device, arch=arch, tensor_cores=tensor_cores
+        )
     if log_scale:
         compiled = "cpp" if asked == "cpp" else None
-        return ScaledProgram(*arguments, limit=limit, arch=arch, compiled=compiled)
+        return ScaledProgram(*arguments, limit=limit, device=device, arch=arch, compiled=compiled)
     if plan.backend == "mixed" or (asked == "cuda" and plan.backend != "cuda"):
-        return MixedProgram(*arguments, limit=limit, arch=arch)
+        return MixedProgram(*arguments, limit=limit, device=device, arch=arch)
     backend = "cpp" if asked == "cpp" else plan.backend
-    return region_program(backend, *arguments, limit=limit, arch=arch)
+    return region_program(backend, *arguments, limit=limit, device=device, arch=arch)

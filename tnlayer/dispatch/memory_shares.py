@@ -100,6 +100,6 @@ def _workspace(planned: PlannedGraph, batch: int) -> tuple[int, int, int]:
     graph, plan, request = planned.form.graph, planned.plan, planned.request
     if plan.backend != TORCH:
         return 0, 0, sum(kernel_room(graph, plan, batch, request))
-    pair = schedule_pair(plan, wanted_mask(graph, plan, request.objective))
+    pair = schedule_pair(plan, wanted_mask(graph, plan, request.objective), request.rates().times)
     kept = 0 if pair.backward is None else pair.forward.saved_bytes.at(batch)
     return kept, pair.workspace_bytes(batch), 0

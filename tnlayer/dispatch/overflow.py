@@ -36,7 +36,9 @@ def out_of_range(program: Program, stored: Sequence[torch.Tensor]) -> str:
         return ""
     if not all(array.isfinite().all() for array in stored):
         return ""
-    wide = ScaledProgram(graph, program.plan, program.tensor_names, compiled="torch")
+    wide = ScaledProgram(
+        graph, program.plan, program.tensor_names, device=program.device, compiled="torch"
+    )
     right = wide.scaled(*arrays)
     return _message(graph, program.dtype, right) if is_in_range(right.mantissa) else ""
 

@@ -274,7 +274,8 @@ class RangedProgram:
         for program in (*self._table.programs, self.main):
             if self.options.memory_limit is not None and program.plan.batch < planned.plan.batch:
                 continue  # for other gradients it keeps the limit up to its own batch size
-            if same_run(program.plan, planned.plan, program.training_mask()):
+            times = planned.request.rates().times
+            if same_run(program.plan, planned.plan, program.training_mask(), times):
                 return program
         return None
 

@@ -208,6 +208,7 @@ def _candidates(
     found = _best_of_each_first(found)
     limit = _HOPELESS * min(ranked.seconds.total for ranked in found)
     programs: dict[str, tuple[Ranked, Program]] = {}
+    times = request.rates().times
     count = Counter(plan_name(ranked.plan) for ranked in found)
     for ranked in found:
         named = planned_with(
@@ -220,7 +221,7 @@ def _candidates(
         new = all(other.plan.backend != named.plan.backend for other, _ in programs.values())
         bound = limit * (_HOPELESS if new else 1.0)
         hopeless = ranked.seconds.total > bound and bool(programs)
-        known = any(same_run(other.plan, named.plan, mask) for _, other in programs.values())
+        known = any(same_run(other.plan, named.plan, mask, times) for _, other in programs.values())
         if known or hopeless:
             continue
         name = plan_name(ranked.plan)

@@ -52,7 +52,7 @@ def plan_seconds(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Seconds:
         rates: what the prediction rests on.
     """
     if plan.backend == TORCH:
-        return pair_seconds(schedule_pair(plan, mask), batch, rates.times)
+        return pair_seconds(schedule_pair(plan, mask, rates.times), batch, rates.times)
     if plan.backend in (CPP, CUDA):
         return whole_seconds(plan.backend, plan, mask, batch, rates)
     parts = [one for _, one in region_seconds(plan, mask, batch, rates)]
@@ -74,7 +74,7 @@ def region_seconds(
         if region.backend != TORCH:
             found.append((region, compiled_seconds(region.backend, part, own, batch, rates)))
             continue
-        pair = schedule_pair(part, own)
+        pair = schedule_pair(part, own, rates.times)
         backward = 0.0
         if pair.backward is not None:
             backward = schedule_seconds(pair.backward, batch, rates.times)
@@ -94,8 +94,14 @@ def plan_name(plan: Plan) -> str:
     return plan.minimize if plan.backend == TORCH else f"{plan.minimize} in {plan.backend}"
 
 
-def same_run(first: Plan, second: Plan, mask: Mask) -> bool:
-    """Whether two plans run the same code: the same calls, or the same kernels."""
+def same_run(first: Plan, second: Plan, mask: Mask, times: OpTimes) -> bool:
+    """Whether two plans run the same code: the same calls, or the same kernels.
+
+    Arguments:
+        first, second: forward plans of one network.
+        mask: for each input, whether its gradient is wanted.
+        times: operations of the device that the plans are for.
+    """
     if first.backend != second.backend:
         return False
     if first.backend != TORCH:
@@ -111,7 +117,7 @@ def same_run(first: Plan, second: Plan, mask: Mask) -> bool:
             for plan in (first, second)
         ]
         return plain[0] == plain[1]
-    ours, theirs = (schedule_pair(plan, mask) for plan in (first, second))
+    ours, theirs = (schedule_pair(plan, mask, times) for plan in (first, second))
     if ours.forward.calls != theirs.forward.calls:
         return False
     if ours.backward is None or theirs.backward is None:
@@ -212,7 +218,7 @@ def _one_cut(
 
 def torch_step_seconds(plan: Plan, mask: Mask, batch: int, times: OpTimes) -> dict[str, float]:
     """Predicted seconds of each step as calls, with its part of the backward."""
-    pair = schedule_pair(plan, mask)
+    pair = schedule_pair(plan, mask, times)
     owners = step_owners(plan)
     found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     for schedule in (pair.forward, pair.backward):

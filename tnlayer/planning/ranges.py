@@ -205,7 +205,7 @@ def _overtaking(
 ) -> int:
     """The least batch size between two probes from which on the second plan is the faster one."""
     mask = wanted_mask(graph, first, request.objective)
-    if same_run(first, second, mask):
+    if same_run(first, second, mask, request.rates().times):
         return high
 
     def second_wins(batch: int) -> bool:

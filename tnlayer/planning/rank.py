@@ -354,7 +354,9 @@ def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Pla
         return predict(graph, kept, batch, request).total
 
     mask = wanted_mask(graph, plan, request.objective)
-    return keep_limit(plan, mask, batch, request.memory_limit, seconds, keeps=request.keeps)
+    return keep_limit(
+        plan, mask, batch, request.memory_limit, request.rates().times, seconds, keeps=request.keeps
+    )
 
 
 def _promising(plans: tuple[Plan, ...], batch: int, times: OpTimes, request: Request) -> list[Plan]:

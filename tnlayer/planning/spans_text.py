@@ -44,14 +44,14 @@ def region_step_seconds(plan: Plan, mask: Mask, batch: int, rates: Rates) -> dic
     return found | {"": rest}
 
 
-def region_kept(plan: Plan, mask: Mask) -> Amount:
+def region_kept(plan: Plan, mask: Mask, rates: Rates) -> Amount:
     """Bytes that the forward keeps: values at cuts, and what torch's regions save."""
     at_cuts = cuts(plan) if len(plan.regions) > 1 else {}
     ends = [sum(r.steps for r in plan.regions[:n]) for n in range(1, len(plan.regions))]
     kept = [plan.bytes_of(at_cuts[end]) for end in ends] if any(mask) else []
     for backend, part, own in _parts(plan, mask):
         if backend == TORCH and any(own):
-            kept.append(schedule_pair(part, own).forward.saved_bytes)
+            kept.append(schedule_pair(part, own, rates.times).forward.saved_bytes)
     return amount(kept)
 
 
@@ -65,15 +65,15 @@ def region_kernel_bytes(plan: Plan, mask: Mask, rates: Rates) -> int:
     )
 
 
-def region_calls(plan: Plan, mask: Mask) -> tuple[int, int]:
+def region_calls(plan: Plan, mask: Mask, rates: Rates) -> tuple[int, int]:
     """Calls of a forward without grad and of a backward: one a kernel, else those of torch."""
     forward = backward = 0
     for backend, part, own in _parts(plan, mask):
         if backend != TORCH:
             forward, backward = forward + 1, backward + any(own)
             continue
-        forward += schedule_pair(part, (False,) * len(own)).forward.kernel_count
-        later = schedule_pair(part, own).backward
+        forward += schedule_pair(part, (False,) * len(own), rates.times).forward.kernel_count
+        later = schedule_pair(part, own, rates.times).backward
         backward += later.kernel_count if later is not None else 0
     return forward, backward
 

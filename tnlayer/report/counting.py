@@ -76,13 +76,13 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
     """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost."""
     graph, plan, request = planned.graph, planned.plan, planned.request
     mask = planned.training_mask
-    pair = schedule_pair(plan, mask)
-    inference = schedule_pair(plan, (False,) * len(mask))
+    times = times_of(request)
+    pair = schedule_pair(plan, mask, times)
+    inference = schedule_pair(plan, (False,) * len(mask), times)
     backward = pair.backward
     backward_plan = backward.plan if backward is not None else plan
     dense_in = graph.dense_parameter_count // graph.out_features
     entries = batch * (graph.out_features + dense_in) + graph.dense_parameter_count
-    times = times_of(request)
     predictions = [predict_plan(plan, mask, batch, request.rates())]
     if has_dense(graph):
         predictions.append(predict_dense(graph, batch, times))
@@ -115,12 +115,12 @@ def _with_kernels(counted: Cost) -> Cost:
     the batch's size, cuts do. Peaks are upper bounds: all regions at once."""
     plan, batch, mask = counted.plan, counted.batch, counted.planned.training_mask
     rates = counted.planned.request.rates()
-    kept = region_kept(plan, mask)
+    kept = region_kept(plan, mask, rates)
     y = counted.dense_forward_peak
     values = zip(plan.inputs, mask, strict=True)
     gradients = sum(plan.bytes_of(value).at(batch) for value, asked in values if asked)
     training = region_kernel_bytes(plan, mask, rates) + kept.at(batch)
-    calls = region_calls(plan, mask)
+    calls = region_calls(plan, mask, rates)
     return replace(
         counted,
         saved=kept,

@@ -67,6 +67,7 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
     else:
         options = replace(ranged.options, batch=batch)
         planned = plan_graph(ranged.graph, options, whole_range=True)
+    times = planned.request.rates().times
     for low, high, program in ranged.ranges:
         inside = low <= batch and (high is None or batch <= high)
         reason = _timed(ranged, program, batch) if inside else ""
@@ -75,7 +76,7 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
             return replace(planned, plan=program.plan, choice=choice)
         if ranged.one_plan and replace(program.plan, batch=planned.plan.batch) == planned.plan:
             continue  # the same plan, whose kernels are made for other batch sizes
-        if inside and not same_run(program.plan, planned.plan, planned.training_mask):
+        if inside and not same_run(program.plan, planned.plan, planned.training_mask, times):
             reason = f"it was put in the place of the planner's choice ({planned.choice.reason})"
             choice = replace(planned.choice, plan=program.plan, reason=reason)
             return replace(planned, plan=program.plan, choice=choice)
@@ -86,7 +87,8 @@ def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
     """What was timed when a program was chosen; "" if it was not chosen so."""
     for tuned in ranged.tuned:
         plan, mask = tuned.planned.plan, tuned.planned.training_mask
-        if tuned.has(batch) and same_run(program.plan, plan, mask):
+        times = tuned.planned.request.rates().times
+        if tuned.has(batch) and same_run(program.plan, plan, mask, times):
             return tuned.planned.choice.reason
     return ""
 

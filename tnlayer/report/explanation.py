@@ -171,7 +171,7 @@ def _memory_line(cost: Cost, limit: int) -> str:
     if cost.backend != TORCH:
         used = cost.kernel_bytes(mask)
         return f"memory: {used:,} of {limit:,} bytes at every batch: the workspace of the kernels"
-    pair = schedule_pair(cost.plan, mask)
+    pair = schedule_pair(cost.plan, mask, cost.planned.request.rates().times)
     used = pair.workspace_bytes(cost.batch)
     how = memory_text(cost.plan.memory, dict(cost.plan.names))
     why = " (it fits as it is)" if cost.plan.memory == Memory() else ""

@@ -162,7 +162,7 @@ class Cost:
         mask, rates = self.planned.training_mask, self.planned.request.rates()
         if self.backend != TORCH:
             return region_step_seconds(self.plan, mask, self.batch, rates)
-        pair = schedule_pair(self.plan, mask)
+        pair = schedule_pair(self.plan, mask, rates.times)
         found = {"": 0.0}
         for schedule in (pair.forward, pair.backward):
             if schedule is not None:
