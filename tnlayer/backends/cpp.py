@@ -16,6 +16,7 @@ from ..codegen.cpp.printer import print_cpp
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
 from ..hardware.cpu import Cpu
+from ..hardware.host import cpu_with
 from ..ir import loops
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
@@ -38,7 +39,7 @@ from .toolchains.kernel_store import EntryPoint, Kernel
 def this_cpu() -> Cpu:
     """What the compiler of this machine makes of its CPU."""
     compiler = find_compiler()
-    return Cpu(compiler.vector_bytes, compiler.registers, threads=torch.get_num_threads())
+    return cpu_with(compiler.vector_bytes, compiler.registers)
 
 
 class CppProgram(Program):
@@ -68,7 +69,7 @@ class CppProgram(Program):
         limit: int | None = None,
         device: str = "cpu",
     ) -> None:
-        reason = can_fuse(plan)
+        reason = can_fuse(plan, self.cpu)
         if reason:
             msg = (
                 f"network {graph.label!r} cannot be built with backend='cpp': {reason}; "

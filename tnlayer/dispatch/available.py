@@ -9,7 +9,7 @@ from ..backends.toolchains.cpp_build import find_compiler
 from ..backends.toolchains.nvrtc import find_nvrtc
 from ..errors import BuildError, SpecError
 from ..hardware.gpu import Gpu, gpu_of
-from ..hardware.host import USUAL_ARCH, VARIABLE, auto_stands_for
+from ..hardware.host import USUAL_ARCH, VARIABLE, auto_stands_for, usual_cpu
 from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
 from ..planning.planner import PlanOptions
 from ..runtime import cuda_devices
@@ -36,6 +36,20 @@ def options_for(options: PlanOptions, arch: str | None = None) -> PlanOptions:
     return replace(options, backend=taken, cpu=this_cpu(), gpu=None)
 
 
+def foreseen_options(options: PlanOptions) -> PlanOptions:
+    """As ``options_for``, for what nobody runs: a backend that cannot be built here is foreseen for
+    a usual machine, and CUDA kernels for a memory limit, too."""
+    taken, _ = taken_backend(options.backend, options.device)
+    if taken == CUDA:
+        return _on_cuda(options, None)
+    if taken == CPP and options.device == CUDA:
+        return replace(options, backend=TORCH, cpu=None, gpu=None)
+    try:
+        return options_for(options)
+    except BuildError:
+        return replace(options, backend=taken, cpu=usual_cpu(), gpu=None)
+
+
 def _for_cuda(options: PlanOptions, arch: str | None) -> PlanOptions:
     """Wherever the layer lies now, it will run on a CUDA device."""
     if options.memory_limit is not None:
@@ -44,6 +58,10 @@ def _for_cuda(options: PlanOptions, arch: str | None) -> PlanOptions:
             "keep nothing of the batch's size but x: leave it out"
         )
         raise SpecError(msg)
+    return _on_cuda(options, arch)
+
+
+def _on_cuda(options: PlanOptions, arch: str | None) -> PlanOptions:
     return replace(options, backend=CUDA, device=CUDA, cpu=None, gpu=_gpu(arch))
 
 

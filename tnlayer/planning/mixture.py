@@ -128,9 +128,10 @@ def same_run(first: Plan, second: Plan, mask: Mask, times: OpTimes) -> bool:
 # -- whole plans as kernels ----------------------------------------------------------------------
 
 
-def fused_plan(plan: Plan, batch: int, backend: str = CPP) -> Plan | str:
+def fused_plan(plan: Plan, batch: int, rates: Rates) -> Plan | str:
     """A plan as one region of compiled kernels, or why it cannot be."""
-    return why_no_kernels(plan, backend) or whole_plan(plan, batch, backend)
+    kind = rates.kernels
+    return why_no_kernels(plan, kind, rates) or whole_plan(plan, batch, kind)
 
 
 def whole_plan(plan: Plan, batch: int, backend: str) -> Plan:
@@ -152,7 +153,7 @@ def best_mixture(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Plan | Non
     """
     allowed, kind = cuts(plan), rates.kernels
     steps = [step.result.name for step in batched_steps(plan)]
-    if not allowed or why_no_kernels(plan, kind):
+    if not allowed or why_no_kernels(plan, kind, rates):
         return None
     # What a step needs of the parameters goes with it.
     fused = with_branches(plan, compiled_step_seconds(kind, plan, mask, batch, rates))
@@ -206,7 +207,7 @@ def _one_cut(
         parts = split(plan, (count, len(steps) - count))
         masks = region_masks(plan, parts, mask)
         for side in (0, 1):
-            if why_no_kernels(parts[side], CPP):
+            if why_no_kernels(parts[side], CPP, rates):
                 continue
             kernels = compiled_seconds(CPP, parts[side], masks[side], batch, rates).total
             rest = steps[count:] if side == 0 else steps[:count]

@@ -223,11 +223,10 @@ def _fused_plans(
     if rival is not None and left_out(rival, request):
         return []  # every tree has as many steps
     rates = request.rates()
-    kind = rates.kernels
     whole: list[Plan] = []
     trees = _fused_trees(graph, request, deadline)
     for tree in trees:
-        plan = fused_plan(tree, batch, kind)
+        plan = fused_plan(tree, batch, rates)
         if isinstance(plan, Plan) and not any(tree_key(plan) == tree_key(known) for known in whole):
             try:
                 _check_kernels(graph, plan, batch, request)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..dispatch.available import foreseen_options
 from ..graph.checks import check_option
 from ..graph.graph import Graph
 from ..graph.network import Network
-from ..hardware.cpu import Cpu
-from ..hardware.gpu import gpu_of
-from ..hardware.host import USUAL_ARCH, auto_stands_for, likely_cpu, likely_gpu
 from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
 from ..ir.counts import Counts
 from ..lowering.calls.pair import schedule_pair
@@ -56,20 +54,8 @@ def cost(
     """
     check_option(backend, "backend", (AUTO, TORCH, CPP, CUDA))
     check_device(device)
-    taken = auto_stands_for() if backend == AUTO else backend
-    device = CUDA if taken == CUDA else device
-    cpu = None if taken == TORCH or device == CUDA else likely_cpu()
-    gpu = likely_gpu() if taken != TORCH and device == CUDA else None
-    if taken == CPP:
-        cpu = cpu or Cpu()
-    if taken == CUDA:
-        gpu = gpu or gpu_of(USUAL_ARCH)
-    if taken == CPP and device == CUDA:
-        taken = TORCH  # as TNLAYER_BACKEND=cpp does
-    options = PlanOptions(
-        batch, objective, device, memory_limit, effort, dtype, minimize, taken, cpu, gpu
-    )
-    return cost_of(plan_graph(net, options), batch)
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
+    return cost_of(plan_graph(net, foreseen_options(options)), batch)
 
 
 def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:

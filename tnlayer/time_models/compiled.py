@@ -22,9 +22,9 @@ from .loops_gpu import cuda_bytes, cuda_seconds, cuda_step_seconds
 from .rates import Rates
 
 
-def why_no_kernels(plan: Plan, backend: str) -> str:
+def why_no_kernels(plan: Plan, backend: str, rates: Rates) -> str:
     """Why a forward plan cannot become kernels of a backend; "" if it can."""
-    return "" if backend == CUDA else can_fuse(plan)
+    return "" if backend == CUDA else can_fuse(plan, rates.compiled_cpu)
 
 
 def compiled_seconds(backend: str, plan: Plan, mask: Mask, batch: int, rates: Rates) -> Seconds:
