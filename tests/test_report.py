@@ -18,13 +18,12 @@ from tnlayer.ir.plan import Plan
 from tnlayer.lowering.calls.pair import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
-from tnlayer.planning.mixture import step_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.planning.predictions import Prediction
 from tnlayer.report import report
 from tnlayer.report.counting import cost_of
 from tnlayer.runtime.program import Program
-from tnlayer.time_models.calls import dense_seconds, pair_seconds, schedule_seconds
+from tnlayer.time_models.calls import dense_seconds, pair_seconds, schedule_seconds, step_seconds
 
 T = tn.topologies
 

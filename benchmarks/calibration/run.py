@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import lsq_linear
+from tnlayer.time_models.rates import Rates
 
 from benchmarks.calibration.cases import NETWORKS
 from benchmarks.common.report import RESULTS, provenance, write_json
@@ -48,7 +49,6 @@ from tnlayer.time_models.loops_cpu import (
     cost_seconds,
     fused_seconds,
 )
-from tnlayer.time_models.rates import Rates
 
 TIMINGS = RESULTS / "fused-timings.json"
 # Timings of another machine, with the kernels of that day.

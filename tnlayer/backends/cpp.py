@@ -30,7 +30,9 @@ from ..runtime.pick import picker
 from ..runtime.program import GRADIENT, Program
 from ..runtime.ready import Ready
 from ..support.dtypes import DTYPES
-from ..time_models.compiled import cast_bytes, kernel_bytes
+from ..targets.lowered import cast_bytes
+from ..targets.target import target_for
+from .lowered_for_cpu import LoweredForCpu
 from .toolchains.cpp_build import find_compiler
 from .toolchains.kernel_memory import memory_of
 from .toolchains.kernel_store import EntryPoint, Kernel
@@ -153,7 +155,9 @@ class CppProgram(Program):
         return sum(self._room(mask, batch))
 
     def _room(self, mask: Mask, batch: int) -> tuple[int, int]:
-        own = kernel_bytes(self.plan, mask, self.cpu, torch.get_num_threads())
+        target = target_for(self.plan.dtype, self.device, self.cpu)
+        lowered = LoweredForCpu(self.backend, self.plan, mask, target)
+        own = lowered.workspace_of(torch.get_num_threads())
         return own, cast_bytes(self.plan, mask, batch)
 
     def wanted(self, mask: Mask) -> list[str]:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..graph.graph import Graph
-from ..ir.backend_names import AUTO, TORCH
+from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
 from ..ir.plan import Plan
-from ..lowering.calls.pair import schedule_pair
 from ..planning.memory import LimitError
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
-from ..planning.rank import TRAIN, kernel_room, wanted_mask
+from ..planning.rank import TRAIN, wanted_mask
+from ..targets.backend import lower
 from .available import options_for
 
 
@@ -41,7 +41,7 @@ def share_limit(graphs: Sequence[Graph], options: PlanOptions, held: Amount) -> 
     left = options.memory_limit - beside
     shared = replace(options, memory_limit=max(0, left))
     trials = [shared, replace(shared, keeps=False)]
-    if asked.backend == AUTO:
+    if asked.is_free:
         trials.append(replace(shared, keeps=False, backend=TORCH))
     least: int | None = None
     for trial in trials:
@@ -98,8 +98,6 @@ def _workspace(planned: PlannedGraph, batch: int) -> tuple[int, int, int]:
     """Bytes that a network keeps for its backward, those that its calls of torch allocate at once,
     these included, and those of its kernels."""
     graph, plan, request = planned.form.graph, planned.plan, planned.request
-    if plan.backend != TORCH:
-        return 0, 0, sum(kernel_room(graph, plan, batch, request))
-    pair = schedule_pair(plan, wanted_mask(graph, plan, request.objective), request.rates().times)
-    kept = 0 if pair.backward is None else pair.forward.saved_bytes.at(batch)
-    return kept, pair.workspace_bytes(batch), 0
+    mask = wanted_mask(graph, plan, request.objective)
+    room = lower(plan, mask, request.target()).room(batch)
+    return room.kept, room.at_once, room.standing

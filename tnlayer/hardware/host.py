@@ -6,31 +6,12 @@ for a layer or for its cost, comes through dispatch/available.py, so that both p
 
 from __future__ import annotations
 
-import os
-
 import torch
 
-from ..errors import SpecError
-from ..ir.backend_names import AUTO, CPP, TORCH
 from .cpu import Cpu
 
-# Names what "auto" stands for.
-VARIABLE = "TNLAYER_BACKEND"
 # Bytes of a vector and number of registers, by torch's word for what a CPU can do.
 _VECTORS = {"AVX512": (64, 32), "AVX2": (32, 16)}
-
-
-def auto_stands_for() -> str:
-    """What the environment variable TNLAYER_BACKEND lets "auto" stand for.
-
-    Raises:
-        SpecError: it is neither auto, torch nor cpp.
-    """
-    named = os.environ.get(VARIABLE) or AUTO
-    if named not in (AUTO, TORCH, CPP):
-        msg = f"{VARIABLE}={named!r}: expected auto, torch or cpp; correct or unset it"
-        raise SpecError(msg)
-    return named
 
 
 def cpu_with(vector_bytes: int, registers: int) -> Cpu:

@@ -182,7 +182,7 @@ class Curve:
         if key not in self._seconds:
             plan = self.plans[index]
             mask = training_mask(self.graph, plan)
-            self._seconds[key] = predict_plan(plan, mask, batch, self.request.rates())
+            self._seconds[key] = predict_plan(plan, mask, batch, self.request.target())
         return self._seconds[key]
 
 

@@ -14,7 +14,7 @@ from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
 from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
-from ..ir.backend_names import TORCH
+from ..ir.backend_names import AUTO, TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
 from ..passes.differentiate import adjoint
@@ -56,6 +56,11 @@ class PlanOptions:
     cpu: Cpu | None = None
     gpu: Gpu | None = None
     keeps: bool = True
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no backend was asked for by name."""
+        return self.backend == AUTO
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,17 @@ class Program:
         text = error.with_names(dict(self.plan.names))
         return LimitError(f"network {self.graph.label!r}: {text}", error.needed)
 
+    def units(self, mask: Mask | None = None) -> Mapping[str, Any]:
+        """The units of code for a device that a mask of wanted gradients needs, by name; none
+        where kernels run on the CPU or are torch's."""
+        del mask
+        return MappingProxyType({})
+
+    @property
+    def resources(self) -> tuple[Any, ...]:
+        """What each kernel of a training step takes of a device, where that is known."""
+        return ()
+
     def training_mask(self) -> Mask:
         """The gradients of a training step: of batched inputs and of trainable parameters."""
         trainable = {p.name for p in self.graph.parameters if p.node.trainable}

@@ -175,6 +175,7 @@ class Backend(ABC):
         Raises:
             BuildError: says what is missing.
         """
+        return
 
     def check_arch(self, arch: str) -> None:
         """Refuse an architecture that it does not build for; called where ``takes_arch``."""
@@ -224,7 +225,8 @@ def register(backend: Backend) -> None:
     """
     name = backend.name
     known = _REGISTERED.get(name)
-    if name == AUTO or not backend_names.is_name(name) or (known and type(known) is not type(backend)):
+    is_taken = known is not None and type(known) is not type(backend)
+    if is_taken or name == AUTO or not backend_names.is_name(name):
         msg = (
             f"backend name {shown(name)}: expected a lowercase word that no other backend has, of "
             f"{', '.join(_REGISTERED)}"

@@ -1,0 +1,78 @@
+"""A plan lowered for a CPU: counted from its lanes, built from its loop programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..codegen.cpp.entry import address_bytes, own_entries, shared_entries
+from ..hardware.cpu import Cpu
+from ..ir.loops import Program as LoopProgram
+from ..lowering.calls.pair import wanted_names
+from ..lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
+from ..support.dtypes import DTYPES
+from ..targets.lowered import Lowered
+from ..time_models.calls import Seconds
+from ..time_models.loops_cpu import fused_step_seconds, kernel_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredForCpu(Lowered):
+    """A plan as loop programs of a CPU."""
+
+    @property
+    def cpu(self) -> Cpu:
+        """What the kernels are made for."""
+        return self.target.compiled_cpu
+
+    def own_seconds(self, batch: int) -> Seconds:
+        """Of both kernels."""
+        return kernel_seconds(self.plan, self.mask, batch, self.target.profile, self.cpu)
+
+    def shares(self, batch: int) -> dict[str, float]:
+        """Of each step in the kernels."""
+        return fused_step_seconds(self.plan, self.mask, batch, self.target.profile, self.cpu)
+
+    @cached_property
+    def programs(self) -> tuple[LoopProgram, ...]:
+        """The loop programs of the forward and, if gradients are wanted, of the backward."""
+        forward = forward_program(self.plan, self.cpu)
+        wanted = wanted_names(self.plan, self.mask)
+        return (forward, backward_program(self.plan, wanted, self.cpu)) if wanted else (forward,)
+
+    @property
+    def workspace(self) -> int:
+        """Of all threads that may share a batch."""
+        return self.workspace_of(max(self.target.profile.threads, torch.get_num_threads()))
+
+    def workspace_of(self, threads: int) -> int:
+        """Bytes that the kernels allocate beside x, y, the parameters and their gradients.
+
+        They are kept between calls, so those of forward and backward count both; nothing of them
+        is of the size of the batch.
+
+        Arguments:
+            threads: that share the samples.
+        """
+        return sum(_workspace(program, threads) for program in self.programs)
+
+    @property
+    def how(self) -> str:
+        """What fills the vectors."""
+        scheduled = schedule_lanes(self.plan, self.cpu)
+        if not scheduled.lanes:
+            return f"one kernel each way, samples as lanes: {scheduled.reason}"
+        names = dict(self.plan.names)
+        sets = dict.fromkeys(scheduled.lanes.values())
+        shown = ", then ".join(" ".join(names.get(leg, leg) for leg in lanes) for lanes in sets)
+        return f"one kernel each way, legs as lanes: {shown}"
+
+
+def _workspace(program: LoopProgram, threads: int) -> int:
+    """Bytes of one kernel's workspace, in whole pages as it is allocated."""
+    itemsize = DTYPES[program.scalar].itemsize
+    shared = shared_entries(program) * itemsize + address_bytes(threads)
+    pages = [-(-size // 4096) for size in (own_entries(program) * itemsize, shared)]
+    return 4096 * (threads * pages[0] + pages[1])
