@@ -17,9 +17,8 @@ def is_name(name: object) -> bool:
 
 
 def add(name: str) -> None:
-    """Let documents hold the name of a backend; "mixed" is no region's."""
-    if name != MIXED:
-        _KNOWN[name] = None
+    """Let regions of a plan, and documents, have the name of a backend."""
+    _KNOWN[name] = None
 
 
 def remove(name: str) -> None:

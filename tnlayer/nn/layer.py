@@ -467,7 +467,8 @@ class Layer(nn.Module):
 
     def _device_type(self, array: torch.Tensor | None) -> str:
         """What the layer is planned for: "cuda" where its arrays are on a GPU, else "cpu"."""
-        on_gpu = self._empty[1].type == "cuda" if array is None else cuda_devices.is_on_gpu(array)
+        _, device = self._empty
+        on_gpu = device.type == "cuda" if array is None else cuda_devices.is_on_gpu(array)
         return "cuda" if on_gpu else "cpu"
 
     def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:

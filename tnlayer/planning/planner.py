@@ -14,12 +14,13 @@ from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
 from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
-from ..ir.backend_names import AUTO, TORCH
+from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
 from ..support.dtypes import DTYPES
+from ..targets.backend import is_free
 from .check_plan import SizeRefused
 from .memory import LimitError, LimitRefused
 from .ranges import Choice, choose, choose_range
@@ -60,7 +61,7 @@ class PlanOptions:
     @property
     def is_free(self) -> bool:
         """Whether no backend was asked for by name."""
-        return self.backend == AUTO
+        return is_free(self.backend)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
-from ..ir.backend_names import AUTO, TORCH
+from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
-from ..targets.backend import Contest, calls_backend, contest_of, lower
+from ..targets.backend import Contest, calls_backend, contest_of, is_free, lower
 from ..targets.target import Machine, Target, target_for
 from ..time_models.calls import Seconds
 from .candidates import candidates, is_large, rough_seconds, tree_key
@@ -73,7 +73,7 @@ class Request:
     @property
     def is_free(self) -> bool:
         """Whether no backend was asked for by name."""
-        return self.backend == AUTO
+        return is_free(self.backend)
 
     def contest(self) -> Contest:
         """Which plans compete."""

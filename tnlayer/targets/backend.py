@@ -232,7 +232,8 @@ def register(backend: Backend) -> None:
             f"{', '.join(_REGISTERED)}"
         )
         raise SpecError(msg)
-    backend_names.add(name)
+    if backend.can_be_asked:  # else it runs no region by itself
+        backend_names.add(name)
     _REGISTERED[name] = backend
 
 
@@ -257,7 +258,12 @@ def backend_of(name: str) -> Backend:
 
 def asked_backend(name: str) -> Backend | None:
     """The backend that was asked for by name; None where the choice is free ("auto")."""
-    return None if name == AUTO else backend_of(name)
+    return None if is_free(name) else backend_of(name)
+
+
+def is_free(name: str) -> bool:
+    """Whether a choice of backend is left to the planner."""
+    return name == AUTO
 
 
 def calls_backend() -> Backend:
