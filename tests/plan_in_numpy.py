@@ -57,10 +57,10 @@ def do_plan(plan: Plan, arrays: Sequence[torch.Tensor]) -> tuple[torch.Tensor, .
         made[step.result.name] = do_step(step, made, sizes)
     found: list[torch.Tensor] = []
     for output in plan.outputs:
-        value = np.array(made[output.operand.value.name])
+        value = made[output.operand.value.name]
         value = value.conj() if output.operand.conj else value
         if output.legs != output.operand.legs:  # where a leg stands twice they are equal
             value = value.transpose([output.operand.legs.index(leg) for leg in output.legs])
         shape = [int(np.prod([sizes[leg] for leg in axis])) for axis in output.axes]
-        found.append(torch.from_numpy(value.reshape(shape).copy()))
+        found.append(torch.from_numpy(np.array(value).reshape(shape)))
     return tuple(found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import torch
 
@@ -11,11 +11,20 @@ from ..codegen.cpp.entry import address_bytes, own_entries, shared_entries
 from ..hardware.cpu import Cpu
 from ..ir.loops import Program as LoopProgram
 from ..lowering.calls.pair import wanted_names
-from ..lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
+from ..lowering.cpu.pipeline import (
+    backward_program,
+    forward_program,
+    kernel_batch,
+    schedule_lanes,
+)
 from ..support.dtypes import DTYPES
-from ..targets.lowered import Lowered
+from ..targets.lowered import Lowered, plain
 from ..time_models.calls import Seconds
-from ..time_models.loops_cpu import fused_step_seconds, kernel_seconds
+from ..time_models.loops_cpu import Work, count_works, fused_step_seconds, kernel_seconds
+
+# Kernels are the same for few samples and for many; planning and break_even compare them with
+# torch's calls at some twenty batch sizes.
+_count_works = lru_cache(maxsize=256)(count_works)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +36,26 @@ class LoweredForCpu(Lowered):
         """What the kernels are made for."""
         return self.target.compiled_cpu
 
+    @cached_property
+    def works(self) -> tuple[Work, ...]:
+        """What the kernels do."""
+        return _count_works(plain(self.plan, kernel_batch(self.plan.batch)), self.mask, self.cpu)
+
+    def without_gradients(self) -> LoweredForCpu:
+        """The same forward."""
+        found = replace(self, mask=(False,) * len(self.mask))
+        found.__dict__["works"] = self.works[:1]  # where a cached property keeps its value
+        return found
+
     def own_seconds(self, batch: int) -> Seconds:
         """Of both kernels."""
-        return kernel_seconds(self.plan, self.mask, batch, self.target.profile, self.cpu)
+        profile = self.target.profile
+        return kernel_seconds(self.plan, self.mask, batch, profile, self.cpu, works=self.works)
 
     def shares(self, batch: int) -> dict[str, float]:
         """Of each step in the kernels."""
-        return fused_step_seconds(self.plan, self.mask, batch, self.target.profile, self.cpu)
+        profile = self.target.profile
+        return fused_step_seconds(self.plan, self.mask, batch, profile, self.cpu, works=self.works)
 
     @cached_property
     def programs(self) -> tuple[LoopProgram, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from ..hardware.gpu import Gpu
 from ..lowering.calls.pair import wanted_names
-from ..targets.lowered import Lowered
+from ..targets.lowered import Lowered, plain
 from ..time_models.calls import Seconds
 from ..time_models.loops_gpu import (
     Work,
@@ -17,6 +17,10 @@ from ..time_models.loops_gpu import (
     works_of,
     workspace_bytes,
 )
+
+# Kernels are the same at all batch sizes, at some twenty of which planning and break_even compare
+# them with torch's calls; finding their schedule takes most of the time of planning.
+_works_of = lru_cache(maxsize=256)(works_of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,13 @@ class LoweredForGpu(Lowered):
     @cached_property
     def works(self) -> tuple[Work, ...]:
         """The programs of the forward and, if gradients are wanted, of the backward."""
-        return works_of(self.plan, wanted_names(self.plan, self.mask), self.gpu)
+        return _works_of(plain(self.plan, 1), wanted_names(self.plan, self.mask), self.gpu)
+
+    def without_gradients(self) -> LoweredForGpu:
+        """The same forward."""
+        found = replace(self, mask=(False,) * len(self.mask))
+        found.__dict__["works"] = self.works[:1]  # where a cached property keeps its value
+        return found
 
     def own_seconds(self, batch: int) -> Seconds:
         """Of both kernels."""

@@ -56,13 +56,12 @@ def predict_plan(plan: Plan, mask: Mask, batch: int, target: Target) -> Predicti
         batch: samples of a call.
         target: what it runs on.
     """
-    nothing = (False,) * len(mask)
-    return predict(lower(plan, mask, target), lower(plan, nothing, target), batch)
+    return predict(lower(plan, mask, target), batch)
 
 
-def predict(training: Lowered, inference: Lowered, batch: int) -> Prediction:
-    """A plan that was lowered for training and for inference, at a batch size."""
-    seconds, alone = training.seconds(batch), inference.seconds(batch)
+def predict(training: Lowered, batch: int) -> Prediction:
+    """A plan that was lowered for a training step, at a batch size."""
+    seconds, alone = training.seconds(batch), training.inference.seconds(batch)
     return Prediction(training.backend, seconds.forward, seconds.backward, alone.forward)
 
 

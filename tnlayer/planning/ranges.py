@@ -16,13 +16,13 @@ from ..graph.canonical import CanonicalForm
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
 from ..ir.plan import Plan
-from ..targets.backend import same_code
+from ..targets.backend import lower, same_code
 from ..time_models.calls import Seconds
 from .deadline import DEADLINES, Deadline
 from .memory import LimitRefused
 from .mixture import plan_name, weighed
 from .plan_store import PlanKey, StoredPlan, find_plan, write_plan
-from .rank import Ranked, Request, left_out, predict, rank, wanted_mask
+from .rank import Ranked, Request, left_out, rank, wanted_mask
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
@@ -193,11 +193,15 @@ def _overtaking(
 ) -> int:
     """The least batch size between two probes from which on the second plan is the faster one."""
     mask = wanted_mask(graph, first, request.objective)
-    if same_code(first, second, mask, request.target()):
+    target = request.target()
+    if same_code(first, second, mask, target):
         return high
+    both = [
+        lower(plan, wanted_mask(graph, plan, request.objective), target) for plan in (first, second)
+    ]
 
     def second_wins(batch: int) -> bool:
-        one, other = (weighed(p, predict(graph, p, batch, request)) for p in (first, second))
+        one, other = (weighed(each.plan, each.seconds(batch)) for each in both)
         return other < one
 
     while high - low > 1:

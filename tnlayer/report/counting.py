@@ -62,11 +62,11 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
     mask = planned.training_mask
     times = times_of(request)
     lowered = lower(plan, mask, request.target())
-    inference = lower(plan, (False,) * len(mask), request.target())
+    inference = lowered.inference
     backward_plan = adjoint(plan, wanted_names(plan, mask)).verify() if any(mask) else plan
     dense_in = graph.dense_parameter_count // graph.out_features
     entries = batch * (graph.out_features + dense_in) + graph.dense_parameter_count
-    predictions = [predict(lowered, inference, batch)]
+    predictions = [predict(lowered, batch)]
     if has_dense(graph):
         predictions.append(predict_dense(graph, batch, times))
     return Cost(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..ir.counts import Amount
 from ..ir.cuts import batched_steps
@@ -61,6 +62,15 @@ class Lowered(ABC):
     def spans(self) -> Sequence[Lowered]:
         """The parts that one backend each runs, in order."""
         return (self,)
+
+    @cached_property
+    def inference(self) -> Lowered:
+        """The same plan where no gradient is wanted."""
+        return self.without_gradients() if any(self.mask) else self
+
+    def without_gradients(self) -> Lowered:
+        """Made anew; a subclass may share what both have in common."""
+        return replace(self, mask=(False,) * len(self.mask))
 
     # -- seconds ---------------------------------------------------------------------------
 
@@ -166,6 +176,15 @@ class Lowered(ABC):
         del batch
         used = self.workspace
         return f"memory: {used:,} of {limit:,} bytes at every batch: the workspace of the kernels"
+
+
+def plain(plan: Plan, batch: int) -> Plan:
+    """A plan without what its kernels do not depend on, made for a batch size that stands for all
+    with the same kernels: what is counted for it serves all others."""
+    return replace(
+        plan, batch=batch, regions=(), names=(), minimize="flops", proven_optimal=False,
+        aborted=False,
+    )  # fmt: skip
 
 
 def cast_bytes(plan: Plan, mask: Mask, batch: int) -> int:
