@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ def do_step(step: steps.Step, made: Mapping[str, Any], sizes: Mapping[str, int])
                 result[_index(part.pins, result)] += value
         case steps.Embed():
             own = [numbers[leg] for leg in step.operand.legs]
-            np.einsum(result, target, own)[...] = values[0]
+            diagonal: Any = np.einsum(cast(Any, result), target, own)
+            diagonal[...] = values[0]
         case _:
             uses = zip(values, step.operands, strict=True)
             terms = [one for v, o in uses for one in (v, [numbers[leg] for leg in o.legs])]

@@ -40,7 +40,7 @@ class LoweredForGpu(Lowered):
     def without_gradients(self) -> LoweredForGpu:
         """The same forward."""
         found = replace(self, mask=(False,) * len(self.mask))
-        found.__dict__["works"] = self.works[:1]  # where a cached property keeps its value
+        vars(found)["works"] = self.works[:1]  # where a cached property keeps its value
         return found
 
     def own_seconds(self, batch: int) -> Seconds:
