@@ -166,7 +166,7 @@ def test_w_is_rebuilt_where_that_is_faster() -> None:
     """Rank 64 at batch 4096: one product with W, which is made of the cores before."""
     plan = planned(LARGE_BONDS["tensor_train"](), 4096, "cuda").plan
     assert len(batched_steps(plan)) == 1 and len(plan.branch_steps) == 2
-    assert plan.minimize == "rebuild"
+    assert plan.minimize in ("rebuild", "combo-64")  # two orders to make W in
 
 
 def test_a_plan_has_kernels_and_calls_of_the_blas() -> None:
