@@ -434,11 +434,11 @@ def test_frozen_parameters_have_no_code() -> None:
 def test_what_cannot_be_fused_is_said() -> None:
     """A step beyond the bounds is named with the reason, before anything is built."""
     net = topologies.low_rank(2**14, 2**14, rank=2**12)
-    reason = can_fuse(tn.plan(net))
+    reason = can_fuse(tn.plan(net), Cpu())
     assert "partial sums" in reason
     with pytest.raises(tn.BuildError, match="cannot be built with backend='cpp': the backward"):
         tn.compile(net, backend="cpp")
-    assert can_fuse(tn.plan(NETWORKS["odd"]())) == ""
+    assert can_fuse(tn.plan(NETWORKS["odd"]()), Cpu()) == ""
 
 
 def test_arrays_without_memory_go_through_torch() -> None:

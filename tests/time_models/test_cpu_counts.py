@@ -63,7 +63,7 @@ def counted(work: Work, plans: Iterable[Plan], dtype: str) -> float:
 def test_at_least_fifty_networks_are_compared() -> None:
     """Those that become kernels."""
     plans = [tn.plan(tn.Network.from_json(s.document), effort="fast") for s in NETWORKS.values()]
-    assert sum(not can_fuse(plan) for plan in plans) >= 50
+    assert sum(not can_fuse(plan, Cpu()) for plan in plans) >= 50
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -72,7 +72,7 @@ def test_counts_are_those_of_the_loops(name: str) -> None:
     subject = NETWORKS[name]
     net, dtype = tn.Network.from_json(subject.document), subject.dtypes[0]
     plan = tn.plan(net, batch=64, dtype=dtype, effort="fast")
-    if can_fuse(plan):
+    if can_fuse(plan, Cpu()):
         pytest.skip("no compiled kernels for it")
     wanted = wanted_names(plan, (True,) * len(plan.inputs))
     for cpu in CPUS.values():

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 
 from ..graph.graph import Graph
-from ..ir.backend_names import AUTO, TORCH
+from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
-from ..lowering.calls.pair import schedule_pair
 from ..planning.memory import LimitError
 from ..planning.planner import PlanOptions, plan_graph
-from ..planning.rank import TRAIN, kernel_room, wanted_mask
+from ..planning.rank import TRAIN, wanted_mask
+from ..targets.backend import asked_backend, lower
 from .available import options_for
 
 
@@ -46,7 +46,7 @@ def share_limit(
     beside = held.at(batch) + added
     left = options.memory_limit - beside
     trials = [options, replace(options, keeps=False)]
-    if asked.backend == AUTO:
+    if asked.is_free:
         trials.append(replace(options, keeps=False, backend=TORCH))
     totals: list[int] = []
     for trial in trials:
@@ -127,11 +127,10 @@ def _attempt(graph: Graph, options: PlanOptions) -> _Need | LimitError:
     except LimitError as error:
         return error
     canonical, plan, request = planned.form.graph, planned.plan, planned.request
-    if plan.backend != TORCH:
-        return _Need(*kernel_room(canonical, plan, options.batch, request))
-    pair = schedule_pair(plan, wanted_mask(canonical, plan, request.objective))
-    kept = 0 if pair.backward is None else pair.forward.saved_bytes.at(options.batch)
-    return _Need(kept, pair.workspace_bytes(options.batch) - kept)
+    mask = wanted_mask(canonical, plan, request.objective)
+    room = lower(plan, mask, request.target()).room(options.batch)
+    passes = max(0, room.at_once - room.kept) + room.copied
+    return _Need(room.kept + room.standing - room.copied, passes)
 
 
 def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tuple[int, _Need]:
@@ -142,7 +141,8 @@ def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tup
         options: as for :func:`share_limit`.
         found: what came of a larger limit, or of one that was refused.
     """
-    passes = options_for(options).backend == TORCH and not options.keeps
+    asked = asked_backend(options_for(options).backend)
+    passes = asked is not None and not asked.is_compiled and not options.keeps
     if isinstance(found, _Need) and not passes:
         found = _attempt(graph, _limited(options, 0))
     if isinstance(found, _Need):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from ..errors import PlanError
 from ..support.dtypes import DTYPES
+from .backend_names import region_names
 from .plan import Plan
 from .plan_parts import Memory, Output, Region
 from .steps import (
@@ -50,7 +51,6 @@ _UNARY: dict[str, type[Reduce | Expand | Diagonal | Embed]] = {
 # Names reach generated source: none of these can be more than a variable's name.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _MINIMIZE = re.compile(r"[a-z0-9.+-]{1,40}")
-_BACKENDS = ("torch", "cpp", "cuda")
 _ROLES: tuple[Role, ...] = get_args(Role)
 _PLAN_KEYS = (
     "leg_sizes ports parameters saved steps outputs port_axes dtype batch minimize "
@@ -344,8 +344,9 @@ def _whole(item: object, where: str, least: int) -> int:
 def _region(item: object, where: str) -> Region:
     """A backend with the number of its steps."""
     backend, steps = _pair(item, where)
-    if backend not in _BACKENDS:
-        raise _problem(where, f"one of {', '.join(_BACKENDS)}, and a number of steps")
+    known = region_names()
+    if backend not in known:
+        raise _problem(where, f"one of {', '.join(known)}, and a number of steps")
     return Region(str(backend), _whole(steps, where, least=0))
 
 

@@ -14,9 +14,8 @@ kernels, and the profile is the machine's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 
 from ..hardware.cpu import FIRST_CACHE, SECOND_CACHE, Cpu
 from ..hardware.profile.op_times import OpTimes
@@ -118,7 +117,13 @@ class Work:
 
 
 def fused_seconds(
-    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+    plan: Plan,
+    mask: Mask,
+    batch: int,
+    profile: Profile,
+    cpu: Cpu,
+    costs: Costs = COSTS,
+    works: Sequence[Work] | None = None,
 ) -> Seconds:
     """Predicted time of a forward and backward in compiled kernels, through Python and autograd.
 
@@ -129,8 +134,9 @@ def fused_seconds(
         profile: the device's rates.
         cpu: what the kernels are made for.
         costs: what each count costs.
+        works: what ``count_works`` found before; None: it is counted now.
     """
-    found = kernel_seconds(plan, mask, batch, profile, cpu, costs)
+    found = kernel_seconds(plan, mask, batch, profile, cpu, costs, works)
     if not any(mask):
         return found
     return with_autograd(
@@ -139,23 +145,34 @@ def fused_seconds(
 
 
 def kernel_seconds(
-    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+    plan: Plan,
+    mask: Mask,
+    batch: int,
+    profile: Profile,
+    cpu: Cpu,
+    costs: Costs = COSTS,
+    works: Sequence[Work] | None = None,
 ) -> Seconds:
     """As ``fused_seconds``, without what autograd adds."""
-    wanted = wanted_names(plan, mask)
+    ahead, *back = count_works(plan, mask, cpu) if works is None else works
     seconds = cost_seconds(plan, profile, cpu, costs)
     converted = _converted_seconds(plan, batch, profile)
-    forward = _total(_call_counts(forward_work(plan, cpu), batch, profile.threads), seconds)
+    forward = _total(_call_counts(ahead, batch, profile.threads), seconds)
     first = forward + seconds.forward + converted
-    if not wanted:
+    if not back:
         return Seconds(first)
-    work = backward_work(plan, wanted, cpu)
-    backward = _total(_call_counts(work, batch, profile.threads), seconds)
+    backward = _total(_call_counts(back[0], batch, profile.threads), seconds)
     return Seconds(first, backward + seconds.backward + 2 * converted)
 
 
 def fused_step_seconds(
-    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+    plan: Plan,
+    mask: Mask,
+    batch: int,
+    profile: Profile,
+    cpu: Cpu,
+    costs: Costs = COSTS,
+    works: Sequence[Work] | None = None,
 ) -> dict[str, float]:
     """The share of each step in ``fused_seconds``, with its part of the backward.
 
@@ -163,10 +180,7 @@ def fused_step_seconds(
     no step: the start of calls, x and y, vectors of partial sums.
     """
     seconds = cost_seconds(plan, profile, cpu, costs)
-    works = [forward_work(plan, cpu)]
-    wanted = wanted_names(plan, mask)
-    if wanted:
-        works.append(backward_work(plan, wanted, cpu))
+    works = count_works(plan, mask, cpu) if works is None else works
     found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     for work in works:
         turns = _turns(work, batch, profile.threads)
@@ -175,7 +189,8 @@ def fused_step_seconds(
                 owner = work.owners.get(name, "")
                 if owner in found:
                     found[owner] += times * _total(counted, seconds)
-    rest = fused_seconds(plan, mask, batch, profile, cpu, costs).total - sum(found.values())
+    whole = fused_seconds(plan, mask, batch, profile, cpu, costs, works).total
+    rest = whole - sum(found.values())
     return found | {"": rest}
 
 
@@ -254,14 +269,18 @@ def _total(counted: Mapping[str, float], seconds: Costs) -> float:
 # -- counting ------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
+def count_works(plan: Plan, mask: Mask, cpu: Cpu) -> tuple[Work, ...]:
+    """What the forward kernel and, if gradients are wanted, the backward kernel of a plan do."""
+    forward, wanted = forward_work(plan, cpu), wanted_names(plan, mask)
+    return (forward, backward_work(plan, wanted, cpu)) if wanted else (forward,)
+
+
 def forward_work(plan: Plan, cpu: Cpu) -> Work:
     """What the forward kernel of a plan does."""
     scheduled = schedule_lanes(plan, cpu)
     return _Counter(scheduled.plan, scheduled, cpu).work()
 
 
-@lru_cache(maxsize=1024)
 def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
     """What the backward kernel does: it makes each sample's states again."""
     scheduled = schedule_lanes(plan, cpu, backward=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ...hardware.profile.op_times import OpTimes
 from ...ir.calls import (
     AddUp,
     Call,
@@ -47,6 +48,7 @@ from .storage_orders import choose_forms, diagonal_order, fixed_result
 
 def lower(
     plan: Plan,
+    times: OpTimes,
     *,
     layouts: Mapping[str, Layout] | None = None,
     keep: tuple[str, ...] = (),
@@ -55,12 +57,13 @@ def lower(
 
     Arguments:
         plan: a forward or a backward plan.
+        times: operations of the device that the plan is for, which storage orders follow.
         layouts: storage orders of inputs that are not stored in their legs' order.
         keep: values to hand out beside the results, for a backward.
     """
     orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
     parts = _looped_legs(plan)
-    forms = choose_forms(_in_one_turn(plan, parts), orders)
+    forms = choose_forms(_in_one_turn(plan, parts), orders, times)
     lowering = _Lowering(plan, orders)
     for step, form in zip(plan.steps, forms, strict=True):
         lowering.lower_step(step, form)

@@ -16,17 +16,21 @@ MOST_ENTRIES = 2**30
 MOST_ROOM = 2**29
 
 
-def can_fuse(plan: Plan) -> str:
+def can_fuse(plan: Plan, cpu: Cpu) -> str:
     """Why a forward plan cannot become fused kernels, as a text; "" if it can.
 
     Every kind of step can be fused; sizes set the bounds: an offset has 32 bits, and each thread
     keeps the states of a block of samples and vectors of partial sums.
+
+    Arguments:
+        plan: a forward plan.
+        cpu: what the kernels would be made for.
     """
-    width = Cpu().width(DTYPES[plan.dtype].arithmetic)
+    width = cpu.width(DTYPES[plan.dtype].arithmetic)
     # Most plans fit in any case; whether legs can be lanes is a search.
     if not _does_not_fit(plan, width, max(width, MOST_SAMPLES)):
         return ""
-    block = max(schedule_lanes(plan, Cpu(), backward=back).block for back in (False, True))
+    block = max(schedule_lanes(plan, cpu, backward=back).block for back in (False, True))
     return _does_not_fit(plan, width, block)
 
 
