@@ -84,7 +84,7 @@ def _check_apart(arrays: Mapping[str, torch.Tensor]) -> None:
         if type(array) not in PLAIN or not array.numel():
             continue
         storage = array.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
-        other = names.setdefault((storage, array.storage_offset()), name)
+        other = names.setdefault((storage, int(array.storage_offset())), name)
         if other != name:
             msg = (
                 f"tensors {other!r} and {name!r} are stored in one array, so they cannot start as "
