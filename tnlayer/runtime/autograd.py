@@ -108,6 +108,10 @@ class Runnable(Protocol):
         """The functions for a mask of wanted gradients."""
         ...
 
+    def use_torch(self, mask: Mask, error: BuildError) -> object:
+        """Let torch run from now on what cannot be built; raises where kernels were asked for."""
+        ...
+
     def check_inputs(
         self,
         where: str,
