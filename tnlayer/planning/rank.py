@@ -14,7 +14,9 @@ from ..hardware.gpu import Gpu
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
 from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
+from ..ir.counts import Amount
 from ..ir.plan import Plan
+from ..ir.plan_parts import Memory
 from ..lowering.calls.pair import Mask
 from ..time_models.calls import Seconds
 from ..time_models.compiled import cast_bytes, compiled_bytes
@@ -68,6 +70,8 @@ class Request:
         cpu, gpu: what kernels are compiled for, one of them at most; None: they are not considered.
         keeps: whether the forward may keep values for the backward beside a memory limit: not where
             the backwards of several networks stand between.
+        adds: whether beside a memory limit y and the gradients of the inputs are those of networks
+            that ran before, and what this one gives is added to them.
     """
 
     dtype: str = "float32"
@@ -80,6 +84,7 @@ class Request:
     cpu: Cpu | None = None
     gpu: Gpu | None = None
     keeps: bool = True
+    adds: bool = False
 
     @property
     def has_kernels(self) -> bool:
@@ -299,7 +304,8 @@ def _fused_trees(graph: Graph, request: Request, deadline: Deadline) -> list[Pla
 
 
 def kernel_room(graph: Graph, plan: Plan, batch: int, request: Request) -> tuple[int, int]:
-    """Bytes that the kernels of a plan take: workspace, and copies in the dtype of the arithmetic.
+    """Bytes that the kernels of a plan take: their workspace; and those that pass, copies in the
+    dtype of the arithmetic and what is added to the results of other networks.
 
     Arguments:
         graph: a canonical network.
@@ -311,7 +317,18 @@ def kernel_room(graph: Graph, plan: Plan, batch: int, request: Request) -> tuple
     threads = max(rates.profile.threads, torch.get_num_threads())
     mask = wanted_mask(graph, plan, request.objective)
     own = compiled_bytes(rates.kernels, plan, mask, rates, threads)
-    return own, cast_bytes(plan, mask, batch)
+    return own, cast_bytes(plan, mask, batch) + _apart(plan, mask, request).at(batch)
+
+
+def _apart(plan: Plan, mask: Mask, request: Request) -> Amount:
+    """Bytes of y, or of the gradients of the inputs, that kernels give apart before others add them
+    to what networks gave before: never are both alive."""
+    if not request.adds:
+        return Amount()
+    y = plan.bytes_of(plan.outputs[0].operand.value)
+    ports = zip(plan.ports, mask, strict=False)
+    x = sum((plan.bytes_of(port) for port, asked in ports if asked), start=Amount())
+    return Amount(max(x.fixed, y.fixed), max(x.per_sample, y.per_sample))
 
 
 def _check_kernels(graph: Graph, plan: Plan, batch: int, request: Request) -> None:
@@ -354,6 +371,7 @@ def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Pla
         return predict(graph, kept, batch, request).total
 
     mask = wanted_mask(graph, plan, request.objective)
+    plan = replace(plan, memory=Memory(adds=request.adds))
     return keep_limit(plan, mask, batch, request.memory_limit, seconds, keeps=request.keeps)
 
 

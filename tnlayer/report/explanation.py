@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir.backend_names import CUDA, TORCH
 from ..ir.plan_parts import Memory
@@ -177,5 +177,6 @@ def _memory_line(cost: Cost, limit: int) -> str:
     pair = schedule_pair(cost.plan, mask)
     used = pair.workspace_bytes(cost.batch)
     how = memory_text(cost.plan.memory, dict(cost.plan.names))
-    why = " (it fits as it is)" if cost.plan.memory == Memory() else ""
+    fits = replace(cost.plan.memory, adds=False) == Memory()
+    why = " (it fits as it is)" if fits else ""
     return f"memory: {used:,} of {limit:,} bytes at batch {cost.batch:,}: {how}{why}"

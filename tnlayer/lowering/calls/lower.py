@@ -50,6 +50,7 @@ def lower(
     *,
     layouts: Mapping[str, Layout] | None = None,
     keep: tuple[str, ...] = (),
+    adds: tuple[str, ...] = (),
 ) -> Schedule:
     """Choose storage orders and write the calls of a plan.
 
@@ -57,6 +58,7 @@ def lower(
         plan: a forward or a backward plan.
         layouts: storage orders of inputs that are not stored in their legs' order.
         keep: values to hand out beside the results, for a backward.
+        adds: names of results that are added to arrays which are given.
     """
     orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
     parts = _looped_legs(plan)
@@ -68,7 +70,7 @@ def lower(
         Result(output.name, lowering.result(output.operand, output.axes)) for output in plan.outputs
     )
     saved = tuple(lowering.newest(name) for name in keep)
-    schedule = Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved)
+    schedule = Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved, added=adds)
     return loop_over(schedule, parts) if parts else schedule
 
 

@@ -85,15 +85,19 @@ def schedule_pair(plan: Plan, mask: Mask) -> Pair:
 @lru_cache(maxsize=256)
 def _schedule_pair(plan: Plan, mask: Mask, _profile: str) -> Pair:
     check_memory(plan)
+    adds = tuple(output.name for output in plan.outputs) if plan.memory.adds else ()
     if not any(mask):
-        return Pair(lower(plan), None, ())
+        return Pair(lower(plan, adds=adds), None, ())
     names = [value.name for value in plan.inputs]
     wanted = [name for name, asked in zip(names, mask, strict=True) if asked]
     backward_plan = adjoint(plan, wanted).verify()
     keep = tuple(value.name for value in backward_plan.saved)
-    forward = lower(plan, keep=keep)
+    forward = lower(plan, keep=keep, adds=adds)
     layouts = {name: array.legs for name, array in zip(keep, forward.saved, strict=True)}
-    backward = lower(backward_plan, layouts=layouts)
+    # Gradients stand in the order of the inputs: those of the ports come first.
+    ports = sum(mask[: len(plan.ports)]) if plan.memory.adds else 0
+    adds = tuple(output.name for output in backward_plan.outputs[:ports])
+    backward = lower(backward_plan, layouts=layouts, adds=adds)
     read = {value.name for value in backward_plan.inputs}
     needed = tuple(index for index, name in enumerate(names) if name in read)
     made_of = _inputs_of(plan, keep)
