@@ -36,8 +36,8 @@ from ..ir.steps import BATCH, Value
 def print_torch(schedule: Schedule, name: str) -> str:
     """Source of a Python function that runs the schedule.
 
-    It takes the schedule's inputs in order and returns its results, then its saved arrays, as a
-    tuple.
+    It takes the schedule's inputs in order, then an array for each result that is added to what is
+    there, and returns the other results, then its saved arrays, as a tuple.
     """
     return _TorchPrinter(schedule).function(name)
 
@@ -61,7 +61,8 @@ class _TorchPrinter:
     def function(self, name: str) -> str:
         """The whole function."""
         schedule = self.schedule
-        lines = [f"def {name}({', '.join(array.name for array in schedule.inputs)}):"]
+        arguments = [array.name for array in schedule.inputs] + [*map(_target, schedule.added)]
+        lines = [f"def {name}({', '.join(arguments)}):"]
         batched = next((p.name for p in schedule.plan.ports if BATCH in p.legs), None)
         if batched is not None:
             axis = next(a.legs for a in schedule.inputs if a.name == batched).index(BATCH)
@@ -75,16 +76,22 @@ class _TorchPrinter:
             found = self.call(index, dying) if loop is None else self.loop(loop, dying)
             lines += ("    " + line for line in found)
             index = index + 1 if loop is None else loop.stop
-        results = [self.result(result) for result in schedule.results]
+        passed = {r.name for loop in schedule.loops for r in schedule.passing(loop).values()}
+        lines += [
+            f"    {_target(result.name)} += {self.result(result)}"
+            for result in schedule.results
+            if result.name in schedule.added and result.name not in passed
+        ]
+        results = [self.result(r) for r in schedule.results if r.name not in schedule.added]
         results += [array.name for array in schedule.saved]
-        lines.append(f"    return ({', '.join(results)},)")
+        lines.append(f"    return ({''.join(f'{result}, ' for result in results).rstrip()})")
         return "\n".join(lines) + "\n"
 
     def call(self, index: int, dying: Mapping[int, list[str]]) -> list[str]:
         """The lines of one call, and the deletion of arrays that no later call reads."""
         call = self.schedule.calls[index]
         name, loop = call.result.name, self.turn
-        if loop is not None and call.result in loop.leaving:
+        if loop is not None and call.result in loop.leaving and name in self.parts:
             lines = self.write(call, loop) if loop.is_chunked else self.write_later(call, loop)
         elif loop is not None and call.result in loop.summed:
             lines = [f"{self.add(call)}  # {_comment(call)}"]
@@ -103,23 +110,33 @@ class _TorchPrinter:
         body = [self.enter(array, loop) for array in loop.entering]
         if loop.is_chunked:
             body.append(f"C = {self.parts[base]}.shape[0]")
-        self.parts |= {array.name: f"{array.name}_part" for array in loop.leaving}
+        passing = self.schedule.passing(loop)
+        leaving = [array for array in loop.leaving if array.name not in passing]
+        self.parts |= {array.name: f"{array.name}_part" for array in leaving}
         # What was made before the loop dies after it, not in its first turn.
         calls = self.schedule.calls[loop.start : loop.stop]
         made = {call.result for call in calls}
         read = {view.array for call in calls for view in sources_of(call)}
         assert loop.is_chunked or read.isdisjoint(loop.leaving)
-        inside = {array.name for array in made - {*loop.leaving, *loop.summed}}
+        inside = {array.name for array in made - {*leaving, *loop.summed}}
         own = {i: [a for a in arrays if a in inside] for i, arrays in dying.items()}
+        last = own.pop(loop.stop - 1, [])
         self.turn = loop
         for index in range(loop.start, loop.stop):
             body += self.call(index, own)
+        for array in loop.leaving:
+            if array.name in passing:
+                target = _target(passing[array.name].name)
+                part = self.result(passing[array.name])
+                body.append(f"{target}[{_turn(array, loop)}] += {part}")
+        if last:
+            body.append(f"del {', '.join(last)}")
         self.turn, self.parts = None, {}
         self.shapes |= outside
         if copied:
             body.append(f"del {', '.join(f'{array.name}_part' for array in copied)}")
         lines: list[str] = []
-        for array in loop.leaving:
+        for array in leaving:
             axes = self.shapes[array.name] = around(array, loop.leg)
             lines.append(f"{array.name} = {base}.new_empty({self.shape(axes)})")
         for array in loop.summed:
@@ -310,6 +327,11 @@ def around(array: Value, leg: str) -> tuple[Group, ...]:
     place = array.legs.index(leg)
     before = (array.legs[:place],) if place else ()
     return (*before, (leg,), array.legs[place + 1 :])
+
+
+def _target(result: str) -> str:
+    """The variable of the array to which a result is added."""
+    return f"to_{result}"
 
 
 def _turn(array: Value, loop: Loop) -> str:

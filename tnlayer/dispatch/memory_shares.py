@@ -1,12 +1,13 @@
 """A memory limit that several have to keep together: networks whose results are added, and what a
 layer holds beside them.
 
-Of a sum one result more than y is alive, and in the backward one gradient more of the inputs and of
-tensors that networks have in common. What the forwards keep for the backwards adds up, and so does
-the workspace of kernels, which they keep between calls; what each needs while it runs does not. So
-each network has a limit of its own: first all that is left; where that is too much for all of them
-together each makes all of its values again; and at last each gets the least that it can do with,
-and in turn what the others leave.
+All networks but the first add y, and the gradients of the inputs, to those of the first: torch's
+calls a chunk of samples at a time, what kernels give is another array. Of tensors that networks
+have in common one gradient more is alive. What the forwards keep for the backwards adds up, and so
+does the workspace of kernels, which they keep between calls; what each needs while it runs does
+not. So each network has a limit of its own: first all that is left; where that is too much for all
+of them together each makes all of its values again; and at last each gets the least that it can do
+with, and in turn what the others leave.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 
 from ..graph.graph import Graph
 from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
 from ..planning.memory import LimitError
 from ..planning.planner import PlanOptions, plan_graph
-from ..planning.rank import TRAIN, wanted_mask
-from ..targets.backend import asked_backend, lower
+from ..planning.rank import TRAIN, kernel_room, wanted_mask
+from ..support.dtypes import DTYPES
+from ..targets.backend import asked_backend, backend_of, lower
 from .available import options_for
 
 
@@ -41,57 +42,48 @@ def share_limit(
     """
     assert options.memory_limit is not None
     batch = options.batch
-    asked = options_for(options)
-    added = _added(graphs, asked).at(batch)
-    beside = held.at(batch) + added
+    shared = _given_again(graphs, options)
+    beside = held.at(batch) + shared
     left = options.memory_limit - beside
     trials = [options, replace(options, keeps=False)]
-    if asked.is_free:
+    if options_for(options).is_free:
         trials.append(replace(options, keeps=False, backend=TORCH))
     totals: list[int] = []
     for trial in trials:
-        found = [_attempt(graph, _limited(trial, left)) for graph in graphs]
+        whole = [_limited(replace(trial, adds=n > 0), left) for n in range(len(graphs))]
+        found = list(map(_attempt, graphs, whole))
         needs = [one for one in found if isinstance(one, _Need)]
         if len(needs) == len(graphs) and _total(needs) <= left:
-            return (_limited(trial, left),) * len(graphs)
+            return tuple(whole)
         if trial.keeps and len(graphs) > 1:
             continue  # what several keep adds up: others do with less
-        limits, needs = zip(*map(_least, graphs, repeat(trial), found), strict=True)
+        limits, needs = zip(*map(_least, graphs, whole, found), strict=True)
         if _total(needs) <= left:
-            return _spread(graphs, trial, limits, needs, left)
+            return _spread(graphs, whole, limits, needs, left)
         totals.append(_total(needs))
     least = min(totals)
     what = f"{len(graphs)} networks whose results are added" if len(graphs) > 1 else "the network"
     msg = (
         f"memory_limit={options.memory_limit} bytes cannot be kept at batch {batch}: the smallest "
-        f"workspace found is {least + beside} bytes: {least} for {what}, {added} to add results "
-        f"and gradients, {held.at(batch)} for copies of the inputs and for padding. Raise the "
-        f"limit to {least + beside}, or take smaller batches"
+        f"workspace found is {least + beside} bytes: {least} for {what}, {shared} to add gradients "
+        f"of tensors that they share, {held.at(batch)} for copies of the inputs and for padding. "
+        f"Raise the limit to {least + beside}, or take smaller batches"
     )
     raise LimitError(msg, least + beside)
 
 
-def _added(graphs: Sequence[Graph], options: PlanOptions) -> Amount:
-    """Bytes of the second y, or of the second gradients of the inputs: never are both alive."""
-    if len(graphs) == 1:
-        return Amount()
-    plan = plan_graph(graphs[0], replace(options, memory_limit=None)).plan
-    y = plan.bytes_of(plan.outputs[0].operand.value)
+def _given_again(graphs: Sequence[Graph], options: PlanOptions) -> int:
+    """Bytes of the gradients of tensors that a network gives after another one has: the most of
+    any network."""
+    assert options.dtype is not None, "what a layer is planned for"
     if options.objective != TRAIN:
-        return y
-    x = sum((plan.bytes_of(port) for port in plan.ports), start=Amount())
-    shared = _given_again(graphs) * plan.itemsize
-    return Amount(max(x.fixed, y.fixed) + shared, max(x.per_sample, y.per_sample))
-
-
-def _given_again(graphs: Sequence[Graph]) -> int:
-    """Entries of tensors whose gradients a network gives after another one has: the most of any."""
+        return 0
     known, most = set[str](), 0
     for graph in graphs:
         own = {p.name: math.prod(p.shape) for p in graph.parameters if p.node.trainable}
         most = max(most, sum(size for name, size in own.items() if name in known))
         known |= own.keys()
-    return most
+    return most * DTYPES[options.dtype].itemsize
 
 
 # -- what networks need ------------------------------------------------------------------------
@@ -127,10 +119,11 @@ def _attempt(graph: Graph, options: PlanOptions) -> _Need | LimitError:
     except LimitError as error:
         return error
     canonical, plan, request = planned.form.graph, planned.plan, planned.request
+    if backend_of(plan.backend).is_compiled:
+        return _Need(*kernel_room(canonical, plan, options.batch, request))
     mask = wanted_mask(canonical, plan, request.objective)
     room = lower(plan, mask, request.target()).room(options.batch)
-    passes = max(0, room.at_once - room.kept) + room.copied
-    return _Need(room.kept + room.standing - room.copied, passes)
+    return _Need(room.kept, max(0, room.at_once - room.kept))
 
 
 def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tuple[int, _Need]:
@@ -138,8 +131,8 @@ def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tup
 
     Arguments:
         graph: the network.
-        options: as for :func:`share_limit`.
-        found: what came of a larger limit, or of one that was refused.
+        options: with a limit.
+        found: what came of that.
     """
     asked = asked_backend(options_for(options).backend)
     passes = asked is not None and not asked.is_compiled and not options.keeps
@@ -157,19 +150,20 @@ def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tup
 
 def _spread(
     graphs: Sequence[Graph],
-    options: PlanOptions,
+    options: Sequence[PlanOptions],
     limits: Sequence[int],
     needs: Sequence[_Need],
     left: int,
 ) -> tuple[PlanOptions, ...]:
     """The options of networks that keep a limit together with the least limits, once one after the
     other has got what the others leave of it: with more bytes a network may be faster."""
-    limits, needs = list(limits), list(needs)
+    shared, needs = list(map(_limited, options, limits)), list(needs)
     for number, graph in enumerate(graphs):
         others = sum(need.stays for other, need in enumerate(needs) if other != number)
-        need = _attempt(graph, _limited(options, left - others))
+        more = _limited(options[number], left - others)
+        need = _attempt(graph, more)
         if isinstance(need, LimitError):
             continue  # the search for chunks may miss at a limit what it finds at a lower one
         if _total([*needs[:number], need, *needs[number + 1 :]]) <= left:
-            limits[number], needs[number] = left - others, need
-    return tuple(_limited(options, limit) for limit in limits)
+            shared[number], needs[number] = more, need
+    return tuple(shared)

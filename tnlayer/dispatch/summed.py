@@ -46,6 +46,8 @@ class SummedProgram:
             for program in self.programs
         )
         self.picks = tuple(map(picker, self.places))
+        # Whether a program adds what it has to what those before it gave.
+        self.adds = (False, *(program.plan.memory.adds for program in self.programs[1:]))
         self._kernels: dict[Mask, Kernels] = {}
 
     def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -68,12 +70,16 @@ class SummedProgram:
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
-        return self._added([program.infer for program in self.programs], arrays)
+        pairs = zip(self.programs, self.adds, strict=True)
+        return self._added([p.infer_adding if adds else p.infer for p, adds in pairs], arrays)
 
     @cached_property
     def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         """The same for arrays that were checked."""
-        functions = [program.infer_checked for program in self.programs]
+        functions = [
+            program.adding_kernels(program.nothing).checked if adds else program.infer_checked
+            for program, adds in zip(self.programs, self.adds, strict=True)
+        ]
         return lambda *arrays: self._added(functions, arrays)
 
     @property
@@ -132,9 +138,10 @@ class SummedProgram:
 
     def _composed(self, mask: Mask) -> Kernels:
         parts: list[_Part] = []
-        for program, places in zip(self.programs, self.places, strict=True):
+        for program, places, adds in zip(self.programs, self.places, self.adds, strict=True):
             own = tuple(mask[place] for place in places)
-            parts.append(_Part(program.kernels(own), own, places))
+            kernels = program.adding_kernels(own) if adds else program.kernels(own)
+            parts.append(_Part(kernels, own, places, len(program.plan.ports) if adds else 0))
         needed = tuple(sorted({place for part in parts for place in part.read}))
         saved = sum(part.kernels.saved for part in parts)
         backward = _Backward(tuple(parts), needed, mask, has_bias=self.has_bias)
@@ -155,7 +162,11 @@ class SummedProgram:
     ) -> tuple[torch.Tensor, ...]:
         """y, and behind it what each forward gives for its backward."""
         total, *saved = functions[0](*self.picks[0](arrays))
-        for function, pick in zip(functions[1:], self.picks[1:], strict=True):
+        following = zip(functions[1:], self.picks[1:], self.adds[1:], strict=True)
+        for function, pick, adds in following:
+            if adds:
+                saved += function(*pick(arrays), total)
+                continue
             y, *kept = function(*pick(arrays))
             total.add_(y)
             del y  # before the next one is made
@@ -173,11 +184,14 @@ class _Part:
         kernels: its functions.
         mask: which of its inputs want a gradient.
         places: for each of its inputs the place among those of all.
+        added: how many of its inputs, the first ones, have gradients that it adds to those which
+            there are.
     """
 
     kernels: Kernels
     mask: Mask
     places: tuple[int, ...]
+    added: int = 0
 
     @property
     def read(self) -> tuple[int, ...]:
@@ -192,7 +206,14 @@ class _Part:
     @property
     def wanted(self) -> tuple[int, ...]:
         """Those whose gradients it gives, in order."""
-        return tuple(p for p, asked in zip(self.places, self.mask, strict=True) if asked)
+        pairs = zip(self.places[self.added :], self.mask[self.added :], strict=True)
+        return tuple(place for place, asked in pairs if asked)
+
+    @property
+    def adds_to(self) -> tuple[int, ...]:
+        """Those to whose gradients it adds, in order."""
+        pairs = zip(self.places[: self.added], self.mask[: self.added], strict=True)
+        return tuple(place for place, asked in pairs if asked)
 
 
 class _Backward:
@@ -214,7 +235,9 @@ class _Backward:
             start += part.kernels.saved
             if any(part.mask):
                 read = (arrays[place] for place in part.read)
-                self._add(found, part.wanted, part.kernels.backward(gradient, *read, *saved))
+                known = (found[place] for place in part.adds_to)
+                results = part.kernels.backward(gradient, *read, *saved, *known)
+                self._add(found, part.wanted, results)
         if self.bias is not None:
             # A copy, where y has no batch: autograd may hand the gradient itself to others.
             found[self.bias] = gradient.sum(0) if gradient.dim() > 1 else gradient.clone()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 TORCH, CPP, CUDA, MIXED, AUTO = "torch", "cpp", "cuda", "mixed", "auto"
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # In order of registration; a region of a plan has one of them, but for "mixed".
 _KNOWN: dict[str, None] = dict.fromkeys((TORCH, CPP, CUDA))
 
 
 def is_name(name: object) -> bool:
-    """Whether a backend may be called so."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+    """Whether a backend may be called so: a lowercase word of at most 40 characters."""
+    if not isinstance(name, str) or not 0 < len(name) <= 40:
+        return False
+    return name.isascii() and name.isidentifier() and name == name.lower() and name[0] != "_"
 
 
 def add(name: str) -> None:

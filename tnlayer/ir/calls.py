@@ -229,6 +229,8 @@ class Schedule:
         results: what is returned, in order.
         saved: arrays that are returned too, kept for the backward.
         loops: runs of the calls that are done part by part, in order.
+        added: names of the results that are added to arrays which the function is given behind its
+            inputs, instead of being returned. In chunks a part is added once it is made.
     """
 
     plan: Plan
@@ -237,6 +239,7 @@ class Schedule:
     results: tuple[Result, ...]
     saved: tuple[Value, ...] = ()
     loops: tuple[Loop, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -263,6 +266,7 @@ class Schedule:
                 if loop.start <= index < loop.stop and not inside:
                     last[name] = loop.stop - 1
         kept = {result.view.array.name for result in self.results}
+        kept -= {name for loop in self.loops for name in self.passing(loop)}
         kept |= {value.name for value in self.saved} | {value.name for value in self.inputs}
         for call in reversed(self.calls):
             if is_alias(call):
@@ -275,11 +279,17 @@ class Schedule:
     @cached_property
     def leaving(self) -> frozenset[str]:
         """Names of the arrays whose memory the caller gets: results, under all their names."""
-        names = {result.view.array.name for result in self.results}
+        names = {r.view.array.name for r in self.results if r.name not in self.added}
         for call in reversed(self.calls):
             if is_alias(call) and call.result.name in names:
                 names.update(view.array.name for view in sources_of(call))
         return frozenset(names)
+
+    def passing(self, loop: Loop) -> dict[str, Result]:
+        """By array, the added results that exist a chunk at a time only."""
+        arrays = {array.name for array in loop.leaving} if loop.is_chunked else set[str]()
+        found = (result for result in self.results if result.name in self.added)
+        return {r.view.array.name: r for r in found if r.view.array.name in arrays}
 
     def loop_at(self, index: int) -> Loop | None:
         """The loop in which a call stands."""
@@ -322,7 +332,10 @@ class Schedule:
         for index, call in enumerate(self.calls):
             loop = self.loop_at(index)
             if loop is not None and index == loop.start:
+                passing = self.passing(loop)
                 for array in (*loop.leaving, *loop.summed):
+                    if array.name in passing:
+                        continue
                     live[array.name] = self._bytes(array).at(batch)
                     held += 0 if array.name in ignored else live[array.name]
                 for array in loop.entering:

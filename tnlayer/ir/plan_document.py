@@ -36,7 +36,7 @@ from .steps import (
 )
 
 # Raised whenever a plan of the same network may come out otherwise, or is written otherwise.
-PLAN_SCHEMA = 4
+PLAN_SCHEMA = 5
 
 # No plan of a network within the bounds of validate.py comes near these.
 MAX_ITEMS = 200_000
@@ -106,6 +106,7 @@ def document_from_plan(plan: Plan) -> Document:
             "recompute": list(plan.memory.recompute),
             "chunk": plan.memory.chunk,
             "slices": list(plan.memory.slices),
+            "adds": plan.memory.adds,
         },
         "regions": [[region.backend, region.steps] for region in plan.regions],
     }
@@ -276,12 +277,13 @@ class _Reader:
 
     def memory(self, item: object) -> Memory:
         """How the plan keeps to a memory limit."""
-        record = _record(item, "memory", "recompute chunk slices")
+        record = _record(item, "memory", "recompute chunk slices adds")
         chunk = record["chunk"]
         return Memory(
             recompute=_list(record["recompute"], "memory.recompute", _name),
             chunk=None if chunk is None else _whole(chunk, "memory.chunk", least=1),
             slices=_list(record["slices"], "memory.slices", self.leg),
+            adds=_flag(record["adds"], "memory.adds"),
         )
 
 

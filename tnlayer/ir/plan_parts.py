@@ -29,11 +29,14 @@ class Memory:
         recompute: forward values that the backward makes again instead of having them kept.
         chunk: samples that pass through at once, or None: the whole batch.
         slices: inner legs that are looped over, one index at a time.
+        adds: whether y, and the gradients of the ports, are added to arrays that the caller has:
+            those of networks that ran before.
     """
 
     recompute: tuple[str, ...] = ()
     chunk: int | None = None
     slices: tuple[str, ...] = ()
+    adds: bool = False
 
 
 KEEP_ALL = Memory()

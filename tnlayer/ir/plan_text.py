@@ -81,7 +81,11 @@ def memory_text(memory: Memory, names: Mapping[str, str]) -> str:
     if memory.slices:
         legs = ", ".join(names.get(leg, leg) for leg in memory.slices)
         parts.append(f"looped over, one index at a time: {legs}")
-    return "; ".join(parts) or "everything kept, the whole batch at once"
+    if not parts:
+        parts.append("everything kept, the whole batch at once")
+    if memory.adds:
+        parts.append("added to what the networks before it gave")
+    return "; ".join(parts)
 
 
 def amount_text(quantity: Amount) -> str:

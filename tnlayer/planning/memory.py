@@ -33,7 +33,7 @@ def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = 
     """Refuse kernels that take more than a memory limit.
 
     Arguments:
-        room: bytes of the workspace, and those of copies at the batch size.
+        room: bytes of the workspace, and those that pass at the batch size.
         limit: bytes.
         batch: samples of a call.
         gpu: the device, if it is one.
@@ -41,16 +41,16 @@ def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = 
     Raises:
         LimitRefused: they do.
     """
-    own, casts = room
-    needed = own + casts
+    own, passing = room
+    needed = own + passing
     if needed <= limit:
         return
-    copies = ", whatever the batch"
-    if casts:
-        copies = f", and {casts} at batch {batch} for x, y, parameters and gradients in float32"
+    more = ", whatever the batch"
+    if passing:
+        more = f", and {passing} at batch {batch} for copies in float32 and for what is added"
     msg = (
         f"memory_limit={limit} bytes cannot be kept by compiled kernels: their workspace takes "
-        f"{own} bytes {'in all threads' if gpu is None else 'with a full grid'}{copies}; allow "
+        f"{own} bytes {'in all threads' if gpu is None else 'with a full grid'}{more}; allow "
         f"{needed}, {'use fewer threads, ' if gpu is None else ''}or backend='torch'"
     )
     raise LimitRefused(msg, needed, ())
@@ -146,7 +146,7 @@ def keep_limit(
     """The plan with the ``Memory`` that keeps a limit at the least predicted time.
 
     Arguments:
-        plan: a forward plan; what its own ``memory`` says is not used.
+        plan: a forward plan; of its own ``memory`` only ``adds`` is kept.
         mask: for each input of the plan, whether its gradient is wanted.
         batch: samples of a call; the limit holds for calls with at most that many.
         limit: bytes that forward and backward may allocate beyond x, y, the parameters and their
@@ -158,9 +158,10 @@ def keep_limit(
     Raises:
         LimitRefused: the limit cannot be kept; says how little is possible, and with what chunk.
     """
-    search = _Search(replace(plan, memory=Memory()), mask, batch, limit, times, keeps)
+    bare = Memory(adds=plan.memory.adds)
+    search = _Search(replace(plan, memory=bare), mask, batch, limit, times, keeps)
     predict = seconds or (lambda candidate: counted_seconds(candidate, mask, batch, times))
-    if search.fits(Memory()):
+    if search.fits(bare):
         return search.plan
     plans = [search.with_memory(memory) for memory in search.found()]
     if not plans:
@@ -179,6 +180,11 @@ class _Search:
     times: OpTimes
     keeps: bool = True
     smallest: tuple[int, Memory] | None = None
+
+    @property
+    def bare(self) -> Memory:
+        """Nothing is done to save memory."""
+        return self.plan.memory
 
     def with_memory(self, memory: Memory) -> Plan:
         """The plan with one way to save memory."""
@@ -205,11 +211,12 @@ class _Search:
 
     def found(self) -> list[Memory]:
         """What keeps the limit; slices only where nothing else does."""
-        everything = Memory(recompute=tuple(step.result.name for step in self.plan.steps))
+        names = tuple(step.result.name for step in self.plan.steps)
+        everything = replace(self.bare, recompute=names)
         again = self._recomputations() if self.keeps else iter([everything])
         found = self.keeping(again if any(self.mask) else ())
         if self.plan.is_batched:
-            found += self.keeping(self._chunks(Memory())) or self.keeping(self._chunks(everything))
+            found += self.keeping(self._chunks(self.bare)) or self.keeping(self._chunks(everything))
         if not found:
             found = self.keeping(self._sliced(everything))
         if not found and self.plan.is_batched:
@@ -227,7 +234,7 @@ class _Search:
         order = self._by_worth()
         if not order:
             return
-        real = self.workspace(Memory())
+        real = self.workspace(self.bare)
         factor = real / max(1, self._estimate(()))
         target = float(self.limit)
         estimates = [self._estimate(tuple(order[: n + 1])) * factor for n in range(len(order))]
@@ -235,18 +242,18 @@ class _Search:
             count = next((n + 1 for n, size in enumerate(estimates) if size <= target), None)
             if count is None:
                 break
-            memory = Memory(recompute=tuple(sorted(order[:count])))
+            memory = replace(self.bare, recompute=tuple(sorted(order[:count])))
             needed = self.workspace(memory)
             if needed <= self.limit:
                 yield memory
                 return
             target = min(target, estimates[count - 1]) * self.limit / needed
         if estimates[-1] <= self.limit * _ESTIMATE_ERROR:
-            yield Memory(recompute=tuple(sorted(order)))
+            yield replace(self.bare, recompute=tuple(sorted(order)))
 
     def _by_worth(self) -> list[str]:
         """Kept values, most bytes freed for a second of repeated work first."""
-        backward = self.pair(Memory()).backward
+        backward = self.pair(self.bare).backward
         kept = {value.name: value for value in backward.plan.saved} if backward else {}
         makers = {step.result.name: step for step in self.plan.steps}
 

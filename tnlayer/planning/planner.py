@@ -42,8 +42,9 @@ DEFAULT_MINIMIZE = BY_TIME
 class PlanOptions:
     """What a plan is made for; the arguments are those of :func:`plan`.
 
-    ``backend``, ``cpu``, ``gpu`` and ``keeps`` are those of a Request: which backends may run it,
-    what kernels are compiled for, and whether a forward with a memory limit may keep values.
+    All from ``backend`` on are those of a Request: which backends may run it, what kernels are
+    compiled for, and with a memory limit whether a forward may keep values, and whether results
+    are added to those of other networks.
     """
 
     batch: int = DEFAULT_BATCH
@@ -57,6 +58,7 @@ class PlanOptions:
     cpu: Cpu | None = None
     gpu: Gpu | None = None
     keeps: bool = True
+    adds: bool = False
 
     @property
     def is_free(self) -> bool:
@@ -197,6 +199,7 @@ def _request(graph: Graph, options: PlanOptions) -> Request:
         cpu=options.cpu if options.device == "cpu" else None,
         gpu=options.gpu if options.device == "cuda" else None,
         keeps=options.keeps,
+        adds=options.adds,
     )
 
 

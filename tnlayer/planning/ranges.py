@@ -79,7 +79,8 @@ def plan_key(network: str, request: Request, kind: str) -> PlanKey:
         memory_limit=request.memory_limit,
         effort=request.effort,
         minimize=f"{request.minimize}, {kind}{_backend_text(request)}"
-        + ("" if request.keeps else ", nothing kept"),
+        + ("" if request.keeps else ", nothing kept")
+        + (", added" if request.adds else ""),
         profile=_digest(request),
     )
 

@@ -12,7 +12,9 @@ from ..hardware.gpu import Gpu
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
 from ..ir.backend_names import TORCH
+from ..ir.counts import Amount
 from ..ir.plan import Plan
+from ..ir.plan_parts import Memory
 from ..lowering.calls.pair import Mask
 from ..targets.backend import Contest, calls_backend, contest_of, is_free, lower
 from ..targets.target import Machine, Target, target_for
@@ -57,6 +59,8 @@ class Request:
         cpu, gpu: what kernels are compiled for, one of them at most; None: they are not considered.
         keeps: whether the forward may keep values for the backward beside a memory limit: not where
             the backwards of several networks stand between.
+        adds: whether beside a memory limit y and the gradients of the inputs are those of networks
+            that ran before, and what this one gives is added to them.
     """
 
     dtype: str = "float32"
@@ -69,6 +73,7 @@ class Request:
     cpu: Cpu | None = None
     gpu: Gpu | None = None
     keeps: bool = True
+    adds: bool = False
 
     @property
     def is_free(self) -> bool:
@@ -298,7 +303,8 @@ def _fused_trees(graph: Graph, request: Request, deadline: Deadline) -> list[Pla
 
 
 def kernel_room(graph: Graph, plan: Plan, batch: int, request: Request) -> tuple[int, int]:
-    """Bytes that the kernels of a plan take: workspace, and copies in the dtype of the arithmetic.
+    """Bytes that the kernels of a plan take: their workspace; and those that pass, copies in the
+    dtype of the arithmetic and what is added to the results of other networks.
 
     Arguments:
         graph: a canonical network.
@@ -306,8 +312,21 @@ def kernel_room(graph: Graph, plan: Plan, batch: int, request: Request) -> tuple
         batch: samples of a call.
         request: what the plan is for.
     """
-    room = lower(plan, wanted_mask(graph, plan, request.objective), request.target()).room(batch)
-    return room.standing - room.copied, room.copied
+    mask = wanted_mask(graph, plan, request.objective)
+    room = lower(plan, mask, request.target()).room(batch)
+    apart = _apart(plan, mask, request).at(batch)
+    return room.standing - room.copied, room.copied + apart
+
+
+def _apart(plan: Plan, mask: Mask, request: Request) -> Amount:
+    """Bytes of y, or of the gradients of the inputs, that kernels give apart before others add them
+    to what networks gave before: never are both alive."""
+    if not request.adds:
+        return Amount()
+    y = plan.bytes_of(plan.outputs[0].operand.value)
+    ports = zip(plan.ports, mask, strict=False)
+    x = sum((plan.bytes_of(port) for port, asked in ports if asked), start=Amount())
+    return Amount(max(x.fixed, y.fixed), max(x.per_sample, y.per_sample))
 
 
 def _check_kernels(graph: Graph, plan: Plan, batch: int, request: Request) -> None:
@@ -351,7 +370,7 @@ def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Pla
 
     mask = wanted_mask(graph, plan, request.objective)
     return keep_limit(
-        plan,
+        replace(plan, memory=Memory(adds=request.adds)),
         mask,
         batch,
         request.memory_limit,

@@ -76,6 +76,7 @@ class Program:
         canonical = {name: user for user, name in self.tensor_names.items()}
         self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
         self._kernels: dict[Mask, Kernels] = {}
+        self._adding: dict[Mask, Kernels] = {}
         self._free: dict[torch.device, int] = {}
         self._lock = Lock(reentrant=True)
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
@@ -90,6 +91,14 @@ class Program:
         if torch.is_grad_enabled() and not are_plain(arrays):
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
+
+    def infer_adding(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As ``infer``, but y is added to the last array; where the plan's memory says so."""
+        *own, y = arrays
+        if torch.is_grad_enabled() and not are_plain(own):
+            y.add_(self.reference(*own)[0])
+            return ()
+        return self.adding_kernels(self.nothing).forward(*arrays)
 
     @cached_property
     def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
@@ -176,6 +185,19 @@ class Program:
                 kernels = self._kernels[mask]
         return kernels
 
+    def adding_kernels(self, mask: Mask) -> Kernels:
+        """The functions of a plan that adds, built when first needed: behind the inputs the forward
+        takes y, behind all else the backward takes the gradients of the ports, and what it has for
+        these is added there."""
+        with self._lock:
+            if mask not in self._adding:
+                self._adding[mask] = self._printed(mask, adds=True)
+            return self._adding[mask]
+
+    def _used(self, mask: Mask) -> Kernels:
+        """The functions that a layer runs."""
+        return self.adding_kernels(mask) if self.plan.memory.adds else self.kernels(mask)
+
     def _built(self, mask: Mask) -> Kernels:
         """The functions for a mask: the program's own, or torch's where those cannot be built."""
         if self.failure:
@@ -207,7 +229,7 @@ class Program:
     def prepare(self, mask: Mask | None = None) -> None:
         """Build what a training step, or a mask of wanted gradients, needs now."""
         mask = self.training_mask() if mask is None else mask
-        self.kernels(mask)
+        self._used(mask)
         if not self.failure:
             try:
                 self.prepare_backward(mask)
@@ -219,7 +241,13 @@ class Program:
 
     def build(self, mask: Mask) -> Kernels:
         """Make the functions for a mask of wanted gradients."""
-        kernels = build_kernels(self.schedules(mask), reuse=self.limit is None)
+        return self._printed(mask, adds=False)
+
+    def _printed(self, mask: Mask, *, adds: bool) -> Kernels:
+        """Calls of torch for a mask: those that add to what there is, or the usual ones."""
+        plan = self._plan_for(mask)
+        plan = replace(plan, memory=replace(plan.memory, adds=adds))
+        kernels = build_kernels(schedule_pair(plan, mask), reuse=self.limit is None)
         if not any(mask):
             return kernels
         return replace(kernels, backward=_Backward(self, kernels.backward, kernels.needed))
@@ -228,11 +256,11 @@ class Program:
         """The generated code: forward, and the backward of a training step; the forward alone where
         the memory limit allows no more."""
         if mask is not None:
-            return self.kernels(mask).source
+            return self._used(mask).source
         try:
-            return self.kernels(self.training_mask()).source
+            return self._used(self.training_mask()).source
         except LimitError:
-            return self.kernels(self.nothing).source
+            return self._used(self.nothing).source
 
     def __call__(
         self, *inputs: torch.Tensor, parameters: Mapping[str, torch.Tensor]

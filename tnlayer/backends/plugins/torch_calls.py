@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ...graph.graph import Graph
@@ -107,7 +107,7 @@ class LoweredCalls(Lowered):
         """What the plan's memory does."""
         used = self.pair.workspace_bytes(batch)
         how = memory_text(self.plan.memory, dict(self.plan.names))
-        why = " (it fits as it is)" if self.plan.memory == Memory() else ""
+        why = " (it fits as it is)" if replace(self.plan.memory, adds=False) == Memory() else ""
         return f"memory: {used:,} of {limit:,} bytes at batch {batch:,}: {how}{why}"
 
 

@@ -52,6 +52,7 @@ def lower(
     *,
     layouts: Mapping[str, Layout] | None = None,
     keep: tuple[str, ...] = (),
+    adds: tuple[str, ...] = (),
 ) -> Schedule:
     """Choose storage orders and write the calls of a plan.
 
@@ -60,6 +61,7 @@ def lower(
         times: operations of the device that the plan is for, which storage orders follow.
         layouts: storage orders of inputs that are not stored in their legs' order.
         keep: values to hand out beside the results, for a backward.
+        adds: names of results that are added to arrays which are given.
     """
     orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
     parts = _looped_legs(plan)
@@ -71,7 +73,7 @@ def lower(
         Result(output.name, lowering.result(output.operand, output.axes)) for output in plan.outputs
     )
     saved = tuple(lowering.newest(name) for name in keep)
-    schedule = Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved)
+    schedule = Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved, added=adds)
     return loop_over(schedule, parts) if parts else schedule
 
 

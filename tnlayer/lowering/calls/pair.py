@@ -81,15 +81,19 @@ def schedule_pair(plan: Plan, mask: Mask, times: OpTimes) -> Pair:
         PlanError: the plan's memory cannot be followed.
     """
     check_memory(plan)
+    adds = tuple(output.name for output in plan.outputs) if plan.memory.adds else ()
     if not any(mask):
-        return Pair(lower(plan, times), None, ())
+        return Pair(lower(plan, times, adds=adds), None, ())
     names = [value.name for value in plan.inputs]
     wanted = [name for name, asked in zip(names, mask, strict=True) if asked]
     backward_plan = adjoint(plan, wanted).verify()
     keep = tuple(value.name for value in backward_plan.saved)
-    forward = lower(plan, times, keep=keep)
+    forward = lower(plan, times, keep=keep, adds=adds)
     layouts = {name: array.legs for name, array in zip(keep, forward.saved, strict=True)}
-    backward = lower(backward_plan, times, layouts=layouts)
+    # Gradients stand in the order of the inputs: those of the ports come first.
+    ports = sum(mask[: len(plan.ports)]) if plan.memory.adds else 0
+    adds = tuple(output.name for output in backward_plan.outputs[:ports])
+    backward = lower(backward_plan, times, layouts=layouts, adds=adds)
     read = {value.name for value in backward_plan.inputs}
     needed = tuple(index for index, name in enumerate(names) if name in read)
     made_of = _inputs_of(plan, keep)
