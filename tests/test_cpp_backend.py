@@ -22,17 +22,13 @@ import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram, this_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
-from tnlayer.codegen.cpp.entry import shared_entries
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import Program
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.pipeline import (
-    backward_program,
-    can_fuse,
-    forward_program,
-    schedule_lanes,
-)
+from tnlayer.lowering.cpu.bounds import can_fuse
+from tnlayer.lowering.cpu.call_workspace import lay_out
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -598,7 +594,7 @@ def test_addresses_in_a_workspace_are_aligned(tmp_path: Path) -> None:
         net.tensor(name, legs)
     plan = tn.plan(net, minimize="combo-4", batch=512)
     backward = backward_program(plan, [value.name for value in plan.inputs], this_cpu())
-    assert shared_entries(backward) % 2, "behind these arrays a pointer would not be aligned"
+    assert lay_out(backward).shared % 2, "behind these arrays a pointer would not be aligned"
     check_sanitized(plan, tmp_path)
 
 

@@ -20,7 +20,8 @@ from ..ir import loops
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.pair import Mask, wanted_names
-from ..lowering.cpu.pipeline import backward_program, can_fuse, forward_program
+from ..lowering.cpu.bounds import can_fuse
+from ..lowering.cpu.pipeline import backward_program, forward_program
 from ..planning.memory import LimitRefused, check_room, keep_limit
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..graph.graph import Graph
-from ..lowering.cpu.pipeline import FEW, MANY_FROM, kernel_batch
+from ..lowering.cpu.batch_sizes import FEW, MANY_FROM, kernel_batch
 from ..planning.mixture import same_run
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
 from ..runtime.program import Program

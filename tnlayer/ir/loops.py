@@ -11,7 +11,7 @@ that exists (``of_samples``).
 
 Grammar::
 
-    program   = Program(name, scalar, width, block, buffers, before, samples, after)
+    program   = Program(name, scalar, width, block, buffers, before, samples, after, carried)
     buffer    = Buffer(name, size, space, offset, batched, value)
     space     = "input" | "output"                arguments; entries as torch stores them
               | "shared" | "thread" | "partial"   workspace: one a call, one a thread, and one a
@@ -397,6 +397,8 @@ class Program:
         lanes_are_samples: whether the lanes of all partials are the samples of a block.
         launches: of a GPU's kernels in order: one for each step of ``before``, one for the samples
             if there are any, one for each step of ``after``; () until they are chosen.
+        carried: blocks of samples after which, at the soonest, a thread's partials are added to a
+            second set of them, for long sums lose digits; 0 if there are none to carry.
     """
 
     name: str
@@ -411,6 +413,7 @@ class Program:
     threads: int = 1
     lanes_are_samples: bool = False
     launches: tuple[Launch, ...] = ()
+    carried: int = 0
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""

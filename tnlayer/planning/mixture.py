@@ -21,7 +21,8 @@ from ..ir.plan import Plan
 from ..ir.plan_parts import Region
 from ..ir.steps import owner_of
 from ..lowering.calls.pair import Mask, schedule_pair
-from ..lowering.cpu.pipeline import kernel_batch, schedule_lanes
+from ..lowering.cpu.batch_sizes import kernel_batch
+from ..lowering.cpu.pipeline import schedule_lanes
 from ..passes.partition import region_masks, split, with_branches
 from ..time_models.calls import Seconds, call_seconds, pair_seconds, schedule_seconds, with_autograd
 from ..time_models.compiled import (

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-from ..codegen.cpp.entry import address_bytes, own_entries, shared_entries
 from ..hardware.cpu import Cpu
 from ..ir.backend_names import CUDA
-from ..ir.loops import Program
 from ..ir.plan import Plan
 from ..ir.steps import Value
 from ..lowering.calls.pair import Mask, wanted_names
-from ..lowering.cpu.pipeline import backward_program, can_fuse, forward_program
+from ..lowering.cpu.bounds import can_fuse
+from ..lowering.cpu.call_workspace import call_bytes
+from ..lowering.cpu.pipeline import backward_program, forward_program
 from ..support.dtypes import DTYPES
 from . import loops_cpu, loops_gpu
 from .calls import Seconds, with_autograd
@@ -88,7 +88,7 @@ def kernel_bytes(plan: Plan, mask: Mask, cpu: Cpu, threads: int) -> int:
     wanted = wanted_names(plan, mask)
     if wanted:
         programs.append(backward_program(plan, wanted, cpu))
-    return sum(_workspace(program, threads) for program in programs)
+    return sum(call_bytes(program, threads) for program in programs)
 
 
 def cast_bytes(plan: Plan, mask: Mask, batch: int) -> int:
@@ -112,11 +112,3 @@ def cast_bytes(plan: Plan, mask: Mask, batch: int) -> int:
     wanted = [value for value, asked in zip(plan.inputs, mask, strict=True) if asked]
     # The backward reads the gradient of y.
     return size(plan.inputs) + size(y) + size(wanted)
-
-
-def _workspace(program: Program, threads: int) -> int:
-    """Bytes of one kernel's workspace, in whole pages as it is allocated."""
-    itemsize = DTYPES[program.scalar].itemsize
-    shared = shared_entries(program) * itemsize + address_bytes(threads)
-    pages = [-(-size // 4096) for size in (own_entries(program) * itemsize, shared)]
-    return 4096 * (threads * pages[0] + pages[1])

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
-from ..hardware.cpu import Cpu
+from ..hardware.cpu import FIRST_CACHE, SECOND_CACHE, Cpu
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import LINE, Profile
 from ..ir.counts import elements
@@ -41,14 +41,12 @@ from ..ir.steps import (
 from ..lowering.arrays import Lanes
 from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.cpu.lane_rotation import turns_of_backward
-from ..lowering.cpu.pipeline import Scheduled, schedule_lanes
+from ..lowering.cpu.pipeline import schedule_lanes
+from ..lowering.cpu.scheduled import Scheduled
 from ..lowering.cpu.vector_phases import lanes_of_backward
 from ..passes.rematerialise import backward_without_saved
 from ..support.dtypes import DTYPES
 from .calls import Seconds, with_autograd
-
-# Bytes of the caches of a core that are counted on.
-FIRST_CACHE, SECOND_CACHE = 32 * 1024, 2**20
 
 
 @dataclass(frozen=True, slots=True)

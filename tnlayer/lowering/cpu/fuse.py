@@ -1,8 +1,14 @@
 """From a Plan to one Program of the loop IR: every step of a call, fused over a block of samples.
 
-Which legs are lanes in which step is decided before (see lanes.py) and handed in. Here each value
-gets its arrays, moves to other lanes are put where a step needs them, and each step is lowered.
-Views cost nothing: a Diagonal, a Select and an Expand only change strides.
+Which legs are lanes in which step was decided before (choose_lanes.py). Here each value gets its
+arrays, moves to other lanes are put where a step needs them, and each step is lowered.
+Views cost nothing: a Diagonal, a Select and an Expand only change strides. A plan ``m = v w``,
+``y = x m``, then the gradient of m, becomes::
+
+    before      m = v w                        once a call
+    samples     y = x m                        for each block of samples
+                d_m_p += x g                   into partial sums of each thread
+    after       d_m = sum of d_m_p             over lanes and threads, once a call
 """
 
 from __future__ import annotations
@@ -11,26 +17,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
-from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
 from ..arrays import Array, Lanes, conjugated, in_lanes, is_run, replaced, volume
 from ..steps import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from ..tile import Contraction, lower_contraction, pays_in_place
-from .fuse_loops import Group, find_groups
-from .prefetch import prefetch_next
+from .fuse_loops import Group
 from .relayout import lower_move, nest
+from .scheduled import Scheduled
 from .vector_phases import branch_lanes
-from .workspace import place_buffers
-
-# Places a multiple of this apart share a set of the first cache, and a load waits for a store to
-# one that is under way. The samples of a block would lie so.
-PAGE_BYTES = 4096
-# Weights above this do not stay in the first cache: it matters which of them share a line.
-FIRST_CACHE_BYTES = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +40,24 @@ class Placement:
         lanes: for each batched step (by its result) the legs that fill a vector.
         stored: for values whose lanes lie in another order than they were made in, or have to be
             brought into an order first, that order.
+        groups: steps that run together.
     """
 
     block: int
     lanes: Mapping[str, Lanes]
-    stored: Mapping[str, Lanes] = field(default_factory=dict)
+    stored: Mapping[str, Lanes]
+    groups: tuple[Group, ...]
 
 
-def fuse(plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine) -> Program:
-    """Lower a plan, forward or backward, to a program.
+def lower_steps(scheduled: Scheduled) -> Program:
+    """The program of a scheduled plan, forward or backward; its workspace is not laid out yet.
 
-    Arguments:
-        plan: without saved values: what the backward needs is recomputed by steps of its own.
-        placement: block of samples and lanes.
-        name: name of the program's entry point.
-        width: entries of a vector.
-        machine: what the tiles are cut for.
+    The plan has no saved values: what a backward needs is recomputed by steps of its own.
     """
-    return _Fusing(plan, placement, width, machine).program(name)
+    plan = scheduled.plan
+    placement = Placement(scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups)
+    machine = scheduled.cpu.machine(plan.dtype)
+    return _Fusing(plan, placement, scheduled.width, machine).program(scheduled.name)
 
 
 @dataclass(slots=True)
@@ -91,8 +89,9 @@ class _Fusing:
     # -- the whole -------------------------------------------------------------------------
 
     def program(self, name: str) -> Program:
-        """Inputs, steps, outputs; then the workspace is laid out."""
+        """Inputs, steps, outputs."""
         self.sizes = {**self.plan.sizes, BATCH: self.placement.block}
+        # Outputs come before steps, for a step may write straight into one.
         for value in self.plan.inputs:
             self.add_input(value)
         self.add_outputs()
@@ -101,29 +100,22 @@ class _Fusing:
         self.readers.update(o.value.name for step in self.plan.steps for o in step.operands)
         self.readers.update(output.operand.value.name for output in self.plan.outputs)
         self.unread = self.readers.copy()
-        lanes, stored = self.placement.lanes, self.placement.stored
-        for group in find_groups(self.plan, lanes, stored, self.sizes):
+        for group in self.placement.groups:
             self.groups.update((name, group) for name in group.results)
         for step in self.plan.steps:
             self.lower(step)
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
-        buffers = place_buffers(tuple(self.buffers.values()), self.parts["samples"], self.width)
-        samples = prefetch_next(
-            self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
-        )
-        return verified(
-            Program(
-                name,
-                self.plan.dtype,
-                self.width,
-                self.placement.block,
-                buffers,
-                tuple(self.parts["before"]),
-                samples,
-                tuple(self.parts["after"]),
-                lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
-            )
+        return Program(
+            name,
+            self.plan.dtype,
+            self.width,
+            self.placement.block,
+            tuple(self.buffers.values()),
+            tuple(self.parts["before"]),
+            tuple(self.parts["samples"]),
+            tuple(self.parts["after"]),
+            lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         )
 
     @property
@@ -182,6 +174,7 @@ class _Fusing:
         """A new array for a result, in the workspace or directly where it leaves."""
         lanes = self.placement.stored.get(value.name, lanes) if part == "samples" else lanes
         direct = self.direct.get(value.name)
+        # Where it leaves the entries must lie as its vectors are, or it is moved at the end.
         if direct is not None:
             if not lanes:
                 return self.set_home(value, direct, part)
@@ -191,6 +184,7 @@ class _Fusing:
         group = self.groups.get(value.name)
         if group is not None:
             inner = [leg for leg in legs if leg not in group.outer]
+            # What nothing outside reads exists for one turn of the group's loops at a time.
             legs = inner if value.name in group.passing else [*group.outer, *inner]
         return self.set_home(value, self.workspace(value.name, legs, lanes, part), part)
 
@@ -212,7 +206,8 @@ class _Fusing:
         space: Space = "thread" if part == "samples" else "shared"
         # A block of one sample has too few tiles that reach so far.
         apart = lanes and self.placement.block > 1 and BATCH in legs and BATCH not in lanes
-        page = PAGE_BYTES // self.plan.itemsize if apart else 0
+        # Samples of a block that lay a multiple of this apart would share a set of the first cache.
+        page = SET_BYTES // self.plan.itemsize if apart else 0
         array, size = in_lanes(name, legs, lanes, self.sizes, self.width, page)
         self.buffers[name] = Buffer(name, size, space, value=value)
         return array
@@ -221,15 +216,18 @@ class _Fusing:
         """An operand with these lanes: as it is, as a view, or moved into a new array."""
         array = self.home(operand, self.part_of[operand.value.name])
         legs = array.legs
+        # Without any of the lanes it is a weight: one entry for a whole vector.
         if not set(lanes) & set(legs):
             return array.with_lanes(())
         if array.lanes == lanes:
             return array
         if BATCH in legs and not set(lanes) <= set(legs):
             return self.part_of_lanes(operand, lanes)
+        # A run of memory that has these lanes is read as vectors where it lies.
         whole = set(lanes) <= set(legs) and volume(lanes, self.sizes) == self.width
         if whole and is_run(array, lanes, self.sizes):
             return array.with_lanes(lanes)
+        # Moved once, however many steps read it so.
         key = (operand.value.name, lanes)
         if key not in self.moved:
             part = self.part_of[operand.value.name]
@@ -246,7 +244,7 @@ class _Fusing:
         return conjugated(found) if operand.conj else found
 
     def part_of_lanes(self, operand: Operand, lanes: Lanes) -> Array:
-        """A state that has only some lanes, the last ones, which are repeated; see turns.py."""
+        """A state that has only some lanes, the last ones, which are repeated: lane_rotation.py."""
         own = tuple(leg for leg in lanes if leg in operand.legs)
         stored = self.placement.stored.get(operand.value.name)
         array = self.get(operand, stored) if stored else self.home(operand, "samples")
@@ -280,7 +278,8 @@ class _Fusing:
             lanes = self.placement.lanes[result.name]
         else:
             pairs = [(operand.legs, self.home(operand, part)) for operand in operands]
-            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE_BYTES
+            # Weights that do not stay in the first cache: it matters which of them share a line.
+            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE
             run = self.run_next.get(result.name, "") if far else ""
             lanes = branch_lanes(result.legs, pairs, self.sizes, self.width, run)
         arrays = [self.get(operand, lanes) for operand in operands]
@@ -323,6 +322,7 @@ class _Fusing:
             return None
         if not left.lanes or self.placement.stored.get(result.name, left.lanes) != left.lanes:
             return None
+        # Only the whole of an array of its own: a part of one may be read by others.
         buffer = self.buffers[left.buffer]
         points = volume(left.points, self.sizes)
         if buffer.space != "thread" or points * self.width != buffer.size:
