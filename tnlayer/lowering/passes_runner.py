@@ -31,12 +31,16 @@ def run_passes(
     >>> run_passes((str.strip, str.upper), " loops ", str)
     'LOOPS'
     """
-    shown = debug_level() >= AFTER_EACH_PASS  # a text for each of many schedules takes time
     for name, after in after_each(passes, value):
         value = after
-        if shown:
-            debug(AFTER_EACH_PASS, f"after {name}\n{show(value)}")
+        show_after(name, value, show)
     return value
+
+
+def show_after(name: str, value: Value, show: Callable[[Value], str]) -> None:
+    """Show what a pass made, if TNLAYER_DEBUG asks for it."""
+    if debug_level() >= AFTER_EACH_PASS:  # a text for each of many schedules takes time
+        debug(AFTER_EACH_PASS, f"after {name}\n{show(value)}")
 
 
 def after_each(

@@ -17,8 +17,8 @@ from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
 from ...passes.rematerialise import backward_without_saved
-from ...support.debug import debug, debug_level
 from ...support.dtypes import DTYPES
+from ..passes_runner import after_each, run_passes, show_after
 from .choose_lanes import choose_lanes
 from .fuse import lower_steps
 from .fuse_loops import find_groups
@@ -124,39 +124,30 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
         backward: whether the lanes of the backward are wanted; they may be others.
     """
     name, wanted = ("backward", ()) if backward else ("forward", None)
-    found = Scheduled(plan, cpu, name, wanted)
-    for one in SCHEDULE_PASSES:
-        found = one(found)
-        _show(one.__name__, found)
-    return found
+    return run_passes(SCHEDULE_PASSES, Scheduled(plan, cpu, name, wanted), _text)
 
 
 def lower(scheduled: Scheduled) -> Iterator[tuple[str, Scheduled | Program]]:
     """Each pass behind the schedule by its name, with what it made; the last is the program."""
-    for plan_pass in PLAN_PASSES:
-        scheduled = plan_pass(scheduled)
-        yield plan_pass.__name__, scheduled
+    for name, after in after_each(PLAN_PASSES, scheduled):
+        scheduled = after
+        yield name, scheduled
     program = lower_steps(scheduled)
     yield lower_steps.__name__, program
-    for loop_pass in LOOP_PASSES:
-        program = loop_pass(program)
-        yield loop_pass.__name__, program
+    yield from after_each(LOOP_PASSES, program)
 
 
 def _finish(scheduled: Scheduled) -> Program:
     """The program that the passes make."""
     found: Scheduled | Program = scheduled
     for name, found in lower(scheduled):
-        _show(name, found)
+        show_after(name, found, _text)
     assert isinstance(found, Program), "the last pass makes a program"
     return verified(found)
 
 
-def _show(name: str, made: Scheduled | Program) -> None:
-    """What a pass made, where TNLAYER_DEBUG asks for it."""
-    if debug_level() >= 5:  # the text of a program takes longer than most passes
-        text = program_text(made) if isinstance(made, Program) else str(made)
-        debug(5, f"after {name} of {made.name}:\n{text}")
+def _text(made: Scheduled | Program) -> str:
+    return program_text(made) if isinstance(made, Program) else f"{made.name}: {made}"
 
 
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
