@@ -1,6 +1,7 @@
 """Describe any tensor network as a graph and get a torch layer with every cost known."""
 
 from . import topologies
+from .backends.builtin import register_builtin
 from .budget.fit import Fit, fit_budget
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError
@@ -17,6 +18,8 @@ from .report.report import Cost
 from .runtime.program import Program
 
 __version__ = "0.1.0"
+
+register_builtin()
 
 __all__ = [
     "BuildError",

@@ -35,10 +35,12 @@ from tnlayer.hardware.profile.op_times import OpTimes
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.ir.backend_names import CPP, TORCH
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.pipeline import kernel_batch
-from tnlayer.planning.mixture import HANDICAP, plan_seconds
+from tnlayer.lowering.cpu.batch_sizes import kernel_batch
+from tnlayer.planning.mixture import plan_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.autograd import run
+from tnlayer.targets.backend import backend_of
+from tnlayer.targets.target import Target
 from tnlayer.time_models.loops_cpu import (
     COST_NAMES,
     COSTS,
@@ -48,7 +50,6 @@ from tnlayer.time_models.loops_cpu import (
     cost_seconds,
     fused_seconds,
 )
-from tnlayer.time_models.rates import Rates
 
 TIMINGS = RESULTS / "fused-timings.json"
 # Timings of another machine, with the kernels of that day.
@@ -273,7 +274,7 @@ class Chosen:
     @property
     def wrong(self) -> bool:
         """Whether the slower one is taken."""
-        return (self.foreseen * HANDICAP[CPP] < 1) != (self.measured < 1)
+        return (self.foreseen * backend_of(CPP).handicap < 1) != (self.measured < 1)
 
     @property
     def regret(self) -> float:
@@ -289,7 +290,7 @@ def choices(profile: Profile, seconds: Times, costs: Costs) -> list[Chosen]:
         seconds: by "name batch" and part, those of torch's calls as "torch_" and the part.
         costs: of the model.
     """
-    rates, found = Rates(OpTimes(profile, profile.dtype), profile, CPU), list[Chosen]()
+    target, found = Target(OpTimes(profile, profile.dtype), profile, CPU), list[Chosen]()
     for key, times in seconds.items():
         if "torch_training" not in times:
             continue
@@ -299,7 +300,7 @@ def choices(profile: Profile, seconds: Times, costs: Costs) -> list[Chosen]:
         for part in ("forward", "training"):
             mask = (part == "training",) * len(kernels.plan.inputs)
             ours = fused_seconds(kernels.plan, mask, int(batch), profile, CPU, costs).total
-            theirs = plan_seconds(calls.plan, mask, int(batch), rates).total
+            theirs = plan_seconds(calls.plan, mask, int(batch), target).total
             found.append(
                 Chosen(f"{key} {part}", ours / theirs, times[part] / times[f"torch_{part}"])
             )

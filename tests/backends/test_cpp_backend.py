@@ -23,17 +23,13 @@ from tests.support.subprocesses import run_python
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram, this_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
-from tnlayer.codegen.cpp.entry import shared_entries
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import Program
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.pipeline import (
-    backward_program,
-    can_fuse,
-    forward_program,
-    schedule_lanes,
-)
+from tnlayer.lowering.cpu.bounds import can_fuse
+from tnlayer.lowering.cpu.call_workspace import lay_out
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -438,11 +434,11 @@ def test_frozen_parameters_have_no_code() -> None:
 def test_what_cannot_be_fused_is_said() -> None:
     """A step beyond the bounds is named with the reason, before anything is built."""
     net = topologies.low_rank(2**14, 2**14, rank=2**12)
-    reason = can_fuse(tn.plan(net))
+    reason = can_fuse(tn.plan(net), Cpu())
     assert "partial sums" in reason
     with pytest.raises(tn.BuildError, match="cannot be built with backend='cpp': the backward"):
         tn.compile(net, backend="cpp")
-    assert can_fuse(tn.plan(NETWORKS["odd"]())) == ""
+    assert can_fuse(tn.plan(NETWORKS["odd"]()), Cpu()) == ""
 
 
 def test_arrays_without_memory_go_through_torch() -> None:
@@ -549,7 +545,7 @@ def test_addresses_in_a_workspace_are_aligned(tmp_path: Path) -> None:
         net.tensor(name, legs)
     plan = tn.plan(net, minimize="combo-4", batch=512)
     backward = backward_program(plan, [value.name for value in plan.inputs], this_cpu())
-    assert shared_entries(backward) % 2, "behind these arrays a pointer would not be aligned"
+    assert lay_out(backward).shared % 2, "behind these arrays a pointer would not be aligned"
     check_sanitized(plan, tmp_path)
 
 

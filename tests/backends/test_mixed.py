@@ -178,6 +178,28 @@ def test_each_set_of_wanted_gradients(mixture: tuple[MixedCase, MixedProgram]) -
 
 
 @needs_compiler
+def test_a_double_backward_gives_the_same_gradients(
+    mixture: tuple[MixedCase, MixedProgram],
+) -> None:
+    """Also where the backward reads the value at a cut in place of what it was made of."""
+    trial, program = mixture
+    names = program.parameter_order
+    arrays = [trial.inputs[0].detach(), *(trial.layer.get_parameter(n).detach() for n in names)]
+    for subset in range(1, 2 ** len(arrays)):
+        x, *own = (
+            array.clone().requires_grad_(bool(subset >> number & 1))
+            for number, array in enumerate(arrays)
+        )
+        wanted = [array for array in (x, *own) if array.requires_grad]
+        y = program(x, parameters=dict(zip(names, own, strict=True)))
+        slope = torch.ones_like(y)
+        once = torch.autograd.grad(y, wanted, slope, retain_graph=True)
+        again = torch.autograd.grad(y, wanted, slope, create_graph=True)
+        for one, other in zip(once, again, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@needs_compiler
 def test_values_at_cuts_are_kept_where_a_backward_reads_them(
     mixture: tuple[MixedCase, MixedProgram],
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.support.golden import Golden
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cuda.prelude import cuda_prelude
+from tnlayer.lowering.gpu.reduce import loads_together
 
 
 @pytest.mark.parametrize(("scalar", "width"), [("float32", 4), ("float32", 16), ("complex64", 4)])
@@ -21,4 +22,4 @@ def test_golden_cpp(scalar: str, width: int, golden: Golden) -> None:
 )
 def test_golden_cuda(scalar: str, stored: str, golden: Golden) -> None:
     """The prelude of kernels of a dtype that stores another one is the text in the golden file."""
-    golden.check(cuda_prelude(scalar, stored), suffix="cu")
+    golden.check(cuda_prelude(scalar, stored, loads_together(scalar)), suffix="cu")

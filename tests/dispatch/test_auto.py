@@ -16,7 +16,9 @@ from tests.support.cpp_units import has_compiler
 from tests.support.profiles import fixed_profile
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.lowered_for_cpu import LoweredForCpu
 from tnlayer.backends.mixed import MixedProgram
+from tnlayer.backends.plugins import cpp_kernels
 from tnlayer.backends.toolchains import cpp_build
 from tnlayer.dispatch import available
 from tnlayer.dispatch.ranged import RangedProgram
@@ -27,11 +29,11 @@ from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Region
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
-from tnlayer.planning.mixture import best_mixture, plan_seconds, same_run
+from tnlayer.planning.mixture import best_mixture, plan_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.program import Program
-from tnlayer.time_models.compiled import kernel_bytes
-from tnlayer.time_models.rates import Rates, rates_for
+from tnlayer.targets.backend import backend_of, same_code
+from tnlayer.targets.target import Target, target_for
 
 T = topologies
 CPU = Cpu()
@@ -52,9 +54,14 @@ def planned(net: tn.Network, batch: int = 256, **options: object) -> PlannedGrap
     return plan_graph(net, asked)
 
 
-def rates() -> Rates:
+def rates() -> Target:
     """The fixed profile's."""
-    return rates_for("float32", "cpu", CPU)
+    return target_for("float32", "cpu", CPU)
+
+
+def lowered(plan: Plan, mask: tuple[bool, ...]) -> LoweredForCpu:
+    """The plan as kernels."""
+    return LoweredForCpu("cpp", plan, mask, rates())
 
 
 def mera() -> tn.Network:
@@ -117,7 +124,7 @@ def test_choices_hold_for_ranges() -> None:
     }
     one, *others = kernels.values()
     for other in others:
-        assert same_run(one.plan, other.plan, one.training_mask)
+        assert same_code(one.plan, other.plan, one.training_mask, one.request.target())
 
 
 def test_the_store_keeps_regions(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +146,7 @@ def test_the_path_is_the_best_of_all(mask: str) -> None:
     """No division of one or two cuts is predicted to be much faster than the one that is found."""
     plan = plan_graph(uneven(), PlanOptions(1024, minimize="flops")).plan
     asked = (mask == "all",) * len(plan.inputs)
-    found = best_mixture(plan, asked, 1024, rates())
+    found = best_mixture(plan, asked, 1024, rates(), backend_of("cpp"))
     total = len(batched_steps(plan))
     everything: list[tuple[Region, ...]] = [(Region("cpp", total),), ()]
     for at in cuts(plan):
@@ -200,10 +207,10 @@ def test_workspace_is_what_kernels_ask_for(net: Callable[[], tn.Network]) -> Non
     names = [value.name for value in plan.inputs]
     programs = (forward_program(plan, CPU), backward_program(plan, names, CPU))
     least = sum(4 * (p.size_of("thread") + p.size_of("partial")) for p in programs)
-    one, four = (kernel_bytes(plan, mask, CPU, threads) for threads in (1, 4))
+    one, four = (lowered(plan, mask).workspace_of(threads) for threads in (1, 4))
     assert least <= one <= least + 2**18
     assert 3 * least <= four - one
-    assert kernel_bytes(plan, (False,) * len(mask), CPU, 1) < one
+    assert lowered(plan, (False,) * len(mask)).workspace_of(1) < one
 
 
 # -- memory limits -------------------------------------------------------------------------------
@@ -239,7 +246,7 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         msg = "no C++ compiler found: install one"
         raise BuildError(msg)
 
-    monkeypatch.setattr(available, "find_compiler", none)
+    monkeypatch.setattr(cpp_kernels, "find_compiler", none)
     layer = tn.Layer(mera())
     text = str(layer.explain(64))
     assert "backend: torch (asked for 'auto'; no C++ compiler found" in text
@@ -332,7 +339,7 @@ def test_a_pickle_is_planned_for_the_machine_that_reads_it(monkeypatch: pytest.M
         msg = "no C++ compiler found: install one"
         raise BuildError(msg)
 
-    monkeypatch.setattr(available, "find_compiler", none)
+    monkeypatch.setattr(cpp_kernels, "find_compiler", none)
     other = pickle.loads(text)
     assert other.explain(16).backend == "torch"
     torch.testing.assert_close(other(torch.ones(2, 256)), layer(torch.ones(2, 256)))

@@ -88,6 +88,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "out no list": (with_second(out=3), r"tensor 'B': expected a sequence of sizes .* got 3"),
     "legs no names": (with_second(legs=3), r"tensor 'B': legs must be a string .* got 3"),  # type: ignore[arg-type]
+    "legs an array without axes": (
+        with_second(legs=np.array("a")),  # type: ignore[arg-type]
+        r"tensor 'B': expected a sequence, got",
+    ),
     "flag": (with_second(conj="yes"), r"tensor 'B': conj must be True or False, got 'yes'"),
     "init": (with_second(init=-1), r"tensor 'B': init .* 0 or more, .* or a callable, got -1"),
     "init nan": (with_second(init=float("nan")), r"tensor 'B': init .* finite .* got nan"),

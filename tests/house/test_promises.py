@@ -15,7 +15,7 @@ import tnlayer as tn
 from examples import demo
 from tests.support.rooms import ROOMS
 from tnlayer.planning.check_plan import MAX_VALUE_ENTRIES
-from tnlayer.planning.mixture import HANDICAP
+from tnlayer.targets.backend import backend_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -173,7 +173,11 @@ def test_kernels_must_win_by_what_the_guide_says() -> None:
     """By a tenth, a mixture by 15 %."""
     assert "Kernels must win by a tenth" in GUIDE
     assert "a mixture by 15%" in GUIDE
-    assert (HANDICAP["torch"], HANDICAP["cpp"], HANDICAP["mixed"]) == (1.0, 1.1, 1.15)
+    assert tuple(backend_of(name).handicap for name in ("torch", "cpp", "mixed")) == (
+        1.0,
+        1.1,
+        1.15,
+    )
 
 
 # -- bounds ----------------------------------------------------------------------------------------

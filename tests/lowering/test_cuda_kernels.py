@@ -34,6 +34,7 @@ from tnlayer.ir.loops import (
     SumThreads,
     Threads,
     Tile,
+    buffers_of,
     is_wide,
     statements,
 )
@@ -42,7 +43,6 @@ from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Operand, Value
 from tnlayer.lowering.arrays import volume
-from tnlayer.lowering.cpu.workspace import buffers_of
 from tnlayer.lowering.gpu.bank_conflicts import (
     choose_strides,
     conflicts,
@@ -53,6 +53,7 @@ from tnlayer.lowering.gpu.bank_conflicts import (
 from tnlayer.lowering.gpu.coalescing import direct, goes_direct, run_width, staged
 from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.place import find_race
+from tnlayer.lowering.gpu.reduce import loads_together
 from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
 from tnlayer.passes.chain import Stem, StemStep, find_stem
 
@@ -94,7 +95,7 @@ def test_golden_cuda(name: str, golden: Golden) -> None:
     """The printed CUDA C++ behind the prelude is the text in the golden file; the prelude has its
     own, in tests/codegen/test_preludes.py."""
     pair = sources(NETWORKS[name]())
-    heads = [cuda_prelude(source.scalar, source.stored) for source in pair]
+    heads = [cuda_prelude(s.scalar, s.stored, loads_together(s.scalar)) for s in pair]
     assert all(s.text.startswith(head) for s, head in zip(pair, heads, strict=True))
     kernels = [s.text.removeprefix(head) for s, head in zip(pair, heads, strict=True)]
     golden.check("\n".join(kernels), suffix="cu")

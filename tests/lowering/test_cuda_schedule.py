@@ -15,6 +15,7 @@ from tests.support.against_oracle import KINDS
 from tests.support.cpp_units import has_compiler
 from tests.support.cuda_case import CudaCase
 from tests.support.emulated import run_source
+from tests.support.gpu_as_cpu import as_cpu_program
 from tests.support.small_topologies import NETWORKS
 from tests.support.strategies import collect
 from tnlayer import topologies
@@ -56,7 +57,8 @@ def run_compiled(trials: list[CudaCase], optimise: str = "-O1") -> None:
     """Compile the programs of all trials in one unit, run them and check."""
     scalar = trials[0].programs[0].program.scalar
     programs = [s.program for trial in trials for s in trial.programs]
-    source = prelude(scalar, 1) + "".join(map(print_kernel, programs))
+    plain = map(as_cpu_program, programs)
+    source = prelude(scalar, 1) + "".join(map(print_kernel, plain))
     library = load_library(source, optimise=optimise)
     for trial in trials:
         for scheduled in trial.programs:

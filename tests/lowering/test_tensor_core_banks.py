@@ -20,7 +20,6 @@ from tests.support.tensor_core_cases import (
     place_of_c,
 )
 from tnlayer import topologies
-from tnlayer.codegen.cuda.printer import _Spread
 from tnlayer.ir.loops import At, Fill, Mma, Precision, Step, Threads, Tile, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
@@ -91,14 +90,13 @@ def accesses(scheduled: Scheduled) -> Iterator[tuple[str, int]]:
     program = scheduled.program
     shared = {buffer.name for buffer in program.of("block")} | set(scheduled.layout.partials)
     for part in (program.prologue, program.samples):
-        # The printer gives short loops of the prologue threads of their own.
-        spread = _Spread(program.threads)
         for step in part:
             assert isinstance(step, Step)
             for loop in step.body:
                 if not isinstance(loop, Threads):
                     continue
-                start = spread.place(loop.points) if part is program.prologue else 0
+                assert loop.spread is not None
+                start = loop.spread.first  # short loops have threads of their own
                 for statement in loop.body:
                     assert isinstance(statement, Mma | Tile | Fill), "a new statement: count it"
                     if isinstance(statement, Fill):

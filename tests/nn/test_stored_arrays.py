@@ -429,6 +429,19 @@ def test_reset_refuses_what_cannot_be_inverted(layer: tn.Layer) -> None:
         padded.reset_parameters()
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["one parameter", "one memory"])
+def test_reset_refuses_tensors_in_one_array(same: bool) -> None:
+    """Each would be scaled over the other: the variance would be wrong without a word."""
+    layer = tn.Layer(topologies.low_rank(4, 4, rank=4), backend="torch", bias=True)
+    first, second = [name for name, _ in layer.named_parameters() if name != "bias"]
+    array = layer.get_parameter(first)
+    layer._parameters[second] = array if same else nn.Parameter(array.detach().view(4, 4))
+    before = array.detach().clone()
+    with pytest.raises(tn.SpecError, match=f"'{first}' and '{second}' are stored in one array"):
+        layer.reset_parameters()
+    assert torch.equal(array, before)
+
+
 @pytest.mark.parametrize("make", [lambda: topologies.mera(4), lambda: topologies.tree(4, 2, 2)])
 def test_isometries_may_be_kept_by_torch(make: Callable[[], tn.Network]) -> None:
     """torch's orthogonal parametrization on every isometry, and a reset: still isometries."""

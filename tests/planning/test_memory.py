@@ -20,6 +20,7 @@ from tests.support.live_bytes import LiveBytes, measured_peak
 from tests.support.memory_cases import BATCH, check_memory, check_program, everything, program_with
 from tests.support.strategies import Case, cases, fixed_series
 from tnlayer.graph.graph import Graph
+from tnlayer.hardware.profile.load import op_times
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.passes.slice_legs import looped_together, sliceable_legs
@@ -127,7 +128,7 @@ def test_limits_are_kept_as_measured(name: str, objective: str) -> None:
     net = NETWORKS[name]()
     free = tn.compile(net, batch=BATCH, objective=objective)
     mask = free.training_mask() if objective == "train" else (False,) * len(free.plan.inputs)
-    unlimited = workspace_bytes(free.plan, mask, BATCH)
+    unlimited = workspace_bytes(free.plan, mask, BATCH, free.times)
     kept = 0
     for limit in (unlimited // 2, least_limit(free.plan, mask)):
         try:
@@ -147,7 +148,7 @@ def test_limits_are_kept_as_measured(name: str, objective: str) -> None:
 def least_limit(plan: Plan, mask: tuple[bool, ...]) -> int:
     """The least workspace that the search knows, by its own refusal of an impossible limit."""
     try:
-        keep_limit(plan, mask, BATCH, -1)
+        keep_limit(plan, mask, BATCH, -1, op_times(plan.dtype))
     except tn.PlanError as error:
         return int(str(error).split("smallest workspace found is ")[1].split(" bytes")[0])
     raise AssertionError("a limit below 0 was kept")
@@ -243,7 +244,7 @@ def test_memory_that_cannot_be_followed_is_refused() -> None:
         (Memory(chunk=0), "memory.chunk=0"),
     ):
         with pytest.raises(tn.PlanError, match=text):
-            workspace_bytes(replace(plan, memory=memory), mask, 1)
+            workspace_bytes(replace(plan, memory=memory), mask, 1, op_times(plan.dtype))
 
 
 # -- values are the oracle's -------------------------------------------------------------------
@@ -425,7 +426,7 @@ def test_a_looser_limit_never_makes_the_plan_slower() -> None:
     """By the prediction that the search is given, more memory never costs time."""
     program = tn.compile(NETWORKS["tensor_train"](), batch=256, minimize="combo-64")
     mask = program.training_mask()
-    need = workspace_bytes(program.plan, mask, 256)
+    need = workspace_bytes(program.plan, mask, 256, program.times)
 
     def flops(plan: Plan) -> float:
         backward = tn.backward_plan(plan)
@@ -434,8 +435,8 @@ def test_a_looser_limit_never_makes_the_plan_slower() -> None:
 
     times: list[float] = []
     for parts in (32, 16, 8, 4, 2, 1):
-        plan = keep_limit(program.plan, mask, 256, need // parts, flops)
-        assert workspace_bytes(plan, mask, 256) <= need // parts
+        plan = keep_limit(program.plan, mask, 256, need // parts, program.times, flops)
+        assert workspace_bytes(plan, mask, 256, program.times) <= need // parts
         times.append(flops(plan))
     assert times == sorted(times, reverse=True)
     assert plan == program.plan

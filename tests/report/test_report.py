@@ -18,13 +18,12 @@ from tnlayer.ir.plan import Plan
 from tnlayer.lowering.calls.pair import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
-from tnlayer.planning.mixture import step_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.planning.predictions import Prediction
 from tnlayer.report import report
 from tnlayer.report.counting import cost_of
 from tnlayer.runtime.program import Program
-from tnlayer.time_models.calls import dense_seconds, pair_seconds, schedule_seconds
+from tnlayer.time_models.calls import dense_seconds, pair_seconds, schedule_seconds, step_seconds
 
 T = tn.topologies
 
@@ -71,12 +70,12 @@ def test_predictions_are_the_models(name: str) -> None:
     cost = tn.cost(NETWORKS[name](), batch=48)
     times = op_times("float32")
     mask = (True,) * len(cost.plan.inputs)
-    pair = schedule_pair(cost.plan, mask)
+    pair = schedule_pair(cost.plan, mask, times)
     expected = pair_seconds(pair, 48, times)
     found = cost.predicted("torch")
     assert found is not None
     assert (found.forward, found.backward) == (expected.forward, expected.backward)
-    alone = schedule_pair(cost.plan, (False,) * len(mask)).forward
+    alone = schedule_pair(cost.plan, (False,) * len(mask), times).forward
     assert found.inference == schedule_seconds(alone, 48, times)
     assert 0 < found.inference < found.forward
     assert cost.fastest == found
@@ -123,9 +122,10 @@ def test_steps_add_up(name: str, limit: int | None) -> None:
 def test_copies_count_for_the_step_that_reads_them() -> None:
     """A step whose operand has to be copied costs more than the product alone."""
     plan = tn.cost(T.mera(8), batch=64).plan
-    schedule = schedule_pair(plan, (False,) * len(plan.inputs)).forward
-    found = step_seconds(schedule, 64, op_times("float32"))
-    assert sum(found.values()) == pytest.approx(schedule_seconds(schedule, 64, op_times("float32")))
+    times = op_times("float32")
+    schedule = schedule_pair(plan, (False,) * len(plan.inputs), times).forward
+    found = step_seconds(schedule, 64, times)
+    assert sum(found.values()) == pytest.approx(schedule_seconds(schedule, 64, times))
     own = {call.result.name for call in schedule.calls} & {s.result.name for s in plan.steps}
     assert len(schedule.calls) > len(own)
     helpers = [call.result.name for call in schedule.calls if call.result.name not in own]
@@ -147,8 +147,9 @@ def test_training_of_a_layer_for_inference() -> None:
 
 def training_seconds(plan: Plan, planned: PlannedGraph, batch: int) -> float:
     """Forward and backward of a plan."""
-    pair = schedule_pair(plan, planned.training_mask)
-    return pair_seconds(pair, batch, op_times("float32")).total
+    times = op_times("float32")
+    pair = schedule_pair(plan, planned.training_mask, times)
+    return pair_seconds(pair, batch, times).total
 
 
 CROSSING = {

@@ -305,6 +305,70 @@ def test_gradient_of_one_parameter_only(train: tn.Layer) -> None:
     torch.testing.assert_close(alone, last.grad)
 
 
+def with_unary_steps(label: str = "") -> tn.Network:
+    """A network whose backward reads sums and diagonals of tensors in place of the tensors."""
+    net = tn.Network(label)
+    net.input(i=3)
+    net.output(o=2)
+    net.bond(a=2, s=4, t=3)
+    net.tensor(f"A{label}", "i o a")
+    net.tensor(f"B{label}", "a t t")
+    net.tensor(f"C{label}", "a s")
+    net.sum("s")
+    return net
+
+
+@pytest.mark.parametrize("summed", [False, True], ids=["one", "sum"])
+@pytest.mark.parametrize("frozen", ["", "A", "C"])
+def test_gradients_of_a_double_backward(summed: bool, frozen: str) -> None:
+    """They are those of a single one, also where the backward reads what tensors were made into:
+    gradgradcheck only holds second gradients against the first ones of the same call."""
+    nets = [with_unary_steps(), with_unary_steps("2")] if summed else with_unary_steps()
+    layer = tn.Layer(nets, dtype=torch.float64, bias=True)
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(name != frozen)
+    x = samples(layer, 5).requires_grad_()
+    wanted = [x, *(p for p in layer.parameters() if p.requires_grad)]
+    y = layer(x)
+    slope = torch.randn(y.shape, dtype=y.dtype, generator=generator(3))
+    once = torch.autograd.grad(layer(x), wanted, slope)
+    again = torch.autograd.grad(y, wanted, slope, create_graph=True)
+    for one, other in zip(once, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_double_backward_of_a_tensor_in_several_places() -> None:
+    """Tied parameters, and one x for two inputs: each place gets its own part of the gradient."""
+    net = tn.Network()
+    net.input("x", a=3)
+    net.input("z", b=3)
+    net.output(c=3)
+    net.bond(d=3)
+    net.tensor("A", "a d")
+    net.tensor("B", "d b")
+    net.tensor("C", "b c")
+    layer = tn.Layer(net, dtype=torch.float64)
+    layer._parameters["B"] = layer._parameters["A"]
+    wanted = [torch.randn(4, 3, dtype=torch.float64, generator=generator()).requires_grad_()]
+    x = wanted[0]
+    wanted += layer.parameters()
+    assert len(wanted) == 3
+    once = torch.autograd.grad(layer(x, x).sum(), wanted)
+    again = torch.autograd.grad(layer(x, x).sum(), wanted, create_graph=True)
+    for one, other in zip(once, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+    a, c = layer.get_parameter("A"), layer.get_parameter("C")
+    y = torch.einsum("na,ad,db,nb,bc->nc", x, a, a, x, c)
+    exact = torch.autograd.grad(y.sum(), [x, a, c], create_graph=True)
+    ours, theirs = (
+        torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), [x, a, c])
+        for first in (again, exact)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpoint(train: tn.Layer, use_reentrant: bool) -> None:
     """A checkpointed layer must have the same value and gradients."""

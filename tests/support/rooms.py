@@ -15,6 +15,7 @@ ROOMS: tuple[str, ...] = (
     "lowering",
     "codegen",
     "time_models",
+    "targets",
     "planning",
     "runtime",
     "backends",

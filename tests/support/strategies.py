@@ -403,3 +403,20 @@ def collect(is_complex: bool, seed: int, count: int) -> list[Case]:
     take()
     assert len(found) >= count
     return found
+
+
+def run_examples(
+    check: Callable[[Case], None], is_complex: bool, first_seed: int, count: int
+) -> None:
+    """Run a check on a fixed series of random cases, and make sure that none was left out."""
+    seen = 0
+
+    @fixed_series(first_seed, count)
+    @given(case=cases(is_complex))
+    def check_one(case: Case) -> None:
+        nonlocal seen
+        seen += 1
+        check(case)
+
+    check_one()
+    assert seen >= count, f"only {seen} of {count} cases were tried"

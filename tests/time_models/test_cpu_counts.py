@@ -18,7 +18,8 @@ from tnlayer.ir import loops
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Contract
 from tnlayer.lowering.calls.pair import wanted_names
-from tnlayer.lowering.cpu.pipeline import backward_program, can_fuse, forward_program
+from tnlayer.lowering.cpu.bounds import can_fuse
+from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.support.dtypes import DTYPES
 from tnlayer.time_models.loops_cpu import Work, backward_work, forward_work
 
@@ -62,7 +63,7 @@ def counted(work: Work, plans: Iterable[Plan], dtype: str) -> float:
 def test_at_least_fifty_networks_are_compared() -> None:
     """Those that become kernels."""
     plans = [tn.plan(tn.Network.from_json(s.document), effort="fast") for s in NETWORKS.values()]
-    assert sum(not can_fuse(plan) for plan in plans) >= 50
+    assert sum(not can_fuse(plan, Cpu()) for plan in plans) >= 50
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -71,7 +72,7 @@ def test_counts_are_those_of_the_loops(name: str) -> None:
     subject = NETWORKS[name]
     net, dtype = tn.Network.from_json(subject.document), subject.dtypes[0]
     plan = tn.plan(net, batch=64, dtype=dtype, effort="fast")
-    if can_fuse(plan):
+    if can_fuse(plan, Cpu()):
         pytest.skip("no compiled kernels for it")
     wanted = wanted_names(plan, (True,) * len(plan.inputs))
     for cpu in CPUS.values():

@@ -752,6 +752,19 @@ def test_sums_and_bias() -> None:
     assert (mantissa == 0).all() and log_scale.isfinite().all()
 
 
+@pytest.mark.parametrize("lead", [(0,), (2, 0), (0, 3)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_sums_of_no_samples(lead: tuple[int, ...], bias: bool) -> None:
+    """A batch of 0 has the shapes of any other, forward and backward."""
+    first, second = topologies.low_rank(6, 4, 2), renamed(topologies.low_rank(6, 4, 3), 6, 4, 3)
+    for nets in (first, [first, second]):
+        layer = tn.Layer(nets, bias=bias, backend="torch", log_scale=True)
+        mantissa, log_scale = pair_of(layer, torch.zeros(*lead, 6))
+        assert (mantissa.shape, log_scale.shape) == ((*lead, 4), lead)
+        mantissa.sum().backward()
+        assert all(not p.grad.any() for p in layer.parameters() if p.grad is not None)
+
+
 def renamed(net: tn.Network, in_features: int, out_features: int, rank: int) -> tn.Network:
     """low_rank with other names."""
     del net

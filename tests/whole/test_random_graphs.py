@@ -11,32 +11,12 @@ from hypothesis import given
 import tnlayer as tn
 from tests.support import oracle
 from tests.support.against_oracle import KINDS, check_case
-from tests.support.strategies import Case, cases, fixed_series, networks
+from tests.support.strategies import Case, fixed_series, networks, run_examples
 from tnlayer import topologies
 from tnlayer.graph.graph import Graph
 
 SHARDS, CASES_A_SHARD = 5, 100
 FULL_SHARDS, CASES_A_FULL_SHARD = 10, 500
-
-
-def run_examples(
-    check: Callable[[Case], None], is_complex: bool, first_seed: int, count: int
-) -> None:
-    """Run a check on a fixed series of random cases, and make sure that none was left out."""
-    seen = 0
-
-    @fixed_series(first_seed, count)
-    @given(case=cases(is_complex))
-    def check_one(case: Case) -> None:
-        nonlocal seen
-        seen += 1
-        check(case)
-
-    check_one()
-    assert seen >= count, f"only {seen} of {count} cases were tried"
-
-
-# -- what one case checks ----------------------------------------------------------------------
 
 
 # -- the tests ---------------------------------------------------------------------------------

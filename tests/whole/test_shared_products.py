@@ -30,6 +30,7 @@ from tnlayer.backends.mixed import MixedProgram
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.hardware.cpu import Cpu
+from tnlayer.hardware.profile.load import op_times
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
 from tnlayer.ir.plan_parts import Memory
@@ -364,7 +365,7 @@ def test_a_product_is_kept_once() -> None:
     """The backward keeps A B once, not its new name as well; memory counts its array until the last
     use of either."""
     plan = tn.plan(gram(), batch=1)
-    pair = schedule_pair(plan, (True, True))
+    pair = schedule_pair(plan, (True, True), op_times(plan.dtype))
     assert [value.legs for value in pair.forward.saved] == [new_names(plan)[0].operand.legs]
     assert pair.forward.saved_bytes.at(1) == 4 * 64 * 200
     assert pair.forward.workspace_bytes(1) == 4 * 64 * 200

@@ -69,7 +69,7 @@ def net() -> tn.Network:
 
 def runs_as_torch(layer: tn.Layer) -> None:
     """A training step of a layer gives what torch gives."""
-    other = tn.Layer(net(), backend="torch", batch=16)
+    other = tn.Layer(net(), backend="torch", batch=16, bias=layer.bias is not None)
     other.load_state_dict(layer.state_dict())
     layer.zero_grad()
     x = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
@@ -221,15 +221,18 @@ def test_kernels_that_cannot_be_built_are_left_to_torch(
     assert "no room left" in prepared.explain()
 
 
+@pytest.mark.parametrize("bias", [False, True], ids=["alone", "with a bias"])
 def test_a_backward_that_cannot_be_built_is_left_to_torch(
-    script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, bias: bool
 ) -> None:
     """The forward was compiled; when its backward fails, gradients are torch's."""
     script('exec REAL "$@"')
     monkeypatch.setattr("tnlayer.planning.mixture.HANDICAP", HANDICAP)
-    layer = tn.Layer(net(), batch=16)
+    layer = tn.Layer(net(), batch=16, bias=bias)
+    asked = tn.Layer(net(), batch=16, bias=bias, backend="cpp")
     with torch.no_grad():
         layer(torch.ones(16, 12))
+        asked(torch.ones(16, 12))
 
     def refuse(*_: object) -> None:
         msg = "the disk is full"
@@ -239,6 +242,8 @@ def test_a_backward_that_cannot_be_built_is_left_to_torch(
     runs_as_torch(layer)
     assert "the disk is full" in layer.explain()
     runs_as_torch(layer)
+    with pytest.raises(tn.BuildError, match="the disk is full"):
+        asked(torch.ones(16, 12)).sum().backward()
 
 
 # Kernels whatever they are predicted to take.
@@ -266,6 +271,20 @@ def test_nothing_needs_to_be_executed_from_a_disk(
     assert opened
     assert all(path.startswith("/proc/self/fd/") for path in opened)
     assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ELF files")
+def test_a_library_that_was_cut_short_is_not_loaded(tmp_path: Path) -> None:
+    """The loader would map what is not there, and the process would end with SIGBUS."""
+    source, made = tmp_path / "answer.cpp", tmp_path / "answer.so"
+    source.write_text(ANSWER)
+    command = cpp_compiler.find_compiler().command
+    subprocess.run([*command, "-shared", "-fPIC", str(source), "-o", str(made)], check=True)
+    content = made.read_bytes()
+    assert load_bytes(content, "whole").answer() == 42
+    for part in (0, 3, 64, 200, 4096, 8192, len(content) // 2):
+        with pytest.raises(OSError):
+            load_bytes(content[:part], "part")
 
 
 def test_without_memory_files_a_private_copy_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

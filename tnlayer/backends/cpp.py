@@ -16,11 +16,13 @@ from ..codegen.cpp.printer import print_cpp
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
 from ..hardware.cpu import Cpu
+from ..hardware.host import cpu_with
 from ..ir import loops
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.pair import Mask, wanted_names
-from ..lowering.cpu.pipeline import backward_program, can_fuse, forward_program
+from ..lowering.cpu.bounds import can_fuse
+from ..lowering.cpu.pipeline import backward_program, forward_program
 from ..planning.memory import LimitRefused, check_room, keep_limit
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state
@@ -29,7 +31,9 @@ from ..runtime.pick import picker
 from ..runtime.program import GRADIENT, Program
 from ..runtime.ready import Ready
 from ..support.dtypes import DTYPES
-from ..time_models.compiled import cast_bytes, kernel_bytes
+from ..targets.lowered import cast_bytes
+from ..targets.target import target_for
+from .lowered_for_cpu import LoweredForCpu
 from .toolchains.cpp_build import find_compiler
 from .toolchains.kernel_memory import memory_of
 from .toolchains.kernel_store import EntryPoint, Kernel
@@ -38,7 +42,7 @@ from .toolchains.kernel_store import EntryPoint, Kernel
 def this_cpu() -> Cpu:
     """What the compiler of this machine makes of its CPU."""
     compiler = find_compiler()
-    return Cpu(compiler.vector_bytes, compiler.registers, threads=torch.get_num_threads())
+    return cpu_with(compiler.vector_bytes, compiler.registers)
 
 
 class CppProgram(Program):
@@ -66,15 +70,16 @@ class CppProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cpu",
     ) -> None:
-        reason = can_fuse(plan)
+        reason = can_fuse(plan, self.cpu)
         if reason:
             msg = (
                 f"network {graph.label!r} cannot be built with backend='cpp': {reason}; "
                 "use backend='torch'"
             )
             raise BuildError(msg)
-        super().__init__(graph, plan, tensor_names, limit=limit)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
 
     def load(self, kernel: Kernel) -> ctypes.CDLL:
         """The library that has a kernel."""
@@ -88,10 +93,10 @@ class CppProgram(Program):
             return None
         plan = replace(self.plan, regions=())
         try:
-            plan = keep_limit(plan, self.training_mask(), plan.batch, limit)
+            plan = keep_limit(plan, self.training_mask(), plan.batch, limit, self.times)
         except LimitRefused:
             return None
-        return Program(self.graph, plan, self.tensor_names, limit=limit)
+        return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
@@ -151,7 +156,9 @@ class CppProgram(Program):
         return sum(self._room(mask, batch))
 
     def _room(self, mask: Mask, batch: int) -> tuple[int, int]:
-        own = kernel_bytes(self.plan, mask, self.cpu, torch.get_num_threads())
+        target = target_for(self.plan.dtype, self.device, self.cpu)
+        lowered = LoweredForCpu(self.backend, self.plan, mask, target)
+        own = lowered.workspace_of(torch.get_num_threads())
         return own, cast_bytes(self.plan, mask, batch)
 
     def wanted(self, mask: Mask) -> list[str]:

@@ -44,7 +44,7 @@ class CudaProgram(Program):
     every program.
 
     Arguments:
-        graph, plan, tensor_names, limit: as for every program.
+        graph, plan, tensor_names, limit, device: as for every program.
         arch: what the kernels are built for; None: the device that the arrays lie on.
         tensor_cores: precision of products on tensor cores; None: none are used.
 
@@ -62,10 +62,11 @@ class CudaProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cuda",
         arch: str | None = None,
         tensor_cores: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
         self.arch = None if arch is None else check_arch(arch)
         self.tensor_cores: Precision | None = None
         if tensor_cores is not None:

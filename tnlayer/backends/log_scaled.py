@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 from ..graph.graph import Graph
+from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.pair import Mask
 from ..passes.exponents import Span, degrees, product_vectors, spans
 from ..runtime.autograd import autocast_is_on, is_traced, run
 from ..runtime.program import Program
-from .cuda import CudaProgram
-from .mixed import region_program
+from ..targets.backend import Build, backend_of
 from .resources import Resources
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
@@ -86,7 +86,10 @@ def add_scaled(terms: Sequence[Scaled]) -> Scaled:
     Arguments:
         terms: each with rows as many as exponents; one row is added to all.
     """
-    rows = [scaled(term.mantissa.reshape(*term.exponent.shape, -1), kept=1) for term in terms]
+    rows = [
+        scaled(term.mantissa.reshape(*term.exponent.shape, term.mantissa.shape[-1]), kept=1)
+        for term in terms
+    ]
     exponents = [row.exponent + term.exponent for row, term in zip(rows, terms, strict=True)]
     present = [
         torch.where(row.peak == 0, -math.inf, exponent)
@@ -119,7 +122,7 @@ class ScaledProgram(Program):
     log|y|. The largest entry of a sample's mantissa is in [1/2, 1), or all are 0.
 
     Arguments:
-        graph, plan, tensor_names, limit, arch: as for every program.
+        graph, plan, tensor_names, limit, device, arch: as for every program.
         compiled: the backend of all spans; None: that of the regions that their steps lie in.
     """
 
@@ -130,10 +133,11 @@ class ScaledProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cpu",
         arch: str | None = None,
         compiled: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
         self.arch, self.compiled = arch, compiled
         self.backend = compiled or plan.backend
         # By how many powers of two values may grow or shrink before they are scaled again.
@@ -143,7 +147,7 @@ class ScaledProgram(Program):
         self._programs: dict[tuple[Plan, str], Program] = {}
         self.spans = self._with_programs(spans(plan, self.bits), compiled)
         # Spans of one contraction each, as torch's calls; made before torch looks into a call.
-        self.fine = self._with_programs(spans(plan, 0), "torch")
+        self.fine = self._with_programs(spans(plan, 0), TORCH)
 
     def _with_programs(
         self, parts: Sequence[Span], backend: str | None
@@ -156,9 +160,8 @@ class ScaledProgram(Program):
             program = self._programs.get((plan, backend))
             if program is None:
                 own = {value.name: value.name for value in plan.parameters}
-                program = region_program(
-                    backend, self.graph, plan, own, limit=self.limit, arch=self.arch
-                )
+                build = Build(self.limit, self.device, self.arch)
+                program = backend_of(backend).program(self.graph, plan, own, build)
                 self._programs[plan, backend] = program
             return program
 
@@ -282,9 +285,8 @@ class ScaledProgram(Program):
             BuildError: they cannot be built.
         """
         found: dict[str, bytes] = {}
-        for number, (program, own) in enumerate(self._cuda_builds(), 1):
-            units = program.units(own).items()
-            found |= {f"{name}_{number}": unit.built().cubin.binary for name, unit in units}
+        for number, units in enumerate(self._units(), 1):
+            found |= {f"{name}_{number}": unit.built().cubin.binary for name, unit in units.items()}
         return MappingProxyType(found)
 
     @property
@@ -294,13 +296,12 @@ class ScaledProgram(Program):
         Raises:
             BuildError: they cannot be built.
         """
-        units = [
-            unit for program, own in self._cuda_builds() for unit in program.units(own).values()
-        ]
-        return tuple(one for unit in units for one in unit.built().resources())
+        built = [unit.built() for units in self._units() for unit in units.values()]
+        return tuple(one for unit in built for one in unit.resources())
 
-    def _cuda_builds(self) -> list[tuple[CudaProgram, Mask]]:
-        return [(p, own) for p, own in self._builds() if isinstance(p, CudaProgram)]
+    def _units(self) -> list[Mapping[str, Any]]:
+        """The CUDA units of the spans that have any."""
+        return [units for p, own in self._builds() if (units := p.units(own))]
 
     def __getstate__(self) -> dict[str, Any]:
         """As for every program, with the backend and the architecture that were asked for."""

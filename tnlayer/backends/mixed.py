@@ -19,25 +19,8 @@ from ..lowering.calls.pair import Mask
 from ..passes.partition import region_masks, split
 from ..runtime.kernels import Kernels
 from ..runtime.program import Program
-from .cpp import CppProgram
-from .cuda import CudaProgram
+from ..targets.backend import Build, backend_of
 from .resources import Resources
-
-
-def region_program(
-    backend: str,
-    graph: Graph,
-    plan: Plan,
-    tensor_names: Mapping[str, str],
-    *,
-    limit: int | None,
-    arch: str | None,
-) -> Program:
-    """The program of a plan that one backend does as a whole."""
-    if backend == "cuda":
-        return CudaProgram(graph, plan, tensor_names, limit=limit, arch=arch)
-    kind = CppProgram if backend == "cpp" else Program
-    return kind(graph, plan, tensor_names, limit=limit)
 
 
 class MixedProgram(Program):
@@ -48,7 +31,7 @@ class MixedProgram(Program):
     the whole plan runs instead, as for every program.
 
     Arguments:
-        graph, plan, tensor_names, limit: as for every program.
+        graph, plan, tensor_names, limit, device: as for every program.
         arch: what CUDA kernels are built for; None: the device that the arrays lie on.
     """
 
@@ -61,13 +44,15 @@ class MixedProgram(Program):
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cpu",
         arch: str | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
         parts = split(plan, [region.steps for region in plan.regions])
         self.arch = arch
-        self.regions = tuple(
-            region_program(region.backend, graph, part, tensor_names, limit=limit, arch=arch)
+        build = Build(limit, device, arch)
+        self.regions: tuple[Program, ...] = tuple(
+            backend_of(region.backend).program(graph, part, tensor_names, build)
             for region, part in zip(plan.regions, parts, strict=True)
         )
 
@@ -100,9 +85,8 @@ class MixedProgram(Program):
             BuildError: they cannot be built.
         """
         found: dict[str, bytes] = {}
-        for number, (region, own) in enumerate(self._cuda_regions(), 1):
-            units = region.units(own).items()
-            found |= {f"{name}_{number}": unit.built().cubin.binary for name, unit in units}
+        for number, units in enumerate(self._units(), 1):
+            found |= {f"{name}_{number}": unit.built().cubin.binary for name, unit in units.items()}
         return MappingProxyType(found)
 
     @property
@@ -112,15 +96,13 @@ class MixedProgram(Program):
         Raises:
             BuildError: they cannot be built.
         """
-        units = [
-            unit for region, own in self._cuda_regions() for unit in region.units(own).values()
-        ]
-        return tuple(one for unit in units for one in unit.built().resources())
+        built = [unit.built() for units in self._units() for unit in units.values()]
+        return tuple(one for unit in built for one in unit.resources())
 
-    def _cuda_regions(self) -> list[tuple[CudaProgram, Mask]]:
-        """The regions that CUDA kernels do, with the gradients that a training step wants."""
+    def _units(self) -> list[Mapping[str, Any]]:
+        """The CUDA units of a training step, of the regions that have any."""
         pairs = zip(self.regions, self.region_masks(self.training_mask()), strict=True)
-        return [(region, own) for region, own in pairs if isinstance(region, CudaProgram)]
+        return [units for region, own in pairs if (units := region.units(own))]
 
     def __getstate__(self) -> dict[str, Any]:
         """As for every program, with the architecture that was asked for."""
@@ -132,7 +114,10 @@ class MixedProgram(Program):
         needed = sorted({index for part in parts for index in part.read if index is not None})
         composed = _Composed(parts, tuple(needed), mask)
         saved = sum(part.kernels.saved + (None in part.read) for part in parts)
-        return Kernels(composed.forward, composed.backward, composed.needed, "", saved)
+        origins = tuple(sorted(_origins(parts).difference(needed)))
+        return Kernels(
+            composed.forward, composed.backward, composed.needed, "", saved, origins=origins
+        )
 
     def region_masks(self, mask: Mask) -> tuple[Mask, ...]:
         """The mask of each region."""
@@ -179,6 +164,20 @@ class _Part:
         """Those whose gradients it gives, in order."""
         pairs = zip(self.sources, self.mask, strict=True)
         return tuple(source for source, asked in pairs if asked)
+
+
+def _origins(parts: Sequence[_Part]) -> set[int]:
+    """Indices of the inputs of which something that is saved was made. A value at a cut is made of
+    all that the parts before it take."""
+    found: set[int] = set()
+    before: set[int] = set()
+    for part in parts:
+        made_of = {part.sources[index] for index in part.kernels.origins}
+        if None in made_of or None in part.read:
+            found |= before
+        found.update(index for index in made_of if index is not None)
+        before.update(index for index in part.sources if index is not None)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

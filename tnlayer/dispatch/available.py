@@ -1,18 +1,27 @@
-"""Which backends can run a plan here, and what "auto" stands for."""
+"""Which backends can run a plan here, what they compile for, and what "auto" stands for.
+
+Whoever plans, for a layer or for its cost, finds the machine here.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
-from ..backends.cpp import this_cpu
-from ..backends.toolchains.cpp_build import find_compiler
-from ..backends.toolchains.nvrtc import find_nvrtc
 from ..errors import BuildError, SpecError
-from ..hardware.gpu import Gpu, gpu_of
-from ..hardware.host import USUAL_ARCH, VARIABLE, auto_stands_for
-from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
+from ..ir.backend_names import AUTO
 from ..planning.planner import PlanOptions
-from ..runtime import cuda_devices
+from ..targets.backend import (
+    Backend,
+    asked_backend,
+    auto_kernels,
+    auto_names,
+    calls_backend,
+)
+from ..targets.target import Machine
+
+# Names what "auto" stands for.
+VARIABLE = "TNLAYER_BACKEND"
 
 
 def options_for(options: PlanOptions, arch: str | None = None) -> PlanOptions:
@@ -27,31 +36,56 @@ def options_for(options: PlanOptions, arch: str | None = None) -> PlanOptions:
         SpecError: backend is "cuda", which keeps no memory limit, and one is given.
     """
     taken, _ = taken_backend(options.backend, options.device)
-    if taken == CUDA:
-        return _for_cuda(options, arch)
-    if taken == TORCH:
-        return replace(options, backend=TORCH, cpu=None, gpu=None)
-    if options.device == CUDA and taken == AUTO:
-        return replace(options, backend=AUTO, cpu=None, gpu=_gpu(arch))
-    return replace(options, backend=taken, cpu=this_cpu(), gpu=None)
-
-
-def _for_cuda(options: PlanOptions, arch: str | None) -> PlanOptions:
-    """Wherever the layer lies now, it will run on a CUDA device."""
-    if options.memory_limit is not None:
+    backend = _compiling(taken, options.device)
+    if backend.why_no_limit and options.memory_limit is not None and taken == backend.name:
         msg = (
-            f"memory_limit={options.memory_limit} is for other backends than 'cuda', whose kernels "
-            "keep nothing of the batch's size but x: leave it out"
+            f"memory_limit={options.memory_limit} is for other backends than {taken!r}, "
+            f"{backend.why_no_limit}: leave it out"
         )
         raise SpecError(msg)
-    return replace(options, backend=CUDA, device=CUDA, cpu=None, gpu=_gpu(arch))
+    return _with(options, taken, backend.machine(arch))
 
 
-def _gpu(arch: str | None) -> Gpu:
-    """What kernels are planned for: where no GPU is there and none was named, a usual one."""
-    if arch is None and cuda_devices.has_gpu():
-        arch = cuda_devices.arch_of(cuda_devices.current_gpu())
-    return gpu_of(arch or USUAL_ARCH)
+def foreseen_options(options: PlanOptions) -> PlanOptions:
+    """As ``options_for``, for what nobody runs: a backend that cannot be built here is foreseen for
+    a usual machine, and one that keeps no memory limit for one, too."""
+    taken, _ = taken_backend(options.backend, options.device)
+    backend = _compiling(taken, options.device)
+    asked = asked_backend(taken)
+    if asked is not None and not asked.moves_device and asked.device not in (None, options.device):
+        return _with(options, calls_backend().name, Machine())
+    try:
+        machine = backend.machine()
+    except BuildError:
+        machine = backend.usual_machine()
+    return _with(options, taken, machine)
+
+
+def _compiling(taken: str, device: str) -> Backend:
+    """The backend whose kernels are considered; torch's calls where there are none."""
+    return asked_backend(taken) or auto_kernels(device) or calls_backend()
+
+
+def _with(options: PlanOptions, taken: str, machine: Machine) -> PlanOptions:
+    asked = asked_backend(taken)
+    # Wherever a layer lies now, it will run on the backend's device.
+    moves = asked is not None and asked.moves_device and asked.device
+    device = moves or options.device
+    return replace(options, backend=taken, device=device, cpu=machine.cpu, gpu=machine.gpu)
+
+
+def auto_stands_for() -> str:
+    """What the environment variable TNLAYER_BACKEND lets "auto" stand for.
+
+    Raises:
+        SpecError: it names no backend that may.
+    """
+    named = os.environ.get(VARIABLE) or AUTO
+    *others, last = auto_names()
+    if named not in (*others, last):
+        msg = f"{VARIABLE}={named!r}: expected {', '.join(others)} or {last}; correct or unset it"
+        raise SpecError(msg)
+    return named
 
 
 def taken_backend(backend: str, device: str = "cpu") -> tuple[str, str]:
@@ -67,20 +101,20 @@ def taken_backend(backend: str, device: str = "cpu") -> tuple[str, str]:
     Raises:
         SpecError: TNLAYER_BACKEND is no backend that "auto" may stand for.
     """
-    if backend != AUTO:
+    if asked_backend(backend) is not None:
         return backend, ""
-    named = auto_stands_for()
-    if named != AUTO:
-        if named == CPP and device != "cpu":
-            return TORCH, f"{VARIABLE}={named}, whose kernels run on the CPU, not on {device!r}"
+    calls, named = calls_backend().name, auto_stands_for()
+    standing = asked_backend(named)
+    if standing is not None:
+        if standing.device not in (None, device):
+            why = f"{VARIABLE}={named}, whose kernels run on {standing.where}, not on {device!r}"
+            return calls, why
         return named, f"{VARIABLE}={named}"
-    if device not in ("cpu", CUDA):
-        return TORCH, f"kernels are compiled for CPUs and CUDA devices, not for {device!r}"
+    kernels = auto_kernels(device)
+    if kernels is None:
+        return calls, f"kernels are compiled for CPUs and CUDA devices, not for {device!r}"
     try:
-        if device == CUDA:
-            find_nvrtc()
-        else:
-            find_compiler()
+        kernels.check()
     except BuildError as error:
-        return TORCH, str(error)
+        return calls, str(error)
     return AUTO, ""

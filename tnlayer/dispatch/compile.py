@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Literal, overload
 
 from ..backends.log_scaled import ScaledProgram
-from ..backends.toolchains.cpp_build import find_compiler
-from ..backends.toolchains.nvrtc import check_arch, find_nvrtc
 from ..errors import SpecError
 from ..graph.checks import check_option, shown
 from ..graph.graph import Graph
@@ -15,11 +13,10 @@ from ..graph.network import Network
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE, PlanOptions, plan_graph
 from ..runtime.program import Program
+from ..targets.backend import asked_backend, option_names
 from .available import options_for
 from .kinds import program_of
 from .overflow import warn_of_values
-
-BACKENDS = ("auto", "torch", "cpp", "cuda")
 
 
 @overload
@@ -144,7 +141,8 @@ def check_tensor_cores(tensor_cores: str | None, backend: str) -> None:
             f"{', '.join(PRECISIONS)}, or None for float32 arithmetic"
         )
         raise SpecError(msg)
-    if backend != "cuda":
+    asked = asked_backend(backend)
+    if asked is None or not asked.has_tensor_cores:
         msg = (
             f"tensor_cores={tensor_cores!r} is for backend='cuda'; backend={backend!r} takes none: "
             "leave it out"
@@ -155,16 +153,14 @@ def check_tensor_cores(tensor_cores: str | None, backend: str) -> None:
 def check_backend(backend: str, arch: str | None = None) -> None:
     """Refuse a backend that is unknown, or whose compiler is missing, or an architecture that it
     does not build for."""
-    check_option(backend, "backend", BACKENDS)
-    if backend == "cpp":
-        find_compiler()
-    if backend == "cuda":
-        find_nvrtc()
+    asked = asked_backend(check_option(backend, "backend", option_names()))
+    if asked is not None:
+        asked.check()
     if arch is not None:
-        if backend != "cuda":
+        if asked is None or not asked.takes_arch:
             msg = (
                 f"arch={shown(arch)} is for backend='cuda'; backend={backend!r} takes none: leave "
                 "it out"
             )
             raise SpecError(msg)
-        check_arch(arch)
+        asked.check_arch(arch)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ..backends.cuda import CudaProgram
 from ..backends.log_scaled import ScaledProgram
-from ..backends.mixed import MixedProgram, region_program
-from ..ir.backend_names import AUTO
 from ..planning.planner import PlannedGraph
 from ..runtime.program import Program
+from ..targets.backend import Build, asked_backend, auto_kernels, backend_of
 
 
 def program_of(
@@ -28,24 +26,23 @@ def program_of(
     Raises:
         BuildError: the backend that was asked for cannot run it.
     """
-    program = _program_of(planned, arch, tensor_cores, log_scale=log_scale)
-    # On a GPU a kernel may also fail to load while a graph is captured, which torch would not mend.
-    program.may_use_torch = planned.request.backend == AUTO and planned.request.device == "cpu"
-    return program
-
-
-def _program_of(
-    planned: PlannedGraph, arch: str | None, tensor_cores: str | None, *, log_scale: bool
-) -> Program:
-    asked, plan = planned.request.backend, planned.plan
-    limit = planned.request.memory_limit
+    request, plan = planned.request, planned.plan
+    asked = asked_backend(request.backend)
+    build = Build(request.memory_limit, request.device, arch, tensor_cores)
     arguments = (planned.graph, plan, planned.form.tensor_names)
-    if tensor_cores is not None:
-        return CudaProgram(*arguments, limit=limit, arch=arch, tensor_cores=tensor_cores)
+    program: Program
     if log_scale:
-        compiled = "cpp" if asked == "cpp" else None
-        return ScaledProgram(*arguments, limit=limit, arch=arch, compiled=compiled)
-    if plan.backend == "mixed" or (asked == "cuda" and plan.backend != "cuda"):
-        return MixedProgram(*arguments, limit=limit, arch=arch)
-    backend = "cpp" if asked == "cpp" else plan.backend
-    return region_program(backend, *arguments, limit=limit, arch=arch)
+        compiled = asked.name if asked is not None and asked.runs_alone else None
+        program = ScaledProgram(
+            *arguments, limit=build.limit, device=build.device, arch=arch, compiled=compiled
+        )
+    elif asked is not None:
+        program = asked.program_as_asked(*arguments, build)
+    else:
+        program = backend_of(plan.backend).program(*arguments, build)
+    if asked is None:
+        # On a GPU a kernel may also fail to load while a graph is captured, which torch would not
+        # mend.
+        kernels = auto_kernels(request.device)
+        program.may_use_torch = kernels is not None and kernels.may_use_torch
+    return program

@@ -1,29 +1,35 @@
 """A memory limit that several have to keep together: networks whose results are added, and what a
 layer holds beside them.
 
-Of a sum one result more than y is alive, and in the backward one gradient of the inputs more. What
-the forwards keep for the backwards adds up, what each needs while it runs does not; so where all of
-it together is too much, each makes all of its values again.
+Of a sum one result more than y is alive, and in the backward one gradient more of the inputs and of
+tensors that networks have in common. What the forwards keep for the backwards adds up, and so does
+the workspace of kernels, which they keep between calls; what each needs while it runs does not. So
+each network has a limit of its own: first all that is left; where that is too much for all of them
+together each makes all of its values again; and at last each gets the least that it can do with,
+and in turn what the others leave.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 from ..graph.graph import Graph
-from ..ir.backend_names import AUTO, TORCH
+from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
-from ..ir.plan import Plan
-from ..lowering.calls.pair import schedule_pair
 from ..planning.memory import LimitError
-from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
-from ..planning.rank import TRAIN, kernel_room, wanted_mask
+from ..planning.planner import PlanOptions, plan_graph
+from ..planning.rank import TRAIN, wanted_mask
+from ..targets.backend import asked_backend, lower
 from .available import options_for
 
 
-def share_limit(graphs: Sequence[Graph], options: PlanOptions, held: Amount) -> PlanOptions:
-    """The options with which each of the networks has to be planned, so that all keep the limit.
+def share_limit(
+    graphs: Sequence[Graph], options: PlanOptions, held: Amount
+) -> tuple[PlanOptions, ...]:
+    """The options with which each network has to be planned, so that all together keep the limit.
 
     Arguments:
         graphs: networks with equal ports whose results are added.
@@ -39,17 +45,22 @@ def share_limit(graphs: Sequence[Graph], options: PlanOptions, held: Amount) -> 
     added = _added(graphs, asked).at(batch)
     beside = held.at(batch) + added
     left = options.memory_limit - beside
-    shared = replace(options, memory_limit=max(0, left))
-    trials = [shared, replace(shared, keeps=False)]
-    if asked.backend == AUTO:
-        trials.append(replace(shared, keeps=False, backend=TORCH))
-    least: int | None = None
+    trials = [options, replace(options, keeps=False)]
+    if asked.is_free:
+        trials.append(replace(options, keeps=False, backend=TORCH))
+    totals: list[int] = []
     for trial in trials:
-        needed = _needed(graphs, options_for(trial))
-        if needed <= left:
-            return trial
-        least = needed if least is None else min(least, needed)
-    assert least is not None
+        found = [_attempt(graph, _limited(trial, left)) for graph in graphs]
+        needs = [one for one in found if isinstance(one, _Need)]
+        if len(needs) == len(graphs) and _total(needs) <= left:
+            return (_limited(trial, left),) * len(graphs)
+        if trial.keeps and len(graphs) > 1:
+            continue  # what several keep adds up: others do with less
+        limits, needs = zip(*map(_least, graphs, repeat(trial), found), strict=True)
+        if _total(needs) <= left:
+            return _spread(graphs, trial, limits, needs, left)
+        totals.append(_total(needs))
+    least = min(totals)
     what = f"{len(graphs)} networks whose results are added" if len(graphs) > 1 else "the network"
     msg = (
         f"memory_limit={options.memory_limit} bytes cannot be kept at batch {batch}: the smallest "
@@ -65,41 +76,100 @@ def _added(graphs: Sequence[Graph], options: PlanOptions) -> Amount:
     if len(graphs) == 1:
         return Amount()
     plan = plan_graph(graphs[0], replace(options, memory_limit=None)).plan
-    y = y_bytes(plan)
+    y = plan.bytes_of(plan.outputs[0].operand.value)
     if options.objective != TRAIN:
         return y
     x = sum((plan.bytes_of(port) for port in plan.ports), start=Amount())
-    return Amount(max(x.fixed, y.fixed), max(x.per_sample, y.per_sample))
+    shared = _given_again(graphs) * plan.itemsize
+    return Amount(max(x.fixed, y.fixed) + shared, max(x.per_sample, y.per_sample))
 
 
-def y_bytes(plan: Plan) -> Amount:
-    """Bytes of the result of a forward plan."""
-    return plan.bytes_of(plan.outputs[0].operand.value)
-
-
-def _needed(graphs: Sequence[Graph], options: PlanOptions) -> int:
-    """Bytes of the workspace of all networks together; at least what one of them needs alone."""
-    kept = whole = room = 0
-    refused = 0
+def _given_again(graphs: Sequence[Graph]) -> int:
+    """Entries of tensors whose gradients a network gives after another one has: the most of any."""
+    known, most = set[str](), 0
     for graph in graphs:
-        try:
-            planned = plan_graph(graph, options)
-        except LimitError as error:
-            refused = max(refused, error.needed)
-            continue
-        own = _workspace(planned, options.batch)
-        kept += own[0]
-        whole = max(whole, own[1] - own[0])
-        room += own[2]
-    return max(refused, kept + whole + room)
+        own = {p.name: math.prod(p.shape) for p in graph.parameters if p.node.trainable}
+        most = max(most, sum(size for name, size in own.items() if name in known))
+        known |= own.keys()
+    return most
 
 
-def _workspace(planned: PlannedGraph, batch: int) -> tuple[int, int, int]:
-    """Bytes that a network keeps for its backward, those that its calls of torch allocate at once,
-    these included, and those of its kernels."""
-    graph, plan, request = planned.form.graph, planned.plan, planned.request
-    if plan.backend != TORCH:
-        return 0, 0, sum(kernel_room(graph, plan, batch, request))
-    pair = schedule_pair(plan, wanted_mask(graph, plan, request.objective))
-    kept = 0 if pair.backward is None else pair.forward.saved_bytes.at(batch)
-    return kept, pair.workspace_bytes(batch), 0
+# -- what networks need ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Bytes that a network takes.
+
+    Arguments:
+        stays: what it holds while others run: values for its backward, the workspace of kernels.
+        passes: what it takes beside that while it runs.
+    """
+
+    stays: int
+    passes: int
+
+
+def _total(needs: Sequence[_Need]) -> int:
+    """Bytes of networks that run one after the other."""
+    return sum(need.stays for need in needs) + max(need.passes for need in needs)
+
+
+def _limited(options: PlanOptions, limit: int) -> PlanOptions:
+    """The options with another limit."""
+    return replace(options, memory_limit=max(0, limit))
+
+
+def _attempt(graph: Graph, options: PlanOptions) -> _Need | LimitError:
+    """What a network takes with the plan that its limit allows, or why it allows none."""
+    try:
+        planned = plan_graph(graph, options_for(options))
+    except LimitError as error:
+        return error
+    canonical, plan, request = planned.form.graph, planned.plan, planned.request
+    mask = wanted_mask(canonical, plan, request.objective)
+    room = lower(plan, mask, request.target()).room(options.batch)
+    passes = max(0, room.at_once - room.kept) + room.copied
+    return _Need(room.kept + room.standing - room.copied, passes)
+
+
+def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tuple[int, _Need]:
+    """The least limit that a network keeps by itself, and what it takes with that.
+
+    Arguments:
+        graph: the network.
+        options: as for :func:`share_limit`.
+        found: what came of a larger limit, or of one that was refused.
+    """
+    asked = asked_backend(options_for(options).backend)
+    passes = asked is not None and not asked.is_compiled and not options.keeps
+    if isinstance(found, _Need) and not passes:
+        found = _attempt(graph, _limited(options, 0))
+    if isinstance(found, _Need):
+        return found.stays + found.passes, found
+    limit = found.needed
+    # Of torch's calls that keep nothing all of it passes.
+    need = _Need(0, limit) if passes else _attempt(graph, _limited(options, limit))
+    if isinstance(need, LimitError):
+        raise need
+    return limit, need
+
+
+def _spread(
+    graphs: Sequence[Graph],
+    options: PlanOptions,
+    limits: Sequence[int],
+    needs: Sequence[_Need],
+    left: int,
+) -> tuple[PlanOptions, ...]:
+    """The options of networks that keep a limit together with the least limits, once one after the
+    other has got what the others leave of it: with more bytes a network may be faster."""
+    limits, needs = list(limits), list(needs)
+    for number, graph in enumerate(graphs):
+        others = sum(need.stays for other, need in enumerate(needs) if other != number)
+        need = _attempt(graph, _limited(options, left - others))
+        if isinstance(need, LimitError):
+            continue  # the search for chunks may miss at a limit what it finds at a lower one
+        if _total([*needs[:number], need, *needs[number + 1 :]]) <= left:
+            limits[number], needs[number] = left - others, need
+    return tuple(_limited(options, limit) for limit in limits)

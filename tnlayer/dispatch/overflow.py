@@ -11,6 +11,7 @@ import torch
 
 from ..backends.log_scaled import Scaled, ScaledProgram
 from ..graph.graph import Graph, Port
+from ..ir.backend_names import TORCH
 from ..runtime.program import Program
 
 _SEED = 20210
@@ -36,7 +37,9 @@ def out_of_range(program: Program, stored: Sequence[torch.Tensor]) -> str:
         return ""
     if not all(array.isfinite().all() for array in stored):
         return ""
-    wide = ScaledProgram(graph, program.plan, program.tensor_names, compiled="torch")
+    wide = ScaledProgram(
+        graph, program.plan, program.tensor_names, device=program.device, compiled=TORCH
+    )
     right = wide.scaled(*arrays)
     return _message(graph, program.dtype, right) if is_in_range(right.mantissa) else ""
 

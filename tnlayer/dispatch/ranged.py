@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from ..graph.graph import Graph
-from ..lowering.cpu.pipeline import FEW, MANY_FROM, kernel_batch
-from ..planning.mixture import same_run
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
 from ..runtime.program import Program
 from ..support.locks import Lock
+from ..targets.backend import asked_backend, backend_of, same_code
 from .available import options_for
 from .kinds import program_of
 from .tune import random_inputs, tune_graph
@@ -105,9 +104,10 @@ class RangedProgram:
         self.arch = arch
         self.log_scale = log_scale
         self.options = options = options_for(options, arch)
+        asked = asked_backend(options.backend)
         # Where only kernels are wanted one plan serves all sizes: a layer compiles them twice at
         # most, for few samples and for many, each when a call first needs it.
-        self.one_plan = one_plan = one_plan or options.backend == "cpp"
+        self.one_plan = one_plan = one_plan or (asked is not None and asked.one_plan)
         self.planned = plan_graph(graph, options)
         self.main = self._program_of(self.planned)
         self._lock = Lock()
@@ -254,7 +254,8 @@ class RangedProgram:
             found = self._table.find(batch)
             if found is None and self.has_one_plan(batch):
                 # The same plan, with kernels for few samples where it has those for many.
-                plan = replace(self.planned.plan, batch=kernel_batch(batch))
+                made_for = backend_of(self.planned.plan.backend).made_for(batch)
+                plan = replace(self.planned.plan, batch=made_for)
                 found = self._program_of(replace(self.planned, plan=plan))
                 self._table = self._table.with_range(*self._served(found), found)
             elif found is None:
@@ -274,7 +275,8 @@ class RangedProgram:
         for program in (*self._table.programs, self.main):
             if self.options.memory_limit is not None and program.plan.batch < planned.plan.batch:
                 continue  # for other gradients it keeps the limit up to its own batch size
-            if same_run(program.plan, planned.plan, program.training_mask()):
+            target = planned.request.target()
+            if same_code(program.plan, planned.plan, program.training_mask(), target):
                 return program
         return None
 
@@ -300,11 +302,11 @@ class RangedProgram:
 def _served(program: Program) -> tuple[int, int]:
     """The batch sizes for which a program's code is made, least and greatest: compiled C++ is made
     for few samples or for many, all else for any."""
-    if "cpp" not in (program.backend, *(region.backend for region in program.plan.regions)):
-        return 0, _NO_BOUND
-    if kernel_batch(program.plan.batch) == FEW:
-        return 0, MANY_FROM - 1
-    return MANY_FROM, _NO_BOUND
+    plan = program.plan
+    names = {program.backend, *(region.backend for region in plan.regions)}
+    ends = [backend_of(name).serves(plan.batch) for name in names]
+    highs = [_NO_BOUND if high is None else high for _, high in ends]
+    return max(low for low, _ in ends), min(highs)
 
 
 def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Program, ...]]:

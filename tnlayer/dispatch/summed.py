@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
+from ..errors import BuildError
 from ..graph.graph import Graph
 from ..lowering.calls.pair import Mask
 from ..runtime.array_checks import Expected, check_array
 from ..runtime.kernels import Kernels
 from ..runtime.pick import picker
 from ..runtime.program import Program
+from ..support.debug import debug
 from .ranged import RangedProgram
 
 BIAS = "bias"
@@ -113,6 +115,21 @@ class SummedProgram:
             kernels = self._kernels.setdefault(mask, self._composed(mask))
         return kernels
 
+    def use_torch(self, mask: Mask, error: BuildError) -> None:
+        """Let torch run, from now on, each network whose kernels cannot be built.
+
+        Arguments:
+            mask: the wanted gradients of the call.
+            error: why those of one of them cannot.
+
+        Raises:
+            BuildError: that of a network for which kernels were asked for.
+        """
+        debug(1, f"a sum of {len(self.programs)} networks: {error}")
+        for program, places in zip(self.programs, self.places, strict=True):
+            program.prepare(tuple(mask[place] for place in places))
+        self._kernels.clear()
+
     def _composed(self, mask: Mask) -> Kernels:
         parts: list[_Part] = []
         for program, places in zip(self.programs, self.places, strict=True):
@@ -130,6 +147,7 @@ class SummedProgram:
             "",
             saved,
             lambda *arrays: self._added(checked, arrays),
+            tuple(sorted({place for part in parts for place in part.origins}.difference(needed))),
         )
 
     def _added(
@@ -165,6 +183,11 @@ class _Part:
     def read(self) -> tuple[int, ...]:
         """Those that its backward reads."""
         return tuple(self.places[index] for index in self.kernels.needed)
+
+    @property
+    def origins(self) -> tuple[int, ...]:
+        """Those of which its forward keeps something."""
+        return tuple(self.places[index] for index in self.kernels.origins)
 
     @property
     def wanted(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from ..errors import SpecError
 from ..graph.graph import Graph
 from ..hardware.processor import processor_name
 from ..measure.median import median_seconds
-from ..planning.mixture import plan_name, same_run
+from ..planning.mixture import plan_name
 from ..planning.plan_store import PlanKey
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph, planned_with
 from ..planning.ranges import EXACT, TUNED, Choice, plan_key, store_choice, stored_choice
@@ -25,6 +25,7 @@ from ..runtime.autograd import run
 from ..runtime.program import Program
 from ..support.debug import debug
 from ..support.progress import progress_share
+from ..targets.backend import same_code
 from ..time_models.calls import Seconds
 from .kinds import program_of
 
@@ -208,6 +209,7 @@ def _candidates(
     found = _best_of_each_first(found)
     limit = _HOPELESS * min(ranked.seconds.total for ranked in found)
     programs: dict[str, tuple[Ranked, Program]] = {}
+    target = request.target()
     count = Counter(plan_name(ranked.plan) for ranked in found)
     for ranked in found:
         named = planned_with(
@@ -220,7 +222,9 @@ def _candidates(
         new = all(other.plan.backend != named.plan.backend for other, _ in programs.values())
         bound = limit * (_HOPELESS if new else 1.0)
         hopeless = ranked.seconds.total > bound and bool(programs)
-        known = any(same_run(other.plan, named.plan, mask) for _, other in programs.values())
+        known = any(
+            same_code(other.plan, named.plan, mask, target) for _, other in programs.values()
+        )
         if known or hopeless:
             continue
         name = plan_name(ranked.plan)

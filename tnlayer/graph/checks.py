@@ -154,7 +154,11 @@ def check_size(size: object, where: str) -> int:
 
 def take_bounded(items: Iterable[Any], where: str) -> tuple[Any, ...]:
     """The items as a tuple, refused beyond MAX_LEGS before more than that are read."""
-    taken = tuple(islice(items, MAX_LEGS + 1))
+    try:
+        taken = tuple(islice(items, MAX_LEGS + 1))
+    except TypeError as error:  # an array without axes says that it is iterable, and is not
+        msg = f"{where}: expected a sequence, got {shown(items)}"
+        raise SpecError(msg) from error
     if len(taken) > MAX_LEGS:
         count = len(items) if isinstance(items, Sequence) else f"more than {MAX_LEGS}"
         msg = f"{where} has {count} legs, at most {MAX_LEGS} are allowed; use fewer, larger legs"

@@ -11,8 +11,8 @@ that exists (``of_samples``).
 
 Grammar::
 
-    program   = Program(name, scalar, width, block, buffers, before, samples, after)
-    buffer    = Buffer(name, size, space, offset, batched)
+    program   = Program(name, scalar, width, block, buffers, before, samples, after, carried)
+    buffer    = Buffer(name, size, space, offset, batched, value)
     space     = "input" | "output"                arguments; entries as torch stores them
               | "shared" | "thread" | "partial"   workspace: one a call, one a thread, and one a
                                                   thread that starts at zero and is summed at last
@@ -47,14 +47,15 @@ its body must not depend on their order, and what other points wrote may be read
 ``Barrier``. Buffers of the space "block" are a block's shared memory, those of "blockspace" its
 piece of global memory, those of "register" belong to one point and are addressed by constants.
 ``SumThreads`` adds an array of registers of every point to a partial of the block, save those of
-missing samples.
+missing samples. Each step of ``before`` and ``after`` is a kernel, and the samples with their
+prologue are one; ``launches`` has their grids, and the ``Spread`` of a loop its threads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
@@ -73,6 +74,7 @@ class Buffer:
         space: who owns it.
         offset: where it lies in its workspace, in entries; 0 for arguments.
         batched: whether it is an argument with one row a sample.
+        value: the value of the plan whose entries, or partial sums, it is made for; "" if none.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Buffer:
     space: Space
     offset: int = 0
     batched: bool = False
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,16 +267,77 @@ class Prefetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Which threads take the points of a loop, one point each and then the next.
+
+    Arguments:
+        threads: that take points, of each block; of a sum over blocks the lanes of a group.
+        first: number of the first of them.
+        blocks: of the grid that share the points; 0 where each block does all of them. Of a sum
+            over blocks: groups.
+        first_block: number of the first of those.
+        turns: points of each thread where they are written out, so that all its loads are under
+            way before one is waited for; 0 for a loop.
+    """
+
+    threads: int
+    first: int = 0
+    blocks: int = 0
+    first_block: int = 0
+    turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How the threads of a kernel share its sums over blocks.
+
+    A group is 32 results next to each other, a lane each; warps share the terms of a group.
+
+    Arguments:
+        own: groups of the first block, for the steps that it does after; 0 if it is like others.
+        own_warps: of the first block that share a group.
+        warps: of any other block, which has one group.
+    """
+
+    own: int
+    own_warps: int
+    warps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The grid of a kernel.
+
+    Arguments:
+        name: of the kernel.
+        threads: of a block.
+        blocks: of the grid; 0 where the launcher chooses: blocks then walk over the samples.
+        clears: of the samples' kernel, for each partial the threads that clear it.
+        collects: the same of those that bring it to global memory, if it lies in shared memory.
+        reduction: of a kernel that sums over blocks.
+    """
+
+    name: str
+    threads: int
+    blocks: int = 0
+    clears: tuple[Spread, ...] = ()
+    collects: tuple[Spread, ...] = ()
+    reduction: Reduction | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Threads:
     """``body`` for all points, in any order: index by index, the last one fastest.
 
     Arguments:
         indices: name and count of each index; none is one point.
         body: what is done at one point.
+        spread: which threads take them; None until that is chosen.
     """
 
     indices: tuple[tuple[str, int], ...]
     body: tuple[Statement, ...]
+    spread: Spread | None = None
 
     @property
     def points(self) -> int:
@@ -331,6 +395,10 @@ class Program:
         prologue: what each block of threads does before its samples; () on a CPU.
         threads: of a block; 1 on a CPU.
         lanes_are_samples: whether the lanes of all partials are the samples of a block.
+        launches: of a GPU's kernels in order: one for each step of ``before``, one for the samples
+            if there are any, one for each step of ``after``; () until they are chosen.
+        carried: blocks of samples after which, at the soonest, a thread's partials are added to a
+            second set of them, for long sums lose digits; 0 if there are none to carry.
     """
 
     name: str
@@ -344,6 +412,8 @@ class Program:
     prologue: tuple[Statement, ...] = ()
     threads: int = 1
     lanes_are_samples: bool = False
+    launches: tuple[Launch, ...] = ()
+    carried: int = 0
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""
@@ -354,9 +424,34 @@ class Program:
         return max((buffer.offset + buffer.size for buffer in self.of(space)), default=0)
 
     @property
+    def values(self) -> dict[str, str]:
+        """The value of the plan that each buffer holds."""
+        return {buffer.name: buffer.value for buffer in self.buffers}
+
+    @property
     def starts_ragged(self) -> bool:
         """Whether the block where samples are missing comes first; see the head of this file."""
         return self.lanes_are_samples and bool(self.of("partial"))
+
+
+# For each statement the fields with the places that it reads, and with those that it writes; the
+# places of a statement with a body are those of the body. A target that is added to is not listed
+# as read. A prefetch is of the next block: it touches no buffer of this one.
+PLACES: Mapping[type[Statement], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    Step: ((), ()),
+    For: ((), ()),
+    Threads: ((), ()),
+    Tile: (("left", "right"), ("target",)),
+    Mma: (("left", "right"), ("target",)),
+    Transpose: (("source",), ("target",)),
+    Permute: (("source",), ("target",)),
+    Gather: (("source",), ("target",)),
+    Fill: ((), ("target",)),
+    SumLanes: (("source",), ("target",)),
+    SumThreads: (("source",), ("target",)),
+    Prefetch: ((), ()),
+    Barrier: ((), ()),
+}
 
 
 def statements(body: Iterable[Statement]) -> Iterator[Statement]:
@@ -365,6 +460,38 @@ def statements(body: Iterable[Statement]) -> Iterator[Statement]:
         yield statement
         if isinstance(statement, Step | For | Threads):
             yield from statements(statement.body)
+
+
+def buffers_of(body: Iterable[Statement]) -> set[str]:
+    """Names of all buffers that statements touch."""
+    return _buffers(body, lambda reads, writes: (*reads, *writes))
+
+
+def written_of(body: Iterable[Statement]) -> set[str]:
+    """Names of all buffers that statements write."""
+    return _buffers(body, lambda reads, writes: writes)
+
+
+def _buffers(
+    body: Iterable[Statement],
+    choose: Callable[[tuple[str, ...], tuple[str, ...]], tuple[str, ...]],
+) -> set[str]:
+    places: Iterator[At | None] = (
+        getattr(statement, name)
+        for statement in statements(body)
+        for name in choose(*PLACES[type(statement)])
+    )
+    return {place.buffer for place in places if place is not None}
+
+
+def map_places(statement: Statement, change: Callable[[At], At]) -> Statement:
+    """The statement with other places, those of the statements inside it as well."""
+    if isinstance(statement, Step | For | Threads):
+        return replace(statement, body=tuple(map_places(inner, change) for inner in statement.body))
+    reads, writes = PLACES[type(statement)]
+    places: dict[str, At | None] = {name: getattr(statement, name) for name in (*reads, *writes)}
+    changed = {name: change(place) for name, place in places.items() if place is not None}
+    return replace(statement, **changed)  # pyright: ignore[reportArgumentType]
 
 
 def steps_of(part: Iterable[Statement]) -> Iterator[Step]:

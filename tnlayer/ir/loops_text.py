@@ -24,6 +24,7 @@ from .loops import (
     Threads,
     Tile,
     Transpose,
+    statements,
 )
 
 
@@ -46,6 +47,21 @@ def program_text(program: Program) -> str:
             lines.append(f"{name}:")
             lines += _body(body, 1)
     return "\n".join(lines) + "\n"
+
+
+def launches_text(program: Program) -> str:
+    """The grid of each kernel and the threads of each loop, in order; "" until they are chosen."""
+    lines = [
+        f"launch {launch.name}: {launch.blocks or 'persistent'} blocks of {launch.threads} threads"
+        + (f", {launch.reduction}" if launch.reduction else "")
+        for launch in program.launches
+    ]
+    parts = (*program.before, *program.prologue, *program.samples, *program.after)
+    for loop in statements(parts) if program.launches else ():
+        if isinstance(loop, Threads):
+            head, *_ = _statement(loop)
+            lines.append(f"{head} {loop.spread}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 _UNPLACED = ("input", "output", "register")

@@ -36,6 +36,10 @@ def verified(program: Program) -> Program:
         BuildError: names the statement with an unknown index or buffer, one outside its buffer,
             or one that writes an input.
     """
+    kernels = len(program.before) + bool(program.samples) + len(program.after)
+    if program.launches and len(program.launches) != kernels:
+        msg = f"program {program.name}: {len(program.launches)} launches of {kernels} kernels"
+        raise BuildError(f"{msg}; please report it")
     for part in (program.before, program.prologue, program.samples, program.after):
         _Verifier(program, counts_samples=part is program.samples).check_body(part, {}, "")
     return program
@@ -73,6 +77,12 @@ class _Verifier:
             self.fail(step, f"a thread loop over {names} inside another loop, or an index twice")
         if any(count < 1 for _, count in loop.indices):
             self.fail(step, f"thread loop of {loop.points} points")
+        spread = loop.spread
+        if spread is not None and (
+            min(spread.threads, spread.first + 1) < 1
+            or (spread.turns and spread.turns * spread.threads != loop.points)
+        ):
+            self.fail(step, f"{loop.points} points over {spread}")
         self.in_threads = True
         self.check_body(loop.body, dict(loop.indices), step)
         self.in_threads = False

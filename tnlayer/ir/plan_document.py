@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from dataclasses import astuple, dataclass, field
+from typing import Any, TypeVar, cast, get_args
 
 from ..errors import PlanError
 from ..support.dtypes import DTYPES
+from .backend_names import region_names
 from .plan import Plan
 from .plan_parts import Memory, Output, Region
 from .steps import (
@@ -24,8 +25,10 @@ from .steps import (
     Embed,
     Expand,
     Operand,
+    Origin,
     Part,
     Reduce,
+    Role,
     Scatter,
     Select,
     Step,
@@ -33,7 +36,7 @@ from .steps import (
 )
 
 # Raised whenever a plan of the same network may come out otherwise, or is written otherwise.
-PLAN_SCHEMA = 3
+PLAN_SCHEMA = 4
 
 # No plan of a network within the bounds of validate.py comes near these.
 MAX_ITEMS = 200_000
@@ -48,7 +51,7 @@ _UNARY: dict[str, type[Reduce | Expand | Diagonal | Embed]] = {
 # Names reach generated source: none of these can be more than a variable's name.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _MINIMIZE = re.compile(r"[a-z0-9.+-]{1,40}")
-_BACKENDS = ("torch", "cpp", "cuda")
+_ROLES: tuple[Role, ...] = get_args(Role)
 _PLAN_KEYS = (
     "leg_sizes ports parameters saved steps outputs port_axes dtype batch minimize "
     "proven_optimal aborted memory regions"
@@ -129,6 +132,7 @@ def _document_from_step(step: Step) -> Document:
     document: Document = {
         "kind": type(step).__name__.lower(),
         "result": [step.result.name, list(step.result.legs)],
+        "origin": None if step.origin is None else list(astuple(step.origin)),
     }
     match step:
         case Contract():
@@ -223,30 +227,31 @@ class _Reader:
         """A step of any of the eight kinds."""
         if not isinstance(item, dict) or not isinstance(item.get("kind"), str):
             raise _problem(where, "an object with a kind")
-        kind = cast("str", item["kind"])
+        kind, origin = cast("str", item["kind"]), _origin(item.get("origin"), where)
         if kind == "contract":
-            record = _record(item, where, "kind result left right")
+            record = _record(item, where, "kind result origin left right")
             left = self.operand(record["left"], where)
             right = self.operand(record["right"], where)
-            return Contract(self.new_value(record["result"], where), left, right)
+            return Contract(self.new_value(record["result"], where), left, right, origin=origin)
         if kind == "select":
-            record = _record(item, where, "kind result operand pins terms")
+            record = _record(item, where, "kind result origin operand pins terms")
             operand, pins = self.operand(record["operand"], where), record["pins"]
             result = self.new_value(record["result"], where)
             terms = _list(record["terms"], where, _read_term)
-            return Select(result, operand, _read_pins(pins, where), terms)
+            return Select(result, operand, _read_pins(pins, where), terms, origin=origin)
         if kind == "add":
-            record = _record(item, where, "kind result operands")
+            record = _record(item, where, "kind result origin operands")
             operands = _list(record["operands"], where, self.operand)
-            return Add(self.new_value(record["result"], where), operands)
+            return Add(self.new_value(record["result"], where), operands, origin=origin)
         if kind == "scatter":
-            record = _record(item, where, "kind result parts")
+            record = _record(item, where, "kind result origin parts")
             parts = _list(record["parts"], where, self.part)
-            return Scatter(self.new_value(record["result"], where), parts)
+            return Scatter(self.new_value(record["result"], where), parts, origin=origin)
         if kind in _UNARY:
-            record = _record(item, where, "kind result operand")
+            record = _record(item, where, "kind result origin operand")
             operand = self.operand(record["operand"], where)
-            return _UNARY[kind](self.new_value(record["result"], where), operand)
+            result = self.new_value(record["result"], where)
+            return _UNARY[kind](result, operand, origin=origin)
         raise _problem(f"{where}.kind", "one of the eight kinds of steps")
 
     def part(self, item: object, where: str) -> Part:
@@ -339,9 +344,23 @@ def _whole(item: object, where: str, least: int) -> int:
 def _region(item: object, where: str) -> Region:
     """A backend with the number of its steps."""
     backend, steps = _pair(item, where)
-    if backend not in _BACKENDS:
-        raise _problem(where, f"one of {', '.join(_BACKENDS)}, and a number of steps")
+    known = region_names()
+    if backend not in known:
+        raise _problem(where, f"one of {', '.join(known)}, and a number of steps")
     return Region(str(backend), _whole(steps, where, least=0))
+
+
+def _origin(item: object, where: str) -> Origin | None:
+    """Where a step of a backward comes from."""
+    if item is None:
+        return None
+    if not isinstance(item, list) or len(cast("list[object]", item)) != 3:
+        raise _problem(f"{where}.origin", "a role, a step and a value")
+    role, step, value = cast("list[object]", item)
+    if role not in _ROLES:
+        raise _problem(f"{where}.origin", f"one of {', '.join(_ROLES)}")
+    named = "" if step == "" else _name(step, f"{where}.origin")
+    return Origin(role, named, _name(value, f"{where}.origin"))
 
 
 def _leg_size(item: object, where: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from ..support.dtypes import DTYPES
+from .backend_names import MIXED, TORCH
 from .counts import Amount, Counts, count_step, elements, total
 from .plan_parts import KEEP_ALL, Memory, Output, Region
 from .steps import BATCH, Step, Value
@@ -146,8 +147,8 @@ class PlanValues:
     @property
     def backend(self) -> str:
         """What runs it: the backend of its regions, or "mixed"."""
-        backends = {region.backend for region in self.regions} or {"torch"}
-        return backends.pop() if len(backends) == 1 else "mixed"
+        backends = {region.backend for region in self.regions} or {TORCH}
+        return backends.pop() if len(backends) == 1 else MIXED
 
     @cached_property
     def counts(self) -> Counts:

@@ -16,12 +16,16 @@ Grammar (SSA: each value is made once, before its uses)::
 A leg is summed in a Contract if both operands have it and the result does not. A leg that only
 one operand has is never summed there: a Reduce does that before, which costs less.
 The batch is a leg like any other, named ``BATCH``; its size is known at the call only.
+
+A step of a backward says in its ``origin`` which forward step it comes from. A name is only a name:
+nothing is ever read out of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 BATCH = "b"
 
@@ -47,8 +51,36 @@ class Operand:
         return self.value.legs
 
 
+Role = Literal["repeat", "gradient", "sum"]
+
+
 @dataclass(frozen=True, slots=True)
-class Contract:
+class Origin:
+    """Where a step of a backward comes from.
+
+    Arguments:
+        role: "repeat": it does a forward step again. "gradient": it takes the gradient of what a
+            forward step made to the gradient of one of its operands. "sum": it adds what has
+            reached a value on several ways.
+        step: the result of that forward step; a sum belongs to the step that made the value, or to
+            the first that took a slice of it; "" if it is an input.
+        value: the forward value that is made again, or that the result is a gradient of.
+    """
+
+    role: Role
+    step: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What all steps have: ``origin`` is None in a forward plan."""
+
+    origin: Origin | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Contract(_Step):
     """Product of two values, summed over the shared legs that the result lacks."""
 
     result: Value
@@ -73,7 +105,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unary:
+class _Unary(_Step):
     """A step with one operand."""
 
     result: Value
@@ -132,7 +164,7 @@ class Select(_Unary):
 
 
 @dataclass(frozen=True, slots=True)
-class Add:
+class Add(_Step):
     """Sum of arrays of one shape, axis by axis; takes the first operand's legs."""
 
     result: Value
@@ -153,7 +185,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Scatter:
+class Scatter(_Step):
     """Zeros into which each part is added at its pins; adjoint of Selects of one value."""
 
     result: Value
@@ -171,6 +203,18 @@ class Scatter:
 
 
 Step = Contract | Reduce | Expand | Diagonal | Embed | Add | Select | Scatter
+
+
+def gradient_step(step: Step) -> str:
+    """The forward step, by its result, whose gradient a step of a backward takes further; "" for
+    other steps."""
+    return step.origin.step if step.origin is not None and step.origin.role == "gradient" else ""
+
+
+def owner_of(step: Step) -> str:
+    """The forward step, by its result, that a step belongs to: itself in a forward plan; "" for a
+    sum of gradients of an input."""
+    return step.result.name if step.origin is None else step.origin.step
 
 
 def with_operands(step: Step, rename: Callable[[Value], Value]) -> Step:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .nest import offsets
+
 Sizes = Mapping[str, int]
 Lanes = tuple[str, ...]
 
@@ -50,11 +52,7 @@ class Array:
     def offsets(self, legs: Sequence[str], sizes: Sizes) -> tuple[int, ...]:
         """Offset of each combination of indices of some legs, the last leg fastest."""
         strides = dict(self.strides)
-        found = (0,)
-        for leg in legs:
-            step = strides.get(leg, 0)
-            found = tuple(base + step * k for base in found for k in range(sizes[leg]))
-        return found
+        return offsets((sizes[leg], strides.get(leg, 0)) for leg in legs)
 
     def with_lanes(self, lanes: Lanes) -> Array:
         """The same entries, seen with other legs as lanes (their strides are those of lanes)."""
@@ -140,11 +138,16 @@ def conjugated(array: Array) -> Array:
     return replace(array, conj=not array.conj)
 
 
-def diagonal(array: Array, legs: Sequence[str]) -> Array:
-    """Each leg once: its stride is the sum of those of all its axes (leg, leg', leg'', ...)."""
+def diagonal(array: Array, legs: Sequence[str], axes: Mapping[str, str]) -> Array:
+    """Each leg once: its stride is the sum of those of all its axes.
+
+    Arguments:
+        array: in which a leg may have several axes.
+        legs: of the result.
+        axes: the leg of each axis of the array.
+    """
     strides = tuple(
-        (leg, sum(stride for axis, stride in array.strides if axis.rstrip("'") == leg))
-        for leg in legs
+        (leg, sum(stride for axis, stride in array.strides if axes[axis] == leg)) for leg in legs
     )
     return replace(array, strides=strides)
 

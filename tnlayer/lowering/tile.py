@@ -14,15 +14,14 @@ from itertools import count
 from ..hardware.cpu import Machine
 from ..ir.loops import HERE, At, For, Form, Pairs, Statement, Tile
 from .arrays import Array, Lanes, Sizes, packed, volume
+from .nest import Loop, Side, merge, pairs
 from .tile_shapes import (
     LEAST_SUMS,
     ColumnChoice,
-    Loop,
     RowChoice,
     Shape,
     aligned_columns,
     divisors,
-    flat,
     row_choices,
     split_sums,
 )
@@ -130,19 +129,12 @@ class _Lowering:
             for leg in legs
         ]
         loops.sort(key=lambda loop: (not loop.of_samples, -loop.target, -loop.left, -loop.right))
-        found: list[Loop] = []
-        for loop in loops:
-            last = found[-1] if found else None
-            if last is not None and loop * loop.count == replace(last, count=loop.count):
-                found[-1] = replace(loop, count=loop.count * last.count)
-            else:
-                found.append(loop)
-        return found
+        return merge(loops)
 
-    def at(self, array: Array, role: str, loops: Sequence[tuple[str, Loop]]) -> At:
+    def at(self, array: Array, role: Side, loops: Sequence[tuple[str, Loop]]) -> At:
         """The place of an array inside some loops."""
         terms = [(index, array.stride(leg)) for leg, index in self.what.loops]
-        terms += [(index, getattr(loop, role)) for index, loop in loops]
+        terms += [(index, loop.moves(role)) for index, loop in loops]
         form: Form = "vector" if array.lanes else "splat" if self.what.target.lanes else "scalar"
         terms = [(index, stride) for index, stride in terms if stride]
         run = 0
@@ -292,7 +284,7 @@ class _Lowering:
         total = volume(self.columns, what.sizes)
         found: list[ColumnChoice] = []
         if total <= 4 * self.machine.registers:
-            offsets = flat(loops, "right", "target")
+            offsets = pairs(loops, "right", "target")
             for blocks in range(1, total + 1):
                 size = -(-total // blocks)
                 if keeps and blocks > 1:
@@ -320,7 +312,7 @@ class _Lowering:
             loop for at, loop in enumerate(rows) if at not in (choice.chunked, choice.whole)
         )
         chunked = rows[choice.chunked] if choice.chunked is not None else Loop(1, 0, 0, 0)
-        inner = flat([rows[choice.whole]], "left", "target") if choice.whole is not None else HERE
+        inner = pairs([rows[choice.whole]], "left", "target") if choice.whole is not None else HERE
         full = chunked.count // choice.chunk
         blocks: list[tuple[Loop, int]] = []
         if full:
@@ -353,7 +345,7 @@ class _Lowering:
             if last.of_samples:
                 return [last], inner
             share = max(k for k in divisors(last.count) if k == 1 or k * vectors <= WALK_VECTORS)
-            if share < last.count:
-                outer.append(replace(last * share, count=last.count // share))
-            inner.insert(0, replace(last, count=share))
+            around, part = last.split(share)
+            outer += [around] if around.count > 1 else []
+            inner.insert(0, part)
         return outer, inner

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..hardware.cpu import Machine
 from ..ir.loops import Axis, Pairs
+from .nest import Loop, pairs
 
 # Rows that a tile may take from one loop, and a loop that it may take whole beside it.
 MOST_ROWS = 8
 # Sums written out at least, where there are so many tiles that little room is left for each.
 LEAST_SUMS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A run of legs that is one loop in every array: its turns, and the strides of each array.
-
-    With ``of_samples`` it is a sum over the samples of a block, which ends at the last that exists.
-    """
-
-    count: int
-    target: int
-    left: int
-    right: int
-    of_samples: bool = False
-
-    def __mul__(self, turns: int) -> Loop:
-        """Strides of a loop that takes several turns at once."""
-        return replace(self, target=self.target * turns, left=self.left * turns,
-                       right=self.right * turns)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +56,6 @@ class Shape:
     keeps_weights: bool
 
 
-def flat(loops: Sequence[Loop], first: str, second: str) -> Pairs:
-    """Offsets of all turns of loops, the last loop fastest."""
-    found: list[tuple[int, int]] = [(0, 0)]
-    for loop in loops:
-        a, b = getattr(loop, first), getattr(loop, second)
-        found = [(x + k * a, y + k * b) for x, y in found for k in range(loop.count)]
-    return tuple(found)
-
-
 def row_choices(rows: list[Loop]) -> list[RowChoice]:
     """No loop at all, or a chunk of one loop, alone or times a short loop as a whole."""
     found = [RowChoice(None, 1, None, 1, 1)]
@@ -106,16 +78,15 @@ def aligned_columns(loops: list[Loop], total: int, machine: Machine) -> list[Col
         taken = math.prod(loop.count for loop in inner)
         if taken > machine.accumulators:
             break
-        block = flat(inner, "right", "target")
+        block = pairs(inner, "right", "target")
         found.append(ColumnChoice(len(block), total, (block,), tuple(outer)))
         if not outer:
             break
         last = outer.pop()
         for share in divisors(last.count)[1:-1]:
             if share * taken <= machine.accumulators:
-                part = replace(last, count=share)
-                block = flat([part, *inner], "right", "target")
-                around = replace(last * share, count=last.count // share)
+                around, part = last.split(share)
+                block = pairs([part, *inner], "right", "target")
                 found.append(ColumnChoice(len(block), total, (block,), (*outer, around)))
         inner.insert(0, last)
     return found
@@ -139,7 +110,7 @@ def split_sums(sums: list[Loop], products: int, machine: Machine) -> tuple[Pairs
         last = outer[-1]
         share = max(k for k in divisors(last.count) if k <= min(limit, 16))
         if share > 1:
-            outer[-1] = replace(last * share, count=last.count // share)
-            inner.insert(0, replace(last, count=share))
+            outer[-1], part = last.split(share)
+            inner.insert(0, part)
     axes = tuple(Axis(loop.count, loop.left, loop.right, loop.of_samples) for loop in outer)
-    return flat(inner, "left", "right"), axes
+    return pairs(inner, "left", "right"), axes

@@ -130,7 +130,7 @@ def _fits(net: Network, batch: int, profile: Profile) -> Iterator[_Fit]:
     plan = make_plan(
         form.graph, batch=batch, dtype=profile.dtype, minimize="combo-64", effort="fast"
     )
-    pair = schedule_pair(plan, (True,) * len(plan.inputs))
+    pair = schedule_pair(plan, (True,) * len(plan.inputs), OpTimes(profile, plan.dtype))
     assert pair.backward is not None
     free = replace(profile, calls=tuple((name, _FASTEST_CALL) for name, _ in profile.calls))
     full_times, free_times = OpTimes(profile, plan.dtype), OpTimes(free, plan.dtype)

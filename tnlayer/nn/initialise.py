@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from ..errors import SpecError
+from ..runtime.array_checks import PLAIN
 from .entries import HALF, cut, given_entries, is_free, unit_entries
 from .rule import count_uses, find_scales
 from .scaled import scaled
@@ -43,6 +45,7 @@ def initialise(
         SpecError: an array's dtype cannot hold what the user gave, or no scale of the free tensors
             keeps the network's values in its range.
     """
+    _check_apart(arrays)
     owners = {p.name: (one.graph, p) for one in networks for p in one.graph.parameters}
     parameters = {name: parameter for name, (_, parameter) in owners.items()}
     free = {p.name: p for p in parameters.values() if is_free(p)}
@@ -68,6 +71,27 @@ def initialise(
             arrays[name].copy_(scaled_entries)
     if dtype in HALF:
         _correct_rounding(networks, solved.gains, drawn, arrays, part)
+
+
+def _check_apart(arrays: Mapping[str, torch.Tensor]) -> None:
+    """Refuse two tensors in one array: each would be drawn and scaled over the other.
+
+    Raises:
+        SpecError: names both.
+    """
+    names: dict[tuple[int, int], str] = {}
+    for name, array in arrays.items():
+        if type(array) not in PLAIN or not array.numel():
+            continue
+        storage = array.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+        other = names.setdefault((storage, int(array.storage_offset())), name)
+        if other != name:
+            msg = (
+                f"tensors {other!r} and {name!r} are stored in one array, so they cannot start as "
+                f"two: describe the network with net.tensor({name!r}, ..., share={other!r}), or "
+                "tie them after reset_parameters()"
+            )
+            raise SpecError(msg)
 
 
 def _correct_rounding(

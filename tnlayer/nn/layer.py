@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..backends.cuda import CudaProgram
 from ..backends.log_scaled import Scaled, ScaledProgram, add_scaled, scaled
-from ..backends.mixed import MixedProgram
 from ..backends.resources import Resources
 from ..dispatch.compile import check_backend, check_log_scale
 from ..dispatch.fast_call import FastCall, fast_call_like
@@ -230,12 +228,7 @@ class Layer(nn.Module):
             ranged.main if arch is None else program_of(ranged.planned, arch)
             for ranged in self._programs_for(self.dtype)
         ]
-        found = (
-            p.resources
-            for p in programs
-            if isinstance(p, CudaProgram | MixedProgram | ScaledProgram)
-        )
-        return tuple(one for resources in found for one in resources)
+        return tuple(one for program in programs for one in program.resources)
 
     def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
         """The cost of each network at a batch size, by default the one planned for."""
@@ -475,7 +468,8 @@ class Layer(nn.Module):
 
     def _device_type(self, array: torch.Tensor | None) -> str:
         """What the layer is planned for: "cuda" where its arrays are on a GPU, else "cpu"."""
-        on_gpu = self._empty[1].type == "cuda" if array is None else cuda_devices.is_on_gpu(array)
+        _, device = self._empty
+        on_gpu = device.type == "cuda" if array is None else cuda_devices.is_on_gpu(array)
         return "cuda" if on_gpu else "cpu"
 
     def _forward(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -79,7 +79,7 @@ class LayerPrograms:
             if self._is_shared(options.memory_limit, self._held(options, dtype)):
                 programs = self.of(dtype, device)
             else:
-                programs = self._programs(options, one_plan=self.one_plan)
+                programs = self._alike(options)
             self._plain[dtype, device] = programs
         return programs
 
@@ -113,7 +113,7 @@ class LayerPrograms:
             if objective == self.options.objective:
                 return self.plain(dtype, device)
             if (options, held) not in self._shared:
-                self._shared[options, held] = self._programs(options, one_plan=self.one_plan)
+                self._shared[options, held] = self._alike(options)
             return self._shared[options, held]
         # The largest batch size that is planned together with this one; else this one alone.
         batch = options.batch if batch is None else max(1, batch)
@@ -178,10 +178,16 @@ class LayerPrograms:
         entries = self.beside.train if options.objective == TRAIN else self.beside.infer
         return Amount(0, entries * dtype.itemsize)
 
-    def _programs(self, options: PlanOptions, *, one_plan: bool) -> tuple[RangedProgram, ...]:
+    def _alike(self, options: PlanOptions) -> tuple[RangedProgram, ...]:
+        """The programs, all with the same options."""
+        return self._programs((options,) * len(self.graphs), one_plan=self.one_plan)
+
+    def _programs(
+        self, options: Sequence[PlanOptions], *, one_plan: bool
+    ) -> tuple[RangedProgram, ...]:
         return tuple(
-            RangedProgram(graph, options, one_plan=one_plan, log_scale=self.log_scale)
-            for graph in self.graphs
+            RangedProgram(graph, own, one_plan=one_plan, log_scale=self.log_scale)
+            for graph, own in zip(self.graphs, options, strict=True)
         )
 
     def _is_shared(self, limit: int | None, held: Amount) -> bool:

@@ -23,6 +23,7 @@ from ..ir.steps import (
     Embed,
     Expand,
     Operand,
+    Origin,
     Part,
     Reduce,
     Scatter,
@@ -41,7 +42,7 @@ def adjoint(forward: Plan, wanted: Iterable[str], recompute: Collection[str] | N
 
     Its ports are the gradient ``g`` and the forward's ports; of the forward's values only those
     that some wanted gradient needs are among ``saved``. Outputs are named ``d_`` + input, values
-    that are made again ``r_`` + value.
+    that are made again ``r_`` + value; what a step comes from is told by its origin.
 
     Arguments:
         forward: a plan with one output.
@@ -80,13 +81,27 @@ def adjoint(forward: Plan, wanted: Iterable[str], recompute: Collection[str] | N
 
 @dataclass(slots=True)
 class _Builder:
-    """Steps made so far, and for each forward value the gradients that reached it."""
+    """Steps made so far, and for each forward value the gradients that reached it.
+
+    Arguments:
+        forward: the plan that is differentiated.
+        wanted: names of the inputs whose gradients are wanted.
+        steps: what was emitted so far.
+        terms: for each value gradients of its shape.
+        parts: for each value gradients of slices of it.
+        selects: for each of these values the Select that its first part is of.
+        makers: the forward's steps, by their results.
+        made: how many gradients of each value have a name.
+        depends: values that a wanted input enters.
+    """
 
     forward: Plan
     wanted: frozenset[str]
     steps: list[Step] = field(default_factory=list)
     terms: dict[str, list[Operand]] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)
+    selects: dict[str, str] = field(default_factory=dict)
+    makers: frozenset[str] = frozenset()
     made: dict[str, int] = field(default_factory=dict)
     depends: frozenset[str] = frozenset()
 
@@ -97,6 +112,7 @@ class _Builder:
             if any(operand.value.name in depends for operand in step.operands):
                 depends.add(step.result.name)
         self.depends = frozenset(depends)
+        self.makers = frozenset(step.result.name for step in self.forward.steps)
 
     def give(self, operand: Operand, gradient: Operand) -> None:
         """Add a gradient of an operand to that of its value (conjugated if the operand was)."""
@@ -121,9 +137,12 @@ class _Builder:
         if not parts and len(terms) <= 1:
             return terms[0] if terms else None
         everything = (*(Part(term, ()) for term in terms), *parts)
+        maker = value.name if value.name in self.makers else ""
+        origin = Origin("sum", maker if terms else self.selects[value.name], value.name)
         if any(part.pins for part in everything):
-            return self.emit(Scatter(self.fresh(value), everything))
-        return self.emit(Add(self.fresh(value), tuple(part.operand for part in everything)))
+            return self.emit(Scatter(self.fresh(value), everything, origin=origin))
+        operands = tuple(part.operand for part in everything)
+        return self.emit(Add(self.fresh(value), operands, origin=origin))
 
     def differentiate(self, step: Step) -> None:
         """Emit the adjoint of one forward step, for the operands that need it."""
@@ -135,11 +154,13 @@ class _Builder:
         match step:
             case Contract():
                 self._contract(step, gradient)
-            case Reduce():
-                self.give(step.operand, self.emit(Expand(self.fresh(step.operand.value), gradient)))
-            case Diagonal():
-                self.give(step.operand, self.emit(Embed(self.fresh(step.operand.value), gradient)))
+            case Reduce() | Diagonal():
+                kind = Expand if isinstance(step, Reduce) else Embed
+                of = step.operand.value
+                origin = Origin("gradient", step.result.name, of.name)
+                self.give(step.operand, self.emit(kind(self.fresh(of), gradient, origin=origin)))
             case Select():
+                self.selects.setdefault(step.operand.value.name, step.result.name)
                 if step.operand.conj:
                     gradient = Operand(gradient.value, not gradient.conj)
                 self.parts.setdefault(step.operand.value.name, []).append(Part(gradient, step.pins))
@@ -164,7 +185,14 @@ class _Builder:
                 continue
             factor = Operand(other.value, self.forward.is_complex and not other.conj)
             result = self.fresh(operand.value)
-            self.give(operand, self.emit(Contract(result, gradient, factor)))
+            origin = Origin("gradient", step.result.name, operand.value.name)
+            self.give(operand, self.emit(Contract(result, gradient, factor, origin=origin)))
+
+
+def repeated(step: Step) -> Step:
+    """A forward step as a backward does it again."""
+    name = step.result.name
+    return replace(step, origin=Origin("repeat", name, name))
 
 
 def _needed(steps: Sequence[Step], outputs: tuple[Output, ...]) -> tuple[Step, ...]:
@@ -208,7 +236,7 @@ def _with_repeats(
         for repeat in (*repeats, step):
             renamed = with_operands(repeat, lambda value: again.get(value.name, value))
             if repeat is not step:
-                renamed = replace(renamed, result=again[repeat.result.name])
+                renamed = replace(repeated(renamed), result=again[repeat.result.name])
             placed.append(renamed)
         made |= missing
     return tuple(placed)

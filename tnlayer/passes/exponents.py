@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..ir.backend_names import TORCH
 from ..ir.counts import elements
 from ..ir.cuts import batched_steps
 from ..ir.plan import Plan
@@ -90,7 +91,8 @@ def spans(plan: Plan, bits: float) -> tuple[Span, ...]:
 
 def _alone(plan: Plan) -> str:
     """The backend of steps without samples: torch where the plan is a mixture."""
-    return "torch" if plan.backend == "mixed" else plan.backend
+    backends = {region.backend for region in plan.regions}
+    return backends.pop() if len(backends) == 1 else TORCH
 
 
 def _regions(plan: Plan) -> dict[str, int]:

@@ -14,7 +14,6 @@ from ..ir.cuts import batched_steps, cuts, is_batched
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory, Output
 from ..ir.steps import BATCH, Operand, Step, Value, with_operands
-from .differentiate import GRADIENT, adjoint
 
 
 def split(plan: Plan, counts: Sequence[int]) -> tuple[Plan, ...]:
@@ -105,23 +104,6 @@ def region_masks(
         found.append(tuple(asked.get(value.name, flows) for value in part.inputs))
         flows = any(found[-1])
     return tuple(found)
-
-
-def step_owners(plan: Plan) -> dict[str, str]:
-    """For each step of a forward plan and of its adjoint the forward step it belongs to: a step of
-    the adjoint to the one that it differentiates. Both are named by their results; "" is the owner
-    of what belongs to no step."""
-    steps = {step.result.name for step in plan.steps}
-    owners = {name: name for name in steps}
-    last = plan.outputs[0].operand.value.name
-    for step in adjoint(plan, [value.name for value in plan.inputs], ()).steps:
-        source = step.operands[0].value.name
-        name = last if source == GRADIENT else source.removeprefix("d_")
-        while name not in steps and "_" in name:
-            name = name.rpartition("_")[0]
-        if step.result.name not in steps:
-            owners[step.result.name] = name if name in steps else ""
-    return owners
 
 
 def stem_owners(plan: Plan) -> dict[str, str]:

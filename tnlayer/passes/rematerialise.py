@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..ir.plan import Plan
 from ..ir.steps import Step
-from .differentiate import adjoint
+from .differentiate import adjoint, repeated
 
 
 def backward_without_saved(forward: Plan, wanted: Iterable[str]) -> Plan:
@@ -25,7 +25,7 @@ def backward_without_saved(forward: Plan, wanted: Iterable[str]) -> Plan:
     again: list[Step] = []
     for step in reversed(forward.steps):
         if step.result.name in used and step.result.name not in made:
-            again.append(step)
+            again.append(repeated(step))
             used.update(operand.value.name for operand in step.operands)
     # Slices are repeated in the adjoint; what is made again may need them before.
     steps = _in_order((*reversed(again), *backward.steps), {v.name for v in forward.inputs})

@@ -18,9 +18,11 @@ from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
 from ..hardware.profile.op_times import OpTimes
 from ..ir.plan import Plan
+from ..targets.backend import lower
+from ..targets.lowered import Lowered
 from .deadline import DEADLINES, Deadline
 from .planner import PlannedGraph
-from .predictions import Prediction, has_dense, predict_dense, predict_plan, times_of
+from .predictions import Prediction, has_dense, predict, predict_dense, times_of
 from .rank import Request, handicap, rank, training_mask
 
 # Where dense and network are compared, four times apart; between two, a change of the winner is
@@ -136,6 +138,7 @@ class Curve:
     times: OpTimes
     plans: list[Plan]
     served: Served
+    _lowered: dict[int, Lowered] = field(default_factory=dict[int, Lowered])
     _seconds: dict[tuple[int, int], Prediction] = field(
         default_factory=dict[tuple[int, int], Prediction]
     )
@@ -180,9 +183,11 @@ class Curve:
     def _predict(self, index: int, batch: int) -> Prediction:
         key = (index, batch)
         if key not in self._seconds:
-            plan = self.plans[index]
-            mask = training_mask(self.graph, plan)
-            self._seconds[key] = predict_plan(plan, mask, batch, self.request.rates())
+            if index not in self._lowered:
+                plan = self.plans[index]
+                mask = training_mask(self.graph, plan)
+                self._lowered[index] = lower(plan, mask, self.request.target())
+            self._seconds[key] = predict(self._lowered[index], batch)
         return self._seconds[key]
 
 

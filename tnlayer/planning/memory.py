@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import PlanError
 from ..hardware.gpu import Gpu
+from ..hardware.profile.op_times import OpTimes
 from ..ir.counts import Amount, Counts, elements
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
@@ -109,20 +110,21 @@ class LimitError(PlanError):
         return LimitError, (str(self), self.needed)
 
 
-def workspace_bytes(forward: Plan, mask: Mask, batch: int) -> int:
+def workspace_bytes(forward: Plan, mask: Mask, batch: int, times: OpTimes) -> int:
     """Peak of what a plan allocates beyond x, y, the parameters and their gradients.
 
     Arguments:
         forward: a forward plan.
         mask: for each input of the plan, whether its gradient is wanted.
         batch: samples of a call.
+        times: operations of the device that the plan is for.
     """
-    return schedule_pair(forward, mask).workspace_bytes(batch)
+    return schedule_pair(forward, mask, times).workspace_bytes(batch)
 
 
-def counted_seconds(forward: Plan, mask: Mask, batch: int) -> float:
+def counted_seconds(forward: Plan, mask: Mask, batch: int, times: OpTimes) -> float:
     """Rough time of a forward and backward: FLOPs, bytes and calls at fixed rates."""
-    pair = schedule_pair(forward, mask)
+    pair = schedule_pair(forward, mask, times)
     total = 0.0
     for schedule in (pair.forward, pair.backward):
         if schedule is not None:
@@ -136,6 +138,7 @@ def keep_limit(
     mask: Mask,
     batch: int,
     limit: int,
+    times: OpTimes,
     seconds: Callable[[Plan], float] | None = None,
     *,
     keeps: bool = True,
@@ -148,14 +151,15 @@ def keep_limit(
         batch: samples of a call; the limit holds for calls with at most that many.
         limit: bytes that forward and backward may allocate beyond x, y, the parameters and their
             gradients.
+        times: operations of the device that the plan is for.
         seconds: predicted time of forward and backward of a plan; by default from its counts.
         keeps: whether the forward may keep values for the backward.
 
     Raises:
         LimitRefused: the limit cannot be kept; says how little is possible, and with what chunk.
     """
-    search = _Search(replace(plan, memory=Memory()), mask, batch, limit, keeps)
-    predict = seconds or (lambda candidate: counted_seconds(candidate, mask, batch))
+    search = _Search(replace(plan, memory=Memory()), mask, batch, limit, times, keeps)
+    predict = seconds or (lambda candidate: counted_seconds(candidate, mask, batch, times))
     if search.fits(Memory()):
         return search.plan
     plans = [search.with_memory(memory) for memory in search.found()]
@@ -172,6 +176,7 @@ class _Search:
     mask: Mask
     batch: int
     limit: int
+    times: OpTimes
     keeps: bool = True
     smallest: tuple[int, Memory] | None = None
 
@@ -181,20 +186,22 @@ class _Search:
 
     def pair(self, memory: Memory) -> Pair:
         """Its schedules."""
-        return schedule_pair(self.with_memory(memory), self.mask)
+        return schedule_pair(self.with_memory(memory), self.mask, self.times)
+
+    def is_allowed(self, memory: Memory) -> bool:
+        """Whether the forward keeps values only where it may."""
+        return self.keeps or self.pair(memory).forward.saved_bytes == Amount()
 
     def workspace(self, memory: Memory) -> int:
-        """Exact workspace; remembers the smallest."""
+        """Exact workspace; remembers the smallest that is allowed."""
         needed = self.pair(memory).workspace_bytes(self.batch)
-        if self.smallest is None or needed < self.smallest[0]:
+        if (self.smallest is None or needed < self.smallest[0]) and self.is_allowed(memory):
             self.smallest = (needed, memory)
         return needed
 
     def fits(self, memory: Memory) -> bool:
         """Whether a way keeps the limit."""
-        if not self.keeps and self.pair(memory).forward.saved_bytes != Amount():
-            return False
-        return self.workspace(memory) <= self.limit
+        return self.is_allowed(memory) and self.workspace(memory) <= self.limit
 
     def found(self) -> list[Memory]:
         """What keeps the limit; slices only where nothing else does."""
@@ -347,7 +354,7 @@ class _Search:
                 continue
             tried = replace(memory, slices=(*memory.slices, leg))
             size = self.workspace(tried)
-            if size < needed:
+            if size < needed and self.is_allowed(tried):
                 memory, needed = tried, size
                 looped.add(leg)
             if needed <= self.limit:

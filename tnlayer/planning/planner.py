@@ -20,6 +20,7 @@ from ..lowering.calls.pair import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
 from ..support.dtypes import DTYPES
+from ..targets.backend import is_free
 from .check_plan import SizeRefused
 from .memory import LimitError, LimitRefused
 from .ranges import Choice, choose, choose_range
@@ -56,6 +57,11 @@ class PlanOptions:
     cpu: Cpu | None = None
     gpu: Gpu | None = None
     keeps: bool = True
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no backend was asked for by name."""
+        return is_free(self.backend)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
+from ..targets.backend import lower
+from ..targets.lowered import Lowered
+from ..targets.target import Target
 from ..time_models.calls import dense_seconds
-from ..time_models.rates import Rates
-from .mixture import plan_seconds
 from .rank import INFER, Request
 
 DENSE = "dense"
@@ -46,18 +47,22 @@ class Prediction:
         return self.inference if objective == INFER else self.training
 
 
-def predict_plan(plan: Plan, mask: Mask, batch: int, rates: Rates) -> Prediction:
+def predict_plan(plan: Plan, mask: Mask, batch: int, target: Target) -> Prediction:
     """A plan on the backends of its regions.
 
     Arguments:
         plan: a forward plan.
         mask: for each input of the plan, whether a training step wants its gradient.
         batch: samples of a call.
-        rates: what the prediction rests on.
+        target: what it runs on.
     """
-    seconds = plan_seconds(plan, mask, batch, rates)
-    alone = plan_seconds(plan, (False,) * len(mask), batch, rates)
-    return Prediction(plan.backend, seconds.forward, seconds.backward, alone.forward)
+    return predict(lower(plan, mask, target), batch)
+
+
+def predict(training: Lowered, batch: int) -> Prediction:
+    """A plan that was lowered for a training step, at a batch size."""
+    seconds, alone = training.seconds(batch), training.inference.seconds(batch)
+    return Prediction(training.backend, seconds.forward, seconds.backward, alone.forward)
 
 
 def has_dense(graph: Graph) -> bool:

@@ -8,23 +8,21 @@ the same whichever batch size asked first.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 
 from ..graph.canonical import CanonicalForm
 from ..graph.graph import Graph
-from ..hardware.datasheets import record_of
 from ..hardware.profile.load import load_profile
 from ..ir.plan import Plan
-from ..time_models import loops_cpu, loops_gpu
+from ..targets.backend import lower, same_code
 from ..time_models.calls import Seconds
 from .deadline import DEADLINES, Deadline
 from .memory import LimitRefused
-from .mixture import plan_name, same_run, weighed
+from .mixture import plan_name, weighed
 from .plan_store import PlanKey, StoredPlan, find_plan, write_plan
-from .rank import Ranked, Request, left_out, predict, rank, wanted_mask
+from .rank import Ranked, Request, left_out, rank, wanted_mask
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
@@ -88,18 +86,8 @@ def plan_key(network: str, request: Request, kind: str) -> PlanKey:
 
 def _backend_text(request: Request) -> str:
     """What a choice of backends depends on beside the rest: what kernels are for, and cost."""
-    cpu, gpu = request.cpu, request.gpu
-    if gpu is not None:
-        told = repr((gpu, record_of(gpu.arch), loops_gpu.COSTS))
-        return f", {request.backend}, {gpu.arch}, costs {_short_digest(told)}"
-    if cpu is None:
-        return ""
-    width = f"{cpu.vector_bytes} bytes, {cpu.registers} registers"
-    return f", {request.backend}, {width}, costs {_short_digest(repr(loops_cpu.COSTS))}"
-
-
-def _short_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    kernels = request.contest().kernels
+    return "" if kernels is None else f", {request.backend}{kernels.key(request.target())}"
 
 
 def stored_choice(graph: Graph, key: PlanKey, batch: int) -> Choice | None:
@@ -205,11 +193,15 @@ def _overtaking(
 ) -> int:
     """The least batch size between two probes from which on the second plan is the faster one."""
     mask = wanted_mask(graph, first, request.objective)
-    if same_run(first, second, mask):
+    target = request.target()
+    if same_code(first, second, mask, target):
         return high
+    both = [
+        lower(plan, wanted_mask(graph, plan, request.objective), target) for plan in (first, second)
+    ]
 
     def second_wins(batch: int) -> bool:
-        one, other = (weighed(p, predict(graph, p, batch, request)) for p in (first, second))
+        one, other = (weighed(each.plan, each.seconds(batch)) for each in both)
         return other < one
 
     while high - low > 1:

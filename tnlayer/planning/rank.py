@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-import torch
-
 from ..graph.graph import Graph
 from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
-from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
+from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
+from ..targets.backend import Contest, calls_backend, contest_of, is_free, lower
+from ..targets.target import Machine, Target, target_for
 from ..time_models.calls import Seconds
-from ..time_models.compiled import cast_bytes, compiled_bytes
-from ..time_models.rates import Rates, rates_for
 from .candidates import candidates, is_large, rough_seconds, tree_key
 from .deadline import DEADLINES, Deadline, remember_uncut
 from .memory import LimitRefused, check_room, keep_limit
-from .mixture import HANDICAP, best_mixture, fused_plan, plan_seconds, whole_plan
+from .mixture import best_mixture, plan_seconds, whole_plan
 from .search import EXHAUSTIVE_TENSORS
 from .trees import make_plan
 
@@ -32,17 +30,8 @@ OBJECTIVES = (TRAIN, INFER)
 # The search objective that stands for: several, ranked by the time model.
 BY_TIME = "time"
 
-# Search objectives for compiled kernels, and the batch size that their trees are searched for.
-FUSED_OBJECTIVES = ("combo-4", "flops", "combo-64")
+# The batch size that trees for compiled kernels are searched for.
 FUSED_BATCH = 256
-
-# CUDA kernels are counted exactly, so that more trees can be told apart: one with a smaller largest
-# state and a few more FLOPs, say, which stays in shared memory.
-CUDA_OBJECTIVES = ("combo-4", "flops", "combo-64", "size")
-# Steps that "auto" has compiled: a compiler takes about 0.05 s for each, forward and backward.
-MOST_COMPILED = 500
-# Where "cuda" was asked for, torch alone must be foreseen to be so much faster.
-TORCH_AGAINST_CUDA = 1.5
 
 # How many candidates get a schedule; a rough estimate that is this much above the best one's ends
 # it, since layouts make up for a factor of two at most.
@@ -63,8 +52,8 @@ class Request:
         minimize: "time", or one search objective whose tree is taken as it is.
         memory_limit: bytes that forward and backward may allocate beyond x, y, the parameters and
             their gradients; None: no limit.
-        backend: "torch", "cpp", "cuda" for CUDA kernels with torch's calls where those are
-            foreseen to be clearly faster, or "auto" for the fastest of all and of mixtures.
+        backend: the name of the one that was asked for, which says what competes with it, or
+            "auto" for the fastest of all and of mixtures.
         cpu, gpu: what kernels are compiled for, one of them at most; None: they are not considered.
         keeps: whether the forward may keep values for the backward beside a memory limit: not where
             the backwards of several networks stand between.
@@ -82,13 +71,17 @@ class Request:
     keeps: bool = True
 
     @property
-    def has_kernels(self) -> bool:
-        """Whether kernels are considered."""
-        return self.backend != TORCH and (self.cpu is not None or self.gpu is not None)
+    def is_free(self) -> bool:
+        """Whether no backend was asked for by name."""
+        return is_free(self.backend)
 
-    def rates(self) -> Rates:
-        """What predictions rest on."""
-        return rates_for(self.dtype, self.device, self.cpu, self.gpu)
+    def contest(self) -> Contest:
+        """Which plans compete."""
+        return contest_of(self.backend, self.device, Machine(self.cpu, self.gpu))
+
+    def target(self) -> Target:
+        """What plans are lowered for."""
+        return target_for(self.dtype, self.device, self.cpu, self.gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +125,7 @@ def rank(
 def predict(graph: Graph, plan: Plan, batch: int, request: Request) -> Seconds:
     """Predicted time of a plan, its storage orders chosen for ``plan.batch``, at a batch size."""
     mask = wanted_mask(graph, plan, request.objective)
-    return plan_seconds(plan, mask, batch, request.rates())
+    return plan_seconds(plan, mask, batch, request.target())
 
 
 # The digest is in the key: a profile that was measured since ranks anew.
@@ -142,15 +135,16 @@ def _rank(
 ) -> tuple[Ranked, ...]:
     refused: list[LimitRefused] = []
     ranked: list[Ranked] = []
-    if request.backend != CPP:
+    contest = request.contest()
+    if contest.calls:
         # Beside kernels that were asked for a few trees do: with W rebuilt, and without.
-        few = replace(request, effort="fast") if request.backend == CUDA else request
+        few = replace(request, effort="fast") if contest.beside else request
         plans = _torch_plans(graph, batch, few, refused, deadline)
-        if request.backend == CUDA:
-            plans = [whole_plan(plan, batch, TORCH) for plan in plans]
+        if contest.beside:
+            plans = [whole_plan(plan, batch, calls_backend()) for plan in plans]
         ranked += _predicted(graph, batch, request, plans, deadline)
     # What is there serves where no time is left.
-    if request.has_kernels and not (ranked and deadline.passed(_KERNELS)):
+    if contest.kernels is not None and not (ranked and deadline.passed(_KERNELS)):
         best = min(ranked, key=lambda r: r.seconds.total, default=None)
         plans = _fused_plans(graph, batch, request, refused, best and best.plan, deadline)
         ranked += _predicted(graph, batch, request, plans, deadline)
@@ -179,9 +173,7 @@ def _weighed(ranked: Ranked, request: Request) -> float:
 
 def handicap(plan: Plan, request: Request) -> float:
     """What the predicted time of a plan is multiplied with when plans are compared."""
-    if request.backend == CUDA:
-        return TORCH_AGAINST_CUDA if plan.backend == TORCH else 1.0
-    return HANDICAP[plan.backend]
+    return request.contest().factor(plan.backend)
 
 
 def _torch_plans(
@@ -222,13 +214,16 @@ def _fused_plans(
     """
     if rival is not None and left_out(rival, request):
         return []  # every tree has as many steps
-    rates = request.rates()
-    kind = rates.kernels
+    contest, target = request.contest(), request.target()
+    kernels = contest.kernels
+    assert kernels is not None
     whole: list[Plan] = []
     trees = _fused_trees(graph, request, deadline)
     for tree in trees:
-        plan = fused_plan(tree, batch, kind)
-        if isinstance(plan, Plan) and not any(tree_key(plan) == tree_key(known) for known in whole):
+        if kernels.why_not(tree, target):
+            continue
+        plan = whole_plan(tree, batch, kernels)
+        if not any(tree_key(plan) == tree_key(known) for known in whole):
             try:
                 _check_kernels(graph, plan, batch, request)
             except LimitRefused as error:
@@ -238,7 +233,7 @@ def _fused_plans(
     if not whole and rival is None and not refused:
         # No tree can be fused; the backend says why when it is built.
         whole = [replace(trees[0], batch=batch)]
-    whole = _one_kernel(graph, whole, request) if request.backend != CPP else whole
+    whole = _one_kernel(graph, whole, request) if contest.one_kernel else whole
     if rival is None or request.memory_limit is not None:
         return whole
     mixtures: list[Plan] = []
@@ -246,7 +241,7 @@ def _fused_plans(
         if deadline.passed(_KERNELS):
             break
         mask = wanted_mask(graph, tree, request.objective)
-        mixture = best_mixture(tree, mask, batch, rates)
+        mixture = best_mixture(tree, mask, batch, target, kernels)
         if mixture is not None:
             mixtures.append(mixture)
     mixtures.sort(key=lambda plan: predict(graph, plan, batch, request).total)
@@ -255,11 +250,13 @@ def _fused_plans(
 
 def left_out(plan: Plan, request: Request) -> str:
     """Why "auto" does not consider kernels of a plan that could be compiled; "" if it does."""
-    if request.backend != AUTO or not request.has_kernels or len(plan.steps) <= MOST_COMPILED:
+    contest = request.contest()
+    kernels, most = contest.kernels, contest.most_steps
+    if kernels is None or most is None or len(plan.steps) <= most:
         return ""
     return (
         f"compiled kernels were left out: the plan has {len(plan.steps)} steps, and compiling more "
-        f"than {MOST_COMPILED} may take minutes; backend={request.rates().kernels!r} does it"
+        f"than {most} may take minutes; backend={kernels.name!r} does it"
     )
 
 
@@ -275,7 +272,9 @@ def _one_kernel(graph: Graph, plans: list[Plan], request: Request) -> list[Plan]
 
 def _fused_trees(graph: Graph, request: Request, deadline: Deadline) -> list[Plan]:
     """Trees for compiled kernels: they write no intermediates, so few FLOPs and few steps win."""
-    names = FUSED_OBJECTIVES if request.gpu is None else CUDA_OBJECTIVES
+    kernels = request.contest().kernels
+    assert kernels is not None
+    names = kernels.objectives
     if request.minimize != BY_TIME:
         names = (request.minimize,)
     if request.effort == "fast" or is_large(graph):
@@ -307,11 +306,8 @@ def kernel_room(graph: Graph, plan: Plan, batch: int, request: Request) -> tuple
         batch: samples of a call.
         request: what the plan is for.
     """
-    rates = request.rates()
-    threads = max(rates.profile.threads, torch.get_num_threads())
-    mask = wanted_mask(graph, plan, request.objective)
-    own = compiled_bytes(rates.kernels, plan, mask, rates, threads)
-    return own, cast_bytes(plan, mask, batch)
+    room = lower(plan, wanted_mask(graph, plan, request.objective), request.target()).room(batch)
+    return room.standing - room.copied, room.copied
 
 
 def _check_kernels(graph: Graph, plan: Plan, batch: int, request: Request) -> None:
@@ -354,7 +350,15 @@ def _within_limit(graph: Graph, plan: Plan, batch: int, request: Request) -> Pla
         return predict(graph, kept, batch, request).total
 
     mask = wanted_mask(graph, plan, request.objective)
-    return keep_limit(plan, mask, batch, request.memory_limit, seconds, keeps=request.keeps)
+    return keep_limit(
+        plan,
+        mask,
+        batch,
+        request.memory_limit,
+        request.target().times,
+        seconds,
+        keeps=request.keeps,
+    )
 
 
 def _promising(plans: tuple[Plan, ...], batch: int, times: OpTimes, request: Request) -> list[Plan]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ..dispatch.available import foreseen_options
 from ..graph.checks import check_option
 from ..graph.graph import Graph
 from ..graph.network import Network
-from ..hardware.cpu import Cpu
-from ..hardware.gpu import gpu_of
-from ..hardware.host import USUAL_ARCH, auto_stands_for, likely_cpu, likely_gpu
-from ..ir.backend_names import AUTO, CPP, CUDA, TORCH
 from ..ir.counts import Counts
-from ..lowering.calls.pair import schedule_pair
+from ..lowering.calls.pair import wanted_names
+from ..passes.differentiate import adjoint
 from ..planning.planner import (
     DEFAULT_BATCH,
     DEFAULT_MINIMIZE,
@@ -21,8 +17,8 @@ from ..planning.planner import (
     check_device,
     plan_graph,
 )
-from ..planning.predictions import has_dense, predict_dense, predict_plan, profile_text, times_of
-from ..planning.spans_text import region_calls, region_kept, region_kernel_bytes
+from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
+from ..targets.backend import lower, option_names
 from .report import Cost
 
 
@@ -54,78 +50,44 @@ def cost(
     >>> c.parameters, c.dense_parameters, round(c.compression)
     (20480, 16777216, 819)
     """
-    check_option(backend, "backend", (AUTO, TORCH, CPP, CUDA))
+    check_option(backend, "backend", option_names())
     check_device(device)
-    taken = auto_stands_for() if backend == AUTO else backend
-    device = CUDA if taken == CUDA else device
-    cpu = None if taken == TORCH or device == CUDA else likely_cpu()
-    gpu = likely_gpu() if taken != TORCH and device == CUDA else None
-    if taken == CPP:
-        cpu = cpu or Cpu()
-    if taken == CUDA:
-        gpu = gpu or gpu_of(USUAL_ARCH)
-    if taken == CPP and device == CUDA:
-        taken = TORCH  # as TNLAYER_BACKEND=cpp does
-    options = PlanOptions(
-        batch, objective, device, memory_limit, effort, dtype, minimize, taken, cpu, gpu
-    )
-    return cost_of(plan_graph(net, options), batch)
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
+    return cost_of(plan_graph(net, foreseen_options(options)), batch)
 
 
 def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:
     """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost."""
     graph, plan, request = planned.graph, planned.plan, planned.request
     mask = planned.training_mask
-    pair = schedule_pair(plan, mask)
-    inference = schedule_pair(plan, (False,) * len(mask))
-    backward = pair.backward
-    backward_plan = backward.plan if backward is not None else plan
+    times = times_of(request)
+    lowered = lower(plan, mask, request.target())
+    inference = lowered.inference
+    backward_plan = adjoint(plan, wanted_names(plan, mask)).verify() if any(mask) else plan
     dense_in = graph.dense_parameter_count // graph.out_features
     entries = batch * (graph.out_features + dense_in) + graph.dense_parameter_count
-    times = times_of(request)
-    predictions = [predict_plan(plan, mask, batch, request.rates())]
+    predictions = [predict(lowered, batch)]
     if has_dense(graph):
         predictions.append(predict_dense(graph, batch, times))
-    counted = Cost(
+    return Cost(
         label=graph.label,
         batch=batch,
         parameters=graph.parameter_count,
         stored=graph.stored_count,
         dense_parameters=graph.dense_parameter_count,
         forward=plan.counts,
-        backward=backward_plan.counts if backward is not None else Counts(),
-        saved=pair.forward.saved_bytes,
+        backward=backward_plan.counts if any(mask) else Counts(),
+        saved=lowered.saved,
         forward_peak=inference.peak_bytes(batch),
-        training_peak=pair.peak_bytes(batch),
+        training_peak=lowered.peak_bytes(batch),
         dense_training_peak=entries * plan.itemsize,
-        forward_calls=inference.forward.kernel_count,
-        backward_calls=backward.kernel_count if backward is not None else 0,
+        forward_calls=inference.calls[0],
+        backward_calls=lowered.calls[1],
         plan=plan,
         backward_plan=backward_plan,
         predictions=tuple(predictions),
         profile=profile_text(request),
         planned=planned,
+        lowered=lowered,
         one_plan=one_plan,
-    )
-    return counted if plan.backend == TORCH else _with_kernels(counted)
-
-
-def _with_kernels(counted: Cost) -> Cost:
-    """Counts of memory and calls where regions of the plan are compiled: kernels keep nothing of
-    the batch's size, cuts do. Peaks are upper bounds: all regions at once."""
-    plan, batch, mask = counted.plan, counted.batch, counted.planned.training_mask
-    rates = counted.planned.request.rates()
-    kept = region_kept(plan, mask)
-    y = counted.dense_forward_peak
-    values = zip(plan.inputs, mask, strict=True)
-    gradients = sum(plan.bytes_of(value).at(batch) for value, asked in values if asked)
-    training = region_kernel_bytes(plan, mask, rates) + kept.at(batch)
-    calls = region_calls(plan, mask)
-    return replace(
-        counted,
-        saved=kept,
-        forward_peak=y + region_kernel_bytes(plan, (False,) * len(mask), rates),
-        training_peak=y + gradients + training,
-        forward_calls=calls[0],
-        backward_calls=calls[1],
     )

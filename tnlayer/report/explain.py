@@ -10,11 +10,11 @@ from ..dispatch.ranged import RangedProgram
 from ..errors import SpecError
 from ..graph.checks import check_whole, shown
 from ..graph.graph import count_parameters
-from ..ir.backend_names import TORCH
-from ..planning.mixture import same_run
+from ..ir.backend_names import MIXED, TORCH
 from ..planning.planner import MAX_BATCH, PlannedGraph, plan_graph
 from ..planning.predictions import predict_plan
 from ..runtime.program import Program
+from ..targets.backend import same_code
 from .counting import cost_of
 from .explanation import BatchRange, Explanation
 
@@ -40,7 +40,7 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
     failure = next((f for ranged in programs if (f := _failure(ranged, batch))), "")
     return Explanation(
         layer=layer,
-        backend=TORCH if failure else backends.pop() if len(backends) == 1 else "mixed",
+        backend=TORCH if failure else backends.pop() if len(backends) == 1 else MIXED,
         asked=asked,
         why=failure or taken_backend(asked, first.options.device)[1],
         batch=batch,
@@ -67,6 +67,7 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
     else:
         options = replace(ranged.options, batch=batch)
         planned = plan_graph(ranged.graph, options, whole_range=True)
+    target = planned.request.target()
     for low, high, program in ranged.ranges:
         inside = low <= batch and (high is None or batch <= high)
         reason = _timed(ranged, program, batch) if inside else ""
@@ -75,7 +76,7 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
             return replace(planned, plan=program.plan, choice=choice)
         if ranged.one_plan and replace(program.plan, batch=planned.plan.batch) == planned.plan:
             continue  # the same plan, whose kernels are made for other batch sizes
-        if inside and not same_run(program.plan, planned.plan, planned.training_mask):
+        if inside and not same_code(program.plan, planned.plan, planned.training_mask, target):
             reason = f"it was put in the place of the planner's choice ({planned.choice.reason})"
             choice = replace(planned.choice, plan=program.plan, reason=reason)
             return replace(planned, plan=program.plan, choice=choice)
@@ -86,18 +87,19 @@ def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
     """What was timed when a program was chosen; "" if it was not chosen so."""
     for tuned in ranged.tuned:
         plan, mask = tuned.planned.plan, tuned.planned.training_mask
-        if tuned.has(batch) and same_run(program.plan, plan, mask):
+        target = tuned.planned.request.target()
+        if tuned.has(batch) and same_code(program.plan, plan, mask, target):
             return tuned.planned.choice.reason
     return ""
 
 
 def batch_ranges(ranged: RangedProgram) -> tuple[BatchRange, ...]:
     """The ranges that have a program so far, with predicted times at one size of each."""
-    rates = ranged.planned.request.rates()
+    target = ranged.planned.request.target()
     found: list[BatchRange] = []
     for low, high, program in ranged.ranges:
         batch = max(1, low, program.plan.batch)
         batch = batch if high is None else max(1, min(batch, high))
-        predicted = predict_plan(program.plan, program.training_mask(), batch, rates)
+        predicted = predict_plan(program.plan, program.training_mask(), batch, target)
         found.append(BatchRange(low, high, program.plan.minimize, batch, predicted))
     return tuple(found)

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir.backend_names import CUDA, TORCH
-from ..ir.plan_parts import Memory
-from ..ir.plan_text import memory_text, milliseconds, table
-from ..lowering.calls.pair import schedule_pair
+from ..ir.plan_text import milliseconds, table
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction
-from ..planning.rank import INFER, TORCH_AGAINST_CUDA
+from ..planning.rank import INFER
+from ..targets.backend import asked_backend, backend_of
 from .report import Cost
 from .verdict import verdict
 
-_NOT_FITTED = "times of CUDA kernels are computed from datasheet figures: none was ever measured"
 _SCALED = (
     "log_scale: values are divided by powers of two on the way; times and memory are those of the "
     "plan without that"
-)
-_COMPILED = (
-    "kernels are compiled at the first call that needs them, or by prepare(): seconds, up to a "
-    "minute for 50 tensors and more, once a machine"
 )
 
 
@@ -111,15 +104,15 @@ class Explanation:
     def _backend_text(self) -> str:
         if self.why:
             return f"backend: {self.backend} (asked for {self.asked!r}; {self.why})"
-        later = "" if self.backend == TORCH else f"; {_COMPILED}"
-        if any(cost.has_cuda for cost in self.costs):
-            later += f"; {_NOT_FITTED}"
+        notes = dict.fromkeys(note for cost in self.costs for note in cost.notes)
+        later = "".join(f"; {note}" for note in notes)
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for{later}"
-        if self.asked == CUDA and self.backend == TORCH:
+        asked = asked_backend(self.asked)
+        if asked is not None and asked.beaten and not backend_of(self.backend).is_compiled:
             return (
-                f"backend: torch at batch {self.batch:,} (asked for 'cuda': torch alone is "
-                f"foreseen to be {TORCH_AGAINST_CUDA} times faster than any CUDA kernel, or more)"
+                f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: "
+                f"{asked.beaten})"
             )
         return (
             f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the "
@@ -150,7 +143,7 @@ class Explanation:
         )
         if not ranges:
             return [f"{head}; none was met yet"]
-        several = any(one.predicted.backend != TORCH for one in ranges)
+        several = any(backend_of(one.predicted.backend).is_compiled for one in ranges)
         backend = ("backend",) if several else ()
         rows = [("batch", "plan", *backend, "at batch", "ms forward", "ms backward")]
         for one in ranges:
@@ -171,11 +164,4 @@ def _memory_line(cost: Cost, limit: int) -> str:
     mask = cost.planned.training_mask
     # A plan for "infer" keeps the limit of a forward without grad.
     mask = (False,) * len(mask) if cost.objective == INFER else mask
-    if cost.backend != TORCH:
-        used = cost.kernel_bytes(mask)
-        return f"memory: {used:,} of {limit:,} bytes at every batch: the workspace of the kernels"
-    pair = schedule_pair(cost.plan, mask)
-    used = pair.workspace_bytes(cost.batch)
-    how = memory_text(cost.plan.memory, dict(cost.plan.names))
-    why = " (it fits as it is)" if cost.plan.memory == Memory() else ""
-    return f"memory: {used:,} of {limit:,} bytes at batch {cost.batch:,}: {how}{why}"
+    return cost.lowered_for(mask).memory_line(cost.batch, limit)

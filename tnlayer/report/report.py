@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ir.backend_names import CUDA, TORCH
 from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
 from ..ir.plan_text import milliseconds, plan_text, table
-from ..lowering.calls.pair import Mask, schedule_pair
+from ..lowering.calls.pair import Mask
 from ..planning.break_even import BreakEven, find_break_even
-from ..planning.mixture import step_seconds
 from ..planning.planner import PlannedGraph
 from ..planning.predictions import DENSE, Prediction
-from ..planning.spans_text import region_kernel_bytes, region_lines, region_step_seconds
+from ..targets.backend import backend_of, lower
+from ..targets.lowered import Lowered
 from .verdict import verdict
 
 
@@ -39,6 +38,7 @@ class Cost:
             the same.
         profile: the device profile that they rest on, in words.
         planned: where the plan comes from.
+        lowered: what it was lowered to, for a training step.
         one_plan: whether the plan serves every batch size, as in a Layer with ``batch``.
     """
 
@@ -60,6 +60,7 @@ class Cost:
     predictions: tuple[Prediction, ...]
     profile: str
     planned: PlannedGraph = field(repr=False, compare=False)
+    lowered: Lowered = field(repr=False, compare=False)
     one_plan: bool = False
 
     @property
@@ -118,13 +119,14 @@ class Cost:
 
     @property
     def backend(self) -> str:
-        """What runs the plan: "torch", "cpp", "cuda" or "mixed"."""
+        """What runs the plan: "torch", "cpp", "cuda", "mixed" or what was registered."""
         return self.plan.backend
 
     @property
-    def has_cuda(self) -> bool:
-        """Whether CUDA kernels do a part of it."""
-        return any(region.backend == CUDA for region in self.plan.regions)
+    def notes(self) -> tuple[str, ...]:
+        """What the backends of the plan say of themselves."""
+        names = dict.fromkeys(region.backend for region in self.plan.regions)
+        return tuple(dict.fromkeys(note for name in names for note in backend_of(name).notes))
 
     @property
     def objective(self) -> str:
@@ -159,22 +161,17 @@ class Cost:
         results and autograd need. Where kernels are compiled, a step's backward counts for it, and
         "" has the start of calls as well. The sum is the predicted time.
         """
-        mask, rates = self.planned.training_mask, self.planned.request.rates()
-        if self.backend != TORCH:
-            return region_step_seconds(self.plan, mask, self.batch, rates)
-        pair = schedule_pair(self.plan, mask)
-        found = {"": 0.0}
-        for schedule in (pair.forward, pair.backward):
-            if schedule is not None:
-                steps = step_seconds(schedule, self.batch, rates.times)
-                found |= steps | {"": found[""] + steps[""]}
-        rest = self.predictions[0].training - sum(found.values())
-        return found | {"": found[""] + rest}
+        return self.lowered.step_seconds(self.batch)
 
     def kernel_bytes(self, mask: Mask | None = None) -> int:
         """Bytes of the workspace of the plan's compiled kernels, by default in training."""
-        mask = self.planned.training_mask if mask is None else mask
-        return region_kernel_bytes(self.plan, mask, self.planned.request.rates())
+        return self.lowered_for(mask).workspace
+
+    def lowered_for(self, mask: Mask | None) -> Lowered:
+        """The plan lowered for a mask of wanted gradients, by default those of training."""
+        if mask is None or mask == self.lowered.mask:
+            return self.lowered
+        return lower(self.plan, mask, self.lowered.target)
 
     # -- as numbers and text ---------------------------------------------------------------
 
@@ -242,19 +239,7 @@ class Cost:
         """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""
         seconds = self.step_seconds()
         forward = plan_text(self.plan, seconds, self.batch)
-        if self.backend != TORCH:
-            rates = self.planned.request.rates()
-            lines = region_lines(self.plan, self.planned.training_mask, self.batch, rates)
-            note = "times of steps have their backward in them"
-            return "\n".join((forward, note, *lines))
-        steps = sum(seconds[step.result.name] for step in self.plan.steps)
-        backward = sum(seconds.values()) - seconds[""] - steps
-        parts = (
-            f"{milliseconds(steps)} for these steps",
-            f"{milliseconds(backward)} for those of the backward",
-            f"{milliseconds(seconds[''])} for results and autograd",
-        )
-        return f"{forward}\npredicted ms at batch {self.batch}: {', '.join(parts)}"
+        return "\n".join((forward, *self.lowered.lines(self.batch, seconds)))
 
     def _rows(self) -> list[tuple[str, str, str]]:
         batch = self.batch

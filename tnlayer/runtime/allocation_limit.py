@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from ..errors import PlanError
-from ..ir.backend_names import CPP, CUDA
 from ..ir.plan import Plan
 from ..ir.steps import BATCH, Step, Value
+from ..targets.backend import backend_of
 
 # Calls that need less than this share of what was left once are not looked at.
 _SMALL_SHARE = 16
@@ -72,7 +72,7 @@ def least_bytes(plan: Plan, batch: int) -> tuple[int, Value]:
     """
     output = plan.outputs[0].operand.value
     y = plan.bytes_of(output).at(batch)
-    if plan.backend in (CPP, CUDA):
+    if not backend_of(plan.backend).keeps_values:
         return y, output  # kernels keep nothing of the size of the batch
     given = {value.name for value in plan.inputs} | {output.name}
     sizes: dict[str, int] = {}

@@ -108,6 +108,10 @@ class Runnable(Protocol):
         """The functions for a mask of wanted gradients."""
         ...
 
+    def use_torch(self, mask: Mask, error: BuildError) -> object:
+        """Let torch run from now on what cannot be built; raises where kernels were asked for."""
+        ...
+
     def check_inputs(
         self,
         where: str,
@@ -160,7 +164,8 @@ class _Contraction(torch.autograd.Function):
         ctx.program, ctx.kernels, ctx.mask = program, kernels, mask
         if len(kernels.needed) < len(arrays):  # a double backward asks for the shapes of the others
             ctx.shapes = tuple(array.shape for array in arrays)
-        ctx.save_for_backward(*kernels.pick(arrays), *saved)
+        origins = [arrays[index] for index in kernels.origins]
+        ctx.save_for_backward(*kernels.pick(arrays), *saved, *origins)
         return y
 
     @staticmethod
@@ -169,12 +174,15 @@ class _Contraction(torch.autograd.Function):
         if torch.is_grad_enabled() or not ctx.program.can_take_gradient(gradients[0]):
             return (None, None, *_reference_backward(ctx, gradients[0]))
         kind = gradients[0].device.type
+        kept = ctx.saved_tensors
+        if kernels.origins:
+            kept = kept[: -len(kernels.origins)]
         try:
             if autocast_is_on(kind):  # the caller may run the backward under it, too
                 with torch.autocast(kind, enabled=False):
-                    wanted = kernels.backward(gradients[0], *ctx.saved_tensors)
+                    wanted = kernels.backward(gradients[0], *kept)
             else:
-                wanted = kernels.backward(gradients[0], *ctx.saved_tensors)
+                wanted = kernels.backward(gradients[0], *kept)
         except BuildError as error:  # compiled at the first backward
             ctx.program.use_torch(ctx.mask, error)
             return (None, None, *_reference_backward(ctx, gradients[0]))
@@ -200,10 +208,13 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
     """Gradients from torch's own backward of the forward; in grad mode they can be differentiated
     again.
 
-    Arrays that the backward does not read were not kept; the gradients do not depend on them, so
-    zeros stand in for them.
+    Arrays that are neither read by the backward nor origins of what was saved were not kept; the
+    gradients do not depend on them, so zeros stand in for them.
     """
-    kept = dict(zip(ctx.kernels.needed, ctx.saved_tensors, strict=False))
+    kernels: Kernels = ctx.kernels
+    saved = ctx.saved_tensors
+    kept = dict(zip(kernels.needed, saved, strict=False))
+    kept.update(zip(kernels.origins, saved[len(saved) - len(kernels.origins) :], strict=True))
     arrays = [
         kept[index] if index in kept else gradient.new_zeros(ctx.shapes[index], requires_grad=True)
         for index in range(len(ctx.mask))
@@ -213,6 +224,9 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
     ctx.program.check_inputs(where, arrays, fix, gradient)
     again = torch.is_grad_enabled()
     with torch.enable_grad():
+        # One tensor may stand in several places (tied parameters, a product of x with itself), and
+        # each place wants its own part of the gradient.
+        arrays = [array.view_as(array) for array in arrays]
         y = ctx.program.reference(*arrays)[0]
         wanted = [array for array, asked in zip(arrays, ctx.mask, strict=True) if asked]
         found = iter(

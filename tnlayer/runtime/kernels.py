@@ -21,6 +21,8 @@ class Kernels:
         source: the generated text.
         saved: how many arrays the forward gives behind y.
         unchecked: the forward for contiguous arrays of the program's dtype, if it is another.
+        origins: indices of further inputs, of which something that is saved was made: a double
+            backward, which makes the gradients again, needs them.
 
     ``pick`` takes from all inputs those that are needed.
     """
@@ -31,6 +33,7 @@ class Kernels:
     source: str
     saved: int = 0
     unchecked: Callable[..., tuple[torch.Tensor, ...]] | None = None
+    origins: tuple[int, ...] = ()
     pick: Callable[..., tuple[torch.Tensor, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

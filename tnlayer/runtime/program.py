@@ -14,6 +14,8 @@ from ..codegen.torch import print_torch
 from ..errors import BuildError, SpecError
 from ..graph.checks import check_mapping, shown
 from ..graph.graph import Graph
+from ..hardware.profile.load import op_times
+from ..hardware.profile.op_times import OpTimes
 from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
@@ -43,6 +45,8 @@ class Program:
         limit: bytes of the memory limit, which each set of wanted gradients keeps for calls of at
             most ``plan.batch`` samples. Without one, intermediates lie in memory that is kept
             between calls (runtime/scratch.py).
+        device: type of the device that the plan is for, "cpu" or "cuda": torch's calls follow its
+            rates, though they run on others too.
 
     A program may be called by many threads at once; kernels are built under a lock, once for each
     set of wanted gradients.
@@ -62,10 +66,12 @@ class Program:
         tensor_names: Mapping[str, str],
         *,
         limit: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self.graph = graph
         self.plan = plan
         self.limit = limit
+        self.device = device
         self.tensor_names = dict(tensor_names)
         canonical = {name: user for user, name in self.tensor_names.items()}
         self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
@@ -76,7 +82,7 @@ class Program:
         nothing = (False,) * len(plan.inputs)
         self.nothing = nothing
         # What torch can trace and differentiate: each array is made anew, and no limit is kept.
-        free = schedule_pair(replace(plan, memory=Memory()), nothing)
+        free = schedule_pair(replace(plan, memory=Memory()), nothing, self.times)
         self.reference = load_source(print_torch(free.forward, "forward"))["forward"]
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -114,7 +120,12 @@ class Program:
     def schedules(self, mask: Mask | None = None) -> Pair:
         """The schedules for a mask of wanted gradients; by default those of a training step."""
         mask = self.training_mask() if mask is None else mask
-        return schedule_pair(self._plan_for(mask), mask)
+        return schedule_pair(self._plan_for(mask), mask, self.times)
+
+    @property
+    def times(self) -> OpTimes:
+        """Operations of the device that the plan is for."""
+        return op_times(self.plan.dtype, self.device)
 
     def _plan_for(self, mask: Mask) -> Plan:
         """The plan, with what keeps the memory limit where other gradients are wanted than it was
@@ -123,12 +134,13 @@ class Program:
         Raises:
             PlanError: the limit cannot be kept with these gradients.
         """
-        plan, limit = self.plan, self.limit
-        if limit is None or schedule_pair(plan, mask).workspace_bytes(plan.batch) <= limit:
+        plan, limit, times = self.plan, self.limit, self.times
+        if limit is None or schedule_pair(plan, mask, times).workspace_bytes(plan.batch) <= limit:
             return plan
-        planned = schedule_pair(plan, self.training_mask()).forward
+        planned = schedule_pair(plan, self.training_mask(), times).forward
+        keeps = planned.saved_bytes != Amount()
         try:
-            return keep_limit(plan, mask, plan.batch, limit, keeps=planned.saved_bytes != Amount())
+            return keep_limit(plan, mask, plan.batch, limit, times, keeps=keeps)
         except LimitRefused as error:
             raise self.refused(error) from None
 
@@ -136,6 +148,17 @@ class Program:
         """An error about the limit with the user's names."""
         text = error.with_names(dict(self.plan.names))
         return LimitError(f"network {self.graph.label!r}: {text}", error.needed)
+
+    def units(self, mask: Mask | None = None) -> Mapping[str, Any]:
+        """The units of code for a device that a mask of wanted gradients needs, by name; none
+        where kernels run on the CPU or are torch's."""
+        del mask
+        return MappingProxyType({})
+
+    @property
+    def resources(self) -> tuple[Any, ...]:
+        """What each kernel of a training step takes of a device, where that is known."""
+        return ()
 
     def training_mask(self) -> Mask:
         """The gradients of a training step: of batched inputs and of trainable parameters."""
@@ -379,7 +402,7 @@ class Program:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the spec and the plan; source is generated again."""
-        names = ("graph", "plan", "tensor_names", "limit")
+        names = ("graph", "plan", "tensor_names", "limit", "device")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -418,7 +441,14 @@ def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:
     source += "\n\n" + print_torch(pair.backward, "backward")
     functions = load_source(source, known)
     saved = len(pair.forward.saved)
-    return Kernels(functions["forward"], functions["backward"], pair.needed, source, saved)
+    return Kernels(
+        functions["forward"],
+        functions["backward"],
+        pair.needed,
+        source,
+        saved,
+        origins=pair.origins,
+    )
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:

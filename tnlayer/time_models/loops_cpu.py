@@ -14,11 +14,10 @@ kernels, and the profile is the machine's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 
-from ..hardware.cpu import Cpu
+from ..hardware.cpu import FIRST_CACHE, SECOND_CACHE, Cpu
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import LINE, Profile
 from ..ir.counts import elements
@@ -36,18 +35,17 @@ from ..ir.steps import (
     Select,
     Step,
     Value,
+    owner_of,
 )
 from ..lowering.arrays import Lanes
 from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.cpu.lane_rotation import turns_of_backward
-from ..lowering.cpu.pipeline import Scheduled, schedule_lanes
-from ..passes.partition import step_owners
+from ..lowering.cpu.pipeline import schedule_lanes
+from ..lowering.cpu.scheduled import Scheduled
+from ..lowering.cpu.vector_phases import lanes_of_backward
 from ..passes.rematerialise import backward_without_saved
 from ..support.dtypes import DTYPES
 from .calls import Seconds, with_autograd
-
-# Bytes of the caches of a core that are counted on.
-FIRST_CACHE, SECOND_CACHE = 32 * 1024, 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +103,27 @@ class Work:
     Arguments:
         block: samples of a block.
         samples: for each step that touches samples what it counts.
-        once: what is counted once a call on one thread, by step.
+        once: what is counted once a call on one thread, by step; of a step that sums over samples
+            the start of the sum over threads.
+        owners: the forward step that each step belongs to.
         cleared: lines of partial sums of a thread.
     """
 
     block: int
     samples: dict[str, Counted] = field(default_factory=dict[str, Counted])
     once: dict[str, Counted] = field(default_factory=dict[str, Counted])
+    owners: dict[str, str] = field(default_factory=dict[str, str])
     cleared: float = 0.0
 
 
 def fused_seconds(
-    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+    plan: Plan,
+    mask: Mask,
+    batch: int,
+    profile: Profile,
+    cpu: Cpu,
+    costs: Costs = COSTS,
+    works: Sequence[Work] | None = None,
 ) -> Seconds:
     """Predicted time of a forward and backward in compiled kernels, through Python and autograd.
 
@@ -127,8 +134,9 @@ def fused_seconds(
         profile: the device's rates.
         cpu: what the kernels are made for.
         costs: what each count costs.
+        works: what ``count_works`` found before; None: it is counted now.
     """
-    found = kernel_seconds(plan, mask, batch, profile, cpu, costs)
+    found = kernel_seconds(plan, mask, batch, profile, cpu, costs, works)
     if not any(mask):
         return found
     return with_autograd(
@@ -137,23 +145,34 @@ def fused_seconds(
 
 
 def kernel_seconds(
-    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+    plan: Plan,
+    mask: Mask,
+    batch: int,
+    profile: Profile,
+    cpu: Cpu,
+    costs: Costs = COSTS,
+    works: Sequence[Work] | None = None,
 ) -> Seconds:
     """As ``fused_seconds``, without what autograd adds."""
-    wanted = wanted_names(plan, mask)
+    ahead, *back = count_works(plan, mask, cpu) if works is None else works
     seconds = cost_seconds(plan, profile, cpu, costs)
     converted = _converted_seconds(plan, batch, profile)
-    forward = _total(_call_counts(forward_work(plan, cpu), batch, profile.threads), seconds)
+    forward = _total(_call_counts(ahead, batch, profile.threads), seconds)
     first = forward + seconds.forward + converted
-    if not wanted:
+    if not back:
         return Seconds(first)
-    work = backward_work(plan, wanted, cpu)
-    backward = _total(_call_counts(work, batch, profile.threads), seconds)
+    backward = _total(_call_counts(back[0], batch, profile.threads), seconds)
     return Seconds(first, backward + seconds.backward + 2 * converted)
 
 
 def fused_step_seconds(
-    plan: Plan, mask: Mask, batch: int, profile: Profile, cpu: Cpu, costs: Costs = COSTS
+    plan: Plan,
+    mask: Mask,
+    batch: int,
+    profile: Profile,
+    cpu: Cpu,
+    costs: Costs = COSTS,
+    works: Sequence[Work] | None = None,
 ) -> dict[str, float]:
     """The share of each step in ``fused_seconds``, with its part of the backward.
 
@@ -161,20 +180,17 @@ def fused_step_seconds(
     no step: the start of calls, x and y, vectors of partial sums.
     """
     seconds = cost_seconds(plan, profile, cpu, costs)
-    owners = step_owners(plan)
-    works = [forward_work(plan, cpu)]
-    wanted = wanted_names(plan, mask)
-    if wanted:
-        works.append(backward_work(plan, wanted, cpu))
+    works = count_works(plan, mask, cpu) if works is None else works
     found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     for work in works:
         turns = _turns(work, batch, profile.threads)
         for group, times in ((work.samples, turns), (work.once, 1.0)):
             for name, counted in group.items():
-                owner = owners.get(name.removesuffix("_s"), "")
+                owner = work.owners.get(name, "")
                 if owner in found:
                     found[owner] += times * _total(counted, seconds)
-    rest = fused_seconds(plan, mask, batch, profile, cpu, costs).total - sum(found.values())
+    whole = fused_seconds(plan, mask, batch, profile, cpu, costs, works).total
+    rest = whole - sum(found.values())
     return found | {"": rest}
 
 
@@ -253,14 +269,18 @@ def _total(counted: Mapping[str, float], seconds: Costs) -> float:
 # -- counting ------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
+def count_works(plan: Plan, mask: Mask, cpu: Cpu) -> tuple[Work, ...]:
+    """What the forward kernel and, if gradients are wanted, the backward kernel of a plan do."""
+    forward, wanted = forward_work(plan, cpu), wanted_names(plan, mask)
+    return (forward, backward_work(plan, wanted, cpu)) if wanted else (forward,)
+
+
 def forward_work(plan: Plan, cpu: Cpu) -> Work:
     """What the forward kernel of a plan does."""
     scheduled = schedule_lanes(plan, cpu)
     return _Counter(scheduled.plan, scheduled, cpu).work()
 
 
-@lru_cache(maxsize=1024)
 def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
     """What the backward kernel does: it makes each sample's states again."""
     scheduled = schedule_lanes(plan, cpu, backward=True)
@@ -270,22 +290,8 @@ def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
     if stored:
         lanes, stored = turns_of_backward(forward, backward, lanes, stored)
     elif lanes:
-        last = forward.outputs[0].operand.value.name
-        gradients = _gradients(forward, backward)
-        lanes = {**lanes, **{name: lanes[of or last] for name, of in gradients.items()}}
+        lanes = lanes_of_backward(lanes, backward)
     return _Counter(backward, replace(scheduled, lanes=lanes, stored=stored), cpu).work()
-
-
-def _gradients(forward: Plan, backward: Plan) -> dict[str, str]:
-    """For each batched adjoint step the forward step that it differentiates; "" is the last."""
-    again = {step.result.name for step in forward.steps}
-    return {
-        step.result.name: step.operands[0].value.name.removeprefix("d_")
-        if step.operands[0].value.name != "g"
-        else ""
-        for step in backward.steps
-        if step.result.name not in again and any(BATCH in o.legs for o in step.operands)
-    }
 
 
 class _Counter:
@@ -304,7 +310,8 @@ class _Counter:
         self.homes: dict[str, Lanes] = {}
         self.moved: set[tuple[str, Lanes]] = set()
         self.part: dict[str, str] = {}
-        self.found = Work(self.block)
+        owners = {step.result.name: owner_of(step) for step in plan.steps}
+        self.found = Work(self.block, owners=owners)
         sums = sum(
             self.vectors(step.result.legs, lanes.get(step.result.name, (BATCH,)))
             for step in batched_steps(plan)
@@ -391,7 +398,7 @@ class _Counter:
             lines = sums * self.vector_bytes / LINE
             _add(counted, {"far_partial": lines} if self.far_sums else {"partial": sums})
             self.found.cleared += lines
-            self.found.once[f"{result.name}_s"] = {"branch_step": 1.0}
+            self.found.once[result.name] = {"branch_step": 1.0}
             self.far(counted, read)
         return counted
 

@@ -8,18 +8,16 @@ good for telling a step that belongs into a GEMM library from one that does not,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from ..hardware.datasheets import GpuRecord, record_of
 from ..hardware.gpu import Gpu
 from ..ir.loops import Threads, statements, steps_of
 from ..ir.plan import Plan
-from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.gpu.bank_conflicts import WARP
 from ..lowering.gpu.counts import Count, Counts, Multiprocessor, made_by, products_of
 from ..lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
-from ..passes.partition import step_owners
 from ..support.dtypes import DTYPES
 from .calls import Seconds
 
@@ -65,32 +63,30 @@ class Work:
     launches: int
 
 
-def cuda_seconds(plan: Plan, mask: Mask, batch: int, gpu: Gpu, costs: CudaCosts = COSTS) -> Seconds:
+def cuda_seconds(works: Sequence[Work], batch: int, gpu: Gpu, costs: CudaCosts = COSTS) -> Seconds:
     """Predicted time of the forward and backward kernels of a plan, without what autograd adds.
 
     Arguments:
-        plan: a forward plan.
-        mask: for each input, whether its gradient is wanted.
+        works: what they do.
         batch: samples of a call.
         gpu: what the kernels are made for.
         costs: what is not in a datasheet.
     """
-    works = _works(plan, wanted_names(plan, mask), gpu)
     return Seconds(*(_seconds(work, batch, gpu, costs) for work in works))
 
 
 def cuda_step_seconds(
-    plan: Plan, mask: Mask, batch: int, gpu: Gpu, costs: CudaCosts = COSTS
+    plan: Plan, works: Sequence[Work], batch: int, gpu: Gpu, costs: CudaCosts = COSTS
 ) -> dict[str, float]:
     """The share of each step in ``cuda_seconds``, with its part of the backward.
 
     By the name of the forward step's result; "" has what belongs to no step: launches, x and y.
     """
-    owners = step_owners(plan)
     found = dict.fromkeys((step.result.name for step in plan.steps), 0.0)
     total = 0.0
-    for work in _works(plan, wanted_names(plan, mask), gpu):
+    for work in works:
         record = record_of(gpu.arch)
+        owners = work.scheduled.owners
         for count, shares in work.counts.loops:
             spent = _busy_seconds(work, count, 1, batch, record, costs)
             own: dict[str, float] = {}
@@ -111,13 +107,6 @@ def cuda_step_seconds(
     return found | {"": max(0.0, total - sum(found.values()))}
 
 
-def cuda_bytes(plan: Plan, mask: Mask, gpu: Gpu) -> int:
-    """Bytes of workspace of the larger one of forward and backward: of the grid's size at most,
-    whatever the batch."""
-    works = _works(plan, wanted_names(plan, mask), gpu)
-    return max(workspace_bytes(work.scheduled, gpu) for work in works)
-
-
 def workspace_bytes(scheduled: Scheduled, gpu: Gpu) -> int:
     """Bytes of the workspace of a program with a full grid."""
     layout = scheduled.layout
@@ -129,13 +118,6 @@ def staged_bytes(scheduled: Scheduled) -> int:
     """Bytes of states of a block that its shared memory does not hold: they go through L2."""
     program = scheduled.program
     return DTYPES[program.scalar].itemsize * program.size_of("blockspace")
-
-
-@lru_cache(maxsize=512)
-def scheduled_pair(plan: Plan, wanted: tuple[str, ...], gpu: Gpu) -> tuple[Scheduled, ...]:
-    """The programs of the forward and, if gradients are wanted, of the backward."""
-    forward = schedule_forward(plan, gpu)
-    return (forward, schedule_backward(plan, wanted, gpu)) if wanted else (forward,)
 
 
 # -- seconds -------------------------------------------------------------------------------------
@@ -181,9 +163,18 @@ def _busy_seconds(
 # -- counting ------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=512)
-def _works(plan: Plan, wanted: tuple[str, ...], gpu: Gpu) -> tuple[Work, ...]:
-    return tuple(_work(scheduled, plan, gpu) for scheduled in scheduled_pair(plan, wanted, gpu))
+def works_of(plan: Plan, wanted: tuple[str, ...], gpu: Gpu) -> tuple[Work, ...]:
+    """What the forward and, if gradients are wanted, the backward of a plan do.
+
+    Arguments:
+        plan: a forward plan.
+        wanted: names of the inputs whose gradients are wanted.
+        gpu: what the kernels are made for.
+    """
+    scheduled = [schedule_forward(plan, gpu)]
+    if wanted:
+        scheduled.append(schedule_backward(plan, wanted, gpu))
+    return tuple(_work(one, plan, gpu) for one in scheduled)
 
 
 def _work(scheduled: Scheduled, plan: Plan, gpu: Gpu) -> Work:
@@ -197,7 +188,7 @@ def _work(scheduled: Scheduled, plan: Plan, gpu: Gpu) -> Work:
     own = [s for s in statements(steps_of(program.prologue)) if isinstance(s, Threads)]
     repeats = scheduled.together * record_of(gpu.arch).multiprocessors
     for loop, times in (*((loop, 1) for loop in loops), *((loop, repeats) for loop in own)):
-        name = made_by(loop)
+        name = made_by(loop, program.values)
         once[name] = once.get(name, 0.0) + times * loop.points * products_of(loop.body)
     return Work(
         scheduled,

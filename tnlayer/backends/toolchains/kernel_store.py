@@ -25,7 +25,7 @@ from ...ir.loops import Program
 from ...ir.loops_text import program_text
 from ...ir.plan import Plan
 from ...ir.plan_document import document_from_plan
-from ...lowering.cpu.pipeline import kernel_batch
+from ...lowering.cpu.batch_sizes import kernel_batch
 from ...support.debug import debug, debug_level
 from ...support.json_text import canonical_json
 from .cpp_build import (

@@ -12,12 +12,15 @@ import _ctypes
 import ctypes
 import itertools
 import os
+import struct
 import weakref
 from collections.abc import Callable
 
 from ...support.debug import debug
 from .build_folder import build_folder
 
+# Magic bytes, 64 bits, little endian.
+_ELF64_LITTLE = b"\x7fELF\x02\x01"
 _numbers = itertools.count(1)
 _unload: Callable[[int], None] | None = getattr(_ctypes, "dlclose", None)
 
@@ -40,7 +43,31 @@ def load_bytes(content: bytes, name: str) -> ctypes.CDLL:
     return library
 
 
+def _check_whole(content: bytes) -> None:
+    """Refuse an ELF file that ends before its segments do: the loader maps what is not there, and
+    the process ends with SIGBUS. Linkers leave such files on full disks, some with exit code 0.
+
+    Raises:
+        OSError: says how many bytes there are.
+    """
+    if content[:6] != _ELF64_LITTLE or len(content) < 64:
+        return  # no ELF file of 64 bits: the loader says so itself, or maps no more than a page
+    (table,), (size, count) = (
+        struct.unpack_from("<Q", content, 32),
+        struct.unpack_from("<HH", content, 54),
+    )
+    ends = [table + size * count]
+    if len(content) >= ends[0] and size >= 56:
+        for place in range(table, ends[0], size):
+            offset, length = struct.unpack_from("<Q16xQ", content, place + 8)
+            ends.append(offset + length)
+    if max(ends) > len(content):
+        msg = f"the library has {len(content)} bytes, its segments {max(ends)}: it was cut short"
+        raise OSError(msg)
+
+
 def _loaded(content: bytes, name: str) -> ctypes.CDLL:
+    _check_whole(content)
     make = getattr(os, "memfd_create", None)
     if make is not None:
         try:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ir.loops import Buffer, Program, Space, counts_samples
+from ...hardware.cpu import LINE_BYTES
+from ...ir.loops import Buffer, Program, counts_samples
+from ...lowering.cpu.call_workspace import lay_out
 from ...lowering.cpu.prefetch import prefetched
-from ...lowering.cpu.workspace import whole_vectors
 
-OF_A_GPU: tuple[Space, ...] = ("block", "blockspace")
 # What a function returns where an array that has entries has no address: it was given back.
 NO_ADDRESS = 2
 # Behind a function's name, the name of the one that gives its memory back.
 RELEASE = "_release"
-# A long sum in one variable loses digits. What a run of blocks adds up to is carried to a second
-# sum, and a run is about as long as there are runs. No shorter than this, in samples and in blocks,
-# for carrying reads and writes all sums: as much as one or two blocks do.
-LEAST_SAMPLES, LEAST_BLOCKS = 32, 16
 
 _RUN = """\
     long run = {least};
@@ -33,36 +29,6 @@ _CARRIED = """      if (turn > start && (turn - start) % run == 0) {{
 _CARRIED_LAST = """    if (end - start > run)
       for (size_t at = 0; at < {partial}; at++) own[at] += own[{partial} + at];
 """
-# Bytes of a cache line: what lies behind the threads' addresses starts with one.
-LINE_BYTES = 64
-
-
-def _least_run(program: Program) -> int:
-    """Blocks after which sums are carried at the soonest."""
-    return max(LEAST_BLOCKS, LEAST_SAMPLES // program.block)
-
-
-def own_entries(program: Program) -> int:
-    """Entries of a thread's workspace: sums and what is carried of them, states, a ragged block."""
-    spaces = ("partial", "partial", "thread", *OF_A_GPU)
-    sizes = (whole_vectors(program.size_of(space), program.width) for space in spaces)
-    return sum(sizes) + _ragged_entries(program) + program.width
-
-
-def shared_entries(program: Program) -> int:
-    """Entries of a call's workspace, beside the addresses of the threads' sums."""
-    return program.size_of("shared") + program.width
-
-
-def address_bytes(threads: int) -> int:
-    """Bytes of the addresses of the threads' sums, in whole cache lines."""
-    return -(-8 * threads // LINE_BYTES) * LINE_BYTES
-
-
-def _ragged_entries(program: Program) -> int:
-    """Entries of copies of a block where samples are missing."""
-    batched = (buffer for buffer in program.of("input", "output") if buffer.batched)
-    return sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
 
 
 def print_entry(program: Program) -> str:
@@ -70,18 +36,7 @@ def print_entry(program: Program) -> str:
     name = program.name
     arguments = program.of("input", "output")
     batched = [buffer for buffer in arguments if buffer.batched]
-    own = {
-        "thread": whole_vectors(program.size_of("thread"), program.width),
-        "partial": whole_vectors(program.size_of("partial"), program.width),
-    } | {space: whole_vectors(program.size_of(space), program.width) for space in OF_A_GPU}
-    sums = own["partial"] > 0
-    at, places = own["thread"] + 2 * own["partial"], list[str]()
-    for space in OF_A_GPU:
-        if program.of(space):
-            places.append(f"    if (own) f.{space} = own + {at};")
-            at += own[space]
-    if program.prologue:
-        places.append(f"    if (own) {name}_prologue(f);")
+    workspace, carried = lay_out(program), program.carried
     pointers = "\n".join(
         f"  whole.{buffer.name} = (entry*)arguments[{number}];"
         for number, buffer in enumerate(arguments)
@@ -94,16 +49,15 @@ def print_entry(program: Program) -> str:
         release=RELEASE,
         block=program.block,
         pointers=pointers,
-        shared=shared_entries(program),
+        shared=workspace.shared,
         line=LINE_BYTES,
-        partial=own["partial"],
-        after_partials=2 * own["partial"],
-        run=_RUN.format(least=_least_run(program)) if sums else "",
-        carried=_CARRIED.format(partial=own["partial"]) if sums else "",
-        carried_last=_CARRIED_LAST.format(partial=own["partial"]) if sums else "",
-        own=own_entries(program),
-        ragged_at=at,
-        places="".join(f"{line}\n" for line in places),
+        partial=workspace.partial,
+        after_partials=workspace.thread,
+        run=_RUN.format(least=carried) if carried else "",
+        carried=_CARRIED.format(partial=workspace.partial) if carried else "",
+        carried_last=_CARRIED_LAST.format(partial=workspace.partial) if carried else "",
+        own=workspace.own,
+        ragged_at=workspace.ragged,
         blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
         block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
         next_of="block - 1" if program.starts_ragged else "block + 1",
@@ -198,7 +152,7 @@ static int {name}_run(Room& room, void** arguments, long batch, long blocks, int
     f.thread = own + {after_partials};
     whole.partials[me] = own;
     if (own) memset((void*)own, 0, {partial} * sizeof(entry));
-{places}    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
+    const long count = omp_get_num_threads(), end = failed ? 0 : blocks * (me + 1) / count;
     const long start = blocks * me / count;
 {run}    for (long turn = start; turn < end; turn++) {{
 {carried}      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;

@@ -28,12 +28,13 @@ from ...ir.loops import (
     Threads,
     Tile,
     Transpose,
+    buffers_of,
     counts_samples,
+    written_of,
 )
 from ...lowering.cpu.prefetch import prefetched
-from ...lowering.cpu.workspace import buffers_of
 from ...support.dtypes import DTYPES
-from .entry import OF_A_GPU, print_entry
+from .entry import print_entry
 from .permute import permute_lines
 from .prelude import prelude
 
@@ -68,7 +69,6 @@ class _Printer:
         self.places = {name: place for place, name in enumerate(self.buffers)}
         self.parts = {
             "before": program.before,
-            "prologue": program.prologue,
             "samples": program.samples,
             "after": program.after,
         }
@@ -85,15 +85,14 @@ class _Printer:
     def used(self, step: Step) -> list[Buffer]:
         """Buffers that a step touches, in the program's order."""
         names = sorted(buffers_of(step.body), key=self.places.__getitem__)
-        found = (self.buffers[name] for name in names)
-        return [buffer for buffer in found if buffer.space != "register"]
+        return [self.buffers[name] for name in names]
 
     def functions(self) -> list[str]:
         """One function a step."""
         return [self.function(name, step) for part in self.parts for name, step in self.steps(part)]
 
     def function(self, name: str, step: Step) -> str:
-        written = _written(step.body)
+        written = written_of(step.body)
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
@@ -111,7 +110,7 @@ class _Printer:
 
     def call(self, name: str, step: Step) -> str:
         """The call of a step's function inside the driver."""
-        written = _written(step.body)
+        written = written_of(step.body)
         arguments: list[str] = []
         for buffer in self.used(step):
             if buffer.space == "partial" and buffer.name not in written:
@@ -169,35 +168,12 @@ class _Printer:
                 return [f"memset((void*)({_place(statement.target)}), 0, {count});"]
             case SumLanes():
                 return self.sum_lanes(statement)
-            case Mma():
-                msg = "a CPU has no tensor cores; lower without them, or interpret the program"
-                raise NotImplementedError(msg)
             case Prefetch():
                 writes = "true" if statement.writes else "false"
                 return [f"prefetch<{writes}>(next_{_place(statement.source)}, {statement.count});"]
-            case Threads():
-                return self.threads(statement)
-            case Barrier():
-                return ["// all points so far"]
-            case SumThreads():
-                target, source = _place(statement.target), _place(statement.source)
-                head = f"for (int k = 0; k < {statement.count}; k++)"
-                if statement.samples:
-                    head = f"if ({statement.samples} < samples) {head}"
-                return [f"{head} ({target})[k] += ({source})[k];"]
-
-    def threads(self, loop: Threads) -> list[str]:
-        """Points one after another: no point waits for another one inside a loop."""
-        names = buffers_of(loop.body)
-        registers = [b for b in self.program.of("register") if b.name in names]
-        lines = [
-            "  " * depth + f"for (int {index} = 0; {index} < {count}; {index}++) {{"
-            for depth, (index, count) in enumerate(loop.indices)
-        ] or ["{"]
-        depth = len(lines)
-        lines += ["  " * depth + f"entry {buffer.name}[{buffer.size}];" for buffer in registers]
-        lines += self.body(loop.body, depth)
-        return lines + ["  " * number + "}" for number in reversed(range(depth))]
+            case Mma() | Threads() | Barrier() | SumThreads():
+                msg = f"a CPU has no {type(statement).__name__}; interpret the program"
+                raise NotImplementedError(msg)
 
     def sum_lanes(self, statement: SumLanes) -> list[str]:
         """Vectors of all threads, summed in the order of the threads."""
@@ -328,12 +304,9 @@ class _Printer:
             const = "const " if buffer.space == "input" else ""
             lines.append(f"  {const}entry* {buffer.name};")
         lines += [f"  const entry* next_{name};" for name in prefetched(program.samples)]
-        spaces = ["shared", "thread", "partial"] + [s for s in OF_A_GPU if program.of(s)]
-        lines += [f"  entry *{', *'.join(spaces)};", "  entry** partials;", "  int team;"]
+        lines += ["  entry *shared, *thread, *partial;", "  entry** partials;", "  int team;"]
         lines += ["  int samples;", "};"] if counts_samples(program.samples) else ["};"]
         for part in self.parts:
-            if part == "prologue" and not program.prologue:
-                continue
             lines.append(f"\nSTEP {name}_{part}(const {name}_frame& f) {{")
             lines += [f"  {self.call(step_name, step)}" for step_name, step in self.steps(part)]
             lines.append("}")
@@ -351,19 +324,6 @@ def _opened(kind: str, sums: str, opens: bool) -> str:
     if not opens:
         return sums
     return f"{kind} " + sums.rstrip(";").replace("; ", ", ") + ";"
-
-
-def _written(body: Sequence[Statement]) -> set[str]:
-    found: set[str] = set()
-    for statement in body:
-        match statement:
-            case Step() | For() | Threads():
-                found |= _written(statement.body)
-            case Barrier() | Prefetch():
-                pass
-            case _:
-                found.add(statement.target.buffer)
-    return found
 
 
 def _place(at: At) -> str:

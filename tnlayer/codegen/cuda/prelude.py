@@ -135,12 +135,16 @@ __device__ __forceinline__ entry sum_rows(
   return sum;
 }}
 """
-# Loads of a thread that are under way together, and 32-bit registers for what they bring.
-_LOADS, _LOAD_WORDS = 16, 32
 
 
-def cuda_prelude(scalar: str, stored: str) -> str:
-    """Types and helpers for entries of one dtype that are stored as another one."""
+def cuda_prelude(scalar: str, stored: str, loads: int) -> str:
+    """Types and helpers for entries of one dtype that are stored as another one.
+
+    Arguments:
+        scalar: dtype of the arithmetic.
+        stored: dtype of the arguments.
+        loads: of a thread that sums over blocks, under way together.
+    """
     size = DTYPES[scalar].itemsize
     is_complex = DTYPES[scalar].is_complex
     real = "float" if size // (2 if is_complex else 1) == 4 else "double"
@@ -149,5 +153,4 @@ def cuda_prelude(scalar: str, stored: str) -> str:
         text += _HALF.format(wide=_WIDE[stored], kind=_KIND[stored])
     else:
         text += _PLAIN
-    loads = min(_LOADS, _LOAD_WORDS // (size // 4))
     return text + _WIDE_ACCESS + _SUMS + _ROWS.format(loads=loads)

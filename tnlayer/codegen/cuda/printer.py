@@ -12,29 +12,29 @@ from dataclasses import dataclass
 from ...ir.loops import (
     Barrier,
     Buffer,
+    Launch,
     Mma,
     Program,
+    Spread,
     Statement,
     Step,
     SumThreads,
     Threads,
     Tile,
+    buffers_of,
     statements,
 )
-from ...lowering.cpu.workspace import buffers_of
 from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.merge_kernels import SUM_THREADS, is_sum
 from ...lowering.gpu.place import Layout
+from ...lowering.gpu.reduce import is_sum, loads_together
 from ...lowering.gpu.thread_loop import SAMPLE
 from .fragments import MMA_PRELUDE
 from .prelude import cuda_prelude
 from .statements import StatementPrinter, indented
-from .sums import HELPERS, SumPrinter
+from .sums import SumPrinter
 
 # The largest number that an int holds.
 MOST_INT = 2**31 - 1
-# Turns of a loop that copies, up to which it is written out.
-MOST_TURNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +53,18 @@ def print_cuda(
     """Source of a translation unit, and its kernels in order of launch.
 
     Arguments:
-        program: with its buffers placed and its barriers.
-        layout: where they lie.
+        program: with its buffers placed, its barriers and its launches.
+        layout: where the buffers lie.
         stored: dtype of the arguments.
         together: blocks of the samples' kernel that a multiprocessor should hold: what bounds the
             registers of a thread.
     """
     kernels = _Printer(program, layout, together).kernels()
-    texts = [cuda_prelude(program.scalar, stored), *(kernel.text for kernel in kernels)]
+    prelude = cuda_prelude(program.scalar, stored, loads_together(program.scalar))
+    texts = [prelude, *(kernel.text for kernel in kernels)]
     if any(isinstance(statement, Mma) for statement in statements(program.samples)):
         texts.insert(1, MMA_PRELUDE)
     return "\n".join(texts), kernels
-
-
-@dataclass(slots=True)
-class _Spread:
-    """Gives short loops in a row threads of their own, so that they wait for memory together."""
-
-    threads: int
-    first: int = 0
-    next: int = 0
-
-    def place(self, points: int) -> int:
-        """The first thread of a loop."""
-        if self.next + points > self.threads:
-            self.next = 0
-        start, self.next = self.first + self.next, self.next + points
-        return start
 
 
 class _Printer(StatementPrinter):
@@ -90,16 +75,18 @@ class _Printer(StatementPrinter):
         self.layout, self.together = layout, together
         self.in_samples = False
         self.width = program.threads  # threads of a block of the kernel that is printed
+        assert program.launches or not program.samples, "launches are chosen before printing"
 
     # -- kernels ---------------------------------------------------------------------------
 
     def kernels(self) -> tuple[Kernel, ...]:
-        """Before, samples, after."""
-        found = [self.outer("before", n, s) for n, s in enumerate(self.program.before)]
-        if self.program.samples:
-            self.width = self.program.threads
-            found.append(Kernel(self.program.name, 0, self.width, self.main()))
-        found += [self.outer("after", n, s) for n, s in enumerate(self.program.after)]
+        """Before, samples, after: each has its launch."""
+        program, found = self.program, list[Kernel]()
+        parts = [*program.before, *([None] if program.samples else []), *program.after]
+        for launch, step in zip(program.launches, parts, strict=True):
+            self.width = launch.threads
+            text = self.main(launch) if step is None else self.outer(launch, step)
+            found.append(Kernel(launch.name, launch.blocks, launch.threads, text))
         return tuple(found)
 
     def head(self, name: str, together: int = 1) -> list[str]:
@@ -116,75 +103,61 @@ class _Printer(StatementPrinter):
             f"{name}({', '.join(arguments)}) {{",
         ]
 
-    def outer(self, part: str, number: int, step: Statement) -> Kernel:
+    def outer(self, launch: Launch, step: Statement) -> str:
         """A kernel for what is done before or after the samples."""
         assert isinstance(step, Step)
-        name = f"{self.program.name}_{part}{number}"
-        sums = any(is_sum(statement) for statement in statements((step,)))
-        self.width = SUM_THREADS if sums else self.program.threads
-        lines = [f"// {step.comment}", *self.head(name)]
+        lines = [f"// {step.comment}", *self.head(launch.name)]
         for buffer in self.used(step, "shared"):
             if buffer.name in self.layout.inside:
                 lines.append(f"  __shared__ entry {buffer.name}[{buffer.size}];")
             else:
                 lines.append(f"  entry* const {buffer.name} = workspace + {buffer.offset};")
-        row = [inner for inner in step.body if isinstance(inner, Step)]
+        row = next((inner for inner in step.body if isinstance(inner, Step)), None)
         loops = [inner for inner in step.body if isinstance(inner, Threads)]
-        if sums or row:
-            blocks, body = self.row_and_sums(row[0] if row else Step("", "", ()), loops)
+        if launch.reduction is not None:
+            body = self.row_and_sums(launch, row or Step("", "", ()), loops)
+        elif row is not None:
+            body = [f"// {row.comment}", *self.row(row.body)]
         else:
-            blocks, body = self.apart(loops)
-        return Kernel(name, blocks, self.width, "\n".join([*lines, *indented(body), "}", ""]))
+            body = self.apart(loops, launch.blocks)
+        return "\n".join([*lines, *indented(body), "}", ""])
 
-    def apart(self, loops: Sequence[Threads]) -> tuple[int, list[str]]:
+    def apart(self, loops: Sequence[Threads], blocks: int) -> list[str]:
         """Loops that do not wait for each other: each has blocks of its own."""
-        blocks = sum(map(self.blocks, loops))
         lines: list[str] = []
-        first = 0
         for loop in loops:
-            own = self.blocks(loop)
-            body = indented(self.threads(loop, grid=own))
-            lines += ["{", *self.own_blocks(first, own, blocks), *body, "}"]
-            first += own
-        return blocks, lines
+            spread = _spread_of(loop)
+            head = self.own_blocks(spread.first_block, spread.blocks, blocks)
+            lines += ["{", *head, *indented(self.threads(loop)), "}"]
+        return lines
 
-    def row_and_sums(self, row: Step, sums: Sequence[Threads]) -> tuple[int, list[str]]:
+    def row_and_sums(self, launch: Launch, row: Step, sums: Sequence[Threads]) -> list[str]:
         """Steps that the first block does in a row, with the sums that it needs, and other sums."""
+        assert launch.reduction is not None
         own = [inner for inner in row.body if isinstance(inner, Threads) and is_sum(inner)]
         rest = [inner for inner in row.body if not is_sum(inner)]
-        if not own and not sums:
-            return 1, [f"// {row.comment}", *self.row(rest)]
         assert own or not rest, "a row that reads no sum is a kernel of its own"
-        printer = SumPrinter(self.layout, self.buffers, _digits, tuple(own), tuple(sums))
+        printer = SumPrinter(
+            self.layout, self.buffers, _digits, launch.reduction, tuple(own), tuple(sums)
+        )
         lines = printer.first_half()
         wait = next((k for k, inner in enumerate(rest) if isinstance(inner, Barrier)), len(rest))
-        early = self.row(rest[:wait], *HELPERS)
-        if early:
+        if early := self.row(rest[:wait]):
             lines += ["if (blockIdx.x == 0) {", *indented(early), "}"]
         lines += ["__syncthreads();", *printer.second_half()]
         if rest[wait:]:
             lines += ["if (blockIdx.x > 0) return;", f"// {row.comment}", *self.row(rest[wait:])]
-        return printer.blocks, lines
+        return lines
 
-    def row(self, body: Sequence[Statement], first: int = 0, count: int = 0) -> list[str]:
-        """Thread loops of one block, side by side between two barriers.
-
-        Arguments:
-            body: loops and barriers.
-            first, count: the threads that do it; all without them.
-        """
+    def row(self, body: Sequence[Statement]) -> list[str]:
+        """Thread loops of one block, and where its threads wait for each other."""
         lines: list[str] = []
-        spread = _Spread(count or self.width, first)
         for inner in body:
             if isinstance(inner, Barrier):
                 lines.append("__syncthreads();")
-                spread.next = 0
-                continue
-            assert isinstance(inner, Threads)
-            fits = inner.points <= spread.threads
-            start = spread.place(inner.points) if fits else 0
-            team = None if fits or not count else (first, count)
-            lines += self.threads(inner, start=start, team=team)
+            else:
+                assert isinstance(inner, Threads)
+                lines += self.threads(inner)
         return lines
 
     def own_blocks(self, first: int, own: int, blocks: int) -> list[str]:
@@ -194,11 +167,7 @@ class _Printer(StatementPrinter):
             return [f"    const int turn = {number};"]
         return [f"    const int turn = (int){number};", f"    if (0 <= turn && turn < {own})"]
 
-    def blocks(self, loop: Threads) -> int:
-        """Blocks of a grid that has a thread for each point, within reason."""
-        return min(1024, -(-loop.points // self.width))
-
-    def main(self) -> str:
+    def main(self, launch: Launch) -> str:
         """The persistent kernel."""
         program, layout = self.program, self.layout
         block = program.block
@@ -217,10 +186,9 @@ class _Printer(StatementPrinter):
             base = {"block": "block", "blockspace": "row", "shared": "workspace"}[space]
             for buffer in self.used(Step("", "", body), space):
                 lines.append(f"  entry* const {buffer.name} = {base} + {buffer.offset};")
-        lines += self.partials_begin()
-        spread = _Spread(program.threads)
+        lines += self.partials_begin(launch)
         for step in program.prologue:
-            lines += indented(self.step(step, spread))
+            lines += indented(self.step(step))
         lines.append(
             f"  for (long long first = (long long)blockIdx.x * {block}; first < batch; "
             f"first += (long long)gridDim.x * {block}) {{"
@@ -241,37 +209,34 @@ class _Printer(StatementPrinter):
             lines += indented(self.step(step), 2)
         self.in_samples = False
         lines.append("  }")
-        lines += self.partials_end()
+        lines += self.partials_end(launch)
         return "\n".join([*lines, "}", ""])
 
     def used(self, step: Step, *spaces: str) -> list[Buffer]:
         names = buffers_of(step.body)
         return [b for b in self.program.buffers if b.name in names and b.space in spaces]
 
-    def partials_begin(self) -> list[str]:
+    def partials_begin(self, launch: Launch) -> list[str]:
         """Partials with zeros in them."""
         lines: list[str] = []
-        spread = _Spread(self.program.threads)
-        for buffer in self.program.of("partial"):
+        partials = self.program.of("partial")
+        for buffer, spread in zip(partials, launch.clears, strict=True):
             base, size = f"row + {self.layout.partials_at + buffer.offset}", buffer.size
             if buffer.name in self.layout.partials:
                 at, copies = self.layout.partials[buffer.name]
                 base, size = f"block + {at}", size * copies
             lines.append(f"  entry* const {buffer.name} = {base};")
-            head = self.loop(size, spread.place(size))
-            lines.append(f"  {head} {buffer.name}[p] = entry{{}};")
+            lines.append(f"  {_entries(size, spread)} {buffer.name}[p] = entry{{}};")
         return [*lines, "  __syncthreads();"] if lines else []
 
-    def partials_end(self) -> list[str]:
+    def partials_end(self, launch: Launch) -> list[str]:
         """Partials of shared memory go to the block's row, copies of warps summed in order."""
         lines: list[str] = []
-        spread = _Spread(self.program.threads)
-        for buffer in self.program.of("partial"):
-            if buffer.name not in self.layout.partials:
-                continue
+        inside = [b for b in self.program.of("partial") if b.name in self.layout.partials]
+        for buffer, spread in zip(inside, launch.collects, strict=True):
             _, copies = self.layout.partials[buffer.name]
             target = f"row[{self.layout.partials_at + buffer.offset} + p]"
-            lines.append(f"  {self.loop(buffer.size, spread.place(buffer.size))} {{")
+            lines.append(f"  {_entries(buffer.size, spread)} {{")
             lines.append(f"    entry v = {buffer.name}[p];")
             if copies > 1:
                 lines.append(
@@ -281,42 +246,15 @@ class _Printer(StatementPrinter):
             lines += [f"    {target} = v;", "  }"]
         return ["  __syncthreads();", *lines] if lines else []
 
-    def loop(self, count: int, start: int = 0) -> str:
-        if start:
-            return f"if (const int p = (int)threadIdx.x - {start}; 0 <= p && p < {count})"
-        return f"for (int p = threadIdx.x; p < {count}; p += {self.program.threads})"
-
     # -- loops over points -----------------------------------------------------------------
 
-    def step(self, step: Statement, spread: _Spread | None = None) -> list[str]:
+    def step(self, step: Statement) -> list[str]:
         assert isinstance(step, Step)
-        lines = [f"// {step.comment}"]
-        for statement in step.body:
-            if isinstance(statement, Barrier):
-                lines.append("__syncthreads();")
-            else:
-                assert isinstance(statement, Threads)
-                start = spread.place(statement.points) if spread else 0
-                lines += self.threads(statement, start=start)
-        return lines
+        return [f"// {step.comment}", *self.row(step.body)]
 
-    def threads(
-        self,
-        loop: Threads,
-        *,
-        grid: int = 0,
-        start: int = 0,
-        team: tuple[int, int] | None = None,
-    ) -> list[str]:
-        """Points over the threads of a block.
-
-        Arguments:
-            loop: the points, and what is done at each.
-            grid: number of the blocks that do it together; 0 for one.
-            start: first of the threads, one a point.
-            team: first and number of the threads; None for all.
-        """
-        threads, points = self.width, loop.points
+    def threads(self, loop: Threads) -> list[str]:
+        """Points over the threads that its spread names."""
+        points = loop.points
         names = buffers_of(loop.body)
         self.index = index = self.index_type(loop, names)
         batched = any(self.buffers[name].batched for name in names)
@@ -325,38 +263,7 @@ class _Printer(StatementPrinter):
         self.guards = self.in_samples and self.program.block > 1 and (batched or counts)
         # A sum over points needs every lane of a warp: those without a point take the last one.
         self.ragged = sums and points % WARP != 0
-        by_warp = any(isinstance(statement, Mma) for statement in loop.body)
-        unrolled = list[str]()
-        if by_warp:
-            # A point is a warp's.
-            warps = threads // WARP
-            head = f"for ({index} p = threadIdx.x / {WARP}; p < {points}; p += {warps}) {{"
-        elif grid:
-            each = grid * threads
-            head = f"for ({index} p = turn * {threads} + threadIdx.x; p < {points}; p += {each}) {{"
-        elif team:
-            first = f"(int)threadIdx.x - {team[0]}"
-            head = f"for ({index} p = {first}; 0 <= p && p < {points}; p += {team[1]}) {{"
-        elif start:
-            head = f"if (const {index} p = (int)threadIdx.x - {start}; 0 <= p && p < {points}) {{"
-        else:
-            rounded = -(-points // WARP) * WARP if sums else points
-            # A vote is the same in all lanes, which a compiler knows: else it writes all that sums
-            # over lanes a second time, for lanes of a warp that have parted.
-            condition = f"__any_sync(0xffffffffu, p < {rounded})" if sums else f"p < {rounded}"
-            if rounded == threads:
-                head = f"{{ const {index} p = threadIdx.x;"
-            elif rounded < threads:
-                head = f"if (const {index} p = threadIdx.x; {condition}) {{"
-            elif _is_copy(loop) and points % threads == 0 and points <= MOST_TURNS * threads:
-                # Written out: all of a thread's loads are under way before one is waited for.
-                unrolled = ["#pragma unroll"]
-                head = f"for (int turn = 0; turn < {points // threads}; turn++) {{"
-                head += f" const {index} p = threadIdx.x + turn * {threads};"
-            else:
-                head = f"for ({index} p = threadIdx.x; {condition}; p += {threads}) {{"
-        # A compiler that unrolls over warps' tiles holds the fragments of several at once.
-        lines = [*(["#pragma unroll 1"] if by_warp else unrolled), head]
+        lines = self.loop_head(loop, sums)
         if self.ragged:
             lines.append(
                 f"  const bool mine = p < {points}; const {index} q = mine ? p : {points - 1};"
@@ -373,6 +280,41 @@ class _Printer(StatementPrinter):
         self.index = "int"
         return [*lines, "}"]
 
+    def loop_head(self, loop: Threads, sums: bool) -> list[str]:
+        """The loop over a thread's points; no loop where it has one at most.
+
+        Arguments:
+            loop: the points.
+            sums: whether lanes are summed, so that all lanes of a warp have to go through.
+        """
+        index, points, spread = self.index, loop.points, _spread_of(loop)
+        threads, first = spread.threads, spread.first
+        if any(isinstance(statement, Mma) for statement in loop.body):
+            # A point is a warp's. Unrolled, a thread would hold the fragments of several tiles.
+            head = f"p = threadIdx.x / {WARP}; p < {points}; p += {threads // WARP}"
+            return ["#pragma unroll 1", f"for ({index} {head}) {{"]
+        if spread.blocks:
+            each = spread.blocks * threads
+            start = f"turn * {threads} + threadIdx.x"
+            return [f"for ({index} p = {start}; p < {points}; p += {each}) {{"]
+        if first and points > threads:
+            start, mine = f"(int)threadIdx.x - {first}", f"0 <= p && p < {points}"
+            return [f"for ({index} p = {start}; {mine}; p += {threads}) {{"]
+        if first:
+            return [f"if (const {index} p = (int)threadIdx.x - {first}; 0 <= p && p < {points}) {{"]
+        rounded = -(-points // WARP) * WARP if sums else points
+        # A vote is the same in all lanes, which a compiler knows: else it writes all that sums
+        # over lanes a second time, for lanes of a warp that have parted.
+        condition = f"__any_sync(0xffffffffu, p < {rounded})" if sums else f"p < {rounded}"
+        if rounded == threads:
+            return [f"{{ const {index} p = threadIdx.x;"]
+        if rounded < threads:
+            return [f"if (const {index} p = threadIdx.x; {condition}) {{"]
+        if spread.turns:
+            head = f"for (int turn = 0; turn < {spread.turns}; turn++) {{"
+            return ["#pragma unroll", f"{head} const {index} p = threadIdx.x + turn * {threads};"]
+        return [f"for ({index} p = threadIdx.x; {condition}; p += {threads}) {{"]
+
     def index_type(self, loop: Threads, names: set[str]) -> str:
         """Offsets in large arrays are larger than an int, of one sample alone."""
         sizes = [self.buffers[n].size * (self.program.block if self.buffers[n].batched else 1)
@@ -381,13 +323,16 @@ class _Printer(StatementPrinter):
         return "long long" if max(*sizes, 2 * loop.points) > MOST_INT else "int"
 
 
-def _is_copy(loop: Threads) -> bool:
-    """Whether points do nothing but move entries."""
-    return all(
-        isinstance(statement, Tile) and statement.right is None and len(statement.sums) == 1
-        and not statement.loops
-        for statement in loop.body
-    )  # fmt: skip
+def _spread_of(loop: Threads) -> Spread:
+    assert loop.spread is not None, "threads are chosen before printing"
+    return loop.spread
+
+
+def _entries(count: int, spread: Spread) -> str:
+    """A loop over the entries of a buffer."""
+    if spread.first:
+        return f"if (const int p = (int)threadIdx.x - {spread.first}; 0 <= p && p < {count})"
+    return f"for (int p = threadIdx.x; p < {count}; p += {spread.threads})"
 
 
 def _digits(indices: Sequence[tuple[str, int]], name: str, kind: str = "int") -> list[str]:

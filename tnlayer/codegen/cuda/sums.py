@@ -9,16 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...ir.loops import At, Buffer, SumLanes, Threads
+from ...ir.loops import At, Buffer, Reduction, SumLanes, Threads
 from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.merge_kernels import SUM_THREADS, groups_of
 from ...lowering.gpu.place import Layout
 from .statements import indented, sum_text
-
-WARPS = SUM_THREADS // WARP
-# Of the first block four warps take no part in sums: they bring meanwhile what the steps after them
-# need. First thread of these, and how many they are.
-HELPERS = (SUM_THREADS - 4 * WARP, 4 * WARP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +23,7 @@ class SumPrinter:
         layout: where partials lie.
         buffers: of the program by name.
         digits: prints the indices of a point.
+        reduction: which warps share what.
         own: sums that the first block makes for itself; () if it is like the others.
         others: all other sums, a block for each group of 32.
     """
@@ -36,19 +31,15 @@ class SumPrinter:
     layout: Layout
     buffers: dict[str, Buffer]
     digits: Callable[[Sequence[tuple[str, int]], str], list[str]]
+    reduction: Reduction
     own: tuple[Threads, ...]
     others: tuple[Threads, ...]
 
-    @property
-    def blocks(self) -> int:
-        """Of the kernel: one for its own sums, and one for each group of the others."""
-        return bool(self.own) + groups_of(self.others)
-
     def first_half(self) -> list[str]:
         """Each thread adds up its part of the rows."""
-        groups = groups_of(self.own)
+        groups = self.reduction.own
         lines = [
-            f"__shared__ entry rows[{SUM_THREADS}];",
+            f"__shared__ entry rows[{self.reduction.warps * WARP}];",
             f"const int lane = threadIdx.x % {WARP}, warp = threadIdx.x / {WARP};",
         ]
         if self.own:
@@ -66,7 +57,7 @@ class SumPrinter:
             "int to = 0;",
             "stored* outside = nullptr;",
             "entry* inside = nullptr;",
-            *self.chosen([*self.own, *self.others], 0),
+            *self.chosen([*self.own, *self.others]),
             "entry v = entry{};",
             "if (place >= 0 && slice < slices)",
             f"  v = sum_rows(workspace + place, {self.layout.row}, slice, slices, blocks);",
@@ -76,8 +67,8 @@ class SumPrinter:
     def slices(self) -> str:
         """Warps that share the rows of one result."""
         if not self.own:
-            return str(WARPS)
-        return f"blockIdx.x ? {WARPS} : {HELPERS[0] // WARP // groups_of(self.own)}"
+            return str(self.reduction.warps)
+        return f"blockIdx.x ? {self.reduction.warps} : {self.reduction.own_warps}"
 
     def second_half(self) -> list[str]:
         """The parts are added in order, by the warps that have the first ones."""
@@ -89,24 +80,19 @@ class SumPrinter:
             "}",
         ]
 
-    def chosen(self, sums: Sequence[Threads], before: int) -> list[str]:
-        """What the group of a warp is: found by halves, for there may be thousands of sums.
-
-        Arguments:
-            sums: of which one is chosen.
-            before: groups of the sums before these.
-        """
+    def chosen(self, sums: Sequence[Threads]) -> list[str]:
+        """What the group of a warp is: found by halves, for there may be thousands of sums."""
         if len(sums) > 1:
             half = len(sums) // 2
-            between = before + groups_of(sums[:half])
             return [
-                f"if (group < {between}) {{",
-                *indented(self.chosen(sums[:half], before)),
+                f"if (group < {_first_group(sums[half])}) {{",
+                *indented(self.chosen(sums[:half])),
                 "} else {",
-                *indented(self.chosen(sums[half:], between)),
+                *indented(self.chosen(sums[half:])),
                 "}",
             ]
         (loop,) = sums
+        before = _first_group(loop)
         add = next(statement for statement in loop.body if isinstance(statement, SumLanes))
         number = f"(group - {before})" if before else "group"
         source = self.buffers[add.source.buffer].offset + self.layout.partials_at + self.layout.call
@@ -120,6 +106,11 @@ class SumPrinter:
             f"{kind} = {target};",
             "}",
         ]
+
+
+def _first_group(loop: Threads) -> int:
+    assert loop.spread is not None, "groups are chosen before printing"
+    return loop.spread.first_block
 
 
 def _offset(at: At, more: int = 0) -> str:

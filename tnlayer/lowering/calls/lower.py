@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ...hardware.profile.op_times import OpTimes
 from ...ir.calls import (
     AddUp,
     Call,
@@ -39,6 +40,7 @@ from ...ir.steps import (
     Step,
     Value,
 )
+from ..nest import runs
 from .gemm_forms import Form, Layout
 from .loop_over import loop_over
 from .storage_orders import choose_forms, diagonal_order, fixed_result
@@ -46,6 +48,7 @@ from .storage_orders import choose_forms, diagonal_order, fixed_result
 
 def lower(
     plan: Plan,
+    times: OpTimes,
     *,
     layouts: Mapping[str, Layout] | None = None,
     keep: tuple[str, ...] = (),
@@ -54,12 +57,13 @@ def lower(
 
     Arguments:
         plan: a forward or a backward plan.
+        times: operations of the device that the plan is for, which storage orders follow.
         layouts: storage orders of inputs that are not stored in their legs' order.
         keep: values to hand out beside the results, for a backward.
     """
     orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
     parts = _looped_legs(plan)
-    forms = choose_forms(_in_one_turn(plan, parts), orders)
+    forms = choose_forms(_in_one_turn(plan, parts), orders, times)
     lowering = _Lowering(plan, orders)
     for step, form in zip(plan.steps, forms, strict=True):
         lowering.lower_step(step, form)
@@ -295,13 +299,7 @@ def _runs(layout: Layout, arrays: Sequence[Value]) -> list[list[str]]:
             place.get(second) == (place[first] + 1 if first in place else None) for place in places
         )
 
-    runs: list[list[str]] = []
-    for leg in layout:
-        if runs and adjacent(runs[-1][-1], leg):
-            runs[-1].append(leg)
-        else:
-            runs.append([leg])
-    return runs
+    return runs(layout, adjacent)
 
 
 def _permuted(source: Value, layout: Layout) -> View:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ...hardware.profile.load import load_profile
+from ...hardware.profile.op_times import OpTimes
 from ...ir.calls import Schedule
 from ...ir.counts import elements
 from ...ir.plan import Plan
@@ -29,11 +30,14 @@ class Pair:
         forward: the forward, which keeps what the backward needs.
         backward: the backward, or None where nothing is wanted.
         needed: indices of the forward's inputs that the backward reads.
+        origins: indices of further inputs, of which something that the forward keeps was made:
+            gradients depend on them, though the backward does not read them.
     """
 
     forward: Schedule
     backward: Schedule | None
     needed: tuple[int, ...]
+    origins: tuple[int, ...] = ()
 
     def peak_bytes(self, batch: int) -> int:
         """Largest number of bytes allocated at once in forward and backward.
@@ -63,33 +67,40 @@ class Pair:
         return replace(self, forward=self.forward.with_chunk(chunk), backward=backward)
 
 
-def schedule_pair(plan: Plan, mask: Mask) -> Pair:
+# Schedules are values: ranking, counting, printing and the search for memory ask for the same ones.
+@lru_cache(maxsize=256)
+def schedule_pair(plan: Plan, mask: Mask, times: OpTimes) -> Pair:
     """Schedules of a plan and its adjoint for the inputs whose mask is set.
 
     Arguments:
         plan: a forward plan.
         mask: for each input of the plan (ports, then parameters), whether its gradient is wanted.
+        times: operations of the device that the plan is for, which storage orders follow.
 
     Raises:
         PlanError: the plan's memory cannot be followed.
     """
-    return _schedule_pair(plan, mask, load_profile(plan.dtype).profile.digest)
-
-
-# Schedules are values: ranking, counting, printing and the search for memory ask for the same ones.
-# Storage orders follow the profile, which is in the key.
-@lru_cache(maxsize=256)
-def _schedule_pair(plan: Plan, mask: Mask, _profile: str) -> Pair:
     check_memory(plan)
     if not any(mask):
-        return Pair(lower(plan), None, ())
+        return Pair(lower(plan, times), None, ())
     names = [value.name for value in plan.inputs]
     wanted = [name for name, asked in zip(names, mask, strict=True) if asked]
     backward_plan = adjoint(plan, wanted).verify()
     keep = tuple(value.name for value in backward_plan.saved)
-    forward = lower(plan, keep=keep)
+    forward = lower(plan, times, keep=keep)
     layouts = {name: array.legs for name, array in zip(keep, forward.saved, strict=True)}
-    backward = lower(backward_plan, layouts=layouts)
+    backward = lower(backward_plan, times, layouts=layouts)
     read = {value.name for value in backward_plan.inputs}
     needed = tuple(index for index, name in enumerate(names) if name in read)
-    return Pair(forward, backward, needed)
+    made_of = _inputs_of(plan, keep)
+    origins = tuple(k for k, name in enumerate(names) if name in made_of and k not in needed)
+    return Pair(forward, backward, needed, origins)
+
+
+def _inputs_of(plan: Plan, values: Iterable[str]) -> set[str]:
+    """Names of the inputs of which some values of a plan are made."""
+    found = set(values)
+    for step in reversed(plan.steps):
+        if step.result.name in found:
+            found.update(operand.value.name for operand in step.operands)
+    return found.intersection(value.name for value in plan.inputs)

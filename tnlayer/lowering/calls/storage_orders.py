@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ...hardware.profile.load import op_times
+from ...hardware.profile.op_times import OpTimes
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Diagonal, Reduce, Select, Step
 from .gemm_forms import Form, Forms, Layout, copy_seconds, find_forms
@@ -44,23 +44,26 @@ class _State:
         return tuple(reversed(forms))
 
 
-def choose_forms(plan: Plan, inputs: Mapping[str, Layout]) -> tuple[Form | None, ...]:
+def choose_forms(
+    plan: Plan, inputs: Mapping[str, Layout], times: OpTimes
+) -> tuple[Form | None, ...]:
     """One form for each step of the plan, None for steps that are no matrix product.
 
     Arguments:
         plan: the plan, whose ``batch`` is the batch size that is optimised for.
         inputs: storage order of each input.
+        times: operations of the device that the plan is for.
     """
-    return _Search(plan, inputs).best().forms()
+    return _Search(plan, inputs, times).best().forms()
 
 
 class _Search:
     """The beam, and what all its states have in common."""
 
-    def __init__(self, plan: Plan, inputs: Mapping[str, Layout]) -> None:
+    def __init__(self, plan: Plan, inputs: Mapping[str, Layout], times: OpTimes) -> None:
         self.plan = plan
         self.sizes = {**plan.sizes, BATCH: plan.batch}
-        self.times = op_times(plan.dtype)
+        self.times = times
         self.last_use = _last_uses(plan)
         self.wanted = _wanted(plan)
         self.width = _BEAM if len(plan.steps) <= _LARGE_PLAN else _NARROW_BEAM

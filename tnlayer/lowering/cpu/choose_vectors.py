@@ -4,7 +4,10 @@ With legs as lanes a block is one sample as long as parameters are small: its st
 Parameters that leave the first caches are read once a block, and so are the vectors of partial sums
 of their gradients; then blocks of several samples pay. Samples as lanes always have a block of one
 vector. The estimate counts multiply-adds, what is read and written, and changes of lanes; decision
-record 0013 says how far it is from measured times.
+record 0013 says how far it is from measured times. Of a state of legs a b c d, 16 samples::
+
+    legs as lanes       one sample after the other, or a few:  a vector holds  x[s, a, b, :, :]
+    samples as lanes    all 16 at once, 16 times the memory:   a vector holds  x[:, a, b, c, d]
 """
 
 from __future__ import annotations
@@ -13,17 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ...hardware.cpu import (
+    AT_ONCE,
+    CACHE_RATES,
+    PEAK_REACHED,
+    TRANSPOSED,
+    TRANSPOSED_ROWS,
+)
 from ...passes.chain import Stem, StemStep, state_after
 from ..arrays import Lanes, volume
 
-# Bytes that come in one cycle from what holds so many: first, second and third cache of one core.
-CACHES = ((40 * 2**10, 96.0), (2**20, 32.0), (float("inf"), 11.0))
-# Cycles of one vector: moved to other lanes; and loads and multiply-adds that start in a cycle.
-MOVED, AT_ONCE = 4.5, 2.0
-# The same between rows of samples, which share a few sets of the first cache.
-MOVED_ROWS = 7.5
-# Share of the multiply-adds' peak that tiles reach.
-REACHED = 0.7
+# Samples of a block at most: more states at once leave the caches.
 MOST_SAMPLES = 16
 
 
@@ -67,6 +70,7 @@ def cycles(stem: Stem, lanes: Mapping[str, Lanes], block: int, setting: Setting)
     """
     sizes, entry = setting.sizes, setting.itemsize
     legs, since = stem.legs, next(iter(lanes.values()), ())
+    # A backward makes the states again, and has two products for each of a forward.
     passes = 3 if setting.backward else 1
     weights = sum(volume(step.weight.legs, sizes) for step in stem.steps) * entry
     partials = sum(_partial(step, lanes.get(step.name, ()), setting) for step in stem.steps)
@@ -75,19 +79,23 @@ def cycles(stem: Stem, lanes: Mapping[str, Lanes], block: int, setting: Setting)
     for step in stem.steps:
         own = lanes.get(step.name, ())
         work += _work(step, legs, own, block, setting)
+        # A step that turns its lanes (lane_rotation.py) counts as a move, too: this estimate is
+        # only held against samples as lanes.
         if own != since:
             moved += states[-1] / _filled(own, setting)
         legs, since = state_after(legs, step), own
         states.append(volume(legs, sizes))
+    # x and y lie in rows; samples as lanes are transposed at both ends.
     moved += (states[0] + states[-1]) / (_filled(since, setting) if lanes else setting.width)
     # What is used between two uses of a state: two neighbours, or in the backward all.
     near = sum(states) if setting.backward else max(a + b for a, b in pairwise(states))
+    # Each state is written once and read once; weights once a block, whatever its samples.
     traffic = 2 * sum(states) * entry * passes / _rate(near * entry * block)
     traffic += weights * passes / _rate(weights) / block
     if setting.backward:
         traffic += 2 * partials / _rate(partials) / block
     registers = 2 if setting.products > 1 else 1
-    move = MOVED if lanes else MOVED_ROWS
+    move = TRANSPOSED if lanes else TRANSPOSED_ROWS
     total = passes * work + move * registers * moved * (2 if setting.backward else 1) + traffic
     return total * _idle(block, setting)
 
@@ -99,9 +107,11 @@ def _work(
     sizes = setting.sizes
     vectors = volume((*legs, *step.made), sizes) / _filled(lanes, setting)
     kept = [leg for leg in legs if leg not in (*step.contracted, *step.kept, *lanes)]
+    # The tile that registers hold: 24 results, at most 8 rows (tile_shapes.py).
     rows = min(volume(kept, sizes) * (block if lanes else 1), 8)
     columns = min(volume(step.made, sizes), 24 // rows)
-    needed = max(setting.products / REACHED, 1 / rows + 1 / columns)
+    # For each product of vectors 1 / rows + 1 / columns loads; whichever takes longer counts.
+    needed = max(setting.products / PEAK_REACHED, 1 / rows + 1 / columns)
     return vectors * needed / AT_ONCE
 
 
@@ -118,7 +128,7 @@ def _filled(lanes: Lanes, setting: Setting) -> int:
 
 
 def _rate(size: float) -> float:
-    return next(rate for most, rate in CACHES if size <= most)
+    return next(rate for most, rate in CACHE_RATES if size <= most)
 
 
 def _idle(block: int, setting: Setting) -> float:

@@ -1,8 +1,14 @@
 """From a Plan to one Program of the loop IR: every step of a call, fused over a block of samples.
 
-Which legs are lanes in which step is decided before (see lanes.py) and handed in. Here each value
-gets its arrays, moves to other lanes are put where a step needs them, and each step is lowered.
-Views cost nothing: a Diagonal, a Select and an Expand only change strides.
+Which legs are lanes in which step was decided before (choose_lanes.py). Here each value gets its
+arrays, moves to other lanes are put where a step needs them, and each step is lowered.
+Views cost nothing: a Diagonal, a Select and an Expand only change strides. A plan ``m = v w``,
+``y = x m``, then the gradient of m, becomes::
+
+    before      m = v w                        once a call
+    samples     y = x m                        for each block of samples
+                d_m_p += x g                   into partial sums of each thread
+    after       d_m = sum of d_m_p             over lanes and threads, once a call
 """
 
 from __future__ import annotations
@@ -10,39 +16,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
-from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
-from ..arrays import (
-    Array,
-    Lanes,
-    conjugated,
-    diagonal,
-    in_lanes,
-    is_run,
-    packed,
-    pinned,
-    replaced,
-    volume,
-)
+from ..arrays import Array, Lanes, conjugated, in_lanes, is_run, replaced, volume
+from ..steps import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from ..tile import Contraction, lower_contraction, pays_in_place
-from .fuse_loops import Group, find_groups
-from .prefetch import prefetch_next
+from .fuse_loops import Group
 from .relayout import lower_move, nest
+from .scheduled import Scheduled
 from .vector_phases import branch_lanes
-from .workspace import place_buffers
-
-Part = Literal["before", "samples", "after"]
-# Places a multiple of this apart share a set of the first cache, and a load waits for a store to
-# one that is under way. The samples of a block would lie so.
-PAGE_BYTES = 4096
-# Weights above this do not stay in the first cache: it matters which of them share a line.
-FIRST_CACHE_BYTES = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +40,24 @@ class Placement:
         lanes: for each batched step (by its result) the legs that fill a vector.
         stored: for values whose lanes lie in another order than they were made in, or have to be
             brought into an order first, that order.
+        groups: steps that run together.
     """
 
     block: int
     lanes: Mapping[str, Lanes]
-    stored: Mapping[str, Lanes] = field(default_factory=dict)
+    stored: Mapping[str, Lanes]
+    groups: tuple[Group, ...]
 
 
-def fuse(plan: Plan, placement: Placement, *, name: str, width: int, machine: Machine) -> Program:
-    """Lower a plan, forward or backward, to a program.
+def lower_steps(scheduled: Scheduled) -> Program:
+    """The program of a scheduled plan, forward or backward; its workspace is not laid out yet.
 
-    Arguments:
-        plan: without saved values: what the backward needs is recomputed by steps of its own.
-        placement: block of samples and lanes.
-        name: name of the program's entry point.
-        width: entries of a vector.
-        machine: what the tiles are cut for.
+    The plan has no saved values: what a backward needs is recomputed by steps of its own.
     """
-    return _Fusing(plan, placement, width, machine).program(name)
+    plan = scheduled.plan
+    placement = Placement(scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups)
+    machine = scheduled.cpu.machine(plan.dtype)
+    return _Fusing(plan, placement, scheduled.width, machine).program(scheduled.name)
 
 
 @dataclass(slots=True)
@@ -103,8 +89,9 @@ class _Fusing:
     # -- the whole -------------------------------------------------------------------------
 
     def program(self, name: str) -> Program:
-        """Inputs, steps, outputs; then the workspace is laid out."""
+        """Inputs, steps, outputs."""
         self.sizes = {**self.plan.sizes, BATCH: self.placement.block}
+        # Outputs come before steps, for a step may write straight into one.
         for value in self.plan.inputs:
             self.add_input(value)
         self.add_outputs()
@@ -113,80 +100,55 @@ class _Fusing:
         self.readers.update(o.value.name for step in self.plan.steps for o in step.operands)
         self.readers.update(output.operand.value.name for output in self.plan.outputs)
         self.unread = self.readers.copy()
-        lanes, stored = self.placement.lanes, self.placement.stored
-        for group in find_groups(self.plan, lanes, stored, self.sizes):
+        for group in self.placement.groups:
             self.groups.update((name, group) for name in group.results)
         for step in self.plan.steps:
             self.lower(step)
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
-        buffers = place_buffers(tuple(self.buffers.values()), self.parts["samples"], self.width)
-        samples = prefetch_next(
-            self.parts["samples"], buffers, self.placement.block, self.plan.itemsize
-        )
-        return verified(
-            Program(
-                name,
-                self.plan.dtype,
-                self.width,
-                self.placement.block,
-                buffers,
-                tuple(self.parts["before"]),
-                samples,
-                tuple(self.parts["after"]),
-                lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
-            )
+        return Program(
+            name,
+            self.plan.dtype,
+            self.width,
+            self.placement.block,
+            tuple(self.buffers.values()),
+            tuple(self.parts["before"]),
+            tuple(self.parts["samples"]),
+            tuple(self.parts["after"]),
+            lanes_are_samples=all(lanes == (BATCH,) for lanes in self.placement.lanes.values()),
         )
 
-    def axes(self, legs: Sequence[str]) -> tuple[str, ...]:
-        """Names of axes: a leg that stands again gets a mark, for strides are kept by name."""
-        found: list[str] = []
-        for leg in legs:
-            axis = leg
-            while axis in found:
-                axis += "'"
-            self.sizes[axis] = self.sizes[leg]
-            found.append(axis)
-        return tuple(found)
+    @property
+    def axes(self) -> Axes:
+        """Axes of all arrays; their sizes are those of this lowering."""
+        return Axes(self.sizes)
 
-    def argument(self, name: str, legs: Sequence[str], space: Space) -> Array:
-        """The array of an argument as torch stores it, the batch as its first axis."""
-        axes = self.axes(legs)
-        strides = packed([axis for axis in axes if axis != BATCH], self.sizes)
-        features = volume(strides, self.sizes)
-        if BATCH in axes:
-            strides = {BATCH: features, **strides}
-        self.buffers[name] = Buffer(name, features, space, batched=BATCH in axes)
-        return Array(name, tuple(strides.items()))
+    def argument(self, name: str, legs: Sequence[str], space: Space, value: str) -> Array:
+        """The array of an argument; it brings or takes a value of the plan."""
+        self.buffers[name], array = argument(name, legs, space, value, self.axes)
+        return array
 
     def add_input(self, value: Value) -> None:
-        self.set_home(value, self.argument(value.name, value.legs, "input"))
-        self.part_of[value.name] = "samples" if BATCH in value.legs else "before"
+        part = self.part_of[value.name] = "samples" if BATCH in value.legs else "before"
+        self.set_home(value, self.argument(value.name, value.legs, "input", value.name), part)
 
     def add_outputs(self) -> None:
         """Buffers of what leaves; a value that leaves once and by itself is made in place there."""
-        used = [operand.value.name for step in self.plan.steps for operand in step.operands]
-        leaving = [output.operand.value.name for output in self.plan.outputs]
+        alone = leaving_alone(self.plan)
         for output in self.plan.outputs:
-            array = self.argument(f"out_{output.name}", output.legs, "output")
             name = output.operand.value.name
-            legs = output.operand.legs
-            if (
-                leaving.count(name) == 1
-                and name not in used
-                and not output.operand.conj
-                and len(set(legs)) == len(legs)
-            ):
+            array = self.argument(f"out_{output.name}", output.legs, "output", name)
+            if name in alone:
                 self.direct[name] = array
             self.homes[f"out_{output.name}"] = array
 
     def leave(self, name: str, operand: Operand) -> None:
         """Move a result to where the caller wants it."""
         target = self.homes[f"out_{name}"]
-        source = self.home(operand)
+        part = self.part_of[operand.value.name]
+        source = self.home(operand, part)
         if source.buffer == target.buffer:
             return
-        part = self.part_of[operand.value.name]
         body = lower_move(target, source, self.sizes, self.width, self.machine)
         self.emit(part, f"out_{name}", f"{name} leaves", body)
 
@@ -195,61 +157,77 @@ class _Fusing:
 
     # -- arrays ----------------------------------------------------------------------------
 
-    def home(self, operand: Operand) -> Array:
-        """The first array of a value."""
+    def home(self, operand: Operand, part: Part) -> Array:
+        """The first array of a value, the same in all parts."""
         array = self.homes[operand.value.name]
         return conjugated(array) if operand.conj else array
 
-    def make(self, value: Value, lanes: Lanes, part: Part) -> Array:
+    def make(self, value: Value, part: Part) -> Array:
+        """A new array for a result that is copied together, with the lanes of its step."""
+        return self.make_in_lanes(value, self.lanes_of(value, part), part)
+
+    def lanes_of(self, result: Value, part: Part) -> Lanes:
+        """Lanes of the step that makes a result; steps on parameters that copy have none."""
+        return self.placement.lanes.get(result.name, ()) if part == "samples" else ()
+
+    def make_in_lanes(self, value: Value, lanes: Lanes, part: Part) -> Array:
         """A new array for a result, in the workspace or directly where it leaves."""
         lanes = self.placement.stored.get(value.name, lanes) if part == "samples" else lanes
         direct = self.direct.get(value.name)
+        # Where it leaves the entries must lie as its vectors are, or it is moved at the end.
         if direct is not None:
             if not lanes:
-                return self.set_home(value, direct)
+                return self.set_home(value, direct, part)
             if volume(lanes, self.sizes) == self.width and is_run(direct, lanes, self.sizes):
-                return self.set_home(value, direct.with_lanes(lanes))
-        legs = self.in_order(value.name, self.axes(value.legs))
+                return self.set_home(value, direct.with_lanes(lanes), part)
+        legs = self.in_order(value.name, self.axes.of(value.legs))
         group = self.groups.get(value.name)
         if group is not None:
             inner = [leg for leg in legs if leg not in group.outer]
+            # What nothing outside reads exists for one turn of the group's loops at a time.
             legs = inner if value.name in group.passing else [*group.outer, *inner]
-        return self.set_home(value, self.workspace(value.name, legs, lanes, part))
+        return self.set_home(value, self.workspace(value.name, legs, lanes, part), part)
 
     def in_order(self, name: str, legs: Sequence[str]) -> list[str]:
         """Legs of an array with those last that its first reader sums over: it reads one run."""
         last = self.summed_next.get(name, ())
         return [leg for leg in legs if leg not in last] + [leg for leg in last if leg in legs]
 
-    def set_home(self, value: Value, array: Array) -> Array:
+    def set_home(self, value: Value, array: Array, part: Part) -> Array:
         self.homes[value.name] = array
         self.lying.setdefault(array.buffer, set()).add(value.name)
         return array
 
-    def workspace(self, name: str, legs: Sequence[str], lanes: Lanes, part: Part) -> Array:
+    def workspace(self, value: str, legs: Sequence[str], lanes: Lanes, part: Part) -> Array:
+        """A new array for a value, which may have others."""
+        name = value
         while name in self.buffers:
             name += "_l"
         space: Space = "thread" if part == "samples" else "shared"
         # A block of one sample has too few tiles that reach so far.
         apart = lanes and self.placement.block > 1 and BATCH in legs and BATCH not in lanes
-        page = PAGE_BYTES // self.plan.itemsize if apart else 0
+        # Samples of a block that lay a multiple of this apart would share a set of the first cache.
+        page = SET_BYTES // self.plan.itemsize if apart else 0
         array, size = in_lanes(name, legs, lanes, self.sizes, self.width, page)
-        self.buffers[name] = Buffer(name, size, space)
+        self.buffers[name] = Buffer(name, size, space, value=value)
         return array
 
     def get(self, operand: Operand, lanes: Lanes) -> Array:
         """An operand with these lanes: as it is, as a view, or moved into a new array."""
-        array = self.home(operand)
+        array = self.home(operand, self.part_of[operand.value.name])
         legs = array.legs
+        # Without any of the lanes it is a weight: one entry for a whole vector.
         if not set(lanes) & set(legs):
             return array.with_lanes(())
         if array.lanes == lanes:
             return array
         if BATCH in legs and not set(lanes) <= set(legs):
             return self.part_of_lanes(operand, lanes)
+        # A run of memory that has these lanes is read as vectors where it lies.
         whole = set(lanes) <= set(legs) and volume(lanes, self.sizes) == self.width
         if whole and is_run(array, lanes, self.sizes):
             return array.with_lanes(lanes)
+        # Moved once, however many steps read it so.
         key = (operand.value.name, lanes)
         if key not in self.moved:
             part = self.part_of[operand.value.name]
@@ -266,10 +244,10 @@ class _Fusing:
         return conjugated(found) if operand.conj else found
 
     def part_of_lanes(self, operand: Operand, lanes: Lanes) -> Array:
-        """A state that has only some lanes, the last ones, which are repeated; see turns.py."""
+        """A state that has only some lanes, the last ones, which are repeated: lane_rotation.py."""
         own = tuple(leg for leg in lanes if leg in operand.legs)
         stored = self.placement.stored.get(operand.value.name)
-        array = self.get(operand, stored) if stored else self.home(operand)
+        array = self.get(operand, stored) if stored else self.home(operand, "samples")
         assert own == lanes[-len(own) :] and is_run(array, own, self.sizes), "lanes in a row"
         return array.with_lanes(own)
 
@@ -281,46 +259,33 @@ class _Fusing:
         self.unread.subtract(operands)
         parts = {self.part_of[name] for name in operands}
         part: Part = "after" if "after" in parts else "samples" if "samples" in parts else "before"
-        result = step.result
-        self.part_of[result.name] = part
-        match step:
-            case plan_steps.Contract():
-                self.contract(result, step.left, step.right, part)
-            case plan_steps.Reduce():
-                self.contract(result, step.operand, None, part)
-            case plan_steps.Add():
-                self.add(result, [(operand, ()) for operand in step.operands], part)
-            case plan_steps.Scatter():
-                self.add(result, [(p.operand, p.pins) for p in step.parts], part, clear=True)
-            case plan_steps.Embed():
-                self.embed(step, part)
-            case plan_steps.Select():
-                self.set_home(result, self.selected(step))
-            case plan_steps.Diagonal():
-                self.set_home(result, diagonal(self.home(step.operand), result.legs))
-            case plan_steps.Expand():
-                array = self.home(step.operand)
-                strides = tuple((leg, array.stride(leg)) for leg in result.legs)
-                self.set_home(result, replace(array, strides=strides))
+        self.part_of[step.result.name] = part
+        lower_step(step, part, self)
 
-    def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
-        """A Contract, or a Reduce where there is no right operand."""
-        operands = [left] if right is None else [left, right]
+    def reader(self, operand: Operand, result: Value, part: Part) -> Array:
+        """An operand in the lanes of a step that copies it."""
+        return self.get(operand, self.lanes_of(result, part))
+
+    def copy(self, target: Array, source: Array, *, adds: bool = False) -> Sequence[Statement]:
+        """Loops of tiles."""
+        what = Contraction(target, source, None, self.sizes, adds=adds)
+        return lower_contraction(what, self.machine)
+
+    def product(self, what: StepProduct, part: Part) -> None:
+        """Loops of tiles in the lanes of the step; what sums over samples is a partial."""
+        result, operands, comment = what.result, what.operands, what.comment
         if part == "samples":
             lanes = self.placement.lanes[result.name]
         else:
-            pairs = [(operand.legs, self.home(operand)) for operand in operands]
-            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE_BYTES
+            pairs = [(operand.legs, self.home(operand, part)) for operand in operands]
+            # Weights that do not stay in the first cache: it matters which of them share a line.
+            far = volume(result.legs, self.sizes) * self.plan.itemsize > FIRST_CACHE
             run = self.run_next.get(result.name, "") if far else ""
             lanes = branch_lanes(result.legs, pairs, self.sizes, self.width, run)
         arrays = [self.get(operand, lanes) for operand in operands]
-        if right is not None and not arrays[0].lanes:
+        if len(arrays) == 2 and not arrays[0].lanes:
             arrays.reverse()  # the vector stands left, the weight right
-        text = " x ".join(operand.value.name for operand in operands)
-        summed = [leg for leg in dict.fromkeys(o for x in operands for o in x.legs)
-                  if leg not in result.legs]  # fmt: skip
-        comment = f"{result.name} = {text}" + (f", sum {' '.join(summed)}" if summed else "")
-        second = arrays[1] if right is not None else None
+        second = arrays[1] if len(arrays) == 2 else None
         if part == "samples" and BATCH not in result.legs:
             self.sum_samples(result, arrays[0], second, lanes, comment)
             return
@@ -328,7 +293,9 @@ class _Fusing:
         if part == "samples" and any(self.readers[o.value.name] > 1 for o in operands):
             target = self.in_place(result, arrays[0], second)
         if target is None:
-            target = self.make(result, lanes if set(lanes) & set(result.legs) else (), part)
+            target = self.make_in_lanes(
+                result, lanes if set(lanes) & set(result.legs) else (), part
+            )
         self.emit_contraction(
             result, comment, Contraction(target, arrays[0], second, self.sizes), part
         )
@@ -355,18 +322,21 @@ class _Fusing:
             return None
         if not left.lanes or self.placement.stored.get(result.name, left.lanes) != left.lanes:
             return None
+        # Only the whole of an array of its own: a part of one may be read by others.
         buffer = self.buffers[left.buffer]
         points = volume(left.points, self.sizes)
         if buffer.space != "thread" or points * self.width != buffer.size:
             return None
         if any(self.unread[name] > 0 for name in self.lying[left.buffer]):
             return None
-        target = replaced(left, self.axes(result.legs), self.sizes)
+        target = replaced(left, self.axes.of(result.legs), self.sizes)
         if target is None or set(target.legs) != set(result.legs):
             return None
         target = replace(target, conj=False)
         what = Contraction(target, left, right, self.sizes)
-        return self.set_home(result, target) if pays_in_place(what, self.machine) else None
+        return (
+            self.set_home(result, target, "samples") if pays_in_place(what, self.machine) else None
+        )
 
     def emit_group(self, group: Group) -> None:
         """Loops around the steps of a group, each for a part of the state."""
@@ -386,19 +356,21 @@ class _Fusing:
         self, result: Value, left: Array, right: Array | None, lanes: Lanes, comment: str
     ) -> None:
         """A result that sums over the batch: vectors of partial sums, summed up after."""
-        axes = self.axes(result.legs)
+        axes = self.axes.of(result.legs)
         partial, size = in_lanes(f"{result.name}_p", [a for a in axes if a not in lanes], (),
                                  self.sizes, self.width)  # fmt: skip
         strides = tuple((leg, stride * self.width) for leg, stride in partial.strides)
         partial = Array(partial.buffer, strides, lanes=lanes)
-        self.buffers[partial.buffer] = Buffer(partial.buffer, size * self.width, "partial")
+        self.buffers[partial.buffer] = Buffer(
+            partial.buffer, size * self.width, "partial", value=result.name
+        )
         what = Contraction(partial, left, right, self.sizes, adds=True, samples=BATCH)
         self.emit_contraction(result, comment, what, "samples")
         self.part_of[result.name] = "after"
         # Where the lanes are all its own the result stays in vectors: entries of one vector that
         # lie far apart would fall into few sets of the cache.
         own = set(lanes) <= set(axes) and volume(lanes, self.sizes) == self.width
-        target = self.make(result, lanes if own else (), "after")
+        target = self.make_in_lanes(result, lanes if own else (), "after")
         offsets = target.offsets(lanes, self.sizes)
         body = nest(partial.legs, target, partial, self.sizes, "scalar",
                     lambda t, s: SumLanes(t, s, offsets))  # fmt: skip
@@ -406,59 +378,12 @@ class _Fusing:
         clear = Fill(At(target.buffer, target.offset, form="scalar"), entries)
         self.emit("after", f"{result.name}_s", f"{result.name} summed up", (clear, *body))
 
-    def add(
-        self,
-        result: Value,
-        parts: Sequence[tuple[Operand, tuple[tuple[int, int], ...]]],
-        part: Part,
-        *,
-        clear: bool = False,
-    ) -> None:
-        """Sum of arrays, each at its pins, axis by axis."""
-        lanes = self.placement.lanes.get(result.name, ()) if part == "samples" else ()
-        target = self.make(result, lanes, part)
-        body: list[Statement] = []
-        if clear:
-            body.append(self.cleared(target, part))
-        axes = self.axes(result.legs)
-        for number, (operand, pins) in enumerate(parts):
-            source = self.get(operand, lanes)
-            view, legs = pinned(target, axes, pins)
-            renaming = dict(zip(self.axes(operand.legs), legs, strict=True))
-            strides = tuple((renaming.get(leg, leg), stride) for leg, stride in source.strides)
-            source = replace(source, strides=strides)
-            what = Contraction(view, source, None, self.sizes, adds=clear or number > 0)
-            body += lower_contraction(what, self.machine)
-        names = " + ".join(operand.value.name for operand, _ in parts)
-        self.emit(part, result.name, f"{result.name} = {names}", body)
-
     def cleared(self, target: Array, part: Part) -> Statement:
         """Zeros in the whole array; the batch is its outermost leg where it leaves directly."""
         at = At(target.buffer, target.offset, form="scalar")
         buffer = self.buffers[target.buffer]
         turns = self.placement.block if buffer.batched and part == "samples" else 1
         return Fill(at, buffer.size * turns)
-
-    def embed(self, step: plan_steps.Embed, part: Part) -> None:
-        """Zeros, and the operand on the diagonal."""
-        lanes = self.placement.lanes.get(step.result.name, ()) if part == "samples" else ()
-        target = self.make(step.result, lanes, part)
-        view = diagonal(target, step.operand.legs)
-        what = Contraction(view, self.get(step.operand, lanes), None, self.sizes)
-        body = (self.cleared(target, part), *lower_contraction(what, self.machine))
-        self.emit(part, step.result.name, f"diagonal of {step.result.name}", body)
-
-    def selected(self, step: plan_steps.Select) -> Array:
-        """A slice, with the axes that are left called after the result's legs."""
-        array = self.home(step.operand)
-        axes = self.axes(step.operand.legs)
-        view, left = pinned(array, axes, step.pins)
-        renaming = dict(zip(left, self.axes(step.result.legs), strict=True))
-        strides = tuple((renaming[leg], stride) for leg, stride in view.strides)
-        # Vectors stay vectors; a slice through one has none.
-        whole = set(array.lanes) <= set(left)
-        lanes = tuple(renaming[leg] for leg in array.lanes) if whole else ()
-        return replace(view, strides=strides, lanes=lanes)
 
 
 def _summed_next(plan: Plan) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,12 @@ A state that does not fit the L1 cache streams through L2 in every step. Legs th
 steps touches can be loops around all of them: then what one step writes is still in L1 when the
 next one reads it. In a backward the gradient passes through such loops, where they are none of the
 sums of a weight's gradient: so it is where each entry of the state has weights of its own.
+
+Two steps that leave the leg a alone::
+
+    for a, b: t[a b] = x[a b] * v[b]            for a:
+    for a, b: y[a b] = t[a b] * w[b]    ->          for b: t[b] = x[a b] * v[b]    t is a row,
+                                                    for b: y[a b] = t[b] * w[b]    always in L1
 """
 
 from __future__ import annotations
@@ -57,6 +63,7 @@ def find_groups(
     found: list[Group] = []
     run = _Run()
     for step in plan.steps:
+        # Steps on parameters run before all samples: they part nothing.
         if not any(BATCH in operand.legs for operand in step.operands):
             continue
         own = lanes.get(step.result.name, ())
@@ -67,6 +74,7 @@ def find_groups(
         assert isinstance(step, Contract)
         longer = run.with_step(step, own, sizes)
         if longer is None:
+            # This one begins the next group.
             found += run.group(reads)
             longer = _Run().with_step(step, own, sizes) or _Run()
         run = longer
@@ -113,6 +121,7 @@ class _Run:
         outer = _outer(members, own, sizes)
         if outer is None:
             return None
+        # A weight's gradient reads the state and leaves it for the next step.
         state = (self.state or read[0]) if _sums(step) else step.result.name
         return _Run(members, own, state, outer)
 
@@ -150,6 +159,7 @@ def _outer(steps: Sequence[Contract], lanes: Lanes, sizes: Sizes) -> tuple[str, 
 
     if vectors <= MOST_UNGROUPED or not fits(free):
         return None
+    # Fewer loops around mean longer ones inside, which tiles fill better.
     while free and fits(free[:-1]):
         free = free[:-1]
     return tuple(free)

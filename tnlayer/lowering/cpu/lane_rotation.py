@@ -4,7 +4,12 @@ A step that contracts some of the lanes cannot run on whole vectors. But a vecto
 lanes (made, kept) is a sum, over the contracted ones, of weights times the state at the kept lanes,
 repeated for each of the made ones; and one load can repeat a part of a vector. So the step reads
 its state in parts where other steps read whole vectors, and the lanes change at the price of a few
-loads: no transposition.
+loads: no transposition. With vectors of four, a step that contracts p and makes m::
+
+    state       s00 s01 s10 s11                      lanes (p q)
+    loads       s00 s01 s00 s01   s10 s11 s10 s11    p = 0, then 1: the run of q, for each m
+    weights     w00 w00 w10 w10   w01 w01 w11 w11    W[m, p], for each q
+    result      r00 r01 r10 r11                      lanes (m q), the sum of both products
 
 The kept lanes have to lie last. The lanes of a vector change places for one instruction when it is
 stored, so each state is stored in the order in which the next turn wants it. A gradient has the
@@ -18,18 +23,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, count
 
+from ...hardware.cpu import REORDERED, TRANSPOSED, TURN_LOAD
 from ...ir.plan import Plan
-from ...ir.steps import BATCH
+from ...ir.steps import BATCH, gradient_step
 from ...passes.chain import Stem, state_after
 from ..arrays import Lanes, Sizes, volume
-from .vector_phases import TRANSPOSED, Segment, move_cycles
+from .vector_phases import Segment, move_cycles
 
 # Partial schedules that are followed, and whole ones that are compared.
 MOST_FOLLOWED, MOST_COMPARED = 3000, 12
-# Cycles that a vector takes to change the places of its lanes.
-REORDERED = 0.7
-# Loads of a turn that multiply-adds do not hide, in cycles a load.
-TURN_LOAD = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Turned:
         order: numbers of the stem's steps as they run.
         lanes: for each step (by its result) the lanes in the order in which it computes them.
         stored: the same lanes in the order in which the result is stored.
-        cost: cycles a sample, in the measure of ``lanes.find_segments``.
+        cost: cycles a sample, in the measure of ``vector_phases.find_segments``.
     """
 
     order: tuple[int, ...]
@@ -80,6 +82,7 @@ class _Search:
 
     def __init__(self, stem: Stem, sizes: Sizes, width: int) -> None:
         self.stem, self.sizes, self.width = stem, sizes, width
+        # For each step all that have to run before it, itself included: a turn brings them along.
         self.before: list[frozenset[int]] = []
         for number, waits in enumerate(stem.waits):
             self.before.append(frozenset({number}).union(*(self.before[n] for n in waits)))
@@ -88,6 +91,7 @@ class _Search:
 
     def best(self) -> Turned | None:
         """Compare the schedules that the search comes upon first, exactly."""
+        # What x has to load with must fill a vector: there is no step before that could turn.
         if not self.start:
             return None
         found: list[Turned] = []
@@ -106,7 +110,9 @@ class _Search:
     def sequences(self) -> Iterator[tuple[_Turn, ...]]:
         """Sequences of turns after which all other steps are free, by a rough cost."""
         everything = frozenset(range(len(self.stem.steps)))
+        # Equal costs are taken in the order in which they came, so that runs are the same.
         ties = count()
+        # The state is taken to keep its size: the exact cost is counted of whole schedules only.
         entries = volume(self.stem.legs, self.sizes) / self.width
         queue: list[tuple[float, int, frozenset[int], frozenset[str], tuple[_Turn, ...], bool]]
         queue = [(0.0, next(ties), frozenset(), frozenset(self.start), (), False)]
@@ -121,6 +127,8 @@ class _Search:
             if ends:
                 yield turns
                 continue
+            # What is left leaves the lanes alone: a whole schedule, queued with the cost of its end
+            # so that it comes out behind cheaper ones that are not done yet.
             if self.free(everything - done, lanes):
                 at_end = cost + (0.0 if lanes == set(self.end) else TRANSPOSED * entries)
                 heapq.heappush(queue, (at_end, next(ties), done, lanes, turns, True))
@@ -144,6 +152,7 @@ class _Search:
             lost = lanes & set(step.contracted)
             if not lost:
                 continue
+            # Lanes that go have to be replaced by as many, or vectors would not be full.
             wanted = volume(lost, self.sizes)
             made = [leg for leg in step.made if 1 < self.sizes[leg] <= wanted]
             for size in range(1, len(made) + 1):
@@ -167,11 +176,13 @@ class _Search:
             step = self.stem.steps[number]
             before = volume(legs, self.sizes) / self.width
             vectors = before * volume(step.made, self.sizes) / volume(step.contracted, self.sizes)
+            # Two multiply-adds start in a cycle.
             cost += before * volume(step.made, self.sizes) / 2
             computed = state
             if number in at:
                 era += 1
                 kept = [leg for leg in state if leg not in at[number].contracted]
+                # Made in the order in which they are stored, so that often nothing is reordered.
                 wanted = [leg for leg in eras[era] if leg in at[number].made]
                 computed = (*(wanted or at[number].made), *kept)
                 repeats = volume(step.contracted, self.sizes) * volume(at[number].made, self.sizes)
@@ -188,9 +199,11 @@ class _Search:
         order: list[int] = []
         lanes = set(self.start)
         turning = {turn.step for turn in turns}
+        # x lies as it comes, and no store before it can bring the first turn's lanes to the front.
         if turns and set(self.start[: len(turns[0].contracted)]) != turns[0].contracted:
             order += self.opening(turns[0], turning)
         for turn in turns:
+            # Steps behind a later turn run after it: they may want the lanes that it makes.
             wait = frozenset[int]().union(*(self.behind(number) for number in turning - set(order)))
             for number in range(len(self.stem.steps)):
                 early = number < turn.step and number not in wait
@@ -223,6 +236,7 @@ class _Search:
         lanes = self.start
         for turn in (at[number] for number in order if number in at):
             kept = tuple(leg for leg in lanes if leg not in turn.contracted)
+            # What the turn contracts comes first, for what it keeps has to be a run.
             wanted = (*(leg for leg in lanes if leg in turn.contracted), *kept)
             if not found and wanted != lanes and order[0] == turn.step:
                 return None
@@ -264,19 +278,20 @@ def turns_of_backward(
                 makers[step.result.name] = operand.value.name
     last = forward.outputs[0].operand.value.name
     found, orders = dict(lanes), dict(stored)
-    orders["g"] = lanes[last]
+    orders[backward.ports[0].name] = lanes[last]
     for step in backward.steps:
-        if step.result.name in makers or not any(BATCH in o.legs for o in step.operands):
+        of = gradient_step(step)
+        if not of or not any(BATCH in o.legs for o in step.operands):
             continue
-        gradient = step.operands[0].value.name
-        of = last if gradient == "g" else gradient.removeprefix("d_")
         state = makers[of]
         if BATCH not in step.result.legs:
+            # A weight's gradient multiplies what its step computed by the gradient of that.
             found[step.result.name] = lanes[of]
         elif state in lanes:
             found[step.result.name] = stored[state]
             orders[step.result.name] = lanes[state]
         else:
+            # The gradient of x has the lanes that x has in memory.
             legs = next(port.legs for port in forward.ports if port.name == state)
             width = volume(lanes[of], forward.sizes)
             found[step.result.name] = tail_of(legs, forward.sizes, width)

@@ -1,58 +1,117 @@
-"""The CPU's pipeline: a forward plan becomes the loop programs of its forward and its backward."""
+"""The CPU's pipeline: a forward plan becomes the loop programs of its forward and its backward.
+
+Each pass is one function with one value in and one out. To add one, write the function in a file of
+its own and put it into a list here. ``TNLAYER_DEBUG=5`` shows what each pass makes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
-from math import inf
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 
 from ...hardware.cpu import Cpu
-from ...ir.counts import elements
 from ...ir.loops import Program
+from ...ir.loops_text import program_text
+from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
-from ...ir.steps import BATCH, Step
-from ...passes.chain import Stem, find_stem, reorder, state_after
 from ...passes.rematerialise import backward_without_saved
-from ...passes.split_legs import find_splits, split_legs
+from ...support.debug import debug, debug_level
 from ...support.dtypes import DTYPES
-from ..arrays import Lanes, volume
-from .choose_vectors import MOST_SAMPLES, Setting, blocks_of, cycles
-from .fuse import Placement, fuse
-from .lane_rotation import cost_of_segments, find_turns, turns_of_backward
-from .vector_phases import find_segments, lanes_of_backward, lanes_of_forward
+from .choose_lanes import choose_lanes
+from .fuse import lower_steps
+from .fuse_loops import find_groups
+from .lane_rotation import turns_of_backward
+from .prefetch import prefetch_next
+from .reduce import carry_sums
+from .scheduled import Scheduled
+from .vector_phases import lanes_of_backward
+from .workspace import place_buffers
 
-# Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.
-MOST_ENTRIES = 2**30
-MOST_ROOM = 2**29
-# How much more an estimate may be and still be taken.
-SLACK = 1.15
-# Weights of a step that the first cache holds beside a state.
-WIDE = 4096
-# Batch sizes that kernels are made for: few samples, or many, and where many begin.
-FEW, MANY, MANY_FROM = 1, 256, 16
 # Steps of a backward beyond which the code of each gets shorter, and the least share that is left.
 MANY_STEPS, LEAST_SHARE = 56, 8
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
-    """A forward plan made ready for fusing.
+# -- passes on a plan ------------------------------------------------------------------------------
 
-    Arguments:
-        plan: its stem in the order in which it will run.
-        lanes: lanes of each stem step by its result; empty where samples are the lanes.
-        block: samples that are taken at once.
-        reason: why samples are the lanes; "" where legs are.
-        stored: the order in which each result's lanes are stored, where steps turn lanes.
-    """
 
-    plan: Plan
-    lanes: Mapping[str, Lanes]
-    block: int
-    reason: str
-    stored: Mapping[str, Lanes] = field(default_factory=dict)
+def use_arithmetic(scheduled: Scheduled) -> Scheduled:
+    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
+    value of the size of the batch at all."""
+    plan = scheduled.plan
+    plan = replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())
+    return replace(scheduled, plan=plan)
+
+
+def differentiate(scheduled: Scheduled) -> Scheduled:
+    """The backward in the place of the forward, if gradients are wanted; a step has the lanes of
+    the one that it differentiates."""
+    if scheduled.wanted is None:
+        return scheduled
+    forward = scheduled.plan
+    backward = backward_without_saved(forward, scheduled.wanted)
+    lanes, stored = scheduled.lanes, scheduled.stored
+    if stored:
+        lanes, stored = turns_of_backward(forward, backward, lanes, stored)
+    elif lanes:
+        lanes = lanes_of_backward(lanes, backward)
+    return replace(scheduled, plan=backward, lanes=lanes, stored=stored)
+
+
+def shorten_code(scheduled: Scheduled) -> Scheduled:
+    """Fewer products written out in the code of each step of a backward: it has five times the
+    steps of a forward. Half the code for each, and less where there are very many, keeps the
+    compiler under seconds."""
+    if scheduled.wanted is None:
+        return scheduled
+    cpu = scheduled.cpu
+    share = min(1.0, MANY_STEPS / max(1, len(scheduled.plan.steps))) ** 2
+    written_out = max(cpu.written_out // LEAST_SHARE, int(cpu.written_out / 2 * share))
+    return replace(scheduled, cpu=replace(cpu, written_out=written_out))
+
+
+def group_steps(scheduled: Scheduled) -> Scheduled:
+    """Steps that run together, so that a part of a large state stays near (fuse_loops.py)."""
+    groups = find_groups(scheduled.plan, scheduled.step_lanes, scheduled.stored, scheduled.sizes)
+    return replace(scheduled, groups=groups)
+
+
+# -- passes on a loop program ----------------------------------------------------------------------
+
+
+def place_workspace(program: Program) -> Program:
+    """Each buffer of the workspace at its offset (workspace.py)."""
+    buffers = place_buffers(program.buffers, program.samples, program.width)
+    return replace(program, buffers=buffers)
+
+
+def prefetch_samples(program: Program) -> Program:
+    """Each step with its share of what the next block reads and writes (prefetch.py)."""
+    itemsize = DTYPES[program.scalar].itemsize
+    samples = prefetch_next(program.samples, program.buffers, program.block, itemsize)
+    return replace(program, samples=samples)
+
+
+# -- the lists -------------------------------------------------------------------------------------
+
+# On a forward plan; what they decide is asked for by itself, too (schedule_lanes).
+SCHEDULE_PASSES: tuple[Callable[[Scheduled], Scheduled], ...] = (
+    use_arithmetic,
+    choose_lanes,
+)
+# On the plan that is lowered.
+PLAN_PASSES: tuple[Callable[[Scheduled], Scheduled], ...] = (
+    differentiate,
+    shorten_code,
+    group_steps,
+)
+# Here ``lower_steps`` makes a loop program of it (fuse.py), and these go on.
+LOOP_PASSES: tuple[Callable[[Program], Program], ...] = (
+    carry_sums,
+    place_workspace,
+    prefetch_samples,
+)
 
 
 @lru_cache(maxsize=256)
@@ -64,104 +123,45 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
         cpu: what is scheduled for.
         backward: whether the lanes of the backward are wanted; they may be others.
     """
-    plan = _in_arithmetic(plan)
-    width = cpu.width(plan.dtype)
-    samples = partial(Scheduled, plan, {}, width)
-    split = split_legs(plan, find_splits(plan, width))
-    stem = find_stem(split)
-    if isinstance(stem, str):
-        return samples(stem)
-    segments = find_segments(stem, split.sizes, width)
-    # A complex vector has no load that repeats a part of it.
-    turned = None if split.is_complex else find_turns(stem, split.sizes, width)
-    if turned is not None and _has_wide_weights(stem, split.sizes):
-        turned = None  # a turn reads whole vectors of weights for each of the state
-    cost = inf
-    if not isinstance(segments, str):
-        cost = cost_of_segments(stem, segments, split.sizes, width)
-    stored: Mapping[str, Lanes] = {}
-    if turned is not None and turned.cost < cost:
-        order, lanes, stored = turned.order, turned.lanes, turned.stored
-    elif isinstance(segments, str):
-        return samples(segments)
-    else:
-        order = [number for segment in segments for number in segment.steps]
-        lanes = lanes_of_forward(stem, segments)
-    setting = Setting(
-        {**split.sizes, BATCH: 1}, width, split.itemsize, 4 if split.is_complex else 1,
-        kernel_batch(plan.batch), cpu.threads, backward,
-    )  # fmt: skip
-    walked = replace(stem, steps=tuple(stem.steps[number] for number in order))
-    costs = {block: cycles(walked, lanes, block, setting) for block in blocks_of(setting)}
-    # Small blocks serve all batch sizes near the plan's: a larger one has to pay.
-    block = next(block for block in costs if costs[block] <= SLACK * min(costs.values()))
-    of_samples = cycles(stem, {}, width, setting)
-    if SLACK * of_samples < costs[block]:
-        return samples(
-            f"samples as lanes are foreseen to take {of_samples:.0f} cycles each at batch "
-            f"{setting.batch}, legs as lanes {costs[block]:.0f}"
-        )
-    return Scheduled(reorder(split, stem, order), lanes, block, "", stored)
+    name, wanted = ("backward", ()) if backward else ("forward", None)
+    found = Scheduled(plan, cpu, name, wanted)
+    for one in SCHEDULE_PASSES:
+        found = one(found)
+        _show(one.__name__, found)
+    return found
 
 
-def _has_wide_weights(stem: Stem, sizes: Mapping[str, int]) -> bool:
-    """Whether a step has more weights than its state has entries and the first cache holds."""
-    legs = stem.legs
-    for step in stem.steps:
-        if volume(step.weight.legs, sizes) > max(volume(legs, sizes), WIDE):
-            return True
-        legs = state_after(legs, step)
-    return False
+def lower(scheduled: Scheduled) -> Iterator[tuple[str, Scheduled | Program]]:
+    """Each pass behind the schedule by its name, with what it made; the last is the program."""
+    for plan_pass in PLAN_PASSES:
+        scheduled = plan_pass(scheduled)
+        yield plan_pass.__name__, scheduled
+    program = lower_steps(scheduled)
+    yield lower_steps.__name__, program
+    for loop_pass in LOOP_PASSES:
+        program = loop_pass(program)
+        yield loop_pass.__name__, program
 
 
-def kernel_batch(batch: int) -> int:
-    """The batch size that stands for all with the same kernels: a layer compiles two at most."""
-    return MANY if batch >= MANY_FROM else FEW
+def _finish(scheduled: Scheduled) -> Program:
+    """The program that the passes make."""
+    found: Scheduled | Program = scheduled
+    for name, found in lower(scheduled):
+        _show(name, found)
+    assert isinstance(found, Program), "the last pass makes a program"
+    return verified(found)
 
 
-def can_fuse(plan: Plan) -> str:
-    """Why a forward plan cannot become fused kernels, as a text; "" if it can.
-
-    Every kind of step can be fused; sizes set the bounds: an offset has 32 bits, and each thread
-    keeps the states of a block of samples and vectors of partial sums.
-    """
-    width = Cpu().width(DTYPES[plan.dtype].arithmetic)
-    # Most plans fit in any case; whether legs can be lanes is a search.
-    if not _does_not_fit(plan, width, max(width, MOST_SAMPLES)):
-        return ""
-    block = max(schedule_lanes(plan, Cpu(), backward=back).block for back in (False, True))
-    return _does_not_fit(plan, width, block)
-
-
-def _does_not_fit(plan: Plan, width: int, block: int) -> str:
-    """Which bound a plan breaks where so many samples run at once; "" if none."""
-    states = weights = 0
-    for step in plan.steps:
-        if not _is_batched(step):
-            continue
-        entries = elements(step.result.legs, plan.sizes).at(block)
-        if entries > MOST_ENTRIES:
-            return (
-                f"step {step.result.name} makes {entries} entries for a block of {block} samples; "
-                f"kernels take at most {MOST_ENTRIES}"
-            )
-        states += entries
-        for operand in step.operands:
-            if BATCH not in operand.legs:
-                weights += elements(operand.legs, plan.sizes).fixed
-    needed = states + weights * width
-    if needed > MOST_ROOM:
-        return (
-            f"the backward needs room for {needed} entries a thread ({states} of states, {weights} "
-            f"weights with {width} partial sums each); kernels take at most {MOST_ROOM}"
-        )
-    return ""
+def _show(name: str, made: Scheduled | Program) -> None:
+    """What a pass made, where TNLAYER_DEBUG asks for it."""
+    if debug_level() >= 5:  # the text of a program takes longer than most passes
+        text = program_text(made) if isinstance(made, Program) else str(made)
+        debug(5, f"after {name} of {made.name}:\n{text}")
 
 
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
     """The program of a forward plan."""
-    scheduled = schedule_lanes(plan, cpu)
-    return _fuse(scheduled.plan, scheduled, cpu, name)
+    return _finish(replace(schedule_lanes(plan, cpu), name=name))
 
 
 def backward_program(
@@ -169,44 +169,4 @@ def backward_program(
 ) -> Program:
     """The program that gives the gradients of a forward plan's inputs."""
     scheduled = schedule_lanes(plan, cpu, backward=True)
-    forward = scheduled.plan
-    backward = backward_without_saved(forward, wanted)
-    lanes, stored = scheduled.lanes, scheduled.stored
-    if stored:
-        lanes, stored = turns_of_backward(forward, backward, lanes, stored)
-    elif lanes:
-        again = {step.result.name for step in forward.steps}
-        gradients = {
-            step.result.name: step.operands[0].value.name
-            for step in backward.steps
-            if step.result.name not in again and _is_batched(step)
-        }
-        last = forward.outputs[0].operand.value.name
-        lanes = {**lanes, **lanes_of_backward(lanes, gradients, last)}
-    cpu = replace(cpu, written_out=_written_out(cpu, len(backward.steps)))
-    return _fuse(backward, replace(scheduled, lanes=lanes, stored=stored), cpu, name)
-
-
-def _written_out(cpu: Cpu, steps: int) -> int:
-    """Products in the code of each step of a backward: it has five times the steps of a forward.
-    Half the code for each, and less where there are very many, keeps the compiler under seconds."""
-    share = min(1.0, MANY_STEPS / max(1, steps)) ** 2
-    return max(cpu.written_out // LEAST_SHARE, int(cpu.written_out / 2 * share))
-
-
-def _is_batched(step: Step) -> bool:
-    return any(BATCH in operand.legs for operand in step.operands)
-
-
-def _fuse(plan: Plan, scheduled: Scheduled, cpu: Cpu, name: str) -> Program:
-    width = cpu.width(plan.dtype)
-    lanes = scheduled.lanes or {step.result.name: (BATCH,) for step in plan.steps}
-    placement = Placement(scheduled.block, lanes, scheduled.stored)
-    machine = cpu.machine(plan.dtype)
-    return fuse(plan, placement, name=name, width=width, machine=machine)
-
-
-def _in_arithmetic(plan: Plan) -> Plan:
-    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
-    value of the size of the batch at all."""
-    return replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())
+    return _finish(replace(scheduled, name=name, wanted=tuple(wanted)))

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ...hardware.cpu import LINE_BYTES
 from ...ir.loops import At, Buffer, For, Prefetch, Statement, Step, statements
 
-LINE_BYTES = 64
 # Lines that a step may ask for of each argument; and lines of a block that are worth asking for.
 MOST_LINES = 40
 LEAST_LINES = 32

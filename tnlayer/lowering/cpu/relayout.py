@@ -1,4 +1,12 @@
-"""Moving a value to other lanes: copies, transpositions and permutations in registers."""
+"""Moving a value to other lanes: copies, transpositions and permutations in registers.
+
+Four ways, from the cheapest. Of a source with the lanes (c d)::
+
+    to (c d)    copy        whole vectors
+    to (a b)    transpose   no lane in common: squares of entries, log2(width) rounds of shuffles
+    to (b d)    permute     d stays a lane: a network of shuffles (shuffle_network.py)
+    else        gather      entry by entry, where lanes are too few for the others to pay
+"""
 
 from __future__ import annotations
 
@@ -6,14 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import ENTRY_MOVED, LOADED_OR_STORED, SHUFFLED, Machine
 from ...ir.loops import At, For, Form, Gather, Permute, Statement, Transpose
 from ..arrays import Array, Sizes, is_run, packed, tail_lanes, volume
+from ..nest import Loop, Side, merge
 from ..tile import Contraction, lower_contraction
 from .shuffle_network import shuffles_needed
 
-# Cycles to move one entry by itself, and for one shuffle, load or store of a register.
-ENTRY, SHUFFLED, TOUCHED = 1.25, 1.0, 0.75
 # Registers that a Permute may read: beyond, its code is long and they are spilled.
 MOST_READ = 16
 
@@ -33,6 +40,7 @@ def lower_move(
         # Only arithmetic can conjugate.
         plain = Contraction(target.with_lanes(()), source.with_lanes(()), None, sizes)
         return lower_contraction(plain, machine)
+    # A vector of a state that has fewer lanes is filled with zeros: steps multiply whole vectors.
     padding = width if target.lanes and volume(to, sizes) < width else 0
     if set(to) <= set(source.legs) and is_run(source, to, sizes):
         if volume(to, sizes) == width:
@@ -40,6 +48,7 @@ def lower_move(
             return lower_contraction(copy, machine)
         return _gather(target, source, to, sizes, padding)
     entries = volume(to, sizes) * volume(since, sizes)
+    # A transposition costs as much for a part of a square as for all of it: a quarter pays.
     if not set(to) & set(since) and 4 * entries >= width * width:
         return _transpose(target, source, to, since, sizes, padding)
     return _permute(target, source, to, since, sizes, width, padding) or _gather(
@@ -56,6 +65,7 @@ def _with_full_runs(
         array, other = (target, source) if which else (source, target)
         length = volume(tail_lanes(array, sizes, width), sizes)
         legs = [leg for leg, at in array.strides if at == length and sizes[leg] > 1]
+        # A leg that is a lane on the other side must stay whole there.
         if array.lanes or not legs or legs[0] in other.lanes:
             continue
         leg = legs[0]
@@ -109,6 +119,7 @@ def _permute(
     """Vectors made of vectors in registers; () where that does not pay."""
     entering = [leg for leg in to if leg not in since]
     leaving = [leg for leg in since if leg not in to]
+    # Each lane of the source must have a place in the target.
     if not since or not set(since) <= set(target.legs) or volume(entering, sizes) > MOST_READ:
         return ()
     lane_of, row_of = packed(since, sizes), packed(entering, sizes)
@@ -123,8 +134,9 @@ def _permute(
     )  # fmt: skip
     # Counted with one register an entry, also where a complex vector takes two.
     wanted = [(*row, *([None] * (width - len(row)))) for row in rows]
-    cost = SHUFFLED * shuffles_needed(len(sources), wanted) + TOUCHED * (len(rows) + len(sources))
-    if cost >= ENTRY * sum(map(len, rows)):
+    cost = SHUFFLED * shuffles_needed(len(sources), wanted)
+    cost += LOADED_OR_STORED * (len(rows) + len(sources))
+    if cost >= ENTRY_MOVED * sum(map(len, rows)):
         return ()
     legs = [leg for leg in target.legs if leg not in to and leg not in since]
     return nest(
@@ -159,23 +171,21 @@ def nest(
     make: Callable[[At, At], Statement],
 ) -> tuple[Statement, ...]:
     """Loops over legs around one statement, neighbours that are one run in both merged."""
-    loops: list[tuple[int, int, int]] = []
+    # In the target's order, so that it is written from its first entry to its last; where both
+    # sides go on where the inner loop ends, one loop does.
     by_stride = sorted(legs, key=lambda leg: (-target.stride(leg), -source.stride(leg)))
-    for leg in by_stride:
-        count, a, b = sizes[leg], target.stride(leg), source.stride(leg)
-        if count == 1:
-            continue
-        if loops and loops[-1][1:] == (a * count, b * count):
-            loops[-1] = (loops[-1][0] * count, a, b)
-        else:
-            loops.append((count, a, b))
+    loops = merge(
+        Loop(sizes[leg], target.stride(leg), source.stride(leg))
+        for leg in by_stride
+        if sizes[leg] > 1
+    )
     names = [f"i{number}" for number in range(len(loops))]
 
-    def at(array: Array, which: int) -> At:
-        terms = ((n, loop[which]) for n, loop in zip(names, loops, strict=True) if loop[which])
-        return At(array.buffer, array.offset, tuple(terms), form)
+    def at(array: Array, side: Side) -> At:
+        moves = [(name, loop.moves(side)) for name, loop in zip(names, loops, strict=True)]
+        return At(array.buffer, array.offset, tuple(term for term in moves if term[1]), form)
 
-    body: tuple[Statement, ...] = (make(at(target, 1), at(source, 2)),)
+    body: tuple[Statement, ...] = (make(at(target, "target"), at(source, "left")),)
     for name, loop in reversed(list(zip(names, loops, strict=True))):
-        body = (For(name, loop[0], body),)
+        body = (For(name, loop.count, body),)
     return body

@@ -2,7 +2,13 @@
 
 A register is a tuple of entries, an entry the pair (source register, its lane) that it came from.
 Every instruction picks entries of two registers. k registers that exchange entries all with all
-take log2(k) rounds of k shuffles instead of k - 1 shuffles for each result.
+take log2(k) rounds of k shuffles instead of k - 1 shuffles for each result. A transposition of four
+registers of four::
+
+    a0 a1 a2 a3      a0 a1 b0 b1      a0 b0 c0 d0     first pairs (a b) and (c d) exchange halves,
+    b0 b1 b2 b3  ->  c0 c1 d0 d1  ->  a1 b1 c1 d1     then what came of them: 2 rounds of 4,
+    c0 c1 c2 c3      a2 a3 b2 b3      a2 b2 c2 d2     where 4 results of 3 shuffles each would
+    d0 d1 d2 d3      c2 c3 d2 d3      a3 b3 c3 d3     take 12
 """
 
 from __future__ import annotations
@@ -48,6 +54,7 @@ def find_network(sources: int, wanted: Sequence[Register]) -> Network:
     start = {n: tuple((n, lane) for lane in range(width)) for n in range(sources)}
     building = _Building(width, dict(start))
     found: dict[int, int | None] = {}
+    # Results that need the same sources exchange entries with each other, and with no others.
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, register in enumerate(wanted):
         needed = tuple(sorted({entry[0] for entry in register if entry is not None}))
@@ -74,6 +81,7 @@ class _Building:
 
     def exchange(self, sources: list[int], wanted: list[Register]) -> list[int | None]:
         """Registers with the wanted entries: by rounds while they pay, then one after another."""
+        # The smallest factor first: rounds of pairs take fewest shuffles.
         share = _least_factor(len(sources))
         if not sources or len(sources) == share or len(wanted) % share:
             return [self.merge(sources, register) for register in wanted]
@@ -82,6 +90,7 @@ class _Building:
         size = len(wanted) // share
         parts = [wanted[at : at + size] for at in range(0, len(wanted), size)]
         taken = [sources[at : at + share] for at in range(0, len(sources), share)]
+        # A register holds one vector's worth: where more is needed of a few sources, no round pays.
         packs = [[self.pack(few, part) for few in taken] for part in parts]
         if any(pack is None for row in packs for pack in row):
             return [self.merge(sources, register) for register in wanted]
@@ -116,6 +125,7 @@ class _Building:
             holds: list[Entry | None] = []
             for lane, entry in enumerate(wanted):
                 if entry is not None and entry in first:
+                    # In its place if it can be: then the shuffle may be none, or a blend.
                     at = lane if first[lane] == entry else first.index(entry)
                 elif entry is not None and entry in second:
                     at = self.width + (lane if second[lane] == entry else second.index(entry))
@@ -123,6 +133,7 @@ class _Building:
                     at, entry = lane, None
                 picks.append(at)
                 holds.append(entry)
+            # All entries are where they were: the left register is the result.
             if picks != list(range(self.width)):
                 number = len(self.holds)
                 self.shuffles.append(Shuffle(number, left, right, tuple(picks)))

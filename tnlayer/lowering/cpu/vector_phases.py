@@ -2,7 +2,15 @@
 steps contracts.
 
 With such lanes a sample is worked on alone, its state in the cache, and every step multiplies whole
-vectors by single weights. Between segments the state is moved to other lanes.
+vectors by single weights. Between segments the state is moved to other lanes. A state of four legs
+of size 4, with vectors of 16::
+
+    legs        a b c d
+    lanes           c d      steps that contract a or b, in any order that the plan allows
+    move        c d -> a b   16 vectors, transposed
+    lanes       a b          steps that contract c or d
+
+Few segments mean few moves, but many steps have to be free at once; so cuts are searched for.
 """
 
 from __future__ import annotations
@@ -11,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from ...hardware.cpu import READ_AND_WRITTEN, SHUFFLED, TRANSPOSED, TWO_PRODUCTS
+from ...ir.cuts import is_batched
+from ...ir.plan import Plan
+from ...ir.steps import gradient_step
 from ...passes.chain import Stem, state_after
 from ..arrays import Array, Lanes, Sizes, tail_lanes, volume
 
-# Cycles a vector: read and written, shuffled once by a permutation in registers, moved by a whole
-# transposition, and multiplied twice.
-TOUCHED, SHUFFLED, TRANSPOSED, TWO_PRODUCTS = 1.5, 1.0, 4.5, 1.0
 # Segments at most, and partial cuts that are followed at each.
 MOST_SEGMENTS, MOST_CUTS = 6, 8
 
@@ -48,6 +57,7 @@ class _Search:
 
     def __init__(self, stem: Stem, sizes: Sizes, width: int) -> None:
         self.stem, self.sizes, self.width = stem, sizes, width
+        # The cheapest cut so far bounds what is still worth following.
         self.best: tuple[float, tuple[Segment, ...]] | None = None
         # Asked for a million times where a state has 18 legs.
         self.tails = tuple(self.tail(legs) for legs in (stem.outputs, stem.legs))
@@ -87,6 +97,7 @@ class _Search:
         """Try each next segment; the most advanced ones first, dominated ones not at all."""
         if self.best is not None and cost >= self.best[0]:
             return
+        # What comes next depends on nothing else: which steps are done, and where the state lies.
         if self.seen.get((done, lanes), cost + 1) <= cost:
             return
         self.seen[done, lanes] = cost
@@ -118,6 +129,7 @@ class _Search:
             if not free:
                 continue
             chosen = self.ordered(chosen)
+            # Lanes that do not fill a vector make every later step as much slower.
             rank = self.move(lanes, chosen, legs) * self.width / self.volume(chosen)
             # At the end the lanes of y are best: nothing is moved behind them.
             rank += 1e-6 * (chosen != self.tails[0])
@@ -130,9 +142,11 @@ class _Search:
             total = cost + self.move(lanes, chosen, legs)
             total += products * TWO_PRODUCTS / 2 / self.volume(chosen)
             ranked.append(_Candidate(chosen, free, steps, after, total))
+        # Depth first finds a good cut early if it goes where most steps get done.
         ranked.sort(key=lambda c: (-len(c.steps), c.cost, c.lanes))
         kept: list[_Candidate] = []
         for candidate in ranked:
+            # One that frees no more steps and costs as much cannot lead to a cheaper cut.
             if not any(
                 not candidate.free & ~other.free and candidate.cost >= other.cost for other in kept
             ):
@@ -195,30 +209,32 @@ def lanes_of_forward(stem: Stem, segments: Sequence[Segment]) -> dict[str, Lanes
     }
 
 
-def lanes_of_backward(
-    forward: Mapping[str, Lanes], gradients: Mapping[str, str], last: str
-) -> dict[str, Lanes]:
-    """Lanes of the adjoint steps: those of the forward step that each differentiates.
+def lanes_of_backward(forward: Mapping[str, Lanes], backward: Plan) -> dict[str, Lanes]:
+    """Lanes of all batched steps of a backward: forward steps that it repeats keep theirs, and the
+    others have those of the step that they differentiate.
 
     Arguments:
         forward: lanes of the forward's steps.
-        gradients: for each adjoint step the gradient that it takes.
-        last: name of the forward's last step, whose gradient comes from outside.
+        backward: the backward of a chain.
     """
-    return {
-        name: forward[gradient.removeprefix("d_") if gradient != "g" else last]
-        for name, gradient in gradients.items()
+    differentiated = {
+        step.result.name: forward[gradient_step(step)]
+        for step in backward.steps
+        if gradient_step(step) and is_batched(step)
     }
+    return {**forward, **differentiated}
 
 
 def move_cycles(old: Lanes, new: Lanes, entries: int, sizes: Sizes) -> float:
     """Cycles to move so many entries to other lanes."""
     if old == new:
         return 0.0
+    # Nothing in common: squares of entries are transposed, as many rows as the shorter side has.
     if not set(old) & set(new):
         return TRANSPOSED * entries / min(volume(old, sizes), volume(new, sizes))
+    # Lanes in common stay in their register; only registers that hold the others exchange entries.
     entering = volume(set(new) - set(old), sizes)
-    return (TOUCHED + SHUFFLED * rounds(entering)) * entries / volume(new, sizes)
+    return (READ_AND_WRITTEN + SHUFFLED * rounds(entering)) * entries / volume(new, sizes)
 
 
 def rounds(count: int) -> int:
@@ -255,6 +271,7 @@ def branch_lanes(
     """
     best: tuple[int, bool, bool, Lanes] = (LEAST_LANES - 1, False, False, ())
     for number, (own, array) in enumerate(operands):
+        # A leg that stands twice is a diagonal: its entries are no run.
         if len(set(own)) < len(own):
             continue
         shared = {leg for other, (legs, _) in enumerate(operands) if other != number

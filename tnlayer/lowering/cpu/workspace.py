@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ...ir.loops import (
-    Barrier,
-    Buffer,
-    Fill,
-    For,
-    Gather,
-    Mma,
-    Permute,
-    Prefetch,
-    Statement,
-    Step,
-    SumLanes,
-    SumThreads,
-    Threads,
-    Tile,
-    Transpose,
-    statements,
-)
+from ...ir.loops import Buffer, Statement
+from ..allocate import first_fit, lives_of, one_after_another, rounded
 
 
 def place_buffers(
@@ -33,75 +17,20 @@ def place_buffers(
     Thread buffers are reused: one that is made by a statement of ``samples`` takes the first gap
     among those that are still read later. Shared and partial ones lie one after another.
     """
-    lives = _lives(samples)
-    placed: list[Buffer] = []
-    ends = {"shared": 0, "partial": 0}
-    for buffer in buffers:
-        if buffer.space in ("shared", "partial"):
-            placed.append(replace(buffer, offset=ends[buffer.space]))
-            ends[buffer.space] += whole_vectors(buffer.size, width)
-        elif buffer.space != "thread":
-            placed.append(buffer)
+    lives = lives_of(samples)
+    lasting, _ = one_after_another(buffers, ("shared", "partial"), width)
     threads = [buffer for buffer in buffers if buffer.space == "thread" and buffer.name in lives]
-    taken: list[Buffer] = []
-    # Those that are still read, with the last statement that does.
-    alive: list[tuple[Buffer, int]] = []
-    for buffer in sorted(threads, key=lambda buffer: lives[buffer.name]):
-        first, last = lives[buffer.name]
-        alive = [(other, end) for other, end in alive if end >= first]
-        busy = sorted(
-            (other.offset, other.offset + whole_vectors(other.size, width)) for other, _ in alive
-        )
-        offset = 0
-        for start, end in busy:
-            if offset + buffer.size <= start:
-                break
-            offset = max(offset, end)
-        taken.append(replace(buffer, offset=offset))
-        alive.append((taken[-1], last))
-    return (*placed, *taken)
+    threads.sort(key=lambda buffer: lives[buffer.name])
+    sizes = {buffer.name: whole_vectors(buffer.size, width) for buffer in threads}
+    reused, _ = first_fit([buffer.name for buffer in threads], sizes, lives)
+    offsets = {**lasting, **reused}
+    kept = [buffer for buffer in buffers if buffer.space != "thread"]
+    return tuple(
+        replace(buffer, offset=offsets.get(buffer.name, buffer.offset))
+        for buffer in (*kept, *threads)
+    )
 
 
 def whole_vectors(size: int, width: int) -> int:
     """Entries of the vectors that hold so many."""
-    return -(-size // width) * width
-
-
-def _lives(samples: Sequence[Statement]) -> dict[str, tuple[int, int]]:
-    """First and last top-level statement that touches each buffer."""
-    lives: dict[str, tuple[int, int]] = {}
-    for number, statement in enumerate(samples):
-        for name in buffers_of((statement,)):
-            first, _ = lives.get(name, (number, number))
-            lives[name] = (first, number)
-    return lives
-
-
-def buffers_of(body: Iterable[Statement]) -> set[str]:
-    """Names of all buffers that statements touch."""
-    found: set[str] = set()
-    for statement in body:
-        match statement:
-            case Step() | For() | Threads():
-                found |= buffers_of(statement.body)
-            case Tile():
-                found |= {statement.target.buffer, statement.left.buffer}
-                found |= {statement.right.buffer} if statement.right else set()
-            case Mma():
-                found |= {statement.target.buffer, statement.left.buffer, statement.right.buffer}
-            case Transpose() | Permute() | Gather() | SumLanes() | SumThreads():
-                found |= {statement.target.buffer, statement.source.buffer}
-            case Fill():
-                found.add(statement.target.buffer)
-            case Barrier() | Prefetch():
-                pass  # of the next block, no buffer of this one
-    return found
-
-
-def written_of(body: Iterable[Statement]) -> set[str]:
-    """Names of all buffers that statements write, those of a GPU's program."""
-    return {
-        statement.target.buffer
-        for statement in statements(body)
-        if isinstance(statement, Tile | Mma | Fill | SumLanes | SumThreads)
-    }
+    return rounded(size, width)

@@ -4,6 +4,12 @@ Memory has 32 banks of four bytes; lanes of a warp that touch different words of
 each other. A state is stored with padding e + e/32, which is a sum over the legs' indices: every
 access is one offset a thread plus a constant. Orders of legs and paddings are tried and the banks
 simulated.
+
+A square of 32 x 32 entries, lanes going down a column::
+
+    lane                     0   1   2   3        bank = place % 32
+    place without padding    0  32  64  96        0  0  0  0    32 words of one bank: 32 cycles
+    place e + e/32           0  33  66  99        0  1  2  3    32 banks: one cycle
 """
 
 from __future__ import annotations
@@ -14,10 +20,11 @@ from itertools import permutations
 
 from ..arrays import Sizes
 
+# What every GPU so far has.
 BANKS, WARP = 32, 32
 # Warps that are simulated: the others differ by an offset that all lanes share.
 MOST_WARPS = 8
-# Entries after which one is left out, the likeliest first; 0 for none.
+# Entries after which one is left out, the likeliest first; 0 for none, which needs least memory.
 PERIODS = (0, 32, 16, 64, 8)
 Strides = dict[str, int]
 
@@ -70,6 +77,7 @@ def conflicts(
     count = min(math.prod(sizes[leg] for leg in points), WARP * MOST_WARPS)
     worst = 1
     for first in range(0, count, lanes):
+        # Lanes that read the same word get it together, so words are counted and not lanes.
         touched: dict[int, set[int]] = {}
         for point in range(first, min(first + lanes, count)):
             address = words * _offset(point, strides, points, sizes)
@@ -103,11 +111,12 @@ def choose_strides(
         for period in PERIODS:
             strides = padded(order, sizes, period)
             found = [conflicts(strides, side, sizes, itemsize) for side in sides]
+            # The worst side first: barriers part writer and readers, and all wait for the slowest.
             rank = (max(found), sum(found))
             if best is None or rank < best[:2]:
                 best = (*rank, strides)
         if best is not None and best[0] == 1:
-            break
+            break  # free of conflicts: other orders cannot be better
     assert best is not None and is_injective(best[2], sizes)
     return best[2]
 

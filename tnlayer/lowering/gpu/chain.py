@@ -4,6 +4,15 @@ Forward: each segment loads its register legs, runs its steps and stores the sta
 Backward: the segments run forward once, and what each begins with is kept in the block's memory;
 then they run in reverse. A thread loads its part of a segment's first state and of the gradient,
 makes the states between again, and walks back; gradients of weights are summed over the points.
+
+    forward    x ==[0]==> s1 ==[1]==> s2 ==[2]==> y       each [n] one thread loop, in registers
+
+    backward   x ==[0]==> s1 ==[1]==> s2                  kept, in the block's memory
+               d_x <==[0]== d_s1 <==[1]== d_s2 <==[2]== g
+                    ^ x          ^ s1         ^ s2        each makes its own states again
+
+A gradient may overwrite the state that its segment began with: each point has read its entries of
+that by then, and nobody else reads them.
 """
 
 from __future__ import annotations
@@ -13,7 +22,7 @@ from dataclasses import dataclass, field
 
 from ...ir.loops import Buffer
 from ...ir.plan import Plan
-from ...ir.steps import BATCH, Contract, Operand, Step, Value
+from ...ir.steps import BATCH, Contract, Step, Value, gradient_step
 from ...passes.chain import Stem, state_after
 from ...passes.differentiate import GRADIENT
 from ..arrays import Array, Sizes, volume
@@ -21,7 +30,7 @@ from .bank_conflicts import choose_strides, extent
 from .coalescing import goes_direct, run_legs
 from .register_loop import Group
 from .register_segments import Segment
-from .steps import Lowering, Part
+from .steps import Lowering
 from .thread_loop import lower_product
 
 
@@ -104,8 +113,8 @@ class ChainLowering(Lowering):
 
     # -- the whole -------------------------------------------------------------------------
 
-    def lower_all(self) -> None:
-        """Steps on parameters, segments forward, segments in reverse, sums, results."""
+    def lower_steps(self) -> None:
+        """Steps on parameters, segments forward, segments in reverse, sums."""
         assert self.chain is not None
         for number, segment in enumerate(self.chain.segments):
             for name in self.chain.steps_of(segment):
@@ -120,12 +129,10 @@ class ChainLowering(Lowering):
             elif step.result.name in self.late:
                 rest.append(step)
             else:
-                self.lower_step(step, places)
+                self.lower_in_place(step, places)
         self.lower_chain(batched)
         for step in rest:
-            self.lower_step(step, places)
-        for output in self.plan.outputs:
-            self.leave(output.name, output.operand)
+            self.lower_in_place(step, places)
 
     def lower_chain(self, batched: Sequence[Step]) -> None:
         """Batched steps, by segment and direction."""
@@ -138,8 +145,9 @@ class ChainLowering(Lowering):
             if name in self.segment_of:
                 forward[self.segment_of[name]].append(step)
             else:
-                reverse[self.segment_of[self.differentiated(step)]].append(step)
+                reverse[self.segment_of[gradient_step(step)]].append(step)
         has_reverse = any(reverse)
+        # First all segments forward, for the last one is the first to go back.
         for number, steps in enumerate(forward):
             # The states inside a segment are made again in registers; what the last one ends with
             # is y itself.
@@ -151,22 +159,17 @@ class ChainLowering(Lowering):
             if reverse[number]:
                 self.lower_segment(number, forward[number], reverse[number])
 
-    def differentiated(self, step: Step) -> str:
-        """The forward step that an adjoint step belongs to."""
-        assert self.chain is not None
-        last = self.chain.plan.outputs[0].operand.value.name
-        names = [operand.value.name for operand in step.operands]
-        for name in names:
-            if name == GRADIENT:
-                return last
-            if name.startswith("d_") and name in self.batched:
-                return name.removeprefix("d_")
-        raise AssertionError(f"{step.result.name} has no gradient")
+    def state_of(self, gradient: str) -> str:
+        """The state that a step's result is the gradient of; "" if it is none."""
+        return next(
+            (step.origin.value for step in self.plan.steps
+             if step.result.name == gradient and step.origin and step.origin.role == "gradient"),
+            "",
+        )  # fmt: skip
 
-    def copy_inputs(self) -> None:
-        """Parameters come into shared memory; x and gradients do where threads that read them
-        themselves would touch too many lines."""
-        self.copy_parameters()
+    def copy_samples(self) -> None:
+        """x and gradients into shared memory where threads that read them themselves would touch
+        too many lines."""
         assert self.chain is not None
         self.points = self.points_of_segments()
         stem, segments = self.chain.stem, self.chain.segments
@@ -175,7 +178,8 @@ class ChainLowering(Lowering):
             staged = set[str]()
         else:
             staged = {stem.port.name}
-            self.direct.pop(f"d_{stem.port.name}", None)
+            for gradient in [name for name in self.direct if self.state_of(name) == stem.port.name]:
+                del self.direct[gradient]
         last = segments[-1]
         own = self.registers_after(len(segments) - 1)
         if not last.large and not goes_direct(stem.outputs, own, self.sizes, stored):
@@ -199,17 +203,6 @@ class ChainLowering(Lowering):
         """The points of such a copy."""
         own = self.run_of(legs)
         return tuple(leg for leg in legs if leg not in own)
-
-    def leave(self, name: str, operand: Operand) -> None:
-        """As for any plan; y by runs."""
-        target, value = self.outputs[name], operand.value
-        source = self.local.get(value.name)
-        if value.name not in self.batched or source is None or source.buffer == target.buffer:
-            Lowering.leave(self, name, operand)
-            return
-        own = self.run_of(target.legs)
-        copy = lower_product(target, self.home(operand, "samples"), None, self.sizes, own=own)
-        self.emit("samples", f"out_{name}", f"{name} leaves", [copy])
 
     # -- legs ------------------------------------------------------------------------------
 
@@ -237,15 +230,11 @@ class ChainLowering(Lowering):
         points = set(legs) - set(self.chain.segments[number].registers)
         return [leg for leg in stem.outputs if leg not in points]
 
-    def make(self, value: Value, part: Part) -> Array:
-        """As for any plan; states and gradients of large steps lie as their neighbours want."""
-        if part != "samples" or value.name not in self.batched:
-            return Lowering.make(self, value, part)
-        name = value.name
-        if name in self.segment_of:
-            number = self.segment_of[name]
-            return self.boundary(value, (number, number + 1))
-        number = self.segment_of.get(name.removeprefix("d_"), -1)
+    def state_array(self, value: Value) -> Array | None:
+        """States and gradients of large steps lie as their neighbours want."""
+        if value.name not in self.batched:
+            return None
+        number = self.segment_of.get(value.name, self.segment_of.get(self.state_of(value.name), -1))
         return self.boundary(value, (number, number + 1))
 
     def boundary(
@@ -267,10 +256,12 @@ class ChainLowering(Lowering):
         assert self.chain is not None
         if value.name in self.direct:
             return self.set_home(value, self.direct[value.name], "samples")
+        # Strides are chosen for the points of both loops, and of a copy of x or y, at once.
         legs = [leg for leg in value.legs if leg != BATCH]
         points = [self.points[number] for number in sides
                   if 0 <= number < len(self.points)
                   and not self.chain.segments[number].large]  # fmt: skip
+        # The sample comes first: then each sample's part is a run of its own.
         ordered = [BATCH, *legs] if self.block > 1 else legs
         leaving = self.chain.stem.outputs if value.name in self.chain.steps_of(
             self.chain.segments[-1]
@@ -281,13 +272,14 @@ class ChainLowering(Lowering):
         name = name or value.name
         while name in {buffer.name for buffer in self.buffers}:
             name += "_c"
-        self.buffers.append(Buffer(name, extent(strides, self.sizes), "block"))
+        size = extent(strides, self.sizes)
+        self.buffers.append(Buffer(name, size, "block", value=value.name))
         return self.set_home(value, Array(name, tuple(strides.items())), "samples")
 
     def gradient_place(self, gradient: Value, number: int, group: Group) -> Array:
         """Where a gradient goes: over the state it belongs to, which nobody reads any more. Each
         point reads and writes the same entries, so that half the memory is enough."""
-        state = gradient.name.removeprefix("d_")
+        state = self.state_of(gradient.name)
         if (
             gradient.name not in self.direct
             and state in group.held
@@ -362,6 +354,8 @@ class ChainLowering(Lowering):
         group.product(step, weights)
         if BATCH in step.result.legs:
             return
+        # A gradient of a weight: points that meet other entries of it add to those by themselves;
+        # where all points have the same entries, a sum over threads does.
         partial = self.partial(step.result)
         if (set(self.points[number]) - {BATCH}) & set(step.result.legs):
             group.add_points(step.result, partial)

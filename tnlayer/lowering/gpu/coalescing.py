@@ -6,6 +6,12 @@ at a multiple of that width. Neighbouring threads that take neighbouring entries
 already: then wide accesses move no byte less, but take a quarter of the instructions. Where a
 thread holds a longer run, lanes lie further apart and touch more lines; then a copy through shared
 memory is faster at some point.
+
+Lanes 0, 1, 2 of a warp on float32, each taking 16 bytes (####) with an instruction::
+
+    a thread holds 4 entries     |####|####|####|          8 lanes fill a line of 128 bytes
+    a thread holds 32            |####............................|####........
+                                 each lane touches a line of its own, 8 times over
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from dataclasses import dataclass, replace
 
 from ...ir.loops import Buffer, Program, Statement, Step, Threads, Tile, is_wide
 from ..arrays import Sizes, packed
+from ..nest import offsets
 from .bank_conflicts import WARP
 
 # Bytes that a thread takes with one instruction, of a sector, of a line; sectors a cycle.
@@ -50,12 +57,11 @@ def direct(legs: Sequence[str], registers: Iterable[str], sizes: Sizes, stored: 
     """
     strides, held = packed(legs, sizes), set(registers)
     points = [leg for leg in legs if leg not in held]
+    # All accesses of a thread look alike but for a constant, so one is simulated and multiplied.
     width = run_width(legs, held, sizes, stored)
     each = math.prod(sizes[leg] for leg in legs if leg in held) // width
     count = math.prod(sizes[leg] for leg in points)
-    lanes = [0]
-    for leg in points:
-        lanes = [at + strides[leg] * k for at in lanes for k in range(sizes[leg])]
+    lanes = offsets((sizes[leg], strides[leg]) for leg in points)
     sectors = cycles = 0
     for first in range(0, count, WARP):
         found, lines = _touched(lanes[first : first + WARP], width * stored, stored)
@@ -79,6 +85,7 @@ def staged(legs: Sequence[str], sizes: Sizes, stored: int = 4) -> Traffic:
     written to shared memory and read from there."""
     entries = math.prod(sizes[leg] for leg in legs)
     whole = direct(legs, run_legs(legs, sizes, stored), sizes, stored)
+    # Strides in shared memory are chosen without conflicts: a cycle a warp, written and read.
     shared = 2 * -(-entries // WARP)
     cycles = whole.cycles + shared * (1 + 1 / ISSUED)
     return Traffic(whole.instructions + shared, whole.sectors, cycles)
@@ -90,6 +97,7 @@ def run_width(legs: Sequence[str], registers: Iterable[str], sizes: Sizes, store
     while left and left[-1] in held:
         run *= sizes[left.pop()]
     width = max(1, WIDEST // stored)
+    # Only powers of two are instructions, and a wide access has to begin at a multiple of itself.
     while run % width:
         width //= 2
     return width
@@ -118,6 +126,7 @@ def edge_cost(
     legs: Sequence[str], registers: Iterable[str], sizes: Sizes, stored: int = 4
 ) -> float:
     """Cycles to load x or to store y, in exchanges of the same state."""
+    # The search for segments counts in exchanges: one is a write and a read of shared memory.
     entries = math.prod(sizes[leg] for leg in legs)
     exchange = 2 * -(-entries // WARP) * (1 + 1 / ISSUED)
     best = min(direct(legs, registers, sizes, stored).cycles, staged(legs, sizes, stored).cycles)
@@ -154,6 +163,7 @@ def _widened(step: Statement, buffers: dict[str, Buffer], most: int) -> Statemen
         side = 1
     else:
         return step
+    # The widest access that all indices keep aligned; a missing sample leaves out whole runs.
     wide = most
     memory = buffers[(step.left, step.target)[side].buffer]
     while wide > 1 and not (memory.batched and is_wide(step, side, wide, memory.size)):

@@ -7,8 +7,7 @@ other. So schedules of one plan can be compared. Nothing is fitted: no kernel wa
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...ir.loops import At, Fill, Program, Statement, SumLanes, SumThreads, Threads, Tile, steps_of
@@ -136,10 +135,15 @@ def products_of(body: Iterable[Statement]) -> float:
     ) + sum(1.0 for s in body if isinstance(s, SumLanes | Fill))
 
 
-def made_by(loop: Threads) -> str:
-    """The value that a loop makes, by its first statement that writes one; "" if none does."""
+def made_by(loop: Threads, values: Mapping[str, str]) -> str:
+    """The value that a loop makes, by its first statement that writes one; "" if none does.
+
+    Arguments:
+        loop: of a program.
+        values: the value that each of the program's buffers holds.
+    """
     targets = (s.target for s in loop.body if isinstance(s, Tile | SumLanes | Fill))
-    return next((_owner(target.buffer) for target in targets), "")
+    return next((values[target.buffer] for target in targets), "")
 
 
 def _terms(tile: Tile) -> int:
@@ -154,6 +158,7 @@ def _loop(
 ) -> tuple[Count, dict[str, float]]:
     """A thread loop: its count, and the share of each result in it; notes weights that are read."""
     count, shares = Count(), dict[str, float]()
+    values = program.values
     warps = -(-loop.points // WARP)
     size = DTYPES[program.scalar].itemsize
 
@@ -209,22 +214,16 @@ def _loop(
                     read_once(statement.right, right, repeats, strides)
                     count.products += warps * made * terms
                 access(statement.target, made * (2 if statement.adds else 1), wide)
-                name = _owner(statement.target.buffer)
+                name = values[statement.target.buffer]
                 shares[name] = shares.get(name, 0.0) + made * terms
             case SumThreads():
                 # Halving: about one exchange an entry, with its addition, and one to memory.
                 count.shared += 3 * warps * statement.count
                 count.moves += 4 * warps * statement.count
-                name = _owner(statement.target.buffer)
+                name = values[statement.target.buffer]
                 shares[name] = shares.get(name, 0.0) + 4 * statement.count
             case Fill():
                 access(statement.target, statement.count)
             case _:
                 pass
     return count, shares
-
-
-def _owner(buffer: str) -> str:
-    """The value that a buffer holds: names of registers begin with their segment's, those of
-    partials end with "_p"."""
-    return re.sub(r"^[fr]\d+_", "", buffer.removeprefix("out_")).removesuffix("_p")

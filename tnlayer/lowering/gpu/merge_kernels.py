@@ -4,6 +4,11 @@ These kernels are small, and each waits for the one before it and for memory. So
 blocks are one kernel, and a row of small steps that need its results is done by a block of the same
 kernel: it makes the few sums that it reads itself, next to copies of the parameters that it reads,
 and has what lies between its steps in shared memory.
+
+    as lowered    sum A | sum B | sum C | step 1 (reads A) | step 2 (reads 1)      five kernels
+
+    merged        block 0      sum A, copies of parameters, barrier, step 1, barrier, step 2
+                  blocks 1 ..  sums B and C, a block for 32 results
 """
 
 from __future__ import annotations
@@ -11,15 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ...ir.loops import At, Buffer, Program, Statement, Step, SumLanes, Threads, Tile, steps_of
-from ..cpu.workspace import buffers_of, written_of
-from .bank_conflicts import WARP
+from ...ir.loops import (
+    At,
+    Buffer,
+    Program,
+    Step,
+    Threads,
+    Tile,
+    buffers_of,
+    map_places,
+    steps_of,
+    written_of,
+)
 from .counts import products_of
+from .reduce import groups_of, is_sum
 
 # Products that one block does in a kernel of its own, rather than a grid after a grid.
 MOST_IN_ONE_BLOCK = 2**16
-# Threads of a block that sums over blocks: they load one result's partials together.
-SUM_THREADS = 512
 # Results, 32 each, that such a block sums up for the steps that it does: at least three warps share
 # the rows of one then. Above that another kernel is cheaper.
 MOST_GROUPS = 4
@@ -40,18 +53,6 @@ def merge_kernels(program: Program) -> Program:
     return program
 
 
-def groups_of(sums: Iterable[Threads]) -> int:
-    """Sums over blocks in groups of a warp."""
-    return sum(-(-loop.points // WARP) for loop in sums)
-
-
-def is_sum(statement: Statement) -> bool:
-    """Whether a thread loop sums over blocks."""
-    return isinstance(statement, Threads) and any(
-        isinstance(inner, SumLanes) for inner in statement.body
-    )
-
-
 def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list[Buffer]]:
     sums = [step for step in steps if is_sum(step.body[0])]
     rest = [step for step in steps if not is_sum(step.body[0])]
@@ -59,11 +60,12 @@ def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list
     copies: list[Buffer] = []
     row: list[Step] = []
     for step in rest:
+        # In the order of the plan: a large step ends a row, for what follows may read its result.
         if sum(loop.points * products_of(loop.body) for loop in _loops(step)) <= MOST_IN_ONE_BLOCK:
             row.append(step)
             continue
         found += _kernels(program, sums, row, copies)
-        sums, row = [], []
+        sums, row = [], []  # all sums are done by then
         loops = step.body
         found += [Step(f"{step.name}_{k}", step.comment, (loop,)) for k, loop in enumerate(loops)]
     return (*found, *_kernels(program, sums, row, copies)), copies
@@ -77,6 +79,8 @@ def _kernels(
         return [_joined("sums", sums)] if sums else []
     read = buffers_of(row)
     own = [step for step in sums if buffers_of(step.body[:1]) & read]
+    # A row that reads no sum gains nothing in their kernel, and one that reads many would keep a
+    # single block busy for longer than a launch takes.
     if sums and not 0 < groups_of(loop for step in own for loop in _loops(step)) <= MOST_GROUPS:
         return [_joined("sums", sums), *_kernels(program, [], row, copies)]
     ordered = _by_level([*own, *row])
@@ -114,7 +118,7 @@ def _with_copies(program: Program, row: list[Step], copies: list[Buffer]) -> lis
         while name in taken:
             name += "_c"
         names[buffer.name] = name
-        copies.append(Buffer(name, buffer.size, "shared"))
+        copies.append(Buffer(name, buffer.size, "shared", value=buffer.value))
         to, since = (At(n, 0, (("i0", 1),), "scalar") for n in (name, buffer.name))
         loop = Threads((("i0", buffer.size),), (Tile(to, since, None),))
         first.append(Step(name, f"{buffer.name} into shared memory", (loop,)))
@@ -129,14 +133,7 @@ def _renamed(step: Step, names: dict[str, str]) -> Step:
     def at(place: At) -> At:
         return replace(place, buffer=names.get(place.buffer, place.buffer))
 
-    def tile(statement: Statement) -> Statement:
-        if not isinstance(statement, Tile):
-            return statement
-        right = at(statement.right) if statement.right is not None else None
-        return replace(statement, left=at(statement.left), right=right)
-
-    loops = (replace(loop, body=tuple(map(tile, loop.body))) for loop in _loops(step))
-    return replace(step, body=tuple(loops))
+    return replace(step, body=tuple(map_places(loop, at) for loop in step.body))
 
 
 # -- order ----------------------------------------------------------------------------------------

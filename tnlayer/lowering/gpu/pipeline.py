@@ -7,7 +7,7 @@ thread. They are made and counted, and the one with the fewest cycles is taken
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -15,16 +15,19 @@ from ...errors import PlanError
 from ...hardware.gpu import Gpu, Tiling
 from ...ir.counts import elements
 from ...ir.loops import Program
+from ...ir.loops_text import launches_text, program_text
 from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
-from ...ir.steps import BATCH
+from ...ir.steps import BATCH, owner_of
 from ...passes.chain import find_stem, reorder
 from ...passes.rematerialise import backward_without_saved
 from ...support.dtypes import DTYPES
+from ..passes_runner import run_passes
 from .chain import Chain, ChainLowering, adds_by_point, owns_weights, points_of
 from .coalescing import widen_accesses
 from .counts import Counts, Multiprocessor, count_samples
+from .launch import choose_launches
 from .merge_kernels import merge_kernels
 from .place import Layout, find_race, insert_barriers, place, warp_entries
 from .register_segments import Limits, find_register_segments, with_fillers
@@ -50,6 +53,7 @@ class Scheduled:
         stored: dtype of the arguments.
         segments: thread loops in registers.
         together: blocks that a multiprocessor should hold at once.
+        owners: the forward step that each value of the plan belongs to.
     """
 
     program: Program
@@ -57,6 +61,7 @@ class Scheduled:
     stored: str
     segments: int
     together: int
+    owners: Mapping[str, str]
 
     @cached_property
     def counts(self) -> Counts:
@@ -69,6 +74,80 @@ class Scheduled:
         counts = self.counts
         every = counts.cycles(counts.group, len(counts.loops), self.together, Multiprocessor())
         return every / self.program.block
+
+
+# -- the passes --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A GPU's program on its way through the passes.
+
+    Arguments:
+        program: as far as it is done.
+        gpu: what it is made for.
+        stored: dtype of the arguments.
+        layout: where its buffers lie; None until they are placed.
+    """
+
+    program: Program
+    gpu: Gpu
+    stored: str
+    layout: Layout | None = None
+
+
+def lowered(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Draft:
+    """What the passes begin with: one thread loop a step or segment, nothing placed."""
+    lowering.start()
+    lowering.lower_all()
+    return Draft(lowering.program(name), gpu, stored)
+
+
+def merge_small_kernels(draft: Draft) -> Draft:
+    """All sums over blocks in one kernel, small steps in a row in one block of it."""
+    return replace(draft, program=merge_kernels(draft.program))
+
+
+def place_buffers(draft: Draft) -> Draft:
+    """States in shared memory while they are needed, the largest in global memory."""
+    program = draft.program
+    program, layout = place(program, shared_entries(draft.gpu, program.scalar))
+    return replace(draft, program=program, layout=layout)
+
+
+def widen_edges(draft: Draft) -> Draft:
+    """Neighbouring entries of x and y as one access."""
+    wide = widen_accesses(draft.program, DTYPES[draft.stored].itemsize)
+    return replace(draft, program=wide)
+
+
+def put_barriers(draft: Draft) -> Draft:
+    """Threads wait where one loop reads what another one writes."""
+    return replace(draft, program=insert_barriers(draft.program))
+
+
+def choose_threads(draft: Draft) -> Draft:
+    """The grid of each kernel, and the threads that take the points of each loop."""
+    assert draft.layout is not None, "buffers are placed before"
+    return replace(draft, program=choose_launches(draft.program, draft.layout))
+
+
+Pass = Callable[[Draft], Draft]
+PASSES: tuple[Pass, ...] = (
+    merge_small_kernels,
+    place_buffers,
+    widen_edges,
+    put_barriers,
+    choose_threads,
+)
+
+
+def shown(draft: Draft) -> str:
+    """A draft as a text."""
+    return program_text(draft.program) + launches_text(draft.program)
+
+
+# -- the choice of a schedule ------------------------------------------------------------------
 
 
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
@@ -253,7 +332,7 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
     samples = 1 << (_samples_together(forward).bit_length() - 1)
     return best_lowering(
         plan, samples, gpu.threads, gpu.tensor_cores,
-        lambda blocks: _shared_bytes(gpu, blocks) // DTYPES[plan.dtype].itemsize,
+        lambda blocks: shared_entries(gpu, plan.dtype, blocks),
         lambda lowering: _placed(lowering, gpu, name, stored),
     )  # fmt: skip
 
@@ -283,34 +362,32 @@ def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> S
 
 
 def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
-    lowering.start()
-    lowering.lower_all()
-    program = merge_kernels(lowering.program(name))
-    entries = gpu.shared_bytes // DTYPES[program.scalar].itemsize
-    if warp_entries(program) > entries // 2:
+    """What the passes make of a lowering; None where sums over threads would fill shared memory."""
+    draft = lowered(lowering, gpu, name, stored)
+    if warp_entries(draft.program) > shared_entries(gpu, draft.program.scalar) // 2:
         return None
-    program, layout = place(program, entries)
-    program = widen_accesses(program, DTYPES[stored].itemsize)
-    program = verified(insert_barriers(program))
+    draft = run_passes(PASSES, draft, shown)
+    program, layout = verified(draft.program), draft.layout
+    assert layout is not None, "a pass places the buffers"
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
-    return Scheduled(program, layout, stored, loops, _together(program, layout, gpu))
+    owners = {step.result.name: owner_of(step) for step in lowering.plan.steps}
+    return Scheduled(program, layout, stored, loops, _together(program, layout, gpu), owners)
 
 
 def _together(program: Program, layout: Layout, gpu: Gpu) -> int:
     """Blocks on a multiprocessor: as many as its shared memory holds, up to the threads that leave
     enough registers. With more a compiler would spill what segments hold."""
-    shared = layout.block * DTYPES[program.scalar].itemsize
     blocks = max(1, gpu.resident // program.threads)
-    while blocks > 1 and shared > _shared_bytes(gpu, blocks):
+    while blocks > 1 and layout.block > shared_entries(gpu, program.scalar, blocks):
         blocks -= 1
     return blocks
 
 
-def _shared_bytes(gpu: Gpu, blocks: int) -> int:
-    """Shared memory of each block if a multiprocessor holds so many. Each takes 1 KiB more, and a
-    multiprocessor has that much more than one block may have."""
-    return (gpu.shared_bytes + 1024) // blocks - 1024
+def shared_entries(gpu: Gpu, scalar: str, blocks: int = 1) -> int:
+    """Entries of shared memory of each block if a multiprocessor holds so many. Each block takes
+    1 KiB more, and a multiprocessor has that much more than one block may have."""
+    return ((gpu.shared_bytes + 1024) // blocks - 1024) // DTYPES[scalar].itemsize
 
 
 def _samples_together(plan: Plan) -> int:

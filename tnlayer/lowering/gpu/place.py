@@ -14,11 +14,13 @@ from ...ir.loops import (
     Step,
     SumThreads,
     Threads,
+    buffers_of,
     statements,
     steps_of,
+    written_of,
 )
 from ...support.dtypes import DTYPES
-from ..cpu.workspace import buffers_of, written_of
+from ..allocate import Life, first_fit, lives_of, one_after_another, rounded
 from .bank_conflicts import WARP
 
 # Entries to which a buffer's place is rounded up: 16 bytes of float32.
@@ -63,7 +65,7 @@ def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
     lives = _lives(program.prologue, program.samples)
     copies = _copies(program)
     sizes = {
-        buffer.name: _rounded(buffer.size * copies.get(buffer.name, 1))
+        buffer.name: rounded(buffer.size * copies.get(buffer.name, 1), UNIT)
         for buffer in program.of("block", "partial")
         if buffer.name in lives
     }
@@ -72,20 +74,19 @@ def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
             lives[buffer.name] = (0, len(order))
     inside = dict(sizes)
     while True:
-        offsets, entries = _first_fit(inside, lives)
+        offsets, entries = _fitted(inside, lives)
         if entries <= most_entries:
             break
         movable = [name for name in inside if copies.get(name, 1) == 1]
         del inside[max(movable, key=lambda name: (inside[name], name))]
     outside = {name: size for name, size in sizes.items() if name not in inside}
     partials = {buffer.name for buffer in program.of("partial")}
-    in_row, blockspace = _first_fit({n: s for n, s in outside.items() if n not in partials}, lives)
+    in_row, blockspace = _fitted({n: s for n, s in outside.items() if n not in partials}, lives)
     placed: list[Buffer] = []
-    ends = {"shared": 0, "partial": 0}
+    lasting, ends = one_after_another(program.buffers, ("shared", "partial"), UNIT)
     for buffer in program.buffers:
-        if buffer.space in ends:
-            placed.append(replace(buffer, offset=ends[buffer.space]))
-            ends[buffer.space] += _rounded(buffer.size)
+        if buffer.name in lasting:
+            placed.append(replace(buffer, offset=lasting[buffer.name]))
         elif buffer.space != "block":
             placed.append(buffer)
         elif buffer.name in inside:
@@ -119,8 +120,8 @@ def _inside(program: Program) -> frozenset[str]:
     for inner in alone:
         left = MOST_INSIDE_BYTES // DTYPES[program.scalar].itemsize
         for buffer in program.of("shared"):
-            if users.get(buffer.name) == [inner] and _rounded(buffer.size) <= left:
-                left -= _rounded(buffer.size)
+            if users.get(buffer.name) == [inner] and rounded(buffer.size, UNIT) <= left:
+                left -= rounded(buffer.size, UNIT)
                 found.add(buffer.name)
     return frozenset(found)
 
@@ -128,11 +129,7 @@ def _inside(program: Program) -> frozenset[str]:
 def warp_entries(program: Program) -> int:
     """Entries of shared memory that sums over threads need, which cannot lie elsewhere."""
     sizes = {buffer.name: buffer.size for buffer in program.of("partial")}
-    return sum(_rounded(sizes[name] * count) for name, count in _copies(program).items())
-
-
-def _rounded(size: int) -> int:
-    return -(-size // UNIT) * UNIT
+    return sum(rounded(sizes[name] * count, UNIT) for name, count in _copies(program).items())
 
 
 def _copies(program: Program) -> dict[str, int]:
@@ -149,53 +146,25 @@ def _copies(program: Program) -> dict[str, int]:
     return found
 
 
-def _lives(
-    prologue: Sequence[Statement], samples: Sequence[Statement]
-) -> dict[str, tuple[int, int]]:
-    """First and last statement that touches each buffer; what the prologue makes stays."""
-    lives: dict[str, tuple[int, int]] = {}
+def _lives(prologue: Sequence[Statement], samples: Sequence[Statement]) -> dict[str, Life]:
+    """When each buffer lives; what the prologue touches stays, for each group of samples reads it
+    again."""
     end = len(prologue) + len(samples)
-    for number, statement in enumerate((*prologue, *samples)):
-        for name in buffers_of((statement,)):
-            first, _ = lives.get(name, (number, number))
-            lives[name] = (0, end) if number < len(prologue) else (first, number)
-            if first < len(prologue):
-                lives[name] = (0, end)
-    return lives
+    lives = lives_of((*prologue, *samples))
+    return {
+        name: (0, end) if first < len(prologue) else (first, last)
+        for name, (first, last) in lives.items()
+    }
 
 
-def _first_fit(
-    sizes: Mapping[str, int], lives: Mapping[str, tuple[int, int]]
-) -> tuple[dict[str, int], int]:
-    """Offsets of buffers, those that live at one time apart; and the end of all.
-
-    In the order in which they begin to live, or the largest first: what ends lower.
-    """
+def _fitted(sizes: Mapping[str, int], lives: Mapping[str, Life]) -> tuple[dict[str, int], int]:
+    """Offsets of buffers and the end of all: in the order in which they begin to live, or the
+    largest first, whichever ends lower."""
     by_start = sorted(sizes, key=lambda name: (lives[name][0], -lives[name][1], name))
     by_size = sorted(by_start, key=lambda name: -sizes[name])
-    found = [_fitted(order, sizes, lives) for order in (by_start, by_size)]
-    return min(found, key=lambda one: one[1])
-
-
-def _fitted(
-    order: Sequence[str], sizes: Mapping[str, int], lives: Mapping[str, tuple[int, int]]
-) -> tuple[dict[str, int], int]:
-    """Each buffer at the first place that is free while it lives."""
-    offsets: dict[str, int] = {}
-    for name in order:
-        first, last = lives[name]
-        busy = sorted(
-            (offsets[other], offsets[other] + sizes[other])
-            for other in offsets
-            if lives[other][0] <= last and first <= lives[other][1]
-        )
-        at = 0
-        for start, end in busy:
-            if at + sizes[name] <= start:
-                break
-            at = max(at, end)
-        offsets[name] = at
-    return offsets, max((offsets[name] + sizes[name] for name in sizes), default=0)
+    return min(
+        (first_fit(order, sizes, lives) for order in (by_start, by_size)), key=lambda one: one[1]
+    )
 
 
 # -- barriers --------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir.loops import At, Axis, Buffer, Fill, Statement, SumThreads, Threads, Tile
+from ...ir.loops import At, Axis, Buffer, Statement, SumThreads, Threads, Tile, map_places
 from ...ir.steps import BATCH, Contract, Operand, Value
 from ..arrays import Array, Sizes, packed, volume
+from ..nest import runs
 from .thread_loop import SAMPLE
 
 # Columns of one tile: results that share what is read.
@@ -42,10 +43,10 @@ class Group:
         return [leg for leg in legs if leg not in self.points and self.sizes[leg] > 1]
 
     def register(self, name: str, legs: Sequence[str]) -> Array:
-        """A register array with these legs."""
+        """A register array of a value with these legs."""
         buffer = f"{self.prefix}{name}"
         own = self.inner(legs)
-        self.buffers.append(Buffer(buffer, volume(own, self.sizes), "register"))
+        self.buffers.append(Buffer(buffer, volume(own, self.sizes), "register", value=name))
         return Array(buffer, tuple(packed(own, self.sizes).items()))
 
     def load(self, value: Value, source: Array) -> None:
@@ -125,11 +126,6 @@ class Group:
                          strict=True))  # fmt: skip
         self.body.append(Tile(self.at(partial), self.at(held), None, rows, adds=True))
 
-    def clear(self, value: Value) -> None:
-        """Zeros in a held value."""
-        array = self.held[value.name]
-        self.body.append(Fill(At(array.buffer, form="scalar"), volume(array.legs, self.sizes)))
-
     def at(self, array: Array) -> At:
         """A place whose terms are legs; they become indices in ``threads``."""
         terms = tuple((leg, array.stride(leg)) for leg in self.points if array.stride(leg))
@@ -140,38 +136,19 @@ class Group:
 
     def threads(self) -> Threads:
         """The loop: neighbouring point legs that are one run in all arrays become one index."""
-        runs: list[list[str]] = []
-        for leg in self.points:
-            if self.sizes[leg] == 1:
-                continue
-            if runs and BATCH not in (leg, runs[-1][-1]) and self.is_run(runs[-1][-1], leg):
-                runs[-1].append(leg)
-            else:
-                runs.append([leg])
-        names = {run[-1]: SAMPLE if run[-1] == BATCH else f"i{n}" for n, run in enumerate(runs)}
-        indices = tuple((names[run[-1]], volume(run, self.sizes)) for run in runs)
-        return Threads(indices, tuple(_renamed(statement, names) for statement in self.body))
+        found = runs((leg for leg in self.points if self.sizes[leg] > 1), self.is_run)
+        names = {run[-1]: SAMPLE if run[-1] == BATCH else f"i{n}" for n, run in enumerate(found)}
+        indices = tuple((names[run[-1]], volume(run, self.sizes)) for run in found)
+
+        def renamed(place: At) -> At:
+            """Of a run only its fastest leg moves."""
+            terms = tuple((names[leg], stride) for leg, stride in place.terms if leg in names)
+            return replace(place, terms=terms)
+
+        return Threads(indices, tuple(map_places(statement, renamed) for statement in self.body))
 
     def is_run(self, outer: str, inner: str) -> bool:
-        return all(
+        """Whether two legs may be one index; samples have their own, for some may be missing."""
+        return BATCH not in (outer, inner) and all(
             array.stride(outer) == array.stride(inner) * self.sizes[inner] for array in self.arrays
         )
-
-
-def _renamed(statement: Statement, names: dict[str, str]) -> Statement:
-    """Terms by index: of a run only its fastest leg moves."""
-
-    def at(place: At) -> At:
-        terms = tuple((names[leg], stride) for leg, stride in place.terms if leg in names)
-        return replace(place, terms=terms)
-
-    match statement:
-        case Tile():
-            right = at(statement.right) if statement.right is not None else None
-            return replace(
-                statement, target=at(statement.target), left=at(statement.left), right=right
-            )
-        case SumThreads() | Fill():
-            return statement
-        case _:
-            raise NotImplementedError(type(statement).__name__)

@@ -4,20 +4,35 @@ Within a segment a thread holds all combinations of its register legs and runs s
 other legs are points, shared by the threads. Between segments the state goes through shared memory.
 Steps that do not wait for each other may change places, so that as few segments as possible are
 needed. A step that is too large for registers is a segment of its own without register legs.
+
+A circuit of two-leg gates on a state (a b c d e f), where four legs fit the registers::
+
+    a --[0]------        segment 0: registers a b c d, steps 0 1 3; points e f
+    b --[0]--[3]-                   exchange through shared memory
+    c --[1]--[3]-        segment 1: registers d e f, steps 2 4; points a b c
+    d --[1]--[4]-
+    e --[2]--[4]-        (cut by layers it would be three: 0 1, then 2, then 3 4)
+    f --[2]------
+
+The search goes segment by segment: from each of the best cuts so far, every set of steps that one
+more segment can do. What a segment costs is one exchange; the first and the last one pay for how
+threads read x and write y, too (coalescing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...passes.chain import Stem, StemStep, state_after
 from ..arrays import Sizes, volume
 from .coalescing import edge_cost, goes_direct
 
-# Partial cuts that are followed at each level, sets of legs tried for one segment.
+# Partial cuts that are followed at each level, sets of legs tried for one segment: there are
+# exponentially many of both, and the best ones are found early.
 MOST_CUTS, MOST_SETS = 24, 400
-# What a step without registers costs, in segments.
+# What a step without registers costs, in segments: it reads and writes the state once like any
+# segment, but each of its products loads its operands from memory anew.
 LARGE_STEP = 3.0
 
 
@@ -34,9 +49,6 @@ class Segment:
     registers: tuple[str, ...]
     steps: tuple[int, ...]
     large: bool = False
-
-
-Fits = Callable[[Sequence[int]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Steps done so far and the segments that did them."""
+    """Steps done so far (bits of an int: subsets are compared all the time) and the segments that
+    did them."""
 
     done: int
     legs: tuple[str, ...]
@@ -84,6 +97,7 @@ def find_register_segments(
         found: dict[int, _Cut] = {}
         for cut in level:
             for after in search.extended(cut):
+                # Costs only grow: what is no better now cannot become so.
                 if best is not None and after.cost >= best.cost:
                     continue
                 if after.done == everything:
@@ -92,6 +106,8 @@ def find_register_segments(
                     found[after.done] = after
         ranked = sorted(found.values(), key=lambda cut: (cut.cost - search.share(cut.done),))
         level = []
+        # A cut that has done no more than another one, for no less, is left out: whatever follows
+        # it can follow the other.
         for cut in ranked:
             if len(level) == MOST_CUTS:
                 break
@@ -125,7 +141,11 @@ class _Search:
         ]
 
     def extended(self, cut: _Cut) -> list[_Cut]:
-        """The cut with one segment more; each set of steps once."""
+        """The cut with one segment more; each set of steps once.
+
+        Sets of register legs grow by what one more step needs, from the empty one on, so that only
+        sets are tried that some step has a use for.
+        """
         found: dict[int, _Cut] = {}
         seen: set[frozenset[str]] = set()
         waiting = [frozenset[str]()]
@@ -136,7 +156,7 @@ class _Search:
             seen.add(registers)
             steps, now = self.run(cut, registers)
             done = cut.done | sum(1 << number for number in steps)
-            if steps and self.is_free(cut, steps):
+            if steps:
                 self.offer(cut, registers, steps, found)
             for number in self.ready(done):
                 legs = set(self.needs(self.stem.steps[number])) - now
@@ -145,6 +165,8 @@ class _Search:
                 ):
                     waiting.append(registers | legs)
         if not found:
+            # No ready step fits. The one with the smallest result comes first: what follows it is
+            # likeliest to fit again.
             number = min(self.ready(cut.done), key=lambda n: self.size_of(cut.legs, n))
             after = state_after(cut.legs, self.stem.steps[number])
             segment = Segment((), (number,), large=True)
@@ -155,12 +177,12 @@ class _Search:
     def size_of(self, legs: Sequence[str], number: int) -> int:
         return volume(state_after(tuple(legs), self.stem.steps[number]), self.sizes)
 
-    def is_free(self, cut: _Cut, steps: Sequence[int]) -> bool:
-        """Whether legs that weights share with the state are in order (see ``keeps_points``)."""
-        return bool(steps)
-
     def run(self, cut: _Cut, registers: frozenset[str]) -> tuple[tuple[int, ...], set[str]]:
-        """Steps that run on some register legs, and the register legs after them."""
+        """Steps that run on some register legs, and the register legs after them.
+
+        Whatever can run does: left for a later segment, a step would only need the same legs in
+        registers again.
+        """
         now, done, steps = set(registers), cut.done, list[int]()
         again = True
         while again:
@@ -175,7 +197,11 @@ class _Search:
         return tuple(steps), now
 
     def fits(self, registers: frozenset[str] | set[str], steps: Sequence[int]) -> bool:
-        """Whether steps that begin with these registers stay within the limits."""
+        """Whether steps that begin with these registers stay within the limits.
+
+        A forward replaces the state at each step. A backward makes all states of the segment again
+        and then walks back, so it holds their sum, besides one gradient of a weight.
+        """
         entries = volume(registers, self.sizes)
         largest, held, weight = entries, entries, 0
         for number in steps:
@@ -197,7 +223,7 @@ class _Search:
         for number in steps:
             legs = state_after(legs, self.stem.steps[number])
         done = cut.done | sum(1 << number for number in steps)
-        cost = cut.cost + 1.0
+        cost = cut.cost + 1.0  # one exchange; edges are counted in exchanges, too
         if not cut.segments:
             cost += edge_cost(self.stem.legs, registers, self.sizes, self.limits.stored)
         ends = done == (1 << len(self.stem.steps)) - 1
@@ -214,7 +240,12 @@ class _Search:
 def with_fillers(
     stem: Stem, segments: Sequence[Segment], sizes: Sizes, limits: Limits, least_points: int
 ) -> tuple[Segment, ...]:
-    """Segments whose threads hold more legs, slow ones, while enough points are left."""
+    """Segments whose threads hold more legs, slow ones, while enough points are left.
+
+    A leg that no step touches may be held all the same: a thread then has more products that do not
+    wait for each other, and uses each weight that it has read for all of them. Slow legs come
+    first, for neighbouring threads should go on to read neighbouring entries.
+    """
     search = _Search(stem, sizes, limits, True)
     legs, found = stem.legs, list[Segment]()
     for number, segment in enumerate(segments):

@@ -9,22 +9,23 @@ and run the adjoint of the steps on parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
 
 from ...hardware.gpu import SMALL, Tiling
-from ...ir import steps as plan_steps
-from ...ir.loops import Buffer, Fill, Program, Space, Statement, Step, SumLanes, Threads, Tile
+from ...ir.loops import Buffer, Fill, Program, Space, Statement, SumLanes, Threads, Tile
+from ...ir.loops import Step as LoopStep
 from ...ir.plan import Plan
-from ...ir.steps import BATCH, Contract, Operand, Reduce, Value
-from ..arrays import Array, conjugated, diagonal, packed, pinned, volume
+from ...ir.steps import BATCH, Contract, Operand, Reduce, Step, Value
+from ..arrays import Array, conjugated, packed, volume
+from ..steps import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from .bank_conflicts import extent
 from .thread_loop import lower_clear, lower_product
 
-Part = Literal["before", "prologue", "samples", "after"]
 # Products of all steps on parameters that each block may repeat for itself, and entries of all
 # parameters that it copies into its shared memory.
 MOST_BRANCH_PRODUCTS, MOST_COPIED = 2**15, 2**13
+
+Loops = Sequence[Threads]
 
 
 @dataclass(slots=True)
@@ -32,7 +33,10 @@ class Lowering:
     """Arrays of all values made so far, and the statements of the four parts.
 
     ``local`` holds what a block sees while it works on samples, ``call`` what kernels before and
-    after it see: a small value may be made in both places.
+    after it see: a small value may be made in both places. ``volumes`` are the entries of arrays in
+    the workspace, without those that are left out between them.
+
+    Other kinds of schedules differ in the methods under "hooks", and in nothing else.
     """
 
     plan: Plan
@@ -44,12 +48,68 @@ class Lowering:
     call: dict[str, Array] = field(default_factory=dict)
     direct: dict[str, Array] = field(default_factory=dict)
     outputs: dict[str, Array] = field(default_factory=dict)
-    parts: dict[Part, list[Step]] = field(
+    parts: dict[Part, list[LoopStep]] = field(
         default_factory=lambda: {"before": [], "prologue": [], "samples": [], "after": []}
     )
     tiling: Tiling = SMALL
     batched: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
+    volumes: dict[str, int] = field(default_factory=dict[str, int])
+
+    # -- hooks: what other kinds of schedules do their own way -------------------------------
+
+    def lower_steps(self) -> None:
+        """Every step, in the order of the plan."""
+        places = self.places_of_branch()
+        for step in self.plan.steps:
+            self.lower_in_place(step, places)
+
+    def after_step(self, step: Step) -> None:
+        """What is done right after a step; nothing."""
+
+    def copy_parameters(self) -> None:
+        """Parameters into shared memory, if they are small."""
+        parameters = [value for value in self.plan.inputs if BATCH not in value.legs]
+        used = {o.value.name for step in self.plan.steps for o in step.operands}
+        if self.batched and sum(volume(v.legs, self.sizes) for v in parameters) <= MOST_COPIED:
+            for value in parameters:
+                if value.name in used:
+                    self.copy_in(value, "prologue")
+
+    def copy_samples(self) -> None:
+        """Inputs of several samples into shared memory, for the last block may lack some."""
+        if self.block > 1:
+            for value in self.plan.inputs:
+                if BATCH in value.legs:
+                    self.copy_in(value, "samples")
+
+    def makes_in_outputs(self) -> bool:
+        """Whether a result may be made where it leaves."""
+        return True
+
+    def run_of(self, legs: Sequence[str]) -> tuple[str, ...]:
+        """Legs of x or y that a point of a copy takes by itself; none."""
+        return ()
+
+    def state_array(self, value: Value) -> Array | None:
+        """The array of a state or gradient; None for a packed one."""
+        return None
+
+    def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
+        """How the entries of a new array lie."""
+        return packed(legs, self.sizes)
+
+    def on_warps(self, what: StepProduct) -> Threads | None:
+        """The loop of a product whose points are warps; None where they are threads."""
+        return None
+
+    def once_a_call(self, target: Array, left: Array, right: Array | None, part: Part) -> Loops:
+        """The loops of a step that is no block's; () for those of any other."""
+        return ()
+
+    def ordered(self, part: Part, body: Sequence[Statement]) -> Sequence[Statement]:
+        """Loops with their points in the order in which threads take them."""
+        return body
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -57,7 +117,7 @@ class Lowering:
         """Arguments, and which values are batched, summed over samples, or neither."""
         self.sizes = {**self.plan.sizes, BATCH: self.block}
         for value in self.plan.inputs:
-            array = self.argument(value.name, value.legs, "input")
+            array = self.argument(value.name, value.legs, "input", value.name)
             self.call[value.name] = self.local[value.name] = array
             if BATCH in value.legs:
                 self.batched.add(value.name)
@@ -68,7 +128,8 @@ class Lowering:
                 self.batched.add(step.result.name)
             elif names & (self.batched | self.late):
                 self.late.add(step.result.name)
-        self.copy_inputs()
+        self.copy_parameters()
+        self.copy_samples()
 
     def program(self, name: str) -> Program:
         """The program of all parts; its workspace is not laid out yet."""
@@ -87,13 +148,11 @@ class Lowering:
 
     def lower_all(self) -> None:
         """Every step, then the results leave."""
-        places = self.places_of_branch()
-        for step in self.plan.steps:
-            self.lower_step(step, places)
+        self.lower_steps()
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
 
-    def lower_step(self, step: plan_steps.Step, places: Mapping[str, tuple[Part, ...]]) -> None:
+    def lower_in_place(self, step: Step, places: Mapping[str, tuple[Part, ...]]) -> None:
         """One step in the part or parts where it belongs."""
         name = step.result.name
         operands = {operand.value.name for operand in step.operands}
@@ -104,6 +163,7 @@ class Lowering:
         else:
             for part in places.get(name, ()):
                 self.lower(step, part)
+        self.after_step(step)
 
     # -- where steps on parameters run -------------------------------------------------------
 
@@ -112,7 +172,7 @@ class Lowering:
         inside, outside = set[str](), set[str]()
         for output in self.plan.outputs:
             outside.add(output.operand.value.name)
-        branch: list[plan_steps.Step] = []
+        branch: list[Step] = []
         for step in reversed(self.plan.steps):
             name = step.result.name
             operands = {operand.value.name for operand in step.operands}
@@ -139,71 +199,35 @@ class Lowering:
             places[name] = tuple(found)
         return places
 
-    def copy_inputs(self) -> None:
-        """Small parameters come into shared memory; so do inputs of several samples, of which the
-        last block may lack some."""
-        self.copy_parameters()
-        if self.block > 1:
-            for value in self.plan.inputs:
-                if BATCH in value.legs:
-                    self.copy_in(value, "samples")
-
-    def copy_parameters(self) -> None:
-        """Parameters into shared memory, if they are small."""
-        parameters = [value for value in self.plan.inputs if BATCH not in value.legs]
-        used = {o.value.name for step in self.plan.steps for o in step.operands}
-        if self.batched and sum(volume(v.legs, self.sizes) for v in parameters) <= MOST_COPIED:
-            for value in parameters:
-                if value.name in used:
-                    self.copy_in(value, "prologue")
-
     def copy_in(self, value: Value, part: Part) -> None:
         source = self.local[value.name]
-        target = self.workspace(f"{value.name}_s", source.legs, part)
+        target = self.workspace(f"{value.name}_s", source.legs, part, value.name)
         self.local[value.name] = target
         copy = lower_product(target, source, None, self.sizes)
         self.emit(part, target.buffer, f"{value.name} into shared memory", [copy])
 
     # -- arrays ----------------------------------------------------------------------------
 
-    def axes(self, legs: Sequence[str]) -> tuple[str, ...]:
-        """Names of axes: a leg that stands again gets a mark, for strides are kept by name."""
-        found: list[str] = []
-        for leg in legs:
-            axis = leg
-            while axis in found:
-                axis += "'"
-            self.sizes[axis] = self.sizes[leg]
-            found.append(axis)
-        return tuple(found)
+    @property
+    def axes(self) -> Axes:
+        """Axes of all arrays; their sizes are those of this lowering."""
+        return Axes(self.sizes)
 
-    def argument(self, name: str, legs: Sequence[str], space: Space) -> Array:
-        """The array of an argument as torch stores it, the batch as its first axis."""
-        axes = self.axes(legs)
-        strides = packed([axis for axis in axes if axis != BATCH], self.sizes)
-        features = volume(strides, self.sizes)
-        if BATCH in axes:
-            strides = {BATCH: features, **strides}
-        self.buffers.append(Buffer(name, features, space, batched=BATCH in axes))
-        return Array(name, tuple(strides.items()))
+    def argument(self, name: str, legs: Sequence[str], space: Space, value: str) -> Array:
+        """The array of an argument; it brings or takes a value of the plan."""
+        buffer, array = argument(name, legs, space, value, self.axes)
+        self.buffers.append(buffer)
+        return array
 
     def add_outputs(self) -> None:
         """Buffers of what leaves. A contraction that leaves once and by itself is made in place
         there; nothing else is, for outputs are never read."""
-        used = [operand.value.name for step in self.plan.steps for operand in step.operands]
-        leaving = [output.operand.value.name for output in self.plan.outputs]
         products = {s.result.name for s in self.plan.steps if isinstance(s, Contract | Reduce)}
+        alone = leaving_alone(self.plan) & products
         for output in self.plan.outputs:
-            array = self.argument(f"out_{output.name}", output.legs, "output")
-            operand = output.operand
-            name, legs = operand.value.name, operand.legs
-            if (
-                name in products
-                and leaving.count(name) == 1
-                and name not in used
-                and not operand.conj
-                and len(set(legs)) == len(legs)
-            ):
+            name = output.operand.value.name
+            array = self.argument(f"out_{output.name}", output.legs, "output", name)
+            if name in alone and self.makes_in_outputs():
                 self.direct[name] = array
             self.outputs[output.name] = array
 
@@ -213,11 +237,12 @@ class Lowering:
         batched = operand.value.name in self.batched
         source = self.home(operand, "samples" if batched else "after")
         if source.buffer != target.buffer:
-            copy = lower_product(target, source, None, self.sizes)
+            own = self.run_of(target.legs) if batched else ()
+            copy = lower_product(target, source, None, self.sizes, own=own)
             self.emit("samples" if batched else "after", f"out_{name}", f"{name} leaves", [copy])
 
     def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
-        self.parts[part].append(Step(name, comment, tuple(body)))
+        self.parts[part].append(LoopStep(name, comment, tuple(self.ordered(part, body))))
 
     def seen(self, part: Part) -> dict[str, Array]:
         """Arrays as a part sees them."""
@@ -236,77 +261,66 @@ class Lowering:
 
     def make(self, value: Value, part: Part) -> Array:
         """A new array for a result, in the workspace or directly where it leaves."""
+        state = self.state_array(value) if part == "samples" else None
+        if state is not None:
+            return self.set_home(value, state, part)
         if value.name in self.direct and part != "prologue":
             return self.set_home(value, self.direct[value.name], part)
-        array = self.workspace(value.name, self.axes(value.legs), part)
+        array = self.workspace(value.name, self.axes.of(value.legs), part, value.name)
         return self.set_home(value, array, part)
 
-    def workspace(self, name: str, legs: Sequence[str], part: Part) -> Array:
+    def workspace(self, name: str, legs: Sequence[str], part: Part, value: str = "") -> Array:
+        """A new array; ``value`` is what it holds, "" where that is no value of the plan."""
         taken = {buffer.name for buffer in self.buffers}
         while name in taken:
             name += "_c"
         space: Space = "block" if part in ("prologue", "samples") else "shared"
         strides = self.strides_of(legs, space)
-        self.buffers.append(Buffer(name, extent(strides, self.sizes), space))
+        self.buffers.append(Buffer(name, extent(strides, self.sizes), space, value=value))
+        self.volumes[name] = volume(legs, self.sizes)
         return Array(name, tuple(strides.items()))
-
-    def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
-        """How the entries of a new array lie."""
-        return packed(legs, self.sizes)
 
     # -- steps -----------------------------------------------------------------------------
 
-    def lower(self, step: plan_steps.Step, part: Part) -> None:
+    def lower(self, step: Step, part: Part) -> None:
         """Lower one step in one part."""
-        result = step.result
-        match step:
-            case plan_steps.Contract():
-                self.contract(result, step.left, step.right, part)
-            case plan_steps.Reduce():
-                self.contract(result, step.operand, None, part)
-            case plan_steps.Add():
-                self.add(result, [(operand, ()) for operand in step.operands], part)
-            case plan_steps.Scatter():
-                self.add(result, [(p.operand, p.pins) for p in step.parts], part, clear=True)
-            case plan_steps.Embed():
-                target = self.make(result, part)
-                source = self.home(step.operand, part)
-                view = diagonal(target, step.operand.legs)
-                body = [self.cleared(target), lower_product(view, source, None, self.sizes)]
-                self.emit(part, result.name, f"diagonal of {result.name}", body)
-            case plan_steps.Select():
-                self.set_home(result, self.selected(step, part), part)
-            case plan_steps.Diagonal():
-                array = diagonal(self.home(step.operand, part), result.legs)
-                self.set_home(result, array, part)
-            case plan_steps.Expand():
-                array = self.home(step.operand, part)
-                strides = tuple((leg, array.stride(leg)) for leg in result.legs)
-                self.set_home(result, replace(array, strides=strides), part)
+        lower_step(step, part, self)
 
-    def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
-        """A Contract, or a Reduce where there is no right operand."""
-        operands = [left] if right is None else [left, right]
-        arrays = [self.home(operand, part) for operand in operands]
-        text = " x ".join(operand.value.name for operand in operands)
-        legs = dict.fromkeys(leg for operand in operands for leg in operand.legs)
-        summed = [leg for leg in legs if leg not in result.legs]
-        comment = f"{result.name} = {text}" + (f", sum {' '.join(summed)}" if summed else "")
-        second = arrays[1] if right is not None else None
-        if part == "samples" and BATCH not in result.legs:
-            partial = self.partial(result)
-            body = lower_product(
-                partial, arrays[0], second, self.sizes, adds=True, tiling=self.tiling
+    def reader(self, operand: Operand, result: Value, part: Part) -> Array:
+        """An operand as it lies: threads read any order."""
+        return self.home(operand, part)
+
+    def copy(self, target: Array, source: Array, *, adds: bool = False) -> Sequence[Statement]:
+        """One loop, a point an entry."""
+        return [lower_product(target, source, None, self.sizes, adds=adds)]
+
+    def product(self, what: StepProduct, part: Part) -> None:
+        """One loop over the results; what sums over samples is added to a partial."""
+        loop = self.on_warps(what) if part == "samples" else None
+        if loop is not None:
+            text = " x ".join(operand.value.name for operand in what.operands)
+            self.emit(
+                part, what.result.name, f"{what.result.name} = {text} on tensor cores", [loop]
             )
-            self.emit(part, result.name, comment, [body])
             return
-        target = self.make(result, part)
-        self.emit(part, result.name, comment, self.loops_of(target, arrays[0], second, part))
+        left, *others = (self.home(operand, part) for operand in what.operands)
+        right = others[0] if others else None
+        if part == "samples" and BATCH not in what.result.legs:
+            partial = self.partial(what.result)
+            body: Sequence[Statement] = [
+                lower_product(partial, left, right, self.sizes, adds=True, tiling=self.tiling)
+            ]
+        else:
+            body = self.loops_of(self.make(what.result, part), left, right, part)
+        self.emit(part, what.result.name, what.comment, body)
 
     def loops_of(
         self, target: Array, left: Array, right: Array | None, part: Part
     ) -> Sequence[Threads]:
         """The loops of a contraction or a sum in one part."""
+        once = self.once_a_call(target, left, right, part) if part in ("before", "after") else ()
+        if once:
+            return once
         arrays = [target, left, *([right] if right is not None else [])]
         missing = {buffer.name for buffer in self.buffers if buffer.batched}
         holds = not any(array.buffer in missing for array in arrays)
@@ -316,11 +330,12 @@ class Lowering:
 
     def partial(self, result: Value) -> Array:
         """The partial of a result that sums over samples, and the kernel that adds the blocks'."""
-        axes = self.axes(result.legs)
+        axes = self.axes.of(result.legs)
         name = f"{result.name}_p"
         strides = self.strides_of(axes, "partial")
         partial = Array(name, tuple(strides.items()))
-        self.buffers.append(Buffer(name, extent(strides, self.sizes), "partial"))
+        size = extent(strides, self.sizes)
+        self.buffers.append(Buffer(name, size, "partial", value=result.name))
         target = self.make(result, "after")
         copy = lower_product(target, partial, None, self.sizes)
         (tile,) = copy.body
@@ -330,39 +345,7 @@ class Lowering:
         self.emit("after", f"{result.name}_s", f"{result.name} summed up", [body])
         return partial
 
-    def add(
-        self,
-        result: Value,
-        parts: Sequence[tuple[Operand, tuple[tuple[int, int], ...]]],
-        part: Part,
-        *,
-        clear: bool = False,
-    ) -> None:
-        """Sum of arrays, each at its pins, axis by axis."""
-        target = self.make(result, part)
-        body: list[Statement] = [self.cleared(target)] if clear else []
-        axes = self.axes(result.legs)
-        for number, (operand, pins) in enumerate(parts):
-            source = self.home(operand, part)
-            view, legs = pinned(target, axes, pins)
-            renaming = dict(zip(self.axes(operand.legs), legs, strict=True))
-            strides = tuple((renaming.get(leg, leg), stride) for leg, stride in source.strides)
-            source = replace(source, strides=strides)
-            adds = clear or number > 0
-            body.append(lower_product(view, source, None, self.sizes, adds=adds))
-        names = " + ".join(operand.value.name for operand, _ in parts)
-        self.emit(part, result.name, f"{result.name} = {names}", body)
-
-    def cleared(self, target: Array) -> Threads:
+    def cleared(self, target: Array, part: Part) -> Statement:
         """Zeros in the whole array."""
         size = next(buffer.size for buffer in self.buffers if buffer.name == target.buffer)
         return lower_clear(target.buffer, size)
-
-    def selected(self, step: plan_steps.Select, part: Part) -> Array:
-        """A slice, with the axes that are left called after the result's legs."""
-        array = self.home(step.operand, part)
-        axes = self.axes(step.operand.legs)
-        view, left = pinned(array, axes, step.pins)
-        renaming = dict(zip(left, self.axes(step.result.legs), strict=True))
-        strides = tuple((renaming[leg], stride) for leg, stride in view.strides)
-        return replace(view, strides=strides)

@@ -8,44 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from ...hardware.gpu import SMALL, Tiling
-from ...ir.loops import At, Axis, Fill, Pairs, Threads, Tile
+from ...ir.loops import At, Axis, Fill, Threads, Tile
 from ...ir.steps import BATCH
 from ..arrays import Array, Sizes
+from ..nest import Loop, Side, merge, pairs
 
 # Name of the index over the samples that a block takes at once.
 SAMPLE = "sample"
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A leg or a factor of one: its size, and how far it moves in target, left and right."""
-
-    leg: str
-    size: int
-    target: int
-    left: int
-    right: int
-
-    def split(self, inner: int) -> tuple[Piece, Piece]:
-        """Outer and inner part, the inner one of the given size."""
-        outer = replace(
-            self,
-            size=self.size // inner,
-            target=self.target * inner,
-            left=self.left * inner,
-            right=self.right * inner,
-        )
-        return outer, replace(self, size=inner)
-
-    def follows(self, outer: Piece) -> bool:
-        """Whether this piece and one around it are one run in all arrays."""
-        return all(
-            getattr(outer, side) == getattr(self, side) * self.size
-            for side in ("target", "left", "right")
-        )
 
 
 def lower_product(
@@ -73,16 +44,16 @@ def lower_product(
         rolled: whether loops around written-out products stay loops in machine code.
     """
     legs = dict.fromkeys(target.legs + left.legs + (right.legs if right else ()))
-    pieces = [
-        Piece(leg, sizes[leg], target.stride(leg), left.stride(leg),
-              right.stride(leg) if right else 0)
+    loops = [
+        Loop(sizes[leg], target.stride(leg), left.stride(leg), right.stride(leg) if right else 0,
+             leg, of_samples=leg == BATCH)
         for leg in legs if sizes[leg] > 1
     ]  # fmt: skip
     mine = {leg: (leg in left.legs, right is not None and leg in right.legs) for leg in legs}
-    points = [piece for piece in pieces if piece.leg in target.legs]
-    summed = [piece for piece in pieces if piece.leg not in target.legs]
-    held = [piece for leg in own for piece in points if piece.leg == leg]
-    points = [piece for piece in points if piece not in held]
+    points = [loop for loop in loops if loop.leg in target.legs]
+    summed = [loop for loop in loops if loop.leg not in target.legs]
+    held = [loop for leg in own for loop in points if loop.leg == leg]
+    points = [loop for loop in points if loop not in held]
     least = tiling.points
     points, columns = _taken(points, tiling.columns if right else 1, least, mine, (False, True))
     points, rows = _taken(points, tiling.rows if right else 1, least, mine, (True, False))
@@ -91,17 +62,17 @@ def lower_product(
         points, samples = _samples_taken(points, most // _volume(side), least)
         side += samples
     # Where samples are summed those loops are the outermost: their end is known at the call only.
-    summed.sort(key=lambda piece: (piece.leg != BATCH, -abs(piece.left) - abs(piece.right)))
+    summed.sort(key=lambda loop: (not loop.of_samples, -abs(loop.left) - abs(loop.right)))
     written = max(1, tiling.products // _volume(rows + columns))
-    summed, sums = _innermost(_merged(summed), written)
-    points = _merged(sorted(points, key=lambda piece: (piece.leg != BATCH, -piece.target)))
+    summed, sums = _innermost(merge(summed), written)
+    points = merge(sorted(points, key=lambda loop: (not loop.of_samples, -loop.target)))
     names = _names(points)
 
-    def at(array: Array, side: str) -> At:
+    def at(array: Array, side: Side) -> At:
         terms = tuple(
-            (name, getattr(piece, side))
-            for name, piece in zip(names, points, strict=True)
-            if getattr(piece, side)
+            (name, loop.moves(side))
+            for name, loop in zip(names, points, strict=True)
+            if loop.moves(side)
         )
         return At(array.buffer, array.offset, terms, "scalar", array.conj)
 
@@ -109,15 +80,15 @@ def lower_product(
         at(target, "target"),
         at(left, "left"),
         at(right, "right") if right is not None else None,
-        _pairs([*rows, *held], "left", "target"),
-        _pairs(columns, "right", "target"),
-        _pairs(sums, "left", "right"),
+        pairs([*rows, *held], "left", "target"),
+        pairs(columns, "right", "target"),
+        pairs(sums, "left", "right"),
         tuple(
-            Axis(p.size, p.left, p.right, of_samples=p.leg == BATCH, rolled=rolled) for p in summed
+            Axis(p.count, p.left, p.right, of_samples=p.of_samples, rolled=rolled) for p in summed
         ),
         adds,
     )
-    counts = (piece.size for piece in points)
+    counts = (loop.count for loop in points)
     return Threads(tuple(zip(names, counts, strict=True)), (tile,))
 
 
@@ -127,81 +98,59 @@ def lower_clear(buffer: str, count: int) -> Threads:
     return Threads((("i0", count),), (zeros,))
 
 
-def _names(points: Sequence[Piece]) -> list[str]:
+def _names(points: Sequence[Loop]) -> list[str]:
     """Index names; that of the batch is its own, so that a printer knows the sample."""
-    return [SAMPLE if piece.leg == BATCH else f"i{n}" for n, piece in enumerate(points)]
+    return [SAMPLE if loop.of_samples else f"i{n}" for n, loop in enumerate(points)]
 
 
 def _taken(
-    points: list[Piece],
+    points: list[Loop],
     most: int,
     least: int,
     mine: dict[str, tuple[bool, bool]],
     of: tuple[bool, bool],
-) -> tuple[list[Piece], list[Piece]]:
-    """Points left, and pieces of legs of one operand that each point makes by itself."""
-    taken: list[Piece] = []
-    for piece in sorted(points, key=lambda piece: piece.target):
-        if piece.leg == BATCH or mine[piece.leg] != of:
+) -> tuple[list[Loop], list[Loop]]:
+    """Points left, and loops of legs of one operand that each point makes by itself."""
+    taken: list[Loop] = []
+    for loop in sorted(points, key=lambda loop: loop.target):
+        if loop.of_samples or mine[loop.leg] != of:
             continue
         left = _volume(points)
         most_now = min(most // _volume(taken), left // least)
-        inner = max((k for k in range(1, most_now + 1) if piece.size % k == 0), default=1)
+        inner = max((k for k in range(1, most_now + 1) if loop.count % k == 0), default=1)
         if inner < 2:
             continue
-        points = [point for point in points if point is not piece]
-        outer, inside = piece.split(inner)
-        points += [outer] if outer.size > 1 else []
+        points = [point for point in points if point is not loop]
+        outer, inside = loop.split(inner)
+        points += [outer] if outer.count > 1 else []
         taken.append(inside)
     return points, taken
 
 
-def _samples_taken(points: list[Piece], most: int, least: int) -> tuple[list[Piece], list[Piece]]:
+def _samples_taken(points: list[Loop], most: int, least: int) -> tuple[list[Loop], list[Loop]]:
     """Points left, and the samples, if a point can make the results of all of them."""
-    others = [piece for piece in points if piece.leg != BATCH]
-    samples = [piece for piece in points if piece.leg == BATCH]
+    others = [loop for loop in points if not loop.of_samples]
+    samples = [loop for loop in points if loop.of_samples]
     if _volume(samples) > most or _volume(others) < least:
         return points, []
     return others, samples
 
 
-def _volume(pieces: Sequence[Piece]) -> int:
-    return math.prod(piece.size for piece in pieces)
+def _volume(loops: Sequence[Loop]) -> int:
+    return math.prod(loop.count for loop in loops)
 
 
-def _innermost(pieces: list[Piece], most: int) -> tuple[list[Piece], list[Piece]]:
-    """Pieces around, and those inside that are written out: ``most`` terms, of one sample."""
-    outer, inner = list(pieces), list[Piece]()
+def _innermost(loops: list[Loop], most: int) -> tuple[list[Loop], list[Loop]]:
+    """Loops around, and those inside that are written out: ``most`` terms, of one sample."""
+    outer, inner = list(loops), list[Loop]()
     while outer:
-        piece = outer.pop()
-        if piece.leg == BATCH:
-            return [*outer, piece], inner
-        size = max(k for k in range(1, most + 1) if piece.size % k == 0)
-        around, inside = piece.split(size)
+        loop = outer.pop()
+        if loop.of_samples:
+            return [*outer, loop], inner
+        size = max(k for k in range(1, most + 1) if loop.count % k == 0)
+        around, inside = loop.split(size)
         most //= size
         inner = [inside, *inner] if size > 1 else inner
-        if around.size > 1:
+        if around.count > 1:
             return [*outer, around], inner
     return outer, inner
-
-
-def _merged(pieces: Sequence[Piece]) -> list[Piece]:
-    """Neighbours that are one run in all arrays as one piece; the batch stays by itself."""
-    found: list[Piece] = []
-    for piece in pieces:
-        if found and BATCH not in (piece.leg, found[-1].leg) and piece.follows(found[-1]):
-            outer = found.pop()
-            piece = replace(piece, size=piece.size * outer.size)
-        found.append(piece)
-    return found
-
-
-def _pairs(pieces: Sequence[Piece], first: str, second: str) -> Pairs:
-    pairs = [(0, 0)]
-    for piece in pieces:
-        pairs = [
-            (a + k * getattr(piece, first), b + k * getattr(piece, second))
-            for a, b in pairs
-            for k in range(piece.size)
-        ]
-    return tuple(pairs)

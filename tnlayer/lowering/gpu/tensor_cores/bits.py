@@ -3,6 +3,15 @@
 The lanes of an mma hold 8 rows or columns by 4 sums, and of the result 8 rows by 4 columns: five
 bits of offsets each. Any bits of a leg may be those, so they are chosen such that lanes touch
 different banks of shared memory, or few sectors of global memory.
+
+A left operand of 16 rows x 8 sums whose rows are 32 entries apart::
+
+    lanes     3 bits of rows    move 32, 64, 128    all in one bank: 8 rows wait for each other
+              2 bits of sums    move 1, 2           the other banks of a group of four
+    padded    3 bits of rows    move 36, 72, 144    4, 8 and 16 banks further: nobody waits
+
+(36 = 32 + 32/8: an entry is left out after every 8.) Or other bits are taken for rows, which move
+by 4, 8 and 16 as they are: a product does not mind which rows a warp does together.
 """
 
 from __future__ import annotations
@@ -16,7 +25,7 @@ from ..bank_conflicts import BANKS, WARP
 
 # How far a bit moves in target, left and right.
 Bit = tuple[int, int, int]
-# Bits that are tried as lanes, the fastest ones.
+# Bits that are tried as lanes, the fastest ones: of n there are about n^8 choices.
 MOST_BITS = 6
 # Words of one bank in an access that may be taken for fewer cycles elsewhere.
 FEW = 2
@@ -68,6 +77,8 @@ def choose_bits(
     best: tuple[tuple[int, int], Chosen] | None = None
     of_rows = list(combinations(rows[:MOST_BITS], 3))
     of_columns = list(combinations(columns[:MOST_BITS], 3))
+    # Left and right have the lanes of the sums in common, and nothing else: with those fixed, rows
+    # and columns are ranked apart.
     for lanes in combinations(sums[:MOST_BITS], 2):
         left = [(cycles(1, (*three, *lanes)), three) for three in of_rows]
         right = [(cycles(2, (*three, *lanes)), three) for three in of_columns]

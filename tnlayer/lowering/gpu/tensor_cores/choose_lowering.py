@@ -1,4 +1,13 @@
-"""Which of several lowerings for tensor cores is taken: by what they count, the worst first."""
+"""Which of several lowerings for tensor cores is taken: by what they count, the worst first.
+
+Three things are chosen at once, for each takes shared memory from the others: how arrays are
+padded, how many copies of a gradient warps may add to, and which weights each block keeps by
+itself. All combinations of the first two are lowered and placed; weights fill the room that is
+left::
+
+    shared memory of a block   | states, padded | copies of gradients | kept weights | free |
+                                 PADDINGS         COPIED                _fitting
+"""
 
 from __future__ import annotations
 
@@ -93,6 +102,7 @@ def best_lowering(
 
     def all_tried() -> Iterator[_Tried[Found]]:
         for periods in PADDINGS:
+            # A limit that the one before did not use up gives the same lowering: it is left out.
             used = COPIED[0] + 1
             for copied in (limit for limit in COPIED if limit < used):
                 for one in tried(periods, copied):
@@ -104,6 +114,7 @@ def best_lowering(
 
     def with_other_copies(best: _Tried[Found]) -> Iterator[_Tried[Found]]:
         yield best
+        # How kept weights are padded moves nothing else: it is chosen last, for the best one only.
         one = best.lowering
         for periods in PADDINGS if one.kept else ():
             yield from tried(one.periods, one.most_copied, one.kept, periods)

@@ -2,6 +2,11 @@
 
 Points may come in any order. So the digits of their indices are ordered such that the lanes of a
 warp touch different banks of shared memory, or few sectors of global memory.
+
+    for i < 64, j < 4:  y[4 i + j] = x[64 j + i]       lanes       cycles of x, of y
+                        j the fastest digits           8 i x 4 j   4, 1
+                        i the fastest digits           32 i        1, 4
+                        four of i, one of j            16 i x 2 j  2, 2     is taken
 """
 
 from __future__ import annotations
@@ -12,12 +17,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
-from ....ir.loops import At, Fill, Statement, Threads, Tile
+from ....ir.loops import At, Fill, Statement, Threads, Tile, map_places
+from ...nest import offsets, runs
 from ..bank_conflicts import WARP
 from ..thread_loop import SAMPLE
 from .bits import FEW, cycles_of
 
-# Digits among which lanes are sought, and warps that are simulated where sizes are not of two.
+# Digits among which lanes are sought (a warp takes at most five of them), and warps that are
+# simulated where sizes are not of two.
 MOST_DIGITS, MOST_WARPS = 12, 8
 
 
@@ -61,6 +68,7 @@ def order_points(loop: Threads, in_shared: Set[str]) -> tuple[Threads, Cost]:
     digits = digits[::-1]
     cost = _cost(tuple(digits), accesses)
     best = digits
+    # Where the order is good enough it is kept.
     if cost[0] > FEW:
         for order in _orders(digits):
             found = _cost(tuple(order), accesses)
@@ -91,6 +99,7 @@ def _accesses(body: Sequence[Statement], in_shared: Set[str]) -> Iterator[Access
 
 def _digits(name: str, count: int) -> list[Digit]:
     """Binary digits of an index, the slowest first; the whole where it has none."""
+    # Samples stay whole, for a point asks whether its sample exists.
     if name == SAMPLE or count & (count - 1):
         return [Digit(name, count, 1)]
     return [Digit(name, 2, 1 << k) for k in reversed(range(count.bit_length() - 1))]
@@ -134,9 +143,7 @@ def _cycles(moves: tuple[tuple[int, int], ...], in_global: bool) -> int:
 
 @lru_cache(maxsize=65536)
 def _simulated(moves: tuple[tuple[int, int], ...], in_global: bool) -> int:
-    places = [0]
-    for count, stride in moves:
-        places = [place + k * stride for k in range(count) for place in places]
+    places = offsets(reversed(moves))
     return max(
         cycles_of(set(places[first : first + WARP]), in_global)
         for first in range(0, min(len(places), WARP * MOST_WARPS), WARP)
@@ -145,16 +152,13 @@ def _simulated(moves: tuple[tuple[int, int], ...], in_global: bool) -> int:
 
 def _in_order(loop: Threads, digits: Sequence[Digit]) -> Threads:
     """The loop with an index for each digit, the first one fastest; runs of digits are one."""
-    runs: list[list[Digit]] = []
-    for digit in reversed(digits):
-        last = runs[-1][-1] if runs else None
-        if last is not None and last.index == digit.index and last.unit == digit.unit * digit.count:
-            runs[-1].append(digit)
-        else:
-            runs.append([digit])
+
+    def joins(outer: Digit, inner: Digit) -> bool:
+        return outer.index == inner.index and outer.unit == inner.unit * inner.count
+
     names: dict[str, list[tuple[str, int]]] = {}
     indices: list[tuple[str, int]] = []
-    for run in runs:
+    for run in runs(reversed(digits), joins):
         index = run[0].index
         name = SAMPLE if index == SAMPLE else f"p{len(indices)}"
         names.setdefault(index, []).append((name, run[-1].unit))
@@ -165,15 +169,4 @@ def _in_order(loop: Threads, digits: Sequence[Digit]) -> Threads:
                       for name, unit in names.get(index, ()))  # fmt: skip
         return replace(place, terms=terms)
 
-    body: list[Statement] = []
-    for statement in loop.body:
-        match statement:
-            case Tile():
-                right = at(statement.right) if statement.right is not None else None
-                body.append(replace(statement, target=at(statement.target), left=at(statement.left),
-                                    right=right))  # fmt: skip
-            case Fill():
-                body.append(replace(statement, target=at(statement.target)))
-            case _:
-                raise NotImplementedError(type(statement).__name__)
-    return Threads(tuple(indices), tuple(body))
+    return Threads(tuple(indices), tuple(map_places(inner, at) for inner in loop.body))

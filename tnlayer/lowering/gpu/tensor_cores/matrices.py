@@ -3,12 +3,20 @@
 ``merge_blocks`` makes one matrix of the weights of each segment; gradients go through it like
 through any other step. ``MmaLowering`` then lowers products of a state with such a matrix to
 statements of warps, where the sizes fill the instruction; all other steps are as without.
+
+    gates on pairs of legs       merged into one matrix of 16 x 16
+    a --[0]-------               a --[      ]--
+    b --[0]--[2]--               b --[ 0 1  ]--    three gates: 3 x 4 products for each entry
+    c --[1]--[2]--               c --[  2   ]--    one matrix: 16, but two instructions of a warp
+    d --[1]-------               d --[      ]--    give 16 rows for 8 entries of the other legs
+
+More products are done than without, on units that do several times as many.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ....errors import PlanError
@@ -17,7 +25,8 @@ from ....ir.loops import At, Axis, Mma, Pairs, Precision, Space, Statement, Thre
 from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
 from ....passes.chain import StemStep, find_stem, with_chain
-from ...arrays import Array, volume
+from ...arrays import Array, packed, volume
+from ...steps import StepProduct
 from ..bank_conflicts import WARP, padded
 from ..merge_kernels import MOST_IN_ONE_BLOCK
 from ..register_segments import Limits, find_register_segments
@@ -27,11 +36,13 @@ from .bits import FEW, Bit, Chosen, choose_bits
 from .lanes import order_points
 from .warps import ROW_BITS, Product, Split, choose_split
 
-# Rows of the largest block; sums that are written out.
+# Rows of the largest block: twice the rows are twice the products for each entry, and four times
+# the weights that have to lie beside the states. Sums that are written out.
 MOST_ROWS, MOST_SUMS = 64, 32
 # Results of a point, and products written out, in steps that run once a call.
 ONCE = Tiling(products=16)
-# Terms from which on points share a sum of such a step, and how many share one.
+# Such a step has few results and long sums, and most threads would be idle. Terms from which on
+# points share a sum, and how many share one.
 LONG_SUM, LEAST_SHARES, MOST_SHARES = 128, 4, 64
 # Index of points that share a gradient's samples.
 SHARE = "share"
@@ -93,7 +104,6 @@ class MmaLowering(Lowering):
             worst access of shared memory, and those of all.
         products: loops on tensor cores so far.
         copied: most entries of a gradient's copies so far.
-        volumes: entries of arrays in shared memory, without those that are left out.
     """
 
     precision: Precision = "tf32"
@@ -104,7 +114,6 @@ class MmaLowering(Lowering):
     counts: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     products: int = 0
     copied: int = 0
-    volumes: dict[str, int] = field(default_factory=dict[str, int])
 
     def cost(self) -> tuple[int, int, int]:
         """Instructions of the busiest warps, cycles of the worst access down to ``FEW``, of all."""
@@ -127,11 +136,9 @@ class MmaLowering(Lowering):
                     found[value.name] = found.get(value.name, 0) + entries
         return found
 
-    def start(self) -> None:
-        """As for any plan; results leave by copies where the last block may lack samples."""
-        Lowering.start(self)
-        if self.block > 1:
-            self.direct.clear()
+    def makes_in_outputs(self) -> bool:
+        """Results leave by copies where the last block may lack samples."""
+        return self.block == 1
 
     def copy_parameters(self) -> None:
         """Small parameters that a block reads, and what is kept, into shared memory."""
@@ -154,65 +161,56 @@ class MmaLowering(Lowering):
 
     def keep(self, value: Value) -> None:
         """Copy into shared memory, in a layout of its own."""
+        # Weights are read otherwise than states, so another padding may suit them better.
         periods, self.periods = self.periods, self.kept_periods
         self.copy_in(value, "prologue")
         self.periods = periods
 
-    def lower_step(self, step: Step, places: Mapping[str, tuple[Part, ...]]) -> None:
-        """As for any plan; what is kept comes into shared memory."""
-        Lowering.lower_step(self, step, places)
+    def after_step(self, step: Step) -> None:
+        """What is kept comes into shared memory."""
         if step.result.name in self.kept:
             self.keep(step.result)
-
-    def workspace(self, name: str, legs: Sequence[str], part: Part) -> Array:
-        """As for any plan; its entries are noted."""
-        array = Lowering.workspace(self, name, legs, part)
-        self.volumes[array.buffer] = volume(legs, self.sizes)
-        return array
 
     def strides_of(self, legs: Sequence[str], space: Space) -> dict[str, int]:
         """Padded where it may lie in shared memory."""
         if space in ("block", "partial"):
             return padded(legs, self.sizes, *self.periods)
-        return Lowering.strides_of(self, legs, space)
+        return packed(legs, self.sizes)
 
-    def contract(self, result: Value, left: Operand, right: Operand | None, part: Part) -> None:
-        """As for any plan, or one statement a warp."""
-        if part == "samples" and right is not None:
-            states = [o for o in (left, right) if o.value.name in self.batched]
-            weights = [o for o in (left, right) if o.value.name not in self.batched]
-            loop = None
-            if BATCH in result.legs and len(states) == len(weights) == 1:
-                loop = self.mma(result, weights[0], states[0])
-            elif BATCH not in result.legs and len(states) == 2:
-                loop = self.mma(result, left, right) or self.mma(result, right, left)
-            if loop is not None:
-                self.products += 1
-                text = f"{result.name} = {left.value.name} x {right.value.name}"
-                Lowering.emit(self, part, result.name, f"{text} on tensor cores", [loop])
-                return
-        Lowering.contract(self, result, left, right, part)
+    def on_warps(self, what: StepProduct) -> Threads | None:
+        """A product of a state with a matrix, or of two states that sums over samples."""
+        result, left, right = what.result, what.left, what.right
+        if right is None:
+            return None
+        states = [o for o in (left, right) if o.value.name in self.batched]
+        weights = [o for o in (left, right) if o.value.name not in self.batched]
+        loop = None
+        if BATCH in result.legs and len(states) == len(weights) == 1:
+            loop = self.mma(result, weights[0], states[0])
+        elif BATCH not in result.legs and len(states) == 2:
+            loop = self.mma(result, left, right) or self.mma(result, right, left)
+        self.products += loop is not None
+        return loop
 
-    def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
-        """As for any plan; of a block's loops the points are ordered by banks."""
-        if part in ("prologue", "samples"):
-            inside = {b.name for b in self.buffers if b.space in ("block", "partial")}
-            ordered: list[Statement] = []
-            for loop in body:
-                assert isinstance(loop, Threads)
+    def ordered(self, part: Part, body: Sequence[Statement]) -> Sequence[Statement]:
+        """Points of a block's loops ordered by banks; those of warps are chosen as such."""
+        if part not in ("prologue", "samples"):
+            return body
+        inside = {b.name for b in self.buffers if b.space in ("block", "partial")}
+        found: list[Statement] = []
+        for loop in body:
+            assert isinstance(loop, Threads)
+            if not any(isinstance(statement, Mma) for statement in loop.body):
                 loop, (worst, cycles) = order_points(loop, inside)
                 self.counts.append((0, worst, cycles if part == "samples" else 0))
-                ordered.append(loop)
-            body = ordered
-        Lowering.emit(self, part, name, comment, body)
+            found.append(loop)
+        return found
 
-    def loops_of(
+    def once_a_call(
         self, target: Array, left: Array, right: Array | None, part: Part
     ) -> Sequence[Threads]:
-        """As for any plan; of steps that run once a call long sums are loops, and where there are
-        fewer results than threads their terms are shared."""
-        if part not in ("before", "after"):
-            return Lowering.loops_of(self, target, left, right, part)
+        """Long sums are loops, and where there are fewer results than threads their terms are
+        shared."""
         shared = self.shared_legs(target, left, right)
         if not shared:
             return [self.once(target, left, right)]
@@ -250,6 +248,8 @@ class MmaLowering(Lowering):
         columns = [leg for leg in right.legs if leg in result.legs]
         sums = [leg for leg in left.legs if leg not in result.legs and leg != BATCH]
         everything = (*rows, *columns, *sums)
+        # A repeated leg is a diagonal, and one of both operands and the result a batch of products:
+        # neither is a matrix product. Fragments are addressed by bits, so sizes are powers of two.
         depth = 16 if self.precision == "bf16" else 8
         if (
             len(set(everything)) < len(everything)
@@ -298,6 +298,8 @@ class MmaLowering(Lowering):
         self, target: Array, a: Array, b: Array, chosen: Chosen, split: Split, *, adds: bool
     ) -> Threads:
         """The statement for all tiles of the target and all shares of their terms."""
+        # The first bits are an instruction's own; each bit that is left is an index of the points,
+        # and so is each bit of the sums that points share.
         tiles = [*chosen.rows[ROW_BITS:], *chosen.columns[split.columns :]]
         inner = len(chosen.sums) - split.terms
         indices = [(f"i{n}", 2, bit) for n, bit in enumerate(tiles)]
@@ -306,6 +308,7 @@ class MmaLowering(Lowering):
         written = min(inner, int(math.log2(MOST_SUMS)))
         loops = [Axis(2, bit[1], bit[2]) for bit in reversed(chosen.sums[written:inner])]
         if adds and self.block > 1:
+            # Missing samples are in no sum, so this loop stays outside and ends at the last one.
             axis = Axis(self.block, a.stride(BATCH), b.stride(BATCH), of_samples=True)
             if split.samples:
                 axis = replace(axis, first=SHARE, step=1 << split.samples)

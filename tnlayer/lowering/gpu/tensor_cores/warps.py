@@ -2,6 +2,13 @@
 
 A warp that has no tile of its own takes some of the terms of another's, and adds them to a copy of
 its own. Wider tiles load less for each product, so tiles may also be fewer than warps.
+
+A gradient of 16 x 16, summed over 64 terms of 4 samples, by 8 warps::
+
+    tiles of 16 x 8      2 tiles    4 warps share the terms of each: 4 copies of 256 entries
+    tiles of 16 x 16     1 tile     8 warps share its terms: 8 copies, left is loaded half as often
+
+The copies lie in shared memory and are added in order when the block's samples are done.
 """
 
 from __future__ import annotations
@@ -72,8 +79,10 @@ def choose_split(product: Product, warps: int, most_copied: int) -> Split:
 def _splits(product: Product, warps: int, most_copied: int) -> Iterator[Split]:
     for columns in range(LEAST_COLUMN_BITS, min(MOST_COLUMN_BITS, product.columns) + 1):
         tiles = 1 << (product.rows - ROW_BITS + product.columns - columns)
+        # Only what is added anyway can be shared: else the copies would need a loop of their own.
         idle = (max(1, warps // tiles)).bit_length() - 1 if product.adds else 0
         for shares in range(idle + 1):
+            # Terms first: a share of the samples has no work where the last block lacks some.
             terms = min(shares, product.sums - product.depth)
             samples = min(shares - terms, product.samples)
             copied = 1 << (product.rows + product.columns + terms + samples)

@@ -1,4 +1,4 @@
-"""What predictions rest on: a device's rates, and what kernels are compiled for."""
+"""A target: the device that a plan is for, its rates, and what kernels are compiled for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from ..hardware.gpu import Gpu
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import Profile
-from ..ir.backend_names import CPP, CUDA
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """What predictions rest on.
+class Machine:
+    """What a backend compiles for; of the two at most one is there.
+
+    Arguments:
+        cpu: of C++ kernels.
+        gpu: of CUDA kernels.
+    """
+
+    cpu: Cpu | None = None
+    gpu: Gpu | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a plan is lowered for, and what predictions rest on.
 
     Arguments:
         times: the device's operations.
@@ -29,11 +41,6 @@ class Rates:
     gpu: Gpu | None = None
 
     @property
-    def kernels(self) -> str:
-        """The backend of kernels here."""
-        return CPP if self.gpu is None else CUDA
-
-    @property
     def compiled_cpu(self) -> Cpu:
         """What C++ kernels are compiled for; a plan that asks for them knows."""
         return self.cpu or Cpu()
@@ -44,6 +51,6 @@ class Rates:
         return self.gpu or Gpu()
 
 
-def rates_for(dtype: str, device: str, cpu: Cpu | None, gpu: Gpu | None = None) -> Rates:
-    """The rates of a device."""
-    return Rates(op_times(dtype, device), load_profile(dtype, device).profile, cpu, gpu)
+def target_for(dtype: str, device: str, cpu: Cpu | None = None, gpu: Gpu | None = None) -> Target:
+    """The target of a type of device, with the rates that hold now."""
+    return Target(op_times(dtype, device), load_profile(dtype, device).profile, cpu, gpu)

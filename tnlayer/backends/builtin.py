@@ -1,0 +1,15 @@
+"""The backends that come with the package, registered."""
+
+from __future__ import annotations
+
+from ..targets.backend import register
+from .plugins.cpp_kernels import CppBackend
+from .plugins.cuda_kernels import CudaBackend
+from .plugins.mixture import MixedBackend
+from .plugins.torch_calls import TorchBackend
+
+
+def register_builtin() -> None:
+    """Register torch, cpp, cuda and mixed; their order is that of lists in messages."""
+    for backend in (TorchBackend(), CppBackend(), CudaBackend(), MixedBackend()):
+        register(backend)

@@ -1,0 +1,1 @@
+"""The backends of the package, each as planner and reports see it: torch, cpp, cuda, mixed."""

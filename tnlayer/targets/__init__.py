@@ -1,0 +1,1 @@
+"""What a plan can run on: targets, backends by name, and plans lowered to values."""
