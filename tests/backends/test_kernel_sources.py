@@ -11,6 +11,7 @@ BEGINNINGS = ("tnlayer.lowering.cpu.pipeline", "tnlayer.codegen.cpp.parts")
 # Files that these need and that shape no kernel.
 SHAPE_NOTHING = {
     "tnlayer.errors": "says what cannot be made",
+    "tnlayer.support.debug": "shows what was made",
 }
 
 

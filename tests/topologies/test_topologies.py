@@ -550,7 +550,7 @@ def test_topologies_need_nothing_but_the_public_builder(family: Callable[..., Ne
     imported = {
         node.module for node in ast.walk(syntax) if isinstance(node, ast.ImportFrom) and node.module
     }
-    assert imported <= {"__future__", "collections.abc", "tnlayer.errors", "tnlayer.network"}
+    assert imported <= {"__future__", "collections.abc", "errors", "graph.network"}
     attributes = {node.attr for node in ast.walk(syntax) if isinstance(node, ast.Attribute)}
     assert not [name for name in attributes if name.startswith("_")]
     function = next(node for node in syntax.body if isinstance(node, ast.FunctionDef))
