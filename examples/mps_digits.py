@@ -5,13 +5,25 @@ brightness; the 64 vectors are a product state, and a matrix product state contr
 scores. The chain walks through the image row by row, there and back. A chain of 64 random cores
 hardly trains; these start near the identity.
 
-Accuracy on the 360 test images after the last epoch: bond 16, 50 epochs 99.4% (seed 0) and 98.1%
-(seed 2); bond 12, 50 epochs 97.8% (seeds 0 and 1). Read them as a little optimistic: shifts, bond
-and epochs were chosen by looking at these same images, without a validation set of their own.
-What was tried and not kept: bond 10, 40 epochs, other shifts 97.5% and 96.9% (seeds 0 and 1);
-no shifts, bond 12, 25 epochs 96.4%.
+Of the 1797 images 360 are for the test, 288 of the others for validation, and 1149 to train with.
+Bond, learning rate and shifts were chosen on the validation images, by one run each of 50 epochs
+with seed 0. In each run they tell after which epoch the cores are taken. Validation accuracy,
+percent:
 
-    python -m examples.mps_digits
+                        rate 0.001            rate 0.003
+    bond              8     12     16       8     12     16
+    without shifts   96.9   96.5   97.2    96.9   97.6   97.6
+    with shifts      96.5   96.5   98.6    97.2   97.6   97.6
+
+The best of these is the default. Its test accuracy is 98.1% (seed 0), 97.5% (seed 1) and 97.5%
+(seed 2); validation: 98.6%, 97.6%, 97.6%. A run reads the test images once, at its end. One
+validation image is 0.35%, so settings that are a percent apart are not surely told apart. The
+number of epochs, the optimiser and what a shift is come from a first version, which had been tuned
+on these test images; what that is worth was not measured. Rounding differs between machines, and
+with it the numbers a little.
+
+    python -m examples.mps_digits           # trains, and reads the test images once
+    python -m examples.mps_digits --search  # how bond, rate and shifts were chosen
 
 Source: Stoudenmire and Schwab, Supervised learning with tensor networks, NeurIPS 29 (2016),
 arXiv:1605.05775.
@@ -20,9 +32,11 @@ arXiv:1605.05775.
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -36,22 +50,64 @@ SITES = SIDE * SIDE
 
 
 @dataclass(frozen=True)
-class Digits:
+class Images:
     """Images (n, 8, 8) with entries from 0 to 1, and their labels (n,)."""
 
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images to train with, to choose by, and to test with at the end."""
+
+    train: Images
+    validation: Images
+    test: Images
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is chosen on the validation images.
+
+    Arguments:
+        bond: size of the bonds.
+        rate: learning rate of the first epoch.
+        shifts: whether training images are moved by up to a pixel.
+    """
+
+    bond: int = 16
+    rate: float = 1e-3
+    shifts: bool = True
+
+
+SEARCHED = [
+    Setting(bond, rate, shifts)
+    for shifts in (False, True)
+    for rate in (1e-3, 3e-3)
+    for bond in (8, 12, 16)
+]
 
 
 def load() -> Digits:
-    """The digits, 1437 for training and 360 for the test, split the same way every time."""
+    """The digits, split the same way every time: 360 for the test, 288 of the others to choose by,
+    and 1149 to train with."""
     images, labels = load_digits(return_X_y=True)
-    parts = train_test_split(images / 16, labels, test_size=0.2, stratify=labels, random_state=0)
-    train_x, test_x = (torch.as_tensor(p, dtype=torch.float32).view(-1, 8, 8) for p in parts[:2])
-    train_y, test_y = (torch.as_tensor(part, dtype=torch.int64) for part in parts[2:])
-    return Digits(train_x, train_y, test_x, test_y)
+    rest, test, rest_y, test_y = _split(images / 16, labels)
+    train, validation, train_y, validation_y = _split(rest, rest_y)
+    return Digits(_images(train, train_y), _images(validation, validation_y), _images(test, test_y))
+
+
+def _split(images: Any, labels: Any) -> list[Any]:
+    """A fifth of each digit apart."""
+    return train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
+
+
+def _images(x: Any, y: Any) -> Images:
+    return Images(
+        torch.as_tensor(x, dtype=torch.float32).view(-1, SIDE, SIDE),
+        torch.as_tensor(y, dtype=torch.int64),
+    )
 
 
 def matrix_product_state(bond: int) -> tn.Network:
@@ -90,45 +146,82 @@ def moved(images: Tensor) -> Tensor:
     return padded[torch.arange(count).view(-1, 1, 1), rows + down, columns + right]
 
 
-def accuracy(layer: tn.Layer, images: Tensor, labels: Tensor) -> float:
-    """The part of the images whose highest score is that of their label."""
+def measured(layer: tn.Layer, images: Images) -> tuple[float, float]:
+    """The part of the images whose highest score is that of their label, and minus the mean
+    cross-entropy, which tells equal ones apart."""
     with torch.no_grad():
-        return float((layer(features(images)).argmax(1) == labels).float().mean())
+        scores = layer(features(images.x))
+    right = (scores.argmax(1) == images.y).float().mean()
+    return float(right), -float(nn.functional.cross_entropy(scores, images.y))
 
 
-def train(digits: Digits, bond: int, epochs: int, batch: int = 64) -> tn.Layer:
-    """A trained layer; prints a line every few epochs."""
+def train(
+    digits: Digits, setting: Setting, epochs: int, batch: int = 64, *, shows: bool = True
+) -> tuple[tn.Layer, int]:
+    """A layer as it was after the epoch that is the best on the validation images, and that epoch.
+
+    Arguments:
+        digits: the test images are not looked at.
+        setting: what was chosen.
+        epochs: how often all training images are seen.
+        batch: images a step.
+        shows: whether to print a line every few epochs.
+    """
     # Compiled kernels would be faster, but take longer to compile than this training does.
-    layer = tn.Layer(matrix_product_state(bond), batch=batch, backend="torch", effort="fast")
-    optimiser = torch.optim.Adam(layer.parameters(), lr=3e-3)
+    net = matrix_product_state(setting.bond)
+    layer = tn.Layer(net, batch=batch, backend="torch", effort="fast")
+    optimiser = torch.optim.Adam(layer.parameters(), lr=setting.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    best, kept, at = (-1.0, 0.0), copy.deepcopy(layer.state_dict()), 0
     for epoch in range(1, epochs + 1):
-        for rows in torch.randperm(len(digits.train_y)).split(batch):
-            scores = layer(features(moved(digits.train_x[rows])))
-            loss = nn.functional.cross_entropy(scores, digits.train_y[rows])
+        for rows in torch.randperm(len(digits.train.y)).split(batch):
+            images = digits.train.x[rows]
+            scores = layer(features(moved(images) if setting.shifts else images))
+            loss = nn.functional.cross_entropy(scores, digits.train.y[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         schedule.step()
-        if epoch % 5 == 0 or epoch == epochs:
-            seen = accuracy(layer, digits.train_x, digits.train_y)
-            unseen = accuracy(layer, digits.test_x, digits.test_y)
-            print(f"epoch {epoch}: train {seen:.1%}, test {unseen:.1%}", flush=True)
-    return layer
+        found = measured(layer, digits.validation)
+        if found > best:
+            best, kept, at = found, copy.deepcopy(layer.state_dict()), epoch
+        if shows and (epoch % 5 == 0 or epoch == epochs):
+            seen, _ = measured(layer, digits.train)
+            print(f"epoch {epoch}: train {seen:.1%}, validation {found[0]:.1%}", flush=True)
+    layer.load_state_dict(kept)
+    return layer, at
+
+
+def search(digits: Digits, settings: Sequence[Setting], epochs: int, seed: int) -> None:
+    """Print how each setting does on the validation images."""
+    for setting in settings:
+        torch.manual_seed(seed)
+        layer, at = train(digits, setting, epochs, shows=False)
+        right, entropy = measured(layer, digits.validation)
+        print(f"{setting}: validation {right:.1%}, {-entropy:.3f} after epoch {at}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train and print."""
+    """Train, or search, and print."""
     parser = argparse.ArgumentParser(description="Train a matrix product state on digits.")
-    parser.add_argument("--bond", type=int, default=16, help="size of the bonds")
+    parser.add_argument("--bond", type=int, default=Setting.bond, help="size of the bonds")
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--search", action="store_true", help="try settings, without a test")
     options = parser.parse_args(arguments)
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)  # the arrays are small: two threads only wait for each other
-    layer = train(load(), options.bond, options.epochs)
+    digits = load()
+    if options.search:
+        search(digits, SEARCHED, options.epochs, options.seed)
+        return
+    layer, at = train(digits, Setting(bond=options.bond), options.epochs)
     count = sum(p.numel() for p in layer.parameters())
     print(f"{SITES} cores, bond {options.bond}, {count:,} parameters")
+    known, _ = measured(layer, digits.validation)
+    print(f"epoch {at} is the best on validation: {known:.1%}")
+    unseen, _ = measured(layer, digits.test)
+    print(f"test: {unseen:.1%}")
 
 
 if __name__ == "__main__":

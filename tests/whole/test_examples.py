@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,16 +76,50 @@ def test_new_factorization_trains(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_matrix_product_state_learns_digits(capsys: pytest.CaptureFixture[str]) -> None:
-    """The example in small: a few epochs are enough to read most of the digits."""
+    """The example in small: a few epochs are enough to read most of the digits. The test images are
+    read once, at the end."""
     before = torch.get_num_threads()
     try:
-        mps_digits.main(["--bond", "6", "--epochs", "3"])
+        mps_digits.main(["--bond", "6", "--epochs", "6"])
     finally:
         torch.set_num_threads(before)
-    last, size = capsys.readouterr().out.splitlines()[-2:]
-    assert last.startswith("epoch 3")
-    assert float(last.rpartition(" ")[2].removesuffix("%")) > 45, last
+    printed = capsys.readouterr().out
+    *_, last, size, best, test = printed.splitlines()
+    assert last.startswith("epoch 6: train")
     assert size.startswith("64 cores, bond 6")
+    assert "best on validation" in best
+    assert printed.count("test") == 1
+    assert float(test.rpartition(" ")[2].removesuffix("%")) > 45, printed
+
+
+def test_digits_have_a_part_to_choose_by() -> None:
+    """All 1797 images once: to train with, to choose by, to test with; the same ones every time."""
+    digits, again = mps_digits.load(), mps_digits.load()
+    parts = (digits.train, digits.validation, digits.test)
+    assert [len(part.y) for part in parts] == [1149, 288, 360]
+    images = torch.cat([part.x.flatten(1) for part in parts])
+    assert len({tuple(image.tolist()) for image in images}) == 1797
+    assert torch.equal(digits.validation.x, again.validation.x)
+    assert torch.equal(digits.test.x, again.test.x)
+    assert all(part.y.bincount().min() >= 0.09 * len(part.y) for part in parts)
+
+
+def test_training_and_the_search_see_no_test_image(capsys: pytest.CaptureFixture[str]) -> None:
+    """The layer is the one that is best on validation, whatever the test images are."""
+    digits = mps_digits.load()
+    few = mps_digits.Images(digits.train.x[:64], digits.train.y[:64])
+    unseen = mps_digits.Images(torch.full((1, 8, 8), torch.nan), torch.zeros(1, dtype=torch.int64))
+    small = replace(digits, train=few, test=unseen)
+    setting = mps_digits.Setting(bond=3)
+    results: list[dict[str, torch.Tensor]] = []
+    for part in (small, replace(small, test=digits.test)):
+        torch.manual_seed(3)
+        layer, epoch = mps_digits.train(part, setting, epochs=2, shows=False)
+        assert 1 <= epoch <= 2
+        results.append(layer.state_dict())
+    assert all(torch.equal(results[0][name], array) for name, array in results[1].items())
+    mps_digits.search(small, [setting], epochs=1, seed=0)
+    assert "validation" in capsys.readouterr().out
 
 
 def test_million_in_small(capsys: pytest.CaptureFixture[str]) -> None:

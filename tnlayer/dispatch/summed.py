@@ -1,5 +1,6 @@
 """Networks whose results a layer adds, and its bias, as one program: what is added is added in
-place, so that beside y and the gradients one array of their size is alive at most."""
+place, so that beside y and the gradients one array of their size is alive at most; with a memory
+limit torch's calls add a chunk of samples at a time (see dispatch/memory_shares.py)."""
 
 from __future__ import annotations
 
