@@ -247,7 +247,7 @@ class Program:
         """Calls of torch for a mask: those that add to what there is, or the usual ones."""
         plan = self._plan_for(mask)
         plan = replace(plan, memory=replace(plan.memory, adds=adds))
-        kernels = build_kernels(schedule_pair(plan, mask), reuse=self.limit is None)
+        kernels = build_kernels(schedule_pair(plan, mask, self.times), reuse=self.limit is None)
         if not any(mask):
             return kernels
         return replace(kernels, backward=_Backward(self, kernels.backward, kernels.needed))
