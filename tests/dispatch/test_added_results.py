@@ -22,7 +22,7 @@ from tests.support.small_topologies import NETWORKS
 from tests.support.strategies import Case, cases, fixed_series, random_array
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
-from tnlayer.lowering.calls.pair import Mask, schedule_pair
+from tnlayer.lowering.calls.pair import Mask
 from tnlayer.runtime.program import Program
 
 T = tn.topologies
@@ -81,7 +81,7 @@ class Adding:
         for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
             theirs = theirs + start[number] if number < len(start) else theirs
             assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.abs().max()))
-        pair = schedule_pair(self.program.plan, self.mask)
+        pair = self.program.schedules(self.mask)
         assert peak_beside(lambda: self.added(targets)) <= pair.workspace_bytes(len(self.gradient))
 
 
