@@ -68,14 +68,14 @@ def _notes(infer: Tree, train: Tree) -> dict[str, Any]:
 # -- ours ----------------------------------------------------------------------------------------
 
 
-def loop_programs(program: Program, *, train: bool) -> tuple[tuple[loops.Program, ...], bool]:
+def loop_programs(program: Program, *, train: bool) -> tuple[tuple[loops.LoopProgram, ...], bool]:
     """The loop programs of what a program runs, and whether they are all of it: regions that run
     as torch calls have none."""
     regions: tuple[Program, ...] = getattr(program, "regions", (program,))
     mask = program.training_mask() if train else program.nothing
     # A program without regions is one by itself; a mixed one says what each has to differentiate.
     split: Callable[..., Any] = getattr(program, "region_masks", lambda mask: (mask,))
-    found: list[loops.Program] = []
+    found: list[loops.LoopProgram] = []
     whole = True
     for region, own in zip(regions, split(mask), strict=True):
         if isinstance(region, CppProgram):

@@ -51,12 +51,12 @@ def bound_of(work: Work, seconds: float, peaks: Peaks) -> Bound:
     return Bound(name, max(arithmetic, traffic), arithmetic, traffic)
 
 
-def work_of(programs: Sequence[loops.Program], batch: int) -> Work:
+def work_of(programs: Sequence[loops.LoopProgram], batch: int) -> Work:
     """The work of kernels that run one after the other."""
     return sum((_work(program, batch) for program in programs), Work(0, 0))
 
 
-def _work(program: loops.Program, batch: int) -> Work:
+def _work(program: loops.LoopProgram, batch: int) -> Work:
     blocks = -(-batch // program.block)
     products = sum(
         times * _multiply_adds(part, program.width)
@@ -78,7 +78,7 @@ def _multiply_adds(body: Iterable[loops.Statement], width: int) -> int:
     total = 0
     for statement in body:
         match statement:
-            case loops.Step():
+            case loops.LoopRegion():
                 total += _multiply_adds(statement.body, width)
             case loops.For():
                 total += statement.count * _multiply_adds(statement.body, width)

@@ -25,7 +25,7 @@ from tnlayer.backends.cpp import CppProgram, this_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
-from tnlayer.ir.loops import Program
+from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.cpu.bounds import can_fuse
 from tnlayer.lowering.cpu.call_workspace import lay_out
@@ -506,7 +506,7 @@ int main() {{
 """
 
 
-def standalone(program: Program) -> str:
+def standalone(program: LoopProgram) -> str:
     """A program that runs a kernel on arrays of exact size, at several batches."""
     arguments = program.of("input", "output")
     source = print_cpp(program)

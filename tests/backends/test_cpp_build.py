@@ -16,7 +16,7 @@ from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.toolchains import cpp_build
 from tnlayer.codegen.cpp.parts import print_units
 from tnlayer.codegen.cpp.printer import print_cpp
-from tnlayer.ir.loops import Program
+from tnlayer.ir.loops import LoopProgram
 from tnlayer.support.files import Store
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -29,7 +29,7 @@ def small_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tnlayer.codegen.cpp.parts.LEAST_UNIT", 500)
 
 
-def kernels() -> tuple[Program, ...]:
+def kernels() -> tuple[LoopProgram, ...]:
     program = tn.compile(topologies.tree(6, 2, 2), backend="cpp")
     assert isinstance(program, CppProgram)
     program.cpu = small_code(program.cpu)

@@ -15,7 +15,7 @@ from tnlayer.backends.cpp import LoadedEntry, this_cpu
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.printer import print_cpp
-from tnlayer.ir.loops import Program
+from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
@@ -59,7 +59,7 @@ class Kernels:
             for program in self.programs
         ]
 
-    def source(self, program: Program, stale: int) -> str:
+    def source(self, program: LoopProgram, stale: int) -> str:
         """The printed source, with other entries in new workspaces."""
         source, clear = print_cpp(program), "memset(start, 0, bytes)"
         assert source.count(clear) == 1

@@ -84,7 +84,7 @@ extern "C" __global__ void backward_after(
 SHARED = 60 * 1024
 zeros_without_memory = torch._efficientzerotensor  # pyright: ignore[reportPrivateImportUsage]
 X, W = Argument("x0", 6, True, False), Argument("n0", 30, False, False)
-EMPTY = loops.Program("forward", "float32", 1, 1, (), (), (), ())
+EMPTY = loops.LoopProgram("forward", "float32", 1, 1, (), (), (), ())
 
 
 def forward_by_hand(plan: Plan, device: Gpu) -> CudaSource:

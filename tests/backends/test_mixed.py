@@ -24,7 +24,7 @@ from tnlayer.backends.mixed import MixedProgram
 from tnlayer.errors import PlanError
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
-from tnlayer.ir.plan_parts import Region
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.passes.partition import split
 from tnlayer.runtime.program import Program
 
@@ -86,7 +86,7 @@ def test_wrong_regions_are_refused() -> None:
     plan = tn.compile(NETWORKS["train"](), backend="torch", minimize="flops").plan
     total = len(batched_steps(plan))
     for counts in ((total + 1,), (total, 0), (1,)):
-        regions = tuple(Region("torch", count) for count in counts)
+        regions = tuple(BackendSpan("torch", count) for count in counts)
         with pytest.raises(PlanError, match="regions of"):
             replace(plan, regions=regions).verify()
         with pytest.raises(ValueError, match="regions of"):
@@ -96,7 +96,7 @@ def test_wrong_regions_are_refused() -> None:
     wrong = [count for count in range(1, total) if count not in cuts(plan)]
     assert wrong
     for count in wrong:
-        regions = (Region("torch", count), Region("torch", total - count))
+        regions = (BackendSpan("torch", count), BackendSpan("torch", total - count))
         with pytest.raises(PlanError, match="more than one"):
             replace(plan, regions=regions).verify()
 
@@ -118,7 +118,7 @@ def test_documents_keep_regions() -> None:
     """A plan with regions is written and read back; an unknown backend is no plan."""
     plan = tn.compile(NETWORKS["train"](), backend="torch", minimize="flops").plan
     total = len(batched_steps(plan))
-    plan = replace(plan, regions=(Region("cpp", 1), Region("torch", total - 1)), names=())
+    plan = replace(plan, regions=(BackendSpan("cpp", 1), BackendSpan("torch", total - 1)), names=())
     document = document_from_plan(plan)
     assert plan_from_document(document) == plan
     for wrong in ([["rust", total]], [["cpp", total + 1]], [["cpp"]], "cpp", [["cpp", True]]):
@@ -159,7 +159,7 @@ def mixture() -> tuple[MixedCase, MixedProgram]:
     """One mixed program, built as a user's is."""
     trial = MixedCase(cases_of("train"), torch.float64)
     total = len(batched_steps(trial.program.plan))
-    program = mixed(trial.program, (Region("cpp", 1), Region("torch", total - 1)))
+    program = mixed(trial.program, (BackendSpan("cpp", 1), BackendSpan("torch", total - 1)))
     program.prepare()
     return trial, program
 

@@ -23,7 +23,7 @@ from benchmarks.cpu.work import Work, bound_of, work_of
 from tests.support.cpp_units import has_compiler
 from tnlayer.dispatch.compile import compile as compile_network
 from tnlayer.hardware.cpu import Cpu
-from tnlayer.ir.loops import At, Axis, Buffer, For, Program, Step, Tile
+from tnlayer.ir.loops import At, Axis, Buffer, For, LoopProgram, LoopRegion, Tile
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.cpu.pipeline import forward_program
 
@@ -141,7 +141,7 @@ def test_multiply_adds_are_counted() -> None:
     copied = Tile(At("y"), At("x"), None)
     single = Tile(At("w2", form="scalar"), At("w", form="scalar"), At("w", form="scalar"))
     program = verified(
-        Program(
+        LoopProgram(
             "p",
             "float32",
             4,
@@ -153,7 +153,7 @@ def test_multiply_adds_are_counted() -> None:
                 Buffer("w2", 1, "shared"),
             ),
             (single,),
-            (Step("s", "", (For("i", 2, (product, copied)),)),),
+            (LoopRegion("s", "", (For("i", 2, (product, copied)),)),),
             (),
         )
     )

@@ -27,7 +27,7 @@ from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.profile.load import use_profile
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
-from tnlayer.ir.plan_parts import Region
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.planning.mixture import best_mixture, plan_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
@@ -103,7 +103,7 @@ def test_a_mixture_is_chosen_where_it_wins() -> None:
     assert [region.backend for region in found.plan.regions] == ["cpp", "torch", "cpp"]
     mask, plan = found.training_mask, found.plan
     seconds = plan_seconds(plan, mask, 1024, rates()).total
-    whole = replace(plan, regions=(Region("cpp", len(batched_steps(plan))),))
+    whole = replace(plan, regions=(BackendSpan("cpp", len(batched_steps(plan))),))
     for other in (replace(plan, regions=()), whole):
         assert seconds < plan_seconds(other, mask, 1024, rates()).total
 
@@ -148,10 +148,10 @@ def test_the_path_is_the_best_of_all(mask: str) -> None:
     asked = (mask == "all",) * len(plan.inputs)
     found = best_mixture(plan, asked, 1024, rates(), backend_of("cpp"))
     total = len(batched_steps(plan))
-    everything: list[tuple[Region, ...]] = [(Region("cpp", total),), ()]
+    everything: list[tuple[BackendSpan, ...]] = [(BackendSpan("cpp", total),), ()]
     for at in cuts(plan):
         for pair in (("cpp", "torch"), ("torch", "cpp")):
-            everything.append((Region(pair[0], at), Region(pair[1], total - at)))
+            everything.append((BackendSpan(pair[0], at), BackendSpan(pair[1], total - at)))
     predicted = [
         plan_seconds(replace(plan, regions=regions), asked, 1024, rates()).total
         for regions in everything
@@ -374,8 +374,8 @@ def test_kinds_of_programs() -> None:
     plan: Plan = tn.compile(mera(), backend="torch").plan
     total = len(batched_steps(plan))
     assert plan.backend == "torch"
-    assert replace(plan, regions=(Region("cpp", total),)).backend == "cpp"
-    two = (Region("cpp", 1), Region("torch", total - 1))
+    assert replace(plan, regions=(BackendSpan("cpp", total),)).backend == "cpp"
+    two = (BackendSpan("cpp", 1), BackendSpan("torch", total - 1))
     assert replace(plan, regions=two).backend == "mixed"
     assert {kind.backend for kind in (Program, CppProgram, MixedProgram)} == {
         "torch",
@@ -403,3 +403,12 @@ def test_a_call_takes_the_kernels_of_its_batch_size(batch: int | None) -> None:
     assert "in the place of" not in layer.explain(3 if batch != 4 else 64)
     assert torch.equal(copy.deepcopy(layer)(x), many)
     assert torch.equal(pickle.loads(pickle.dumps(layer))(x[:3]), few[:3])
+
+
+@pytest.mark.skipif(not has_compiler(), reason="kernels compete where there is a compiler")
+@pytest.mark.parametrize("batch", [1, 64, 1024])
+def test_cuts_of_equal_time_are_no_error(batch: int) -> None:
+    """Two cuts of a brick wall are foreseen to take the same; either may be taken."""
+    net = topologies.brickwall(6, 2, depth=3)
+    program = tn.compile(net, dtype="complex64", batch=batch, backend="auto")
+    assert program.plan.backend in ("torch", "cpp", "mixed")

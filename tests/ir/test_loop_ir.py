@@ -25,10 +25,10 @@ from tnlayer.ir.loops import (
     Fill,
     For,
     Gather,
+    LoopProgram,
+    LoopRegion,
     Permute,
-    Program,
     Statement,
-    Step,
     SumLanes,
     Tile,
     Transpose,
@@ -102,7 +102,7 @@ def plan_of(name: str) -> Plan:
     return tn.plan(NETWORKS[name](), batch=8, minimize="flops", dtype=DTYPES.get(name, "float32"))
 
 
-def programs(name: str) -> tuple[Program, Program]:
+def programs(name: str) -> tuple[LoopProgram, LoopProgram]:
     """Forward, and backward with all gradients."""
     plan = plan_of(name)
     wanted = [value.name for value in plan.inputs]
@@ -132,7 +132,7 @@ def test_the_goldens_show_both_schedules() -> None:
     assert not schedule_lanes(plan_of("samples_as_lanes"), CPU).lanes
     kinds = {type(s) for name in NETWORKS for p in programs(name)
              for s in statements((*p.before, *p.samples, *p.after))}  # fmt: skip
-    assert kinds == {Step, For, Tile, Transpose, Permute, Gather, Fill, SumLanes}
+    assert kinds == {LoopRegion, For, Tile, Transpose, Permute, Gather, Fill, SumLanes}
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -172,16 +172,16 @@ def test_interpreter_compiled_code_and_oracle_agree(name: str) -> None:
                 np.testing.assert_allclose(found, wanted, 2e-5, 2e-5, err_msg=buffer.name)
 
 
-def broken(change: Callable[[Tile], Statement]) -> Program:
+def broken(change: Callable[[Tile], Statement]) -> LoopProgram:
     """A legal program of one tile, with the tile changed."""
     tile = Tile(At("y"), At("x"), At("w", form="splat"))
-    body = (Step("t0", "y = x w", (change(tile),)),)
+    body = (LoopRegion("t0", "y = x w", (change(tile),)),)
     buffers = (
         Buffer("x", 8, "input"),
         Buffer("w", 2, "input"),
         Buffer("y", 8, "output"),
     )
-    return Program("p", "float32", 4, 1, buffers, body, (), ())
+    return LoopProgram("p", "float32", 4, 1, buffers, body, (), ())
 
 
 def test_verify_accepts_what_is_legal() -> None:

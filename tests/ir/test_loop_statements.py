@@ -12,9 +12,9 @@ from tnlayer.ir.loops import (
     At,
     Fill,
     For,
+    LoopRegion,
     Prefetch,
     Statement,
-    Step,
     SumLanes,
     Threads,
     Tile,
@@ -25,7 +25,7 @@ from tnlayer.ir.loops import (
 
 X, Y, W = At("x", 0, (("i0", 2),)), At("y"), At("w", 3)
 BODY = (
-    Step("s", "", (For("i0", 4, (Tile(Y, X, W), Fill(At("z"), 1))),)),
+    LoopRegion("s", "", (For("i0", 4, (Tile(Y, X, W), Fill(At("z"), 1))),)),
     Threads((), (Tile(Y, At("v"), None),)),
     Prefetch(At("next"), 4, writes=True),
 )

@@ -18,7 +18,7 @@ from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
-from tnlayer.ir.plan_parts import Memory, Output, Region
+from tnlayer.ir.plan_parts import BackendSpan, Memory, Output
 from tnlayer.ir.steps import (
     Add,
     Contract,
@@ -77,7 +77,7 @@ def everything() -> Plan:
         proven_optimal=True,
         aborted=True,
         memory=Memory(("t0", "t1"), 5, ("e0",)),
-        regions=(Region("cpp", 2),),
+        regions=(BackendSpan("cpp", 2),),
         names=(("e0", "i"),),
     ).verify()
 

@@ -11,7 +11,7 @@ import tnlayer as tn
 from tests.support.strategies import SMALL_BOUNDS, fixed_series, networks
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.cuts import batched_steps
-from tnlayer.ir.loops import Program
+from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.cpu.pipeline import (
@@ -23,7 +23,7 @@ from tnlayer.lowering.cpu.pipeline import (
     lower,
     schedule_lanes,
 )
-from tnlayer.lowering.cpu.scheduled import Scheduled
+from tnlayer.lowering.cpu.scheduled import CpuSchedule
 
 CPU = Cpu(threads=2)
 
@@ -35,9 +35,9 @@ def check_passes(plan: Plan) -> None:
         scheduled = schedule_lanes(plan, CPU, backward=backward)
         scheduled.plan.verify()
         start = replace(scheduled, wanted=wanted if backward else None)
-        made: Scheduled | Program = start
+        made: CpuSchedule | LoopProgram = start
         for _, made in lower(start):
-            if isinstance(made, Program):
+            if isinstance(made, LoopProgram):
                 verified(made)
             else:
                 made.plan.verify()

@@ -29,8 +29,8 @@ from tnlayer.ir.loops import (
     At,
     Barrier,
     Buffer,
-    Program,
-    Step,
+    LoopProgram,
+    LoopRegion,
     SumThreads,
     Threads,
     Tile,
@@ -51,7 +51,7 @@ from tnlayer.lowering.gpu.bank_conflicts import (
     padded,
 )
 from tnlayer.lowering.gpu.coalescing import direct, goes_direct, run_width, staged
-from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.place import find_race
 from tnlayer.lowering.gpu.reduce import loads_together
 from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
@@ -229,7 +229,7 @@ def test_conflicts_by_simulation() -> None:
                for s in (fast, slow)) == 1  # fmt: skip
 
 
-def shared_accesses(program: Program) -> list[tuple[Threads, At]]:
+def shared_accesses(program: LoopProgram) -> list[tuple[Threads, At]]:
     """All places in shared memory that a thread loop moves registers to or from."""
     spaces = {buffer.name: buffer.space for buffer in program.buffers}
     found: list[tuple[Threads, At]] = []
@@ -243,7 +243,7 @@ def shared_accesses(program: Program) -> list[tuple[Threads, At]]:
     return found
 
 
-def written(loop: Threads, program: Program) -> dict[str, list[np.ndarray]]:
+def written(loop: Threads, program: LoopProgram) -> dict[str, list[np.ndarray]]:
     """For each buffer all places that the points of a loop write, where they do not add."""
     buffers = {buffer.name: buffer for buffer in program.buffers}
     grid = np.indices([count for _, count in loop.indices]).reshape(len(loop.indices), -1)
@@ -306,7 +306,7 @@ def test_every_barrier_is_needed_and_none_is_missing() -> None:
     scheduled = schedule_backward(plan_of(topologies.mera(8, 2)), ["x0"], GPU)
     program = scheduled.program
     assert find_race(program) == ""
-    steps = [step for step in program.samples if isinstance(step, Step)]
+    steps = [step for step in program.samples if isinstance(step, LoopRegion)]
     for number, step in enumerate(steps):
         if any(isinstance(inner, Barrier) for inner in step.body):
             bare = replace(step, body=tuple(s for s in step.body if not isinstance(s, Barrier)))
@@ -314,11 +314,11 @@ def test_every_barrier_is_needed_and_none_is_missing() -> None:
             assert find_race(replace(program, samples=samples)), step.name
 
 
-def row_after(program: Program) -> tuple[Step, Step]:
+def row_after(program: LoopProgram) -> tuple[LoopRegion, LoopRegion]:
     """The one kernel after MERA-2's backward, and the steps that one of its blocks does."""
     (kernel,) = program.after
-    assert isinstance(kernel, Step)
-    (row,) = (inner for inner in kernel.body if isinstance(inner, Step))
+    assert isinstance(kernel, LoopRegion)
+    (row,) = (inner for inner in kernel.body if isinstance(inner, LoopRegion))
     return kernel, row
 
 
@@ -345,7 +345,7 @@ def test_steps_wait_for_what_they_read_only() -> None:
     steps of both before one barrier and the second steps after it."""
     net = topologies.tree(8, dim=2, bond=2)
     for scheduled in (schedule_forward(plan_of(net), GPU), schedule_forward(plan_of(MERA), GPU)):
-        prologue = [step for step in scheduled.program.prologue if isinstance(step, Step)]
+        prologue = [step for step in scheduled.program.prologue if isinstance(step, LoopRegion)]
         depth: dict[str, int] = {}
         for step in prologue:
             read = buffers_of(step.body) - {step.name}
@@ -354,15 +354,15 @@ def test_steps_wait_for_what_they_read_only() -> None:
         assert barriers == max(depth.values()) - 1
 
 
-def one_loop(*body: Tile | SumThreads | Barrier | Threads) -> Program:
+def one_loop(*body: Tile | SumThreads | Barrier | Threads) -> LoopProgram:
     buffers = (
         Buffer("x", 8, "input"),
         Buffer("s", 8, "block"),
         Buffer("r", 2, "register"),
         Buffer("p", 2, "partial"),
     )
-    step = Step("t0", "", (Threads((("i0", 4),), body),))
-    return Program("p", "float32", 1, 1, buffers, (), (step,), (), (), 32)
+    step = LoopRegion("t0", "", (Threads((("i0", 4),), body),))
+    return LoopProgram("p", "float32", 1, 1, buffers, (), (step,), (), (), 32)
 
 
 LOAD = Tile(At("r", form="scalar"), At("x", 0, (("i0", 2),), "scalar"), None, ((0, 0), (1, 1)))
@@ -424,7 +424,7 @@ def test_more_arrays_than_a_kernel_takes() -> None:
     scheduled = schedule_forward(plan_of(topologies.low_rank(4, 4, 2)), GPU)
     count = len(scheduled.program.of("input", "output"))
 
-    def with_arrays(total: int) -> Scheduled:
+    def with_arrays(total: int) -> GpuSchedule:
         more = tuple(Buffer(f"n{k + 9}", 1, "input") for k in range(total - count))
         program = scheduled.program
         return replace(scheduled, program=replace(program, buffers=(*program.buffers, *more)))

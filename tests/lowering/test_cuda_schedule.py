@@ -26,10 +26,10 @@ from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.codegen.cuda.source import printed
 from tnlayer.hardware.gpu import Gpu, Tiling, gpu_of
-from tnlayer.ir.loops import Program
+from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.lowering.gpu.pipeline import (
-    Scheduled,
+    GpuSchedule,
     by_segments,
     find_chain,
 )
@@ -66,7 +66,7 @@ def run_compiled(trials: list[CudaCase], optimise: str = "-O1") -> None:
             trial.check(called(program, library, trial), program.name)
 
 
-def called(program: Program, library: ctypes.CDLL, trial: CudaCase) -> dict[str, np.ndarray]:
+def called(program: LoopProgram, library: ctypes.CDLL, trial: CudaCase) -> dict[str, np.ndarray]:
     dtype = getattr(torch, program.scalar)
     call = LoadedEntry(program.name, entry_of(program), library)
     given = trial.inputs_of(program)
@@ -181,7 +181,7 @@ def test_printed_cuda_run_thread_by_thread_equals_torch(name: str, kind: str, gp
             assert not any(np.isnan(array).any() for array in found.values())
 
 
-def held(trial: CudaCase, samples: int) -> list[Scheduled]:
+def held(trial: CudaCase, samples: int) -> list[GpuSchedule]:
     """Forward and backward in segments whose threads hold so many samples, as far as there are."""
     forward = find_chain(trial.plan, GPU, trains=False, held=samples)
     backward = find_chain(trial.plan, GPU, trains=True, held=samples)

@@ -10,7 +10,7 @@ import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.errors import BuildError
 from tnlayer.hardware.gpu import Gpu, gpu_of
-from tnlayer.ir.loops import Spread, Step, Threads, statements
+from tnlayer.ir.loops import LoopRegion, Spread, Threads, statements
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.gpu import pipeline
 from tnlayer.lowering.gpu.pipeline import Draft, schedule_backward, schedule_forward
@@ -69,7 +69,7 @@ def test_launches_fit_their_kernels() -> None:
     with pytest.raises(BuildError, match="launches of"):
         verified(replace(program, launches=program.launches[1:]))
     loop = replace(loops[-1], spread=Spread(7, turns=3))
-    broken = replace(program, after=(*program.after[:-1], Step("s", "", (loop,))))
+    broken = replace(program, after=(*program.after[:-1], LoopRegion("s", "", (loop,))))
     with pytest.raises(BuildError, match="points over"):
         verified(broken)
 

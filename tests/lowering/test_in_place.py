@@ -11,7 +11,7 @@ import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.loop_programs import CPU, checked_by_interpreter, run_compiled, tiles
 from tnlayer import topologies
-from tnlayer.ir.loops import At, Buffer, Program, Step, Tile
+from tnlayer.ir.loops import At, Buffer, LoopProgram, LoopRegion, Tile
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.arrays import Array, replaced
@@ -24,7 +24,7 @@ NETWORKS = {
 }
 
 
-def in_place(program: Program) -> list[Tile]:
+def in_place(program: LoopProgram) -> list[Tile]:
     """The tiles that write where they read."""
     return [tile for tile in tiles(program) if tile.left.buffer == tile.target.buffer]
 
@@ -68,8 +68,10 @@ def test_a_tile_in_place_must_write_what_it_reads() -> None:
                 columns=((0, 0), (2, 4)))  # fmt: skip
     buffers = (Buffer("x", 12, "thread"), Buffer("w", 4, "input"))
 
-    def program(changed: Tile) -> Program:
-        return Program("p", "float32", 4, 1, buffers, (), (Step("t0", "", (changed,)),), ())
+    def program(changed: Tile) -> LoopProgram:
+        return LoopProgram(
+            "p", "float32", 4, 1, buffers, (), (LoopRegion("t0", "", (changed,)),), ()
+        )
 
     assert verified(program(tile))
     for wrong in (

@@ -18,7 +18,7 @@ from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.hardware.cpu import Cpu
-from tnlayer.ir.loops import Program
+from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Select
@@ -104,7 +104,7 @@ def compare(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], dtype: 
         np.testing.assert_allclose(entries, expected, tolerance, tolerance * scale, err_msg=name)
 
 
-def programs_for(plan: Plan, cpu: Cpu, name: str = "") -> tuple[Program, Program]:
+def programs_for(plan: Plan, cpu: Cpu, name: str = "") -> tuple[LoopProgram, LoopProgram]:
     wanted = [value.name for value in plan.inputs]
     return (
         forward_program(plan, cpu, f"{name}forward"),
@@ -138,7 +138,7 @@ def test_chains_compiled_equal_the_oracle(dtype: str, half: int) -> None:
     of the dtypes are such that each chain is compiled once as real and once as complex, and in both
     precisions."""
     cpu = Cpu(64, 32, 100, threads=1)
-    cases: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray], Program]] = []
+    cases: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray], LoopProgram]] = []
     blocks: set[int] = set()
     for number, make in enumerate(NETWORKS):
         # Of two neighbours one is for a batch of one, the other for many.

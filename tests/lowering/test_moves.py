@@ -15,7 +15,7 @@ from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.hardware.cpu import Cpu
-from tnlayer.ir.loops import Buffer, Gather, Permute, Program, Step, Transpose, statements
+from tnlayer.ir.loops import Buffer, Gather, LoopProgram, LoopRegion, Permute, Transpose, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.arrays import Array, Lanes, in_lanes, packed, volume
@@ -72,7 +72,7 @@ INSIDE: tuple[tuple[tuple[str, ...], Lanes, Lanes], ...] = tuple(
 
 def move_program(
     name: str, dtype: str, legs: tuple[str, ...], old: Lanes, new: Lanes, cpu: Cpu
-) -> Program | None:
+) -> LoopProgram | None:
     """x to lanes, to other lanes, and out to y; None where lanes do not fit a vector."""
     width = cpu.width(dtype)
     if max(volume(old, SIZES), volume(new, SIZES)) > width:
@@ -91,13 +91,13 @@ def move_program(
     )
     pairs = ((first, x), (second, first), (y, second))
     steps = tuple(
-        Step(f"m{n}", "move", lower_move(target, source, SIZES, width, cpu.machine(dtype)))
+        LoopRegion(f"m{n}", "move", lower_move(target, source, SIZES, width, cpu.machine(dtype)))
         for n, (target, source) in enumerate(pairs)
     )
-    return verified(Program(name, dtype, width, 1, buffers, steps, (), ()))
+    return verified(LoopProgram(name, dtype, width, 1, buffers, steps, (), ()))
 
 
-def all_programs(dtype: str, vector_bytes: int) -> list[tuple[tuple[str, ...], Program]]:
+def all_programs(dtype: str, vector_bytes: int) -> list[tuple[tuple[str, ...], LoopProgram]]:
     cpu = Cpu(vector_bytes, 32 if vector_bytes == 64 else 16)
     made = [
         (legs, move_program(f"k{n}", dtype, legs, old, new, cpu))
@@ -106,7 +106,7 @@ def all_programs(dtype: str, vector_bytes: int) -> list[tuple[tuple[str, ...], P
     return [(legs, program) for legs, program in made if program is not None]
 
 
-def check(legs: tuple[str, ...], program: Program, compiled: ctypes.CDLL | None) -> None:
+def check(legs: tuple[str, ...], program: LoopProgram, compiled: ctypes.CDLL | None) -> None:
     """y is x with its legs reversed."""
     random = np.random.default_rng(1)
     sizes = [SIZES[leg] for leg in legs]

@@ -12,7 +12,16 @@ from tests.support.cpp_units import has_compiler
 from tests.support.loop_programs import CPU, run_compiled
 from tnlayer import topologies
 from tnlayer.codegen.cpp.printer import print_cpp
-from tnlayer.ir.loops import At, Buffer, For, Prefetch, Program, Statement, Step, statements
+from tnlayer.ir.loops import (
+    At,
+    Buffer,
+    For,
+    LoopProgram,
+    LoopRegion,
+    Prefetch,
+    Statement,
+    statements,
+)
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_text import program_text
 from tnlayer.ir.loops_verify import verified
@@ -25,7 +34,7 @@ def asked_for(body: Sequence[Statement], at: dict[str, int]) -> list[int]:
     found: list[int] = []
     for statement in body:
         match statement:
-            case Step():
+            case LoopRegion():
                 found += asked_for(statement.body, at)
             case For():
                 for turn in range(statement.count):
@@ -39,7 +48,7 @@ def asked_for(body: Sequence[Statement], at: dict[str, int]) -> list[int]:
     return found
 
 
-def programs() -> tuple[Program, Program]:
+def programs() -> tuple[LoopProgram, LoopProgram]:
     """Forward and backward of a layer whose samples are 64 lines each."""
     plan = tn.plan(topologies.mera(10, 2, 2), batch=64, minimize="combo-4")
     wanted = [value.name for value in plan.inputs]
@@ -63,7 +72,7 @@ def test_shares_go_into_the_loops_of_a_step() -> None:
     """A step with loops asks for a piece in each turn, one without for all of its share before."""
     tiny = Prefetch(At("x"), 1, False)
     loop = For("i0", 4, (For("i1", 3, (tiny,)),))
-    steps = (Step("a", "", (loop,)), Step("b", "", (tiny,)))
+    steps = (LoopRegion("a", "", (loop,)), LoopRegion("b", "", (tiny,)))
     found = prefetch_next(steps, [Buffer("x", 1024, "input", batched=True)], 1, 4)
     (outer,) = found[0].body  # type: ignore[union-attr]
     assert isinstance(outer, For) and isinstance(outer.body[0], For)
@@ -76,7 +85,7 @@ def test_shares_go_into_the_loops_of_a_step() -> None:
 @pytest.mark.parametrize("size", [256, 16384])
 def test_little_and_much_are_not_asked_for(size: int) -> None:
     """Few lines come by themselves; many at once would wait for each other."""
-    steps = (Step("a", "", ()),)
+    steps = (LoopRegion("a", "", ()),)
     assert prefetch_next(steps, [Buffer("x", size, "input", batched=True)], 1, 4) == steps
 
 
@@ -94,8 +103,8 @@ def test_a_prefetch_stays_in_a_batched_argument() -> None:
     """Places outside a block, and buffers that are no argument, are refused."""
     buffers = (Buffer("x", 64, "input", batched=True), Buffer("t", 64, "thread"))
 
-    def program(ahead: Prefetch) -> Program:
-        return Program("p", "float32", 4, 1, buffers, (), (Step("t0", "", (ahead,)),), ())
+    def program(ahead: Prefetch) -> LoopProgram:
+        return LoopProgram("p", "float32", 4, 1, buffers, (), (LoopRegion("t0", "", (ahead,)),), ())
 
     assert verified(program(Prefetch(At("x", form="scalar"), 64, False)))
     with pytest.raises(tn.BuildError, match="entries 1 to 64 of x"):

@@ -10,7 +10,7 @@ import tnlayer as tn
 from tests.support.profiles import fixed_profile
 from tnlayer.hardware.profile.load import op_times
 from tnlayer.hardware.profile.op_times import OpTimes
-from tnlayer.lowering.calls.pair import Pair, schedule_pair
+from tnlayer.lowering.calls.pair import TrainingSchedules, schedule_pair
 
 NETWORKS = {
     "mera": lambda: tn.topologies.mera(8, 2, 2),
@@ -20,7 +20,7 @@ NETWORKS = {
 }
 
 
-def orders(pair: Pair) -> list[tuple[str, ...]]:
+def orders(pair: TrainingSchedules) -> list[tuple[str, ...]]:
     """The storage order of each array that is made."""
     schedules = [pair.forward, *([] if pair.backward is None else [pair.backward])]
     return [call.result.legs for schedule in schedules for call in schedule.calls]

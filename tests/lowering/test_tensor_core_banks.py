@@ -20,10 +20,10 @@ from tests.support.tensor_core_cases import (
     place_of_c,
 )
 from tnlayer import topologies
-from tnlayer.ir.loops import At, Fill, Mma, Precision, Step, Threads, Tile, statements
+from tnlayer.ir.loops import At, Fill, LoopRegion, Mma, Precision, Threads, Tile, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.tensor_cores import choose_lowering
 from tnlayer.lowering.gpu.tensor_cores.lanes import order_points
 
@@ -35,7 +35,7 @@ CASES = [("tf32", name) for name in PADDED] + [
 ]
 
 
-def pair(plan: Plan, precision: Precision, arch: str = "sm_90") -> tuple[Scheduled, Scheduled]:
+def pair(plan: Plan, precision: Precision, arch: str = "sm_90") -> tuple[GpuSchedule, GpuSchedule]:
     wanted = [value.name for value in plan.inputs]
     device = gpu(precision, arch)
     return schedule_forward(plan, device), schedule_backward(plan, wanted, device)
@@ -85,13 +85,13 @@ def _place(loop: Threads, at: At, point: int) -> int:
     return at.offset + sum(index[name] * stride for name, stride in at.terms)
 
 
-def accesses(scheduled: Scheduled) -> Iterator[tuple[str, int]]:
+def accesses(scheduled: GpuSchedule) -> Iterator[tuple[str, int]]:
     """What touches shared memory in the persistent kernel, and how many ways it conflicts."""
     program = scheduled.program
     shared = {buffer.name for buffer in program.of("block")} | set(scheduled.layout.partials)
     for part in (program.prologue, program.samples):
         for step in part:
-            assert isinstance(step, Step)
+            assert isinstance(step, LoopRegion)
             for loop in step.body:
                 if not isinstance(loop, Threads):
                     continue
@@ -147,7 +147,7 @@ def test_points_come_in_the_order_of_fewest_conflicts() -> None:
 # -- blocks that are kept ------------------------------------------------------------------------
 
 
-def weights_outside(scheduled: Scheduled) -> set[str]:
+def weights_outside(scheduled: GpuSchedule) -> set[str]:
     """Weights that products of samples read from global memory."""
     program = scheduled.program
     outside = {buffer.name for buffer in program.buffers

@@ -16,7 +16,17 @@ from tests.support.emulated import descending, emulated_cubin, run_source
 from tests.support.tensor_core_cases import BOUNDS, distance, gpu, mma_program
 from tnlayer import topologies
 from tnlayer.codegen.cuda.source import printed
-from tnlayer.ir.loops import At, Axis, Buffer, Mma, Precision, Program, Step, Threads, statements
+from tnlayer.ir.loops import (
+    At,
+    Axis,
+    Buffer,
+    LoopProgram,
+    LoopRegion,
+    Mma,
+    Precision,
+    Threads,
+    statements,
+)
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.gpu.pipeline import schedule_backward
@@ -33,7 +43,7 @@ NETWORKS: dict[str, Callable[[], tn.Network]] = {
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
 
-def busiest(program: Program) -> dict[str, int]:
+def busiest(program: LoopProgram) -> dict[str, int]:
     """For each gradient of a matrix the instructions of the busiest warp, for a full block."""
     found: dict[str, int] = {}
     for loop in statements(program.samples):
@@ -120,11 +130,11 @@ def test_shared_sums_are_right_and_repeat(precision: Precision) -> None:
     assert shared >= (2 if precision == "bf16" else 4)
 
 
-def shared_program(**changes: object) -> Program:
+def shared_program(**changes: object) -> LoopProgram:
     """Two warps that take the samples of one tile in turns."""
     program = mma_program()
     (step,) = program.samples
-    assert isinstance(step, Step) and isinstance(step.body[0], Threads)
+    assert isinstance(step, LoopRegion) and isinstance(step.body[0], Threads)
     (mma,) = step.body[0].body
     assert isinstance(mma, Mma)
     mma = replace(mma, adds=True, target=At("P", form="scalar"), copies=2, copy=(("share", 1),),

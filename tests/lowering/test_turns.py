@@ -7,7 +7,7 @@ import pytest
 import tnlayer as tn
 from tests.support.loop_programs import CPU, checked_by_interpreter, tiles
 from tnlayer import topologies
-from tnlayer.ir.loops import For, Program, Step, Tile, statements
+from tnlayer.ir.loops import For, LoopProgram, LoopRegion, Tile, statements
 from tnlayer.lowering.arrays import in_lanes
 from tnlayer.lowering.cpu import fuse_loops
 from tnlayer.lowering.cpu.pipeline import backward_program, schedule_lanes
@@ -24,7 +24,7 @@ def test_turned_lanes_give_the_oracles_numbers(rank: int) -> None:
     forward, _ = checked_by_interpreter(net)
     assert any(t.left.form in ("repeat", "splat") for t in tiles(forward))
     assert len(tiles(forward)) == len([s for s in statements(forward.samples)
-                                       if not isinstance(s, Step | For)])  # fmt: skip
+                                       if not isinstance(s, LoopRegion | For)])  # fmt: skip
 
 
 def test_turns_store_lanes_in_another_order() -> None:
@@ -43,9 +43,11 @@ def test_groups_give_the_oracles_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
         assert grouped(program)
 
 
-def grouped(program: Program) -> list[Step]:
+def grouped(program: LoopProgram) -> list[LoopRegion]:
     """The steps that are groups."""
-    return [step for step in program.samples if isinstance(step, Step) and ";" in step.comment]
+    return [
+        step for step in program.samples if isinstance(step, LoopRegion) and ";" in step.comment
+    ]
 
 
 def test_gradients_pass_through_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from tnlayer.hardware.profile.derived import derived_profiles
 from tnlayer.hardware.profile.load import load_profile, op_times
 from tnlayer.ir.cuts import batched_steps
 from tnlayer.ir.plan import Plan
-from tnlayer.ir.plan_parts import Region
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.planning.predictions import predict_dense
@@ -150,7 +150,7 @@ def test_the_derived_profile_is_told_as_such() -> None:
 def test_small_bonds_are_one_fused_kernel(name: str, batch: int, backend: str) -> None:
     """Circuits of small gates run as CUDA kernels as a whole."""
     plan = planned(SMALL_BONDS[name](), batch, backend).plan
-    assert plan.regions == (Region("cuda", len(batched_steps(plan))),)
+    assert plan.regions == (BackendSpan("cuda", len(batched_steps(plan))),)
 
 
 @pytest.mark.parametrize("backend", ["auto", "cuda"])
@@ -313,7 +313,11 @@ def mixed(net: tn.Network, dtype: torch.dtype = torch.float32) -> tuple[tn.Layer
                       dtype=str(dtype).removeprefix("torch.")).plan  # fmt: skip
     total = len(batched_steps(plan))
     third = total // 3
-    regions = (Region("cuda", third), Region("torch", 1), Region("cuda", total - third - 1))
+    regions = (
+        BackendSpan("cuda", third),
+        BackendSpan("torch", 1),
+        BackendSpan("cuda", total - third - 1),
+    )
     program = MixedProgram(
         ranged.graph, replace(plan, regions=regions).verify(), ranged.main.tensor_names
     )

@@ -37,7 +37,7 @@ def small_code(cpu: Cpu) -> Cpu:
 
 def build_together(wanted: Iterable[tuple[CppProgram, Mask]], kernels_a_unit: int = 40) -> None:
     """Compile the forward and the backward of programs in few units, at -O1."""
-    waiting: dict[tuple[str, int], list[tuple[CppProgram, loops.Program]]] = {}
+    waiting: dict[tuple[str, int], list[tuple[CppProgram, loops.LoopProgram]]] = {}
     for number, (program, mask) in enumerate(wanted):
         program.prefix = f"k{number}_"
         program.cpu = small_code(program.cpu)
@@ -50,7 +50,7 @@ def build_together(wanted: Iterable[tuple[CppProgram, Mask]], kernels_a_unit: in
     ]
     libraries: dict[str, ctypes.CDLL] = {}
 
-    def build(unit: tuple[tuple[str, int], list[tuple[CppProgram, loops.Program]]]) -> None:
+    def build(unit: tuple[tuple[str, int], list[tuple[CppProgram, loops.LoopProgram]]]) -> None:
         kind, kernels = unit
         source = prelude(*kind) + "".join(print_kernel(kernel) for _, kernel in kernels)
         library = load_library(source, optimise="-O1")

@@ -10,9 +10,9 @@ import torch
 import tnlayer as tn
 from tests.support.strategies import random_array
 from tnlayer.hardware.gpu import Gpu
-from tnlayer.ir.loops import Program
+from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 
 
 @dataclass
@@ -27,7 +27,7 @@ class CudaCase:
     plan: Plan = field(init=False)
     given: dict[str, np.ndarray] = field(init=False)
     exact: dict[str, np.ndarray] = field(init=False)
-    programs: tuple[Scheduled, Scheduled] = field(init=False)
+    programs: tuple[GpuSchedule, GpuSchedule] = field(init=False)
 
     def __post_init__(self) -> None:
         # A plan for fused kernels: many small steps.
@@ -56,7 +56,7 @@ class CudaCase:
             schedule_backward(plan, wanted, self.gpu, f"{prefix}backward"),
         )
 
-    def inputs_of(self, program: Program) -> dict[str, np.ndarray]:
+    def inputs_of(self, program: LoopProgram) -> dict[str, np.ndarray]:
         return {buffer.name: self.given[buffer.name] for buffer in program.of("input")}
 
     def infinite(self) -> dict[str, np.ndarray]:

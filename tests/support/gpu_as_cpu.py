@@ -14,10 +14,10 @@ from tnlayer.ir.loops import (
     Barrier,
     Buffer,
     For,
-    Program,
+    LoopProgram,
+    LoopRegion,
     Space,
     Statement,
-    Step,
     SumThreads,
     Threads,
     Tile,
@@ -29,7 +29,7 @@ from tnlayer.ir.loops_verify import verified
 OWN: tuple[Space, ...] = ("block", "blockspace", "register")
 
 
-def as_cpu_program(program: Program) -> Program:
+def as_cpu_program(program: LoopProgram) -> LoopProgram:
     """The same program without threads and barriers.
 
     What a block does before its samples is done again for each group of them: it depends on
@@ -58,15 +58,17 @@ def as_cpu_program(program: Program) -> Program:
     )
 
 
-def _steps(part: Iterable[Statement]) -> tuple[Step, ...]:
-    return tuple(replace(cast(Step, step), body=_plain(cast(Step, step).body)) for step in part)
+def _steps(part: Iterable[Statement]) -> tuple[LoopRegion, ...]:
+    return tuple(
+        replace(cast(LoopRegion, step), body=_plain(cast(LoopRegion, step).body)) for step in part
+    )
 
 
 def _plain(body: Iterable[Statement]) -> tuple[Statement, ...]:
     found: list[Statement] = []
     for statement in body:
         match statement:
-            case Step():
+            case LoopRegion():
                 found += _plain(statement.body)
             case Threads():
                 found += _points(statement)

@@ -12,7 +12,7 @@ from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
-from tnlayer.ir.loops import Program, Tile, statements
+from tnlayer.ir.loops import LoopProgram, Tile, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 
@@ -20,7 +20,7 @@ CPU = Cpu(vector_bytes=64, registers=32, written_out=200)
 
 
 def run_compiled(
-    program: Program, given: dict[str, np.ndarray], batch: int
+    program: LoopProgram, given: dict[str, np.ndarray], batch: int
 ) -> dict[str, np.ndarray]:
     """The same as interpret(), by the compiler."""
     dtype: torch.dtype = getattr(torch, program.scalar)
@@ -35,12 +35,12 @@ def run_compiled(
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def tiles(program: Program) -> list[Tile]:
+def tiles(program: LoopProgram) -> list[Tile]:
     """All tiles of the part that runs for each sample."""
     return [s for s in statements(program.samples) if isinstance(s, Tile)]
 
 
-def checked_by_interpreter(net: tn.Network) -> tuple[Program, Program]:
+def checked_by_interpreter(net: tn.Network) -> tuple[LoopProgram, LoopProgram]:
     """Forward and backward of a network, after the interpreter has run both against the oracle."""
     graph, batch = net.freeze(), 5
     plan = tn.plan(net, batch=64, minimize="combo-4")

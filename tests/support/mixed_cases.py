@@ -21,24 +21,24 @@ from tests.support.strategies import Case, random_array
 from tnlayer.backends.mixed import MixedProgram
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
-from tnlayer.ir.plan_parts import Region
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.lowering.calls.pair import Mask
 from tnlayer.runtime.program import Program
 
 
-def divisions(plan: Plan, backends: tuple[str, str]) -> Iterator[tuple[Region, ...]]:
+def divisions(plan: Plan, backends: tuple[str, str]) -> Iterator[tuple[BackendSpan, ...]]:
     """One cut at each place where there can be one, both ways round; and all cuts at once."""
     total, allowed = len(batched_steps(plan)), sorted(cuts(plan))
     for at in allowed:
         for first, second in (backends, backends[::-1]):
-            yield (Region(first, at), Region(second, total - at))
+            yield (BackendSpan(first, at), BackendSpan(second, total - at))
     if len(allowed) > 1:
         ends = [0, *allowed, total]
         sizes = [end - start for start, end in pairwise(ends)]
-        yield tuple(Region(backends[k % 2], size) for k, size in enumerate(sizes))
+        yield tuple(BackendSpan(backends[k % 2], size) for k, size in enumerate(sizes))
 
 
-def mixed(program: Program, regions: tuple[Region, ...]) -> MixedProgram:
+def mixed(program: Program, regions: tuple[BackendSpan, ...]) -> MixedProgram:
     """The same plan in these regions."""
     plan = replace(program.plan, regions=regions).verify()
     return MixedProgram(program.graph, plan, program.tensor_names)

@@ -10,7 +10,7 @@ import numpy as np
 import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.hardware.gpu import Gpu, gpu_of
-from tnlayer.ir.loops import At, Buffer, Mma, Precision, Program, Step, Threads
+from tnlayer.ir.loops import At, Buffer, LoopProgram, LoopRegion, Mma, Precision, Threads
 
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "mera": lambda: topologies.mera(8, 2),
@@ -72,10 +72,10 @@ def place_of_c(lane: int, i: int) -> tuple[int, int]:
     return (group if i < 2 else group + 8), thread * 2 + (i & 1)
 
 
-def mma_program(**changes: object) -> Program:
+def mma_program(**changes: object) -> LoopProgram:
     buffers = (Buffer("A", 256, "block"), Buffer("B", 128, "block"), Buffer("C", 128, "block"))
     a, b, c = (At(name, form="scalar") for name in "ABC")
     mma = Mma(c, a, b, tuple((r * 8, r * 8) for r in range(16)), tuple((n, n) for n in range(8)),
               tuple((k, k * 8) for k in range(8)), "tf32")  # fmt: skip
-    step = Step("t", "", (Threads((), (replace(mma, **changes),)),))  # type: ignore[arg-type]
-    return Program("p", "float32", 1, 1, buffers, (), (step,), (), (), 32)
+    step = LoopRegion("t", "", (Threads((), (replace(mma, **changes),)),))  # type: ignore[arg-type]
+    return LoopProgram("p", "float32", 1, 1, buffers, (), (step,), (), (), 32)

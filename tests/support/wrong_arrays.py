@@ -30,7 +30,7 @@ from tests.support import each_backend, emulated
 from tnlayer import topologies
 from tnlayer.backends.mixed import MixedProgram
 from tnlayer.ir.cuts import batched_steps
-from tnlayer.ir.plan_parts import Region
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.nn.padded import Padded
 
 Trial = Callable[[], str]
@@ -579,7 +579,7 @@ def make_layer(backend: str) -> tn.Layer:
         (ranged,) = layer._programs_for(layer.dtype)
         whole = tn.compile(net(), backend="torch", minimize="flops")
         total = len(batched_steps(whole.plan))
-        regions = (Region("cpp", 1), Region("torch", total - 1))
+        regions = (BackendSpan("cpp", 1), BackendSpan("torch", total - 1))
         plan = replace(whole.plan, regions=regions).verify()
         ranged.main = MixedProgram(whole.graph, plan, whole.tensor_names)
         ranged.replace_range(0, None, ranged.main)

@@ -13,7 +13,7 @@ from tests.support.strategies import run_examples
 from tests.support.toy_backend import ToyBackend
 from tnlayer.ir.cuts import batched_steps
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
-from tnlayer.ir.plan_parts import Region
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.targets.backend import register, unregister
 
 T = tn.topologies
@@ -66,7 +66,7 @@ def test_costs_and_explanations_tell_of_it() -> None:
 def test_plans_with_it_are_stored_and_read() -> None:
     """A document names it; where it is not registered, that is an error."""
     plan = tn.cost(T.mera(4, 2, 2), batch=16, backend="toy").plan
-    assert plan.regions == (Region("toy", len(batched_steps(plan))),)
+    assert plan.regions == (BackendSpan("toy", len(batched_steps(plan))),)
     document = document_from_plan(plan)
     assert plan_from_document(document) == plan
     unregister("toy")

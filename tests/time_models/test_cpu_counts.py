@@ -36,7 +36,7 @@ def multiply_adds(body: Iterable[loops.Statement]) -> int:
     total = 0
     for statement in body:
         match statement:
-            case loops.Step():
+            case loops.LoopRegion():
                 total += multiply_adds(statement.body)
             case loops.For():
                 total += statement.count * multiply_adds(statement.body)

@@ -34,7 +34,7 @@ from tnlayer.backends.cuda import CudaProgram
 from tnlayer.backends.log_scaled import ScaledProgram
 from tnlayer.errors import SpecError
 from tnlayer.ir.cuts import batched_steps, cuts
-from tnlayer.ir.plan_parts import Region
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.ir.steps import Contract
 from tnlayer.passes.exponents import degrees, spans
 
@@ -510,7 +510,7 @@ def test_mixed_plans() -> None:
     net = topologies.mera(6, 2, 2)
     plan = tn.compile(net, backend="torch", minimize="flops").plan
     at = sorted(cuts(plan))[1]
-    regions = (Region("cpp", at), Region("torch", len(batched_steps(plan)) - at))
+    regions = (BackendSpan("cpp", at), BackendSpan("torch", len(batched_steps(plan)) - at))
     program = tn.compile(net, backend="torch", minimize="flops", log_scale=True)
     plan = replace(program.plan, regions=regions).verify()
     mixed = ScaledProgram(program.graph, plan, program.tensor_names)

@@ -117,7 +117,7 @@ class CppProgram(Program):
         """The same for the gradient of y, which may stand for a batch of gradients besides."""
         return _is_plain((gradient,)) and not _stands_for_many(gradient)
 
-    def programs(self, mask: Mask | None = None) -> tuple[loops.Program, ...]:
+    def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
         backward."""
         mask = self.training_mask() if mask is None else mask

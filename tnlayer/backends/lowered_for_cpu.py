@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 import torch
 
 from ..hardware.cpu import Cpu
-from ..ir.loops import Program as LoopProgram
+from ..ir.loops import LoopProgram as LoopProgram
 from ..lowering.calls.pair import wanted_names
 from ..lowering.cpu.batch_sizes import kernel_batch
 from ..lowering.cpu.call_workspace import call_bytes

@@ -60,8 +60,8 @@ from typing import Literal
 
 Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
 Form = Literal["vector", "splat", "scalar", "repeat"]
-Pairs = tuple[tuple[int, int], ...]
-HERE: Pairs = ((0, 0),)
+OffsetPairs = tuple[tuple[int, int], ...]
+HERE: OffsetPairs = ((0, 0),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LoopRegion:
     """What one step of the plan does; printed as a function."""
 
     name: str
@@ -153,9 +153,9 @@ class Tile:
     target: At
     left: At
     right: At | None
-    rows: Pairs = HERE
-    columns: Pairs = HERE
-    sums: Pairs = HERE
+    rows: OffsetPairs = HERE
+    columns: OffsetPairs = HERE
+    sums: OffsetPairs = HERE
     loops: tuple[Axis, ...] = ()
     adds: bool = False
     keeps_weights: bool = True
@@ -189,9 +189,9 @@ class Mma:
     target: At
     left: At
     right: At
-    rows: Pairs
-    columns: Pairs
-    sums: Pairs
+    rows: OffsetPairs
+    columns: OffsetPairs
+    sums: OffsetPairs
     precision: Precision
     loops: tuple[Axis, ...] = ()
     adds: bool = False
@@ -220,7 +220,7 @@ class Permute:
     source: At
     targets: tuple[int, ...]
     sources: tuple[int, ...]
-    entries: tuple[Pairs, ...]
+    entries: tuple[OffsetPairs, ...]
     padding: int = 0
 
     @property
@@ -365,7 +365,7 @@ class SumThreads:
 
 
 Statement = (
-    Step
+    LoopRegion
     | For
     | Tile
     | Mma
@@ -382,7 +382,7 @@ Statement = (
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class LoopProgram:
     """A kernel.
 
     Arguments:
@@ -438,7 +438,7 @@ class Program:
 # places of a statement with a body are those of the body. A target that is added to is not listed
 # as read. A prefetch is of the next block: it touches no buffer of this one.
 PLACES: Mapping[type[Statement], tuple[tuple[str, ...], tuple[str, ...]]] = {
-    Step: ((), ()),
+    LoopRegion: ((), ()),
     For: ((), ()),
     Threads: ((), ()),
     Tile: (("left", "right"), ("target",)),
@@ -458,7 +458,7 @@ def statements(body: Iterable[Statement]) -> Iterator[Statement]:
     """All statements of a body, those inside others as well."""
     for statement in body:
         yield statement
-        if isinstance(statement, Step | For | Threads):
+        if isinstance(statement, LoopRegion | For | Threads):
             yield from statements(statement.body)
 
 
@@ -486,7 +486,7 @@ def _buffers(
 
 def map_places(statement: Statement, change: Callable[[At], At]) -> Statement:
     """The statement with other places, those of the statements inside it as well."""
-    if isinstance(statement, Step | For | Threads):
+    if isinstance(statement, LoopRegion | For | Threads):
         return replace(statement, body=tuple(map_places(inner, change) for inner in statement.body))
     reads, writes = PLACES[type(statement)]
     places: dict[str, At | None] = {name: getattr(statement, name) for name in (*reads, *writes)}
@@ -494,10 +494,10 @@ def map_places(statement: Statement, change: Callable[[At], At]) -> Statement:
     return replace(statement, **changed)  # pyright: ignore[reportArgumentType]
 
 
-def steps_of(part: Iterable[Statement]) -> Iterator[Step]:
+def steps_of(part: Iterable[Statement]) -> Iterator[LoopRegion]:
     """The steps of a part of a GPU's program, which has nothing else."""
     for statement in part:
-        assert isinstance(statement, Step), "a part is a list of steps"
+        assert isinstance(statement, LoopRegion), "a part is a list of steps"
         yield statement
 
 

@@ -14,13 +14,13 @@ from .loops import (
     Fill,
     For,
     Gather,
+    LoopProgram,
+    LoopRegion,
     Mma,
     Permute,
     Precision,
     Prefetch,
-    Program,
     Statement,
-    Step,
     SumLanes,
     SumThreads,
     Threads,
@@ -31,7 +31,9 @@ from .loops import (
 Entries = np.ndarray[Any, np.dtype[Any]]
 
 
-def interpret(program: Program, inputs: Mapping[str, Entries], batch: int) -> dict[str, Entries]:
+def interpret(
+    program: LoopProgram, inputs: Mapping[str, Entries], batch: int
+) -> dict[str, Entries]:
     """Run a program.
 
     Arguments:
@@ -62,7 +64,7 @@ def rounded(values: Entries, precision: Precision) -> Entries:
 class _Interpreter:
     """All buffers as flat arrays; batched ones are seen through a window of one block."""
 
-    def __init__(self, program: Program, inputs: Mapping[str, Entries], batch: int) -> None:
+    def __init__(self, program: LoopProgram, inputs: Mapping[str, Entries], batch: int) -> None:
         self.program, self.batch = program, batch
         dtype = np.result_type(np.dtype(program.scalar), *inputs.values())
         self.whole: dict[str, Entries] = {
@@ -106,7 +108,7 @@ class _Interpreter:
 
     def statement(self, statement: Statement) -> None:
         match statement:
-            case Step():
+            case LoopRegion():
                 self.body(statement.body)
             case For():
                 for turn in range(self.turns(statement)):

@@ -12,13 +12,13 @@ from .loops import (
     Fill,
     For,
     Gather,
+    LoopProgram,
+    LoopRegion,
     Mma,
-    Pairs,
+    OffsetPairs,
     Permute,
     Prefetch,
-    Program,
     Statement,
-    Step,
     SumLanes,
     SumThreads,
     Threads,
@@ -28,7 +28,7 @@ from .loops import (
 )
 
 
-def program_text(program: Program) -> str:
+def program_text(program: LoopProgram) -> str:
     """The whole program, one statement a line."""
     lines = [
         f"program {program.name}: {program.scalar}, vectors of {program.width}, "
@@ -49,7 +49,7 @@ def program_text(program: Program) -> str:
     return "\n".join(lines) + "\n"
 
 
-def launches_text(program: Program) -> str:
+def launches_text(program: LoopProgram) -> str:
     """The grid of each kernel and the threads of each loop, in order; "" until they are chosen."""
     lines = [
         f"launch {launch.name}: {launch.blocks or 'persistent'} blocks of {launch.threads} threads"
@@ -83,7 +83,7 @@ def _body(body: Sequence[Statement], depth: int) -> list[str]:
 
 def _statement(statement: Statement) -> list[str]:
     match statement:
-        case Step():
+        case LoopRegion():
             return [f"# {statement.comment}", *_body(statement.body, 0)]
         case For():
             what = "samples of " if statement.of_samples else ""
@@ -162,7 +162,7 @@ def _tile(tile: Tile) -> str:
     return text + ("" if tile.keeps_weights else " | reads weights")
 
 
-def _pairs(pairs: Pairs) -> str:
+def _pairs(pairs: OffsetPairs) -> str:
     """Count and offsets on both sides."""
     if len(pairs) == 1:
         return "1" if pairs == ((0, 0),) else f"1 at {pairs[0][0]}, {pairs[0][1]}"

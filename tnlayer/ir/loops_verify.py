@@ -13,13 +13,13 @@ from .loops import (
     Fill,
     For,
     Gather,
+    LoopProgram,
+    LoopRegion,
     Mma,
-    Pairs,
+    OffsetPairs,
     Permute,
     Prefetch,
-    Program,
     Statement,
-    Step,
     SumLanes,
     SumThreads,
     Threads,
@@ -29,7 +29,7 @@ from .loops import (
 )
 
 
-def verified(program: Program) -> Program:
+def verified(program: LoopProgram) -> LoopProgram:
     """Return the program itself if it is legal.
 
     Raises:
@@ -48,7 +48,7 @@ def verified(program: Program) -> Program:
 class _Verifier:
     """Walks a body with the ranges of the indices that are in scope."""
 
-    def __init__(self, program: Program, *, counts_samples: bool) -> None:
+    def __init__(self, program: LoopProgram, *, counts_samples: bool) -> None:
         self.program, self.counts_samples = program, counts_samples
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.in_threads = False
@@ -58,7 +58,7 @@ class _Verifier:
     def check_body(self, body: tuple[Statement, ...], ranges: dict[str, int], step: str) -> None:
         for statement in body:
             match statement:
-                case Step():
+                case LoopRegion():
                     self.check_body(statement.body, ranges, statement.name)
                 case For():
                     if statement.index in ranges or statement.count < 1:
@@ -164,7 +164,7 @@ class _Verifier:
             case Barrier():
                 if self.in_threads:
                     self.fail(step, "a barrier inside a thread loop")
-            case Step() | For() | Threads():
+            case LoopRegion() | For() | Threads():
                 pass
 
     def check_rows(
@@ -274,7 +274,7 @@ class _Verifier:
         raise BuildError(msg)
 
 
-def _is_additive(pairs: Pairs) -> bool:
+def _is_additive(pairs: OffsetPairs) -> bool:
     """Whether offsets are sums over the bits of their number."""
     return len(pairs) & (len(pairs) - 1) == 0 and all(
         pairs[n][side] == pairs[0][side] + sum(

@@ -16,7 +16,7 @@ from ..errors import PlanError
 from ..support.dtypes import DTYPES
 from .backend_names import region_names
 from .plan import Plan
-from .plan_parts import Memory, Output, Region
+from .plan_parts import BackendSpan, Memory, Output
 from .steps import (
     BATCH,
     Add,
@@ -343,13 +343,13 @@ def _whole(item: object, where: str, least: int) -> int:
     return item
 
 
-def _region(item: object, where: str) -> Region:
+def _region(item: object, where: str) -> BackendSpan:
     """A backend with the number of its steps."""
     backend, steps = _pair(item, where)
     known = region_names()
     if backend not in known:
         raise _problem(where, f"one of {', '.join(known)}, and a number of steps")
-    return Region(str(backend), _whole(steps, where, least=0))
+    return BackendSpan(str(backend), _whole(steps, where, least=0))
 
 
 def _origin(item: object, where: str) -> Origin | None:

@@ -43,7 +43,7 @@ KEEP_ALL = Memory()
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class BackendSpan:
     """A run of batched steps that one backend does as a whole (see passes/partition.py).
 
     Arguments:

@@ -13,7 +13,7 @@ from typing import Any
 from ..support.dtypes import DTYPES
 from .backend_names import MIXED, TORCH
 from .counts import Amount, Counts, count_step, elements, total
-from .plan_parts import KEEP_ALL, Memory, Output, Region
+from .plan_parts import KEEP_ALL, BackendSpan, Memory, Output
 from .steps import BATCH, Step, Value
 
 
@@ -52,7 +52,7 @@ class PlanValues:
     proven_optimal: bool = False
     aborted: bool = False
     memory: Memory = KEEP_ALL
-    regions: tuple[Region, ...] = ()
+    regions: tuple[BackendSpan, ...] = ()
     names: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def __hash__(self) -> int:

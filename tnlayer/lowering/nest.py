@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from ..ir.loops import Pairs
+from ..ir.loops import OffsetPairs
 
 Side = Literal["target", "left", "right"]
 Item = TypeVar("Item")
@@ -117,7 +117,7 @@ def offsets(steps: Iterable[tuple[int, int]]) -> tuple[int, ...]:
     return found
 
 
-def pairs(loops: Sequence[Loop], first: Side, second: Side) -> Pairs:
+def pairs(loops: Sequence[Loop], first: Side, second: Side) -> OffsetPairs:
     """Where two arrays are in each turn of loops, the last loop fastest."""
     sides = (offsets((loop.count, loop.moves(side)) for loop in loops) for side in (first, second))
     return tuple(zip(*sides, strict=True))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from ..hardware.cpu import Machine
-from ..ir.loops import HERE, At, For, Form, Pairs, Statement, Tile
+from ..ir.loops import HERE, At, For, Form, OffsetPairs, Statement, Tile
 from .arrays import Array, Lanes, Sizes, packed, volume
 from .nest import Loop, Side, merge, pairs
 from .tile_shapes import (
@@ -191,7 +191,7 @@ class _Lowering:
 
     def columns_of(
         self,
-        rows: Pairs,
+        rows: OffsetPairs,
         shape: Shape,
         nest: Sequence[tuple[str, Loop]],
         left: int,

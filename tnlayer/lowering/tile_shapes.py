@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..hardware.cpu import Machine
-from ..ir.loops import Axis, Pairs
+from ..ir.loops import Axis, OffsetPairs
 from .nest import Loop, pairs
 
 # Rows that a tile may take from one loop, and a loop that it may take whole beside it.
@@ -32,7 +32,7 @@ class ColumnChoice:
 
     count: int
     total: int
-    blocks: tuple[Pairs, ...]
+    blocks: tuple[OffsetPairs, ...]
     outer: tuple[Loop, ...]
 
     @property
@@ -48,10 +48,10 @@ class Shape:
     outer: tuple[Loop, ...]
     chunked: Loop
     row_blocks: tuple[tuple[Loop, int], ...]
-    inner_rows: Pairs
-    column_blocks: tuple[Pairs, ...]
+    inner_rows: OffsetPairs
+    column_blocks: tuple[OffsetPairs, ...]
     outer_columns: tuple[Loop, ...]
-    sums: Pairs
+    sums: OffsetPairs
     sum_loops: tuple[Axis, ...]
     keeps_weights: bool
 
@@ -96,7 +96,9 @@ def divisors(number: int) -> list[int]:
     return [k for k in range(1, number + 1) if number % k == 0]
 
 
-def split_sums(sums: list[Loop], products: int, machine: Machine) -> tuple[Pairs, tuple[Axis, ...]]:
+def split_sums(
+    sums: list[Loop], products: int, machine: Machine
+) -> tuple[OffsetPairs, tuple[Axis, ...]]:
     """Sums written out while they stay within bounds; the others as loops inside the tile, as is
     that over samples, whose end is known at the call only."""
     limit = max(LEAST_SUMS, machine.written_out // products)

@@ -24,7 +24,7 @@ from ..hardware.profile.load import use_profile
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import AUTOGRAD, Profile
 from ..ir.steps import BATCH, Value
-from ..lowering.calls.pair import Pair, schedule_pair
+from ..lowering.calls.pair import TrainingSchedules, schedule_pair
 from ..planning.trees import make_plan
 from ..runtime.autograd import run
 from ..runtime.program import Program, build_kernels
@@ -211,7 +211,7 @@ def _now(profile: Profile) -> float:
     return time.perf_counter()
 
 
-def _draw_inputs(pair: Pair, batch: int, profile: Profile) -> list[torch.Tensor]:
+def _draw_inputs(pair: TrainingSchedules, batch: int, profile: Profile) -> list[torch.Tensor]:
     """Numbers for all inputs of a forward."""
     plan = pair.forward.plan
     dtype, device = getattr(torch, plan.dtype), torch.device(profile.device)
@@ -224,7 +224,7 @@ def _draw_inputs(pair: Pair, batch: int, profile: Profile) -> list[torch.Tensor]
     return [draw(value) for value in plan.inputs]
 
 
-def _measure(pair: Pair, batch: int, profile: Profile) -> tuple[float, float]:
+def _measure(pair: TrainingSchedules, batch: int, profile: Profile) -> tuple[float, float]:
     """Median seconds of the generated forward and backward."""
     kernels = build_kernels(pair)
     inputs = _draw_inputs(pair, batch, profile)

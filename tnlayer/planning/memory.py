@@ -24,7 +24,7 @@ from ..ir.counts import Amount, Counts, elements
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH, Step, Value
-from ..lowering.calls.pair import Mask, Pair, schedule_pair
+from ..lowering.calls.pair import Mask, TrainingSchedules, schedule_pair
 from ..passes.differentiate import adjoint
 from ..passes.slice_legs import looped_together, sliceable_legs
 
@@ -190,7 +190,7 @@ class _Search:
         """The plan with one way to save memory."""
         return replace(self.plan, memory=memory)
 
-    def pair(self, memory: Memory) -> Pair:
+    def pair(self, memory: Memory) -> TrainingSchedules:
         """Its schedules."""
         return schedule_pair(self.with_memory(memory), self.mask, self.times)
 
@@ -329,7 +329,7 @@ class _Search:
             best = memory if self.fits(memory) else None
         return best
 
-    def _predict_chunk(self, pair: Pair) -> int:
+    def _predict_chunk(self, pair: TrainingSchedules) -> int:
         """The largest chunk with which these calls would keep the limit; 0 if there is none."""
         low, high = 0, self.batch
         while low < high:

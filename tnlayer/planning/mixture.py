@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 
 from ..ir.counts import elements
 from ..ir.cuts import batched_steps, cuts
 from ..ir.plan import Plan
-from ..ir.plan_parts import Region
+from ..ir.plan_parts import BackendSpan
 from ..lowering.calls.pair import Mask
 from ..passes.partition import region_masks, split, with_branches
 from ..targets.backend import Backend, backend_of, calls_backend, lower
@@ -52,7 +53,9 @@ def plan_name(plan: Plan) -> str:
 
 def whole_plan(plan: Plan, batch: int, backend: Backend) -> Plan:
     """A plan as one region of a backend."""
-    return replace(plan, batch=batch, regions=(Region(backend.name, len(batched_steps(plan))),))
+    return replace(
+        plan, batch=batch, regions=(BackendSpan(backend.name, len(batched_steps(plan))),)
+    )
 
 
 # -- mixtures ------------------------------------------------------------------------------------
@@ -87,7 +90,7 @@ def best_mixture(
     }
     sides = _shortest([(torch[name], fused[name]) for name in steps], prices, start)
     names = (calls.name, kernels.name)
-    regions = tuple(Region(names[side], len(list(group))) for side, group in groupby(sides))
+    regions = tuple(BackendSpan(names[side], len(list(group))) for side, group in groupby(sides))
     if len(regions) == 1 and kernels.gains_alone(plan, target):
         regions = _one_cut(plan, mask, batch, target, kernels, torch, prices)
     return replace(plan, batch=batch, regions=regions) if len(regions) > 1 else None
@@ -119,12 +122,12 @@ def _one_cut(
     kernels: Backend,
     torch: Mapping[str, float],
     prices: Mapping[int, float],
-) -> tuple[Region, ...]:
+) -> tuple[BackendSpan, ...]:
     """One cut, the kernels of one side predicted by themselves: they may have lanes that the whole
     plan has not."""
     calls = calls_backend().name
     steps = [step.result.name for step in batched_steps(plan)]
-    found: list[tuple[float, tuple[Region, ...]]] = []
+    found: list[tuple[float, tuple[BackendSpan, ...]]] = []
     for count, price in prices.items():
         parts = split(plan, (count, len(steps) - count))
         masks = region_masks(plan, parts, mask)
@@ -134,6 +137,7 @@ def _one_cut(
             fused = kernels.lower(parts[side], masks[side], target).own_seconds(batch).total
             rest = steps[count:] if side == 0 else steps[:count]
             names = (kernels.name, calls) if side == 0 else (calls, kernels.name)
-            regions = (Region(names[0], count), Region(names[1], len(steps) - count))
+            regions = (BackendSpan(names[0], count), BackendSpan(names[1], len(steps) - count))
             found.append((fused + price + sum(torch[name] for name in rest), regions))
-    return min(found)[1] if found else ()
+    # Of equal times the first: regions have no order.
+    return min(found, key=itemgetter(0))[1] if found else ()

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from ..ir.steps import BATCH, Contract, Operand, Step, Value
 from ..passes.lower_graph import Terms
 from ..passes.share_products import share_steps
-from .refine import Pairs
+from .refine import SsaPath
 from .search import objective_of
 
 
-def contract_pairs(terms: Terms, pairs: Pairs) -> tuple[tuple[Step, ...], Operand]:
+def contract_pairs(terms: Terms, pairs: SsaPath) -> tuple[tuple[Step, ...], Operand]:
     """All steps of an order, each product computed once, and what they give.
 
     The larger operand of a contraction, by number of legs, stands left.
@@ -37,7 +37,7 @@ def contract_pairs(terms: Terms, pairs: Pairs) -> tuple[tuple[Step, ...], Operan
     return share_steps(inputs, (*terms.steps, *steps), values[-1]), values[-1]
 
 
-def shared_cost(terms: Terms, pairs: Pairs, sizes: Mapping[str, int], minimize: str) -> float:
+def shared_cost(terms: Terms, pairs: SsaPath, sizes: Mapping[str, int], minimize: str) -> float:
     """The objective of an order, each product counted once.
 
     Arguments:

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-Pairs = tuple[tuple[int, int], ...]
+SsaPath = tuple[tuple[int, int], ...]
 
 # The optimal order of a few terms: their legs, the legs that are kept, and a bound on the cost.
-Optimum = Callable[[Sequence[Collection[str]], Collection[str], float], Pairs]
+Optimum = Callable[[Sequence[Collection[str]], Collection[str], float], SsaPath]
 
 
 class StopRefining(Exception):  # no error: it is how a search is ended
@@ -41,7 +41,7 @@ class Objective:
 
 
 def walk_legs(
-    terms: Sequence[Collection[str]], output: Collection[str], pairs: Pairs
+    terms: Sequence[Collection[str]], output: Collection[str], pairs: SsaPath
 ) -> list[tuple[frozenset[str], frozenset[str]]]:
     """For each contraction of an order the legs of its loop nest and those of its result.
 
@@ -67,13 +67,13 @@ def refine(
     terms: Sequence[Collection[str]],
     output: Collection[str],
     sizes: Mapping[str, int],
-    pairs: Pairs,
+    pairs: SsaPath,
     *,
     objective: Objective,
     optimum: Optimum,
     leaves: int,
     budget: int,
-) -> Pairs:
+) -> SsaPath:
     """The order with parts of its tree replaced by cheaper ones.
 
     Arguments:
@@ -119,7 +119,7 @@ class _Tree:
     terms: Sequence[Collection[str]]
     output: Collection[str]
     sizes: Mapping[str, int]
-    made: Pairs
+    made: SsaPath
     objective: Objective
     children: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     legs: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
@@ -184,7 +184,7 @@ class _Tree:
         self.children[root], self.costs[root] = self.children.pop(last), self.costs.pop(last)
         return numbers[len(below) :]
 
-    def pairs(self) -> Pairs:
+    def pairs(self) -> SsaPath:
         """The order: of two subtrees the larger one first, so that few values wait."""
         count: dict[int, int] = dict.fromkeys(range(len(self.terms)), 1)
         for number in self.downwards(lambda pair: pair)[::-1]:

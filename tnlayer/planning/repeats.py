@@ -19,7 +19,7 @@ from ..ir.steps import Contract, Operand, Select, Value
 from ..passes.lower_graph import Terms, numbered
 from .deadline import Deadline
 from .pairs import shared_cost
-from .refine import Pairs
+from .refine import SsaPath
 from .search import Found, greedy_order, search_order
 
 # Products with more entries than this are not made for the sake of a repeat.
@@ -81,7 +81,7 @@ def better_with_repeats(
     equal = Counter(numbering.of(term.value.name).first for term in terms.terms)
     if sum(count // 2 for count in equal.values()) < 2:
         return found  # no two products have equal factors
-    begun: dict[Pairs, dict[int, Operand]] = {}
+    begun: dict[SsaPath, dict[int, Operand]] = {}
     for first in _FIRST:
         for may_grow in (False, True):
             begun |= _levels(terms, sizes, first, may_grow=may_grow)
@@ -97,10 +97,10 @@ def better_with_repeats(
 
 def _levels(
     terms: Terms, sizes: Mapping[str, int], first: Callable[[_Kind], int], *, may_grow: bool
-) -> dict[Pairs, dict[int, Operand]]:
+) -> dict[SsaPath, dict[int, Operand]]:
     """The starts of orders that can be gone on with, and what each leaves, by its number."""
     network = _Network(terms, sizes)
-    found: dict[Pairs, dict[int, Operand]] = {}
+    found: dict[SsaPath, dict[int, Operand]] = {}
     while True:
         kinds = [kind for kind in network.kinds() if may_grow or not kind.grows]
         made = len(network.pairs)
@@ -192,13 +192,13 @@ class _Network:
 
 def _completed(
     terms: Terms,
-    pairs: Pairs,
+    pairs: SsaPath,
     left: Mapping[int, Operand],
     sizes: Mapping[str, int],
     minimize: str,
     effort: str,
     deadline: Deadline | None,
-) -> Pairs:
+) -> SsaPath:
     """An order that goes on with what is left: the best one of few terms, else a greedy one."""
     numbers, legs = list(left), [operand.legs for operand in left.values()]
     kept = [leg for axis in terms.output for leg in axis]

@@ -18,7 +18,7 @@ import cotengra
 from ..errors import PlanError, SpecError
 from ..support.progress import progress
 from .deadline import Deadline
-from .refine import Objective, Pairs, StopRefining, refine, walk_legs
+from .refine import Objective, SsaPath, StopRefining, refine, walk_legs
 
 # Up to so many tensors (inputs come on top) every order is tried, outer products included.
 EXHAUSTIVE_TENSORS = 12
@@ -48,7 +48,7 @@ class Found:
         aborted: whether the deadline cut the search, so that this is the best order until then.
     """
 
-    pairs: Pairs
+    pairs: SsaPath
     optimal: bool = False
     aborted: bool = False
 
@@ -108,7 +108,7 @@ def search_order(
     exhaustive = not seeded and tensors <= EXHAUSTIVE_TENSORS and len(terms) <= _EXHAUSTIVE_TERMS
     if exhaustive and not deadline.passed(_STAGE):
         return Found(_exhaustive(problem, minimize), optimal=True)
-    trials: list[Pairs] = []
+    trials: list[SsaPath] = []
     count = 0 if exhaustive else _trial_count(terms, effort)
     with progress("contraction order", count, shown=effort == "high") as advance:
         for seed in range(count):
@@ -123,7 +123,7 @@ def search_order(
 
 def greedy_order(
     terms: Sequence[Sequence[str]], output: Sequence[str], sizes: Mapping[str, int]
-) -> Pairs:
+) -> SsaPath:
     """The greedy order, for where a search would take too long; arguments as for a search."""
     return _greedy(_problem(terms, output, sizes)) if len(terms) > 1 else ()
 
@@ -161,14 +161,14 @@ class _TimedOptimizer(cotengra.OptimalOptimizer):
         return super().__call__(*args, **options)
 
 
-def _exhaustive(problem: _Problem, minimize: str) -> Pairs:
+def _exhaustive(problem: _Problem, minimize: str) -> SsaPath:
     """The best of all orders, outer products included."""
     optimizer = cotengra.OptimalOptimizer(minimize=minimize, search_outer=True)
     path = optimizer.ssa_path(*problem.arguments())
     return _pairs(path, len(problem.inputs))  # pyright: ignore[reportArgumentType]
 
 
-def _greedy(problem: _Problem) -> Pairs:
+def _greedy(problem: _Problem) -> SsaPath:
     """The greedy order, which takes milliseconds and no chance."""
     path = cotengra.GreedyOptimizer().ssa_path(*problem.arguments())
     return _pairs(path, len(problem.inputs))
@@ -180,7 +180,7 @@ def _trial_count(terms: Sequence[Sequence[str]], effort: str) -> int:
     return trials if len(terms) <= _LARGE_NETWORK else max(1, trials // 3)
 
 
-def _trial(problem: _Problem, minimize: str, seed: int, deadline: Deadline) -> Pairs | None:
+def _trial(problem: _Problem, minimize: str, seed: int, deadline: Deadline) -> SsaPath | None:
     """The best of some random greedy paths, its subtrees replaced by optimal ones; None where the
     deadline passes before."""
     if deadline.passed(_STAGE):
@@ -201,16 +201,16 @@ def _trial(problem: _Problem, minimize: str, seed: int, deadline: Deadline) -> P
     return _pairs(refined.get_ssa_path(), len(problem.inputs))
 
 
-def _refined(problem: _Problem, pairs: Pairs, minimize: str, deadline: Deadline) -> Pairs:
+def _refined(problem: _Problem, pairs: SsaPath, minimize: str, deadline: Deadline) -> SsaPath:
     """The order with subtrees replaced by optimal ones; the work is linear in the terms, which that
     of cotengra's refinement is not."""
     optimizer = cotengra.OptimalOptimizer(minimize=minimize)
     sizes = dict(problem.sizes)
 
     # The parts of a regular network differ in the names of their legs only.
-    known: dict[tuple[object, ...], Pairs] = {}
+    known: dict[tuple[object, ...], SsaPath] = {}
 
-    def optimum(terms: Sequence[Collection[str]], kept: Collection[str], cost: float) -> Pairs:
+    def optimum(terms: Sequence[Collection[str]], kept: Collection[str], cost: float) -> SsaPath:
         if deadline.passed(_STAGE):
             raise StopRefining
         marks: dict[str, str] = {}
@@ -241,7 +241,7 @@ def _refined(problem: _Problem, pairs: Pairs, minimize: str, deadline: Deadline)
 
 # All objectives start from the same order.
 @lru_cache(maxsize=16)
-def _random_greedy(problem: _Problem, seed: int) -> Pairs:
+def _random_greedy(problem: _Problem, seed: int) -> SsaPath:
     """The best of some random greedy paths; of fewer where each takes longer."""
     paths = max(_LEAST_PATHS, _GREEDY_PATHS * 4 * _LARGE_NETWORK // len(problem.inputs))
     optimizer = _random_greedy_optimizer(seed, min(_GREEDY_PATHS, paths))
@@ -256,7 +256,7 @@ def _random_greedy_optimizer(seed: int, paths: int) -> cotengra.RandomGreedyOpti
     )
 
 
-def _pairs(path: Sequence[Sequence[int]], terms: int) -> Pairs:
+def _pairs(path: Sequence[Sequence[int]], terms: int) -> SsaPath:
     """An SSA path as pairs only: steps on one term are skipped, larger groups are split."""
     position = list(range(terms))
     pairs: list[tuple[int, int]] = []
@@ -297,7 +297,7 @@ def _score(
     terms: Sequence[Sequence[str]],
     output: Sequence[str],
     sizes: Mapping[str, int],
-    pairs: Pairs,
+    pairs: SsaPath,
     minimize: str,
 ) -> float:
     """The objective of an order."""

@@ -20,7 +20,7 @@ from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import Mask, Pair, schedule_pair
+from ..lowering.calls.pair import Mask, TrainingSchedules, schedule_pair
 from ..planning.memory import LimitError, LimitRefused, keep_limit
 from ..support.debug import debug
 from ..support.locks import Lock
@@ -126,7 +126,7 @@ class Program:
         """The batch sizes for which this program was chosen; it is right for every other too."""
         return range(2**63 - 1)
 
-    def schedules(self, mask: Mask | None = None) -> Pair:
+    def schedules(self, mask: Mask | None = None) -> TrainingSchedules:
         """The schedules for a mask of wanted gradients; by default those of a training step."""
         mask = self.training_mask() if mask is None else mask
         return schedule_pair(self._plan_for(mask), mask, self.times)
@@ -460,7 +460,7 @@ class _Backward:
         return self.function(*arrays)
 
 
-def build_kernels(pair: Pair, *, reuse: bool = True) -> Kernels:
+def build_kernels(pair: TrainingSchedules, *, reuse: bool = True) -> Kernels:
     """Print, compile and load the functions of a pair."""
     source, known = print_torch(pair.forward, "forward"), REUSING if reuse else FRESH
     if pair.backward is None:

@@ -30,7 +30,7 @@ from ..ir.calls import (
     sources_of,
 )
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import Pair
+from ..lowering.calls.pair import TrainingSchedules
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Seconds:
 CUT = Seconds(15e-6, 85e-6)
 
 
-def pair_seconds(pair: Pair, batch: int, times: OpTimes) -> Seconds:
+def pair_seconds(pair: TrainingSchedules, batch: int, times: OpTimes) -> Seconds:
     """Predicted time of a forward and the backward that belongs to it.
 
     Arguments:

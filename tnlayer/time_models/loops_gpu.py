@@ -17,7 +17,7 @@ from ..ir.loops import Threads, statements, steps_of
 from ..ir.plan import Plan
 from ..lowering.gpu.bank_conflicts import WARP
 from ..lowering.gpu.counts import Count, Counts, Multiprocessor, made_by, products_of
-from ..lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
+from ..lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 from ..support.dtypes import DTYPES
 from .calls import Seconds
 
@@ -56,7 +56,7 @@ class Work:
         launches: kernels.
     """
 
-    scheduled: Scheduled
+    scheduled: GpuSchedule
     counts: Counts
     sample_bytes: float
     once: dict[str, float]
@@ -107,14 +107,14 @@ def cuda_step_seconds(
     return found | {"": max(0.0, total - sum(found.values()))}
 
 
-def workspace_bytes(scheduled: Scheduled, gpu: Gpu) -> int:
+def workspace_bytes(scheduled: GpuSchedule, gpu: Gpu) -> int:
     """Bytes of the workspace of a program with a full grid."""
     layout = scheduled.layout
     blocks = scheduled.together * record_of(gpu.arch).multiprocessors
     return DTYPES[scheduled.program.scalar].itemsize * (layout.call + blocks * layout.row)
 
 
-def staged_bytes(scheduled: Scheduled) -> int:
+def staged_bytes(scheduled: GpuSchedule) -> int:
     """Bytes of states of a block that its shared memory does not hold: they go through L2."""
     program = scheduled.program
     return DTYPES[program.scalar].itemsize * program.size_of("blockspace")
@@ -177,7 +177,7 @@ def works_of(plan: Plan, wanted: tuple[str, ...], gpu: Gpu) -> tuple[Work, ...]:
     return tuple(_work(one, plan, gpu) for one in scheduled)
 
 
-def _work(scheduled: Scheduled, plan: Plan, gpu: Gpu) -> Work:
+def _work(scheduled: GpuSchedule, plan: Plan, gpu: Gpu) -> Work:
     """Count a program."""
     program = scheduled.program
     ports = [buffer for buffer in program.of("input", "output") if buffer.batched]

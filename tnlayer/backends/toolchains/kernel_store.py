@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...codegen.cpp.parts import print_units
-from ...ir.loops import Program
+from ...ir.loops import LoopProgram
 from ...ir.loops_text import program_text
 from ...ir.plan import Plan
 from ...ir.plan_document import document_from_plan
@@ -68,12 +68,12 @@ class Kernel:
     """
 
     def __init__(
-        self, name: str, plan: Plan, made_from: Mapping[str, Any], make: Callable[[], Program]
+        self, name: str, plan: Plan, made_from: Mapping[str, Any], make: Callable[[], LoopProgram]
     ) -> None:
         self.name, self.plan, self.made_from, self.make = name, plan, made_from, make
 
     @cached_property
-    def program(self) -> Program:
+    def program(self) -> LoopProgram:
         """The loop program; making it takes a while."""
         return self.make()
 
@@ -171,7 +171,7 @@ def _read_note(content: bytes | None) -> tuple[str, EntryPoint] | None:
     return library, EntryPoint(tuple((name, flag) for name, flag in inputs), tuple(outputs))
 
 
-def entry_of(program: Program) -> EntryPoint:
+def entry_of(program: LoopProgram) -> EntryPoint:
     """How a loop program is called."""
     return EntryPoint(
         tuple((buffer.name, buffer.batched) for buffer in program.of("input")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...hardware.cpu import LINE_BYTES
-from ...ir.loops import Buffer, Program, counts_samples
+from ...ir.loops import Buffer, LoopProgram, counts_samples
 from ...lowering.cpu.call_workspace import lay_out
 from ...lowering.cpu.prefetch import prefetched
 
@@ -31,7 +31,7 @@ _CARRIED_LAST = """    if (end - start > run)
 """
 
 
-def print_entry(program: Program) -> str:
+def print_entry(program: LoopProgram) -> str:
     """The function that is called from outside."""
     name = program.name
     arguments = program.of("input", "output")
@@ -66,7 +66,7 @@ def print_entry(program: Program) -> str:
     )
 
 
-def _advance(program: Program, batched: Sequence[Buffer]) -> str:
+def _advance(program: LoopProgram, batched: Sequence[Buffer]) -> str:
     block = program.block
     ahead = prefetched(program.samples)
     lines = [
@@ -81,7 +81,7 @@ def _advance(program: Program, batched: Sequence[Buffer]) -> str:
     return "\n".join(lines)
 
 
-def _ragged(program: Program, batched: Sequence[Buffer]) -> str:
+def _ragged(program: LoopProgram, batched: Sequence[Buffer]) -> str:
     """The last block, where samples are missing, runs on copies with zeros for those."""
     block = program.block
     copies, results, at = [], [], 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ir.loops import Program
+from ...ir.loops import LoopProgram
 from .prelude import prelude
 from .printer import print_functions
 
@@ -18,7 +18,7 @@ _SHARED = """
 """
 
 
-def print_units(program: Program, most: int = 1) -> tuple[str, ...]:
+def print_units(program: LoopProgram, most: int = 1) -> tuple[str, ...]:
     """Source of a library with one entry point, ``program.name``; the last unit has it.
 
     Arguments:

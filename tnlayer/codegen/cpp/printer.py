@@ -17,12 +17,12 @@ from ...ir.loops import (
     Fill,
     For,
     Gather,
+    LoopProgram,
+    LoopRegion,
     Mma,
     Permute,
     Prefetch,
-    Program,
     Statement,
-    Step,
     SumLanes,
     SumThreads,
     Threads,
@@ -39,7 +39,7 @@ from .permute import permute_lines
 from .prelude import prelude
 
 
-def print_cpp(program: Program) -> str:
+def print_cpp(program: LoopProgram) -> str:
     """Source of a translation unit with one entry point, ``program.name``.
 
     It takes the addresses of the inputs and then of the outputs in order, the number of samples and
@@ -48,13 +48,13 @@ def print_cpp(program: Program) -> str:
     return prelude(program.scalar, program.width) + print_kernel(program)
 
 
-def print_kernel(program: Program) -> str:
+def print_kernel(program: LoopProgram) -> str:
     """The program's own part, without the prelude: several may stand in one unit."""
     functions, rest = print_functions(program)
     return "".join((*functions, rest))
 
 
-def print_functions(program: Program) -> tuple[list[str], str]:
+def print_functions(program: LoopProgram) -> tuple[list[str], str]:
     """The function of each step, and what calls them."""
     printer = _Printer(program)
     return printer.functions(), printer.frame() + print_entry(program)
@@ -63,7 +63,7 @@ def print_functions(program: Program) -> tuple[list[str], str]:
 class _Printer:
     """Prints one program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: LoopProgram) -> None:
         self.program = program
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.places = {name: place for place, name in enumerate(self.buffers)}
@@ -75,14 +75,14 @@ class _Printer:
 
     # -- steps as functions ----------------------------------------------------------------
 
-    def steps(self, part: str) -> list[tuple[str, Step]]:
+    def steps(self, part: str) -> list[tuple[str, LoopRegion]]:
         """The steps of a part with the names of their functions."""
-        found = [step for step in self.parts[part] if isinstance(step, Step)]
+        found = [step for step in self.parts[part] if isinstance(step, LoopRegion)]
         assert len(found) == len(self.parts[part]), "a part is a list of steps"
         name = self.program.name
         return [(f"{name}_{part}{number}_{s.name}", s) for number, s in enumerate(found)]
 
-    def used(self, step: Step) -> list[Buffer]:
+    def used(self, step: LoopRegion) -> list[Buffer]:
         """Buffers that a step touches, in the program's order."""
         names = sorted(buffers_of(step.body), key=self.places.__getitem__)
         return [self.buffers[name] for name in names]
@@ -91,7 +91,7 @@ class _Printer:
         """One function a step."""
         return [self.function(name, step) for part in self.parts for name, step in self.steps(part)]
 
-    def function(self, name: str, step: Step) -> str:
+    def function(self, name: str, step: LoopRegion) -> str:
         written = written_of(step.body)
         arguments: list[str] = []
         for buffer in self.used(step):
@@ -108,7 +108,7 @@ class _Printer:
         lines += self.body(step.body, 1)
         return "\n".join([*lines, "}\n"])
 
-    def call(self, name: str, step: Step) -> str:
+    def call(self, name: str, step: LoopRegion) -> str:
         """The call of a step's function inside the driver."""
         written = written_of(step.body)
         arguments: list[str] = []
@@ -135,7 +135,7 @@ class _Printer:
 
     def statement(self, statement: Statement) -> list[str]:
         match statement:
-            case Step():
+            case LoopRegion():
                 return [f"// {statement.comment}", *self.body(statement.body, 0)]
             case For():
                 index = statement.index

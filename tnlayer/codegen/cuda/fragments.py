@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...ir.loops import At, Mma, Pairs
+from ...ir.loops import At, Mma, OffsetPairs
 
 Value = Callable[[At, int, Sequence[str]], str]
 Stored = Callable[[At, int, Sequence[str], str, str], str]
@@ -148,7 +148,7 @@ def mma_lines(mma: Mma, size: int, value: Value, stored: Stored) -> list[str]:
     return [*lines, "}"]
 
 
-def _bits(name: str, bits: Sequence[int], pairs: Pairs, side: int) -> str:
+def _bits(name: str, bits: Sequence[int], pairs: OffsetPairs, side: int) -> str:
     """How far the bits of a number move a place: bit k of it is bit ``bits[k]`` of the pairs'."""
     terms = [
         f"({name} >> {k} & 1) * {pairs[1 << bit][side] - pairs[0][side]}"

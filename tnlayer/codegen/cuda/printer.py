@@ -13,11 +13,11 @@ from ...ir.loops import (
     Barrier,
     Buffer,
     Launch,
+    LoopProgram,
+    LoopRegion,
     Mma,
-    Program,
     Spread,
     Statement,
-    Step,
     SumThreads,
     Threads,
     Tile,
@@ -25,7 +25,7 @@ from ...ir.loops import (
     statements,
 )
 from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.place import Layout
+from ...lowering.gpu.place import MemoryMap
 from ...lowering.gpu.reduce import is_sum, loads_together
 from ...lowering.gpu.thread_loop import SAMPLE
 from .fragments import MMA_PRELUDE
@@ -48,7 +48,7 @@ class Kernel:
 
 
 def print_cuda(
-    program: Program, layout: Layout, stored: str, together: int = 1
+    program: LoopProgram, layout: MemoryMap, stored: str, together: int = 1
 ) -> tuple[str, tuple[Kernel, ...]]:
     """Source of a translation unit, and its kernels in order of launch.
 
@@ -70,7 +70,7 @@ def print_cuda(
 class _Printer(StatementPrinter):
     """Prints one program."""
 
-    def __init__(self, program: Program, layout: Layout, together: int) -> None:
+    def __init__(self, program: LoopProgram, layout: MemoryMap, together: int) -> None:
         super().__init__(program)
         self.layout, self.together = layout, together
         self.in_samples = False
@@ -105,17 +105,17 @@ class _Printer(StatementPrinter):
 
     def outer(self, launch: Launch, step: Statement) -> str:
         """A kernel for what is done before or after the samples."""
-        assert isinstance(step, Step)
+        assert isinstance(step, LoopRegion)
         lines = [f"// {step.comment}", *self.head(launch.name)]
         for buffer in self.used(step, "shared"):
             if buffer.name in self.layout.inside:
                 lines.append(f"  __shared__ entry {buffer.name}[{buffer.size}];")
             else:
                 lines.append(f"  entry* const {buffer.name} = workspace + {buffer.offset};")
-        row = next((inner for inner in step.body if isinstance(inner, Step)), None)
+        row = next((inner for inner in step.body if isinstance(inner, LoopRegion)), None)
         loops = [inner for inner in step.body if isinstance(inner, Threads)]
         if launch.reduction is not None:
-            body = self.row_and_sums(launch, row or Step("", "", ()), loops)
+            body = self.row_and_sums(launch, row or LoopRegion("", "", ()), loops)
         elif row is not None:
             body = [f"// {row.comment}", *self.row(row.body)]
         else:
@@ -131,7 +131,7 @@ class _Printer(StatementPrinter):
             lines += ["{", *head, *indented(self.threads(loop)), "}"]
         return lines
 
-    def row_and_sums(self, launch: Launch, row: Step, sums: Sequence[Threads]) -> list[str]:
+    def row_and_sums(self, launch: Launch, row: LoopRegion, sums: Sequence[Threads]) -> list[str]:
         """Steps that the first block does in a row, with the sums that it needs, and other sums."""
         assert launch.reduction is not None
         own = [inner for inner in row.body if isinstance(inner, Threads) and is_sum(inner)]
@@ -184,7 +184,7 @@ class _Printer(StatementPrinter):
             lines.append(f"  entry* const row = {row};")
         for space in ("block", "blockspace", "shared"):
             base = {"block": "block", "blockspace": "row", "shared": "workspace"}[space]
-            for buffer in self.used(Step("", "", body), space):
+            for buffer in self.used(LoopRegion("", "", body), space):
                 lines.append(f"  entry* const {buffer.name} = {base} + {buffer.offset};")
         lines += self.partials_begin(launch)
         for step in program.prologue:
@@ -193,7 +193,7 @@ class _Printer(StatementPrinter):
             f"  for (long long first = (long long)blockIdx.x * {block}; first < batch; "
             f"first += (long long)gridDim.x * {block}) {{"
         )
-        for buffer in self.used(Step("", "", program.samples), "input", "output"):
+        for buffer in self.used(LoopRegion("", "", program.samples), "input", "output"):
             if buffer.batched:
                 const = "const " if buffer.space == "input" else ""
                 lines.append(
@@ -212,7 +212,7 @@ class _Printer(StatementPrinter):
         lines += self.partials_end(launch)
         return "\n".join([*lines, "}", ""])
 
-    def used(self, step: Step, *spaces: str) -> list[Buffer]:
+    def used(self, step: LoopRegion, *spaces: str) -> list[Buffer]:
         names = buffers_of(step.body)
         return [b for b in self.program.buffers if b.name in names and b.space in spaces]
 
@@ -249,7 +249,7 @@ class _Printer(StatementPrinter):
     # -- loops over points -----------------------------------------------------------------
 
     def step(self, step: Statement) -> list[str]:
-        assert isinstance(step, Step)
+        assert isinstance(step, LoopRegion)
         return [f"// {step.comment}", *self.row(step.body)]
 
     def threads(self, loop: Threads) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from ...errors import PlanError
 from ...hardware.gpu import Gpu
-from ...ir.loops import Program
+from ...ir.loops import LoopProgram
 from ...ir.plan import Plan
-from ...lowering.gpu.pipeline import Scheduled, schedule_backward, schedule_forward
+from ...lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 from ...support.dtypes import DTYPES
 from .printer import print_cuda
 
@@ -88,7 +88,7 @@ class CudaSource:
     call_entries: int
     block_entries: int
     segments: int
-    program: Program
+    program: LoopProgram
 
 
 def forward_source(plan: Plan, gpu: Gpu, name: str = "forward") -> CudaSource:
@@ -116,7 +116,7 @@ def backward_source(
     return printed(schedule_backward(plan, wanted, gpu, name))
 
 
-def printed(scheduled: Scheduled) -> CudaSource:
+def printed(scheduled: GpuSchedule) -> CudaSource:
     """The translation unit of a placed program.
 
     Raises:

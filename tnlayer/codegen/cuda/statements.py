@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ir.loops import At, Fill, Mma, Program, Statement, SumThreads, Tile
+from ...ir.loops import At, Fill, LoopProgram, Mma, Statement, SumThreads, Tile
 from ...lowering.gpu.bank_conflicts import WARP
 from ...lowering.gpu.thread_loop import SAMPLE
 from .fragments import mma_lines
@@ -20,7 +20,7 @@ class StatementPrinter:
     no point of its own, ``index`` the type of indices.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: LoopProgram) -> None:
         self.program = program
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.guards = False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...ir.loops import At, Buffer, Reduction, SumLanes, Threads
 from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.place import Layout
+from ...lowering.gpu.place import MemoryMap
 from .statements import indented, sum_text
 
 
@@ -28,7 +28,7 @@ class SumPrinter:
         others: all other sums, a block for each group of 32.
     """
 
-    layout: Layout
+    layout: MemoryMap
     buffers: dict[str, Buffer]
     digits: Callable[[Sequence[tuple[str, int]], str], list[str]]
     reduction: Reduction

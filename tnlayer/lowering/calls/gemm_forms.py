@@ -25,7 +25,7 @@ from typing import Literal
 from ...hardware.profile.op_times import OpTimes
 from ...ir.steps import BATCH, Contract, Operand, Value
 
-Layout = tuple[str, ...]
+StorageOrder = tuple[str, ...]
 
 # Operands with so few legs together are taken leg by leg.
 _FEW_LEGS = 24
@@ -48,11 +48,11 @@ class Form:
 
     kind: Literal["plain", "inplace", "split"]
     swapped: bool
-    big: Layout
-    small: Layout
-    outer: Layout
+    big: StorageOrder
+    small: StorageOrder
+    outer: StorageOrder
     transposed: bool
-    result: Layout
+    result: StorageOrder
     seconds: float
 
 
@@ -63,15 +63,18 @@ class Classes:
     batch: frozenset[str]
     summed: frozenset[str]
     # A few layouts are asked for thousands of times.
-    _picked: dict[tuple[Layout, str], Layout] = field(
-        default_factory=dict[tuple[Layout, str], Layout], init=False, compare=False, repr=False
+    _picked: dict[tuple[StorageOrder, str], StorageOrder] = field(
+        default_factory=dict[tuple[StorageOrder, str], StorageOrder],
+        init=False,
+        compare=False,
+        repr=False,
     )
 
     def of(self, leg: str) -> str:
         """Class of a leg of either operand."""
         return "batch" if leg in self.batch else "summed" if leg in self.summed else "free"
 
-    def runs(self, layout: Layout) -> tuple[tuple[str, Layout], ...]:
+    def runs(self, layout: StorageOrder) -> tuple[tuple[str, StorageOrder], ...]:
         """The layout as runs of neighbouring legs of one class."""
         runs: list[tuple[str, list[str]]] = []
         for leg in layout:
@@ -82,7 +85,7 @@ class Classes:
                 runs.append((kind, [leg]))
         return tuple((kind, tuple(legs)) for kind, legs in runs)
 
-    def pick(self, layout: Layout, kind: str) -> Layout:
+    def pick(self, layout: StorageOrder, kind: str) -> StorageOrder:
         """The legs of one class, in the layout's order."""
         found = self._picked.get((layout, kind))
         if found is None:
@@ -103,13 +106,13 @@ class Forms:
     """The forms of a contraction, with marks for legs, and the legs that each mark stands for."""
 
     listed: tuple[Form, ...]
-    legs: Mapping[str, Layout]
+    legs: Mapping[str, StorageOrder]
 
     def named(self, form: Form) -> Form:
         """One of the forms, with the contraction's own legs."""
         own = self.legs
 
-        def rename(marks: Layout) -> Layout:
+        def rename(marks: StorageOrder) -> StorageOrder:
             return tuple([leg for mark in marks for leg in own[mark]])
 
         return Form(
@@ -126,8 +129,8 @@ class Forms:
 
 def find_forms(
     step: Contract,
-    left: tuple[Layout, ...],
-    right: tuple[Layout, ...],
+    left: tuple[StorageOrder, ...],
+    right: tuple[StorageOrder, ...],
     wanted: frozenset[str],
     sizes: Mapping[str, int],
     times: OpTimes,
@@ -147,7 +150,7 @@ def find_forms(
         leg: leg if leg == BATCH else f"e{place:03}" for place, leg in enumerate(sorted(groups))
     }
 
-    def mark(legs: Iterable[str]) -> Layout:
+    def mark(legs: Iterable[str]) -> StorageOrder:
         return tuple([marks[leg] for leg in legs if leg in marks])
 
     listed = _forms_of(
@@ -162,8 +165,11 @@ def find_forms(
 
 
 def _travelling(
-    step: Contract, left: tuple[Layout, ...], right: tuple[Layout, ...], wanted: frozenset[str]
-) -> list[Layout]:
+    step: Contract,
+    left: tuple[StorageOrder, ...],
+    right: tuple[StorageOrder, ...],
+    wanted: frozenset[str],
+) -> list[StorageOrder]:
     """Legs that are neighbours in all orders, and to which the same happens, as one each."""
     lefts, rights, kept = set(step.left.legs), set(step.right.legs), set(step.result.legs)
     if len(lefts) + len(rights) <= _FEW_LEGS:
@@ -201,10 +207,10 @@ def _travelling(
 @lru_cache(maxsize=2**14)
 def _forms_of(
     sizes: tuple[tuple[str, int], ...],
-    legs: tuple[Layout, Layout, Layout],
-    left: tuple[Layout, ...],
-    right: tuple[Layout, ...],
-    wanted: Layout,
+    legs: tuple[StorageOrder, StorageOrder, StorageOrder],
+    left: tuple[StorageOrder, ...],
+    right: tuple[StorageOrder, ...],
+    wanted: StorageOrder,
     times: OpTimes,
 ) -> tuple[Form, ...]:
     first, second, result = (Value("", own) for own in legs)
@@ -223,24 +229,24 @@ class FormFinder:
     def __init__(self, sizes: Mapping[str, int], times: OpTimes) -> None:
         self.sizes = sizes
         self.times = times
-        self._entries: dict[Layout, int] = {}
+        self._entries: dict[StorageOrder, int] = {}
 
-    def entries(self, legs: Layout) -> int:
+    def entries(self, legs: StorageOrder) -> int:
         """Product of sizes."""
         found = self._entries.get(legs)
         if found is None:
             found = self._entries[legs] = math.prod(self.sizes[leg] for leg in legs)
         return found
 
-    def copy_seconds(self, source: Layout, target: Layout) -> float:
+    def copy_seconds(self, source: StorageOrder, target: StorageOrder) -> float:
         """Cost of a permuting copy."""
         return copy_seconds(source, target, self.sizes, self.times)
 
     def forms(
         self,
         step: Contract,
-        left: tuple[Layout, ...],
-        right: tuple[Layout, ...],
+        left: tuple[StorageOrder, ...],
+        right: tuple[StorageOrder, ...],
         wanted: frozenset[str],
     ) -> tuple[Form, ...]:
         """All forms worth a look: of those that leave the same arrays behind, the fastest.
@@ -250,7 +256,7 @@ class FormFinder:
             left, right: storage orders in which the operands exist.
             wanted: legs that the result's next use sums.
         """
-        best: dict[tuple[Layout, Layout, Layout], Form] = {}
+        best: dict[tuple[StorageOrder, StorageOrder, StorageOrder], Form] = {}
         for form in self._all_forms(step, left, right, wanted):
             leaves = (form.big, form.small, form.result)
             if leaves not in best or form.seconds < best[leaves].seconds:
@@ -260,8 +266,8 @@ class FormFinder:
     def _all_forms(
         self,
         step: Contract,
-        left: tuple[Layout, ...],
-        right: tuple[Layout, ...],
+        left: tuple[StorageOrder, ...],
+        right: tuple[StorageOrder, ...],
         wanted: frozenset[str],
     ) -> Iterator[Form]:
         classes = classes_of(step)
@@ -277,7 +283,9 @@ class FormFinder:
                         kind, swapped, big, small, outer, classes, spent + extra
                     )
 
-    def _orders(self, layout: Layout, classes: Classes, wanted: frozenset[str]) -> Iterator[Layout]:
+    def _orders(
+        self, layout: StorageOrder, classes: Classes, wanted: frozenset[str]
+    ) -> Iterator[StorageOrder]:
         """Orders to copy the big operand into: summed legs last or first, batch leg in or out."""
         batch, summed = classes.pick(layout, "batch"), classes.pick(layout, "summed")
         free = classes.pick(layout, "free")
@@ -290,8 +298,8 @@ class FormFinder:
                 yield (*batch, *summed, *rest)
 
     def _fits(
-        self, big: Layout, classes: Classes
-    ) -> Iterator[tuple[Literal["plain", "inplace", "split"], Layout, Layout]]:
+        self, big: StorageOrder, classes: Classes
+    ) -> Iterator[tuple[Literal["plain", "inplace", "split"], StorageOrder, StorageOrder]]:
         """The kinds that a storage order of the big operand allows, with the outer legs."""
         runs = classes.runs(big)
         kinds = [kind for kind, _ in runs]
@@ -305,11 +313,11 @@ class FormFinder:
     def _matching(
         self,
         kind: str,
-        big: Layout,
-        inner: Layout,
-        smalls: tuple[Layout, ...],
+        big: StorageOrder,
+        inner: StorageOrder,
+        smalls: tuple[StorageOrder, ...],
         classes: Classes,
-    ) -> Iterator[tuple[Layout, float]]:
+    ) -> Iterator[tuple[StorageOrder, float]]:
         """Storage orders of the small operand that go with the big one, with the copy's cost."""
         batch, summed = classes.pick(big, "batch"), classes.pick(big, "summed")
         found = False
@@ -338,9 +346,9 @@ class FormFinder:
         self,
         kind: Literal["plain", "inplace", "split"],
         swapped: bool,
-        big: Layout,
-        small: Layout,
-        outer: Layout,
+        big: StorageOrder,
+        small: StorageOrder,
+        outer: StorageOrder,
         classes: Classes,
         spent: float,
     ) -> Iterator[Form]:
@@ -381,7 +389,9 @@ class FormFinder:
             )
 
 
-def copy_seconds(source: Layout, target: Layout, sizes: Mapping[str, int], times: OpTimes) -> float:
+def copy_seconds(
+    source: StorageOrder, target: StorageOrder, sizes: Mapping[str, int], times: OpTimes
+) -> float:
     """Cost of a permuting copy: slow where neighbours in one are far apart in the other.
 
     Arguments:
@@ -399,7 +409,7 @@ def copy_seconds(source: Layout, target: Layout, sizes: Mapping[str, int], times
     return times.copy([(sizes[leg], strides[leg]) for leg in target])
 
 
-def _stored(layout: Layout, rows: Layout, columns: Layout) -> str:
+def _stored(layout: StorageOrder, rows: StorageOrder, columns: StorageOrder) -> str:
     """Whether the matrices with these rows and columns lie transposed in a layout."""
     if not rows or not columns:
         return "n"

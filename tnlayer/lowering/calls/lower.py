@@ -41,7 +41,7 @@ from ...ir.steps import (
     Value,
 )
 from ..nest import runs
-from .gemm_forms import Form, Layout
+from .gemm_forms import Form, StorageOrder
 from .loop_over import loop_over
 from .storage_orders import choose_forms, diagonal_order, fixed_result
 
@@ -50,7 +50,7 @@ def lower(
     plan: Plan,
     times: OpTimes,
     *,
-    layouts: Mapping[str, Layout] | None = None,
+    layouts: Mapping[str, StorageOrder] | None = None,
     keep: tuple[str, ...] = (),
     adds: tuple[str, ...] = (),
 ) -> Schedule:
@@ -112,7 +112,7 @@ def axis_by_axis(array: Value, *, conj: bool = False) -> View:
 class _Lowering:
     """The arrays that exist so far, by value and storage order, and the calls that made them."""
 
-    def __init__(self, plan: Plan, orders: Mapping[str, Layout]) -> None:
+    def __init__(self, plan: Plan, orders: Mapping[str, StorageOrder]) -> None:
         self.plan = plan
         self.inputs = tuple(Value(value.name, orders[value.name]) for value in plan.inputs)
         self.arrays = {array.name: {array.legs: array} for array in self.inputs}
@@ -127,7 +127,7 @@ class _Lowering:
         """The array of a value that was made last."""
         return next(reversed(self.arrays[name].values()))
 
-    def array(self, name: str, layout: Layout) -> Value:
+    def array(self, name: str, layout: StorageOrder) -> Value:
         """The array of a value in this order, copied if there is none yet."""
         arrays = self.arrays[name]
         if layout not in arrays:
@@ -142,7 +142,7 @@ class _Lowering:
         array = self.array(operand.value.name, operand.legs)
         return axis_by_axis(array, conj=operand.conj)
 
-    def make(self, name: str, layout: Layout) -> Value:
+    def make(self, name: str, layout: StorageOrder) -> Value:
         """Register the array of a new value."""
         array = Value(name, layout)
         self.arrays[name] = {layout: array}
@@ -214,7 +214,7 @@ class _Lowering:
         self.calls.append(call)
         self.make(step.result.name, layout)
 
-    def _add_up(self, step: Add, layout: Layout) -> AddUp | Slice:
+    def _add_up(self, step: Add, layout: StorageOrder) -> AddUp | Slice:
         """A sum, two terms at a time: no partial sum is alive that the list does not show.
 
         A sum of one is the gradient of a shared tensor of which a plan has one use: other legs.
@@ -229,7 +229,7 @@ class _Lowering:
             total = axis_by_axis(partial)
         return AddUp(Value(step.result.name, layout), total, self.positional(last))
 
-    def _product(self, step: Contract, layout: Layout) -> Product:
+    def _product(self, step: Contract, layout: StorageOrder) -> Product:
         """Elementwise: neighbours that travel together in both operands are one axis.
 
         The operand whose order the result takes stands left: torch lays out the product as the
@@ -291,7 +291,7 @@ def _repeated(view: View, legs: Group) -> View:
     return View(view.array, view.groups, view.order, view.conj, legs)
 
 
-def _runs(layout: Layout, arrays: Sequence[Value]) -> list[list[str]]:
+def _runs(layout: StorageOrder, arrays: Sequence[Value]) -> list[list[str]]:
     """The legs of a layout, those merged that stay neighbours in each array that has them."""
     places = [{leg: place for place, leg in enumerate(array.legs)} for array in arrays]
 
@@ -304,6 +304,6 @@ def _runs(layout: Layout, arrays: Sequence[Value]) -> list[list[str]]:
     return runs(layout, adjacent)
 
 
-def _permuted(source: Value, layout: Layout) -> View:
+def _permuted(source: Value, layout: StorageOrder) -> View:
     """See an array in another order, legs that stay neighbours merged."""
     return view_as(source, tuple(map(tuple, _runs(layout, (source,)))))

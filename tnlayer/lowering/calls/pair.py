@@ -23,7 +23,7 @@ def wanted_names(plan: Plan, mask: Mask) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TrainingSchedules:
     """Forward and backward schedules for one mask of wanted gradients.
 
     Arguments:
@@ -61,7 +61,7 @@ class Pair:
         kept = self.forward.saved_bytes.at(batch)
         return max(forward, kept + self.backward.workspace_bytes(batch))
 
-    def with_chunk(self, chunk: int) -> Pair:
+    def with_chunk(self, chunk: int) -> TrainingSchedules:
         """The same calls in chunks of another size."""
         backward = None if self.backward is None else self.backward.with_chunk(chunk)
         return replace(self, forward=self.forward.with_chunk(chunk), backward=backward)
@@ -69,7 +69,7 @@ class Pair:
 
 # Schedules are values: ranking, counting, printing and the search for memory ask for the same ones.
 @lru_cache(maxsize=256)
-def schedule_pair(plan: Plan, mask: Mask, times: OpTimes) -> Pair:
+def schedule_pair(plan: Plan, mask: Mask, times: OpTimes) -> TrainingSchedules:
     """Schedules of a plan and its adjoint for the inputs whose mask is set.
 
     Arguments:
@@ -83,7 +83,7 @@ def schedule_pair(plan: Plan, mask: Mask, times: OpTimes) -> Pair:
     check_memory(plan)
     adds = tuple(output.name for output in plan.outputs) if plan.memory.adds else ()
     if not any(mask):
-        return Pair(lower(plan, times, adds=adds), None, ())
+        return TrainingSchedules(lower(plan, times, adds=adds), None, ())
     names = [value.name for value in plan.inputs]
     wanted = [name for name, asked in zip(names, mask, strict=True) if asked]
     backward_plan = adjoint(plan, wanted).verify()
@@ -98,7 +98,7 @@ def schedule_pair(plan: Plan, mask: Mask, times: OpTimes) -> Pair:
     needed = tuple(index for index, name in enumerate(names) if name in read)
     made_of = _inputs_of(plan, keep)
     origins = tuple(k for k, name in enumerate(names) if name in made_of and k not in needed)
-    return Pair(forward, backward, needed, origins)
+    return TrainingSchedules(forward, backward, needed, origins)
 
 
 def _inputs_of(plan: Plan, values: Iterable[str]) -> set[str]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from ...hardware.profile.op_times import OpTimes
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Diagonal, Reduce, Select, Step
-from .gemm_forms import Form, Forms, Layout, copy_seconds, find_forms
+from .gemm_forms import Form, Forms, StorageOrder, copy_seconds, find_forms
 
 # Storage orders in which one value exists.
-Orders = tuple[Layout, ...]
+Orders = tuple[StorageOrder, ...]
 
 _BEAM = 12
 _LARGE_PLAN, _NARROW_BEAM = 100, 4
@@ -45,7 +45,7 @@ class _State:
 
 
 def choose_forms(
-    plan: Plan, inputs: Mapping[str, Layout], times: OpTimes
+    plan: Plan, inputs: Mapping[str, StorageOrder], times: OpTimes
 ) -> tuple[Form | None, ...]:
     """One form for each step of the plan, None for steps that are no matrix product.
 
@@ -60,7 +60,7 @@ def choose_forms(
 class _Search:
     """The beam, and what all its states have in common."""
 
-    def __init__(self, plan: Plan, inputs: Mapping[str, Layout], times: OpTimes) -> None:
+    def __init__(self, plan: Plan, inputs: Mapping[str, StorageOrder], times: OpTimes) -> None:
         self.plan = plan
         self.sizes = {**plan.sizes, BATCH: plan.batch}
         self.times = times
@@ -164,7 +164,7 @@ class _Search:
         )
 
 
-def fixed_result(step: Step, newest: Callable[[str], Layout]) -> Layout:
+def fixed_result(step: Step, newest: Callable[[str], StorageOrder]) -> StorageOrder:
     """Storage order of the result of a step that is no matrix product.
 
     Arguments:
@@ -193,7 +193,7 @@ def fixed_result(step: Step, newest: Callable[[str], Layout]) -> Layout:
             return step.result.legs
 
 
-def diagonal_order(legs: Layout) -> tuple[tuple[tuple[int, int], ...], Layout]:
+def diagonal_order(legs: StorageOrder) -> tuple[tuple[tuple[int, int], ...], StorageOrder]:
     """Pairs of axes to take the diagonal of, in turn, and the legs' order after the last one."""
     left, pairs = list(legs), []
     while len(set(left)) < len(left):

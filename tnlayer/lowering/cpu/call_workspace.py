@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...hardware.cpu import LINE_BYTES, PAGE_BYTES
-from ...ir.loops import Program
+from ...ir.loops import LoopProgram
 from ...support.dtypes import DTYPES
 from .workspace import whole_vectors
 
@@ -35,7 +35,7 @@ class CallWorkspace:
     shared: int
 
 
-def lay_out(program: Program) -> CallWorkspace:
+def lay_out(program: LoopProgram) -> CallWorkspace:
     """The workspace of a program whose buffers are placed."""
     width = program.width
     partial = whole_vectors(program.size_of("partial"), width)
@@ -46,13 +46,13 @@ def lay_out(program: Program) -> CallWorkspace:
     return CallWorkspace(partial, thread, ragged, own, program.size_of("shared") + width)
 
 
-def _ragged_entries(program: Program) -> int:
+def _ragged_entries(program: LoopProgram) -> int:
     """Entries of copies of a block where samples are missing."""
     batched = (buffer for buffer in program.of("input", "output") if buffer.batched)
     return sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
 
 
-def call_bytes(program: Program, threads: int) -> int:
+def call_bytes(program: LoopProgram, threads: int) -> int:
     """Bytes of the workspace of a call with so many threads."""
     workspace, itemsize = lay_out(program), DTYPES[program.scalar].itemsize
     # What lies behind the threads' addresses starts with a cache line; memory comes in whole pages.

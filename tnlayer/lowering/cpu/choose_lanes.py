@@ -27,7 +27,7 @@ from ..arrays import Lanes, volume
 from .batch_sizes import kernel_batch
 from .choose_vectors import Setting, blocks_of, cycles
 from .lane_rotation import cost_of_segments, find_turns
-from .scheduled import Scheduled
+from .scheduled import CpuSchedule
 from .vector_phases import find_segments, lanes_of_forward
 
 # How much more an estimate may be and still be taken: estimates err by more, and small blocks and
@@ -52,7 +52,7 @@ class _Walk:
     stored: Mapping[str, Lanes]
 
 
-def choose_lanes(scheduled: Scheduled) -> Scheduled:
+def choose_lanes(scheduled: CpuSchedule) -> CpuSchedule:
     """Legs or samples as lanes, whichever is foreseen to be faster; the plan is a forward."""
     plan, cpu, width = scheduled.plan, scheduled.cpu, scheduled.width
     # A leg that is longer than a vector is seen as two, and the inner one can be a lane.
@@ -82,7 +82,7 @@ def choose_lanes(scheduled: Scheduled) -> Scheduled:
     return replace(scheduled, plan=plan, lanes=walk.lanes, block=block, stored=walk.stored)
 
 
-def _by_samples(scheduled: Scheduled, reason: str) -> Scheduled:
+def _by_samples(scheduled: CpuSchedule, reason: str) -> CpuSchedule:
     """Samples as lanes: a block is one vector of them."""
     return replace(scheduled, block=scheduled.width, reason=reason)
 

@@ -19,20 +19,20 @@ from dataclasses import dataclass, field, replace
 
 from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
 from ...ir import steps as plan_steps
-from ...ir.loops import At, Buffer, Fill, For, Program, Space, Statement, Step, SumLanes
+from ...ir.loops import At, Buffer, Fill, For, LoopProgram, LoopRegion, Space, Statement, SumLanes
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
 from ..arrays import Array, Lanes, conjugated, in_lanes, is_run, replaced, volume
 from ..steps import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from ..tile import Contraction, lower_contraction, pays_in_place
-from .fuse_loops import Group
+from .fuse_loops import FusedLoop
 from .relayout import lower_move, nest
-from .scheduled import Scheduled
+from .scheduled import CpuSchedule
 from .vector_phases import branch_lanes
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class VectorAssignment:
     """What the schedule decided.
 
     Arguments:
@@ -46,16 +46,18 @@ class Placement:
     block: int
     lanes: Mapping[str, Lanes]
     stored: Mapping[str, Lanes]
-    groups: tuple[Group, ...]
+    groups: tuple[FusedLoop, ...]
 
 
-def lower_steps(scheduled: Scheduled) -> Program:
+def lower_steps(scheduled: CpuSchedule) -> LoopProgram:
     """The program of a scheduled plan, forward or backward; its workspace is not laid out yet.
 
     The plan has no saved values: what a backward needs is recomputed by steps of its own.
     """
     plan = scheduled.plan
-    placement = Placement(scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups)
+    placement = VectorAssignment(
+        scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups
+    )
     machine = scheduled.cpu.machine(plan.dtype)
     return _Fusing(plan, placement, scheduled.width, machine).program(scheduled.name)
 
@@ -65,7 +67,7 @@ class _Fusing:
     """Arrays of all values made so far, and the statements of the three parts."""
 
     plan: Plan
-    placement: Placement
+    placement: VectorAssignment
     width: int
     machine: Machine
     sizes: dict[str, int] = field(default_factory=dict)
@@ -83,12 +85,12 @@ class _Fusing:
     run_next: dict[str, str] = field(default_factory=dict)
     readers: Counter[str] = field(default_factory=Counter[str])
     unread: Counter[str] = field(default_factory=Counter[str])
-    groups: dict[str, Group] = field(default_factory=dict)
+    groups: dict[str, FusedLoop] = field(default_factory=dict)
     waiting: list[tuple[str, Contraction]] = field(default_factory=list)
 
     # -- the whole -------------------------------------------------------------------------
 
-    def program(self, name: str) -> Program:
+    def program(self, name: str) -> LoopProgram:
         """Inputs, steps, outputs."""
         self.sizes = {**self.plan.sizes, BATCH: self.placement.block}
         # Outputs come before steps, for a step may write straight into one.
@@ -106,7 +108,7 @@ class _Fusing:
             self.lower(step)
         for output in self.plan.outputs:
             self.leave(output.name, output.operand)
-        return Program(
+        return LoopProgram(
             name,
             self.plan.dtype,
             self.width,
@@ -153,7 +155,7 @@ class _Fusing:
         self.emit(part, f"out_{name}", f"{name} leaves", body)
 
     def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
-        self.parts[part].append(Step(name, comment, tuple(body)))
+        self.parts[part].append(LoopRegion(name, comment, tuple(body)))
 
     # -- arrays ----------------------------------------------------------------------------
 
@@ -338,7 +340,7 @@ class _Fusing:
             self.set_home(result, target, "samples") if pays_in_place(what, self.machine) else None
         )
 
-    def emit_group(self, group: Group) -> None:
+    def emit_group(self, group: FusedLoop) -> None:
         """Loops around the steps of a group, each for a part of the state."""
         loops = tuple((leg, f"i{number}") for number, leg in enumerate(group.outer))
         comment = "; ".join(text for text, _ in self.waiting)

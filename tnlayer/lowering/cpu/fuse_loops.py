@@ -32,7 +32,7 @@ MOST_SUMMED = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FusedLoop:
     """Steps that run together.
 
     Arguments:
@@ -48,7 +48,7 @@ class Group:
 
 def find_groups(
     plan: Plan, lanes: Mapping[str, Lanes], stored: Mapping[str, Lanes], sizes: Sizes
-) -> tuple[Group, ...]:
+) -> tuple[FusedLoop, ...]:
     """Group neighbours greedily, as long as a part of the state fits the L1 cache.
 
     Arguments:
@@ -60,7 +60,7 @@ def find_groups(
     """
     reads = Counter(o.value.name for step in plan.steps for o in step.operands)
     reads.update(output.operand.value.name for output in plan.outputs)
-    found: list[Group] = []
+    found: list[FusedLoop] = []
     run = _Run()
     for step in plan.steps:
         # Steps on parameters run before all samples: they part nothing.
@@ -125,7 +125,7 @@ class _Run:
         state = (self.state or read[0]) if _sums(step) else step.result.name
         return _Run(members, own, state, outer)
 
-    def group(self, reads: Mapping[str, int]) -> list[Group]:
+    def group(self, reads: Mapping[str, int]) -> list[FusedLoop]:
         """The group of these steps, if it is worth one.
 
         Arguments:
@@ -137,7 +137,7 @@ class _Run:
         # What is read again later has to be written anyway: then a group gains nothing.
         if not passing:
             return []
-        return [Group(names, self.outer, passing)]
+        return [FusedLoop(names, self.outer, passing)]
 
 
 def _outer(steps: Sequence[Contract], lanes: Lanes, sizes: Sizes) -> tuple[str, ...] | None:

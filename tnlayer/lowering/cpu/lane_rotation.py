@@ -28,14 +28,14 @@ from ...ir.plan import Plan
 from ...ir.steps import BATCH, gradient_step
 from ...passes.chain import Stem, state_after
 from ..arrays import Lanes, Sizes, volume
-from .vector_phases import Segment, move_cycles
+from .vector_phases import VectorPhase, move_cycles
 
 # Partial schedules that are followed, and whole ones that are compared.
 MOST_FOLLOWED, MOST_COMPARED = 3000, 12
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class RotatedSchedule:
     """A schedule whose lanes change by turns.
 
     Arguments:
@@ -60,7 +60,7 @@ class _Turn:
     made: Lanes
 
 
-def find_turns(stem: Stem, sizes: Sizes, width: int) -> Turned | None:
+def find_turns(stem: Stem, sizes: Sizes, width: int) -> RotatedSchedule | None:
     """The cheapest schedule by turns, or None if there is none."""
     return _Search(stem, sizes, width).best()
 
@@ -89,12 +89,12 @@ class _Search:
         self.start = tail_of(stem.legs, sizes, width)
         self.end = tail_of(stem.outputs, sizes, width)
 
-    def best(self) -> Turned | None:
+    def best(self) -> RotatedSchedule | None:
         """Compare the schedules that the search comes upon first, exactly."""
         # What x has to load with must fill a vector: there is no step before that could turn.
         if not self.start:
             return None
-        found: list[Turned] = []
+        found: list[RotatedSchedule] = []
         for turns in self.sequences():
             schedule = self.schedule(turns)
             if schedule is not None:
@@ -162,7 +162,7 @@ class _Search:
 
     # -- a whole schedule ------------------------------------------------------------------
 
-    def schedule(self, turns: Sequence[_Turn]) -> Turned | None:
+    def schedule(self, turns: Sequence[_Turn]) -> RotatedSchedule | None:
         """Put the other steps between the turns; decide orders of lanes; count cycles."""
         order = self.order(turns)
         at = {turn.step: turn for turn in turns}
@@ -192,7 +192,7 @@ class _Search:
             state = stored[step.name]
             legs = state_after(legs, step)
         cost += move_cycles(state, self.end, volume(legs, self.sizes), self.sizes)
-        return Turned(tuple(order), lanes, stored, cost)
+        return RotatedSchedule(tuple(order), lanes, stored, cost)
 
     def order(self, turns: Sequence[_Turn]) -> list[int]:
         """Before a turn run those that it needs and those that come earlier in the plan."""
@@ -246,7 +246,9 @@ class _Search:
         return found
 
 
-def cost_of_segments(stem: Stem, segments: Sequence[Segment], sizes: Sizes, width: int) -> float:
+def cost_of_segments(
+    stem: Stem, segments: Sequence[VectorPhase], sizes: Sizes, width: int
+) -> float:
     """Cycles a sample of segments with moves between them, in the same measure."""
     cost, legs = 0.0, stem.legs
     lanes = tail_of(stem.legs, sizes, width)

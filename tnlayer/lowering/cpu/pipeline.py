@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ...hardware.cpu import Cpu
-from ...ir.loops import Program
+from ...ir.loops import LoopProgram
 from ...ir.loops_text import program_text
 from ...ir.loops_verify import verified
 from ...ir.plan import Plan
@@ -25,7 +25,7 @@ from .fuse_loops import find_groups
 from .lane_rotation import turns_of_backward
 from .prefetch import prefetch_next
 from .reduce import carry_sums
-from .scheduled import Scheduled
+from .scheduled import CpuSchedule
 from .vector_phases import lanes_of_backward
 from .workspace import place_buffers
 
@@ -36,7 +36,7 @@ MANY_STEPS, LEAST_SHARE = 56, 8
 # -- passes on a plan ------------------------------------------------------------------------------
 
 
-def use_arithmetic(scheduled: Scheduled) -> Scheduled:
+def use_arithmetic(scheduled: CpuSchedule) -> CpuSchedule:
     """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
     value of the size of the batch at all."""
     plan = scheduled.plan
@@ -44,7 +44,7 @@ def use_arithmetic(scheduled: Scheduled) -> Scheduled:
     return replace(scheduled, plan=plan)
 
 
-def differentiate(scheduled: Scheduled) -> Scheduled:
+def differentiate(scheduled: CpuSchedule) -> CpuSchedule:
     """The backward in the place of the forward, if gradients are wanted; a step has the lanes of
     the one that it differentiates."""
     if scheduled.wanted is None:
@@ -59,7 +59,7 @@ def differentiate(scheduled: Scheduled) -> Scheduled:
     return replace(scheduled, plan=backward, lanes=lanes, stored=stored)
 
 
-def shorten_code(scheduled: Scheduled) -> Scheduled:
+def shorten_code(scheduled: CpuSchedule) -> CpuSchedule:
     """Fewer products written out in the code of each step of a backward: it has five times the
     steps of a forward. Half the code for each, and less where there are very many, keeps the
     compiler under seconds."""
@@ -71,7 +71,7 @@ def shorten_code(scheduled: Scheduled) -> Scheduled:
     return replace(scheduled, cpu=replace(cpu, written_out=written_out))
 
 
-def group_steps(scheduled: Scheduled) -> Scheduled:
+def group_steps(scheduled: CpuSchedule) -> CpuSchedule:
     """Steps that run together, so that a part of a large state stays near (fuse_loops.py)."""
     groups = find_groups(scheduled.plan, scheduled.step_lanes, scheduled.stored, scheduled.sizes)
     return replace(scheduled, groups=groups)
@@ -80,13 +80,13 @@ def group_steps(scheduled: Scheduled) -> Scheduled:
 # -- passes on a loop program ----------------------------------------------------------------------
 
 
-def place_workspace(program: Program) -> Program:
+def place_workspace(program: LoopProgram) -> LoopProgram:
     """Each buffer of the workspace at its offset (workspace.py)."""
     buffers = place_buffers(program.buffers, program.samples, program.width)
     return replace(program, buffers=buffers)
 
 
-def prefetch_samples(program: Program) -> Program:
+def prefetch_samples(program: LoopProgram) -> LoopProgram:
     """Each step with its share of what the next block reads and writes (prefetch.py)."""
     itemsize = DTYPES[program.scalar].itemsize
     samples = prefetch_next(program.samples, program.buffers, program.block, itemsize)
@@ -96,18 +96,18 @@ def prefetch_samples(program: Program) -> Program:
 # -- the lists -------------------------------------------------------------------------------------
 
 # On a forward plan; what they decide is asked for by itself, too (schedule_lanes).
-SCHEDULE_PASSES: tuple[Callable[[Scheduled], Scheduled], ...] = (
+SCHEDULE_PASSES: tuple[Callable[[CpuSchedule], CpuSchedule], ...] = (
     use_arithmetic,
     choose_lanes,
 )
 # On the plan that is lowered.
-PLAN_PASSES: tuple[Callable[[Scheduled], Scheduled], ...] = (
+PLAN_PASSES: tuple[Callable[[CpuSchedule], CpuSchedule], ...] = (
     differentiate,
     shorten_code,
     group_steps,
 )
 # Here ``lower_steps`` makes a loop program of it (fuse.py), and these go on.
-LOOP_PASSES: tuple[Callable[[Program], Program], ...] = (
+LOOP_PASSES: tuple[Callable[[LoopProgram], LoopProgram], ...] = (
     carry_sums,
     place_workspace,
     prefetch_samples,
@@ -115,7 +115,7 @@ LOOP_PASSES: tuple[Callable[[Program], Program], ...] = (
 
 
 @lru_cache(maxsize=256)
-def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled:
+def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> CpuSchedule:
     """Legs or samples as lanes, whichever is foreseen to be faster for few or for many samples.
 
     Arguments:
@@ -124,10 +124,10 @@ def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> Scheduled
         backward: whether the lanes of the backward are wanted; they may be others.
     """
     name, wanted = ("backward", ()) if backward else ("forward", None)
-    return run_passes(SCHEDULE_PASSES, Scheduled(plan, cpu, name, wanted), _text)
+    return run_passes(SCHEDULE_PASSES, CpuSchedule(plan, cpu, name, wanted), _text)
 
 
-def lower(scheduled: Scheduled) -> Iterator[tuple[str, Scheduled | Program]]:
+def lower(scheduled: CpuSchedule) -> Iterator[tuple[str, CpuSchedule | LoopProgram]]:
     """Each pass behind the schedule by its name, with what it made; the last is the program."""
     for name, after in after_each(PLAN_PASSES, scheduled):
         scheduled = after
@@ -137,27 +137,27 @@ def lower(scheduled: Scheduled) -> Iterator[tuple[str, Scheduled | Program]]:
     yield from after_each(LOOP_PASSES, program)
 
 
-def _finish(scheduled: Scheduled) -> Program:
+def _finish(scheduled: CpuSchedule) -> LoopProgram:
     """The program that the passes make."""
-    found: Scheduled | Program = scheduled
+    found: CpuSchedule | LoopProgram = scheduled
     for name, found in lower(scheduled):
         show_after(name, found, _text)
-    assert isinstance(found, Program), "the last pass makes a program"
+    assert isinstance(found, LoopProgram), "the last pass makes a program"
     return verified(found)
 
 
-def _text(made: Scheduled | Program) -> str:
-    return program_text(made) if isinstance(made, Program) else f"{made.name}: {made}"
+def _text(made: CpuSchedule | LoopProgram) -> str:
+    return program_text(made) if isinstance(made, LoopProgram) else f"{made.name}: {made}"
 
 
-def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> Program:
+def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> LoopProgram:
     """The program of a forward plan."""
     return _finish(replace(schedule_lanes(plan, cpu), name=name))
 
 
 def backward_program(
     plan: Plan, wanted: Iterable[str], cpu: Cpu, name: str = "backward"
-) -> Program:
+) -> LoopProgram:
     """The program that gives the gradients of a forward plan's inputs."""
     scheduled = schedule_lanes(plan, cpu, backward=True)
     return _finish(replace(scheduled, name=name, wanted=tuple(wanted)))

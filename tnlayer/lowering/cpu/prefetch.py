@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...hardware.cpu import LINE_BYTES
-from ...ir.loops import At, Buffer, For, Prefetch, Statement, Step, statements
+from ...ir.loops import At, Buffer, For, LoopRegion, Prefetch, Statement, statements
 
 # Lines that a step may ask for of each argument; and lines of a block that are worth asking for.
 MOST_LINES = 40
@@ -42,7 +42,7 @@ def prefetch_next(
         for number, first in enumerate(range(0, entries, share * line)):
             at = At(buffer.name, first, form="scalar")
             step = found[number]
-            assert isinstance(step, Step), "a part is a list of steps"
+            assert isinstance(step, LoopRegion), "a part is a list of steps"
             count = min(share * line, entries - first)
             ahead = Prefetch(at, count, buffer.space == "output")
             found[number] = replace(step, body=_spread(ahead, step.body, line))

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...ir.loops import Program
+from ...ir.loops import LoopProgram
 
 # No run is shorter than this, in samples and in blocks, for carrying reads and writes all sums: as
 # much as one or two blocks do.
 LEAST_SAMPLES, LEAST_BLOCKS = 32, 16
 
 
-def carry_sums(program: Program) -> Program:
+def carry_sums(program: LoopProgram) -> LoopProgram:
     """Say after how many blocks at the soonest sums over samples are carried, if there are any."""
     if not program.size_of("partial"):
         return program

@@ -9,11 +9,11 @@ from ...hardware.cpu import Cpu
 from ...ir.plan import Plan
 from ...ir.steps import BATCH
 from ..arrays import Lanes
-from .fuse_loops import Group
+from .fuse_loops import FusedLoop
 
 
 @dataclass(frozen=True, slots=True)
-class Scheduled:
+class CpuSchedule:
     """A plan made ready for fusing.
 
     Arguments:
@@ -36,7 +36,7 @@ class Scheduled:
     block: int = 1
     reason: str = ""
     stored: Mapping[str, Lanes] = field(default_factory=dict[str, Lanes])
-    groups: tuple[Group, ...] = ()
+    groups: tuple[FusedLoop, ...] = ()
 
     @property
     def width(self) -> int:

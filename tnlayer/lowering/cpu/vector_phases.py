@@ -31,7 +31,7 @@ MOST_SEGMENTS, MOST_CUTS = 6, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class VectorPhase:
     """Steps that run with the same lanes.
 
     Arguments:
@@ -43,7 +43,7 @@ class Segment:
     steps: tuple[int, ...]
 
 
-def find_segments(stem: Stem, sizes: Sizes, width: int) -> tuple[Segment, ...] | str:
+def find_segments(stem: Stem, sizes: Sizes, width: int) -> tuple[VectorPhase, ...] | str:
     """The cheapest cut of a stem into segments, or the reason why there is none."""
     search = _Search(stem, sizes, width)
     search.extend(0, stem.legs, search.tail(stem.legs), 0.0, ())
@@ -58,7 +58,7 @@ class _Search:
     def __init__(self, stem: Stem, sizes: Sizes, width: int) -> None:
         self.stem, self.sizes, self.width = stem, sizes, width
         # The cheapest cut so far bounds what is still worth following.
-        self.best: tuple[float, tuple[Segment, ...]] | None = None
+        self.best: tuple[float, tuple[VectorPhase, ...]] | None = None
         # Asked for a million times where a state has 18 legs.
         self.tails = tuple(self.tail(legs) for legs in (stem.outputs, stem.legs))
         self.volumes: dict[Lanes, int] = {}
@@ -92,7 +92,7 @@ class _Search:
         legs: tuple[str, ...],
         lanes: Lanes,
         cost: float,
-        segments: tuple[Segment, ...],
+        segments: tuple[VectorPhase, ...],
     ) -> None:
         """Try each next segment; the most advanced ones first, dominated ones not at all."""
         if self.best is not None and cost >= self.best[0]:
@@ -114,7 +114,7 @@ class _Search:
                 candidate.legs,
                 candidate.lanes,
                 candidate.cost,
-                (*segments, Segment(candidate.lanes, candidate.steps)),
+                (*segments, VectorPhase(candidate.lanes, candidate.steps)),
             )
 
     def candidates(
@@ -202,7 +202,7 @@ class _Candidate:
     cost: float
 
 
-def lanes_of_forward(stem: Stem, segments: Sequence[Segment]) -> dict[str, Lanes]:
+def lanes_of_forward(stem: Stem, segments: Sequence[VectorPhase]) -> dict[str, Lanes]:
     """Lanes of each stem step, by its result."""
     return {
         stem.steps[number].name: segment.lanes for segment in segments for number in segment.steps

@@ -28,8 +28,8 @@ from ...passes.differentiate import GRADIENT
 from ..arrays import Array, Sizes, volume
 from .bank_conflicts import choose_strides, extent
 from .coalescing import goes_direct, run_legs
-from .register_loop import Group
-from .register_segments import Segment
+from .register_loop import RegisterLoop
+from .register_segments import RegisterSegment
 from .steps import Lowering
 from .thread_loop import lower_product
 
@@ -50,12 +50,12 @@ class Chain:
 
     plan: Plan
     stem: Stem
-    segments: tuple[Segment, ...]
+    segments: tuple[RegisterSegment, ...]
     itemsize: int
     stored: int
     held: int = 1
 
-    def steps_of(self, segment: Segment) -> list[str]:
+    def steps_of(self, segment: RegisterSegment) -> list[str]:
         """Names of the results of a segment's steps."""
         return [self.stem.steps[number].name for number in segment.steps]
 
@@ -71,7 +71,7 @@ def points_of(chain: Chain, sizes: Sizes) -> list[int]:
     return found
 
 
-def owns_weights(stem: Stem, segments: Sequence[Segment], sizes: Sizes) -> bool:
+def owns_weights(stem: Stem, segments: Sequence[RegisterSegment], sizes: Sizes) -> bool:
     """Whether a point that meets a leg of a weight among the points meets it alone.
 
     Then it adds to entries of the weight's gradient that are its own. Else points would have to be
@@ -276,7 +276,7 @@ class ChainLowering(Lowering):
         self.buffers.append(Buffer(name, size, "block", value=value.name))
         return self.set_home(value, Array(name, tuple(strides.items())), "samples")
 
-    def gradient_place(self, gradient: Value, number: int, group: Group) -> Array:
+    def gradient_place(self, gradient: Value, number: int, group: RegisterLoop) -> Array:
         """Where a gradient goes: over the state it belongs to, which nobody reads any more. Each
         point reads and writes the same entries, so that half the memory is enough."""
         state = self.state_of(gradient.name)
@@ -307,7 +307,9 @@ class ChainLowering(Lowering):
             return
         self.loops += 1
         kind = "forward" if forward_only else "reverse"
-        group = Group(self.points[number], self.sizes, f"{'f' if forward_only else 'r'}{number}_")
+        group = RegisterLoop(
+            self.points[number], self.sizes, f"{'f' if forward_only else 'r'}{number}_"
+        )
         needed = self.interior(forward, reverse, forward_only)
         for step in (*needed, *reverse):
             assert isinstance(step, Contract)
@@ -340,7 +342,7 @@ class ChainLowering(Lowering):
                 wanted |= {operand.value.name for operand in step.operands}
         return found
 
-    def lower_product(self, group: Group, step: Contract, number: int) -> None:
+    def lower_product(self, group: RegisterLoop, step: Contract, number: int) -> None:
         """One contraction in registers; batched operands are loaded when they are first used."""
         for operand in step.operands:
             name = operand.value.name

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ...ir.loops import Buffer, Program, Statement, Step, Threads, Tile, is_wide
+from ...ir.loops import Buffer, LoopProgram, LoopRegion, Statement, Threads, Tile, is_wide
 from ..arrays import Sizes, packed
 from ..nest import offsets
 from .bank_conflicts import WARP
@@ -136,7 +136,7 @@ def edge_cost(
 # -- wide accesses in a program ----------------------------------------------------------------
 
 
-def widen_accesses(program: Program, stored: int) -> Program:
+def widen_accesses(program: LoopProgram, stored: int) -> LoopProgram:
     """Copies between x or y and a block's own memory as wide as their places allow, at most 16
     bytes.
 
@@ -152,7 +152,7 @@ def widen_accesses(program: Program, stored: int) -> Program:
 
 
 def _widened(step: Statement, buffers: dict[str, Buffer], most: int) -> Statement:
-    if isinstance(step, Step | Threads):
+    if isinstance(step, LoopRegion | Threads):
         return replace(step, body=tuple(_widened(inner, buffers, most) for inner in step.body))
     if not isinstance(step, Tile) or step.right is not None or step.loops or step.adds:
         return step

@@ -10,10 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...ir.loops import At, Fill, Program, Statement, SumLanes, SumThreads, Threads, Tile, steps_of
+from ...ir.loops import (
+    At,
+    Fill,
+    LoopProgram,
+    Statement,
+    SumLanes,
+    SumThreads,
+    Threads,
+    Tile,
+    steps_of,
+)
 from ...support.dtypes import DTYPES
 from .bank_conflicts import WARP
-from .place import Layout
+from .place import MemoryMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +84,8 @@ class Counts:
         weights: bytes of global memory that each group reads again.
     """
 
-    program: Program
-    layout: Layout
+    program: LoopProgram
+    layout: MemoryMap
     loops: list[tuple[Count, dict[str, float]]] = field(
         default_factory=list[tuple[Count, dict[str, float]]]
     )
@@ -105,7 +115,7 @@ class Counts:
         return max(issued, ports, far / of.cache_bytes) + loops * of.wait / resident
 
 
-def count_samples(program: Program, layout: Layout) -> Counts:
+def count_samples(program: LoopProgram, layout: MemoryMap) -> Counts:
     """Count the loops over samples of a program whose buffers are placed."""
     spaces = {
         buffer.name: "samples"
@@ -154,7 +164,7 @@ def _terms(tile: Tile) -> int:
 
 
 def _loop(
-    loop: Threads, spaces: dict[str, str], program: Program, read: set[str]
+    loop: Threads, spaces: dict[str, str], program: LoopProgram, read: set[str]
 ) -> tuple[Count, dict[str, float]]:
     """A thread loop: its count, and the share of each result in it; notes weights that are read."""
     count, shares = Count(), dict[str, float]()

@@ -18,17 +18,17 @@ from dataclasses import dataclass, replace
 from ...ir.loops import (
     Barrier,
     Launch,
-    Program,
+    LoopProgram,
+    LoopRegion,
     Spread,
     Statement,
-    Step,
     Threads,
     Tile,
     statements,
     steps_of,
 )
 from .bank_conflicts import WARP
-from .place import Layout
+from .place import MemoryMap
 from .reduce import FIRST_HELPER, HELPERS, SUM_THREADS, choose_reduction, groups_of, is_sum
 
 # Turns of a loop that copies, up to which it is written out.
@@ -37,7 +37,7 @@ MOST_TURNS = 8
 MOST_BLOCKS = 1024
 
 
-def choose_launches(program: Program, layout: Layout) -> Program:
+def choose_launches(program: LoopProgram, layout: MemoryMap) -> LoopProgram:
     """The program with the grid of each kernel and the threads of each loop.
 
     Arguments:
@@ -77,7 +77,7 @@ class _SideBySide:
         return Spread(self.threads, self.start(points))
 
 
-def _of_samples(program: Program, layout: Layout) -> tuple[Launch, ...]:
+def _of_samples(program: LoopProgram, layout: MemoryMap) -> tuple[Launch, ...]:
     """The launch of the samples' kernel; () if there are no samples."""
     if not program.samples:
         return ()
@@ -91,7 +91,7 @@ def _of_samples(program: Program, layout: Layout) -> tuple[Launch, ...]:
     return (Launch(program.name, program.threads, 0, tuple(clears), tuple(collects)),)
 
 
-def _in_a_row(part: Sequence[Statement], beside: _SideBySide) -> tuple[Step, ...]:
+def _in_a_row(part: Sequence[Statement], beside: _SideBySide) -> tuple[LoopRegion, ...]:
     """Steps before the samples: loops side by side."""
     return tuple(
         replace(
@@ -135,7 +135,7 @@ def _is_copy(loop: Threads) -> bool:
 # -- kernels before and after the samples ------------------------------------------------------
 
 
-def _kernels(program: Program, part: str) -> tuple[tuple[Step, ...], tuple[Launch, ...]]:
+def _kernels(program: LoopProgram, part: str) -> tuple[tuple[LoopRegion, ...], tuple[Launch, ...]]:
     """The kernels of a part with their launches."""
     found = [
         _kernel(f"{program.name}_{part}{number}", kernel, program.threads)
@@ -144,8 +144,8 @@ def _kernels(program: Program, part: str) -> tuple[tuple[Step, ...], tuple[Launc
     return tuple(kernel for kernel, _ in found), tuple(launch for _, launch in found)
 
 
-def _kernel(name: str, kernel: Step, threads: int) -> tuple[Step, Launch]:
-    row = next((inner for inner in kernel.body if isinstance(inner, Step)), None)
+def _kernel(name: str, kernel: LoopRegion, threads: int) -> tuple[LoopRegion, Launch]:
+    row = next((inner for inner in kernel.body if isinstance(inner, LoopRegion)), None)
     loops = [inner for inner in kernel.body if isinstance(inner, Threads)]
     if any(is_sum(statement) for statement in statements((kernel,))):
         return _sums(name, kernel, row, loops)
@@ -161,8 +161,8 @@ def _kernel(name: str, kernel: Step, threads: int) -> tuple[Step, Launch]:
 
 
 def _sums(
-    name: str, kernel: Step, row: Step | None, others: Sequence[Threads]
-) -> tuple[Step, Launch]:
+    name: str, kernel: LoopRegion, row: LoopRegion | None, others: Sequence[Threads]
+) -> tuple[LoopRegion, Launch]:
     """Sums over blocks, a block for each group; the first block does a row of steps besides."""
     own = [loop for loop in (row.body if row else ()) if isinstance(loop, Threads) and is_sum(loop)]
     grouped, groups = list[Threads](), 0

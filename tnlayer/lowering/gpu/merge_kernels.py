@@ -19,8 +19,8 @@ from dataclasses import replace
 from ...ir.loops import (
     At,
     Buffer,
-    Program,
-    Step,
+    LoopProgram,
+    LoopRegion,
     Threads,
     Tile,
     buffers_of,
@@ -40,7 +40,7 @@ MOST_GROUPS = 4
 MOST_COPIED = 2**12
 
 
-def merge_kernels(program: Program) -> Program:
+def merge_kernels(program: LoopProgram) -> LoopProgram:
     """Fewer kernels: all sums over blocks become one, small steps in a row one block of it.
 
     In a row each step stands as early as what it reads allows, so that as many as possible have one
@@ -53,12 +53,14 @@ def merge_kernels(program: Program) -> Program:
     return program
 
 
-def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list[Buffer]]:
+def _merged(
+    program: LoopProgram, steps: list[LoopRegion]
+) -> tuple[tuple[LoopRegion, ...], list[Buffer]]:
     sums = [step for step in steps if is_sum(step.body[0])]
     rest = [step for step in steps if not is_sum(step.body[0])]
-    found: list[Step] = []
+    found: list[LoopRegion] = []
     copies: list[Buffer] = []
-    row: list[Step] = []
+    row: list[LoopRegion] = []
     for step in rest:
         # In the order of the plan: a large step ends a row, for what follows may read its result.
         if sum(loop.points * products_of(loop.body) for loop in _loops(step)) <= MOST_IN_ONE_BLOCK:
@@ -67,13 +69,18 @@ def _merged(program: Program, steps: list[Step]) -> tuple[tuple[Step, ...], list
         found += _kernels(program, sums, row, copies)
         sums, row = [], []  # all sums are done by then
         loops = step.body
-        found += [Step(f"{step.name}_{k}", step.comment, (loop,)) for k, loop in enumerate(loops)]
+        found += [
+            LoopRegion(f"{step.name}_{k}", step.comment, (loop,)) for k, loop in enumerate(loops)
+        ]
     return (*found, *_kernels(program, sums, row, copies)), copies
 
 
 def _kernels(
-    program: Program, sums: Sequence[Step], row: Sequence[Step], copies: list[Buffer]
-) -> list[Step]:
+    program: LoopProgram,
+    sums: Sequence[LoopRegion],
+    row: Sequence[LoopRegion],
+    copies: list[Buffer],
+) -> list[LoopRegion]:
     """Sums over blocks, and the steps in a row that come right after them; notes new buffers."""
     if not row:
         return [_joined("sums", sums)] if sums else []
@@ -90,21 +97,23 @@ def _kernels(
     others = [step for step in sums if step not in own]
     inner = _joined(row[0].name, ordered)
     if not others:
-        return [Step(inner.name, "one block", (inner,))]
+        return [LoopRegion(inner.name, "one block", (inner,))]
     outer = _joined("sums", others)
     return [replace(outer, body=(*outer.body, inner))]
 
 
-def _joined(name: str, steps: Sequence[Step]) -> Step:
+def _joined(name: str, steps: Sequence[LoopRegion]) -> LoopRegion:
     body = tuple(statement for step in steps for statement in step.body)
-    return Step(name, "; ".join(step.comment for step in steps), body)
+    return LoopRegion(name, "; ".join(step.comment for step in steps), body)
 
 
-def _loops(step: Step) -> list[Threads]:
+def _loops(step: LoopRegion) -> list[Threads]:
     return [statement for statement in step.body if isinstance(statement, Threads)]
 
 
-def _with_copies(program: Program, row: list[Step], copies: list[Buffer]) -> list[Step]:
+def _with_copies(
+    program: LoopProgram, row: list[LoopRegion], copies: list[Buffer]
+) -> list[LoopRegion]:
     """A row whose parameters are read from copies, which are made while its sums are, if few."""
     read = buffers_of(row)
     parameters = [b for b in program.of("input") if b.name in read and not b.batched]
@@ -112,7 +121,7 @@ def _with_copies(program: Program, row: list[Step], copies: list[Buffer]) -> lis
         return row
     taken = {buffer.name for buffer in (*program.buffers, *copies)}
     names: dict[str, str] = {}
-    first: list[Step] = []
+    first: list[LoopRegion] = []
     for buffer in parameters:
         name = f"{buffer.name}_k"
         while name in taken:
@@ -121,13 +130,13 @@ def _with_copies(program: Program, row: list[Step], copies: list[Buffer]) -> lis
         copies.append(Buffer(name, buffer.size, "shared", value=buffer.value))
         to, since = (At(n, 0, (("i0", 1),), "scalar") for n in (name, buffer.name))
         loop = Threads((("i0", buffer.size),), (Tile(to, since, None),))
-        first.append(Step(name, f"{buffer.name} into shared memory", (loop,)))
+        first.append(LoopRegion(name, f"{buffer.name} into shared memory", (loop,)))
     sums = [step for step in row if is_sum(step.body[0])]
     rest = [_renamed(step, names) for step in row if not is_sum(step.body[0])]
     return _by_level([*sums, *first, *rest])
 
 
-def _renamed(step: Step, names: dict[str, str]) -> Step:
+def _renamed(step: LoopRegion, names: dict[str, str]) -> LoopRegion:
     """A step that reads its parameters from elsewhere."""
 
     def at(place: At) -> At:
@@ -139,14 +148,14 @@ def _renamed(step: Step, names: dict[str, str]) -> Step:
 # -- order ----------------------------------------------------------------------------------------
 
 
-def _by_level(steps: Iterable[Step]) -> list[Step]:
+def _by_level(steps: Iterable[LoopRegion]) -> list[LoopRegion]:
     """Steps that wait for none first, then those that wait for these, and so on."""
     steps = list(steps)
     levels = _levels(steps)
     return [steps[k] for k in sorted(range(len(steps)), key=lambda k: (levels[k], k))]
 
 
-def _levels(steps: Sequence[Step]) -> list[int]:
+def _levels(steps: Sequence[LoopRegion]) -> list[int]:
     """For each step how many others wait for each other before it, at the least."""
     written, read, found = dict[str, int](), dict[str, int](), list[int]()
     for step in steps:

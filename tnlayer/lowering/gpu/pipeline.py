@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from ...errors import PlanError
 from ...hardware.gpu import Gpu, Tiling
 from ...ir.counts import elements
-from ...ir.loops import Program
+from ...ir.loops import LoopProgram
 from ...ir.loops_text import launches_text, program_text
 from ...ir.loops_verify import verified
 from ...ir.plan import Plan
@@ -29,7 +29,7 @@ from .coalescing import widen_accesses
 from .counts import Counts, Multiprocessor, count_samples
 from .launch import choose_launches
 from .merge_kernels import merge_kernels
-from .place import Layout, find_race, insert_barriers, place, warp_entries
+from .place import MemoryMap, find_race, insert_barriers, place, warp_entries
 from .register_segments import Limits, find_register_segments, with_fillers
 from .steps import Lowering
 from .tensor_cores.choose_lowering import best_lowering
@@ -44,7 +44,7 @@ MORE_SAMPLES, WORTH_SAMPLES = (2, 3, 4, 6, 8), 0.85
 
 
 @dataclass(frozen=True)
-class Scheduled:
+class GpuSchedule:
     """A loop program whose buffers are placed.
 
     Arguments:
@@ -56,8 +56,8 @@ class Scheduled:
         owners: the forward step that each value of the plan belongs to.
     """
 
-    program: Program
-    layout: Layout
+    program: LoopProgram
+    layout: MemoryMap
     stored: str
     segments: int
     together: int
@@ -90,10 +90,10 @@ class Draft:
         layout: where its buffers lie; None until they are placed.
     """
 
-    program: Program
+    program: LoopProgram
     gpu: Gpu
     stored: str
-    layout: Layout | None = None
+    layout: MemoryMap | None = None
 
 
 def lowered(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Draft:
@@ -150,12 +150,12 @@ def shown(draft: Draft) -> str:
 # -- the choice of a schedule ------------------------------------------------------------------
 
 
-def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
+def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> GpuSchedule:
     """The placed program of a forward plan."""
     forward = _in_arithmetic(plan)
     if gpu.tensor_cores is not None:
         return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
-    found = list[Scheduled]()
+    found = list[GpuSchedule]()
     for chain in _chains(forward, gpu, trains=False, stored=DTYPES[plan.dtype].itemsize):
         scheduled = by_segments(chain.plan, chain, gpu, name, plan.dtype)
         if scheduled is not None and _is_good(chain):
@@ -166,14 +166,14 @@ def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> Scheduled:
 
 def schedule_backward(
     plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
-) -> Scheduled:
+) -> GpuSchedule:
     """The placed program of a forward plan's gradients."""
     forward, wanted = _in_arithmetic(plan), tuple(wanted)
     if gpu.tensor_cores is not None:
         forward = merge_blocks(forward)
         backward = backward_without_saved(forward, wanted)
         return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
-    found = list[Scheduled]()
+    found = list[GpuSchedule]()
     for chain in _chains(forward, gpu, trains=True, stored=DTYPES[plan.dtype].itemsize):
         scheduled = _backward_by_segments(chain, wanted, gpu, name, plan.dtype)
         if scheduled is not None and scheduled.together == 1 and chain.held == 1:
@@ -187,13 +187,13 @@ def schedule_backward(
 
 def _backward_by_segments(
     chain: Chain, wanted: Sequence[str], gpu: Gpu, name: str, stored: str
-) -> Scheduled | None:
+) -> GpuSchedule | None:
     return by_segments(backward_without_saved(chain.plan, wanted), chain, gpu, name, stored)
 
 
 def _longer(
-    forward: Plan, chain: Chain, scheduled: Scheduled, wanted: Sequence[str], gpu: Gpu, name: str
-) -> tuple[Chain, Scheduled]:
+    forward: Plan, chain: Chain, scheduled: GpuSchedule, wanted: Sequence[str], gpu: Gpu, name: str
+) -> tuple[Chain, GpuSchedule]:
     """A backward in segments with more registers, if it is counted faster: where a block has a
     multiprocessor to itself, twice the registers cost nothing."""
     longer = find_chain(forward, gpu, trains=True, stored=chain.stored, alone=True)
@@ -223,7 +223,7 @@ def _is_good(chain: Chain) -> bool:
     return not adds_by_point(chain) and not any(segment.large for segment in chain.segments)
 
 
-def _fastest(found: Sequence[Scheduled], other: Scheduled) -> Scheduled:
+def _fastest(found: Sequence[GpuSchedule], other: GpuSchedule) -> GpuSchedule:
     """The one with the fewest cycles a sample, as they are counted; but one that takes more samples
     at once, which a small batch may not have, has to gain enough."""
     best = other
@@ -291,10 +291,10 @@ def _in_arithmetic(plan: Plan) -> Plan:
     return replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())
 
 
-def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> GpuSchedule:
     """One thread loop a step; as many results a point and samples a block as take fewest cycles."""
 
-    def made(samples: int, tiling: Tiling) -> Scheduled:
+    def made(samples: int, tiling: Tiling) -> GpuSchedule:
         found = _placed(Lowering(plan, samples, gpu.threads, tiling=tiling), gpu, name, stored)
         assert found is not None, "only segments sum over threads"
         return found
@@ -313,7 +313,7 @@ def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
     return best
 
 
-def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> Scheduled:
+def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> GpuSchedule:
     """One loop a merged step, over warps where its sizes fill the tensor cores; padded such that as
     little as possible lies in global memory, and lanes meet in banks as seldom as possible.
 
@@ -337,7 +337,7 @@ def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str
     )  # fmt: skip
 
 
-def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
+def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> GpuSchedule | None:
     """One thread loop a segment; fewer samples at once where states do not fit shared memory.
 
     None where sums over threads alone would fill it: then each sum is a step of its own.
@@ -361,7 +361,7 @@ def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> S
         samples //= 2
 
 
-def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled | None:
+def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> GpuSchedule | None:
     """What the passes make of a lowering; None where sums over threads would fill shared memory."""
     draft = lowered(lowering, gpu, name, stored)
     if warp_entries(draft.program) > shared_entries(gpu, draft.program.scalar) // 2:
@@ -372,10 +372,10 @@ def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> Scheduled |
     assert not find_race(program), find_race(program)
     loops = lowering.loops if isinstance(lowering, ChainLowering) else 0
     owners = {step.result.name: owner_of(step) for step in lowering.plan.steps}
-    return Scheduled(program, layout, stored, loops, _together(program, layout, gpu), owners)
+    return GpuSchedule(program, layout, stored, loops, _together(program, layout, gpu), owners)
 
 
-def _together(program: Program, layout: Layout, gpu: Gpu) -> int:
+def _together(program: LoopProgram, layout: MemoryMap, gpu: Gpu) -> int:
     """Blocks on a multiprocessor: as many as its shared memory holds, up to the threads that leave
     enough registers. With more a compiler would spill what segments hold."""
     blocks = max(1, gpu.resident // program.threads)

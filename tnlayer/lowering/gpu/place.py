@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from ...ir.loops import (
     Barrier,
     Buffer,
+    LoopProgram,
+    LoopRegion,
     Mma,
-    Program,
     Statement,
-    Step,
     SumThreads,
     Threads,
     buffers_of,
@@ -31,7 +31,7 @@ MOST_INSIDE_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class MemoryMap:
     """Workspace of a placed program.
 
     Arguments:
@@ -54,7 +54,7 @@ class Layout:
     inside: frozenset[str] = frozenset()
 
 
-def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
+def place(program: LoopProgram, most_entries: int) -> tuple[LoopProgram, MemoryMap]:
     """Give each buffer its place; what does not fit shared memory goes to global memory.
 
     Arguments:
@@ -93,7 +93,7 @@ def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
             placed.append(replace(buffer, offset=offsets[buffer.name]))
         elif buffer.name in in_row:
             placed.append(replace(buffer, space="blockspace", offset=in_row[buffer.name]))
-    layout = Layout(
+    layout = MemoryMap(
         entries,
         {n: (offsets[n], copies.get(n, 1)) for n in inside if n in partials},
         blockspace + ends["partial"],
@@ -104,13 +104,13 @@ def place(program: Program, most_entries: int) -> tuple[Program, Layout]:
     return replace(program, buffers=tuple(placed)), layout
 
 
-def _inside(program: Program) -> frozenset[str]:
+def _inside(program: LoopProgram) -> frozenset[str]:
     """Buffers of the call that one block of one kernel makes, reads, and nobody else touches."""
     users: dict[str, list[Statement]] = {}
     alone: list[Statement] = []
     for kernel in (*program.before, *program.after):
-        assert isinstance(kernel, Step)
-        alone += [inner for inner in kernel.body if isinstance(inner, Step)]
+        assert isinstance(kernel, LoopRegion)
+        alone += [inner for inner in kernel.body if isinstance(inner, LoopRegion)]
         for inner in kernel.body:
             for name in buffers_of((inner,)):
                 users.setdefault(name, []).append(inner)
@@ -126,13 +126,13 @@ def _inside(program: Program) -> frozenset[str]:
     return frozenset(found)
 
 
-def warp_entries(program: Program) -> int:
+def warp_entries(program: LoopProgram) -> int:
     """Entries of shared memory that sums over threads need, which cannot lie elsewhere."""
     sizes = {buffer.name: buffer.size for buffer in program.of("partial")}
     return sum(rounded(sizes[name] * count, UNIT) for name, count in _copies(program).items())
 
 
-def _copies(program: Program) -> dict[str, int]:
+def _copies(program: LoopProgram) -> dict[str, int]:
     """Partials that warps add to side by side, and their copies."""
     found: dict[str, int] = {}
     for statement in statements((*program.prologue, *program.samples)):
@@ -189,7 +189,7 @@ class _Access:
         )
 
 
-def insert_barriers(program: Program) -> Program:
+def insert_barriers(program: LoopProgram) -> LoopProgram:
     """Barriers between thread loops of which one writes what the other touches."""
     samples = _with_barriers(program, program.samples)
     if samples:
@@ -205,21 +205,21 @@ def insert_barriers(program: Program) -> Program:
     )
 
 
-def _kernel_with_barriers(program: Program, kernel: Step) -> Step:
+def _kernel_with_barriers(program: LoopProgram, kernel: LoopRegion) -> LoopRegion:
     """Barriers where one block does steps in a row; what else is in a kernel has other blocks."""
     return replace(
         kernel,
         body=tuple(
-            _with_barriers(program, (inner,))[0] if isinstance(inner, Step) else inner
+            _with_barriers(program, (inner,))[0] if isinstance(inner, LoopRegion) else inner
             for inner in kernel.body
         ),
     )
 
 
-def find_race(program: Program) -> str:
+def find_race(program: LoopProgram) -> str:
     """Two thread loops without a barrier between them that touch one place, or ""."""
     kernels = [*steps_of(program.before), *steps_of(program.after)]
-    rows = [inner for kernel in kernels for inner in kernel.body if isinstance(inner, Step)]
+    rows = [inner for kernel in kernels for inner in kernel.body if isinstance(inner, LoopRegion)]
     for part in (program.prologue, program.samples, *((row,) for row in rows)):
         pending: list[_Access] = []
         for statement in statements(part):
@@ -243,9 +243,9 @@ def find_race(program: Program) -> str:
     return ""
 
 
-def _with_barriers(program: Program, part: Iterable[Statement]) -> tuple[Step, ...]:
+def _with_barriers(program: LoopProgram, part: Iterable[Statement]) -> tuple[LoopRegion, ...]:
     pending: list[_Access] = []
-    found: list[Step] = []
+    found: list[LoopRegion] = []
     for step in steps_of(part):
         body: list[Statement] = []
         for statement in step.body:
@@ -260,7 +260,7 @@ def _with_barriers(program: Program, part: Iterable[Statement]) -> tuple[Step, .
     return tuple(found)
 
 
-def _accesses(program: Program, loop: Statement) -> list[_Access]:
+def _accesses(program: LoopProgram, loop: Statement) -> list[_Access]:
     """What a thread loop touches of memory that other loops write, a buffer as a whole."""
     found: list[_Access] = []
     touched = buffers_of((loop,))

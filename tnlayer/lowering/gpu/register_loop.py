@@ -21,7 +21,7 @@ MOST_COLUMNS = 8
 
 
 @dataclass(slots=True)
-class Group:
+class RegisterLoop:
     """One thread loop as it grows.
 
     Arguments:

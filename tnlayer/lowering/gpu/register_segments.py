@@ -37,7 +37,7 @@ LARGE_STEP = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class RegisterSegment:
     """Steps that run without an exchange.
 
     Arguments:
@@ -75,12 +75,12 @@ class _Cut:
     done: int
     legs: tuple[str, ...]
     cost: float
-    segments: tuple[Segment, ...]
+    segments: tuple[RegisterSegment, ...]
 
 
 def find_register_segments(
     stem: Stem, sizes: Sizes, limits: Limits, *, keeps_points: bool = True
-) -> tuple[Segment, ...]:
+) -> tuple[RegisterSegment, ...]:
     """The cut of a stem into the fewest segments, level by level with the best cuts so far.
 
     Arguments:
@@ -169,7 +169,7 @@ class _Search:
             # likeliest to fit again.
             number = min(self.ready(cut.done), key=lambda n: self.size_of(cut.legs, n))
             after = state_after(cut.legs, self.stem.steps[number])
-            segment = Segment((), (number,), large=True)
+            segment = RegisterSegment((), (number,), large=True)
             done = cut.done | 1 << number
             return [_Cut(done, after, cut.cost + LARGE_STEP, (*cut.segments, segment))]
         return list(found.values())
@@ -232,14 +232,14 @@ class _Search:
             own = [leg for leg in self.stem.outputs if leg not in points]
             cost += edge_cost(self.stem.outputs, own, self.sizes, self.limits.stored)
         ordered = tuple(leg for leg in cut.legs if leg in registers)
-        after = _Cut(done, legs, cost, (*cut.segments, Segment(ordered, steps)))
+        after = _Cut(done, legs, cost, (*cut.segments, RegisterSegment(ordered, steps)))
         if done not in found or cost < found[done].cost:
             found[done] = after
 
 
 def with_fillers(
-    stem: Stem, segments: Sequence[Segment], sizes: Sizes, limits: Limits, least_points: int
-) -> tuple[Segment, ...]:
+    stem: Stem, segments: Sequence[RegisterSegment], sizes: Sizes, limits: Limits, least_points: int
+) -> tuple[RegisterSegment, ...]:
     """Segments whose threads hold more legs, slow ones, while enough points are left.
 
     A leg that no step touches may be held all the same: a thread then has more products that do not
@@ -247,7 +247,7 @@ def with_fillers(
     first, for neighbouring threads should go on to read neighbouring entries.
     """
     search = _Search(stem, sizes, limits, True)
-    legs, found = stem.legs, list[Segment]()
+    legs, found = stem.legs, list[RegisterSegment]()
     for number, segment in enumerate(segments):
         after = legs
         for step in segment.steps:
@@ -270,6 +270,6 @@ def with_fillers(
                     continue
                 registers = more
         ordered = tuple(leg for leg in legs if leg in registers)
-        found.append(Segment(ordered, segment.steps, segment.large))
+        found.append(RegisterSegment(ordered, segment.steps, segment.large))
         legs = after
     return tuple(found)

@@ -12,8 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...hardware.gpu import SMALL, Tiling
-from ...ir.loops import Buffer, Fill, Program, Space, Statement, SumLanes, Threads, Tile
-from ...ir.loops import Step as LoopStep
+from ...ir.loops import (
+    Buffer,
+    Fill,
+    LoopProgram,
+    LoopRegion,
+    Space,
+    Statement,
+    SumLanes,
+    Threads,
+    Tile,
+)
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Operand, Reduce, Step, Value
 from ..arrays import Array, conjugated, packed, volume
@@ -48,7 +57,7 @@ class Lowering:
     call: dict[str, Array] = field(default_factory=dict)
     direct: dict[str, Array] = field(default_factory=dict)
     outputs: dict[str, Array] = field(default_factory=dict)
-    parts: dict[Part, list[LoopStep]] = field(
+    parts: dict[Part, list[LoopRegion]] = field(
         default_factory=lambda: {"before": [], "prologue": [], "samples": [], "after": []}
     )
     tiling: Tiling = SMALL
@@ -131,9 +140,9 @@ class Lowering:
         self.copy_parameters()
         self.copy_samples()
 
-    def program(self, name: str) -> Program:
+    def program(self, name: str) -> LoopProgram:
         """The program of all parts; its workspace is not laid out yet."""
-        return Program(
+        return LoopProgram(
             name,
             self.plan.dtype,
             1,
@@ -242,7 +251,7 @@ class Lowering:
             self.emit("samples" if batched else "after", f"out_{name}", f"{name} leaves", [copy])
 
     def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
-        self.parts[part].append(LoopStep(name, comment, tuple(self.ordered(part, body))))
+        self.parts[part].append(LoopRegion(name, comment, tuple(self.ordered(part, body))))
 
     def seen(self, part: Part) -> dict[str, Array]:
         """Arrays as a part sees them."""

@@ -17,11 +17,11 @@ from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
 from ....errors import PlanError
-from ....ir.loops import Precision, Program
+from ....ir.loops import LoopProgram, Precision
 from ....ir.plan import Plan
 from ....ir.steps import BATCH
 from ..bank_conflicts import extent
-from ..place import UNIT, Layout
+from ..place import UNIT, MemoryMap
 from .matrices import ADVICE, MmaLowering
 
 # Entries after which arrays in shared memory leave one out.
@@ -34,9 +34,9 @@ class Placed(Protocol):
     """A program whose buffers have their places."""
 
     @property
-    def program(self) -> Program: ...
+    def program(self) -> LoopProgram: ...
     @property
-    def layout(self) -> Layout: ...
+    def layout(self) -> MemoryMap: ...
     @property
     def together(self) -> int: ...
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from ....errors import PlanError
 from ....hardware.gpu import Tiling
-from ....ir.loops import At, Axis, Mma, Pairs, Precision, Space, Statement, Threads
+from ....ir.loops import At, Axis, Mma, OffsetPairs, Precision, Space, Statement, Threads
 from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
 from ....passes.chain import StemStep, find_stem, with_chain
@@ -345,7 +345,7 @@ class MmaLowering(Lowering):
         return found
 
 
-def _pairs(bits: Sequence[Bit], first: int, second: int) -> Pairs:
+def _pairs(bits: Sequence[Bit], first: int, second: int) -> OffsetPairs:
     """Offsets of all combinations, the first bit fastest."""
     return tuple(
         (
