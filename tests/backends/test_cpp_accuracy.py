@@ -16,7 +16,8 @@ from tnlayer import topologies
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-RANDOM = 32
+RANDOM, FULL_RANDOM = 14, 60
+SERIES = [(7000, RANDOM), pytest.param(7001, FULL_RANDOM, marks=pytest.mark.full)]
 # Draws of weights and inputs for each network.
 DRAWS = 12
 
@@ -78,10 +79,16 @@ def root_mean_square(values: list[float]) -> float:
     return (sum(value**2 for value in values) / len(values)) ** 0.5
 
 
+# The others take a compiler longest.
+SMALL = ("tree", "tensor_train", "btt", "cp", "low_rank", "block_term", "odd", "peps")
+
+
+@pytest.mark.parametrize("names", [SMALL, pytest.param(tuple(NETWORKS), marks=pytest.mark.full)],
+                         ids=["small", "all"])  # fmt: skip
 @pytest.mark.parametrize("kind", HALF)
-def test_half_precision_is_as_exact_as_torch(kind: str) -> None:
+def test_half_precision_is_as_exact_as_torch(kind: str, names: tuple[str, ...]) -> None:
     """bfloat16 and float16 in and out: arithmetic is float32, so errors stay below torch's own."""
-    layers = {name: filled(NETWORKS[name](), "cpp", HALF[kind]) for name in NETWORKS}
+    layers = {name: filled(NETWORKS[name](), "cpp", HALF[kind]) for name in names}
     programs = [program for layer in layers.values() for program in programs_of(layer)]
     build_together([(program, program.training_mask()) for program in programs])
     for name, layer in layers.items():
@@ -91,15 +98,16 @@ def test_half_precision_is_as_exact_as_torch(kind: str) -> None:
             assert ours <= 1.05 * own, name
 
 
-def test_random_networks_are_as_exact_as_torch() -> None:
+@pytest.mark.parametrize(("seed", "count"), SERIES)
+def test_random_networks_are_as_exact_as_torch(seed: int, count: int) -> None:
     """In float32, each result: y at most twice, a gradient at most three times torch's own error.
 
     Both are root mean squares over some draws of weights and inputs. One draw says little: an error
     of half a unit in the last place of a gradient of few entries may be near zero in one of two
     equally good sums, by chance.
     """
-    nets = [net for net in random_nets(7000, RANDOM) if net.freeze().inputs]
-    assert len(nets) > RANDOM // 2
+    nets = [net for net in random_nets(seed, count) if net.freeze().inputs]
+    assert len(nets) > count // 2
     layers = [tn.Layer(net, backend="cpp", dtype=torch.float32) for net in nets]
     programs = [programs_of(layer)[0] for layer in layers]
     build_together([(program, program.training_mask()) for program in programs])
@@ -125,12 +133,12 @@ def drawn_errors(net: tn.Network, layer: tn.Layer) -> list[tuple[float, float]]:
     return errors(layer, net, inputs)
 
 
-def test_gradcheck_on_random_networks() -> None:
+@pytest.mark.parametrize(("seed", "count"), SERIES)
+def test_gradcheck_on_random_networks(seed: int, count: int) -> None:
     """Compiled gradients of random networks are those of finite differences, in float64."""
     checked = 0
-    layers = [
-        tn.Layer(net, backend="cpp", dtype=torch.float64) for net in random_nets(7500, RANDOM)
-    ]
+    nets = random_nets(seed + 500, count)
+    layers = [tn.Layer(net, backend="cpp", dtype=torch.float64) for net in nets]
     programs = [programs_of(layer)[0] for layer in layers]
     build_together([(p, (True,) * len(p.plan.inputs)) for p in programs])
     for program in programs:
@@ -149,7 +157,7 @@ def test_gradcheck_on_random_networks() -> None:
 
         assert gradcheck(call, arrays, fast_mode=True)
         checked += 1
-    assert checked > RANDOM // 2
+    assert checked > count // 2
 
 
 @pytest.mark.parametrize("name", ["mera", "tensor_train"])
