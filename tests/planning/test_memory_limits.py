@@ -306,19 +306,20 @@ def test_compiled_kernels_keep_limits(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 @pytest.mark.parametrize("backend", ["cpp", "auto"])
-@pytest.mark.parametrize("name", ["bias", "sum", "sum and bias", "large and small"])
+@pytest.mark.parametrize("name", ["sum and bias", "large and small"])
 def test_sums_keep_the_limits_that_are_told(name: str, backend: str) -> None:
     """The least limit that a refusal tells is kept, one byte less is refused, and larger ones are
     kept too, however the networks share them."""
     nets, bias = NETS[name]
 
     def layer(limit: int | None) -> tn.Layer:
-        return tn.Layer(nets(), bias=bias, batch=BATCH, memory_limit=limit, backend=backend)
+        return tn.Layer(nets(), bias=bias, batch=BATCH, memory_limit=limit, backend=backend,
+                        effort="fast")  # fmt: skip
 
     least = least_limit(layer)
     with pytest.raises(tn.PlanError):
         layer(least - 1)
-    for limit in (least, least * 5 // 4, 2 * least, 4 * least):
+    for limit in (least, least * 5 // 4, 4 * least):
         made = layer(limit)
         for way in (Way("no_grad"), Way("train")):
             calls = Calls(made, nets()[0].freeze(), way)

@@ -237,8 +237,9 @@ class _Backward:
             if any(part.mask):
                 read = (arrays[place] for place in part.read)
                 known = (found[place] for place in part.adds_to)
-                results = part.kernels.backward(gradient, *read, *saved, *known)
-                self._add(found, part.wanted, results)
+                backward = part.kernels.backward
+                # No name for what it gives: it would be alive beside what the next one gives.
+                self._add(found, part.wanted, backward(gradient, *read, *saved, *known))
         if self.bias is not None:
             # A copy, where y has no batch: autograd may hand the gradient itself to others.
             found[self.bias] = gradient.sum(0) if gradient.dim() > 1 else gradient.clone()
