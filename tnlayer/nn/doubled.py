@@ -19,6 +19,7 @@ from ..graph.graph import Graph, TensorNode
 from ..ir.counts import elements
 from ..ir.plan import Plan
 from ..ir.plan_parts import Output
+from ..ir.steps import Contract
 from ..passes.lower_graph import make_terms
 from ..planning.pairs import contract_pairs
 from ..planning.search import greedy_order
@@ -26,7 +27,7 @@ from .scaled import Scaled, run_scaled, scaled, total
 
 # Beyond so many real operations, or entries of a value, the doubled network is not contracted: a
 # second of one core, and 128 MiB in float64.
-MOST_OPERATIONS = 2**33
+_MOST_OPERATIONS = 2**33
 _MOST_ENTRIES = 2**24
 
 
@@ -77,7 +78,9 @@ def double(left: Graph, right: Graph, *, is_complex: bool) -> Doubled | None:
                 )
             )
         names += [parameter.name for parameter in graph.parameters]
-    doubled = Graph(left.label, tuple(sizes.items()), (), (), tuple(tensors), fixed=(*fixed.items(),))
+    doubled = Graph(
+        left.label, tuple(sizes.items()), (), (), tuple(tensors), fixed=(*fixed.items(),)
+    )
     held = {leg for tensor in tensors for leg in tensor.legs}
     log = sum(math.log(sizes[leg]) for leg in sizes.keys() - held - fixed.keys())
     for port in left.inputs:
@@ -123,11 +126,11 @@ def _planned(graph: Graph, *, is_complex: bool) -> Plan:
 def _is_small(plan: Plan | None) -> bool:
     if plan is None:
         return True
-    entries = (elements(step.result.legs, plan.sizes).fixed for step in plan.steps)
-    return (
-        plan.counts.real_flops.fixed <= MOST_OPERATIONS
-        and max(entries, default=0) <= _MOST_ENTRIES
-    )
+    sizes, steps = plan.sizes, plan.steps
+    loops = sum(elements(s.loop_legs, sizes).fixed for s in steps if isinstance(s, Contract))
+    largest = max((elements(s.result.legs, sizes).fixed for s in steps), default=0)
+    per_loop = 8 if plan.is_complex else 2
+    return loops * per_loop <= _MOST_OPERATIONS and largest <= _MOST_ENTRIES
 
 
 def exact_log_gain(graphs: Sequence[Graph], stored: Mapping[str, Scaled]) -> float | None:

@@ -90,7 +90,8 @@ def measure(
         networks: at least one.
         stored: the arrays by the user's names.
         part: the features that are used.
-        grid: a dtype to which every value is rounded, as a layer of that dtype does.
+        grid: a dtype to which every value is rounded, as a layer of that dtype does; then the
+            doubled network, which has other values, tells nothing.
     """
     gains: list[float] = []
     weights: list[int] = []
@@ -107,7 +108,7 @@ def measure(
                 found.setdefault(name, []).append(size)
     merged = tuple({n: _merge(found, weights) for n, found in each.items()} for each in sizes)
     sampled = _log_mean(gains, weights)
-    exact = None if _has_basis(networks, part) else exact_gain(networks, stored, part)
+    exact = exact_gain(networks, stored, part) if grid is None else None
     return Measured(sampled if exact is None else exact, merged, sampled)
 
 
@@ -116,10 +117,10 @@ def exact_gain(
 ) -> float | None:
     """The logarithm of mean |y|^2 over all x by the doubled network; arguments as for a measure.
 
-    None where that network is too large, where it is not all features that are used, or where the
-    result is not a finite number: squares of entries may vanish where the entries do not.
+    None where basis states do, where that network is too large, where not all features are used, or
+    where the result is no finite number: squares of entries may vanish where the entries do not.
     """
-    if part != WHOLE or not networks[0].graph.inputs:
+    if part != WHOLE or not networks[0].graph.inputs or _has_basis(networks, part):
         return None
     gain = exact_log_gain([one.graph for one in networks], stored)
     return gain if gain is not None and math.isfinite(gain) else None
@@ -137,6 +138,8 @@ def _log_mean(logs: Sequence[float], weights: Sequence[int]) -> float:
 
 
 def _merge(sizes: Sequence[Size], weights: Sequence[int]) -> Size:
+    if len(sizes) == 1:
+        return sizes[0]
     mean = _log_mean([size.mean_square for size in sizes], weights)
     return Size(mean, max(size.peak for size in sizes))
 
