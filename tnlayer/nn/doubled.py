@@ -1,8 +1,8 @@
 """The exact mean of |y|^2: a network beside its conjugate, joined where the mean joins them.
 
-Features of a product port are independent vectors with E[x x^dagger] = 1/d a leg, entries of other
-ports independent numbers of variance 1. So the mean over all x joins each open leg of a port with
-itself in the conjugate, as |y|^2 does the legs of the output: what is left has no port and no batch.
+Features of a product port are independent vectors with E[x x^dagger] = 1/d a leg, entries of
+other ports independent numbers of variance 1. So the mean over all x joins each open leg of a port
+with itself in the conjugate, as |y|^2 does the output's legs: no port and no batch are left.
 Samples cannot tell it: |y|^2 of random product states is heavy-tailed.
 """
 
@@ -21,7 +21,7 @@ from ..ir.plan import Plan
 from ..ir.plan_parts import Output
 from ..ir.steps import Contract
 from ..passes.lower_graph import make_terms
-from ..planning.pairs import contract_pairs
+from ..planning.pairs import pair_steps
 from ..planning.search import greedy_order
 from .scaled import Scaled, run_scaled, scaled, total
 
@@ -91,7 +91,7 @@ def double(left: Graph, right: Graph, *, is_complex: bool) -> Doubled | None:
 
 
 def _join(left: Graph, right: Graph) -> Mapping[tuple[int, str], str] | None:
-    """A name for each leg of the left (0) and the right (1) network, one for those that are joined."""
+    """A name for each leg of the left (0) and the right (1) network; joined legs have one."""
     graphs = (left, right)
     root = {(side, leg): (side, leg) for side in (0, 1) for leg, _ in graphs[side].leg_sizes}
 
@@ -116,7 +116,7 @@ def _planned(graph: Graph, *, is_complex: bool) -> Plan:
     terms = make_terms(graph, is_complex=is_complex)
     sizes = dict(terms.leg_sizes)
     pairs = greedy_order([term.legs for term in terms.terms], (), sizes)
-    steps, result = contract_pairs(terms, pairs)
+    steps, result = pair_steps(terms, pairs)
     dtype = "complex128" if is_complex else "float64"
     return Plan(
         terms.leg_sizes, (), terms.parameters, (), steps, (Output("y", result, ()),), dtype=dtype

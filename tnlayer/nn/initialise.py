@@ -104,8 +104,8 @@ def _correct_rounding(
     """Make up for the rounding of entries and values in half precision.
 
     A map that is a product of hundreds of tensors changes by far more than an entry's rounding. One
-    tensor of each network is scaled once more and rounded anew; the others stay. Where the mean over
-    all x comes from the doubled network, which has other values, the rounding of entries counts alone.
+    tensor of each network is scaled once more and rounded anew; the others stay. Where the mean
+    comes from the doubled network, which has other values, only the rounding of entries counts.
 
     Arguments:
         networks: with their plans.

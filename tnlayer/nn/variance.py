@@ -22,6 +22,8 @@ from .scaled import Run, Scaled, Size, run_scaled, scaled, total
 # Up to so many features W's norm is exact (one basis state a sample).
 _EXACT_FEATURES = 1024
 _SAMPLES = 256
+# Where the mean is known exactly samples only tell how large values are.
+_FEW_SAMPLES = 64
 # Entries of x and y, and of the largest value of a plan, that are held at once; entries of that
 # value in all, above which basis states would take too long.
 _PORT_ENTRIES = 2**19
@@ -93,10 +95,12 @@ def measure(
         grid: a dtype to which every value is rounded, as a layer of that dtype does; then the
             doubled network, which has other values, tells nothing.
     """
+    exact = exact_gain(networks, stored, part) if grid is None else None
+    samples = _SAMPLES if exact is None else _FEW_SAMPLES
     gains: list[float] = []
     weights: list[int] = []
     sizes: list[dict[str, list[Size]]] = [{} for _ in networks]
-    for x, weight in _probes(networks, stored, part):
+    for x, weight in _probes(networks, stored, part, samples):
         runs = [_run(one, x, stored, grid) for one in networks]
         y = total([run.y for run in runs])
         if part.out_features is not None:
@@ -108,7 +112,6 @@ def measure(
                 found.setdefault(name, []).append(size)
     merged = tuple({n: _merge(found, weights) for n, found in each.items()} for each in sizes)
     sampled = _log_mean(gains, weights)
-    exact = exact_gain(networks, stored, part) if grid is None else None
     return Measured(sampled if exact is None else exact, merged, sampled)
 
 
@@ -156,9 +159,12 @@ def _run(
 
 
 def _probes(
-    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part
+    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part, most: int
 ) -> Iterator[tuple[tuple[Scaled, ...], int]]:
-    """Inputs of mean |x|^2 = 1, on product ports of norm 1 a leg, with their weights."""
+    """Inputs of mean |x|^2 = 1, on product ports of norm 1 a leg, with their weights.
+
+    Basis states where these are few; else random vectors, so many at most.
+    """
     graph = networks[0].graph
     device = next((array.mantissa.device for array in stored.values()), torch.device("cpu"))
     is_complex = any(array.mantissa.is_complex() for array in stored.values())
@@ -175,7 +181,7 @@ def _probes(
         return
     features = [math.prod(graph.input_shape(port)) for port in graph.inputs]
     room = min(_PORT_ENTRIES // max(*features, graph.out_features, 1), _VALUE_ENTRIES // largest)
-    samples = max(1, min(_SAMPLES, room))
+    samples = max(1, min(most, room))
     draws = 1 if all(port.batched for port in graph.inputs) else _UNBATCHED_DRAWS
     generator = torch.Generator().manual_seed(_SEED)
     for _ in range(draws):
