@@ -81,7 +81,7 @@ def test_fixed_sites(dtype: torch.dtype) -> None:
 
 
 def irregular() -> tn.Network:
-    """Traces, a hyperedge, sharing, conjugates, a dense port, a feature in y, one without tensor."""
+    """A trace, hyperedges, a conjugate, a dense port; a feature in y, one without a tensor."""
     net = tn.Network("irregular")
     net.port("p", product=True)
     net.input("p", {"a": 3, "b": 3, "c": 3, "e": 3})
@@ -149,7 +149,7 @@ def test_what_is_too_large_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_y_stays_in_the_range_of_the_dtype() -> None:
-    """Of 120 sites of bond 2 the x that one meets give far less than the mean over all x: y of these
+    """Of 120 sites of bond 2 the x that one meets give far less than the mean over all: y of these
     would be 0 in float16, so that it is the mean over them that is 1."""
     torch.manual_seed(0)
     layer = tn.Layer(mps(120, 2), dtype=torch.float16, backend="torch", effort="fast")
