@@ -16,9 +16,9 @@ import torch
 from ..errors import SpecError
 from ..runtime.array_checks import PLAIN
 from .entries import HALF, cut, given_entries, is_free, unit_entries
-from .rule import count_uses, find_scales
+from .rule import Solved, count_uses, find_scales
 from .scaled import scaled
-from .variance import WHOLE, Part, Planned, measure
+from .variance import WHOLE, Part, Planned, exact_gain, measure
 
 # In half precision the gain is measured again, in a few rounds, until its logarithm is so close.
 _ROUNDS, _CLOSE = 3, 0.1
@@ -70,7 +70,7 @@ def initialise(
         if dtype in HALF:
             arrays[name].copy_(scaled_entries)
     if dtype in HALF:
-        _correct_rounding(networks, solved.gains, drawn, arrays, part)
+        _correct_rounding(networks, solved, drawn, arrays, part)
 
 
 def _check_apart(arrays: Mapping[str, torch.Tensor]) -> None:
@@ -96,7 +96,7 @@ def _check_apart(arrays: Mapping[str, torch.Tensor]) -> None:
 
 def _correct_rounding(
     networks: Sequence[Planned],
-    gains: Mapping[int, float],
+    solved: Solved,
     drawn: Mapping[str, torch.Tensor],
     arrays: Mapping[str, torch.Tensor],
     part: Part,
@@ -104,21 +104,25 @@ def _correct_rounding(
     """Make up for the rounding of entries and values in half precision.
 
     A map that is a product of hundreds of tensors changes by far more than an entry's rounding. One
-    tensor of each network is scaled once more and rounded anew; the others stay.
+    tensor of each network is scaled once more and rounded anew; the others stay. Where the mean
+    comes from the doubled network, which has other values, only the rounding of entries counts.
 
     Arguments:
         networks: with their plans.
-        gains: the logarithm of the gain that a network shall have, by its place.
+        solved: with the gain that each network shall have.
         drawn: entries of the free tensors before they were rounded.
         arrays: those that are stored.
         part: the features for which Var(y) = Var(x).
     """
     uses = sum((count_uses(network.graph, [*drawn]) for network in networks), Counter[str]())
-    for place, gain in gains.items():
+    for place, gain in solved.gains.items():
         once = [name for name in count_uses(networks[place].graph, [*drawn]) if uses[name] == 1]
         for _ in range(_ROUNDS if once else 0):
             stored = {name: scaled(array) for name, array in arrays.items()}
-            found = measure([networks[place]], stored, part, arrays[once[0]].dtype).log_gain
+            one = [networks[place]]
+            found = None if place in solved.sampled else exact_gain(one, stored, part)
+            if found is None:
+                found = measure(one, stored, part, arrays[once[0]].dtype).sampled
             if found is None or not math.isfinite(found) or abs(gain - found) < _CLOSE:
                 break
             largest = max(once, key=lambda name: drawn[name].numel())

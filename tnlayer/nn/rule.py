@@ -20,7 +20,7 @@ import torch
 from ..errors import SpecError
 from ..graph.graph import Graph
 from .scaled import Scaled, Size
-from .scales import Range, Sized, Wanted, balance, narrowed, solve
+from .scales import Range, Sized, Wanted, balance, narrowed, range_of, solve
 from .variance import Measured, Part, Planned, measure
 
 # Networks that share free tensors are measured together, in a few rounds, until the logarithm of
@@ -36,10 +36,12 @@ class Solved:
         scales: the logarithm of each one's scale, by name.
         gains: the logarithm of the gain that a network has then, by its place; of those only whose
             gain was measured and can be set.
+        sampled: the places whose gain is that of samples, though the mean over all x is known.
     """
 
     scales: Mapping[str, float]
     gains: Mapping[int, float]
+    sampled: frozenset[int] = frozenset()
 
 
 def find_scales(
@@ -65,6 +67,12 @@ def find_scales(
         measure([network], stored, part) if len(networks) > 1 or power else Measured(None, ())
         for network, power in zip(networks, powers, strict=True)
     ]
+    room = narrowed(range_of(dtype))
+    sampled = frozenset(place for place, one in enumerate(measured) if _vanishes(one, room))
+    measured = [
+        replace(one, log_gain=one.sampled) if place in sampled else one
+        for place, one in enumerate(measured)
+    ]
     growing = [place for place, power in enumerate(powers) if power]
     live = [place for place in growing if measured[place].log_gain != -math.inf]
     others = [one.log_gain for one, power in zip(measured, powers, strict=True) if not power]
@@ -79,7 +87,8 @@ def find_scales(
     scales = solve([*wanted.values()])
     for _ in range(_ROUNDS if _have_common(powers, live) else 0):
         now = {name: array.times(scales.get(name, 0.0)) for name, array in stored.items()}
-        gain = measure([networks[place] for place in live], now, part).log_gain
+        together = measure([networks[place] for place in live], now, part)
+        gain = together.sampled if sampled else together.log_gain
         if gain is None or not math.isfinite(gain):
             break
         missing = share + math.log(len(live)) - gain
@@ -100,7 +109,18 @@ def find_scales(
         gain = measured[place].log_gain
         if gain is not None and math.isfinite(gain):
             gains[place] = gain + 2 * sum(n * scales[name] for name, n in powers[place].items())
-    return Solved(scales, gains)
+    return Solved(scales, gains, sampled)
+
+
+def _vanishes(measured: Measured, room: Range) -> bool:
+    """Whether the y that one meets would leave the dtype's range where the mean over all x is 1.
+
+    The mean over all x is that of rare ones, far from all samples, for hundreds of random tensors.
+    """
+    exact, sampled = measured.log_gain, measured.sampled
+    if exact is None or sampled is None or not math.isfinite(sampled):
+        return False
+    return (sampled - exact) / 2 < room.low
 
 
 def _sized(network: Planned, sizes: Mapping[str, Size], is_scaled: bool) -> Sized:
@@ -165,8 +185,7 @@ def _kept_in_range(
     dtype: torch.dtype,
 ) -> dict[str, float]:
     """The scales, balanced if a value of a plan would come near the ends of the dtype's range."""
-    info = torch.finfo(dtype)
-    within = Range(math.log(info.smallest_normal), math.log(info.max))
+    within = range_of(dtype)
     room = narrowed(within)
     if any(one.out_of(room, scales) for _, one in sized):
         scales = balance(wanted, [one for _, one in sized], scales, room)

@@ -95,6 +95,8 @@ def _norm(array: torch.Tensor, order: float) -> float:
     """A norm of all entries, summed in float64."""
     if not array.numel():
         return 0.0
+    if array.dtype in (torch.float64, torch.complex128):
+        return float(torch.linalg.vector_norm(array, order))
     dtype = torch.complex128 if array.is_complex() else torch.float64
     return float(torch.linalg.vector_norm(array, order, dtype=dtype))
 
@@ -247,13 +249,16 @@ class _Runner:
         rows = [leg for leg in left_legs if leg not in both]
         columns = [leg for leg in right_legs if leg not in both]
 
+        # One matrix product alone takes a fifth of the time of a batch of one.
+        batch = [kept] if kept else []
+
         def matrices(array: torch.Tensor, legs: list[str], *groups: list[str]) -> torch.Tensor:
             order = _order(legs, [leg for group in groups for leg in group])
             return array.permute(order).reshape([math.prod(map(self.size, g)) for g in groups])
 
         product = torch.matmul(
-            matrices(left, left_legs, kept, rows, summed),
-            matrices(right, right_legs, kept, summed, columns),
+            matrices(left, left_legs, *batch, rows, summed),
+            matrices(right, right_legs, *batch, summed, columns),
         )
         legs = [*kept, *rows, *columns]
         return product.reshape([self.sizes[leg] for leg in legs]).permute(_order(legs, result))

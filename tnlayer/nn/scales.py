@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..ir.plan import Plan
 from .scaled import Size
@@ -114,6 +115,12 @@ class Sized:
             if mean > within.high or -math.inf < peak < within.low:
                 found[name] = mean
         return dict(sorted(found.items(), key=lambda item: item[0] in shifts))
+
+
+def range_of(dtype: torch.dtype) -> Range:
+    """The range of a dtype."""
+    info = torch.finfo(dtype)
+    return Range(math.log(info.smallest_normal), math.log(info.max))
 
 
 def narrowed(within: Range) -> Range:

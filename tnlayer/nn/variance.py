@@ -1,7 +1,8 @@
 """What networks do to the variance: mean |y|^2 for inputs of mean |x|^2 = 1, measured.
 
 All in logarithms and float64, by ``nn/scaled.py``. Up to 1,024 features the mean over all x is
-exact, from one basis state a feature; else it is that of seeded random vectors.
+exact, from one basis state a feature. Else it is exact where the doubled network is small
+(``nn/doubled.py``); where it is not, it is that of seeded random vectors.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import torch
 from ..graph.graph import Graph
 from ..ir.counts import elements
 from ..ir.plan import Plan
+from .doubled import exact_log_gain
 from .scaled import Run, Scaled, Size, run_scaled, scaled, total
 
 # Up to so many features W's norm is exact (one basis state a sample).
 _EXACT_FEATURES = 1024
 _SAMPLES = 256
+# Where the mean is known exactly samples only tell how large values are.
+_FEW_SAMPLES = 64
 # Entries of x and y, and of the largest value of a plan, that are held at once; entries of that
 # value in all, above which basis states would take too long.
 _PORT_ENTRIES = 2**19
@@ -67,10 +71,13 @@ class Measured:
     Arguments:
         log_gain: logarithm of mean |y|^2 for mean |x|^2 = 1; -inf where y is 0; None: unknown.
         sizes: for each network how large each value of its plan is, by name.
+        sampled: the same logarithm for the x that were tried: those that one meets. For a product
+            of hundreds of tensors it is far below that of all x, in which rare ones count most.
     """
 
     log_gain: float | None
     sizes: tuple[Mapping[str, Size], ...]
+    sampled: float | None = None
 
 
 def measure(
@@ -85,12 +92,15 @@ def measure(
         networks: at least one.
         stored: the arrays by the user's names.
         part: the features that are used.
-        grid: a dtype to which every value is rounded, as a layer of that dtype does.
+        grid: a dtype to which every value is rounded, as a layer of that dtype does; then the
+            doubled network, which has other values, tells nothing.
     """
+    exact = exact_gain(networks, stored, part) if grid is None else None
+    samples = _SAMPLES if exact is None else _FEW_SAMPLES
     gains: list[float] = []
     weights: list[int] = []
     sizes: list[dict[str, list[Size]]] = [{} for _ in networks]
-    for x, weight in _probes(networks, stored, part):
+    for x, weight in _probes(networks, stored, part, samples):
         runs = [_run(one, x, stored, grid) for one in networks]
         y = total([run.y for run in runs])
         if part.out_features is not None:
@@ -101,7 +111,22 @@ def measure(
             for name, size in run.sizes.items():
                 found.setdefault(name, []).append(size)
     merged = tuple({n: _merge(found, weights) for n, found in each.items()} for each in sizes)
-    return Measured(_log_mean(gains, weights), merged)
+    sampled = _log_mean(gains, weights)
+    return Measured(sampled if exact is None else exact, merged, sampled)
+
+
+def exact_gain(
+    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part = WHOLE
+) -> float | None:
+    """The logarithm of mean |y|^2 over all x by the doubled network; arguments as for a measure.
+
+    None where basis states do, where that network is too large, where not all features are used, or
+    where the result is no finite number: squares of entries may vanish where the entries do not.
+    """
+    if part != WHOLE or not networks[0].graph.inputs or _has_basis(networks, part):
+        return None
+    gain = exact_log_gain([one.graph for one in networks], stored)
+    return gain if gain is not None and math.isfinite(gain) else None
 
 
 def _log_mean(logs: Sequence[float], weights: Sequence[int]) -> float:
@@ -116,6 +141,8 @@ def _log_mean(logs: Sequence[float], weights: Sequence[int]) -> float:
 
 
 def _merge(sizes: Sequence[Size], weights: Sequence[int]) -> Size:
+    if len(sizes) == 1:
+        return sizes[0]
     mean = _log_mean([size.mean_square for size in sizes], weights)
     return Size(mean, max(size.peak for size in sizes))
 
@@ -132,28 +159,29 @@ def _run(
 
 
 def _probes(
-    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part
+    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part, most: int
 ) -> Iterator[tuple[tuple[Scaled, ...], int]]:
-    """Inputs of mean |x|^2 = 1, on product ports of norm 1 a leg, with their weights."""
+    """Inputs of mean |x|^2 = 1, on product ports of norm 1 a leg, with their weights.
+
+    Basis states where these are few; else random vectors, so many at most.
+    """
     graph = networks[0].graph
     device = next((array.mantissa.device for array in stored.values()), torch.device("cpu"))
     is_complex = any(array.mantissa.is_complex() for array in stored.values())
     dtype = torch.complex128 if is_complex else torch.float64
     largest = max(_largest_value(one.plan) for one in networks)
-    (first, *others) = graph.inputs or (None,)
-    if first is not None and not others and first.batched and not first.product:
+    if _has_basis(networks, part):
         used = part.in_features or graph.in_features
-        if used <= _EXACT_FEATURES and used * largest <= _EXACT_ENTRIES:
-            for low in range(0, used, step := max(1, min(used, _VALUE_ENTRIES // largest))):
-                rows = min(step, used - low)
-                x = torch.zeros(rows, graph.in_features, dtype=dtype, device=device)
-                x.diagonal(offset=low).fill_(1)
-                # Each basis state stands for all: its square is the number of features.
-                yield (scaled(x, math.log(used) / 2),), rows
-            return
+        for low in range(0, used, step := max(1, min(used, _VALUE_ENTRIES // largest))):
+            rows = min(step, used - low)
+            x = torch.zeros(rows, graph.in_features, dtype=dtype, device=device)
+            x.diagonal(offset=low).fill_(1)
+            # Each basis state stands for all: its square is the number of features.
+            yield (scaled(x, math.log(used) / 2),), rows
+        return
     features = [math.prod(graph.input_shape(port)) for port in graph.inputs]
     room = min(_PORT_ENTRIES // max(*features, graph.out_features, 1), _VALUE_ENTRIES // largest)
-    samples = max(1, min(_SAMPLES, room))
+    samples = max(1, min(most, room))
     draws = 1 if all(port.batched for port in graph.inputs) else _UNBATCHED_DRAWS
     generator = torch.Generator().manual_seed(_SEED)
     for _ in range(draws):
@@ -172,6 +200,16 @@ def _probes(
             mean = float(x[..., : part.in_features].abs().square().mean())
             inputs.append(scaled(x.to(device), -math.log(mean) / 2))
         yield tuple(inputs), 1
+
+
+def _has_basis(networks: Sequence[Planned], part: Part) -> bool:
+    """Whether the inputs are all basis states: of one port, and few enough."""
+    graph = networks[0].graph
+    if len(graph.inputs) != 1 or graph.inputs[0].product or not graph.inputs[0].batched:
+        return False
+    used = part.in_features or graph.in_features
+    largest = max(_largest_value(one.plan) for one in networks)
+    return used <= _EXACT_FEATURES and used * largest <= _EXACT_ENTRIES
 
 
 def _largest_value(plan: Plan) -> int:

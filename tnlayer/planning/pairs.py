@@ -14,7 +14,14 @@ from .search import objective_of
 
 
 def contract_pairs(terms: Terms, pairs: SsaPath) -> tuple[tuple[Step, ...], Operand]:
-    """All steps of an order, each product computed once, and what they give.
+    """All steps of an order, each product computed once, and what they give."""
+    steps, result = pair_steps(terms, pairs)
+    inputs = (*terms.ports, *terms.parameters)
+    return share_steps(inputs, steps, result), result
+
+
+def pair_steps(terms: Terms, pairs: SsaPath) -> tuple[tuple[Step, ...], Operand]:
+    """All steps of an order as they come, and what they give.
 
     The larger operand of a contraction, by number of legs, stands left.
     """
@@ -33,8 +40,7 @@ def contract_pairs(terms: Terms, pairs: SsaPath) -> tuple[tuple[Step, ...], Oper
         # A leg that still has another end, or leaves, is kept; the two here count as one now.
         steps.append(Contract(result, a, b))
         values.append(Operand(result))
-    inputs = (*terms.ports, *terms.parameters)
-    return share_steps(inputs, (*terms.steps, *steps), values[-1]), values[-1]
+    return (*terms.steps, *steps), values[-1]
 
 
 def shared_cost(terms: Terms, pairs: SsaPath, sizes: Mapping[str, int], minimize: str) -> float:
