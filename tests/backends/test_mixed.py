@@ -17,6 +17,7 @@ from tests.support.against_oracle import (
 )
 from tests.support.cpp_units import build_together, has_compiler
 from tests.support.mixed_cases import MixedCase, divisions, mixed
+from tests.support.series import short_and_full
 from tests.support.strategies import Case, collect
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram
@@ -29,7 +30,6 @@ from tnlayer.passes.partition import split
 from tnlayer.runtime.program import Program
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-RANDOM_CASES = 150
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "mera": lambda: topologies.mera(6, 2, 2),
     "train": lambda: topologies.tensor_train((2, 3, 5, 2), (2, 5, 3, 2), rank=3),
@@ -51,17 +51,18 @@ def shared() -> tn.Network:
     return net
 
 
+@pytest.mark.parametrize("count", short_and_full(50, 150))
 @pytest.mark.parametrize("kind", KINDS)
-def test_plans_are_split_everywhere(kind: str) -> None:
+def test_plans_are_split_everywhere(kind: str, count: int) -> None:
     """A random network in regions of torch calls gives the oracle's value and gradients, whatever
     the cut; enough of the networks can be cut."""
     cut = 0
-    for case in collect(KINDS[kind].is_complex, 7000, RANDOM_CASES):
+    for case in collect(KINDS[kind].is_complex, 7000, count):
         trial = MixedCase(case, KINDS[kind])
         for regions in divisions(trial.program.plan, ("torch", "torch")):
             trial.check(mixed(trial.program, regions))
             cut += 1
-    assert cut > RANDOM_CASES / 4
+    assert cut > count / 4
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -10,12 +10,12 @@ from tests.support.against_oracle import (
 )
 from tests.support.compiled_cases import CompiledCase, check_interpreted
 from tests.support.cpp_units import build_together, has_compiler, programs_of
+from tests.support.series import short_and_full
 from tests.support.strategies import collect
 from tnlayer.hardware.cpu import Cpu
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-CASES, FULL_CASES, FULL_SHARDS = 50, 250, 8
-INTERPRETED = 100
+CASES, FULL_CASES, FULL_SHARDS = 20, 250, 8
 # What is compiled: in single precision a vector has twice the lanes.
 COMPILED = {"float32": torch.float32, **KINDS, "complex64": torch.complex64}
 ALWAYS = ("float32", *KINDS)
@@ -33,7 +33,7 @@ def check_compiled(kind: str, seed: int, count: int) -> None:
 @needs_compiler
 @pytest.mark.parametrize("kind", ALWAYS)
 def test_random_networks_compiled_equal_the_oracle(kind: str) -> None:
-    """Value and all gradients of a compiled random network must be the oracle's: 150 in all."""
+    """Value and all gradients of a compiled random network must be the oracle's: 60 in all."""
     check_compiled(kind, 4000, CASES)
 
 
@@ -48,8 +48,9 @@ def test_many_random_networks_compiled_equal_the_oracle(kind: str, shard: int) -
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("vector_bytes", [16, 64])
-def test_random_networks_interpreted_equal_torch(kind: str, vector_bytes: int) -> None:
+@pytest.mark.parametrize("count", short_and_full(30, 100))
+def test_random_networks_interpreted_equal_torch(kind: str, vector_bytes: int, count: int) -> None:
     """The loop program of a random network, run by the interpreter, gives what torch gives."""
     cpu = Cpu(vector_bytes, 32 if vector_bytes == 64 else 16)
-    for case in collect(KINDS[kind].is_complex, 6000 + vector_bytes, INTERPRETED):
+    for case in collect(KINDS[kind].is_complex, 6000 + vector_bytes, count):
         check_interpreted(case, kind, cpu)

@@ -27,6 +27,7 @@ from tests.support.against_oracle import (
 from tests.support.cpp_units import build_together, has_compiler
 from tests.support.emulated import emulated_gpu, launches
 from tests.support.nvidia_tools import needs_nvrtc
+from tests.support.series import short_and_full
 from tests.support.strategies import Case, collect, random_array
 from tnlayer import topologies
 from tnlayer.backends.cpp import CppProgram
@@ -402,27 +403,29 @@ class Trial:
             check_backward(self.layer, self.graph, self.inputs, self.stored, slope)
 
 
+@pytest.mark.parametrize("count", short_and_full(16, 40))
 @pytest.mark.parametrize("bits", [0, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_networks_of_large_and_small_tensors(kind: str, bits: int) -> None:
+def test_random_networks_of_large_and_small_tensors(kind: str, bits: int, count: int) -> None:
     """Value and gradients of random networks whose tensors are scaled by 1e30 or 1e-30 are the
     oracle's, however often they are scaled on the way."""
     dtype = KINDS[kind]
     several = 0
-    for case in collect(dtype.is_complex, 7100 + bits, 40):
+    for case in collect(dtype.is_complex, 7100 + bits, count):
         trial = Trial(case, dtype, "torch")
         trial.cut(bits)
         several += len(trial.program.spans) > 1
         trial.check()
-    assert several > 15
+    assert several > count / 3
 
 
 @needs_compiler
+@pytest.mark.parametrize("count", short_and_full(6, 15))
 @pytest.mark.parametrize("kind", ["float32", "complex128"])
-def test_random_networks_compiled(kind: str) -> None:
+def test_random_networks_compiled(kind: str, count: int) -> None:
     """The same through compiled kernels."""
     dtype = KINDS[kind]
-    trials = [Trial(case, dtype, "cpp") for case in collect(dtype.is_complex, 7200, 15)]
+    trials = [Trial(case, dtype, "cpp") for case in collect(dtype.is_complex, 7200, count)]
     builds: list[tuple[CppProgram, tuple[bool, ...]]] = []
     for trial in trials:
         trial.program._programs = {}  # a program each, for each has kernels of its own name

@@ -1,4 +1,4 @@
-"""Random networks, forward and gradient, against the oracle: 1,000 always, 10,000 with -m full."""
+"""Random networks, forward and gradient, against the oracle: 400 always, 10,000 with -m full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.strategies import Case, fixed_series, networks, run_examples
 from tnlayer import topologies
 from tnlayer.graph.graph import Graph
 
-SHARDS, CASES_A_SHARD = 5, 100
+SHARDS, CASES_A_SHARD = 2, 100
 FULL_SHARDS, CASES_A_FULL_SHARD = 10, 500
 
 
@@ -25,7 +25,7 @@ FULL_SHARDS, CASES_A_FULL_SHARD = 10, 500
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_networks_equal_the_oracle(kind: str, shard: int) -> None:
-    """Value and all gradients of a random network must be the oracle's: 1,000 cases in all."""
+    """Value and all gradients of a random network must be the oracle's: 400 cases in all."""
     dtype = KINDS[kind]
     run_examples(
         lambda case: check_case(case, dtype), dtype.is_complex, 1000 + shard, CASES_A_SHARD

@@ -24,6 +24,7 @@ from tests.support.mixed_cases import MixedCase as Cut
 from tests.support.mixed_cases import divisions, mixed
 from tests.support.mutations import mutated
 from tests.support.plan_numbers import computes
+from tests.support.series import short_and_full
 from tests.support.strategies import Case, fixed_series, repeated_cases
 from tnlayer.backends.cpp import CppProgram
 from tnlayer.backends.mixed import MixedProgram
@@ -263,39 +264,43 @@ def test_counted_flops_are_those_that_run() -> None:
 # -- values and gradients ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("count", short_and_full(25, 80))
 @pytest.mark.parametrize("kind", KINDS)
-def test_networks_of_equal_blocks_equal_the_oracle(kind: str) -> None:
+def test_networks_of_equal_blocks_equal_the_oracle(kind: str, count: int) -> None:
     """Value and gradients of chains and rings of equal blocks are the oracle's; most share."""
     shared = 0
-    for case in collected(KINDS[kind].is_complex, 32, 50):
+    for case in collected(KINDS[kind].is_complex, 32, count):
         check_case(case, KINDS[kind])
         shared += bool(new_names(tn.plan(case.net, dtype=kind)))
-    assert shared >= 25
+    assert shared >= count / 2
 
 
+@pytest.mark.parametrize("count", short_and_full(20, 40))
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_blocks_with_random_memory(kind: str) -> None:
+def test_equal_blocks_with_random_memory(kind: str, count: int) -> None:
     """Recomputed products, chunks and slices leave value and gradients as they are."""
-    memories = [check_memory(case, kind) for case in collected(KINDS[kind].is_complex, 33, 40)]
-    assert sum(bool(memory.recompute) for memory in memories) >= 15
-    assert sum(bool(memory.slices) for memory in memories) >= 3
+    memories = [check_memory(case, kind) for case in collected(KINDS[kind].is_complex, 33, count)]
+    assert sum(bool(memory.recompute) for memory in memories) >= count / 3
+    assert any(memory.slices for memory in memories)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("vector_bytes", [16, 64])
-def test_equal_blocks_as_loop_programs(kind: str, vector_bytes: int) -> None:
+@pytest.mark.parametrize("count", short_and_full(8, 20))
+def test_equal_blocks_as_loop_programs(kind: str, vector_bytes: int, count: int) -> None:
     """The loop program of forward and backward gives what torch gives."""
     cpu = Cpu(vector_bytes, 32 if vector_bytes == 64 else 16)
-    for case in collected(KINDS[kind].is_complex, 34, 20):
+    for case in collected(KINDS[kind].is_complex, 34, count):
         check_interpreted(case, kind, cpu)
 
 
 @needs_compiler
+@pytest.mark.parametrize("count", short_and_full(5, 20))
 @pytest.mark.parametrize("kind", ["float32", "complex128"])
-def test_equal_blocks_compiled(kind: str) -> None:
+def test_equal_blocks_compiled(kind: str, count: int) -> None:
     """Compiled kernels give the oracle's value and gradients."""
     dtype = getattr(torch, kind)
-    trials = [Compiled(case, dtype) for case in collected(dtype.is_complex, 35, 10)]
+    trials = [Compiled(case, dtype) for case in collected(dtype.is_complex, 35, count)]
     build_together([(programs_of(trial.layer)[0], trial.mask) for trial in trials])
     for trial in trials:
         trial.check()
@@ -305,7 +310,7 @@ def test_equal_blocks_compiled(kind: str) -> None:
 @pytest.mark.parametrize("backends", [("torch", "torch"), ("cpp", "torch")])
 def test_equal_blocks_in_regions(backends: tuple[str, str]) -> None:
     """A product that two regions read is made in both; cut anywhere, the results are right."""
-    cases = collected(False, 36, 30 if backends == ("torch", "torch") else 5)
+    cases = collected(False, 36, 30 if backends == ("torch", "torch") else 2)
     cases.append(Case(in_the_stem(), (5,), ("contiguous",), 0, 3))
     found: list[tuple[Cut, MixedProgram]] = []
     for case in cases:
