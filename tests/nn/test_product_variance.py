@@ -60,7 +60,7 @@ def transferred(layer: tn.Layer, sites: int, pins: dict[int, int] | None = None)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize(("sites", "bond"), [(10, 2), (10, 8), (64, 4), (200, 2), (200, 8)])
+@pytest.mark.parametrize(("sites", "bond"), [(10, 8), (64, 4), (200, 2)])
 def test_matrix_product_states(sites: int, bond: int, dtype: torch.dtype) -> None:
     """Each seed gives 1, not only their mean; by samples 64 sites of bond 4 came to 2 ... 400."""
     layer = tn.Layer(mps(sites, bond), dtype=dtype, backend="torch", effort="fast")
