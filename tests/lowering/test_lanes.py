@@ -22,7 +22,7 @@ from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Select
-from tnlayer.lowering.cpu import pipeline as pipeline
+from tnlayer.lowering.cpu import choose_lanes
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 from tnlayer.passes.split_legs import find_splits, split_legs
 
@@ -171,8 +171,8 @@ def test_chains_compiled_equal_the_oracle(dtype: str, half: int) -> None:
 @pytest.mark.parametrize("block", [2, 4])
 def test_blocks_of_samples_equal_the_oracle(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With legs as lanes a block may have several samples; the last one may lack some."""
-    monkeypatch.setattr(pipeline, "blocks_of", lambda setting: [block])
-    monkeypatch.setattr(pipeline, "cycles", lambda stem, lanes, *_: 1.0 if lanes else 1e9)
+    monkeypatch.setattr(choose_lanes, "blocks_of", lambda setting: [block])
+    monkeypatch.setattr(choose_lanes, "cycles", lambda stem, lanes, *_: 1.0 if lanes else 1e9)
     schedule_lanes.cache_clear()
     cpu = Cpu(32, 16, 200)
     for seed, make in enumerate(NETWORKS[:3]):

@@ -24,6 +24,8 @@ import torch
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.waiting import comes_true
+from tnlayer.backends.plugins.cpp_kernels import CppBackend
+from tnlayer.backends.plugins.mixture import MixedBackend
 from tnlayer.backends.toolchains import build_folder, cpp_build, cpp_compiler, library, processes
 from tnlayer.backends.toolchains.build_folder import PREFIX, sweep
 from tnlayer.backends.toolchains.library import load_bytes
@@ -209,7 +211,7 @@ def test_kernels_that_cannot_be_built_are_left_to_torch(
     layer = tn.Layer(net(), backend="cpp", batch=16)
     with pytest.raises(tn.BuildError, match="no room left"):
         layer(torch.ones(16, 12))
-    monkeypatch.setattr("tnlayer.planning.mixture.HANDICAP", HANDICAP)
+    prefer_kernels(monkeypatch)
     auto = tn.Layer(net(), batch=16)
     assert auto._programs_for(auto.dtype)[0].main.backend == "cpp"
     runs_as_torch(auto)
@@ -227,7 +229,7 @@ def test_a_backward_that_cannot_be_built_is_left_to_torch(
 ) -> None:
     """The forward was compiled; when its backward fails, gradients are torch's."""
     script('exec REAL "$@"')
-    monkeypatch.setattr("tnlayer.planning.mixture.HANDICAP", HANDICAP)
+    prefer_kernels(monkeypatch)
     layer = tn.Layer(net(), batch=16, bias=bias)
     asked = tn.Layer(net(), batch=16, bias=bias, backend="cpp")
     with torch.no_grad():
@@ -246,8 +248,10 @@ def test_a_backward_that_cannot_be_built_is_left_to_torch(
         asked(torch.ones(16, 12)).sum().backward()
 
 
-# Kernels whatever they are predicted to take.
-HANDICAP = {"torch": 1.0, "cpp": 1e-9, "cuda": 1.0, "mixed": 1e9}
+def prefer_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have "auto" choose kernels for the whole plan, whatever they are predicted to take."""
+    monkeypatch.setattr(CppBackend, "handicap", 1e-9)
+    monkeypatch.setattr(MixedBackend, "handicap", 1e9)
 
 
 # -- folders ---------------------------------------------------------------------------------------
@@ -325,11 +329,11 @@ def test_a_file_that_is_exchanged_after_the_check_is_not_loaded(
 
 
 @pytest.mark.parametrize("where", ["missing", "full"])
-def test_no_folder_to_build_in(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_to_build_in(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A TMPDIR that is gone, or a disk without room: a BuildError that names TMPDIR; torch."""
     cpp_compiler.find_compiler()
     if where == "missing":
-        monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     else:
 
         def refuse(*_: object, **__: object) -> None:
