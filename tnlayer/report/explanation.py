@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..ir.plan_text import milliseconds, table
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction
-from ..planning.rank import INFER
+from ..planning.request import INFER
 from ..targets.backend import asked_backend, backend_of
 from .report import Cost
 from .verdict import verdict
