@@ -38,7 +38,7 @@ from tnlayer.planning.planner import backward_plan
 from tnlayer.planning.rank import Request, predict, rank
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.program import Program
-from tnlayer.time_models.calls import dense_seconds
+from tnlayer.time_models.torch_calls import dense_seconds
 
 # Candidates that are predicted to take longer than this are counted and not timed.
 SLOW = 0.6

@@ -12,7 +12,7 @@ import torch
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler, small_code
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.toolchains import cpp_build
 from tnlayer.codegen.cpp.parts import print_units
 from tnlayer.codegen.cpp.printer import print_cpp

@@ -19,7 +19,7 @@ from tests.support.gpu_as_cpu import as_cpu_program
 from tests.support.small_topologies import NETWORKS
 from tests.support.strategies import collect
 from tnlayer import topologies
-from tnlayer.backends.cpp import LoadedEntry
+from tnlayer.backends.cpp_program import LoadedEntry
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.prelude import prelude

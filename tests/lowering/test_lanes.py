@@ -12,7 +12,7 @@ import tnlayer as tn
 from tests.support import oracle
 from tests.support.cpp_units import has_compiler
 from tnlayer import topologies
-from tnlayer.backends.cpp import LoadedEntry
+from tnlayer.backends.cpp_program import LoadedEntry
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.prelude import prelude

@@ -17,7 +17,7 @@ from tests.support.strategies import networks
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.nn.scaled import Run, Scaled, run_scaled, scaled, total
-from tnlayer.planning.trees import make_plan
+from tnlayer.planning.plan_of_order import make_plan
 
 
 def run(graph: Graph, inputs: list[np.ndarray], stored: Mapping[str, np.ndarray]) -> Run:

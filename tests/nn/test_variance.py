@@ -19,7 +19,7 @@ from tnlayer.ir.steps import BATCH, Contract
 from tnlayer.nn.initialise import initialise
 from tnlayer.nn.scaled import Scaled, scaled
 from tnlayer.nn.variance import Part, Planned, measure
-from tnlayer.planning.trees import make_plan
+from tnlayer.planning.plan_of_order import make_plan
 
 T = tn.topologies
 DTYPES = [

@@ -24,7 +24,7 @@ from tnlayer.hardware.profile.load import op_times
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.passes.slice_legs import looped_together, sliceable_legs
-from tnlayer.planning.memory import keep_limit, workspace_bytes
+from tnlayer.planning.memory_limit import keep_limit, workspace_bytes
 from tnlayer.runtime.program import Program
 
 T = tn.topologies

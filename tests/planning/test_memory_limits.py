@@ -20,7 +20,7 @@ from tests.support.live_bytes import allocator_peak, peak_beside
 from tests.support.strategies import Bounds, fixed_series, networks
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.nn.padded import Padded
-from tnlayer.planning.memory import workspace_bytes
+from tnlayer.planning.memory_limit import workspace_bytes
 from tnlayer.runtime.scratch import SCRATCH
 
 T = tn.topologies

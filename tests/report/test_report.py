@@ -23,7 +23,12 @@ from tnlayer.planning.predictions import Prediction
 from tnlayer.report import report
 from tnlayer.report.counting import cost_of
 from tnlayer.runtime.program import Program
-from tnlayer.time_models.calls import dense_seconds, pair_seconds, schedule_seconds, step_seconds
+from tnlayer.time_models.torch_calls import (
+    dense_seconds,
+    pair_seconds,
+    schedule_seconds,
+    step_seconds,
+)
 
 T = tn.topologies
 

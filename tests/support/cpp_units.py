@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 import tnlayer as tn
-from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.toolchains.cpp_build import find_compiler, load_library
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel

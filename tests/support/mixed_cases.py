@@ -18,7 +18,7 @@ from tests.support.against_oracle import (
     freeze_some,
 )
 from tests.support.strategies import Case, random_array
-from tnlayer.backends.mixed import MixedProgram
+from tnlayer.backends.mixed_program import MixedProgram
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import BackendSpan

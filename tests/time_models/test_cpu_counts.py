@@ -21,7 +21,7 @@ from tnlayer.lowering.calls.pair import wanted_names
 from tnlayer.lowering.cpu.bounds import can_fuse
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.support.dtypes import DTYPES
-from tnlayer.time_models.loops_cpu import Work, backward_work, forward_work
+from tnlayer.time_models.cpu_kernels import Work, backward_work, forward_work
 
 NETWORKS = {
     subject.name: subject

@@ -30,9 +30,9 @@ from tests.support.nvidia_tools import needs_nvrtc
 from tests.support.series import short_and_full
 from tests.support.strategies import Case, collect, random_array
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram
-from tnlayer.backends.cuda import CudaProgram
-from tnlayer.backends.log_scaled import ScaledProgram
+from tnlayer.backends.cpp_program import CppProgram
+from tnlayer.backends.cuda_program import CudaProgram
+from tnlayer.backends.log_scale_program import ScaledProgram
 from tnlayer.errors import SpecError
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan_parts import BackendSpan

@@ -14,8 +14,8 @@ from ..lowering.cpu.batch_sizes import kernel_batch
 from ..lowering.cpu.call_workspace import call_bytes
 from ..lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 from ..targets.lowered import Lowered, plain
-from ..time_models.calls import Seconds
-from ..time_models.loops_cpu import Work, count_works, fused_step_seconds, kernel_seconds
+from ..time_models.cpu_kernels import Work, count_works, fused_step_seconds, kernel_seconds
+from ..time_models.torch_calls import Seconds
 
 # Kernels are the same for few samples and for many; planning and break_even compare them with
 # torch's calls at some twenty batch sizes.

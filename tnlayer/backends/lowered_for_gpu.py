@@ -8,8 +8,7 @@ from functools import cached_property, lru_cache
 from ..hardware.gpu import Gpu
 from ..lowering.calls.pair import wanted_names
 from ..targets.lowered import Lowered, plain
-from ..time_models.calls import Seconds
-from ..time_models.loops_gpu import (
+from ..time_models.gpu_kernels import (
     Work,
     cuda_seconds,
     cuda_step_seconds,
@@ -17,6 +16,7 @@ from ..time_models.loops_gpu import (
     works_of,
     workspace_bytes,
 )
+from ..time_models.torch_calls import Seconds
 
 # Kernels are the same at all batch sizes, at some twenty of which planning and break_even compare
 # them with torch's calls; finding their schedule takes most of the time of planning.

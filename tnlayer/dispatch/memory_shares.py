@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from ..graph.graph import Graph
 from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
-from ..planning.memory import LimitError
+from ..planning.memory_limit import LimitError
 from ..planning.planner import PlanOptions, plan_graph
 from ..planning.rank import TRAIN, kernel_room, wanted_mask
 from ..support.dtypes import DTYPES
 from ..targets.backend import asked_backend, backend_of, lower
-from .available import options_for
+from .available_backends import options_for
 
 
 def share_limit(

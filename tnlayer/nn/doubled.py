@@ -21,8 +21,8 @@ from ..ir.plan import Plan
 from ..ir.plan_parts import Output
 from ..ir.steps import Contract
 from ..passes.lower_graph import make_terms
-from ..planning.pairs import pair_steps
 from ..planning.search import greedy_order
+from ..planning.steps_of_order import pair_steps
 from .scaled import Scaled, run_scaled, scaled, total
 
 # Beyond so many real operations, or entries of a value, the doubled network is not contracted: a

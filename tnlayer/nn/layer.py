@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..backends.log_scaled import Scaled, ScaledProgram, add_scaled, scaled
-from ..backends.resources import Resources
+from ..backends.cuda_resources import Resources
+from ..backends.log_scale_program import Scaled, ScaledProgram, add_scaled, scaled
+from ..dispatch.build_program import program_of
 from ..dispatch.compile import check_backend, check_log_scale
 from ..dispatch.fast_call import FastCall, fast_call_like
-from ..dispatch.kinds import program_of
 from ..dispatch.overflow import is_in_range, out_of_range
-from ..dispatch.ranged import RangedProgram
+from ..dispatch.programs_by_batch import RangedProgram
 from ..dispatch.tune import random_inputs
 from ..errors import SpecError
 from ..graph.checks import check_option, check_whole, shown
@@ -30,8 +30,8 @@ from ..report.explain import explain
 from ..report.explanation import Explanation
 from ..report.report import Cost
 from ..runtime import cuda_devices
-from ..runtime.allocation_limit import check_bytes
 from ..runtime.autograd import is_traced, run
+from ..runtime.available_memory import check_bytes
 from ..runtime.program import Program
 from ..runtime.stored_arrays import check_can_be_set, has_array, set_array, would_hide
 from .arguments import as_graphs, flatten_inputs, layer_dtype

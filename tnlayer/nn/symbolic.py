@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.fx import Proxy
 
-from ..dispatch.ranged import RangedProgram
+from ..dispatch.programs_by_batch import RangedProgram
 from ..runtime.stored_arrays import home_of, look_up
 
 

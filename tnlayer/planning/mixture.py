@@ -21,7 +21,7 @@ from ..lowering.calls.pair import Mask
 from ..passes.partition import region_masks, split, with_branches
 from ..targets.backend import Backend, backend_of, calls_backend, lower
 from ..targets.target import Target
-from ..time_models.calls import CUT, Seconds
+from ..time_models.torch_calls import CUT, Seconds
 
 
 def plan_seconds(plan: Plan, mask: Mask, batch: int, target: Target) -> Seconds:

@@ -21,9 +21,9 @@ from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
 from ..support.dtypes import DTYPES
 from ..targets.backend import is_free
+from .batch_ranges import Choice, choose, choose_range
 from .check_plan import SizeRefused
-from .memory import LimitError, LimitRefused
-from .ranges import Choice, choose, choose_range
+from .memory_limit import LimitError, LimitRefused
 from .rank import BY_TIME, OBJECTIVES, Request, training_mask
 
 # The batch size that plans are made for where the caller names none.

@@ -15,7 +15,7 @@ from ..lowering.calls.pair import Mask
 from ..targets.backend import lower
 from ..targets.lowered import Lowered
 from ..targets.target import Target
-from ..time_models.calls import dense_seconds
+from ..time_models.torch_calls import dense_seconds
 from .rank import INFER, Request
 
 DENSE = "dense"

@@ -18,13 +18,13 @@ from ..ir.plan_parts import Memory
 from ..lowering.calls.pair import Mask
 from ..targets.backend import Contest, calls_backend, contest_of, is_free, lower
 from ..targets.target import Machine, Target, target_for
-from ..time_models.calls import Seconds
+from ..time_models.torch_calls import Seconds
 from .candidates import candidates, is_large, rough_seconds, tree_key
 from .deadline import DEADLINES, Deadline, remember_uncut
-from .memory import LimitRefused, check_room, keep_limit
+from .memory_limit import LimitRefused, check_room, keep_limit
 from .mixture import best_mixture, plan_seconds, whole_plan
+from .plan_of_order import make_plan
 from .search import EXHAUSTIVE_TENSORS
-from .trees import make_plan
 
 TRAIN, INFER = "train", "infer"
 OBJECTIVES = (TRAIN, INFER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dispatch.available import foreseen_options
+from ..dispatch.available_backends import foreseen_options
 from ..graph.checks import check_option
 from ..graph.graph import Graph
 from ..graph.network import Network

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..dispatch.available import taken_backend
-from ..dispatch.ranged import RangedProgram
+from ..dispatch.available_backends import taken_backend
+from ..dispatch.programs_by_batch import RangedProgram
 from ..errors import SpecError
 from ..graph.checks import check_whole, shown
 from ..graph.graph import count_parameters

@@ -18,7 +18,7 @@ from ..ir.plan_text import amount_text, milliseconds
 from ..ir.steps import Value
 from ..lowering.calls.pair import Mask
 from ..support.dtypes import DTYPES
-from ..time_models.calls import Seconds, with_autograd
+from ..time_models.torch_calls import Seconds, with_autograd
 from .target import Target
 
 

@@ -17,10 +17,10 @@ from ..graph.graph import Graph
 from ..ir.plan import Plan
 from ..lowering.calls.pair import Mask
 from ..passes.partition import region_masks, split
-from ..runtime.kernels import Kernels
+from ..runtime.generated_functions import Kernels
 from ..runtime.program import Program
 from ..targets.backend import Build, backend_of
-from .resources import Resources
+from .cuda_resources import Resources
 
 
 class MixedProgram(Program):

@@ -17,9 +17,9 @@ from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
 from ..ir.plan import Plan
 from ..targets.backend import lower, same_code
-from ..time_models.calls import Seconds
+from ..time_models.torch_calls import Seconds
 from .deadline import DEADLINES, Deadline
-from .memory import LimitRefused
+from .memory_limit import LimitRefused
 from .mixture import plan_name, weighed
 from .plan_store import PlanKey, StoredPlan, find_plan, write_plan
 from .rank import Ranked, Request, left_out, rank, wanted_mask

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ..ir.steps import BATCH, Contract, Operand, Step, Value
 from ..passes.lower_graph import Terms
 from ..passes.share_products import share_steps
-from .refine import SsaPath
+from .refine_order import SsaPath
 from .search import objective_of
 
 

@@ -20,8 +20,8 @@ from tests.support.mixed_cases import MixedCase, divisions, mixed
 from tests.support.series import short_and_full
 from tests.support.strategies import Case, collect
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram
-from tnlayer.backends.mixed import MixedProgram
+from tnlayer.backends.cpp_program import CppProgram
+from tnlayer.backends.mixed_program import MixedProgram
 from tnlayer.errors import PlanError
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document

@@ -45,7 +45,7 @@ from ..lowering.cpu.scheduled import CpuSchedule
 from ..lowering.cpu.vector_phases import lanes_of_backward
 from ..passes.rematerialise import backward_without_saved
 from ..support.dtypes import DTYPES
-from .calls import Seconds, with_autograd
+from .torch_calls import Seconds, with_autograd
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from ...lowering.cpu.pipeline import (
 )
 from ...targets.backend import Backend, Build
 from ...targets.target import Machine, Target
-from ...time_models import loops_cpu
-from ..cpp import CppProgram, this_cpu
+from ...time_models import cpu_kernels
+from ..cpp_program import CppProgram, this_cpu
 from ..lowered_for_cpu import LoweredForCpu
 from ..toolchains.cpp_build import find_compiler
 
@@ -51,7 +51,7 @@ class CppBackend(Backend):
 
     def start_seconds(self, mask: Mask, target: Target) -> float:
         """What a call of a kernel costs."""
-        start = loops_cpu.start_seconds(target.profile)
+        start = cpu_kernels.start_seconds(target.profile)
         return start.total if any(mask) else start.forward
 
     def gains_alone(self, plan: Plan, target: Target) -> bool:
@@ -61,7 +61,7 @@ class CppBackend(Backend):
     def key(self, target: Target) -> str:
         """Vectors and costs."""
         cpu = target.compiled_cpu
-        costs = hashlib.sha256(repr(loops_cpu.COSTS).encode()).hexdigest()[:12]
+        costs = hashlib.sha256(repr(cpu_kernels.COSTS).encode()).hexdigest()[:12]
         return f", {cpu.vector_bytes} bytes, {cpu.registers} registers, costs {costs}"
 
     def made_for(self, batch: int) -> int:

@@ -14,8 +14,8 @@ from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
 from ..runtime.program import Program
 from ..support.locks import Lock
 from ..targets.backend import asked_backend, backend_of, same_code
-from .available import options_for
-from .kinds import program_of
+from .available_backends import options_for
+from .build_program import program_of
 from .tune import random_inputs, tune_graph
 
 _NO_BOUND = 2**63 - 1

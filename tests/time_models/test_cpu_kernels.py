@@ -19,16 +19,16 @@ from tnlayer.hardware.profile.load import shipped_profiles, use_profile
 from tnlayer.hardware.profile.profile import AUTOGRAD, Profile
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.calls.pair import Mask
-from tnlayer.planning.ranges import choose
+from tnlayer.planning.batch_ranges import choose
+from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.rank import Request
-from tnlayer.planning.trees import make_plan
-from tnlayer.time_models.calls import Seconds
-from tnlayer.time_models.loops_cpu import (
+from tnlayer.time_models.cpu_kernels import (
     fused_seconds,
     fused_step_seconds,
     kernel_seconds,
     vector_seconds,
 )
+from tnlayer.time_models.torch_calls import Seconds
 
 T = tn.topologies
 LEGS = ((2,) * 12, (2,) * 12)

@@ -24,7 +24,7 @@ from ..passes.exponents import Span, degrees, product_vectors, spans
 from ..runtime.autograd import autocast_is_on, is_traced, run
 from ..runtime.program import Program
 from ..targets.backend import Build, backend_of
-from .resources import Resources
+from .cuda_resources import Resources
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]

@@ -28,8 +28,8 @@ from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import document_from_plan
 from tnlayer.ir.steps import Value
 from tnlayer.planning import plan_store
+from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.plan_store import PlanKey, StoredPlan, find_plan, read_plans, write_plan
-from tnlayer.planning.trees import make_plan
 from tnlayer.support.files import Store
 from tnlayer.support.json_text import canonical_json, parse_json
 

@@ -25,12 +25,12 @@ from ..lowering.gpu.tensor_cores.matrices import OLDEST, PRECISIONS
 from ..passes.rematerialise import backward_without_saved
 from ..runtime import cuda_devices
 from ..runtime.array_checks import PLAIN
-from ..runtime.kernels import Kernels
+from ..runtime.generated_functions import Kernels
+from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
-from ..runtime.ready import Ready
 from ..support.debug import debug
+from .cuda_resources import Resources
 from .cuda_unit import Unit, dense
-from .resources import Resources
 from .toolchains.nvrtc import check_arch
 
 

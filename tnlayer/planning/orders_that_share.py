@@ -18,9 +18,9 @@ from ..ir.numbering import Key
 from ..ir.steps import Contract, Operand, Select, Value
 from ..passes.lower_graph import Terms, numbered
 from .deadline import Deadline
-from .pairs import shared_cost
-from .refine import SsaPath
+from .refine_order import SsaPath
 from .search import Found, greedy_order, search_order
+from .steps_of_order import shared_cost
 
 # Products with more entries than this are not made for the sake of a repeat.
 _MOST_ENTRIES = 2**24

@@ -14,9 +14,9 @@ from ..passes.lower_graph import Terms, make_terms
 from ..support.dtypes import DTYPES
 from .check_plan import MAX_VALUE_ENTRIES, SizeRefused
 from .deadline import Deadline, remember_uncut
-from .pairs import contract_pairs
-from .repeats import better_with_repeats
+from .orders_that_share import better_with_repeats
 from .search import Found, search_order
+from .steps_of_order import contract_pairs
 
 # The tree that contracts all tensors before any input: W is rebuilt, then multiplied.
 REBUILD = "rebuild"

@@ -15,11 +15,11 @@ from ..errors import BuildError
 from ..graph.graph import Graph
 from ..lowering.calls.pair import Mask
 from ..runtime.array_checks import Expected, check_array
-from ..runtime.kernels import Kernels
-from ..runtime.pick import picker
+from ..runtime.generated_functions import Kernels
 from ..runtime.program import Program
 from ..support.debug import debug
-from .ranged import RangedProgram
+from ..support.pick_items import picker
+from .programs_by_batch import RangedProgram
 
 BIAS = "bias"
 

@@ -23,14 +23,14 @@ from ..ir.steps import BATCH
 from ..lowering.calls.pair import Mask, wanted_names
 from ..lowering.cpu.bounds import can_fuse
 from ..lowering.cpu.pipeline import backward_program, forward_program
-from ..planning.memory import LimitRefused, check_room, keep_limit
+from ..planning.memory_limit import LimitRefused, check_room, keep_limit
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state
-from ..runtime.kernels import Kernels
-from ..runtime.pick import picker
+from ..runtime.generated_functions import Kernels
+from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
-from ..runtime.ready import Ready
 from ..support.dtypes import DTYPES
+from ..support.pick_items import picker
 from ..targets.lowered import cast_bytes
 from ..targets.target import target_for
 from .lowered_for_cpu import LoweredForCpu

@@ -18,7 +18,7 @@ from ...runtime.program import Program
 from ...targets.backend import Backend, Build, Contest
 from ...targets.lowered import Lowered, Room
 from ...targets.target import Target
-from ...time_models.calls import Seconds, schedule_seconds, step_seconds
+from ...time_models.torch_calls import Seconds, schedule_seconds, step_seconds
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from ..lowering.gpu.bank_conflicts import WARP
 from ..lowering.gpu.counts import Count, Counts, Multiprocessor, made_by, products_of
 from ..lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 from ..support.dtypes import DTYPES
-from .calls import Seconds
+from .torch_calls import Seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..backends.log_scaled import ScaledProgram
+from ..backends.log_scale_program import ScaledProgram
 from ..planning.planner import PlannedGraph
 from ..runtime.program import Program
 from ..targets.backend import Build, asked_backend, auto_kernels, backend_of

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..errors import SpecError
+from ..support.pick_items import picker
 from .array_checks import PLAIN, Expected, check_array, check_memory
-from .guard import Guard, guard_of
-from .pick import picker
+from .torch_guards import Guard, guard_of
 
 _FIX = (
     "it was swapped or changed after the forward, or by a hook for saved tensors: leave it until "

@@ -16,11 +16,11 @@ from ...runtime import cuda_devices
 from ...runtime.program import Program
 from ...targets.backend import Backend, Build, Contest, backend_of
 from ...targets.target import Machine, Target
-from ...time_models import loops_gpu
-from ..cuda import CudaProgram
+from ...time_models import gpu_kernels
+from ..cuda_program import CudaProgram
 from ..lowered_for_gpu import LoweredForGpu
 from ..toolchains.nvrtc import check_arch, find_nvrtc
-from .cpp_kernels import COMPILED
+from .cpp import COMPILED
 
 # Where "cuda" was asked for, torch alone must be foreseen to be so much faster.
 TORCH_AGAINST_CUDA = 1.5
@@ -57,7 +57,7 @@ class CudaBackend(Backend):
     def start_seconds(self, mask: Mask, target: Target) -> float:
         """The first launch of a call."""
         del target
-        return loops_gpu.COSTS.first * (2 if any(mask) else 1)
+        return gpu_kernels.COSTS.first * (2 if any(mask) else 1)
 
     def contest(self) -> Contest:
         """Torch's calls stand beside the kernels: they take steps with large bonds, or all."""
@@ -66,7 +66,7 @@ class CudaBackend(Backend):
     def key(self, target: Target) -> str:
         """Architecture and costs."""
         gpu = target.compiled_gpu
-        told = repr((gpu, record_of(gpu.arch), loops_gpu.COSTS))
+        told = repr((gpu, record_of(gpu.arch), gpu_kernels.COSTS))
         return f", {gpu.arch}, costs {hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
     def check(self) -> None:

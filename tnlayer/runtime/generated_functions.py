@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .pick import picker
+from ..support.pick_items import picker
 
 
 @dataclass(frozen=True, slots=True)

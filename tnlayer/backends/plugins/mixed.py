@@ -17,8 +17,8 @@ from ...passes.partition import region_masks, split
 from ...targets.backend import Backend, Build, backend_of
 from ...targets.lowered import Lowered
 from ...targets.target import Target
-from ...time_models.calls import CUT, Seconds
-from ..mixed import MixedProgram
+from ...time_models.torch_calls import CUT, Seconds
+from ..mixed_program import MixedProgram
 
 
 @dataclass(frozen=True, eq=False)
