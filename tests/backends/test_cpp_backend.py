@@ -27,9 +27,9 @@ from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.bounds import can_fuse
 from tnlayer.lowering.cpu.call_workspace import lay_out
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
+from tnlayer.lowering.cpu.supported_plans import can_fuse
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

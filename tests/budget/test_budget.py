@@ -23,7 +23,7 @@ from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.budget.caps import useful_sizes
 from tnlayer.hardware.profile.load import op_times, use_profile
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
 from tnlayer.planning.planner import PlanOptions, plan_graph
 from tnlayer.time_models.torch_calls import pair_seconds

@@ -15,7 +15,7 @@ from tests.support.profiles import fixed_profile
 from tnlayer.cli.commands import main
 from tnlayer.hardware.profile.load import op_times, use_profile
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph

@@ -18,7 +18,7 @@ from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.errors import BuildError
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir import loops
-from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.calls.training_schedules import Mask
 
 
 def has_compiler() -> bool:

@@ -12,7 +12,7 @@ import torch
 from tests.support.plan_in_numpy import do_plan
 from tnlayer.graph.graph import Graph
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.calls.pair import Mask, wanted_names
+from tnlayer.lowering.calls.training_schedules import Mask, wanted_names
 from tnlayer.passes.rematerialise import backward_without_saved
 from tnlayer.runtime.array_checks import PLAIN
 from tnlayer.runtime.autograd import is_traced

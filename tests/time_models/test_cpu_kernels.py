@@ -18,7 +18,7 @@ from tnlayer.hardware.profile.grid import Grid
 from tnlayer.hardware.profile.load import shipped_profiles, use_profile
 from tnlayer.hardware.profile.profile import AUTOGRAD, Profile
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.calls.training_schedules import Mask
 from tnlayer.planning.batch_ranges import choose
 from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.rank import Request

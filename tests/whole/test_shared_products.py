@@ -36,7 +36,7 @@ from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.ir.steps import Contract, Operand, Select, Value
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.check_plan import check_plan
 from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.search import search_order

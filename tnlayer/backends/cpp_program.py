@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..codegen.cpp.entry import NO_ADDRESS, RELEASE
+from ..codegen.cpp.entry_point import NO_ADDRESS, RELEASE
 from ..codegen.cpp.printer import print_cpp
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
@@ -20,9 +20,9 @@ from ..hardware.host import cpu_with
 from ..ir import loops
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import Mask, wanted_names
-from ..lowering.cpu.bounds import can_fuse
+from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.pipeline import backward_program, forward_program
+from ..lowering.cpu.supported_plans import can_fuse
 from ..planning.memory_limit import LimitRefused, check_room, keep_limit
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state

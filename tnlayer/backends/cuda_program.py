@@ -19,7 +19,7 @@ from ..ir.loops import Precision
 from ..ir.loops_text import program_text
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import Mask, wanted_names
+from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.gpu.pipeline import schedule_forward
 from ..lowering.gpu.tensor_cores.matrices import OLDEST, PRECISIONS
 from ..passes.rematerialise import backward_without_saved

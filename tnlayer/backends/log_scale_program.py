@@ -19,7 +19,7 @@ from ..graph.graph import Graph
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..passes.exponents import Span, degrees, product_vectors, spans
 from ..runtime.autograd import autocast_is_on, is_traced, run
 from ..runtime.program import Program

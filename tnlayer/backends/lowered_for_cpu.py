@@ -9,7 +9,7 @@ import torch
 
 from ..hardware.cpu import Cpu
 from ..ir.loops import LoopProgram as LoopProgram
-from ..lowering.calls.pair import wanted_names
+from ..lowering.calls.training_schedules import wanted_names
 from ..lowering.cpu.batch_sizes import kernel_batch
 from ..lowering.cpu.call_workspace import call_bytes
 from ..lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes

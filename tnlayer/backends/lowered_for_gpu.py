@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from ..hardware.gpu import Gpu
-from ..lowering.calls.pair import wanted_names
+from ..lowering.calls.training_schedules import wanted_names
 from ..targets.lowered import Lowered, plain
 from ..time_models.gpu_kernels import (
     Work,

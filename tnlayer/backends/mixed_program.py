@@ -15,7 +15,7 @@ import torch
 
 from ..graph.graph import Graph
 from ..ir.plan import Plan
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..passes.partition import region_masks, split
 from ..runtime.generated_functions import Kernels
 from ..runtime.program import Program

@@ -20,7 +20,7 @@ from torch.compiler import is_dynamo_compiling
 from ..runtime import cuda_devices
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import autocast_is_on, contract_checked, functorch_is_active, is_traced
-from ..runtime.stored_arrays import home_of, homes_of, parametrization_of
+from ..runtime.module_arrays import home_of, homes_of, parametrization_of
 from ..runtime.torch_guards import Guard, guard_of
 from ..support.pick_items import picker
 from .programs_by_batch import RangedProgram

@@ -13,7 +13,7 @@ import torch
 
 from ..errors import BuildError
 from ..graph.graph import Graph
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..runtime.array_checks import Expected, check_array
 from ..runtime.generated_functions import Kernels
 from ..runtime.program import Program

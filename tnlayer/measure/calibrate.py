@@ -24,7 +24,7 @@ from ..hardware.profile.load import use_profile
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import AUTOGRAD, Profile
 from ..ir.steps import BATCH, Value
-from ..lowering.calls.pair import TrainingSchedules, schedule_pair
+from ..lowering.calls.training_schedules import TrainingSchedules, schedule_pair
 from ..planning.plan_of_order import make_plan
 from ..runtime.autograd import run
 from ..runtime.program import Program, build_kernels

@@ -32,16 +32,16 @@ from ..report.report import Cost
 from ..runtime import cuda_devices
 from ..runtime.autograd import is_traced, run
 from ..runtime.available_memory import check_bytes
+from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
-from ..runtime.stored_arrays import check_can_be_set, has_array, set_array, would_hide
 from .arguments import as_graphs, flatten_inputs, layer_dtype
-from .arrays import BIAS, StoredArrays, arrays_for, first_of
-from .entries import check_initialisers
-from .initialise import initialise
+from .initialisation.entries import check_initialisers
+from .initialisation.initialise import initialise
+from .initialisation.measure_variance import WHOLE, Planned
 from .programs import ALONE, NOTHING, LayerPrograms
-from .shared import stored_parameters
+from .shared_tensors import stored_parameters
+from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
 from .symbolic import as_leaf, proxy_in, recorded
-from .variance import WHOLE, Planned
 
 # Parameters of fewer bytes are made without a look at what the device has left.
 _SMALL = 2**26

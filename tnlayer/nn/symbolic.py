@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import Proxy
 
 from ..dispatch.programs_by_batch import RangedProgram
-from ..runtime.stored_arrays import home_of, look_up
+from ..runtime.module_arrays import home_of, look_up
 
 
 def proxy_in(inputs: Sequence[object] | Proxy) -> Proxy | None:

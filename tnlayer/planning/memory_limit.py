@@ -24,7 +24,7 @@ from ..ir.counts import Amount, Counts, elements
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH, Step, Value
-from ..lowering.calls.pair import Mask, TrainingSchedules, schedule_pair
+from ..lowering.calls.training_schedules import Mask, TrainingSchedules, schedule_pair
 from ..passes.differentiate import adjoint
 from ..passes.slice_legs import looped_together, sliceable_legs
 

@@ -17,7 +17,7 @@ from ..ir.counts import elements
 from ..ir.cuts import batched_steps, cuts
 from ..ir.plan import Plan
 from ..ir.plan_parts import BackendSpan
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..passes.partition import region_masks, split, with_branches
 from ..targets.backend import Backend, backend_of, calls_backend, lower
 from ..targets.target import Target

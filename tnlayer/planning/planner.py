@@ -16,7 +16,7 @@ from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
 from ..support.dtypes import DTYPES

@@ -11,7 +11,7 @@ from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
 from ..ir.plan import Plan
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..targets.backend import lower
 from ..targets.lowered import Lowered
 from ..targets.target import Target

@@ -15,7 +15,7 @@ from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..targets.backend import Contest, calls_backend, contest_of, is_free, lower
 from ..targets.target import Machine, Target, target_for
 from ..time_models.torch_calls import Seconds

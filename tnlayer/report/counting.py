@@ -7,7 +7,7 @@ from ..graph.checks import check_option
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..ir.counts import Counts
-from ..lowering.calls.pair import wanted_names
+from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
 from ..planning.planner import (
     DEFAULT_BATCH,

@@ -8,7 +8,7 @@ from typing import Any
 from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
 from ..ir.plan_text import milliseconds, plan_text, table
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.planner import PlannedGraph
 from ..planning.predictions import DENSE, Prediction

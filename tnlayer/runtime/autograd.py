@@ -18,7 +18,7 @@ from ..errors import BuildError
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
-    from ..lowering.calls.pair import Mask
+    from ..lowering.calls.training_schedules import Mask
     from .generated_functions import Kernels
 
 jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]

@@ -20,7 +20,7 @@ from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import Mask, TrainingSchedules, schedule_pair
+from ..lowering.calls.training_schedules import Mask, TrainingSchedules, schedule_pair
 from ..planning.memory_limit import LimitError, LimitRefused, keep_limit
 from ..support.debug import debug
 from ..support.locks import Lock

@@ -37,11 +37,11 @@ from ..ir.steps import (
     Value,
     owner_of,
 )
-from ..lowering.arrays import Lanes
-from ..lowering.calls.pair import Mask, wanted_names
+from ..lowering.array_layout import Lanes
+from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.lane_rotation import turns_of_backward
 from ..lowering.cpu.pipeline import schedule_lanes
-from ..lowering.cpu.scheduled import CpuSchedule
+from ..lowering.cpu.schedule import CpuSchedule
 from ..lowering.cpu.vector_phases import lanes_of_backward
 from ..passes.rematerialise import backward_without_saved
 from ..support.dtypes import DTYPES
@@ -295,7 +295,7 @@ def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
 
 
 class _Counter:
-    """Counts the steps of one program, as lowering/cpu/fuse.py lowers them."""
+    """Counts the steps of one program, as lowering/cpu/lower_steps.py lowers them."""
 
     def __init__(self, plan: Plan, scheduled: CpuSchedule, cpu: Cpu) -> None:
         self.plan, self.lanes, self.stored = plan, scheduled.lanes, scheduled.stored

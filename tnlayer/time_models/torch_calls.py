@@ -30,7 +30,7 @@ from ..ir.calls import (
     sources_of,
 )
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import TrainingSchedules
+from ..lowering.calls.training_schedules import TrainingSchedules
 
 
 @dataclass(frozen=True, slots=True)

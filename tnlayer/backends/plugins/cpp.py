@@ -9,12 +9,12 @@ from ...graph.graph import Graph
 from ...hardware.host import usual_cpu
 from ...ir.backend_names import CPP
 from ...ir.plan import Plan
-from ...lowering.calls.pair import Mask
+from ...lowering.calls.training_schedules import Mask
 from ...lowering.cpu.batch_sizes import FEW, MANY_FROM, kernel_batch
-from ...lowering.cpu.bounds import can_fuse
 from ...lowering.cpu.pipeline import (
     schedule_lanes,
 )
+from ...lowering.cpu.supported_plans import can_fuse
 from ...targets.backend import Backend, Build
 from ...targets.target import Machine, Target
 from ...time_models import cpu_kernels

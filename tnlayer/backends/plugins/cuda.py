@@ -11,7 +11,7 @@ from ...hardware.gpu import gpu_of
 from ...hardware.host import USUAL_ARCH
 from ...ir.backend_names import CUDA, MIXED
 from ...ir.plan import Plan
-from ...lowering.calls.pair import Mask
+from ...lowering.calls.training_schedules import Mask
 from ...runtime import cuda_devices
 from ...runtime.program import Program
 from ...targets.backend import Backend, Build, Contest, backend_of

@@ -13,7 +13,7 @@ from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
 from ...ir.plan_text import memory_text, milliseconds
 from ...ir.steps import owner_of
-from ...lowering.calls.pair import Mask, TrainingSchedules, schedule_pair
+from ...lowering.calls.training_schedules import Mask, TrainingSchedules, schedule_pair
 from ...runtime.program import Program
 from ...targets.backend import Backend, Build, Contest
 from ...targets.lowered import Lowered, Room

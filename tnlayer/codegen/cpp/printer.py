@@ -34,7 +34,7 @@ from ...ir.loops import (
 )
 from ...lowering.cpu.prefetch import prefetched
 from ...support.dtypes import DTYPES
-from .entry import print_entry
+from .entry_point import print_entry
 from .permute import permute_lines
 from .prelude import prelude
 

@@ -40,7 +40,7 @@ from ...ir.steps import (
     Step,
     Value,
 )
-from ..nest import runs
+from ..loop_nest import runs
 from .gemm_forms import Form, StorageOrder
 from .loop_over import loop_over
 from .storage_orders import choose_forms, diagonal_order, fixed_result

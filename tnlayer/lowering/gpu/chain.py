@@ -25,12 +25,12 @@ from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Step, Value, gradient_step
 from ...passes.chain import Stem, state_after
 from ...passes.differentiate import GRADIENT
-from ..arrays import Array, Sizes, volume
+from ..array_layout import Array, Sizes, volume
 from .bank_conflicts import choose_strides, extent
 from .coalescing import goes_direct, run_legs
+from .lower_steps import Lowering
 from .register_loop import RegisterLoop
 from .register_segments import RegisterSegment
-from .steps import Lowering
 from .thread_loop import lower_product
 
 

@@ -28,8 +28,15 @@ from ...ir.loops import (
     steps_of,
 )
 from .bank_conflicts import WARP
-from .place import MemoryMap
-from .reduce import FIRST_HELPER, HELPERS, SUM_THREADS, choose_reduction, groups_of, is_sum
+from .place_buffers import MemoryMap
+from .sums_over_blocks import (
+    FIRST_HELPER,
+    HELPERS,
+    SUM_THREADS,
+    choose_reduction,
+    groups_of,
+    is_sum,
+)
 
 # Turns of a loop that copies, up to which it is written out.
 MOST_TURNS = 8

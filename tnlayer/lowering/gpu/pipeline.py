@@ -24,14 +24,14 @@ from ...passes.chain import find_stem, reorder
 from ...passes.rematerialise import backward_without_saved
 from ...support.dtypes import DTYPES
 from ..passes_runner import run_passes
+from .block_work import Counts, Multiprocessor, count_samples
 from .chain import Chain, ChainLowering, adds_by_point, owns_weights, points_of
 from .coalescing import widen_accesses
-from .counts import Counts, Multiprocessor, count_samples
 from .launch import choose_launches
+from .lower_steps import Lowering
 from .merge_kernels import merge_kernels
-from .place import MemoryMap, find_race, insert_barriers, place, warp_entries
+from .place_buffers import MemoryMap, find_race, insert_barriers, place, warp_entries
 from .register_segments import Limits, find_register_segments, with_fillers
-from .steps import Lowering
 from .tensor_cores.choose_lowering import best_lowering
 from .tensor_cores.matrices import ADVICE, OLDEST, merge_blocks
 

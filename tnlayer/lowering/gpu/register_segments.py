@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...passes.chain import Stem, StemStep, state_after
-from ..arrays import Sizes, volume
+from ..array_layout import Sizes, volume
 from .coalescing import edge_cost, goes_direct
 
 # Partial cuts that are followed at each level, sets of legs tried for one segment: there are

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from ...hardware.gpu import SMALL, Tiling
 from ...ir.loops import At, Axis, Fill, Threads, Tile
 from ...ir.steps import BATCH
-from ..arrays import Array, Sizes
-from ..nest import Loop, Side, merge, pairs
+from ..array_layout import Array, Sizes
+from ..loop_nest import Loop, Side, merge, pairs
 
 # Name of the index over the samples that a block takes at once.
 SAMPLE = "sample"

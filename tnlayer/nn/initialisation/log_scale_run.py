@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import PlanError
-from ..ir.plan import Plan
-from ..ir.steps import BATCH, Contract, Diagonal, Operand, Reduce, Select, Step
+from ...errors import PlanError
+from ...ir.plan import Plan
+from ...ir.steps import BATCH, Contract, Diagonal, Operand, Reduce, Select, Step
 
 # A mantissa is scaled anew when its largest entry is beyond this, or below its inverse.
 _FAR = 2.0**32

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...ir.loops import At, Buffer, Reduction, SumLanes, Threads
 from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.place import MemoryMap
+from ...lowering.gpu.place_buffers import MemoryMap
 from .statements import indented, sum_text
 
 

@@ -8,7 +8,7 @@ from ...ir.cuts import batched_steps
 from ...ir.plan import Plan
 from ...ir.steps import BATCH
 from ...support.dtypes import DTYPES
-from .choose_vectors import MOST_SAMPLES
+from .estimate_cycles import MOST_SAMPLES
 from .pipeline import schedule_lanes
 
 # Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.

@@ -1,8 +1,8 @@
 """What networks do to the variance: mean |y|^2 for inputs of mean |x|^2 = 1, measured.
 
-All in logarithms and float64, by ``nn/scaled.py``. Up to 1,024 features the mean over all x is
+All in logarithms and float64, by log_scale_run.py. Up to 1,024 features the mean over all x is
 exact, from one basis state a feature. Else it is exact where the doubled network is small
-(``nn/doubled.py``); where it is not, it is that of seeded random vectors.
+(doubled_network.py); where it is not, it is that of seeded random vectors.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..graph.graph import Graph
-from ..ir.counts import elements
-from ..ir.plan import Plan
-from .doubled import exact_log_gain
-from .scaled import Run, Scaled, Size, run_scaled, scaled, total
+from ...graph.graph import Graph
+from ...ir.counts import elements
+from ...ir.plan import Plan
+from .doubled_network import exact_log_gain
+from .log_scale_run import Run, Scaled, Size, run_scaled, scaled, total
 
 # Up to so many features W's norm is exact (one basis state a sample).
 _EXACT_FEATURES = 1024

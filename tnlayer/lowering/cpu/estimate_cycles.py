@@ -24,7 +24,7 @@ from ...hardware.cpu import (
     TRANSPOSED_ROWS,
 )
 from ...passes.chain import Stem, StemStep, state_after
-from ..arrays import Lanes, volume
+from ..array_layout import Lanes, volume
 
 # Samples of a block at most: more states at once leave the caches.
 MOST_SAMPLES = 16

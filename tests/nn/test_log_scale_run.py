@@ -16,7 +16,7 @@ from tests.support.plan_numbers import random_data
 from tests.support.strategies import networks
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
-from tnlayer.nn.scaled import Run, Scaled, run_scaled, scaled, total
+from tnlayer.nn.initialisation.log_scale_run import Run, Scaled, run_scaled, scaled, total
 from tnlayer.planning.plan_of_order import make_plan
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..ir.plan import Plan
-from .scaled import Size
+from ...ir.plan import Plan
+from .log_scale_run import Size
 
 # Values between these multiples of a dtype's largest and smallest numbers are left as they are.
 _MARGIN = math.log(64)

@@ -22,12 +22,12 @@ from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, LoopProgram, LoopRegion, Space, Statement, SumLanes
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
-from ..arrays import Array, Lanes, conjugated, in_lanes, is_run, replaced, volume
-from ..steps import Axes, Part, StepProduct, argument, leaving_alone, lower_step
-from ..tile import Contraction, lower_contraction, pays_in_place
+from ..array_layout import Array, Lanes, conjugated, in_lanes, is_run, replaced, volume
+from ..lower_step import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from .fuse_loops import FusedLoop
+from .register_tiles import Contraction, lower_contraction, pays_in_place
 from .relayout import lower_move, nest
-from .scheduled import CpuSchedule
+from .schedule import CpuSchedule
 from .vector_phases import branch_lanes
 
 

@@ -18,10 +18,10 @@ from functools import lru_cache
 from itertools import combinations
 
 from ....ir.loops import At, Fill, Statement, Threads, Tile, map_places
-from ...nest import offsets, runs
+from ...loop_nest import offsets, runs
 from ..bank_conflicts import WARP
 from ..thread_loop import SAMPLE
-from .bits import FEW, cycles_of
+from .mma_lanes import FEW, cycles_of
 
 # Digits among which lanes are sought (a warp takes at most five of them), and warps that are
 # simulated where sizes are not of two.

@@ -21,7 +21,7 @@ from ..ir import steps as plan_steps
 from ..ir.loops import Buffer, Space, Statement
 from ..ir.plan import Plan
 from ..ir.steps import BATCH, Operand, Step, Value
-from .arrays import Array, diagonal, packed, pinned, volume
+from .array_layout import Array, diagonal, packed, pinned, volume
 
 # A part of a program; only a GPU has a prologue, what each block does before its samples.
 Part = Literal["before", "prologue", "samples", "after"]

@@ -1,8 +1,8 @@
 """Initialisation that preserves variance, for any network.
 
-All free tensors are drawn with variance 1, and then scaled by the variance rule (nn/rule.py). What
-the user gave is not touched: a value, an isometry, an init, a deviation. Everything is counted in
-logarithms and float64, whatever the dtype of the arrays.
+All free tensors are drawn with variance 1, and then scaled by the variance rule (variance_rule.py).
+What the user gave is not touched: a value, an isometry, an init, a deviation. Everything is counted
+in logarithms and float64, whatever the dtype of the arrays.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..errors import SpecError
-from ..runtime.array_checks import PLAIN
+from ...errors import SpecError
+from ...runtime.array_checks import PLAIN
 from .entries import HALF, cut, given_entries, is_free, unit_entries
-from .rule import Solved, count_uses, find_scales
-from .scaled import scaled
-from .variance import WHOLE, Part, Planned, exact_gain, measure
+from .log_scale_run import scaled
+from .measure_variance import WHOLE, Part, Planned, exact_gain, measure
+from .variance_rule import Solved, count_uses, find_scales
 
 # In half precision the gain is measured again, in a few rounds, until its logarithm is so close.
 _ROUNDS, _CLOSE = 3, 0.1

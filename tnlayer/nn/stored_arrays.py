@@ -11,7 +11,7 @@ from ..errors import SpecError
 from ..graph.graph import Graph
 from ..runtime.array_checks import Expected, check_array, check_memory
 from ..runtime.autograd import is_traced
-from ..runtime.stored_arrays import array_to_set, home_of, look_up, parametrization_of
+from ..runtime.module_arrays import array_to_set, home_of, look_up, parametrization_of
 
 BIAS = "bias"
 

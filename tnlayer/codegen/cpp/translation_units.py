@@ -23,7 +23,7 @@ def print_units(program: LoopProgram, most: int = 1) -> tuple[str, ...]:
 
     Arguments:
         program: what is printed.
-        most: units at most; with one the text is that of :func:`cpp_printer.print_cpp`.
+        most: units at most; with one the text is that of ``print_cpp`` (printer.py).
     """
     head = prelude(program.scalar, program.width)
     functions, rest = print_functions(program)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from ..hardware.cpu import Machine
-from ..ir.loops import HERE, At, For, Form, OffsetPairs, Statement, Tile
-from .arrays import Array, Lanes, Sizes, packed, volume
-from .nest import Loop, Side, merge, pairs
+from ...hardware.cpu import Machine
+from ...ir.loops import HERE, At, For, Form, OffsetPairs, Statement, Tile
+from ..array_layout import Array, Lanes, Sizes, packed, volume
+from ..loop_nest import Loop, Side, merge, pairs
 from .tile_shapes import (
     LEAST_SUMS,
     ColumnChoice,

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from ..errors import SpecError
-from ..graph.graph import SCALED, Graph, Parameter
-from ..graph.near_identity import IDENTITY, NearIdentity
-from .identity import near_identity_entries
+from ...errors import SpecError
+from ...graph.graph import SCALED, Graph, Parameter
+from ...graph.near_identity import IDENTITY, NearIdentity
+from .near_identity import near_identity_entries
 
 Initialiser = Callable[[torch.Tensor], object]
 

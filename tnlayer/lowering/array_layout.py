@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .nest import offsets
+from .loop_nest import offsets
 
 Sizes = Mapping[str, int]
 Lanes = tuple[str, ...]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..graph.graph import Graph, TensorNode
+from ...graph.graph import Graph, TensorNode
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from itertools import pairwise, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnlayer.lowering.nest import Loop, Side, merge, offsets, pairs, runs
+from tnlayer.lowering.loop_nest import Loop, Side, merge, offsets, pairs, runs
 
 SIDES: tuple[Side, ...] = ("target", "left", "right")
 STRIDES = st.sampled_from((0, 1, 2, 3, 4, 6, 8, 12, 24, -1))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..hardware.cpu import Machine
-from ..ir.loops import Axis, OffsetPairs
-from .nest import Loop, pairs
+from ...hardware.cpu import Machine
+from ...ir.loops import Axis, OffsetPairs
+from ..loop_nest import Loop, pairs
 
 # Rows that a tile may take from one loop, and a loop that it may take whole beside it.
 MOST_ROWS = 8

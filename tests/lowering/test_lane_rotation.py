@@ -8,7 +8,7 @@ import tnlayer as tn
 from tests.support.loop_programs import CPU, checked_by_interpreter, tiles
 from tnlayer import topologies
 from tnlayer.ir.loops import For, LoopProgram, LoopRegion, Tile, statements
-from tnlayer.lowering.arrays import in_lanes
+from tnlayer.lowering.array_layout import in_lanes
 from tnlayer.lowering.cpu import fuse_loops
 from tnlayer.lowering.cpu.pipeline import backward_program, schedule_lanes
 

@@ -16,9 +16,9 @@ from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import BATCH, Contract
-from tnlayer.nn.initialise import initialise
-from tnlayer.nn.scaled import Scaled, scaled
-from tnlayer.nn.variance import Part, Planned, measure
+from tnlayer.nn.initialisation.initialise import initialise
+from tnlayer.nn.initialisation.log_scale_run import Scaled, scaled
+from tnlayer.nn.initialisation.measure_variance import Part, Planned, measure
 from tnlayer.planning.plan_of_order import make_plan
 
 T = tn.topologies
@@ -355,7 +355,7 @@ def test_measured_in_parts_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = {p.name: torch.randn(p.shape, dtype=torch.float64) for p in graph.parameters}
     stored: dict[str, Scaled] = {name: scaled(array) for name, array in arrays.items()}
     whole = [measure([network], stored, part) for part in (Part(), Part(7, 5))]
-    monkeypatch.setattr("tnlayer.nn.variance._VALUE_ENTRIES", 100)
+    monkeypatch.setattr("tnlayer.nn.initialisation.measure_variance._VALUE_ENTRIES", 100)
     parts = [measure([network], stored, part) for part in (Part(), Part(7, 5))]
     dense = run_plainly(network, torch.eye(20, dtype=torch.float64), arrays)
     exact = [float(dense.square().sum()) / 12, float(dense[:7, :5].square().sum()) / 5]

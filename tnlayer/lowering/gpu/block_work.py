@@ -23,7 +23,7 @@ from ...ir.loops import (
 )
 from ...support.dtypes import DTYPES
 from .bank_conflicts import WARP
-from .place import MemoryMap
+from .place_buffers import MemoryMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import Buffer, Gather, LoopProgram, LoopRegion, Permute, Transpose, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_verify import verified
-from tnlayer.lowering.arrays import Array, Lanes, in_lanes, packed, volume
+from tnlayer.lowering.array_layout import Array, Lanes, in_lanes, packed, volume
 from tnlayer.lowering.cpu.relayout import lower_move
 from tnlayer.lowering.cpu.shuffle_network import apply, find_network
 

@@ -15,15 +15,15 @@ from itertools import combinations_with_replacement
 
 import torch
 
-from ..graph.graph import Graph, TensorNode
-from ..ir.counts import elements
-from ..ir.plan import Plan
-from ..ir.plan_parts import Output
-from ..ir.steps import Contract
-from ..passes.lower_graph import make_terms
-from ..planning.search import greedy_order
-from ..planning.steps_of_order import pair_steps
-from .scaled import Scaled, run_scaled, scaled, total
+from ...graph.graph import Graph, TensorNode
+from ...ir.counts import elements
+from ...ir.plan import Plan
+from ...ir.plan_parts import Output
+from ...ir.steps import Contract
+from ...passes.lower_graph import make_terms
+from ...planning.search import greedy_order
+from ...planning.steps_of_order import pair_steps
+from .log_scale_run import Scaled, run_scaled, scaled, total
 
 # Beyond so many real operations, or entries of a value, the doubled network is not contracted: a
 # second of one core, and 128 MiB in float64.

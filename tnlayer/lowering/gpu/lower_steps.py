@@ -25,8 +25,8 @@ from ...ir.loops import (
 )
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Operand, Reduce, Step, Value
-from ..arrays import Array, conjugated, packed, volume
-from ..steps import Axes, Part, StepProduct, argument, leaving_alone, lower_step
+from ..array_layout import Array, conjugated, packed, volume
+from ..lower_step import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from .bank_conflicts import extent
 from .thread_loop import lower_clear, lower_product
 

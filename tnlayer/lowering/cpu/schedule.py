@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...hardware.cpu import Cpu
 from ...ir.plan import Plan
 from ...ir.steps import BATCH
-from ..arrays import Lanes
+from ..array_layout import Lanes
 from .fuse_loops import FusedLoop
 
 

@@ -3,9 +3,9 @@
 With independent zero-mean entries and no shared tensors, the variance of an entry of the dense map
 W is (product of the summed legs' sizes) x (product of the tensors' variances). Products of many
 tensors are heavy-tailed, and tensors may be shared, given or constant. So what the network does to
-the variance is measured (nn/variance.py), and the free tensors get the scales that make it 1
-(nn/scales.py); all of them the same, unless a value of the plan would then come near the ends of
-the dtype's range. The rule above stands where nothing can be measured.
+the variance is measured (measure_variance.py), and the free tensors get the scales that make it 1
+(scale_tensors.py); all of them the same, unless a value of the plan would then come near the ends
+of the dtype's range. The rule above stands where nothing can be measured.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..errors import SpecError
-from ..graph.graph import Graph
-from .scaled import Scaled, Size
-from .scales import Range, Sized, Wanted, balance, narrowed, range_of, solve
-from .variance import Measured, Part, Planned, measure
+from ...errors import SpecError
+from ...graph.graph import Graph
+from .log_scale_run import Scaled, Size
+from .measure_variance import Measured, Part, Planned, measure
+from .scale_tensors import Range, Sized, Wanted, balance, narrowed, range_of, solve
 
 # Networks that share free tensors are measured together, in a few rounds, until the logarithm of
 # their gain is so close.
@@ -56,7 +56,7 @@ def find_scales(
     """The scales of the free tensors, all of which have variance 1 so far.
 
     Arguments:
-        networks, part: as for :func:`tnlayer.nn.initialise.initialise`.
+        networks, part: as for :func:`tnlayer.nn.initialisation.initialise.initialise`.
         free: names of the free tensors.
         stored: all arrays by name.
         dtype: of the layer.
