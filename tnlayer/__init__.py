@@ -13,8 +13,8 @@ from .nn.initialisation.entries import register_initialiser
 from .nn.layer import Layer
 from .planning.planner import backward_plan, plan
 from .report.compare import Comparison, compare
-from .report.counting import cost
-from .report.report import Cost
+from .report.cost import Cost
+from .report.cost_of_network import cost
 from .runtime.program import Program
 
 __version__ = "0.1.0"

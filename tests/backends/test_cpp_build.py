@@ -17,7 +17,7 @@ from tnlayer.backends.toolchains import cpp_build
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.codegen.cpp.translation_units import print_units
 from tnlayer.ir.loops import LoopProgram
-from tnlayer.support.files import Store
+from tnlayer.support.file_store import Store
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

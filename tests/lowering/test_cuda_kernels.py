@@ -55,7 +55,7 @@ from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedu
 from tnlayer.lowering.gpu.place_buffers import find_race
 from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
 from tnlayer.lowering.gpu.sums_over_blocks import loads_together
-from tnlayer.passes.chain import Stem, StemStep, find_stem
+from tnlayer.passes.stem import Stem, StemStep, find_stem
 
 GPU = gpu_of("sm_90")
 NETWORKS: dict[str, Callable[[], tn.Network]] = {

@@ -30,7 +30,7 @@ from tnlayer.ir.steps import Value
 from tnlayer.planning import plan_store
 from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.plan_store import PlanKey, StoredPlan, find_plan, read_plans, write_plan
-from tnlayer.support.files import Store
+from tnlayer.support.file_store import Store
 from tnlayer.support.json_text import canonical_json, parse_json
 
 GRAPH = canonicalise(tn.topologies.tensor_train((2, 3), (3, 2), rank=2).freeze()).graph

@@ -37,7 +37,7 @@ from tnlayer.errors import SpecError
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.ir.steps import Contract
-from tnlayer.passes.exponents import degrees, spans
+from tnlayer.passes.log_scale_spans import degrees, spans
 
 __all__ = ["emulated_gpu"]  # the fixture
 

@@ -1,7 +1,7 @@
 """A Program whose results may lie beyond the range of its dtype: a mantissa and the log of a scale.
 
-The plan runs span by span (passes/exponents.py); between two spans torch divides the value by a
-power of two and notes the exponent. Exponents are whole numbers in float64, so their sum is exact.
+The plan runs span by span (passes/log_scale_spans.py); between two spans torch divides the value by
+a power of two and notes the exponent. Exponents are whole numbers in float64: their sum is exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask
-from ..passes.exponents import Span, degrees, product_vectors, spans
+from ..passes.log_scale_spans import Span, degrees, product_vectors, spans
 from ..runtime.autograd import autocast_is_on, is_traced, run
 from ..runtime.program import Program
 from ..targets.backend import Build, backend_of

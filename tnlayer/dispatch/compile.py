@@ -7,7 +7,7 @@ from typing import Literal, overload
 
 from ..backends.log_scale_program import ScaledProgram
 from ..errors import SpecError
-from ..graph.checks import check_option, shown
+from ..graph.argument_checks import check_option, shown
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS

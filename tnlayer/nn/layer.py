@@ -20,15 +20,14 @@ from ..dispatch.overflow import is_in_range, out_of_range
 from ..dispatch.programs_by_batch import RangedProgram
 from ..dispatch.tune import random_inputs
 from ..errors import SpecError
-from ..graph.checks import check_option, check_whole, shown
+from ..graph.argument_checks import check_option, check_whole, shown
 from ..graph.graph import Graph, Parameter, count_parameters
 from ..graph.network import Network
 from ..ir.counts import Amount
 from ..planning.planner import DEFAULT_BATCH, PlanOptions
 from ..planning.rank import OBJECTIVES
-from ..report.explain import explain
-from ..report.explanation import Explanation
-from ..report.report import Cost
+from ..report.cost import Cost
+from ..report.explain import Explanation, explain
 from ..runtime import cuda_devices
 from ..runtime.autograd import is_traced, run
 from ..runtime.available_memory import check_bytes

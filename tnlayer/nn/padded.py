@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from ..errors import SpecError
-from ..graph.checks import check_whole
+from ..graph.argument_checks import check_whole
 from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
-from ..report.explanation import Explanation
+from ..report.explain import Explanation
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import shape_of
 from ..runtime.module_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..errors import SpecError
-from ..graph.checks import check_tensor_name, shown, suggest, take_bounded
+from ..graph.argument_checks import check_tensor_name, shown, suggest, take_bounded
 from ..graph.graph import Graph, Parameter
 
 

@@ -14,8 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..ir.numbering import Key
 from ..ir.steps import Contract, Operand, Select, Value
+from ..ir.value_numbering import Key
 from ..passes.lower_graph import Terms, numbered
 from .deadline import Deadline
 from .refine_order import SsaPath

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from logging import DEBUG
 
 from ..errors import PlanError, SpecError
+from ..graph.argument_checks import check_option, shown
 from ..graph.canonical import CanonicalForm, canonicalise
-from ..graph.checks import check_option, shown
 from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
 from ..hardware.cpu import Cpu

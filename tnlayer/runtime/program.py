@@ -12,7 +12,7 @@ import torch
 
 from ..codegen.torch import print_torch
 from ..errors import BuildError, SpecError
-from ..graph.checks import check_mapping, shown
+from ..graph.argument_checks import check_mapping, shown
 from ..graph.graph import Graph
 from ..hardware.profile.load import op_times
 from ..hardware.profile.op_times import OpTimes

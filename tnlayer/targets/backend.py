@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.checks import shown
+from ..graph.argument_checks import shown
 from ..graph.graph import Graph
 from ..ir import backend_names
 from ..ir.backend_names import AUTO, TORCH

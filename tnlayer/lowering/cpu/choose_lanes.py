@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 from ...ir.plan import Plan
 from ...ir.steps import BATCH
-from ...passes.chain import Stem, find_stem, reorder, state_after
 from ...passes.split_legs import find_splits, split_legs
+from ...passes.stem import Stem, find_stem, reorder, state_after
 from ..array_layout import Lanes, volume
 from .batch_sizes import kernel_batch
 from .estimate_cycles import Setting, blocks_of, cycles

@@ -23,7 +23,7 @@ from ...hardware.cpu import (
     TRANSPOSED,
     TRANSPOSED_ROWS,
 )
-from ...passes.chain import Stem, StemStep, state_after
+from ...passes.stem import Stem, StemStep, state_after
 from ..array_layout import Lanes, volume
 
 # Samples of a block at most: more states at once leave the caches.

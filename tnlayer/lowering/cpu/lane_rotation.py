@@ -26,7 +26,7 @@ from itertools import combinations, count
 from ...hardware.cpu import REORDERED, TRANSPOSED, TURN_LOAD
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, gradient_step
-from ...passes.chain import Stem, state_after
+from ...passes.stem import Stem, state_after
 from ..array_layout import Lanes, Sizes, volume
 from .vector_phases import VectorPhase, move_cycles
 

@@ -23,7 +23,7 @@ from ...hardware.cpu import READ_AND_WRITTEN, SHUFFLED, TRANSPOSED, TWO_PRODUCTS
 from ...ir.cuts import is_batched
 from ...ir.plan import Plan
 from ...ir.steps import gradient_step
-from ...passes.chain import Stem, state_after
+from ...passes.stem import Stem, state_after
 from ..array_layout import Array, Lanes, Sizes, tail_lanes, volume
 
 # Segments at most, and partial cuts that are followed at each.

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from ...ir.loops import Buffer
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Step, Value, gradient_step
-from ...passes.chain import Stem, state_after
 from ...passes.differentiate import GRADIENT
+from ...passes.stem import Stem, state_after
 from ..array_layout import Array, Sizes, volume
 from .bank_conflicts import choose_strides, extent
 from .coalescing import goes_direct, run_legs

@@ -20,8 +20,8 @@ from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
 from ...ir.steps import BATCH, owner_of
-from ...passes.chain import find_stem, reorder
 from ...passes.rematerialise import backward_without_saved
+from ...passes.stem import find_stem, reorder
 from ...support.dtypes import DTYPES
 from ..passes_runner import run_passes
 from .block_work import Counts, Multiprocessor, count_samples

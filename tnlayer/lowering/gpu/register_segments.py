@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...passes.chain import Stem, StemStep, state_after
+from ...passes.stem import Stem, StemStep, state_after
 from ..array_layout import Sizes, volume
 from .coalescing import edge_cost, goes_direct
 

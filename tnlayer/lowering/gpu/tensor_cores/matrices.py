@@ -24,7 +24,7 @@ from ....hardware.gpu import Tiling
 from ....ir.loops import At, Axis, Mma, OffsetPairs, Precision, Space, Statement, Threads
 from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
-from ....passes.chain import StemStep, find_stem, with_chain
+from ....passes.stem import StemStep, find_stem, with_chain
 from ...array_layout import Array, packed, volume
 from ...lower_step import StepProduct
 from ..bank_conflicts import WARP, padded

@@ -17,9 +17,9 @@ import pytest
 
 from tests.support.subprocesses import run_workers
 from tnlayer.errors import SpecError
-from tnlayer.support import files
-from tnlayer.support.files import Store
-from tnlayer.support.trust import cache_folder
+from tnlayer.support import file_store
+from tnlayer.support.cache_folder import cache_folder
+from tnlayer.support.file_store import Store
 
 KEY = "folder/entry.json"
 PAYLOAD = b'{"a": 1}'
@@ -253,7 +253,7 @@ def test_old_temp_files_go(entry: Path) -> None:
     for path in (old, young):
         path.write_bytes(b"half")
     odd.mkdir()
-    before = old.stat().st_mtime - files.STALE_SECONDS - 60
+    before = old.stat().st_mtime - file_store.STALE_SECONDS - 60
     for path in (old, odd):
         os.utime(path, (before, before))
     STORE.write(KEY, b"new")

@@ -20,8 +20,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cache_folder import (
+    UntrustedError,
+    cache_bound,
+    cache_folder,
+    check_folder,
+    check_owner,
+    real_folder,
+)
 from .debug import debug
-from .trust import UntrustedError, cache_bound, cache_folder, check_folder, check_owner, real_folder
 
 MAX_ENTRY_BYTES = 64 * 2**20
 

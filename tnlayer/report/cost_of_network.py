@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..dispatch.available_backends import foreseen_options
-from ..graph.checks import check_option
+from ..graph.argument_checks import check_option
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..ir.counts import Counts
@@ -19,7 +19,7 @@ from ..planning.planner import (
 )
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
 from ..targets.backend import lower, option_names
-from .report import Cost
+from .cost import Cost
 
 
 def cost(
