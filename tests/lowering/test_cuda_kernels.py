@@ -50,10 +50,11 @@ from tnlayer.lowering.gpu.bank_conflicts import (
     is_injective,
     padded,
 )
+from tnlayer.lowering.gpu.barriers import find_race
 from tnlayer.lowering.gpu.coalescing import direct, goes_direct, run_width, staged
-from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
-from tnlayer.lowering.gpu.place_buffers import find_race
+from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
+from tnlayer.lowering.gpu.schedule import GpuSchedule
 from tnlayer.lowering.gpu.sums_over_blocks import loads_together
 from tnlayer.passes.stem import Stem, StemStep, find_stem
 

@@ -28,11 +28,11 @@ from tnlayer.codegen.cuda.source import printed
 from tnlayer.hardware.gpu import Gpu, Tiling, gpu_of
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret
+from tnlayer.lowering.gpu.chain import find_chain
 from tnlayer.lowering.gpu.pipeline import (
-    GpuSchedule,
     by_segments,
-    find_chain,
 )
+from tnlayer.lowering.gpu.schedule import GpuSchedule
 from tnlayer.passes.rematerialise import backward_without_saved
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

@@ -17,7 +17,8 @@ from ..ir.loops import Threads, statements, steps_of
 from ..ir.plan import Plan
 from ..lowering.gpu.bank_conflicts import WARP
 from ..lowering.gpu.block_work import Count, Counts, Multiprocessor, made_by, products_of
-from ..lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
+from ..lowering.gpu.pipeline import schedule_backward, schedule_forward
+from ..lowering.gpu.schedule import GpuSchedule
 from ..support.dtypes import DTYPES
 from .torch_calls import Seconds
 

@@ -1,23 +1,27 @@
-"""Where a GPU program's buffers lie, and where its threads wait."""
+"""Where a GPU program's buffers lie: in shared memory while they are needed, or in global memory.
+
+A block has little shared memory, so arrays of samples that never live at one time share it. What
+does not fit goes to the block's row of global memory, the largest array first::
+
+    time        s0   s1   s2   s3         s0 is read by the step that makes s1, s1 by that of s2 ...
+    shared      [s0 ]     [s2 ]
+                     [s1 ]     [s3 ]      s2 lies where s0 was, s3 where s1 was
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir.loops import (
-    Barrier,
     Buffer,
     LoopProgram,
     LoopRegion,
     Mma,
     Statement,
     SumThreads,
-    Threads,
     buffers_of,
     statements,
-    steps_of,
-    written_of,
 )
 from ...support.dtypes import DTYPES
 from ..allocate import Life, first_fit, lives_of, one_after_another, rounded
@@ -165,108 +169,3 @@ def _fitted(sizes: Mapping[str, int], lives: Mapping[str, Life]) -> tuple[dict[s
     return min(
         (first_fit(order, sizes, lives) for order in (by_start, by_size)), key=lambda one: one[1]
     )
-
-
-# -- barriers --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Access:
-    """A range of memory that a thread loop reads or writes."""
-
-    space: str
-    first: int
-    last: int
-    writes: bool
-
-    def meets(self, other: _Access) -> bool:
-        """Whether the order of two accesses matters."""
-        return (
-            (self.writes or other.writes)
-            and self.space == other.space
-            and self.first < other.last
-            and other.first < self.last
-        )
-
-
-def insert_barriers(program: LoopProgram) -> LoopProgram:
-    """Barriers between thread loops of which one writes what the other touches."""
-    samples = _with_barriers(program, program.samples)
-    if samples:
-        # The samples before may still be worked on by other threads.
-        first = samples[0]
-        samples = (replace(first, body=(Barrier(), *first.body)), *samples[1:])
-    return replace(
-        program,
-        before=tuple(_kernel_with_barriers(program, step) for step in steps_of(program.before)),
-        prologue=_with_barriers(program, program.prologue),
-        samples=samples,
-        after=tuple(_kernel_with_barriers(program, step) for step in steps_of(program.after)),
-    )
-
-
-def _kernel_with_barriers(program: LoopProgram, kernel: LoopRegion) -> LoopRegion:
-    """Barriers where one block does steps in a row; what else is in a kernel has other blocks."""
-    return replace(
-        kernel,
-        body=tuple(
-            _with_barriers(program, (inner,))[0] if isinstance(inner, LoopRegion) else inner
-            for inner in kernel.body
-        ),
-    )
-
-
-def find_race(program: LoopProgram) -> str:
-    """Two thread loops without a barrier between them that touch one place, or ""."""
-    kernels = [*steps_of(program.before), *steps_of(program.after)]
-    rows = [inner for kernel in kernels for inner in kernel.body if isinstance(inner, LoopRegion)]
-    for part in (program.prologue, program.samples, *((row,) for row in rows)):
-        pending: list[_Access] = []
-        for statement in statements(part):
-            if isinstance(statement, Barrier):
-                pending = []
-            elif isinstance(statement, Threads):
-                found = _accesses(program, statement)
-                for access in found:
-                    if any(access.meets(other) for other in pending):
-                        return f"{access} without a barrier"
-                pending += found
-    for kernel in kernels:
-        others: list[_Access] = []
-        for inner in kernel.body:
-            found = _accesses(program, inner)
-            if any(access.meets(other) for access in found for other in others):
-                return f"blocks of {kernel.name} touch what others write"
-            others += found
-    if program.samples and not isinstance(next(iter(steps_of(program.samples))).body[0], Barrier):
-        return "samples do not begin with a barrier"
-    return ""
-
-
-def _with_barriers(program: LoopProgram, part: Iterable[Statement]) -> tuple[LoopRegion, ...]:
-    pending: list[_Access] = []
-    found: list[LoopRegion] = []
-    for step in steps_of(part):
-        body: list[Statement] = []
-        for statement in step.body:
-            assert isinstance(statement, Threads)
-            accesses = _accesses(program, statement)
-            if any(access.meets(other) for access in accesses for other in pending):
-                body.append(Barrier())
-                pending = []
-            pending += accesses
-            body.append(statement)
-        found.append(replace(step, body=tuple(body)))
-    return tuple(found)
-
-
-def _accesses(program: LoopProgram, loop: Statement) -> list[_Access]:
-    """What a thread loop touches of memory that other loops write, a buffer as a whole."""
-    found: list[_Access] = []
-    touched = buffers_of((loop,))
-    written = written_of((loop,))
-    for buffer in program.of("block", "blockspace", "shared", "partial"):
-        if buffer.name in touched:
-            end = buffer.offset + buffer.size
-            found.append(_Access(buffer.space, buffer.offset, end, buffer.name in written))
-    return found
