@@ -1,4 +1,13 @@
-"""The driver of a kernel in C++: threads, blocks of samples, the ragged block, partial sums."""
+"""The function of a kernel that is called from outside, in C++.
+
+It gives each thread a run of blocks of samples and memory of its own, fills up the ragged block,
+and calls the steps; sums over samples are carried on the way (sums_over_threads.py)::
+
+    before                      once: steps on parameters
+    threads  0: samples of blocks 0 1 2 ...     each into partial sums of its own
+             1: samples of blocks 7 8 9 ...
+    after                       once: partial sums of all threads become gradients
+"""
 
 from __future__ import annotations
 
@@ -8,27 +17,12 @@ from ...hardware.cpu import LINE_BYTES
 from ...ir.loops import Buffer, LoopProgram, counts_samples
 from ...lowering.cpu.call_workspace import lay_out
 from ...lowering.cpu.prefetch import prefetched
+from .sums_over_threads import carry
 
 # What a function returns where an array that has entries has no address: it was given back.
 NO_ADDRESS = 2
 # Behind a function's name, the name of the one that gives its memory back.
 RELEASE = "_release"
-
-_RUN = """\
-    long run = {least};
-    while (run * run < end - start) run *= 2;
-"""
-_CARRIED = """      if (turn > start && (turn - start) % run == 0) {{
-        // What a run of blocks added up to is carried to sums of its own: short sums keep digits.
-        entry* carried = own + {partial};
-        if (turn - start == run) memset((void*)carried, 0, {partial} * sizeof(entry));
-        for (size_t at = 0; at < {partial}; at++) carried[at] += own[at];
-        memset((void*)own, 0, {partial} * sizeof(entry));
-      }}
-"""
-_CARRIED_LAST = """    if (end - start > run)
-      for (size_t at = 0; at < {partial}; at++) own[at] += own[{partial} + at];
-"""
 
 
 def print_entry(program: LoopProgram) -> str:
@@ -36,7 +30,8 @@ def print_entry(program: LoopProgram) -> str:
     name = program.name
     arguments = program.of("input", "output")
     batched = [buffer for buffer in arguments if buffer.batched]
-    workspace, carried = lay_out(program), program.carried
+    workspace = lay_out(program)
+    carries = carry(program.carried, workspace.partial)
     pointers = "\n".join(
         f"  whole.{buffer.name} = (entry*)arguments[{number}];"
         for number, buffer in enumerate(arguments)
@@ -53,9 +48,9 @@ def print_entry(program: LoopProgram) -> str:
         line=LINE_BYTES,
         partial=workspace.partial,
         after_partials=workspace.thread,
-        run=_RUN.format(least=carried) if carried else "",
-        carried=_CARRIED.format(partial=workspace.partial) if carried else "",
-        carried_last=_CARRIED_LAST.format(partial=workspace.partial) if carried else "",
+        run=carries.run,
+        carried=carries.each_run,
+        carried_last=carries.last,
         own=workspace.own,
         ragged_at=workspace.ragged,
         blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...ir.loops import At, Buffer, Reduction, SumLanes, Threads
+from ...ir.loops import At, Buffer, Reduction, SumPartials, Threads
 from ...lowering.gpu.bank_conflicts import WARP
 from ...lowering.gpu.place_buffers import MemoryMap
 from .statements import indented, sum_text
@@ -93,7 +93,7 @@ class SumPrinter:
             ]
         (loop,) = sums
         before = _first_group(loop)
-        add = next(statement for statement in loop.body if isinstance(statement, SumLanes))
+        add = next(statement for statement in loop.body if isinstance(statement, SumPartials))
         number = f"(group - {before})" if before else "group"
         source = self.buffers[add.source.buffer].offset + self.layout.partials_at + self.layout.call
         target = add.target.buffer

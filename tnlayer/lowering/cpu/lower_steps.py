@@ -19,15 +19,16 @@ from dataclasses import dataclass, field, replace
 
 from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
 from ...ir import steps as plan_steps
-from ...ir.loops import At, Buffer, Fill, For, LoopProgram, LoopRegion, Space, Statement, SumLanes
+from ...ir.loops import At, Buffer, Fill, For, LoopProgram, LoopRegion, Space, Statement
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Operand, Value
 from ..array_layout import Array, Lanes, conjugated, in_lanes, is_run, replaced, volume
 from ..lower_step import Axes, Part, StepProduct, argument, leaving_alone, lower_step
 from .fuse_loops import FusedLoop
 from .register_tiles import Contraction, lower_contraction, pays_in_place
-from .relayout import lower_move, nest
+from .relayout import lower_move
 from .schedule import CpuSchedule
+from .sums_over_threads import partial_sums, sum_over_threads
 from .vector_phases import branch_lanes
 
 
@@ -359,13 +360,8 @@ class _Fusing:
     ) -> None:
         """A result that sums over the batch: vectors of partial sums, summed up after."""
         axes = self.axes.of(result.legs)
-        partial, size = in_lanes(f"{result.name}_p", [a for a in axes if a not in lanes], (),
-                                 self.sizes, self.width)  # fmt: skip
-        strides = tuple((leg, stride * self.width) for leg, stride in partial.strides)
-        partial = Array(partial.buffer, strides, lanes=lanes)
-        self.buffers[partial.buffer] = Buffer(
-            partial.buffer, size * self.width, "partial", value=result.name
-        )
+        partial, buffer = partial_sums(result.name, axes, lanes, self.sizes, self.width)
+        self.buffers[partial.buffer] = buffer
         what = Contraction(partial, left, right, self.sizes, adds=True, samples=BATCH)
         self.emit_contraction(result, comment, what, "samples")
         self.part_of[result.name] = "after"
@@ -373,12 +369,8 @@ class _Fusing:
         # lie far apart would fall into few sets of the cache.
         own = set(lanes) <= set(axes) and volume(lanes, self.sizes) == self.width
         target = self.make_in_lanes(result, lanes if own else (), "after")
-        offsets = target.offsets(lanes, self.sizes)
-        body = nest(partial.legs, target, partial, self.sizes, "scalar",
-                    lambda t, s: SumLanes(t, s, offsets))  # fmt: skip
-        entries = volume(target.legs, self.sizes)
-        clear = Fill(At(target.buffer, target.offset, form="scalar"), entries)
-        self.emit("after", f"{result.name}_s", f"{result.name} summed up", (clear, *body))
+        body = sum_over_threads(target, partial, lanes, self.sizes)
+        self.emit("after", f"{result.name}_s", f"{result.name} summed up", body)
 
     def cleared(self, target: Array, part: Part) -> Statement:
         """Zeros in the whole array; the batch is its outermost leg where it leaves directly."""

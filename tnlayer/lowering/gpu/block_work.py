@@ -15,7 +15,7 @@ from ...ir.loops import (
     Fill,
     LoopProgram,
     Statement,
-    SumLanes,
+    SumPartials,
     SumThreads,
     Threads,
     Tile,
@@ -142,7 +142,7 @@ def products_of(body: Iterable[Statement]) -> float:
     """Products of one point; a cleared or copied entry counts as one."""
     return sum(
         float(_terms(s) * len(s.rows) * len(s.columns)) for s in body if isinstance(s, Tile)
-    ) + sum(1.0 for s in body if isinstance(s, SumLanes | Fill))
+    ) + sum(1.0 for s in body if isinstance(s, SumPartials | Fill))
 
 
 def made_by(loop: Threads, values: Mapping[str, str]) -> str:
@@ -152,7 +152,7 @@ def made_by(loop: Threads, values: Mapping[str, str]) -> str:
         loop: of a program.
         values: the value that each of the program's buffers holds.
     """
-    targets = (s.target for s in loop.body if isinstance(s, Tile | SumLanes | Fill))
+    targets = (s.target for s in loop.body if isinstance(s, Tile | SumPartials | Fill))
     return next((values[target.buffer] for target in targets), "")
 
 

@@ -19,7 +19,7 @@ from ...ir.loops import (
     LoopRegion,
     Space,
     Statement,
-    SumLanes,
+    SumPartials,
     Threads,
     Tile,
 )
@@ -349,7 +349,7 @@ class Lowering:
         copy = lower_product(target, partial, None, self.sizes)
         (tile,) = copy.body
         assert isinstance(tile, Tile)
-        add = SumLanes(tile.target, tile.left, (0,))
+        add = SumPartials(tile.target, tile.left, (0,))
         body = Threads(copy.indices, (Fill(tile.target, 1), add))
         self.emit("after", f"{result.name}_s", f"{result.name} summed up", [body])
         return partial

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...ir.loops import Reduction, Statement, SumLanes, Threads
+from ...ir.loops import Reduction, Statement, SumPartials, Threads
 from ...support.dtypes import DTYPES
 from .bank_conflicts import WARP
 
@@ -33,7 +33,7 @@ MOST_LOADS, LOAD_WORDS = 16, 32
 def is_sum(statement: Statement) -> bool:
     """Whether a thread loop sums over blocks."""
     return isinstance(statement, Threads) and any(
-        isinstance(inner, SumLanes) for inner in statement.body
+        isinstance(inner, SumPartials) for inner in statement.body
     )
 
 
