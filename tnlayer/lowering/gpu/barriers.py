@@ -78,6 +78,8 @@ def _kernel_with_barriers(program: LoopProgram, kernel: LoopRegion) -> LoopRegio
 
 def find_race(program: LoopProgram) -> str:
     """Two thread loops without a barrier between them that touch one place, or ""."""
+    # Kernels run one after the other. Inside of one, blocks come in any order and never wait for
+    # each other; only a row of steps is done by one block.
     kernels = [*steps_of(program.before), *steps_of(program.after)]
     rows = [inner for kernel in kernels for inner in kernel.body if isinstance(inner, LoopRegion)]
     for part in (program.prologue, program.samples, *((row,) for row in rows)):
@@ -104,6 +106,7 @@ def find_race(program: LoopProgram) -> str:
 
 
 def _with_barriers(program: LoopProgram, part: Iterable[Statement]) -> tuple[LoopRegion, ...]:
+    # All that was touched since the last barrier, by whatever loop.
     pending: list[_Access] = []
     found: list[LoopRegion] = []
     for step in steps_of(part):
@@ -112,6 +115,7 @@ def _with_barriers(program: LoopProgram, part: Iterable[Statement]) -> tuple[Loo
             assert isinstance(statement, Threads)
             accesses = _accesses(program, statement)
             if any(access.meets(other) for access in accesses for other in pending):
+                # As late as possible: one barrier then serves the most loops before it.
                 body.append(Barrier())
                 pending = []
             pending += accesses

@@ -103,20 +103,27 @@ class Counts:
         """
         program = self.program
         size = DTYPES[program.scalar].itemsize
+        # An instruction takes some cycles until it is done. Other warps hide that, if there are
+        # enough.
         warps = resident * program.threads / WARP
         issued = (DTYPES[program.scalar].work * count.products + count.moves) / of.issue
         issued /= min(1.0, warps / of.warps)
+        # Shared memory and the first cache serve words of 32 bits by the same ports.
         ports = size / 4 * (count.shared + of.first_cache * count.cached)
         # What the first cache does not hold is read again from L2 by each group, in its share.
         room = of.first_bytes - resident * self.layout.block * size
         far = count.far_bytes
         if self.weights > max(0, room):
             far += self.weights * count.cached / max(1.0, self.group.cached)
+        # These go on side by side, so the slowest bounds all. Waiting comes on top, the less the
+        # more blocks there are that go on meanwhile.
         return max(issued, ports, far / of.cache_bytes) + loops * of.wait / resident
 
 
 def count_samples(program: LoopProgram, layout: MemoryMap) -> Counts:
     """Count the loops over samples of a program whose buffers are placed."""
+    # Where an access goes: x and y, shared memory, a block's own piece of global memory, or what
+    # all blocks read.
     spaces = {
         buffer.name: "samples"
         if buffer.batched
@@ -195,15 +202,18 @@ def _loop(
     ) -> None:
         """Entries that the loop has not loaded yet: a compiler loads each of them once, and
         neighbours together."""
+        # x and y have a pass of their own that makes accesses wide (coalescing.py).
         if spaces[at.buffer] == "samples":
             access(at, times * len(offsets), wide)
             return
         together = max(1, 16 // size)
         places = [at.offset + offset for offset in offsets]
+        # Inside a loop of the tile an entry is another one in each turn.
         if times == 1:
             key = (at.buffer, at.terms)
             places = [place for place in places if (*key, place) not in seen]
             seen.update((*key, place) for place in places)
+        # Neighbours are one load of 16 bytes only where it begins at a multiple of 16 each time.
         if any(stride % together for stride in (*strides, *(s for _, s in at.terms))):
             together = 1
         loads = len({place // together for place in places})

@@ -54,6 +54,7 @@ def points_of(chain: Chain, sizes: Sizes) -> list[int]:
     """Points of each segment that has registers, of one sample."""
     found, legs = list[int](), chain.stem.legs
     for segment in chain.segments:
+        # A large one is a loop a step, each with points of its own (lower_steps.py).
         if not segment.large:
             found.append(volume([leg for leg in legs if leg not in segment.registers], sizes))
         for step in segment.steps:
@@ -71,6 +72,9 @@ def owns_weights(stem: Stem, segments: Sequence[RegisterSegment], sizes: Sizes) 
     for segment in segments:
         points = {leg for leg in legs if leg not in segment.registers and sizes[leg] > 1}
         for number in segment.steps:
+            # Points that differ in none of a weight's legs add to the same entries of its gradient.
+            # All of them do: then it is one sum over threads. Some do: then it would be a sum for
+            # each group.
             kept = set(stem.steps[number].kept) & points
             if not segment.large and kept and kept != points:
                 return False
@@ -114,16 +118,20 @@ def find_chain(
     stem = find_stem(plan)
     if isinstance(stem, str):
         return None
+    # Registers have 32 bits. A thread that holds several samples has each state as often.
     words = max(1, DTYPES[plan.dtype].itemsize // 4) * held
     stored = stored or DTYPES[plan.dtype].itemsize
     # States of several samples leave shared memory for one block only, which has more registers.
     together = gpu.kept * (3 if held > 1 or alone else 2) // 2 // words if trains else 0
     limits = Limits(gpu.registers // words, together, stored)
+    # Legs that a weight shares with the state are points first, which takes fewer registers. If
+    # points would then meet in groups (owns_weights), those legs have to be in registers.
     for keeps_points in (True, False):
         segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
         segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
         if not trains or owns_weights(stem, segments, plan.sizes):
             break
+    # Nothing would stay in registers: the plan is as good step by step.
     if all(segment.large for segment in segments):
         return None
     order = [number for segment in segments for number in segment.steps]

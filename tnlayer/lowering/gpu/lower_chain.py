@@ -56,6 +56,7 @@ class ChainLowering(Lowering):
         for step in self.plan.steps:
             operands = {operand.value.name for operand in step.operands}
             if operands & self.batched:
+                # Their order is that of segments, which is known once all are seen.
                 batched.append(step)
             elif step.result.name in self.late:
                 rest.append(step)
@@ -233,6 +234,7 @@ class ChainLowering(Lowering):
         """One segment in one direction: registers, or one loop a step where it is too large."""
         assert self.chain is not None
         if self.chain.segments[number].large:
+            # It keeps nothing in registers, so its states are in memory and none is made again.
             for step in forward if forward_only else reverse:
                 self.lower(step, "samples")
             return

@@ -131,6 +131,8 @@ class Lowering:
             if BATCH in value.legs:
                 self.batched.add(value.name)
         self.add_outputs()
+        # A sum over samples is late, and so is what is made of it: it is known once all blocks are
+        # done.
         for step in self.plan.steps:
             names = {operand.value.name for operand in step.operands}
             if names & self.batched and BATCH in step.result.legs:
@@ -182,6 +184,7 @@ class Lowering:
         for output in self.plan.outputs:
             outside.add(output.operand.value.name)
         branch: list[Step] = []
+        # Backwards, so that all readers of a value are seen before the step that makes it.
         for step in reversed(self.plan.steps):
             name = step.result.name
             operands = {operand.value.name for operand in step.operands}
@@ -196,6 +199,7 @@ class Lowering:
         products = sum(
             volume(step.loop_legs, self.sizes) for step in branch if step.result.name in inside
         )
+        # Few products each block makes for itself: that takes less time than a kernel before it.
         if products > MOST_BRANCH_PRODUCTS:
             names = {step.result.name for step in branch} & (inside | outside)
             return dict.fromkeys(names, ("before",))
@@ -330,6 +334,8 @@ class Lowering:
         once = self.once_a_call(target, left, right, part) if part in ("before", "after") else ()
         if once:
             return once
+        # A point that holds several samples reads and writes all of them, so x and y, which lack
+        # those that are missing in the last block, must not be among its arrays.
         arrays = [target, left, *([right] if right is not None else [])]
         missing = {buffer.name for buffer in self.buffers if buffer.batched}
         holds = not any(array.buffer in missing for array in arrays)
@@ -346,6 +352,7 @@ class Lowering:
         size = extent(strides, self.sizes)
         self.buffers.append(Buffer(name, size, "partial", value=result.name))
         target = self.make(result, "after")
+        # A copy from one row of partials, whose tile then becomes the sum over all rows.
         copy = lower_product(target, partial, None, self.sizes)
         (tile,) = copy.body
         assert isinstance(tile, Tile)

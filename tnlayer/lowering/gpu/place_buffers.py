@@ -73,6 +73,7 @@ def place(program: LoopProgram, most_entries: int) -> tuple[LoopProgram, MemoryM
         for buffer in program.of("block", "partial")
         if buffer.name in lives
     }
+    # A sum goes on from the first group of samples to the last: nothing may lie in its place.
     for buffer in program.of("partial"):
         if buffer.name in lives:
             lives[buffer.name] = (0, len(order))
@@ -81,10 +82,14 @@ def place(program: LoopProgram, most_entries: int) -> tuple[LoopProgram, MemoryM
         offsets, entries = _fitted(inside, lives)
         if entries <= most_entries:
             break
+        # Copies that warps add to side by side have to be in shared memory. Of all else the largest
+        # goes: then fewest arrays are slow.
         movable = [name for name in inside if copies.get(name, 1) == 1]
         del inside[max(movable, key=lambda name: (inside[name], name))]
     outside = {name: size for name, size in sizes.items() if name not in inside}
     partials = {buffer.name for buffer in program.of("partial")}
+    # What is outside shares memory in the same way. Partials do not: each has its place in the row,
+    # where kernels after the samples find it, even if it lies in shared memory meanwhile.
     in_row, blockspace = _fitted({n: s for n, s in outside.items() if n not in partials}, lives)
     placed: list[Buffer] = []
     lasting, ends = one_after_another(program.buffers, ("shared", "partial"), UNIT)
@@ -118,6 +123,7 @@ def _inside(program: LoopProgram) -> frozenset[str]:
         for inner in kernel.body:
             for name in buffers_of((inner,)):
                 users.setdefault(name, []).append(inner)
+    # What the samples touch is for all blocks: it cannot lie in the memory of one.
     for name in buffers_of((*program.prologue, *program.samples)):
         users.setdefault(name, []).extend(program.samples[:1])
     found: set[str] = set()

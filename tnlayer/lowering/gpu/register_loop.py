@@ -90,6 +90,7 @@ class RegisterLoop:
         in_left = {leg for leg, _ in left.strides}
         columns = [leg for leg in legs if leg not in summed and leg not in in_left]
         each = [leg for leg in legs if leg not in summed and leg not in columns]
+        # Columns beyond that are tiles of their own, one for each index.
         while volume(columns, self.sizes) > MOST_COLUMNS:
             each.append(columns.pop(0))
         sums = tuple(zip(left.offsets(summed, self.sizes), right.offsets(summed, self.sizes),

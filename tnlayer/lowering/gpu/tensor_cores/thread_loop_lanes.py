@@ -65,6 +65,7 @@ def order_points(loop: Threads, in_shared: Set[str]) -> tuple[Threads, Cost]:
     """
     accesses = tuple(_accesses(loop.body, in_shared))
     digits = [digit for name, count in loop.indices for digit in _digits(name, count)]
+    # From here on the fastest digit comes first: the first ones are the lanes.
     digits = digits[::-1]
     cost = _cost(tuple(digits), accesses)
     best = digits
@@ -83,6 +84,7 @@ def _accesses(body: Sequence[Statement], in_shared: Set[str]) -> Iterator[Access
             case Tile():
                 turns = math.prod(axis.count for axis in statement.loops) * len(statement.sums)
                 made = len(statement.rows) * len(statement.columns)
+                # A target that is added to is read as well as written.
                 sides: list[tuple[At | None, int]] = [
                     (statement.left, len(statement.rows) * turns),
                     (statement.right, len(statement.columns) * turns),
@@ -111,6 +113,7 @@ def _orders(digits: list[Digit]) -> Iterator[list[Digit]]:
     for number in range(1, min(len(near), WARP.bit_length() - 1) + 1):
         for lanes in combinations(near, number):
             size = math.prod(digit.count for digit in lanes)
+            # A set that fills a warp without its largest digit, too, is left out: a smaller one does.
             if size >= WARP and size // max(digit.count for digit in lanes) < WARP:
                 yield [*lanes, *(digit for digit in digits if digit not in lanes)]
 
@@ -123,6 +126,7 @@ def _cost(digits: tuple[Digit, ...], accesses: tuple[Access, ...]) -> Cost:
         strides = dict(access.terms)
         moves = tuple((d.count, strides.get(d.index, 0) * d.unit) for d in digits)
         cycles = _cycles(moves, access.in_global)
+        # Only banks have conflicts; what global memory costs counts in the total.
         worst = worst if access.in_global else max(worst, cycles)
         total += warps * cycles * access.times
     return worst, total
@@ -136,6 +140,9 @@ def _cycles(moves: tuple[tuple[int, int], ...], in_global: bool) -> int:
             break
         filled *= count
         lanes.append((count, stride))
+        # The first digits are exactly a warp: all other warps lie a constant further, and their
+        # lanes meet in the same way. Where sizes are not of two, warps differ and several are
+        # tried.
         if filled == WARP:
             break
     return _simulated(tuple(lanes), in_global)
