@@ -1,4 +1,13 @@
-"""Where the entries of a value lie: strides for each leg, and which legs are the lanes."""
+"""Where the entries of a value lie: strides for each leg, and which legs are the lanes.
+
+A value with legs a b c of sizes 2, 3 and 4, in vectors of 4 with c as lanes::
+
+    legs        a   b   c      entry (1, 2, 3) lies at 1 x 12 + 2 x 4 + 3 x 1
+    strides    12   4   1      points a b: 6 vectors; lanes c: the entries of each
+
+Views are other strides on the same buffer and cost nothing: a diagonal has the sum of two strides,
+a leg that repeats has stride 0, and a slice begins at another first entry.
+"""
 
 from __future__ import annotations
 
@@ -92,6 +101,7 @@ def tail_lanes(array: Array, sizes: Sizes, width: int) -> Lanes:
     """Legs of an array that lie in one run without gaps, as many as fit a vector."""
     found: list[str] = []
     run = 1
+    # The fastest leg has stride 1, the next one goes on where it ends, and so on.
     by_stride = {stride: leg for leg, stride in array.strides if sizes[leg] > 1}
     while run in by_stride and run * sizes[by_stride[run]] <= width:
         leg = by_stride[run]
@@ -125,6 +135,7 @@ def replaced(array: Array, legs: Sequence[str], sizes: Sizes) -> Array | None:
         elif sizes[leg] == 1:
             found[leg] = 0
         else:
+            # Same size, same stride: each new entry lies where an old one was.
             free = next((old for old in leaving if sizes[old] == sizes[leg]), None)
             if free is None:
                 return None

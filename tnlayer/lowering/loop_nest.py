@@ -84,6 +84,7 @@ def merge(loops: Iterable[Loop]) -> list[Loop]:
     found: list[Loop] = []
     for loop in loops:
         if found and loop.is_inside(found[-1]):
+            # The strides of the inner loop, for the turns of both.
             found[-1] = replace(loop, count=loop.count * found[-1].count)
         else:
             found.append(loop)

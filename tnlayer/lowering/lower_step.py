@@ -107,6 +107,7 @@ def lower_step(step: Step, part: Part, policy: Policy) -> None:
             pieces = [(piece.operand, piece.pins) for piece in step.parts]
             _add(result, pieces, part, policy, clear=True)
         case plan_steps.Embed():
+            # A diagonal of a new array is a view of it; what is beside the diagonal stays zero.
             target = policy.make(result, part)
             view = diagonal(target, step.operand.legs, axes.legs_of(result.legs))
             copy = policy.copy(view, policy.reader(step.operand, result, part))
@@ -138,9 +139,11 @@ def _add(
     for number, (operand, pins) in enumerate(pieces):
         source = policy.reader(operand, result, part)
         view, legs = pinned(target, axes, pins)
+        # Legs are matched by place: an operand may have other names for them.
         renaming = dict(zip(policy.axes.of(operand.legs), legs, strict=True))
         strides = tuple((renaming.get(leg, leg), stride) for leg, stride in source.strides)
         source = replace(source, strides=strides)
+        # The first one is what the others are added to, unless the target was cleared for all.
         body += policy.copy(view, source, adds=clear or number > 0)
     names = " + ".join(operand.value.name for operand, _ in pieces)
     policy.emit(part, result.name, f"{result.name} = {names}", body)
@@ -204,6 +207,7 @@ def argument(
     """
     own = axes.of(legs)
     strides = packed([axis for axis in own if axis != BATCH], axes.sizes)
+    # A batched buffer is one row a sample; its size is that of a row.
     features = volume(strides, axes.sizes)
     if BATCH in own:
         strides = {BATCH: features, **strides}

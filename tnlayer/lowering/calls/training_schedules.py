@@ -1,4 +1,11 @@
-"""A forward schedule with the backward that belongs to it."""
+"""A forward schedule with the backward that belongs to it.
+
+The backward reads what the forward saved, in the storage orders that the forward gave it. So the
+forward is lowered first, and its orders are where the backward's search starts::
+
+    plan      lower  ->  forward      values that are saved, and their orders
+    adjoint   lower  ->  backward     begins with these orders
+"""
 
 from __future__ import annotations
 

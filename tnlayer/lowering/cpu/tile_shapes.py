@@ -1,4 +1,12 @@
-"""Shapes of register tiles: which rows, columns and sums a tile may take, as plain offsets."""
+"""Shapes of register tiles: which rows, columns and sums a tile may take, as plain offsets.
+
+Loops over legs become rows, columns and sums of a tile, and loops around it. Rows are taken from
+one loop, in chunks, and may be all of a short one besides::
+
+    loops of rows        i < 12   j < 2
+    rows of a tile       4 of i, all of j: 8 rows         loops around: 3 turns of i
+    columns, sums        whole loops from the innermost on, and a part of the next one
+"""
 
 from __future__ import annotations
 
@@ -83,6 +91,7 @@ def aligned_columns(loops: list[Loop], total: int, machine: Machine) -> list[Col
         if not outer:
             break
         last = outer.pop()
+        # A part of this loop may fit where all of it does not.
         for share in divisors(last.count)[1:-1]:
             if share * taken <= machine.accumulators:
                 around, part = last.split(share)

@@ -113,7 +113,7 @@ def _orders(digits: list[Digit]) -> Iterator[list[Digit]]:
     for number in range(1, min(len(near), WARP.bit_length() - 1) + 1):
         for lanes in combinations(near, number):
             size = math.prod(digit.count for digit in lanes)
-            # A set that fills a warp without its largest digit, too, is left out: a smaller one does.
+            # Sets that fill a warp without their largest digit are left out: smaller ones do.
             if size >= WARP and size // max(digit.count for digit in lanes) < WARP:
                 yield [*lanes, *(digit for digit in digits if digit not in lanes)]
 
