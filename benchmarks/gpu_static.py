@@ -23,7 +23,7 @@ import tnlayer as tn
 from benchmarks.common.report import RESULTS, format_table, provenance, write_json
 from benchmarks.common.workloads import KERNEL_WORKLOADS, Workload
 from benchmarks.gpu.machine_code import MULTIPLIES, between_barriers, disassembled, share
-from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.cuda_unit import Unit
 from tnlayer.hardware.gpu import gpu_of
 from tnlayer.lowering.gpu.bank_conflicts import WARP

@@ -24,7 +24,7 @@ from benchmarks.common.report import format_table
 from benchmarks.common.timing import time_alternating
 from benchmarks.layers import MODES
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program

@@ -33,7 +33,7 @@ from benchmarks.common.timing import time_alternating
 from benchmarks.common.workloads import draw_inputs
 from tnlayer import topologies
 from tnlayer.graph.graph import Graph
-from tnlayer.planning.trees import make_plan
+from tnlayer.planning.plan_of_order import make_plan
 
 LEGS = tuple(range(6, 17))
 TIMED_LEGS = tuple(range(6, 15))

@@ -9,12 +9,12 @@ from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
 from .ir.plan import Plan
-from .nn.entries import register_initialiser
+from .nn.initialisation.entries import register_initialiser
 from .nn.layer import Layer
 from .planning.planner import backward_plan, plan
 from .report.compare import Comparison, compare
-from .report.counting import cost
-from .report.report import Cost
+from .report.cost import Cost
+from .report.cost_of_network import cost
 from .runtime.program import Program
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Fit the time model of compiled kernels (tnlayer/time_models/loops_cpu.py), and judge it.
+"""Fit the time model of compiled kernels (tnlayer/time_models/cpu_kernels.py), and judge it.
 
     python -m benchmarks.calibration --measure                      # minutes, nothing beside it
     python -m benchmarks.calibration --measure --cases btt tt16-32  # a part; it joins the file
@@ -28,7 +28,7 @@ from scipy.optimize import lsq_linear
 from benchmarks.calibration.cases import NETWORKS
 from benchmarks.common.report import RESULTS, provenance, write_json
 from benchmarks.common.timing import keep_freed_memory, time_alternating
-from tnlayer.dispatch.kinds import program_of
+from tnlayer.dispatch.build_program import program_of
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.profile.load import shipped_profiles, use_profile
 from tnlayer.hardware.profile.op_times import OpTimes
@@ -40,7 +40,7 @@ from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.autograd import run
 from tnlayer.targets.backend import backend_of, lower
 from tnlayer.targets.target import Target
-from tnlayer.time_models.loops_cpu import (
+from tnlayer.time_models.cpu_kernels import (
     COST_NAMES,
     COSTS,
     STARTS,

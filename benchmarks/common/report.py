@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tnlayer.hardware.processor import processor_name
+from tnlayer.hardware.detect_processor import processor_name
 
 RESULTS = Path(__file__).parents[1] / "results"
 BUSY_LOAD = 0.5

@@ -25,7 +25,7 @@ from benchmarks.common.baselines import (
 from benchmarks.common.problem import Problem
 from benchmarks.common.search import Tree
 from benchmarks.cpu.opponents import INFER, TRAIN, Opponents
-from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.ir import loops
 from tnlayer.runtime.program import Program
 

@@ -34,13 +34,13 @@ from tnlayer.hardware.profile.load import load_profile, op_times
 from tnlayer.ir.plan import Plan
 from tnlayer.nn.layer import Layer
 from tnlayer.planning.candidates import candidates
-from tnlayer.planning.one_search import Search
+from tnlayer.planning.plan_search import Search
 from tnlayer.planning.planner import backward_plan
 from tnlayer.planning.rank import rank
 from tnlayer.planning.request import Request
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.program import Program
-from tnlayer.time_models.calls import dense_seconds
+from tnlayer.time_models.torch_calls import dense_seconds
 
 # Candidates that are predicted to take longer than this are counted and not timed.
 SLOW = 0.6

@@ -14,7 +14,7 @@ import tnlayer as tn
 from tests.support.cpp_units import has_compiler, programs_of
 from tests.support.each_backend import default_backend
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cpp_program import CppProgram
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

@@ -21,15 +21,15 @@ from tests.support.cpp_units import build_together, has_compiler, programs_of, s
 from tests.support.small_topologies import NETWORKS, distance, filled, results, small_layer
 from tests.support.subprocesses import run_python
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram, this_cpu
+from tnlayer.backends.cpp_program import CppProgram, this_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.bounds import can_fuse
 from tnlayer.lowering.cpu.call_workspace import lay_out
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
+from tnlayer.lowering.cpu.supported_plans import can_fuse
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

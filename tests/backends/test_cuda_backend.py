@@ -15,7 +15,7 @@ from tests.support.emulated import descending, emulated_cubin, emulated_gpu, lau
 from tests.support.nvidia_tools import needs_nvrtc
 from tests.support.small_topologies import CHAINS, NETWORKS, distance, filled, results
 from tnlayer import topologies
-from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.toolchains.nvrtc import Cubin
 from tnlayer.codegen.cuda.source import forward_source
 from tnlayer.hardware.gpu import gpu_of

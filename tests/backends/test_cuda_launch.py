@@ -25,7 +25,7 @@ from tests.support.emulated import (
     emulated_gpu,
     launches,
 )
-from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.cuda_unit import dense, runs_on
 from tnlayer.backends.toolchains import cuda_driver
 from tnlayer.codegen.cuda import source

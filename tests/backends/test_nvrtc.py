@@ -12,7 +12,7 @@ import torch
 
 import tnlayer as tn
 from tests.support.nvidia_tools import needs_nvrtc
-from tnlayer.backends.resources import Assembled, read_ptxas
+from tnlayer.backends.cuda_resources import Assembled, read_ptxas
 from tnlayer.backends.toolchains import nvrtc
 from tnlayer.backends.toolchains.nvrtc import check_arch, compile_cubin, find_nvrtc
 from tnlayer.errors import BuildError, SpecError

@@ -25,8 +25,8 @@ from benchmarks.calibration.run import (
 )
 from tnlayer.hardware.profile.load import shipped_profiles
 from tnlayer.hardware.profile.profile import Profile
-from tnlayer.lowering.calls.pair import Mask
-from tnlayer.time_models.loops_cpu import COST_NAMES, COSTS, fused_seconds
+from tnlayer.lowering.calls.training_schedules import Mask
+from tnlayer.time_models.cpu_kernels import COST_NAMES, COSTS, fused_seconds
 
 COST = np.array([getattr(COSTS, name) for name in COST_NAMES])
 # Of the tables' cells those that are planned in a moment, all of btt among them.

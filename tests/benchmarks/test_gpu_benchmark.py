@@ -25,7 +25,7 @@ from benchmarks.gpu.methods import CASES, chain, pairwise, stored_trees
 from benchmarks.gpu.report import TARGETS, summary, targets
 from tests.support.emulated import emulated_gpu
 from tests.support.waiting import comes_true
-from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.cuda_unit import Loaded
 from tnlayer.backends.toolchains import cuda_driver
 

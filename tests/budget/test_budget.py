@@ -23,10 +23,10 @@ from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.budget.caps import useful_sizes
 from tnlayer.hardware.profile.load import op_times, use_profile
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
 from tnlayer.planning.planner import PlanOptions, plan_graph
-from tnlayer.time_models.calls import pair_seconds
+from tnlayer.time_models.torch_calls import pair_seconds
 
 FAMILIES = {name: getattr(tn.topologies, name) for name in tn.topologies.__all__}
 GROWING = sorted(set(FAMILIES) - {"monarch", "butterfly"})

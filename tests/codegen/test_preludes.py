@@ -7,7 +7,7 @@ import pytest
 from tests.support.golden import Golden
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cuda.prelude import cuda_prelude
-from tnlayer.lowering.gpu.reduce import loads_together
+from tnlayer.lowering.gpu.sums_over_blocks import loads_together
 
 
 @pytest.mark.parametrize(("scalar", "width"), [("float32", 4), ("float32", 16), ("complex64", 4)])

@@ -22,7 +22,7 @@ from tests.support.small_topologies import NETWORKS
 from tests.support.strategies import Case, cases, fixed_series, random_array
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
-from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.calls.training_schedules import Mask
 from tnlayer.runtime.program import Program
 
 T = tn.topologies

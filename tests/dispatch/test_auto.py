@@ -15,13 +15,13 @@ import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.profiles import fixed_profile
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.lowered_for_cpu import LoweredForCpu
-from tnlayer.backends.mixed import MixedProgram
-from tnlayer.backends.plugins import cpp_kernels
+from tnlayer.backends.mixed_program import MixedProgram
+from tnlayer.backends.plugins import cpp as cpp_backend
 from tnlayer.backends.toolchains import cpp_build
-from tnlayer.dispatch import available
-from tnlayer.dispatch.ranged import RangedProgram
+from tnlayer.dispatch import available_backends
+from tnlayer.dispatch.programs_by_batch import RangedProgram
 from tnlayer.errors import BuildError, PlanError, SpecError
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.profile.load import use_profile
@@ -130,11 +130,11 @@ def test_choices_hold_for_ranges() -> None:
 def test_the_store_keeps_regions(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was chosen is found again with its regions, and not by one who asks for torch."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    from tnlayer.planning import ranges
+    from tnlayer.planning import batch_ranges
 
-    ranges._memorised.cache_clear()
+    batch_ranges._memorised.cache_clear()
     first = planned(uneven(), 1024)
-    ranges._memorised.cache_clear()
+    batch_ranges._memorised.cache_clear()
     again = planned(uneven(), 1024)
     assert again.choice.stored and again.plan.regions == first.plan.regions
     plain = plan_graph(uneven(), PlanOptions(1024))
@@ -246,7 +246,7 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         msg = "no C++ compiler found: install one"
         raise BuildError(msg)
 
-    monkeypatch.setattr(cpp_kernels, "find_compiler", none)
+    monkeypatch.setattr(cpp_backend, "find_compiler", none)
     layer = tn.Layer(mera())
     text = str(layer.explain(64))
     assert "backend: torch (asked for 'auto'; no C++ compiler found" in text
@@ -268,12 +268,12 @@ def test_the_variable_names_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_devices_take_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels for the CPU are not for other devices: plans for those are torch's."""
-    taken, why = available.taken_backend("auto", "xla")
+    taken, why = available_backends.taken_backend("auto", "xla")
     assert taken == "torch" and "'xla'" in why
     options = PlanOptions(64, device="cuda", backend="auto", cpu=CPU)
     assert plan_graph(mera(), options).plan.backend == "torch"
     monkeypatch.setenv("TNLAYER_BACKEND", "cpp")
-    taken, why = available.taken_backend("auto", "cuda")
+    taken, why = available_backends.taken_backend("auto", "cuda")
     assert taken == "torch" and "TNLAYER_BACKEND=cpp" in why
 
 
@@ -339,7 +339,7 @@ def test_a_pickle_is_planned_for_the_machine_that_reads_it(monkeypatch: pytest.M
         msg = "no C++ compiler found: install one"
         raise BuildError(msg)
 
-    monkeypatch.setattr(cpp_kernels, "find_compiler", none)
+    monkeypatch.setattr(cpp_backend, "find_compiler", none)
     other = pickle.loads(text)
     assert other.explain(16).backend == "torch"
     torch.testing.assert_close(other(torch.ones(2, 256)), layer(torch.ones(2, 256)))

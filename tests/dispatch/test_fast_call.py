@@ -16,7 +16,7 @@ import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tnlayer import topologies
 from tnlayer.dispatch.fast_call import FastCall
-from tnlayer.runtime.guard import guard_of
+from tnlayer.runtime.torch_guards import guard_of
 
 zeros = torch._efficientzerotensor  # pyright: ignore[reportPrivateImportUsage]
 BACKENDS = (
@@ -320,7 +320,7 @@ def test_sums_with_buffers() -> None:
 
 def test_without_torchs_guards(layer: tn.Layer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torch that has no such guards is served the long way."""
-    monkeypatch.setattr("tnlayer.runtime.guard.TensorGuards", None)
+    monkeypatch.setattr("tnlayer.runtime.torch_guards.TensorGuards", None)
     fresh = copy.deepcopy(layer)
     check(fresh, torch.randn(3, 16))
     assert fresh._fast is None

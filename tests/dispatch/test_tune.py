@@ -18,11 +18,11 @@ import torch
 
 import tnlayer as tn
 from tests.support.oracle import evaluate
-from tnlayer.dispatch import ranged, tune
-from tnlayer.dispatch.ranged import RangedProgram
+from tnlayer.dispatch import programs_by_batch, tune
+from tnlayer.dispatch.programs_by_batch import RangedProgram
 from tnlayer.errors import SpecError
 from tnlayer.measure.median import median_seconds
-from tnlayer.planning import ranges
+from tnlayer.planning import batch_ranges
 from tnlayer.planning.plan_store import clear_plans
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def forget() -> None:
     """Forget what this process has planned, as a new process would; the store stays."""
-    ranges._memorised.cache_clear()
+    batch_ranges._memorised.cache_clear()
 
 
 def net() -> tn.Network:
@@ -606,14 +606,14 @@ def test_a_batch_that_varies_builds_no_more_than_the_ranges(
     layer = tn.Layer(net())
     reference = tn.Layer(net(), batch=16)
     reference.load_state_dict(layer.state_dict())
-    layouts = ranged.RangedProgram._make
+    layouts = programs_by_batch.RangedProgram._make
     made: list[int] = []
 
     def count(own: RangedProgram, batch: int) -> Any:
         made.append(batch)
         return layouts(own, batch)
 
-    monkeypatch.setattr(ranged.RangedProgram, "_make", count)
+    monkeypatch.setattr(programs_by_batch.RangedProgram, "_make", count)
     sizes = [1, 300, 7, 64, 2, 1000, 300, 65, 5, 1, 129, 999, 31, 17, 64, 3, 250, 8, 1000, 2]
     for size in sizes * 2:
         x = torch.randn(size, 64)

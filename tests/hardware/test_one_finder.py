@@ -12,7 +12,7 @@ from hypothesis import given
 import tnlayer as tn
 from tests.support.strategies import DEFAULT_BOUNDS, fixed_series, networks
 from tnlayer.hardware.cpu import Cpu
-from tnlayer.lowering.cpu.bounds import can_fuse
+from tnlayer.lowering.cpu.supported_plans import can_fuse
 from tnlayer.planning.planner import PlannedGraph
 
 COUNT = 50

@@ -19,7 +19,7 @@ from tests.support.small_profile import small_profile
 from tnlayer.cli import profile_command
 from tnlayer.cli.commands import main
 from tnlayer.errors import SpecError
-from tnlayer.hardware.processor import cache_sizes, processor_name
+from tnlayer.hardware.detect_processor import cache_sizes, processor_name
 from tnlayer.hardware.profile import load as device_load
 from tnlayer.hardware.profile import stored
 from tnlayer.hardware.profile.load import (
@@ -32,7 +32,7 @@ from tnlayer.hardware.profile.load import (
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.hardware.profile.stored import ProfileKey, key_of, read_profile, write_profile
 from tnlayer.hardware.profile.text import profile_text
-from tnlayer.support.files import cache_folder
+from tnlayer.support.file_store import cache_folder
 
 VERSION = torch.__version__
 ROOT = Path(__file__).parents[2]

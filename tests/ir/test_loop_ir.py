@@ -29,7 +29,7 @@ from tnlayer.ir.loops import (
     LoopRegion,
     Permute,
     Statement,
-    SumLanes,
+    SumPartials,
     Tile,
     Transpose,
     statements,
@@ -132,7 +132,7 @@ def test_the_goldens_show_both_schedules() -> None:
     assert not schedule_lanes(plan_of("samples_as_lanes"), CPU).lanes
     kinds = {type(s) for name in NETWORKS for p in programs(name)
              for s in statements((*p.before, *p.samples, *p.after))}  # fmt: skip
-    assert kinds == {LoopRegion, For, Tile, Transpose, Permute, Gather, Fill, SumLanes}
+    assert kinds == {LoopRegion, For, Tile, Transpose, Permute, Gather, Fill, SumPartials}
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -205,7 +205,7 @@ def test_verify_accepts_what_is_legal() -> None:
         (lambda t: For("i0", 1, (t,), of_samples=True), "a loop over 1 samples"),
         (lambda t: replace(t, loops=(Axis(1, 0, 0, of_samples=True),)), "a loop over 1 samples"),
         (lambda t: Fill(At("y", form="scalar"), 9), "entries 0 to 8 of y"),
-        (lambda t: SumLanes(At("y"), At("x", form="scalar"), (0,) * 4), "no partial"),
+        (lambda t: SumPartials(At("y"), At("x", form="scalar"), (0,) * 4), "no partial"),
         (lambda t: Transpose(At("y"), At("x"), (0,), (0,) * 5), "square"),
         (lambda t: Transpose(At("y", 5), At("x"), (0,), (0,), padding=4), "entries 5 to 8 of y"),
         (lambda t: Permute(At("y"), At("x"), (0,), (5,), (((0, 3),),)), "entries 5 to 8 of x"),

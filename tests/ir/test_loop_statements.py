@@ -15,7 +15,7 @@ from tnlayer.ir.loops import (
     LoopRegion,
     Prefetch,
     Statement,
-    SumLanes,
+    SumPartials,
     Threads,
     Tile,
     buffers_of,
@@ -44,7 +44,7 @@ def test_buffers_of_a_body() -> None:
     """Statements inside others count, an operand that is missing does not."""
     assert buffers_of(BODY) == {"x", "y", "w", "v", "z"}
     assert written_of(BODY) == {"y", "z"}
-    assert written_of((SumLanes(Y, At("p"), (0,)),)) == {"y"}
+    assert written_of((SumPartials(Y, At("p"), (0,)),)) == {"y"}
 
 
 def test_places_are_mapped_wherever_they_stand() -> None:

@@ -34,7 +34,7 @@ from tnlayer.ir.steps import (
     Value,
 )
 from tnlayer.planning.check_plan import check_plan
-from tnlayer.planning.trees import make_plan
+from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.support.json_text import canonical_json, parse_json
 
 

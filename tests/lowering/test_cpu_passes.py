@@ -23,7 +23,7 @@ from tnlayer.lowering.cpu.pipeline import (
     lower,
     schedule_lanes,
 )
-from tnlayer.lowering.cpu.scheduled import CpuSchedule
+from tnlayer.lowering.cpu.schedule import CpuSchedule
 
 CPU = Cpu(threads=2)
 

@@ -42,7 +42,7 @@ from tnlayer.ir.loops_text import program_text
 from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Operand, Value
-from tnlayer.lowering.arrays import volume
+from tnlayer.lowering.array_layout import volume
 from tnlayer.lowering.gpu.bank_conflicts import (
     choose_strides,
     conflicts,
@@ -50,12 +50,13 @@ from tnlayer.lowering.gpu.bank_conflicts import (
     is_injective,
     padded,
 )
+from tnlayer.lowering.gpu.barriers import find_race
 from tnlayer.lowering.gpu.coalescing import direct, goes_direct, run_width, staged
-from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
-from tnlayer.lowering.gpu.place import find_race
-from tnlayer.lowering.gpu.reduce import loads_together
+from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
-from tnlayer.passes.chain import Stem, StemStep, find_stem
+from tnlayer.lowering.gpu.schedule import GpuSchedule
+from tnlayer.lowering.gpu.sums_over_blocks import loads_together
+from tnlayer.passes.stem import Stem, StemStep, find_stem
 
 GPU = gpu_of("sm_90")
 NETWORKS: dict[str, Callable[[], tn.Network]] = {

@@ -19,7 +19,7 @@ from tests.support.gpu_as_cpu import as_cpu_program
 from tests.support.small_topologies import NETWORKS
 from tests.support.strategies import collect
 from tnlayer import topologies
-from tnlayer.backends.cpp import LoadedEntry
+from tnlayer.backends.cpp_program import LoadedEntry
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.prelude import prelude
@@ -28,11 +28,11 @@ from tnlayer.codegen.cuda.source import printed
 from tnlayer.hardware.gpu import Gpu, Tiling, gpu_of
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret
+from tnlayer.lowering.gpu.chain import find_chain
 from tnlayer.lowering.gpu.pipeline import (
-    GpuSchedule,
     by_segments,
-    find_chain,
 )
+from tnlayer.lowering.gpu.schedule import GpuSchedule
 from tnlayer.passes.rematerialise import backward_without_saved
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

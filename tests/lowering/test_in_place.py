@@ -14,7 +14,7 @@ from tnlayer import topologies
 from tnlayer.ir.loops import At, Buffer, LoopProgram, LoopRegion, Tile
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_verify import verified
-from tnlayer.lowering.arrays import Array, replaced
+from tnlayer.lowering.array_layout import Array, replaced
 from tnlayer.lowering.cpu.pipeline import backward_program
 
 NETWORKS = {

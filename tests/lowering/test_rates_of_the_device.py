@@ -10,7 +10,7 @@ import tnlayer as tn
 from tests.support.profiles import fixed_profile
 from tnlayer.hardware.profile.load import op_times
 from tnlayer.hardware.profile.op_times import OpTimes
-from tnlayer.lowering.calls.pair import TrainingSchedules, schedule_pair
+from tnlayer.lowering.calls.training_schedules import TrainingSchedules, schedule_pair
 
 NETWORKS = {
     "mera": lambda: tn.topologies.mera(8, 2, 2),

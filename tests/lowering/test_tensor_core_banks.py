@@ -23,9 +23,10 @@ from tnlayer import topologies
 from tnlayer.ir.loops import At, Fill, LoopRegion, Mma, Precision, Threads, Tile, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.schedule import GpuSchedule
 from tnlayer.lowering.gpu.tensor_cores import choose_lowering
-from tnlayer.lowering.gpu.tensor_cores.lanes import order_points
+from tnlayer.lowering.gpu.tensor_cores.thread_loop_lanes import order_points
 
 FULL = pytest.mark.full
 # One network of each kind; scheduling the long ones takes a second or two.

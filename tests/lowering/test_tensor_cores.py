@@ -30,8 +30,8 @@ from tnlayer.ir.loops_interpret import interpret, rounded
 from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.steps import BATCH
 from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
-from tnlayer.lowering.gpu.tensor_cores.bits import access_cycles, choose_bits
 from tnlayer.lowering.gpu.tensor_cores.matrices import PRECISIONS, merge_blocks
+from tnlayer.lowering.gpu.tensor_cores.mma_lanes import access_cycles, choose_bits
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tnlayer.nn import doubled
+from tnlayer.nn.initialisation import doubled_network
 
 # How far E|y|^2 may be from 1: entries are rounded once; in half precision one tensor makes up for
 # it until the logarithm is within 0.1.
@@ -141,7 +141,7 @@ def test_sums_of_networks() -> None:
 
 def test_what_is_too_large_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then E|y|^2 = 1 over the x that were tried, as for a network whose double is small."""
-    monkeypatch.setattr(doubled, "_MOST_OPERATIONS", 10)
+    monkeypatch.setattr(doubled_network, "_MOST_OPERATIONS", 10)
     torch.manual_seed(0)
     layer = tn.Layer(mps(10, 4), dtype=torch.float64, backend="torch", effort="fast")
     found = transferred(layer, 10)

@@ -21,11 +21,11 @@ from tests.support.emulated import emulated_gpu, launches
 from tests.support.nvidia_tools import needs_nvrtc
 from tests.support.small_topologies import distance, filled, results
 from tnlayer import topologies
-from tnlayer.backends.cuda import CudaProgram
+from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.lowered_for_gpu import LoweredForGpu
-from tnlayer.backends.mixed import MixedProgram
-from tnlayer.backends.plugins import cuda_kernels
-from tnlayer.dispatch import available
+from tnlayer.backends.mixed_program import MixedProgram
+from tnlayer.backends.plugins import cuda as cuda_backend
+from tnlayer.dispatch import available_backends
 from tnlayer.hardware.datasheets import H100, RECORDS, record_of
 from tnlayer.hardware.gpu import gpu_of
 from tnlayer.hardware.profile.derived import derived_profiles
@@ -38,8 +38,8 @@ from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.planning.predictions import predict_dense
 from tnlayer.runtime.program import Program
 from tnlayer.targets.target import target_for
-from tnlayer.time_models import loops_gpu
-from tnlayer.time_models.loops_gpu import (
+from tnlayer.time_models import gpu_kernels
+from tnlayer.time_models.gpu_kernels import (
     staged_bytes,
     workspace_bytes,
 )
@@ -192,11 +192,11 @@ def test_auto_on_a_gpu_needs_nvrtc(monkeypatch: pytest.MonkeyPatch) -> None:
         msg = "NVRTC is missing: pip install 'tnlayer[cuda]'"
         raise tn.BuildError(msg)
 
-    assert available.taken_backend("auto", "cuda")[0] in ("auto", "torch")
-    monkeypatch.setattr(cuda_kernels, "find_nvrtc", none)
-    taken, why = available.taken_backend("auto", "cuda")
+    assert available_backends.taken_backend("auto", "cuda")[0] in ("auto", "torch")
+    monkeypatch.setattr(cuda_backend, "find_nvrtc", none)
+    taken, why = available_backends.taken_backend("auto", "cuda")
     assert taken == "torch" and "pip install" in why
-    options = available.options_for(PlanOptions(64, backend="auto", device="cuda"))
+    options = available_backends.options_for(PlanOptions(64, backend="auto", device="cuda"))
     assert options.gpu is None and options.cpu is None and options.backend == "torch"
 
 
@@ -295,7 +295,7 @@ def test_states_beyond_l2_come_from_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
     def spent(batch: int, cache: int) -> float:
         record = replace(H100, cache_bytes=cache)
-        monkeypatch.setattr(loops_gpu, "record_of", lambda arch: record)
+        monkeypatch.setattr(gpu_kernels, "record_of", lambda arch: record)
         return lowered(plan, mask).own_seconds(batch).forward
 
     assert spent(4096, H100.cache_bytes) > 1.5 * spent(4096, 2**40)

@@ -23,9 +23,9 @@ from tnlayer.graph.graph import Graph
 from tnlayer.hardware.profile.load import op_times
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.passes.slice_legs import looped_together, sliceable_legs
-from tnlayer.planning.memory import keep_limit
+from tnlayer.planning.memory_limit import keep_limit
 from tnlayer.runtime.program import Program
 from tnlayer.targets.lowered_calls import LoweredCalls
 from tnlayer.targets.target import target_for

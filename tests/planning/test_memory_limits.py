@@ -19,7 +19,7 @@ from tests.support.cpp_units import has_compiler
 from tests.support.live_bytes import allocator_peak, peak_beside
 from tests.support.strategies import Bounds, fixed_series, networks
 from tnlayer.ir.plan_parts import Memory
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
 from tnlayer.runtime.scratch import SCRATCH
 

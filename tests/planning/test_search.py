@@ -22,8 +22,8 @@ from tnlayer.planning import deadline as clock
 from tnlayer.planning import search
 from tnlayer.planning.check_plan import check_plan
 from tnlayer.planning.deadline import DEADLINES, Deadline
+from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.search import Found, search_order
-from tnlayer.planning.trees import make_plan
 from tnlayer.support.progress import progress
 
 MERA = canonicalise(tn.topologies.mera(12, 2, 3).freeze()).graph

@@ -15,15 +15,20 @@ from tests.support.profiles import fixed_profile
 from tnlayer.cli.commands import main
 from tnlayer.hardware.profile.load import op_times, use_profile
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.planning.predictions import Prediction
-from tnlayer.report import report
-from tnlayer.report.counting import cost_of
+from tnlayer.report import cost as cost_module
+from tnlayer.report.cost_of_network import cost_of
 from tnlayer.runtime.program import Program
-from tnlayer.time_models.calls import dense_seconds, pair_seconds, schedule_seconds, step_seconds
+from tnlayer.time_models.torch_calls import (
+    dense_seconds,
+    pair_seconds,
+    schedule_seconds,
+    step_seconds,
+)
 
 T = tn.topologies
 
@@ -275,7 +280,7 @@ def test_counting_makes_no_search_for_break_even(monkeypatch: pytest.MonkeyPatch
         message = "a search"
         raise AssertionError(message)
 
-    monkeypatch.setattr(report, "find_break_even", refuse)
+    monkeypatch.setattr(cost_module, "find_break_even", refuse)
     cost = tn.cost(train(), batch=8)
     assert json.loads(json.dumps(cost.numbers())) == cost.numbers()
     assert cost.table_lines()

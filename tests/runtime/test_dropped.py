@@ -17,7 +17,7 @@ import torch
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tnlayer.backends.toolchains import cpp_build, kernel_memory
-from tnlayer.runtime.python_source import load_source
+from tnlayer.runtime.load_python import load_source
 
 compiled = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

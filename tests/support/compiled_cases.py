@@ -22,7 +22,7 @@ from tests.support.strategies import LEADS, Case, random_array
 from tnlayer.graph.graph import Graph
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops_interpret import interpret
-from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.calls.training_schedules import Mask
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 
 

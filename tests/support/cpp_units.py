@@ -11,14 +11,14 @@ from dataclasses import replace
 import torch
 
 import tnlayer as tn
-from tnlayer.backends.cpp import CppProgram
+from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.toolchains.cpp_build import find_compiler, load_library
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.errors import BuildError
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir import loops
-from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.calls.training_schedules import Mask
 
 
 def has_compiler() -> bool:

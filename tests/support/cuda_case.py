@@ -12,7 +12,8 @@ from tests.support.strategies import random_array
 from tnlayer.hardware.gpu import Gpu
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.schedule import GpuSchedule
 
 
 @dataclass

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import tnlayer as tn
 from tests.support.cpp_units import small_code
-from tnlayer.backends import cpp
+from tnlayer.backends import cpp_program
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import Kernel
 from tnlayer.codegen.cpp.printer import print_cpp
@@ -29,8 +29,8 @@ def default_backend(name: str) -> Generator[None]:
     with (
         patch.object(tn.Layer, "__init__", _with_default(tn.Layer.__init__, name)),
         patch.object(tn, "compile", _with_default(tn.compile, name)),
-        patch.object(cpp, "this_cpu", _small_cpu),
-        patch.object(cpp.CppProgram, "load", _load_quickly),
+        patch.object(cpp_program, "this_cpu", _small_cpu),
+        patch.object(cpp_program.CppProgram, "load", _load_quickly),
     ):
         yield
 
@@ -44,13 +44,13 @@ def _with_default(function: Callable[..., Any], name: str) -> Callable[..., Any]
     return call
 
 
-_this_cpu = cpp.this_cpu
+_this_cpu = cpp_program.this_cpu
 
 
 def _small_cpu() -> Cpu:
     return small_code(_this_cpu())
 
 
-def _load_quickly(program: cpp.CppProgram, kernel: Kernel) -> ctypes.CDLL:
+def _load_quickly(program: cpp_program.CppProgram, kernel: Kernel) -> ctypes.CDLL:
     del program
     return load_library(print_cpp(kernel.program), optimise="-O1")

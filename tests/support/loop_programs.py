@@ -7,7 +7,7 @@ import torch
 
 import tnlayer as tn
 from tests.support import oracle
-from tnlayer.backends.cpp import LoadedEntry
+from tnlayer.backends.cpp_program import LoadedEntry
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.printer import print_cpp

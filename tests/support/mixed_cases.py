@@ -18,11 +18,11 @@ from tests.support.against_oracle import (
     freeze_some,
 )
 from tests.support.strategies import Case, random_array
-from tnlayer.backends.mixed import MixedProgram
+from tnlayer.backends.mixed_program import MixedProgram
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import BackendSpan
-from tnlayer.lowering.calls.pair import Mask
+from tnlayer.lowering.calls.training_schedules import Mask
 from tnlayer.runtime.program import Program
 
 

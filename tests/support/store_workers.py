@@ -27,8 +27,8 @@ if __name__ == "__main__":
     package.__path__ = [str(Path(__file__).parents[2] / "tnlayer")]
     sys.modules["tnlayer"] = package
 
-from tnlayer.support.files import Store
-from tnlayer.support.trust import cache_folder
+from tnlayer.support.cache_folder import cache_folder
+from tnlayer.support.file_store import Store
 
 WRITERS, PLANS, WRITERS_A_RANGE = 32, 50, 4
 KILLS = 100

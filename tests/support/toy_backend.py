@@ -12,16 +12,16 @@ import torch
 from tests.support.plan_in_numpy import do_plan
 from tnlayer.graph.graph import Graph
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.calls.pair import Mask, wanted_names
+from tnlayer.lowering.calls.training_schedules import Mask, wanted_names
 from tnlayer.passes.rematerialise import backward_without_saved
 from tnlayer.runtime.array_checks import PLAIN
 from tnlayer.runtime.autograd import is_traced
-from tnlayer.runtime.kernels import Kernels
+from tnlayer.runtime.generated_functions import Kernels
 from tnlayer.runtime.program import GRADIENT, Program
 from tnlayer.targets.backend import Backend, Build
 from tnlayer.targets.lowered import Lowered
 from tnlayer.targets.target import Target
-from tnlayer.time_models.calls import Seconds
+from tnlayer.time_models.torch_calls import Seconds
 
 
 class ToyProgram(Program):

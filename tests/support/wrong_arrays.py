@@ -28,7 +28,7 @@ from torch import nn
 import tnlayer as tn
 from tests.support import each_backend, emulated
 from tnlayer import topologies
-from tnlayer.backends.mixed import MixedProgram
+from tnlayer.backends.mixed_program import MixedProgram
 from tnlayer.ir.cuts import batched_steps
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.nn.padded import Padded

@@ -18,8 +18,8 @@ from tnlayer.ir.cuts import is_batched
 from tnlayer.ir.loops import Tile, statements, steps_of
 from tnlayer.lowering.cpu.pipeline import forward_program, schedule_lanes
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
-from tnlayer.report.counting import cost_of
-from tnlayer.report.report import Cost
+from tnlayer.report.cost import Cost
+from tnlayer.report.cost_of_network import cost_of
 
 LARGE = 10**6
 THREADS = (1, 2)

@@ -17,11 +17,11 @@ from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir import loops
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Contract
-from tnlayer.lowering.calls.pair import wanted_names
-from tnlayer.lowering.cpu.bounds import can_fuse
+from tnlayer.lowering.calls.training_schedules import wanted_names
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
+from tnlayer.lowering.cpu.supported_plans import can_fuse
 from tnlayer.support.dtypes import DTYPES
-from tnlayer.time_models.loops_cpu import Work, count_works
+from tnlayer.time_models.cpu_kernels import Work, count_works
 
 NETWORKS = {
     subject.name: subject

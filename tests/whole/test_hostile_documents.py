@@ -17,8 +17,8 @@ from tests.support.mutations import mutated, mutated_bytes, places
 from tests.support.work import Word, with_words, work_of
 from tnlayer.errors import MAX_MESSAGE, TnlayerError
 from tnlayer.graph import canonical
+from tnlayer.graph.argument_checks import shown, suggest
 from tnlayer.graph.canonical import canonicalise
-from tnlayer.graph.checks import shown, suggest
 from tnlayer.support import json_text
 
 HUGE = 10**4000

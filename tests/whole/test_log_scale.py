@@ -30,14 +30,14 @@ from tests.support.nvidia_tools import needs_nvrtc
 from tests.support.series import short_and_full
 from tests.support.strategies import Case, collect, random_array
 from tnlayer import topologies
-from tnlayer.backends.cpp import CppProgram
-from tnlayer.backends.cuda import CudaProgram
-from tnlayer.backends.log_scaled import ScaledProgram
+from tnlayer.backends.cpp_program import CppProgram
+from tnlayer.backends.cuda_program import CudaProgram
+from tnlayer.backends.log_scale_program import ScaledProgram
 from tnlayer.errors import SpecError
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.ir.steps import Contract
-from tnlayer.passes.exponents import degrees, spans
+from tnlayer.passes.log_scale_spans import degrees, spans
 
 __all__ = ["emulated_gpu"]  # the fixture
 

@@ -26,8 +26,8 @@ from tests.support.mutations import mutated
 from tests.support.plan_numbers import computes
 from tests.support.series import short_and_full
 from tests.support.strategies import Case, fixed_series, repeated_cases
-from tnlayer.backends.cpp import CppProgram
-from tnlayer.backends.mixed import MixedProgram
+from tnlayer.backends.cpp_program import CppProgram
+from tnlayer.backends.mixed_program import MixedProgram
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.hardware.cpu import Cpu
@@ -36,10 +36,10 @@ from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import PlanDocumentError, document_from_plan, plan_from_document
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.ir.steps import Contract, Operand, Select, Value
-from tnlayer.lowering.calls.pair import schedule_pair
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.check_plan import check_plan
+from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.search import search_order
-from tnlayer.planning.trees import make_plan
 
 __all__ = ["emulated_gpu"]  # the fixture
 

@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[2]
 # tests/support/wrong_arrays.py.
 ADDRESSES = {
     # Compiled C++: _Forward.__call__ (checked), _Forward._unchecked (the short way), _Backward.
-    "backends/cpp.py": {"_address": 1},
+    "backends/cpp_program.py": {"_address": 1},
     # CUDA: forward (dense, or from the short way), _Backward; and workspace, which is our own.
     "backends/cuda_unit.py": {"_address": 2, "data_ptr": 2},
     # Whether an array has one at all.
-    "runtime/ready.py": {"_address": 1},
+    "runtime/kernel_arrays.py": {"_address": 1},
     "dispatch/fast_call.py": {"_address": 1, "data_ptr": 1},
 }
 # Programs of several regions call the kernels of each; torch's own operations compare shapes, but

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..targets.backend import register
-from .plugins.cpp_kernels import CppBackend
-from .plugins.cuda_kernels import CudaBackend
-from .plugins.mixture import MixedBackend
-from .plugins.torch_calls import TorchBackend
+from .plugins.cpp import CppBackend
+from .plugins.cuda import CudaBackend
+from .plugins.mixed import MixedBackend
+from .plugins.torch import TorchBackend
 
 
 def register_builtin() -> None:

@@ -15,10 +15,10 @@ from ..codegen.cuda.source import CudaSource, Entry
 from ..errors import BuildError
 from ..hardware.gpu import Gpu, gpu_of
 from ..runtime import cuda_devices
-from ..runtime.pick import picker
 from ..support.debug import debug
 from ..support.locks import Lock
-from .resources import Resources, read_ptxas
+from ..support.pick_items import picker
+from .cuda_resources import Resources, read_ptxas
 from .toolchains import cuda_driver
 from .toolchains.nvrtc import Cubin, compile_cubin
 

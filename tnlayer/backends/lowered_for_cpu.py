@@ -10,15 +10,15 @@ import torch
 from ..hardware.cpu import Cpu
 from ..ir.loops import LoopProgram as LoopProgram
 from ..ir.plan import Plan
-from ..lowering.calls.pair import wanted_names
+from ..lowering.calls.training_schedules import wanted_names
 from ..lowering.cpu.batch_sizes import kernel_batch
-from ..lowering.cpu.bounds import can_fuse
 from ..lowering.cpu.call_workspace import call_bytes
 from ..lowering.cpu.pipeline import finish, schedule_lanes
-from ..lowering.cpu.scheduled import CpuSchedule
+from ..lowering.cpu.schedule import CpuSchedule
+from ..lowering.cpu.supported_plans import can_fuse
 from ..targets.lowered import Lowered, plain
-from ..time_models.calls import Seconds
-from ..time_models.loops_cpu import Work, count_work, fused_step_seconds, kernel_seconds
+from ..time_models.cpu_kernels import Work, count_work, fused_step_seconds, kernel_seconds
+from ..time_models.torch_calls import Seconds
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,10 @@ from functools import cached_property, lru_cache
 
 from ..hardware.gpu import Gpu
 from ..ir.plan import Plan
-from ..lowering.calls.pair import wanted_names
+from ..lowering.calls.training_schedules import wanted_names
 from ..lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 from ..targets.lowered import Lowered, plain
-from ..time_models.calls import Seconds
-from ..time_models.loops_gpu import (
+from ..time_models.gpu_kernels import (
     Work,
     count_work,
     cuda_seconds,
@@ -19,6 +18,7 @@ from ..time_models.loops_gpu import (
     staged_bytes,
     workspace_bytes,
 )
+from ..time_models.torch_calls import Seconds
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.checks import check_whole, shown
+from ..graph.argument_checks import check_whole, shown
 from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
 from ..nn.layer import Layer
 from ..nn.padded import Padded
 from ..planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
-from ..report.counting import cost
+from ..report.cost_of_network import cost
 from .search import Found, Limit, Measure, best_network
 from .topology import Topology, candidates, name_of, port_shapes, read_question
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.checks import check_whole, shown, suggest
+from ..graph.argument_checks import check_whole, shown, suggest
 from ..graph.graph import Graph
 from ..graph.network import Network
 from .shapes import ceiling_root, imbalance, padded_shape, splits

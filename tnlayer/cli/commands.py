@@ -19,7 +19,7 @@ from ..ir.plan_text import table
 from ..measure.median import median_seconds
 from ..nn.layer import Layer
 from ..report.compare import compare
-from ..report.counting import cost
+from ..report.cost_of_network import cost
 from ..support.dtypes import DTYPES
 from ..support.json_text import canonical_json
 from .profile_command import add_profile, run_profile

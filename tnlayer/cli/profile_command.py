@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from ..errors import SpecError
-from ..hardware.processor import cache_sizes, processor_name
+from ..hardware.detect_processor import cache_sizes, processor_name
 from ..hardware.profile.load import LoadedProfile, load_profile
 from ..hardware.profile.text import main_rates, profile_text
-from ..measure.profiles import measure_device
+from ..measure.measure_device import measure_device
+from ..support.cache_folder import cache_folder
 from ..support.dtypes import DTYPES
 from ..support.json_text import canonical_json
-from ..support.trust import cache_folder
 
 _DEVICES = ("cpu", "cuda")
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, overload
 
-from ..backends.log_scaled import ScaledProgram
+from ..backends.log_scale_program import ScaledProgram
 from ..errors import SpecError
-from ..graph.checks import check_option, shown
+from ..graph.argument_checks import check_option, shown
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE, PlanOptions, plan_graph
 from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, option_names
-from .available import options_for
-from .kinds import program_of
+from .available_backends import options_for
+from .build_program import program_of
 from .overflow import warn_of_values
 
 

@@ -20,11 +20,11 @@ from torch.compiler import is_dynamo_compiling
 from ..runtime import cuda_devices
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import autocast_is_on, contract_checked, functorch_is_active, is_traced
-from ..runtime.guard import Guard, guard_of
-from ..runtime.pick import picker
-from ..runtime.stored_arrays import home_of, homes_of, parametrization_of
-from .ranged import RangedProgram
-from .summed import SummedRanges
+from ..runtime.module_arrays import home_of, homes_of, parametrization_of
+from ..runtime.torch_guards import Guard, guard_of
+from ..support.pick_items import picker
+from .programs_by_batch import RangedProgram
+from .sum_of_networks import SummedRanges
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _address = torch.Tensor.data_ptr

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from ..graph.graph import Graph
 from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
-from ..planning.memory import LimitError
+from ..planning.memory_limit import LimitError
 from ..planning.planner import PlanOptions, plan_graph
 from ..planning.rank import kernel_room
 from ..planning.request import TRAIN
 from ..support.dtypes import DTYPES
 from ..targets.backend import asked_backend
-from .available import options_for
+from .available_backends import options_for
 
 
 def share_limit(

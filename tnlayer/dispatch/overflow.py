@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..backends.log_scaled import Scaled, ScaledProgram
+from ..backends.log_scale_program import Scaled, ScaledProgram
 from ..graph.graph import Graph, Port
 from ..ir.backend_names import TORCH
 from ..runtime.program import Program

@@ -14,13 +14,13 @@ import torch
 
 from ..errors import SpecError
 from ..graph.graph import Graph
-from ..hardware.processor import processor_name
+from ..hardware.detect_processor import processor_name
 from ..measure.median import median_seconds
+from ..planning.batch_ranges import EXACT, TUNED, Choice, plan_key, store_choice, stored_choice
 from ..planning.mixture import plan_name
-from ..planning.one_search import Search
+from ..planning.plan_search import Search
 from ..planning.plan_store import PlanKey
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph, planned_with
-from ..planning.ranges import EXACT, TUNED, Choice, plan_key, store_choice, stored_choice
 from ..planning.rank import Ranked, rank
 from ..planning.request import TRAIN
 from ..runtime.autograd import run
@@ -28,8 +28,8 @@ from ..runtime.program import Program
 from ..support.debug import debug
 from ..support.progress import progress_share
 from ..targets.backend import same_code
-from ..time_models.calls import Seconds
-from .kinds import program_of
+from ..time_models.torch_calls import Seconds
+from .build_program import program_of
 
 # Seconds for all candidates together, and for the winner's forward alone.
 BUDGET, _FORWARD_BUDGET = 1.0, 0.2

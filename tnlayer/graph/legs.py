@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import SpecError
-from .checks import check_name, check_size, shown, take_bounded
+from .argument_checks import check_name, check_size, shown, take_bounded
 from .graph import MAX_LEGS, Graph
 from .validate import ends_of
 

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
 from ..support.json_text import read_document, write_document
-from .bridges.document import document_from_graph, graph_from_document
-from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
-from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
-from .checks import (
+from .argument_checks import (
     as_array_value,
     check_dtype_name,
     check_init,
@@ -27,6 +24,9 @@ from .checks import (
     suggest,
     take_bounded,
 )
+from .bridges.document import document_from_graph, graph_from_document
+from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
+from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
 from .describe import describe, headline
 from .drawing.drawing import draw_graph
 from .graph import MAX_NODES, Graph, Port, TensorNode

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ..errors import SpecError, shortened
-from .checks import (
+from .argument_checks import (
     check_dtype_name,
     check_init,
     check_leg_name,

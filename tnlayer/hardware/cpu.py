@@ -1,8 +1,8 @@
 """A CPU, as kernels are made for it: its vectors, its memory, and what work on vectors costs.
 
 Cycles and sizes are those of server cores with 512-bit vectors, on which schedules were compared;
-they rank schedules of one kernel and predict no times (time_models/loops_cpu.py does, with rates of
-the machine). Where two estimates count on different sizes, both stand here and say why.
+they rank schedules of one kernel and predict no times (time_models/cpu_kernels.py does, with rates
+of the machine). Where two estimates count on different sizes, both stand here and say why.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What this machine can run: the CPU and the GPU that kernels are planned for.
 
-What a compiler makes of the CPU only the compiler knows (backends/cpp.py asks it). Whoever plans,
-for a layer or for its cost, comes through dispatch/available.py, so that both plan for one machine.
+What a compiler makes of the CPU only the compiler knows (backends/cpp_program.py asks it). Whoever
+plans, for a layer or for its cost, comes through dispatch/available_backends.py, so that both plan
+for one machine.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ Grammar::
               | Permute(target, source, targets, sources, entries, padding)
               | Gather(target, source, offsets, padding)
               | Fill(target, count)               zeros
-              | SumLanes(target, source, offsets)
+              | SumPartials(target, source, offsets)
               | Prefetch(source, count, writes)   of the next block of samples
               | Threads(indices, body) | Barrier() | SumThreads(target, source, count)
     at        = At(buffer, offset, terms, form)   offset + sum of index * stride, in entries
@@ -248,7 +248,7 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class SumLanes:
+class SumPartials:
     """target[offsets[j]] += source[j] summed over all threads in order; source is a partial."""
 
     target: At
@@ -373,7 +373,7 @@ Statement = (
     | Permute
     | Gather
     | Fill
-    | SumLanes
+    | SumPartials
     | Prefetch
     | Threads
     | Barrier
@@ -447,7 +447,7 @@ PLACES: Mapping[type[Statement], tuple[tuple[str, ...], tuple[str, ...]]] = {
     Permute: (("source",), ("target",)),
     Gather: (("source",), ("target",)),
     Fill: ((), ("target",)),
-    SumLanes: (("source",), ("target",)),
+    SumPartials: (("source",), ("target",)),
     SumThreads: (("source",), ("target",)),
     Prefetch: ((), ()),
     Barrier: ((), ()),

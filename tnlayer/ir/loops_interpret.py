@@ -21,7 +21,7 @@ from .loops import (
     Precision,
     Prefetch,
     Statement,
-    SumLanes,
+    SumPartials,
     SumThreads,
     Threads,
     Tile,
@@ -153,7 +153,7 @@ class _Interpreter:
                 total = self.take(statement.target, 0, statement.count)
                 total += self.take(statement.source, 0, statement.count)
                 self.put(statement.target, 0, total)
-            case SumLanes():
+            case SumPartials():
                 for lane, offset in enumerate(statement.offsets):
                     total = self.take(statement.target, offset, 1)
                     self.put(statement.target, offset,

@@ -19,7 +19,7 @@ from .loops import (
     Permute,
     Prefetch,
     Statement,
-    SumLanes,
+    SumPartials,
     SumThreads,
     Threads,
     Tile,
@@ -120,7 +120,7 @@ def _statement(statement: Statement) -> list[str]:
             return [f"{target} = gather {since} {offsets}{pad}"]
         case Fill():
             return [f"{place_text(statement.target)} = zeros({statement.count})"]
-        case SumLanes():
+        case SumPartials():
             at, since = place_text(statement.target), place_text(statement.source)
             return [f"{at} {offsets_text(statement.offsets)} += threads of {since}"]
         case Prefetch():

@@ -20,7 +20,7 @@ from .loops import (
     Permute,
     Prefetch,
     Statement,
-    SumLanes,
+    SumPartials,
     SumThreads,
     Threads,
     Tile,
@@ -141,11 +141,11 @@ class _Verifier:
                 self.check_at(statement.target, (0, last), ranges, step, writes=True)
             case Fill():
                 self.check_at(statement.target, (0, statement.count - 1), ranges, step, writes=True)
-            case SumLanes():
+            case SumPartials():
                 last = len(statement.offsets) - 1
                 self.check_at(statement.source, (0, last), ranges, step)
                 if self.buffers[statement.source.buffer].space != "partial":
-                    self.fail(step, f"SumLanes reads {statement.source.buffer}, no partial")
+                    self.fail(step, f"SumPartials reads {statement.source.buffer}, no partial")
                 self.check_at(statement.target, _span(statement.offsets), ranges, step, writes=True)
             case Prefetch():
                 self.check_at(statement.source, (0, statement.count - 1), ranges, step)

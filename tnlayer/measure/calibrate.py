@@ -24,11 +24,11 @@ from ..hardware.profile.load import use_profile
 from ..hardware.profile.op_times import OpTimes
 from ..hardware.profile.profile import AUTOGRAD, Profile
 from ..ir.steps import BATCH, Value
-from ..lowering.calls.pair import TrainingSchedules, schedule_pair
-from ..planning.trees import make_plan
+from ..lowering.calls.training_schedules import TrainingSchedules, schedule_pair
+from ..planning.plan_of_order import make_plan
 from ..runtime.autograd import run
 from ..runtime.program import Program, build_kernels
-from ..time_models.calls import schedule_seconds
+from ..time_models.torch_calls import schedule_seconds
 
 _SMALL: tuple[tuple[Callable[[], Network], int], ...] = (
     (lambda: topologies.mera(6, 2, 2), 1),

@@ -11,7 +11,7 @@ import torch
 
 from ..backends.toolchains.cpp_build import find_compiler
 from ..errors import BuildError
-from ..hardware.processor import processor_name
+from ..hardware.detect_processor import processor_name
 from ..hardware.profile.grid import Grid, fill_grid
 from ..hardware.profile.profile import AUTOGRAD, VARIANTS, Profile
 from ..support.debug import debug

@@ -1,1 +1,1 @@
-"""The layer, and how its entries are initialised."""
+"""The layer: it holds the arrays, starts them, and checks what comes in."""

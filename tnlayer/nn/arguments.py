@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from ..errors import SpecError
-from ..graph.checks import shown
+from ..graph.argument_checks import shown
 from ..graph.graph import Graph, Port
 from ..graph.network import Network, as_graph
 from ..runtime.array_checks import check_memory

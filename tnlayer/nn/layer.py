@@ -11,37 +11,36 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..backends.log_scaled import Scaled, ScaledProgram, add_scaled, scaled
-from ..backends.resources import Resources
+from ..backends.cuda_resources import Resources
+from ..backends.log_scale_program import Scaled, ScaledProgram, add_scaled, scaled
+from ..dispatch.build_program import program_of
 from ..dispatch.compile import check_backend, check_log_scale
 from ..dispatch.fast_call import FastCall, fast_call_like
-from ..dispatch.kinds import program_of
 from ..dispatch.overflow import is_in_range, out_of_range
-from ..dispatch.ranged import RangedProgram
+from ..dispatch.programs_by_batch import RangedProgram
 from ..dispatch.tune import random_inputs
 from ..errors import SpecError
-from ..graph.checks import check_option, check_whole, shown
+from ..graph.argument_checks import check_option, check_whole, shown
 from ..graph.graph import Graph, Parameter, count_parameters
 from ..graph.network import Network
 from ..ir.counts import Amount
 from ..planning.planner import DEFAULT_BATCH, PlanOptions
 from ..planning.request import OBJECTIVES
-from ..report.explain import explain
-from ..report.explanation import Explanation
-from ..report.report import Cost
+from ..report.cost import Cost
+from ..report.explain import Explanation, explain
 from ..runtime import cuda_devices
-from ..runtime.allocation_limit import check_bytes
 from ..runtime.autograd import is_traced, run
+from ..runtime.available_memory import check_bytes
+from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
-from ..runtime.stored_arrays import check_can_be_set, has_array, set_array, would_hide
 from .arguments import as_graphs, flatten_inputs, layer_dtype
-from .arrays import BIAS, StoredArrays, arrays_for, first_of
-from .entries import check_initialisers
-from .initialise import initialise
+from .initialisation.entries import check_initialisers
+from .initialisation.initialise import initialise
+from .initialisation.measure_variance import WHOLE, Planned
 from .programs import ALONE, NOTHING, LayerPrograms
-from .shared import stored_parameters
+from .shared_tensors import stored_parameters
+from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
 from .symbolic import as_leaf, proxy_in, recorded
-from .variance import WHOLE, Planned
 
 # Parameters of fewer bytes are made without a look at what the device has left.
 _SMALL = 2**26

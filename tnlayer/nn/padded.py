@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from ..errors import SpecError
-from ..graph.checks import check_whole
+from ..graph.argument_checks import check_whole
 from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
-from ..report.explanation import Explanation
+from ..report.explain import Explanation
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import shape_of
-from ..runtime.stored_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
-from .arrays import BIAS, check_stored
+from ..runtime.module_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
+from .initialisation.measure_variance import Part
 from .layer import Layer
 from .programs import Beside
+from .stored_arrays import BIAS, check_stored
 from .symbolic import as_leaf, proxy_in
-from .variance import Part
 
 
 class PaddedNetwork(Layer):

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..dispatch.memory_shares import share_limit
-from ..dispatch.ranged import RangedProgram
-from ..dispatch.summed import SummedRanges
+from ..dispatch.programs_by_batch import RangedProgram
+from ..dispatch.sum_of_networks import SummedRanges
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..ir.counts import Amount
+from ..planning.batch_ranges import upper_end
 from ..planning.planner import PlanOptions
-from ..planning.ranges import upper_end
 from ..planning.request import TRAIN
 from ..runtime.autograd import is_copy
 from .arguments import dtype_name

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.fx import Proxy
 
-from ..dispatch.ranged import RangedProgram
-from ..runtime.stored_arrays import home_of, look_up
+from ..dispatch.programs_by_batch import RangedProgram
+from ..runtime.module_arrays import home_of, look_up
 
 
 def proxy_in(inputs: Sequence[object] | Proxy) -> Proxy | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import chain, count
 
 from ..graph.graph import Graph, Parameter, Port, TensorNode
-from ..ir.numbering import Numbering
 from ..ir.steps import BATCH, Diagonal, Operand, Reduce, Select, Step, Value
+from ..ir.value_numbering import Numbering
 
 
 @dataclass(frozen=True, slots=True)

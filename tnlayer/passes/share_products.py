@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..ir.numbering import Numbering, Same
 from ..ir.steps import Contract, Operand, Select, Step, Value, with_uses
+from ..ir.value_numbering import Numbering, Same
 
 
 def share_steps(

@@ -18,7 +18,7 @@ from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
 from ..ir.plan import Plan
 from .deadline import DEADLINES, Deadline
-from .one_search import Search
+from .plan_search import Search
 from .planner import PlannedGraph
 from .predictions import Prediction, has_dense, predict, predict_dense, times_of
 from .rank import rank

@@ -20,7 +20,7 @@ from ..ir.plan_parts import BackendSpan
 from ..passes.partition import region_masks, split, with_branches
 from ..targets.backend import Backend, backend_of
 from ..targets.lowered import Lowered
-from ..time_models.calls import CUT
+from ..time_models.torch_calls import CUT
 
 
 def weighed(lowered: Lowered, batch: int) -> float:

@@ -25,7 +25,7 @@ from ..ir.plan_document import (
     plan_from_document,
 )
 from ..support.debug import debug
-from ..support.files import Store
+from ..support.file_store import Store
 from ..support.json_text import canonical_json, parse_json
 from .check_plan import check_plan
 

@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 from logging import DEBUG
 
 from ..errors import PlanError, SpecError
+from ..graph.argument_checks import check_option, shown
 from ..graph.canonical import CanonicalForm, canonicalise
-from ..graph.checks import check_option, shown
 from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
 from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
 from ..support.dtypes import DTYPES
 from ..targets.backend import is_free, lower
 from ..targets.lowered import Lowered
+from .batch_ranges import Choice, choose, choose_range
 from .check_plan import SizeRefused
-from .memory import LimitError, LimitRefused
-from .ranges import Choice, choose, choose_range
+from .memory_limit import LimitError, LimitRefused
 from .request import BY_TIME, OBJECTIVES, Request, training_mask
 
 # The batch size that plans are made for where the caller names none.

@@ -11,7 +11,7 @@ from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
 from ..targets.lowered import Lowered
-from ..time_models.calls import dense_seconds
+from ..time_models.torch_calls import dense_seconds
 from .request import INFER, Request
 
 DENSE = "dense"

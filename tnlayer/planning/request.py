@@ -9,7 +9,7 @@ from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..targets.backend import Contest, contest_of, is_free
 from ..targets.target import Machine, Target, target_for
 

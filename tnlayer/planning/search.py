@@ -18,7 +18,7 @@ import cotengra
 from ..errors import PlanError, SpecError
 from ..support.progress import progress
 from .deadline import Deadline
-from .refine import Objective, SsaPath, StopRefining, refine, walk_legs
+from .refine_order import Objective, SsaPath, StopRefining, refine, walk_legs
 
 # Up to so many tensors (inputs come on top) every order is tried, outer products included.
 EXHAUSTIVE_TENSORS = 12

@@ -13,8 +13,8 @@ from ..graph.network import Network, as_graph
 from ..ir.plan_text import milliseconds, table
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
-from .counting import cost
-from .report import Cost
+from .cost import Cost
+from .cost_of_network import cost
 
 
 @dataclass(frozen=True, slots=True)

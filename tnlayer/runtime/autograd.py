@@ -18,8 +18,8 @@ from ..errors import BuildError
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
-    from ..lowering.calls.pair import Mask
-    from .kernels import Kernels
+    from ..lowering.calls.training_schedules import Mask
+    from .generated_functions import Kernels
 
 jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
 _set_jit_state = torch._C._set_tracing_state  # pyright: ignore

@@ -12,7 +12,7 @@ import torch
 
 from ..codegen.torch import print_torch
 from ..errors import BuildError, SpecError
-from ..graph.checks import check_mapping, shown
+from ..graph.argument_checks import check_mapping, shown
 from ..graph.graph import Graph
 from ..hardware.profile.load import op_times
 from ..hardware.profile.op_times import OpTimes
@@ -21,20 +21,20 @@ from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
-from ..lowering.calls.pair import Mask, TrainingSchedules, schedule_pair
-from ..planning.memory import LimitError, LimitRefused, keep_limit
+from ..lowering.calls.training_schedules import Mask, TrainingSchedules, schedule_pair
+from ..planning.memory_limit import LimitError, LimitRefused, keep_limit
 from ..support.debug import debug
 from ..support.locks import Lock
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
-from .allocation_limit import check_room, free_samples
 from .array_checks import Expected, check_array, check_memory
 from .autograd import are_plain, is_copy, is_traced, run
-from .kernels import Kernels
-from .python_source import FRESH, REUSING, load_source
-from .ready import Held
+from .available_memory import check_room, free_samples
+from .generated_functions import Kernels
+from .kernel_arrays import Held
+from .load_python import FRESH, REUSING, load_source
 
 # Canonical name of the gradient of y, an input of each backward.
 GRADIENT = "g"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.checks import shown
+from ..graph.argument_checks import shown
 from ..graph.graph import Graph
 from ..ir import backend_names
 from ..ir.backend_names import AUTO, TORCH
 from ..ir.plan import Plan
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from .lowered import Lowered
 from .target import Machine, Target
 

@@ -17,9 +17,9 @@ from ..ir.cuts import batched_steps
 from ..ir.plan import Plan
 from ..ir.plan_text import amount_text, milliseconds
 from ..ir.steps import Value
-from ..lowering.calls.pair import Mask
+from ..lowering.calls.training_schedules import Mask
 from ..support.dtypes import DTYPES
-from ..time_models.calls import Seconds, with_autograd
+from ..time_models.torch_calls import Seconds, with_autograd
 from .target import Target
 
 

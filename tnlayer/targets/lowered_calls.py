@@ -14,8 +14,8 @@ from ..ir.counts import Amount
 from ..ir.plan_parts import Memory
 from ..ir.plan_text import memory_text, milliseconds
 from ..ir.steps import owner_of
-from ..lowering.calls.pair import TrainingSchedules, schedule_pair
-from ..time_models.calls import Seconds, schedule_seconds, step_seconds
+from ..lowering.calls.training_schedules import TrainingSchedules, schedule_pair
+from ..time_models.torch_calls import Seconds, schedule_seconds, step_seconds
 from .lowered import Lowered, Room
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ...support.debug import debug
-from ...support.files import Store
+from ...support.file_store import Store
 from ...support.locks import Lock, after_fork
 from .build_folder import build_folder
 from .cpp_compiler import FLAGS, Compiler, compile_files, find_compiler, load_made, write_source

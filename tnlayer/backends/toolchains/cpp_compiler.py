@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BuildError
-from ...hardware.processor import processor_features
-from ...support.files import Store
+from ...hardware.detect_processor import processor_features
+from ...support.file_store import Store
 from .build_folder import build_folder
 from .library import load_bytes
 from .processes import Finished, Processes

@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...codegen.cpp.parts import print_units
+from ...codegen.cpp.translation_units import print_units
 from ...ir.loops import LoopProgram
 from ...ir.loops_text import program_text
 from ...ir.plan import Plan

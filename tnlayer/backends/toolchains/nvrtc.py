@@ -2,8 +2,9 @@
 
 Neither a GPU nor a driver is needed. A cubin is stored under a key made of the source, the
 architecture, the version of NVRTC and the options, together with what ptxas said of it
-(backends/resources.py reads that). The store (files.py) sees to whole files and checksums: damage
-of any kind is a miss, and two processes that build the same kernel at once both succeed.
+(backends/cuda_resources.py reads that). The store (support/file_store.py) sees to whole files and
+checksums: damage of any kind is a miss, and two processes that build the same kernel at once both
+succeed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from ...errors import BuildError, SpecError
 from ...support.debug import debug
-from ...support.files import Store
+from ...support.file_store import Store
 from ...support.locks import Lock
 
 INSTALL = "pip install 'tnlayer[cuda]'"

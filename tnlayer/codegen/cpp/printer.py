@@ -23,7 +23,7 @@ from ...ir.loops import (
     Permute,
     Prefetch,
     Statement,
-    SumLanes,
+    SumPartials,
     SumThreads,
     Threads,
     Tile,
@@ -34,9 +34,11 @@ from ...ir.loops import (
 )
 from ...lowering.cpu.prefetch import prefetched
 from ...support.dtypes import DTYPES
-from .entry import print_entry
+from .entry_point import print_entry
 from .permute import permute_lines
+from .places import offset_table, pointer
 from .prelude import prelude
+from .sums_over_threads import sum_lines
 
 
 def print_cpp(program: LoopProgram) -> str:
@@ -143,69 +145,48 @@ class _Printer:
             case Tile():
                 return self.tile(statement)
             case Transpose():
-                to, since = _table("to", statement.targets), _table("since", statement.sources)
-                target, source = _place(statement.target), _place(statement.source)
+                to, since = (
+                    offset_table("to", statement.targets),
+                    offset_table("since", statement.sources),
+                )
+                target, source = pointer(statement.target), pointer(statement.source)
                 shape = f"{len(statement.targets)}, {len(statement.sources)}"
                 name = f"transpose<{shape}, {'true' if statement.padding else 'false'}>"
                 return [f"{{ {to} {since}", f"  {name}({target}, to, {source}, since); }}"]
             case Permute():
-                target, source = _place(statement.target), _place(statement.source)
+                target, source = pointer(statement.target), pointer(statement.source)
                 head = f"{{ const entry* a = {source}; entry* c = {target};"
                 is_complex = DTYPES[self.program.scalar].is_complex
                 lines = permute_lines(statement, self.program.width, is_complex=is_complex)
                 return [head, *(f"  {line}" for line in lines), "}"]
             case Gather():
-                target, source = _place(statement.target), _place(statement.source)
+                target, source = pointer(statement.target), pointer(statement.source)
                 count = len(statement.offsets)
                 if statement.offsets == tuple(range(count)):
                     name = f"copy<{count}, {'true' if statement.padding else 'false'}>"
                     return [f"{name}({target}, {source});"]
-                table = _table("offsets", statement.offsets)
+                table = offset_table("offsets", statement.offsets)
                 call = f"gather({target}, {source}, offsets, {count}, {statement.padding})"
                 return [f"{{ {table}", f"  {call}; }}"]
             case Fill():
                 count = f"{statement.count} * sizeof(entry)"
-                return [f"memset((void*)({_place(statement.target)}), 0, {count});"]
-            case SumLanes():
-                return self.sum_lanes(statement)
+                return [f"memset((void*)({pointer(statement.target)}), 0, {count});"]
+            case SumPartials():
+                return sum_lines(statement, self.program.width)
             case Prefetch():
                 writes = "true" if statement.writes else "false"
-                return [f"prefetch<{writes}>(next_{_place(statement.source)}, {statement.count});"]
+                return [f"prefetch<{writes}>(next_{pointer(statement.source)}, {statement.count});"]
             case Mma() | Threads() | Barrier() | SumThreads():
                 msg = f"a CPU has no {type(statement).__name__}; interpret the program"
                 raise NotImplementedError(msg)
 
-    def sum_lanes(self, statement: SumLanes) -> list[str]:
-        """Vectors of all threads, summed in the order of the threads."""
-        source = statement.source
-        place = _place(At(f"at_{source.buffer}", source.offset, source.terms))
-        lines = [
-            "{",
-            f"  const size_t at = {place};",
-            "  vec v = load(partials[0] + at);",
-            "  for (int t = 1; t < team; t++) v += load(partials[t] + at);",
-        ]
-        target = _place(statement.target)
-        if len(statement.offsets) == self.program.width and not any(statement.offsets):
-            return [*lines, f"  *({target}) += sum(v);", "}"]
-        if statement.offsets == tuple(range(self.program.width)):
-            return [*lines, f"  v += load({target});", f"  store({target}, v);", "}"]
-        return [
-            *lines,
-            "  entry lanes[W];",
-            "  store(lanes, v);",
-            f"  {_table('to', statement.offsets)}",
-            f"  for (int j = 0; j < {len(statement.offsets)}; j++) ({target})[to[j]] += lanes[j];",
-            "}",
-        ]
-
     def tile(self, tile: Tile) -> list[str]:
         """Accumulators as named variables: an array of vectors would live in memory."""
         kind = "entry" if tile.target.form == "scalar" else "vec"
-        lines = [f"{{ const entry *a = {_place(tile.left)};"]
+        lines = [f"{{ const entry *a = {pointer(tile.left)};"]
         if tile.right is not None:
-            lines[0] += f" const entry *b = {_place(tile.right)};"
-        lines[0] += f" entry *c = {_place(tile.target)};"
+            lines[0] += f" const entry *b = {pointer(tile.right)};"
+        lines[0] += f" entry *c = {pointer(tile.target)};"
         if tile.right is not None and not tile.keeps_weights:
             lines.append("  READ_ANEW(a, b);")
         inner = "  " * (len(tile.loops) + 1)
@@ -324,13 +305,3 @@ def _opened(kind: str, sums: str, opens: bool) -> str:
     if not opens:
         return sums
     return f"{kind} " + sums.rstrip(";").replace("; ", ", ") + ";"
-
-
-def _place(at: At) -> str:
-    """A place as a pointer."""
-    terms = [f" + {index} * {stride}" for index, stride in at.terms]
-    return at.buffer + (f" + {at.offset}" if at.offset else "") + "".join(terms)
-
-
-def _table(name: str, offsets: Sequence[int]) -> str:
-    return f"static const int {name}[] = {{{', '.join(map(str, offsets))}}};"

@@ -25,13 +25,13 @@ from ...ir.loops import (
     statements,
 )
 from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.place import MemoryMap
-from ...lowering.gpu.reduce import is_sum, loads_together
+from ...lowering.gpu.place_buffers import MemoryMap
+from ...lowering.gpu.sums_over_blocks import is_sum, loads_together
 from ...lowering.gpu.thread_loop import SAMPLE
 from .fragments import MMA_PRELUDE
 from .prelude import cuda_prelude
 from .statements import StatementPrinter, indented
-from .sums import SumPrinter
+from .sums_over_blocks import SumPrinter
 
 # The largest number that an int holds.
 MOST_INT = 2**31 - 1

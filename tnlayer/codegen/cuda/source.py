@@ -11,7 +11,8 @@ from ...errors import PlanError
 from ...hardware.gpu import Gpu
 from ...ir.loops import LoopProgram
 from ...ir.plan import Plan
-from ...lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
+from ...lowering.gpu.pipeline import schedule_backward, schedule_forward
+from ...lowering.gpu.schedule import GpuSchedule
 from ...support.dtypes import DTYPES
 from .printer import print_cuda
 

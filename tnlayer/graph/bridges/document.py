@@ -1,4 +1,4 @@
-"""Graph <-> the plain dict that spec.py writes and reads."""
+"""Graph <-> the plain dict that support/json_text.py writes and reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import SpecError
 from ...support.json_text import FORMAT, VERSION, Document, decode_array, encode_array
-from ..checks import as_array_value, check_init, shown
+from ..argument_checks import as_array_value, check_init, shown
 from ..graph import Graph, Port, TensorNode
 from ..near_identity import NearIdentity, near_identity
 from ..validate import resolve_shares, validate

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ...errors import SpecError
-from ..checks import (
+from ..argument_checks import (
     IDENTIFIER,
     check_mapping,
     check_name,

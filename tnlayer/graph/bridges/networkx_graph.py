@@ -18,7 +18,7 @@ from typing import Any
 import networkx
 
 from ...errors import SpecError
-from ..checks import (
+from ..argument_checks import (
     as_array_value,
     check_dtype_name,
     check_init,

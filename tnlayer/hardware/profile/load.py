@@ -14,7 +14,7 @@ import torch
 
 from ...support.debug import debug
 from ...support.dtypes import DTYPES
-from ..processor import processor_name
+from ..detect_processor import processor_name
 from .derived import derived_profiles
 from .op_times import OpTimes
 from .profile import Profile

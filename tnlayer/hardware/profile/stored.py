@@ -15,7 +15,7 @@ import torch
 
 from ...errors import SpecError
 from ...support.debug import debug
-from ...support.files import Store
+from ...support.file_store import Store
 from ...support.json_text import canonical_json, parse_json
 from .profile import READABLE, SCHEMA, Profile
 

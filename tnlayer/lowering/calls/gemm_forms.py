@@ -182,6 +182,8 @@ def _travelling(
         return leg in lefts, leg in rights, leg in kept, leg in wanted, leg == BATCH
 
     groups: list[list[str]] = []
+    # Two legs go on as one where they are neighbours in every order of each operand that has them:
+    # the same would happen to both in every form, and fewer legs have far fewer forms.
     for order in (left[0], [leg for leg in right[0] if leg not in lefts]):
         since: str | None = None
         for leg in order:
@@ -271,6 +273,7 @@ class FormFinder:
         wanted: frozenset[str],
     ) -> Iterator[Form]:
         classes = classes_of(step)
+        # The larger operand is the one that should not be copied, so forms start from its orders.
         swapped = self.entries(step.right.legs) > self.entries(step.left.legs)
         bigs, smalls = (right, left) if swapped else (left, right)
         for big in dict.fromkeys((*bigs, *self._orders(bigs[0], classes, wanted))):
@@ -289,6 +292,7 @@ class FormFinder:
         """Orders to copy the big operand into: summed legs last or first, batch leg in or out."""
         batch, summed = classes.pick(layout, "batch"), classes.pick(layout, "summed")
         free = classes.pick(layout, "free")
+        # Last, legs that the next step sums are a run for it.
         sorted_free = (*(x for x in free if x not in wanted), *(x for x in free if x in wanted))
         for order in dict.fromkeys((free, sorted_free)):
             without = tuple(leg for leg in order if leg != BATCH)
@@ -303,6 +307,8 @@ class FormFinder:
         """The kinds that a storage order of the big operand allows, with the outer legs."""
         runs = classes.runs(big)
         kinds = [kind for kind, _ in runs]
+        # Each class is one run. With batch legs last neither axis of the matrices would have stride
+        # 1, which BLAS needs.
         if len(set(kinds)) == len(kinds) and not (len(kinds) > 1 and kinds[-1] == "batch"):
             yield "plain", classes.pick(big, "batch"), ()
         if kinds == ["free", "summed", "free"]:
@@ -334,6 +340,7 @@ class FormFinder:
                 found = True
                 yield small, 0.0
         if not found:
+            # No order of it goes with the big operand: it is copied into one that does.
             free = classes.pick(smalls[0], "free")
             if kind == "split":
                 outer = summed[: len(summed) - len(inner)]
@@ -365,6 +372,7 @@ class FormFinder:
             partial = count * self.entries(free) * self.entries(other)
             if partial > (self.entries(big) + self.entries(small)) / 2:
                 return
+        # What split has as outer is summed behind the product, so the result lacks it.
         kept = () if kind == "split" else outer
         for transposed in (False, True):
             rows, columns = (other, free) if transposed else (free, other)

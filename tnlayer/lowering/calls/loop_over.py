@@ -1,4 +1,13 @@
-"""The pass that puts calls of a schedule into loops: over chunks of the batch, over sliced legs."""
+"""The pass that puts calls of a schedule into loops: over chunks of the batch, over sliced legs.
+
+A loop makes a part of a leg at a time, so no array inside it has more of that leg. A backward that
+makes its state t again, with the batch b in chunks::
+
+    t[b r] = x[b p] w[p r]            for each chunk of b:
+    d_v[r q] = t[b r] g[b q]    ->        t = x[chunk] w           alive for one chunk
+    d_t[b r] = g[b q] v[r q]              d_v += t g[chunk]        lacks b: summed over the chunks
+                                          d_t[chunk] = g[chunk] v
+"""
 
 from __future__ import annotations
 
@@ -91,6 +100,8 @@ class _Order:
             msg = f"the loop over leg {leg} would need its own result"
             raise PlanError(msg)
         self.open.append(leg)
+        # The calls of a loop run together, so all that any of them needs from outside comes first.
+        # That may be another loop; one that is still open would need itself.
         members = [i for i, x in enumerate(self.legs) if x == leg]
         for before in self._needed(members):
             self.place(before, self.legs[before])
@@ -103,6 +114,7 @@ class _Order:
         own = set(members)
         names = {view.array.name for i in members for view in sources_of(self.calls[i])}
         found: list[int] = []
+        # Backwards: a call is met after all that need it, so one walk finds what is needed in turn.
         for index in range(members[-1], -1, -1):
             if index in own or index in self.placed:
                 continue

@@ -1,4 +1,14 @@
-"""Lowering: a Plan becomes a Schedule of torch calls."""
+"""Lowering: a Plan becomes a Schedule of torch calls.
+
+Forms and storage orders are chosen for the whole plan first (storage_orders.py), then each step is
+written as its calls. A copy is made where a step wants a value in an order in which there is none
+yet, and kept for later steps. Of the backward of a tensor train of two cores::
+
+    step                                     calls
+    d_w[a b c d] = x[B a b] g[B c d]         mm                    stored as (a b c d)
+    d_0[a c r] = d_w core1[r b d]            copy to (a c b d), mm
+    d_1[r b d] = core0[a c r] d_w            mm                    reads the same copy
+"""
 
 from __future__ import annotations
 
@@ -40,7 +50,7 @@ from ...ir.steps import (
     Step,
     Value,
 )
-from ..nest import runs
+from ..loop_nest import runs
 from .gemm_forms import Form, StorageOrder
 from .loop_over import loop_over
 from .storage_orders import choose_forms, diagonal_order, fixed_result
@@ -65,6 +75,7 @@ def lower(
     """
     orders = {value.name: value.legs for value in plan.inputs} | dict(layouts or {})
     parts = _looped_legs(plan)
+    # A call in a loop has the sizes of one turn, so its form is chosen for those.
     forms = choose_forms(_in_one_turn(plan, parts), orders, times)
     lowering = _Lowering(plan, orders)
     for step, form in zip(plan.steps, forms, strict=True):
@@ -94,6 +105,8 @@ def _in_one_turn(plan: Plan, parts: Mapping[str, int]) -> Plan:
 def view_as(array: Value, axes: tuple[Group, ...], *, conj: bool = False) -> View:
     """See an array with the given axes, each a run of its legs in storage order, () of size 1."""
     position = {leg: index for index, leg in enumerate(array.legs)}
+    # An array is seen in storage order first and its axes are permuted then. Axes of size 1 can
+    # stand anywhere: they come last.
     by_place = sorted(
         range(len(axes)), key=lambda axis: position[axes[axis][0]] if axes[axis] else len(position)
     )
@@ -259,6 +272,7 @@ class _Lowering:
         small = self.array(small_operand.value.name, form.small)
         shared = set(step.left.legs) & set(step.right.legs)
         outer = form.outer
+        # In a product of form split the outer legs go on to a sum behind it.
         not_summed = {*step.result.legs, *outer}
         summed = tuple(x for x in big.legs if x in shared and x not in not_summed)
         outside = shared | set(outer)
@@ -280,6 +294,7 @@ class _Lowering:
         if form.kind != "split":
             self.calls.append(MatMul(self.make(name, form.result), left, right))
             return
+        # Split: one product for each index of outer, then their sum.
         partial = Value(f"{name}_k", (*outer, *rows, *columns))
         self.calls.append(MatMul(partial, left, right))
         view = view_as(partial, (outer, (*rows, *columns)))

@@ -18,6 +18,7 @@ from .gemm_forms import Form, Forms, StorageOrder, copy_seconds, find_forms
 # Storage orders in which one value exists.
 Orders = tuple[StorageOrder, ...]
 
+# States that are followed; in plans with many steps fewer, for time grows with both.
 _BEAM = 12
 _LARGE_PLAN, _NARROW_BEAM = 100, 4
 
@@ -83,6 +84,7 @@ class _Search:
     def _take(self, index: int, step: Step) -> None:
         """Let the beam take one step."""
         choices: list[tuple[float, _State, Form | None, Forms | None]] = []
+        # What is no matrix product has one way to run.
         if not (isinstance(step, Contract) and step.summed_legs):
             choices = [(state.seconds, state, None, None) for state in self.beam]
         else:
@@ -108,6 +110,8 @@ class _Search:
             changed = self._changed(state, step, form)
             own = {name: orders for name, orders in state.own.items() if name not in touched}
             own |= {name: changed.get(name) or self._orders(state, name) for name in live}
+            # States that agree about the values still to be read have the same future: the first,
+            # which is the cheapest, stands for all.
             key = frozenset(own.items())
             if key not in successors:
                 successors[key] = _State(seconds, own, (state, form))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ...hardware.cpu import LINE_BYTES, PAGE_BYTES
 from ...ir.loops import LoopProgram
 from ...support.dtypes import DTYPES
-from .workspace import whole_vectors
+from .place_buffers import whole_vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ or steps themselves change the lanes as they multiply::
     lanes (a b)  step  step turning a into c  lanes (c b)  step        lane_rotation.py
 
 Both are searched for, in the same measure; the cheaper one is then held against samples as lanes,
-by an estimate of cycles (choose_vectors.py).
+by an estimate of cycles (estimate_cycles.py).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 
 from ...ir.plan import Plan
 from ...ir.steps import BATCH
-from ...passes.chain import Stem, find_stem, reorder, state_after
 from ...passes.split_legs import find_splits, split_legs
-from ..arrays import Lanes, volume
+from ...passes.stem import Stem, find_stem, reorder, state_after
+from ..array_layout import Lanes, volume
 from .batch_sizes import kernel_batch
-from .choose_vectors import Setting, blocks_of, cycles
+from .estimate_cycles import Setting, blocks_of, cycles
 from .lane_rotation import cost_of_segments, find_turns
-from .scheduled import CpuSchedule
+from .schedule import CpuSchedule
 from .vector_phases import find_segments, lanes_of_forward
 
 # How much more an estimate may be and still be taken: estimates err by more, and small blocks and

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Step, Value
-from ..arrays import Lanes, Sizes, volume
+from ..array_layout import Lanes, Sizes, volume
 
 # Vectors that a step reads and writes of the state: so many need no group, for they are in L1 as
 # they are; in a group at most so many, which leaves room for weights and for rows of x that share

@@ -26,8 +26,8 @@ from itertools import combinations, count
 from ...hardware.cpu import REORDERED, TRANSPOSED, TURN_LOAD
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, gradient_step
-from ...passes.chain import Stem, state_after
-from ..arrays import Lanes, Sizes, volume
+from ...passes.stem import Stem, state_after
+from ..array_layout import Lanes, Sizes, volume
 from .vector_phases import VectorPhase, move_cycles
 
 # Partial schedules that are followed, and whole ones that are compared.

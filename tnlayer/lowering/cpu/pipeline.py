@@ -19,14 +19,14 @@ from ...passes.rematerialise import backward_without_saved
 from ...support.dtypes import DTYPES
 from ..passes_runner import after_each, run_passes, show_after
 from .choose_lanes import choose_lanes
-from .fuse import lower_steps
 from .fuse_loops import find_groups
 from .lane_rotation import turns_of_backward
+from .lower_steps import lower_steps
+from .place_buffers import place_buffers
 from .prefetch import prefetch_next
-from .reduce import carry_sums
-from .scheduled import CpuSchedule
+from .schedule import CpuSchedule
+from .sums_over_threads import carry_sums
 from .vector_phases import lanes_of_backward
-from .workspace import place_buffers
 
 # Steps of a backward beyond which the code of each gets shorter, and the least share that is left.
 MANY_STEPS, LEAST_SHARE = 56, 8
@@ -80,7 +80,7 @@ def group_steps(scheduled: CpuSchedule) -> CpuSchedule:
 
 
 def place_workspace(program: LoopProgram) -> LoopProgram:
-    """Each buffer of the workspace at its offset (workspace.py)."""
+    """Each buffer of the workspace at its offset (place_buffers.py)."""
     buffers = place_buffers(program.buffers, program.samples, program.width)
     return replace(program, buffers=buffers)
 
@@ -105,7 +105,7 @@ PLAN_PASSES: tuple[Callable[[CpuSchedule], CpuSchedule], ...] = (
     shorten_code,
     group_steps,
 )
-# Here ``lower_steps`` makes a loop program of it (fuse.py), and these go on.
+# Here ``lower_steps`` makes a loop program of it (lower_steps.py), and these go on.
 LOOP_PASSES: tuple[Callable[[LoopProgram], LoopProgram], ...] = (
     carry_sums,
     place_workspace,

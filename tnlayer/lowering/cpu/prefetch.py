@@ -35,6 +35,8 @@ def prefetch_next(
         if buffer.space not in ("input", "output") or not buffer.batched:
             continue
         entries = buffer.size * block
+        # Each step asks for an equal share. Few lines are not worth it, and of many at once the
+        # requests would wait for each other.
         lines = -(-entries // line)
         share = -(-lines // max(1, len(found)))
         if lines < LEAST_LINES or share > MOST_LINES:

@@ -16,9 +16,9 @@ from itertools import product
 
 from ...hardware.cpu import ENTRY_MOVED, LOADED_OR_STORED, SHUFFLED, Machine
 from ...ir.loops import At, For, Form, Gather, Permute, Statement, Transpose
-from ..arrays import Array, Sizes, is_run, packed, tail_lanes, volume
-from ..nest import Loop, Side, merge
-from ..tile import Contraction, lower_contraction
+from ..array_layout import Array, Sizes, is_run, packed, tail_lanes, volume
+from ..loop_nest import Loop, Side, merge
+from .register_tiles import Contraction, lower_contraction
 from .shuffle_network import shuffles_needed
 
 # Registers that a Permute may read: beyond, its code is long and they are spilled.

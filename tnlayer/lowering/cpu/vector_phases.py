@@ -23,8 +23,8 @@ from ...hardware.cpu import READ_AND_WRITTEN, SHUFFLED, TRANSPOSED, TWO_PRODUCTS
 from ...ir.cuts import is_batched
 from ...ir.plan import Plan
 from ...ir.steps import gradient_step
-from ...passes.chain import Stem, state_after
-from ..arrays import Array, Lanes, Sizes, tail_lanes, volume
+from ...passes.stem import Stem, state_after
+from ..array_layout import Array, Lanes, Sizes, tail_lanes, volume
 
 # Segments at most, and partial cuts that are followed at each.
 MOST_SEGMENTS, MOST_CUTS = 6, 8

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
-from ..arrays import Sizes
+from ..array_layout import Sizes
 
 # What every GPU so far has.
 BANKS, WARP = 32, 32

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir.loops import Buffer, LoopProgram, LoopRegion, Statement, Threads, Tile, is_wide
-from ..arrays import Sizes, packed
-from ..nest import offsets
+from ..array_layout import Sizes, packed
+from ..loop_nest import offsets
 from .bank_conflicts import WARP
 
 # Bytes that a thread takes with one instruction, of a sector, of a line; sectors a cycle.

@@ -28,8 +28,15 @@ from ...ir.loops import (
     steps_of,
 )
 from .bank_conflicts import WARP
-from .place import MemoryMap
-from .reduce import FIRST_HELPER, HELPERS, SUM_THREADS, choose_reduction, groups_of, is_sum
+from .place_buffers import MemoryMap
+from .sums_over_blocks import (
+    FIRST_HELPER,
+    HELPERS,
+    SUM_THREADS,
+    choose_reduction,
+    groups_of,
+    is_sum,
+)
 
 # Turns of a loop that copies, up to which it is written out.
 MOST_TURNS = 8
@@ -83,6 +90,7 @@ def _of_samples(program: LoopProgram, layout: MemoryMap) -> tuple[Launch, ...]:
         return ()
     clearing, collecting = _SideBySide(program.threads), _SideBySide(program.threads)
     clears, collects = list[Spread](), list[Spread]()
+    # Partials start at zero in each block; those in shared memory go to its row at the end.
     for buffer in program.of("partial"):
         _, copies = layout.partials.get(buffer.name, (0, 1))
         clears.append(clearing.spread(buffer.size * copies))
@@ -152,6 +160,7 @@ def _kernel(name: str, kernel: LoopRegion, threads: int) -> tuple[LoopRegion, La
     if row is not None:
         body = _side_by_side(row.body, _SideBySide(threads), threads)
         return replace(kernel, body=(replace(row, body=body),)), Launch(name, threads, 1)
+    # Loops of one kernel do not wait for each other: each has blocks of its own.
     found, blocks = list[Threads](), 0
     for loop in loops:
         own = min(MOST_BLOCKS, -(-loop.points // threads))
@@ -169,6 +178,7 @@ def _sums(
     for loop in (*own, *others):
         grouped.append(_spread(loop, Spread(WARP, 0, groups_of([loop]), groups)))
         groups += groups_of([loop])
+    # Other blocks have nothing but their sums; the row of steps is the first block's.
     body: list[Statement] = list(grouped[len(own) :])
     if row is not None:
         rest = [inner for inner in row.body if not is_sum(inner)]

@@ -28,8 +28,8 @@ from ...ir.loops import (
     steps_of,
     written_of,
 )
-from .counts import products_of
-from .reduce import groups_of, is_sum
+from .block_work import products_of
+from .sums_over_blocks import groups_of, is_sum
 
 # Products that one block does in a kernel of its own, rather than a grid after a grid.
 MOST_IN_ONE_BLOCK = 2**16

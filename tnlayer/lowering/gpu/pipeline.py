@@ -7,9 +7,8 @@ thread. They are made and counted, and the one with the fewest cycles is taken
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
 
 from ...errors import PlanError
 from ...hardware.gpu import Gpu, Tiling
@@ -20,18 +19,18 @@ from ...ir.loops_verify import verified
 from ...ir.plan import Plan
 from ...ir.plan_parts import Memory
 from ...ir.steps import BATCH, owner_of
-from ...passes.chain import find_stem, reorder
 from ...passes.rematerialise import backward_without_saved
 from ...support.dtypes import DTYPES
 from ..passes_runner import run_passes
-from .chain import Chain, ChainLowering, adds_by_point, owns_weights, points_of
+from .barriers import find_race, insert_barriers
+from .chain import Chain, adds_by_point, find_chain, points_of
 from .coalescing import widen_accesses
-from .counts import Counts, Multiprocessor, count_samples
 from .launch import choose_launches
+from .lower_chain import ChainLowering
+from .lower_steps import Lowering
 from .merge_kernels import merge_kernels
-from .place import MemoryMap, find_race, insert_barriers, place, warp_entries
-from .register_segments import Limits, find_register_segments, with_fillers
-from .steps import Lowering
+from .place_buffers import MemoryMap, place, warp_entries
+from .schedule import GpuSchedule
 from .tensor_cores.choose_lowering import best_lowering
 from .tensor_cores.matrices import ADVICE, OLDEST, merge_blocks
 
@@ -41,39 +40,6 @@ MOST_TOGETHER, MOST_SAMPLES = 1024, 16
 HELD_SAMPLES = (2, 3, 4)
 # Samples of a block that are tried besides, and the part of the cycles that each has to get to.
 MORE_SAMPLES, WORTH_SAMPLES = (2, 3, 4, 6, 8), 0.85
-
-
-@dataclass(frozen=True)
-class GpuSchedule:
-    """A loop program whose buffers are placed.
-
-    Arguments:
-        program: with barriers.
-        layout: where its buffers lie.
-        stored: dtype of the arguments.
-        segments: thread loops in registers.
-        together: blocks that a multiprocessor should hold at once.
-        owners: the forward step that each value of the plan belongs to.
-    """
-
-    program: LoopProgram
-    layout: MemoryMap
-    stored: str
-    segments: int
-    together: int
-    owners: Mapping[str, str]
-
-    @cached_property
-    def counts(self) -> Counts:
-        """What a block does for a group of samples."""
-        return count_samples(self.program, self.layout)
-
-    @cached_property
-    def cycles(self) -> float:
-        """Cycles of a multiprocessor for a sample, counted, where there are samples enough."""
-        counts = self.counts
-        every = counts.cycles(counts.group, len(counts.loops), self.together, Multiprocessor())
-        return every / self.program.block
 
 
 # -- the passes --------------------------------------------------------------------------------
@@ -233,56 +199,6 @@ def _fastest(found: Sequence[GpuSchedule], other: GpuSchedule) -> GpuSchedule:
         if scheduled.cycles <= share * best.cycles:
             best = scheduled
     return best
-
-
-@lru_cache(maxsize=256)
-def find_chain(
-    plan: Plan,
-    gpu: Gpu,
-    *,
-    trains: bool,
-    stored: int | None = None,
-    held: int = 1,
-    alone: bool = False,
-) -> Chain | None:
-    """The plan's stem cut into segments for registers; None where it has none.
-
-    Arguments:
-        plan: a forward plan in the dtype of the arithmetic.
-        gpu: whose threads hold the registers.
-        trains: whether threads hold what a backward needs, or a forward.
-        stored: bytes of an entry of x and y; None: those of the plan's dtype.
-        held: samples that a thread takes through a segment at once.
-        alone: whether a block has the registers of a multiprocessor to itself.
-    """
-    stem = find_stem(plan)
-    if isinstance(stem, str):
-        return None
-    words = max(1, DTYPES[plan.dtype].itemsize // 4) * held
-    stored = stored or DTYPES[plan.dtype].itemsize
-    # States of several samples leave shared memory for one block only, which has more registers.
-    together = gpu.kept * (3 if held > 1 or alone else 2) // 2 // words if trains else 0
-    limits = Limits(gpu.registers // words, together, stored)
-    for keeps_points in (True, False):
-        segments = find_register_segments(stem, plan.sizes, limits, keeps_points=keeps_points)
-        segments = with_fillers(stem, segments, plan.sizes, limits, gpu.threads // 2)
-        if not trains or owns_weights(stem, segments, plan.sizes):
-            break
-    if all(segment.large for segment in segments):
-        return None
-    order = [number for segment in segments for number in segment.steps]
-    plan = reorder(plan, stem, order)
-    # Numbers of steps follow their new order.
-    ordered = replace(
-        stem,
-        steps=tuple(stem.steps[number] for number in order),
-        waits=tuple(frozenset(order.index(k) for k in stem.waits[number]) for number in order),
-    )
-    renumbered = tuple(
-        replace(segment, steps=tuple(order.index(number) for number in segment.steps))
-        for segment in segments
-    )
-    return Chain(plan, ordered, renumbered, DTYPES[plan.dtype].itemsize, stored, held)
 
 
 def _in_arithmetic(plan: Plan) -> Plan:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from ...ir.loops import At, Axis, Buffer, Statement, SumThreads, Threads, Tile, map_places
 from ...ir.steps import BATCH, Contract, Operand, Value
-from ..arrays import Array, Sizes, packed, volume
-from ..nest import runs
+from ..array_layout import Array, Sizes, packed, volume
+from ..loop_nest import runs
 from .thread_loop import SAMPLE
 
 # Columns of one tile: results that share what is read.
@@ -90,6 +90,7 @@ class RegisterLoop:
         in_left = {leg for leg, _ in left.strides}
         columns = [leg for leg in legs if leg not in summed and leg not in in_left]
         each = [leg for leg in legs if leg not in summed and leg not in columns]
+        # Columns beyond that are tiles of their own, one for each index.
         while volume(columns, self.sizes) > MOST_COLUMNS:
             each.append(columns.pop(0))
         sums = tuple(zip(left.offsets(summed, self.sizes), right.offsets(summed, self.sizes),

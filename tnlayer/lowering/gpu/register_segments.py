@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...passes.chain import Stem, StemStep, state_after
-from ..arrays import Sizes, volume
+from ...passes.stem import Stem, StemStep, state_after
+from ..array_layout import Sizes, volume
 from .coalescing import edge_cost, goes_direct
 
 # Partial cuts that are followed at each level, sets of legs tried for one segment: there are
@@ -206,6 +206,7 @@ class _Search:
         largest, held, weight = entries, entries, 0
         for number in steps:
             step = self.stem.steps[number]
+            # A step replaces the legs that it contracts by those that it makes.
             bare = volume(step.contracted, self.sizes), volume(step.made, self.sizes)
             entries = entries // bare[0] * bare[1]
             largest = max(largest, entries)
@@ -265,6 +266,7 @@ def with_fillers(
                     or not search.fits(set(more), segment.steps)
                 ):
                     continue
+                # Not where x or y could then not go straight between memory and registers.
                 own = more if number == 0 else [x for x in after if x in more or x not in legs]
                 if number in edges and not goes_direct(edges[number], own, sizes, limits.stored):
                     continue

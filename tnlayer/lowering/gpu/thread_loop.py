@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from ...hardware.gpu import SMALL, Tiling
 from ...ir.loops import At, Axis, Fill, Threads, Tile
 from ...ir.steps import BATCH
-from ..arrays import Array, Sizes
-from ..nest import Loop, Side, merge, pairs
+from ..array_layout import Array, Sizes
+from ..loop_nest import Loop, Side, merge, pairs
 
 # Name of the index over the samples that a block takes at once.
 SAMPLE = "sample"
@@ -49,6 +49,8 @@ def lower_product(
              leg, of_samples=leg == BATCH)
         for leg in legs if sizes[leg] > 1
     ]  # fmt: skip
+    # Whether left and right have a leg. What only left has can be rows of a point's block, what
+    # only right has columns: each entry that is read then serves a whole row or column.
     mine = {leg: (leg in left.legs, right is not None and leg in right.legs) for leg in legs}
     points = [loop for loop in loops if loop.leg in target.legs]
     summed = [loop for loop in loops if loop.leg not in target.legs]
@@ -65,6 +67,7 @@ def lower_product(
     summed.sort(key=lambda loop: (not loop.of_samples, -abs(loop.left) - abs(loop.right)))
     written = max(1, tiling.products // _volume(rows + columns))
     summed, sums = _innermost(merge(summed), written)
+    # Neighbouring threads make neighbouring results.
     points = merge(sorted(points, key=lambda loop: (not loop.of_samples, -loop.target)))
     names = _names(points)
 
@@ -116,6 +119,7 @@ def _taken(
         if loop.of_samples or mine[loop.leg] != of:
             continue
         left = _volume(points)
+        # As much as the block of results still takes, while enough points are left for all threads.
         most_now = min(most // _volume(taken), left // least)
         inner = max((k for k in range(1, most_now + 1) if loop.count % k == 0), default=1)
         if inner < 2:
@@ -147,6 +151,7 @@ def _innermost(loops: list[Loop], most: int) -> tuple[list[Loop], list[Loop]]:
         loop = outer.pop()
         if loop.of_samples:
             return [*outer, loop], inner
+        # The largest part that divides the loop: a rest would need code of its own.
         size = max(k for k in range(1, most + 1) if loop.count % k == 0)
         around, inside = loop.split(size)
         most //= size

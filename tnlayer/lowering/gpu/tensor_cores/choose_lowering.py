@@ -21,7 +21,7 @@ from ....ir.loops import LoopProgram, Precision
 from ....ir.plan import Plan
 from ....ir.steps import BATCH
 from ..bank_conflicts import extent
-from ..place import UNIT, MemoryMap
+from ..place_buffers import UNIT, MemoryMap
 from .matrices import ADVICE, MmaLowering
 
 # Entries after which arrays in shared memory leave one out.

@@ -24,16 +24,16 @@ from ....hardware.gpu import Tiling
 from ....ir.loops import At, Axis, Mma, OffsetPairs, Precision, Space, Statement, Threads
 from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
-from ....passes.chain import StemStep, find_stem, with_chain
-from ...arrays import Array, packed, volume
-from ...steps import StepProduct
+from ....passes.stem import StemStep, find_stem, with_chain
+from ...array_layout import Array, packed, volume
+from ...lower_step import StepProduct
 from ..bank_conflicts import WARP, padded
+from ..lower_steps import MOST_COPIED, Lowering, Part
 from ..merge_kernels import MOST_IN_ONE_BLOCK
 from ..register_segments import Limits, find_register_segments
-from ..steps import MOST_COPIED, Lowering, Part
 from ..thread_loop import lower_product
-from .bits import FEW, Bit, Chosen, choose_bits
-from .lanes import order_points
+from .mma_lanes import FEW, Bit, Chosen, choose_bits
+from .thread_loop_lanes import order_points
 from .warps import ROW_BITS, Product, Split, choose_split
 
 # Rows of the largest block: twice the rows are twice the products for each entry, and four times

@@ -1,0 +1,398 @@
+"""A Program whose kernels are compiled C++: forward and backward, each one call for the batch."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from struct import Struct
+from typing import Any
+
+import torch
+
+from ..codegen.cpp.entry_point import NO_ADDRESS, RELEASE
+from ..codegen.cpp.printer import print_cpp
+from ..errors import BuildError, SpecError
+from ..graph.graph import Graph
+from ..hardware.cpu import Cpu
+from ..hardware.host import cpu_with
+from ..ir import loops
+from ..ir.backend_names import TORCH
+from ..ir.plan import Plan
+from ..ir.steps import BATCH
+from ..lowering.calls.training_schedules import Mask, wanted_names
+from ..lowering.cpu.supported_plans import can_fuse
+from ..planning.memory_limit import LimitRefused, check_room, keep_limit
+from ..runtime.array_checks import PLAIN
+from ..runtime.autograd import functorch_is_active, jit_state
+from ..runtime.generated_functions import Kernels
+from ..runtime.kernel_arrays import Ready
+from ..runtime.program import GRADIENT, Program
+from ..support.dtypes import DTYPES
+from ..support.pick_items import picker
+from ..targets.lowered import Lowered, cast_bytes
+from ..targets.lowered_calls import LoweredCalls
+from ..targets.target import Target, target_for
+from .lowered_for_cpu import LoweredForCpu, kernel_of
+from .toolchains.cpp_build import find_compiler
+from .toolchains.kernel_memory import memory_of
+from .toolchains.kernel_store import EntryPoint, Kernel
+
+
+def this_cpu() -> Cpu:
+    """What the compiler of this machine makes of its CPU."""
+    compiler = find_compiler()
+    return cpu_with(compiler.vector_bytes, compiler.registers)
+
+
+class CppProgram(Program):
+    """A compiled network whose kernels are C++; made by ``tnlayer.compile(..., backend="cpp")``.
+
+    Nothing of the size of the batch is kept between forward and backward but the inputs: the
+    backward makes each sample's states again. Under torch.func, torch.compile, forward-mode and
+    double backward the generated torch code runs instead, as for every program.
+    """
+
+    backend = "cpp"
+    checks_addresses = True
+    # Put before the names of entry points, so that several programs may stand in one unit.
+    prefix = ""
+
+    @cached_property
+    def cpu(self) -> Cpu:
+        """What the kernels are made for."""
+        return this_cpu()
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        tensor_names: Mapping[str, str],
+        *,
+        limit: int | None = None,
+        device: str = "cpu",
+        lowered: Lowered | None = None,
+    ) -> None:
+        reason = can_fuse(plan, self.cpu)
+        if reason:
+            msg = (
+                f"network {graph.label!r} cannot be built with backend='cpp': {reason}; "
+                "use backend='torch'"
+            )
+            raise BuildError(msg)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device, lowered=lowered)
+
+    def load(self, kernel: Kernel) -> ctypes.CDLL:
+        """The library that has a kernel."""
+        return kernel.load()
+
+    def target(self) -> Target:
+        """This CPU."""
+        return target_for(self.plan.dtype, self.device, self.cpu)
+
+    @cached_property
+    def stand_in(self) -> Program | None:  # pyright: ignore
+        """torch's calls within the memory limit, for modes that want to see each call."""
+        limit = self.limit
+        if limit is None:
+            return None
+        plan = replace(self.plan, regions=())
+        calls = LoweredCalls(TORCH, plan, self.training_mask(), self.target())
+        try:
+            plan = keep_limit(calls, plan.batch, limit).plan
+        except LimitRefused:
+            return None
+        return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The forward where no gradient is wanted."""
+        if not _is_plain(arrays):
+            return self.reference(*arrays)
+        return self.kernels(self.nothing).forward(*arrays)
+
+    @cached_property
+    def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The same for arrays that were checked: the kernel itself."""
+        return self.kernels(self.nothing).checked
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether arrays are memory of this process, which compiled code can read."""
+        return _is_plain(arrays)
+
+    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
+        """The same for the gradient of y, which may stand for a batch of gradients besides."""
+        return _is_plain((gradient,)) and not _stands_for_many(gradient)
+
+    def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
+        """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
+        backward."""
+        mask = self.training_mask() if mask is None else mask
+        forward = self.forward_kernel.program
+        return (forward, self.backward_kernel(mask).program) if any(mask) else (forward,)
+
+    @property
+    def forward_kernel(self) -> Kernel:
+        """The kernel of the forward."""
+        name, plan, cpu = f"{self.prefix}forward", self.plan, self.cpu
+        kernel = kernel_of(plan, cpu)
+        return Kernel(name, plan, {"cpu": asdict(cpu)}, lambda: kernel.program_named(name))
+
+    def backward_kernel(self, mask: Mask) -> Kernel:
+        """The kernel of the gradients that a mask asks for."""
+        name, plan, cpu = f"{self.prefix}backward", self.plan, self.cpu
+        wanted = self.wanted(mask)
+        kernel = kernel_of(plan, cpu, tuple(wanted))
+        made_from = {"cpu": asdict(cpu), "wanted": wanted}
+        return Kernel(name, plan, made_from, lambda: kernel.program_named(name))
+
+    def _check_limit(self, mask: Mask) -> None:
+        """Refuse a mask whose backward takes more than the memory limit; plans are made for one.
+
+        Raises:
+            PlanError: it does.
+        """
+        if self.limit is None:
+            return
+        batch = self.plan.batch
+        try:
+            check_room(self._room(mask, batch), self.limit, batch)
+        except LimitRefused as error:
+            raise self.refused(error) from None
+
+    def workspace_bytes(self, mask: Mask, batch: int) -> int:
+        """The same of compiled kernels, with what is copied for their arithmetic."""
+        return sum(self._room(mask, batch))
+
+    def _room(self, mask: Mask, batch: int) -> tuple[int, int]:
+        lowered = LoweredForCpu(self.backend, self.plan, mask, self.target())
+        own = lowered.workspace_of(torch.get_num_threads())
+        return own, cast_bytes(self.plan, mask, batch)
+
+    def wanted(self, mask: Mask) -> list[str]:
+        """Names of the inputs whose gradients a mask asks for."""
+        return list(wanted_names(self.plan, mask))
+
+    def source(self, mask: Mask | None = None) -> str:
+        """The generated code: forward, and the backward of a training step."""
+        return "\n".join(map(print_cpp, self.programs(mask)))
+
+    def prepare_backward(self, mask: Mask) -> None:
+        """Compile the backward."""
+        backward = self.kernels(mask).backward
+        if isinstance(backward, _Backward):
+            backward.prepare()
+
+    def build(self, mask: Mask) -> Kernels:
+        """The compiled forward; the backward is compiled when it is first called."""
+        if not any(mask):
+            forward = _Forward(self)
+            return Kernels(forward, _no_backward, (), "", unchecked=forward.unchecked)
+        self._check_limit(mask)
+        known = self.kernels(self.nothing)
+        kernel = self.backward_kernel(mask)
+        names = [value.name for value in self.plan.inputs]
+        needed = tuple(names.index(name) for name, _ in kernel.entry.inputs if name != GRADIENT)
+        backward = _Backward(self, kernel, mask)
+        return Kernels(known.forward, backward, needed, "", unchecked=known.unchecked)
+
+
+class _Forward:
+    """The compiled forward."""
+
+    def __init__(self, owner: CppProgram) -> None:
+        plan, kernel = owner.plan, owner.forward_kernel
+        library = owner.load(kernel)
+        assert [name for name, _ in kernel.entry.inputs] == [v.name for v in plan.inputs]
+        self.call = _Call(owner, kernel, library, _arithmetic(plan))
+        self.dtype = owner.dtype
+        self.sizes = tuple(plan.axis_size(axis) for axis in plan.outputs[0].axes)
+        # The input that has the batch; None: y has none either.
+        self.batched = next((k for k, v in enumerate(plan.inputs) if BATCH in v.legs), None)
+        # The input that y has the shape of: a fresh array like another one takes half as long.
+        shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in plan.inputs]
+        self.like = shapes.index(self.sizes) if self.sizes in shapes else None
+        # Arithmetic in another dtype needs copies, which nobody can have made before.
+        self.unchecked = self._unchecked if self.call.dtype is owner.dtype else None
+
+    def __call__(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """y of any arrays."""
+        y = self._unchecked(*self.call.ready(arrays))[0]
+        return (y if y.dtype is self.dtype else y.to(self.dtype),)
+
+    def _unchecked(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """y of contiguous arrays in the dtype of the arithmetic."""
+        batch = 0 if self.batched is None else arrays[self.batched].shape[0]
+        if self.like is None:
+            shape = [batch if size is None else size for size in self.sizes]
+            result = torch.empty(shape, dtype=self.call.dtype, device="cpu")
+        else:
+            result = torch.empty_like(arrays[self.like])
+        if not self.call.run((*arrays, result), batch):
+            return self._unchecked(*self.call.ready.with_memory(arrays))
+        return (result,)
+
+
+class _Backward:
+    """The compiled backward for one mask of wanted gradients, built when first called."""
+
+    def __init__(self, owner: CppProgram, kernel: Kernel, mask: Mask) -> None:
+        self.owner, self.kernel = owner, kernel
+        self.dtype, self.outer_dtype = _arithmetic(owner.plan), owner.dtype
+        plan = owner.plan
+        values = [v for v, asked in zip(plan.inputs, mask, strict=True) if asked]
+        # Shapes of the gradients in the order in which they are returned; None is the batch.
+        self.shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in values]
+        names = [f"out_d_{value.name}" for value in values]
+        self.ordered = picker([names.index(name) for name in kernel.entry.outputs])
+        inputs = [name for name, _ in kernel.entry.inputs]
+        self.takes_gradient = GRADIENT in inputs
+        # The input that a gradient has the shape of, if the backward reads it: a fresh array like
+        # another one takes half as long.
+        self.like = [inputs.index(v.name) if v.name in inputs else -1 for v in values]
+        # Nearly always there is one for each; asking for each would take as long as the kernel.
+        self.all_like = None if -1 in self.like else picker(self.like)
+        self.batched = BATCH in plan.outputs[0].operand.legs
+        self.call: _Call | None = None
+
+    def prepare(self) -> _Call:
+        """Compile it."""
+        if self.call is None:
+            library = self.owner.load(self.kernel)
+            self.call = _Call(self.owner, self.kernel, library, self.dtype)
+        return self.call
+
+    def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        call = self.call or self.prepare()
+        batch = gradient.shape[0] if self.batched else 0
+        inputs = call.ready((gradient, *saved) if self.takes_gradient else saved)
+        results = self._made(inputs, batch)
+        while not call.run((*inputs, *self.ordered(results)), batch):
+            inputs = call.ready.with_memory(inputs)
+            results = self._made(inputs, batch)
+        if self.dtype is self.outer_dtype:
+            return results
+        return tuple(result.to(self.outer_dtype) for result in results)
+
+    def _made(self, inputs: Sequence[torch.Tensor], batch: int) -> tuple[torch.Tensor, ...]:
+        """Fresh arrays for the gradients, of the plan's shapes: what is read was held to it."""
+        if self.all_like is not None:
+            return tuple(map(torch.empty_like, self.all_like(inputs)))
+        return tuple(
+            torch.empty_like(inputs[place])
+            if place >= 0
+            else torch.empty(
+                [batch if size is None else size for size in shape], dtype=self.dtype, device="cpu"
+            )
+            for place, shape in zip(self.like, self.shapes, strict=True)
+        )
+
+
+class _Call:
+    """A loaded entry point of a program, with what makes arrays ready for it."""
+
+    def __init__(
+        self, owner: CppProgram, kernel: Kernel, library: ctypes.CDLL, dtype: torch.dtype
+    ) -> None:
+        self.dtype = dtype
+        self.run = LoadedEntry(kernel.name, kernel.entry, library).run
+        self.ready = Ready(
+            f"program of {owner.graph.label!r}",
+            [owner.expected[name] for name, _ in kernel.entry.inputs],
+            lambda array: _dense(array, dtype),
+            lambda array: array.is_cpu,
+        )
+
+
+class LoadedEntry:
+    """An entry point of a loaded library: torch arrays in, torch arrays filled.
+
+    Arguments:
+        name: of the function.
+        entry: how it is called.
+        library: that has it; it stays loaded.
+    """
+
+    def __init__(self, name: str, entry: EntryPoint, library: ctypes.CDLL) -> None:
+        self.memory = memory_of(library, name + RELEASE)
+        self.function: Any = library[name]
+        self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
+        self.function.restype = ctypes.c_int
+        # Filling an array of ctypes takes six times as long.
+        self.pack = Struct(f"{len(entry.inputs) + len(entry.outputs)}P").pack
+
+    def run(self, arrays: Sequence[torch.Tensor], batch: int) -> bool:
+        """Run the kernel; the interpreter's lock is released meanwhile.
+
+        Arguments:
+            arrays: inputs, then outputs, all ready.
+            batch: samples.
+
+        Returns:
+            False where nothing was done, for an array has no address.
+        """
+        addresses = self.pack(*map(_address, arrays))
+        status = self.function(addresses, batch, torch.get_num_threads())
+        if status == NO_ADDRESS:
+            return False
+        if status:
+            msg = f"no memory left for the workspace of a kernel at batch {batch}"
+            raise MemoryError(msg)
+        return True
+
+
+def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Entries in a row and as they are meant: no lazy conjugate or negative, no other dtype."""
+    if (
+        array.dtype is dtype
+        and array.is_contiguous()
+        and not array.is_neg()
+        and not array.is_conj()
+    ):
+        return array
+    if array.layout is not torch.strided:
+        array = array.to_dense()
+    return array.to(dtype).resolve_conj().resolve_neg().contiguous()
+
+
+def _arithmetic(plan: Plan) -> torch.dtype:
+    return getattr(torch, DTYPES[plan.dtype].arithmetic)
+
+
+# Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.
+_stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
+
+
+def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
+    """Whether arrays are torch's own, on the CPU, and nothing wants to see each call.
+
+    In a backward torch.func may be active where it was not in the forward.
+
+    Raises:
+        BuildError: an array is on another device.
+    """
+    if torch._C._len_torch_dispatch_stack():  # pyright: ignore[reportPrivateUsage]
+        return False
+    if functorch_is_active() or jit_state() is not None:
+        return False
+    for array in arrays:
+        if type(array) not in PLAIN:
+            return False
+        if not array.is_cpu:
+            if array.is_meta:
+                return False
+            msg = (
+                f"backend='cpp' runs on the CPU, got an array on {array.device}; move it with "
+                "x.cpu(), or make the layer with backend='torch'"
+            )
+            raise BuildError(msg)
+    return True
+
+
+_address = torch.Tensor.data_ptr
+
+
+def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Stands where no gradient is wanted."""
+    msg = "this program was built without a backward"
+    raise SpecError(msg)

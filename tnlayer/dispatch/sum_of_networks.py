@@ -1,0 +1,288 @@
+"""Networks whose results a layer adds, and its bias, as one program: what is added is added in
+place, so that beside y and the gradients one array of their size is alive at most; with a memory
+limit torch's calls add a chunk of samples at a time (see dispatch/memory_shares.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from ..errors import BuildError
+from ..graph.graph import Graph
+from ..lowering.calls.training_schedules import Mask
+from ..runtime.array_checks import Expected, check_array
+from ..runtime.generated_functions import Kernels
+from ..runtime.program import Program
+from ..support.debug import debug
+from ..support.pick_items import picker
+from .programs_by_batch import RangedProgram
+
+BIAS = "bias"
+
+
+class SummedProgram:
+    """Programs with equal ports whose results are added, with a bias or without.
+
+    It is called as each of them is: the inputs, then all parameters, each once, then the bias.
+
+    Arguments:
+        programs: at least one.
+        has_bias: whether a vector is added to the sum.
+    """
+
+    def __init__(self, programs: Sequence[Program], *, has_bias: bool) -> None:
+        self.programs = tuple(programs)
+        self.has_bias = has_bias
+        first = self.programs[0]
+        self.dtype, ports = first.dtype, len(first.plan.ports)
+        names = dict.fromkeys(name for p in self.programs for name in p.parameter_order)
+        self.parameter_order = (*names, BIAS) if has_bias else tuple(names)
+        places = {name: ports + number for number, name in enumerate(names)}
+        self.places = tuple(
+            (*range(ports), *(places[name] for name in program.parameter_order))
+            for program in self.programs
+        )
+        self.picks = tuple(map(picker, self.places))
+        # Whether a program adds what it has to what those before it gave.
+        self.adds = (False, *(program.plan.memory.adds for program in self.programs[1:]))
+        self._kernels: dict[Mask, Kernels] = {}
+
+    def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What torch can trace and differentiate."""
+        pairs = zip(self.programs, self.picks, strict=True)
+        total, *others = (program.reference(*pick(arrays))[0] for program, pick in pairs)
+        for other in others:
+            total = total + other
+        return (total + arrays[-1] if self.has_bias else total,)
+
+    @cached_property
+    def stand_in(self) -> SummedProgram | None:
+        """Keeps the memory limit where the kernels cannot take the arrays."""
+        others = [program.stand_in for program in self.programs]
+        if not any(others):
+            return None
+        pairs = zip(self.programs, others, strict=True)
+        return SummedProgram([other or program for program, other in pairs],
+                             has_bias=self.has_bias)  # fmt: skip
+
+    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The forward where no gradient is wanted."""
+        pairs = zip(self.programs, self.adds, strict=True)
+        return self._added([p.infer_adding if adds else p.infer for p, adds in pairs], arrays)
+
+    @cached_property
+    def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The same for arrays that were checked."""
+        functions = [
+            program.adding_kernels(program.nothing).checked if adds else program.infer_checked
+            for program, adds in zip(self.programs, self.adds, strict=True)
+        ]
+        return lambda *arrays: self._added(functions, arrays)
+
+    @property
+    def graph(self) -> Graph:
+        """The first network."""
+        return self.programs[0].graph
+
+    @property
+    def checks_addresses(self) -> bool:
+        """Whether each refuses an array without memory."""
+        return all(program.checks_addresses for program in self.programs)
+
+    def check_inputs(
+        self,
+        where: str,
+        arrays: Sequence[torch.Tensor],
+        fix: str,
+        gradient: torch.Tensor | None = None,
+    ) -> None:
+        """Refuse arrays of other shapes than the plans have."""
+        for program, pick in zip(self.programs, self.picks, strict=True):
+            program.check_inputs(where, pick(arrays), fix, gradient)
+        if self.has_bias:
+            expected = Expected(BIAS, (self.graph.out_features,))
+            check_array(where, arrays[-1], expected, fix=fix, device=arrays[0].device)
+
+    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
+        """Whether the kernels of each can read these arrays."""
+        return all(program.can_take(arrays) for program in self.programs)
+
+    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
+        """The same for the gradient of y."""
+        return all(program.can_take_gradient(gradient) for program in self.programs)
+
+    def kernels(self, mask: Mask) -> Kernels:
+        """The functions for a mask of wanted gradients."""
+        kernels = self._kernels.get(mask)
+        if kernels is None:
+            kernels = self._kernels.setdefault(mask, self._composed(mask))
+        return kernels
+
+    def use_torch(self, mask: Mask, error: BuildError) -> None:
+        """Let torch run, from now on, each network whose kernels cannot be built.
+
+        Arguments:
+            mask: the wanted gradients of the call.
+            error: why those of one of them cannot.
+
+        Raises:
+            BuildError: that of a network for which kernels were asked for.
+        """
+        debug(1, f"a sum of {len(self.programs)} networks: {error}")
+        for program, places in zip(self.programs, self.places, strict=True):
+            program.prepare(tuple(mask[place] for place in places))
+        self._kernels.clear()
+
+    def _composed(self, mask: Mask) -> Kernels:
+        parts: list[_Part] = []
+        for program, places, adds in zip(self.programs, self.places, self.adds, strict=True):
+            own = tuple(mask[place] for place in places)
+            kernels = program.adding_kernels(own) if adds else program.kernels(own)
+            parts.append(_Part(kernels, own, places, len(program.plan.ports) if adds else 0))
+        needed = tuple(sorted({place for part in parts for place in part.read}))
+        saved = sum(part.kernels.saved for part in parts)
+        backward = _Backward(tuple(parts), needed, mask, has_bias=self.has_bias)
+        forwards = [part.kernels.forward for part in parts]
+        checked = [part.kernels.checked for part in parts]
+        return Kernels(
+            lambda *arrays: self._added(forwards, arrays),
+            backward,
+            needed,
+            "",
+            saved,
+            lambda *arrays: self._added(checked, arrays),
+            tuple(sorted({place for part in parts for place in part.origins}.difference(needed))),
+        )
+
+    def _added(
+        self, functions: Sequence[Callable[..., Any]], arrays: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """y, and behind it what each forward gives for its backward."""
+        total, *saved = functions[0](*self.picks[0](arrays))
+        following = zip(functions[1:], self.picks[1:], self.adds[1:], strict=True)
+        for function, pick, adds in following:
+            if adds:
+                saved += function(*pick(arrays), total)
+                continue
+            y, *kept = function(*pick(arrays))
+            total.add_(y)
+            del y  # before the next one is made
+            saved += kept
+        if self.has_bias:
+            total.add_(arrays[-1])
+        return (total, *saved)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the networks for one mask.
+
+    Arguments:
+        kernels: its functions.
+        mask: which of its inputs want a gradient.
+        places: for each of its inputs the place among those of all.
+        added: how many of its inputs, the first ones, have gradients that it adds to those which
+            there are.
+    """
+
+    kernels: Kernels
+    mask: Mask
+    places: tuple[int, ...]
+    added: int = 0
+
+    @property
+    def read(self) -> tuple[int, ...]:
+        """Those that its backward reads."""
+        return tuple(self.places[index] for index in self.kernels.needed)
+
+    @property
+    def origins(self) -> tuple[int, ...]:
+        """Those of which its forward keeps something."""
+        return tuple(self.places[index] for index in self.kernels.origins)
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """Those whose gradients it gives, in order."""
+        pairs = zip(self.places[self.added :], self.mask[self.added :], strict=True)
+        return tuple(place for place, asked in pairs if asked)
+
+    @property
+    def adds_to(self) -> tuple[int, ...]:
+        """Those to whose gradients it adds, in order."""
+        pairs = zip(self.places[: self.added], self.mask[: self.added], strict=True)
+        return tuple(place for place, asked in pairs if asked)
+
+
+class _Backward:
+    """The backward of a sum: one after the other, what two of them give is added in place."""
+
+    def __init__(
+        self, parts: tuple[_Part, ...], needed: tuple[int, ...], mask: Mask, *, has_bias: bool
+    ) -> None:
+        self.parts, self.needed, self.mask = parts, needed, mask
+        self.bias = len(mask) - 1 if has_bias and mask[-1] else None
+
+    def __call__(self, gradient: torch.Tensor, *kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        count = len(self.needed)
+        arrays = dict(zip(self.needed, kept[:count], strict=True))
+        start = count
+        found: dict[int, torch.Tensor] = {}
+        for part in self.parts:
+            saved = kept[start : start + part.kernels.saved]
+            start += part.kernels.saved
+            if any(part.mask):
+                read = (arrays[place] for place in part.read)
+                known = (found[place] for place in part.adds_to)
+                backward = part.kernels.backward
+                # No name for what it gives: it would be alive beside what the next one gives.
+                self._add(found, part.wanted, backward(gradient, *read, *saved, *known))
+        if self.bias is not None:
+            # A copy, where y has no batch: autograd may hand the gradient itself to others.
+            found[self.bias] = gradient.sum(0) if gradient.dim() > 1 else gradient.clone()
+        return tuple(found[place] for place, asked in enumerate(self.mask) if asked)
+
+    @staticmethod
+    def _add(
+        found: dict[int, torch.Tensor], places: Sequence[int], results: Sequence[torch.Tensor]
+    ) -> None:
+        for place, result in zip(places, results, strict=True):
+            known = found.get(place)
+            if known is None:
+                found[place] = result
+            else:
+                known.add_(result)
+
+
+class SummedRanges:
+    """The programs of a layer for all batch sizes, as one.
+
+    Arguments:
+        ranged: those of the networks that are added.
+        has_bias: whether the layer adds a bias.
+    """
+
+    def __init__(self, ranged: Sequence[RangedProgram], has_bias: bool) -> None:
+        self.ranged, self.has_bias = tuple(ranged), has_bias
+        self._known: dict[tuple[Program, ...], SummedProgram] = {}
+
+    def at(self, batch: int) -> SummedProgram:
+        """The program for a batch size."""
+        programs = tuple(ranged.at(batch) for ranged in self.ranged)
+        known = self._known.get(programs)
+        if known is None:
+            made = SummedProgram(programs, has_bias=self.has_bias)
+            known = self._known.setdefault(programs, made)
+        return known
+
+    @property
+    def main(self) -> SummedProgram:
+        """What torch traces, exports and transforms."""
+        return SummedProgram([ranged.main for ranged in self.ranged], has_bias=self.has_bias)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy has its own programs."""
+        return SummedRanges, (self.ranged, self.has_bias)

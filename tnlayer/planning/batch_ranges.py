@@ -1,0 +1,231 @@
+"""Batch ranges: which plan is used for which batch size.
+
+Plans are ranked at fixed probes, four times apart. Where two neighbouring probes have the same
+winner, it holds between them; where not, the batch size at which the second one overtakes the first
+is found by bisection on the predicted times. So a range ends where the winner changes, and it is
+the same whichever batch size asked first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from ..graph.canonical import CanonicalForm
+from ..graph.graph import Graph
+from ..hardware.profile.load import load_profile
+from ..ir.plan import Plan
+from ..targets.backend import same_code
+from ..targets.lowered import Lowered
+from ..time_models.torch_calls import Seconds
+from .memory_limit import LimitRefused
+from .mixture import plan_name, weighed
+from .plan_search import Search
+from .plan_store import PlanKey, StoredPlan, find_plan, write_plan
+from .rank import Ranked, left_out, rank
+from .request import Request
+
+# Batch sizes at which plans are ranked; beyond the last one its winner holds.
+_FIRST, _FACTOR, _LAST = 1, 4, 4**8
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A plan and the batch sizes that it was chosen for.
+
+    Arguments:
+        lowered: the forward plan, lowered for the objective.
+        low, high: the least and the greatest batch size; None: no bound.
+        seconds: predicted time at the plan's own batch size, or the measured one of a tuned plan.
+        reason: in words, for reports.
+        stored: whether it was read from the store.
+        cut: which stages of planning the deadline cut short, in words; "" if none.
+    """
+
+    lowered: Lowered
+    low: int
+    high: int | None
+    seconds: Seconds
+    reason: str
+    stored: bool = False
+    cut: str = ""
+
+    @property
+    def plan(self) -> Plan:
+        """The forward plan."""
+        return self.lowered.plan
+
+
+def choose(form: CanonicalForm, batch: int, request: Request) -> Choice:
+    """The plan for one batch size, ranked at exactly that size; from the store if it has one.
+
+    Arguments:
+        form: the network's canonical form.
+        batch: samples of a call.
+        request: what the plan is for.
+    """
+    return _memorised(form.graph, form.key(), batch, request, _digest(request), EXACT)
+
+
+def choose_range(form: CanonicalForm, batch: int, request: Request) -> Choice:
+    """The plan for a batch size and all others for which it is the fastest by prediction."""
+    return _memorised(form.graph, form.key(), batch, request, _digest(request), RANGED)
+
+
+EXACT, RANGED, TUNED = "exact", "ranged", "tuned"
+
+
+def plan_key(network: str, request: Request, kind: str) -> PlanKey:
+    """Where the store keeps plans of one kind: for one size, for ranges, or timed on the device."""
+    return PlanKey(
+        network=network,
+        objective=request.objective,
+        dtype=request.dtype,
+        device=request.device,
+        memory_limit=request.memory_limit,
+        effort=request.effort,
+        minimize=f"{request.minimize}, {kind}{_backend_text(request)}"
+        + ("" if request.keeps else ", nothing kept")
+        + (", added" if request.adds else ""),
+        profile=_digest(request),
+    )
+
+
+def _backend_text(request: Request) -> str:
+    """What a choice of backends depends on beside the rest: what kernels are for, and cost."""
+    kernels = request.contest().kernels
+    return "" if kernels is None else f", {request.backend}{kernels.key(request.target())}"
+
+
+def stored_choice(search: Search, key: PlanKey, batch: int) -> Choice | None:
+    """What the store has for a batch size."""
+    found = find_plan(key, search.graph, batch)
+    if found is None:
+        return None
+    notes = found.notes
+    seconds = Seconds(float(notes.get("forward", 0.0)), float(notes.get("backward", 0.0)))
+    low = 0 if found.low == _FIRST and found.high != _FIRST else found.low
+    lowered = search.lowered(found.plan)
+    return Choice(lowered, low, found.high, seconds, str(notes.get("reason", "")), stored=True)
+
+
+def store_choice(key: PlanKey, choice: Choice) -> None:
+    """Keep a choice for other processes."""
+    notes = {
+        "forward": choice.seconds.forward,
+        "backward": choice.seconds.backward,
+        "reason": choice.reason,
+    }
+    write_plan(key, StoredPlan(max(_FIRST, choice.low), choice.high, choice.plan, notes))
+
+
+def _digest(request: Request) -> str:
+    return load_profile(request.dtype, request.device).profile.digest
+
+
+# Reading and checking a stored plan takes milliseconds; a process does it once.
+@lru_cache(maxsize=1024)
+def _memorised(
+    graph: Graph, network: str, batch: int, request: Request, _profile: str, kind: str
+) -> Choice:
+    key, search = plan_key(network, request, kind), Search.begin(graph, request)
+    choice = stored_choice(search, key, batch)
+    if choice is None:
+        choice = (_exact if kind == EXACT else _ranged)(search, batch)
+        why = left_out(choice.plan, request)
+        if why:
+            choice = replace(choice, reason=f"{choice.reason}; {why}")
+        if search.deadline.cut:
+            lowered = choice.lowered.with_plan(replace(choice.plan, aborted=True))
+            choice = replace(choice, lowered=lowered, cut=str(search.deadline))
+        store_choice(key, choice)
+    return choice
+
+
+def _exact(search: Search, batch: int) -> Choice:
+    return _first(search, rank(search, batch), batch, batch)
+
+
+def _first(search: Search, ranked: tuple[Ranked, ...], low: int, high: int | None) -> Choice:
+    best = ranked[0]
+    return Choice(search.lowered(best.plan), low, high, best.seconds, _reason(ranked))
+
+
+def _ranged(search: Search, batch: int) -> Choice:
+    request = search.request
+    if not any(port.batched for port in search.graph.inputs):
+        return _first(search, rank(search, 1), 0, None)
+    low, high = _probes(batch, endless=request.memory_limit is not None)
+    start = 0 if low == _FIRST else low
+    if request.memory_limit is not None:
+        # What keeps the limit at the upper end keeps it below.
+        upper = batch if high is None else high - 1
+        try:
+            return _first(search, rank(search, upper), start, upper)
+        except LimitRefused:
+            return _first(search, rank(search, batch), start, batch)
+    first = rank(search, low)
+    if high is None:
+        return _first(search, first, low, None)
+    if search.deadline.passed("comparing batch sizes"):
+        return _first(search, first, start, high - 1)
+    second = rank(search, high)
+    both = search.lowered(first[0].plan), search.lowered(second[0].plan)
+    turn = _overtaking(*both, low, high)
+    if batch < turn:
+        return _first(search, first, start, turn - 1)
+    return _first(search, second, turn, high - 1)
+
+
+def _probes(batch: int, *, endless: bool = False) -> tuple[int, int | None]:
+    """The probes around a batch size; None above the last one, unless there is none."""
+    low = _FIRST
+    while low * _FACTOR <= batch and (endless or low < _LAST):
+        low *= _FACTOR
+    return low, low * _FACTOR if endless or low < _LAST else None
+
+
+def upper_end(batch: int, planned: int, *, one_plan: bool) -> int:
+    """The greatest batch size of those that are planned together where a memory limit is kept.
+
+    Arguments:
+        batch: samples of a call.
+        planned: the batch size that the user named, or the one that stands for all.
+        one_plan: whether the user named it.
+    """
+    if one_plan and batch <= planned:
+        return planned
+    _, high = _probes(batch, endless=True)
+    assert high is not None
+    return high - 1
+
+
+def _overtaking(first: Lowered, second: Lowered, low: int, high: int) -> int:
+    """The least batch size between two probes from which on the second plan is the faster one."""
+    if same_code(first, second):
+        return high
+
+    def second_wins(batch: int) -> bool:
+        return weighed(second, batch) < weighed(first, batch)
+
+    while high - low > 1:
+        middle = (low + high) // 2
+        if second_wins(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _reason(ranked: tuple[Ranked, ...]) -> str:
+    """Why the first one was taken."""
+    best = ranked[0]
+    text = f"{plan_name(best.plan)}: {_milliseconds(best)} predicted"
+    if len(ranked) > 1:
+        others = ", ".join(f"{plan_name(r.plan)} {_milliseconds(r)}" for r in ranked[1:])
+        text += f"; next best: {others}"
+    return text
+
+
+def _milliseconds(ranked: Ranked) -> str:
+    return f"{ranked.seconds.total * 1e3:.3g} ms"

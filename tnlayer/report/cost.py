@@ -1,0 +1,298 @@
+"""Cost: what a network costs, known before anything runs, as a frozen printable value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..ir.counts import Amount, Counts
+from ..ir.plan import Plan
+from ..ir.plan_text import milliseconds, plan_text, table
+from ..lowering.calls.training_schedules import Mask
+from ..planning.break_even import BreakEven, find_break_even
+from ..planning.planner import PlannedGraph
+from ..planning.predictions import DENSE, Prediction
+from ..targets.backend import backend_of
+from ..targets.lowered import Lowered
+from .verdict import verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Counts of one network at one batch size, beside those of the dense layer it replaces.
+
+    Arguments:
+        label: the network's label.
+        batch: samples of one call.
+        parameters: trainable entries; stored: all entries.
+        dense_parameters: entries of the dense map with the same ports.
+        forward: FLOPs and bytes of the forward's steps.
+        backward: those of a training step's backward.
+        saved: bytes kept from the forward to the backward, beside the inputs.
+        forward_peak: bytes allocated at once by a forward without grad, y included.
+        training_peak: by a forward and backward, y and the gradients included.
+        dense_training_peak: the same of the dense layer: y, and the gradients of x and W.
+        forward_calls, backward_calls: calls of torch, copies included.
+        plan, backward_plan: what was counted.
+        predictions: predicted times on the plan's backends, and of dense where one dense layer does
+            the same.
+        profile: the device profile that they rest on, in words.
+        planned: where the plan comes from.
+        lowered: what it was lowered to, for a training step.
+        one_plan: whether the plan serves every batch size, as in a Layer with ``batch``.
+    """
+
+    label: str
+    batch: int
+    parameters: int
+    stored: int
+    dense_parameters: int
+    forward: Counts
+    backward: Counts
+    saved: Amount
+    forward_peak: int
+    training_peak: int
+    dense_training_peak: int
+    forward_calls: int
+    backward_calls: int
+    plan: Plan
+    backward_plan: Plan
+    predictions: tuple[Prediction, ...]
+    profile: str
+    planned: PlannedGraph = field(repr=False, compare=False)
+    lowered: Lowered = field(repr=False, compare=False)
+    one_plan: bool = False
+
+    @property
+    def compression(self) -> float:
+        """Dense parameters for one trainable parameter of the network."""
+        return self.dense_parameters / max(1, self.parameters)
+
+    @property
+    def forward_flops(self) -> int:
+        """FLOPs of the contractions of one forward call."""
+        return self.forward.flops.at(self.batch)
+
+    @property
+    def backward_flops(self) -> int:
+        """FLOPs of the contractions of one backward call."""
+        return self.backward.flops.at(self.batch)
+
+    @property
+    def dense_forward_flops(self) -> int:
+        """FLOPs of the dense layer's forward call."""
+        return 2 * self.dense_parameters * self.batch
+
+    @property
+    def dense_backward_flops(self) -> int:
+        """FLOPs of the dense layer's backward call."""
+        return 2 * self.dense_forward_flops
+
+    @property
+    def dense_forward_peak(self) -> int:
+        """Bytes that the dense layer's forward allocates: y."""
+        return self.batch * self.planned.graph.out_features * self.plan.itemsize
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes that the dense layer's forward reads and writes: x, W and y."""
+        # The training peak has y, the gradient of x, which is as large as x, and that of W.
+        return self.dense_training_peak
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs for one byte that the forward's steps read or write."""
+        moved = self.forward.bytes_read + self.forward.bytes_written
+        work = self.forward.flops + self.forward.elementwise
+        return work.at(self.batch) / max(1, moved.at(self.batch))
+
+    # -- predictions -----------------------------------------------------------------------
+
+    def predicted(self, backend: str) -> Prediction | None:
+        """The predicted times on a backend, or of "dense"."""
+        return next((one for one in self.predictions if one.backend == backend), None)
+
+    @property
+    def fastest(self) -> Prediction:
+        """The predicted times on the backends of the plan."""
+        return self.predictions[0]
+
+    @property
+    def backend(self) -> str:
+        """What runs the plan: "torch", "cpp", "cuda", "mixed" or what was registered."""
+        return self.plan.backend
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the backends of the plan say of themselves."""
+        names = dict.fromkeys(region.backend for region in self.plan.regions)
+        return tuple(dict.fromkeys(note for name in names for note in backend_of(name).notes))
+
+    @property
+    def objective(self) -> str:
+        """What the plan was chosen for: "train" or "infer"."""
+        return self.planned.request.objective
+
+    @property
+    def reason(self) -> str:
+        """Why this plan: the objective that found it, its predicted time, and the runners-up."""
+        choice = self.planned.choice
+        notes = [choice.reason]
+        if self.plan.batch != self.batch:
+            notes = [f"at batch {self.plan.batch:,}, {choice.reason}"]
+        if choice.cut:
+            notes.append(choice.cut)
+        if choice.stored:
+            notes.append("read from the store of plans")
+        return "; ".join(notes)
+
+    def break_even(self) -> BreakEven | None:
+        """The batch sizes at which this is predicted to beat dense; None without a dense layer.
+
+        Plans for other batch sizes may have to be searched for, which takes seconds at the first
+        call for large networks.
+        """
+        return find_break_even((self.planned,), one_plan=self.one_plan)
+
+    def step_seconds(self) -> dict[str, float]:
+        """Predicted seconds of each step of the plan, in a training step's forward and backward.
+
+        By the name of the step's result in ``plan`` and ``backward_plan``; "" has what only the
+        results and autograd need. Where kernels are compiled, a step's backward counts for it, and
+        "" has the start of calls as well. The sum is the predicted time.
+        """
+        return self.lowered.step_seconds(self.batch)
+
+    def kernel_bytes(self, mask: Mask | None = None) -> int:
+        """Bytes of the workspace of the plan's compiled kernels, by default in training."""
+        return self.lowered_for(mask).workspace
+
+    def lowered_for(self, mask: Mask | None) -> Lowered:
+        """The plan lowered for a mask of wanted gradients, by default those of training."""
+        if mask is None or mask == self.lowered.mask:
+            return self.lowered
+        return self.planned.lowered_for(mask)
+
+    # -- as numbers and text ---------------------------------------------------------------
+
+    def numbers(self, *, break_even: bool = False) -> dict[str, Any]:
+        """The counts and predictions as plain values, for a file.
+
+        Arguments:
+            break_even: whether to add the batch ranges at which dense is slower, which may need
+                a search: [low, high], high null where there is no end.
+        """
+        batch = self.batch
+        return {
+            "label": self.label,
+            "batch": batch,
+            "dtype": self.plan.dtype,
+            "parameters": self.parameters,
+            "stored": self.stored,
+            "dense_parameters": self.dense_parameters,
+            "compression": self.compression,
+            "forward_flops": self.forward_flops,
+            "backward_flops": self.backward_flops,
+            "forward_elementwise": self.forward.elementwise.at(batch),
+            "backward_elementwise": self.backward.elementwise.at(batch),
+            "dense_forward_flops": self.dense_forward_flops,
+            "dense_backward_flops": self.dense_backward_flops,
+            "forward_bytes": (self.forward.bytes_read + self.forward.bytes_written).at(batch),
+            "backward_bytes": (self.backward.bytes_read + self.backward.bytes_written).at(batch),
+            "saved_bytes": self.saved.at(batch),
+            "forward_peak": self.forward_peak,
+            "training_peak": self.training_peak,
+            "dense_training_peak": self.dense_training_peak,
+            "intensity": self.intensity,
+            "forward_calls": self.forward_calls,
+            "backward_calls": self.backward_calls,
+            **{
+                f"{one.backend}_{part}_seconds": getattr(one, part)
+                for one in self.predictions
+                for part in ("forward", "backward", "inference")
+            },
+            "profile": self.profile,
+            "reason": self.reason,
+            **(self._break_even_numbers() if break_even else {}),
+        }
+
+    def _break_even_numbers(self) -> dict[str, Any]:
+        found = self.break_even()
+        parts = ("training", "inference")
+        return {
+            f"faster_than_dense_{part}": found and [list(ends) for ends in getattr(found, part)]
+            for part in parts
+        }
+
+    def __str__(self) -> str:
+        lines = [*self.table_lines(), f"plan: {self.reason}"]
+        lines += verdict(self.batch, self.fastest, self.predicted(DENSE), self.break_even())
+        return "\n".join(lines)
+
+    def table_lines(self) -> list[str]:
+        """The counts and times beside those of dense, and the profile: quick, without a search."""
+        rows = [("", "network", "dense"), *self._rows()]
+        title = f"cost of {self.label or 'network'} at batch {self.batch}, {self.plan.dtype}"
+        return [title, *table(rows), f"times: predicted with the profile {self.profile}"]
+
+    def steps_text(self) -> str:
+        """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""
+        seconds = self.step_seconds()
+        forward = plan_text(self.plan, seconds, self.batch)
+        return "\n".join((forward, *self.lowered.lines(self.batch, seconds)))
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        batch = self.batch
+        moved = [(c.bytes_read + c.bytes_written).at(batch) for c in (self.forward, self.backward)]
+        of_dense = self.dense_bytes
+        compression = f"{self.compression:,.1f}x fewer"
+        flops = [self.forward_flops, self.backward_flops]
+        dense_flops = [self.dense_forward_flops, self.dense_backward_flops]
+        intensity = self.dense_forward_flops / of_dense
+        per_sample = [f"{count / batch:,.0f}" for count in flops]
+        dense = [f"{count // batch:,}" for count in dense_flops]
+        rows = [
+            ("parameters", f"{self.parameters:,}", f"{self.dense_parameters:,}"),
+            ("compression", compression, ""),
+            ("FLOPs a sample, forward", per_sample[0], dense[0]),
+            ("FLOPs a sample, backward", per_sample[1], dense[1]),
+            ("FLOPs a call, forward", f"{flops[0]:,}", f"{dense_flops[0]:,}"),
+            ("FLOPs a call, backward", f"{flops[1]:,}", f"{dense_flops[1]:,}"),
+            ("elementwise, forward", f"{self.forward.elementwise.at(batch):,}", "0"),
+            ("elementwise, backward", f"{self.backward.elementwise.at(batch):,}", "0"),
+            ("bytes moved, forward", f"{moved[0]:,}", f"{of_dense:,}"),
+            ("bytes moved, backward", f"{moved[1]:,}", f"{2 * of_dense:,}"),
+            ("bytes saved for backward", f"{self.saved.at(batch):,}", "0"),
+            ("peak bytes, forward", f"{self.forward_peak:,}", f"{self.dense_forward_peak:,}"),
+            ("peak bytes, training", f"{self.training_peak:,}", f"{self.dense_training_peak:,}"),
+            ("FLOPs a byte, forward", f"{self.intensity:.1f}", f"{intensity:.1f}"),
+            ("calls, forward + backward", f"{self.forward_calls} + {self.backward_calls}", "1 + 2"),
+            *self._time_rows(),
+        ]
+        if self.plan.is_complex:
+            real = self.forward.real_flops.at(batch), self.backward.real_flops.at(batch)
+            rows.append(
+                ("real FLOPs, forward", f"{real[0]:,}", f"{4 * self.dense_forward_flops:,}")
+            )
+            rows.append(
+                ("real FLOPs, backward", f"{real[1]:,}", f"{4 * self.dense_backward_flops:,}")
+            )
+        return rows
+
+    def _time_rows(self) -> list[tuple[str, str, str]]:
+        """Three rows a backend."""
+        dense = self.predicted(DENSE)
+        return [
+            (
+                f"predicted ms {name}, {one.backend}",
+                milliseconds(getattr(one, part)),
+                "-" if dense is None else milliseconds(getattr(dense, part)),
+            )
+            for one in self.predictions
+            if one.backend != DENSE
+            for part, name in (
+                ("forward", "forward"),
+                ("backward", "backward"),
+                ("inference", "forward without grad"),
+            )
+        ]

@@ -1,0 +1,93 @@
+"""``cost``: plan a network and count it, without running or allocating anything."""
+
+from __future__ import annotations
+
+from ..dispatch.available_backends import foreseen_options
+from ..graph.argument_checks import check_option
+from ..graph.graph import Graph
+from ..graph.network import Network
+from ..ir.counts import Counts
+from ..lowering.calls.training_schedules import wanted_names
+from ..passes.differentiate import adjoint
+from ..planning.planner import (
+    DEFAULT_BATCH,
+    DEFAULT_MINIMIZE,
+    PlannedGraph,
+    PlanOptions,
+    check_device,
+    plan_graph,
+)
+from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
+from ..targets.backend import option_names
+from .cost import Cost
+
+
+def cost(
+    net: Network | Graph,
+    *,
+    batch: int = DEFAULT_BATCH,
+    device: str = "cpu",
+    objective: str = "train",
+    memory_limit: int | None = None,
+    effort: str = "default",
+    dtype: str | None = None,
+    minimize: str = DEFAULT_MINIMIZE,
+    backend: str = "auto",
+) -> Cost:
+    """Count and predict what a network costs, without running or allocating anything.
+
+    Printing it may search for plans at other batch sizes, to say from which on it beats dense.
+
+    Arguments:
+        net: the network.
+        batch: samples of one call.
+        device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
+        backend: "torch", "cpp", "cuda", or "auto", whose choice is predicted here as a Layer makes
+            it.
+
+    >>> import tnlayer as tn
+    >>> c = tn.cost(tn.topologies.tensor_train((16, 16, 16), (16, 16, 16), rank=8), batch=1)
+    >>> c.parameters, c.dense_parameters, round(c.compression)
+    (20480, 16777216, 819)
+    """
+    check_option(backend, "backend", option_names())
+    check_device(device)
+    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
+    return cost_of(plan_graph(net, foreseen_options(options)), batch)
+
+
+def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:
+    """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost."""
+    graph, plan, request = planned.graph, planned.plan, planned.request
+    mask = planned.training_mask
+    times = times_of(request)
+    lowered = planned.lowered_for(mask)
+    inference = lowered.inference
+    backward_plan = adjoint(plan, wanted_names(plan, mask)).verify() if any(mask) else plan
+    dense_in = graph.dense_parameter_count // graph.out_features
+    entries = batch * (graph.out_features + dense_in) + graph.dense_parameter_count
+    predictions = [predict(lowered, batch)]
+    if has_dense(graph):
+        predictions.append(predict_dense(graph, batch, times))
+    return Cost(
+        label=graph.label,
+        batch=batch,
+        parameters=graph.parameter_count,
+        stored=graph.stored_count,
+        dense_parameters=graph.dense_parameter_count,
+        forward=plan.counts,
+        backward=backward_plan.counts if any(mask) else Counts(),
+        saved=lowered.saved,
+        forward_peak=inference.peak_bytes(batch),
+        training_peak=lowered.peak_bytes(batch),
+        dense_training_peak=entries * plan.itemsize,
+        forward_calls=inference.calls[0],
+        backward_calls=lowered.calls[1],
+        plan=plan,
+        backward_plan=backward_plan,
+        predictions=tuple(predictions),
+        profile=profile_text(request),
+        planned=planned,
+        lowered=lowered,
+        one_plan=one_plan,
+    )
