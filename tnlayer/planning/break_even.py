@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
 from ..ir.plan import Plan
-from .deadline import DEADLINES, Deadline
+from .deadline import DEADLINES, Deadline, remember_uncut
 from .plan_search import Search
 from .planner import PlannedGraph
 from .predictions import Prediction, has_dense, predict, predict_dense, times_of
@@ -81,24 +80,32 @@ def find_break_even(planned: Sequence[PlannedGraph], *, one_plan: bool = False) 
         return None
     request = planned[0].request
     digest = load_profile(request.dtype, request.device).profile.digest
-    known = tuple(
-        (one.form.graph, one.plan, (1, None) if one_plan else (one.choice.low, one.choice.high))
-        for one in planned
-    )
-    return _find(known, request, one_plan, digest)
+    known: list[tuple[Graph, Plan, Served]] = []
+    searches: list[Search] = []
+    fast, deadline = replace(request, effort="fast"), Deadline(DEADLINES["fast"])
+    for one in planned:
+        served = (1, None) if one_plan else (one.choice.low, one.choice.high)
+        known.append((one.form.graph, one.plan, served))
+        search = Search(one.form.graph, fast, deadline)
+        search.note(one.trained)
+        searches.append(search)
+    return _find(tuple(known), request, digest, deadline=deadline, search=searches)
 
 
 # The digest is in the key: a profile that was measured since gives other times.
-@lru_cache(maxsize=256)
+@remember_uncut(256)
 def _find(
     known: tuple[tuple[Graph, Plan, Served], ...],
     request: Request,
-    one_plan: bool,
     _digest: str,
+    *,
+    deadline: Deadline,
+    search: Sequence[Search],
 ) -> BreakEven:
-    times, deadline = times_of(request), Deadline(DEADLINES["fast"])
-    fast = replace(request, effort="fast")
-    curves = [Curve(Search(graph, fast, deadline), [plan], served) for graph, plan, served in known]
+    times = times_of(request)
+    curves = [
+        Curve(own, [plan], served) for own, (_, plan, served) in zip(search, known, strict=True)
+    ]
     # Where one plan ends and another begins, the winner may change from one size to the next.
     ends = {end for curve in curves for end in curve.turns}
     probes = sorted({*PROBES, *(plan.batch for _, plan, _ in known), *ends})

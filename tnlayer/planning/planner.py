@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from logging import DEBUG
 
 from ..errors import PlanError, SpecError
@@ -67,7 +68,7 @@ class PlanOptions:
         return is_free(self.backend)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlannedGraph:
     """A graph with its canonical form and a plan of it.
 
@@ -91,10 +92,17 @@ class PlannedGraph:
         """The forward plan."""
         return self.lowered.plan
 
+    @cached_property
+    def trained(self) -> Lowered:
+        """The plan lowered for the gradients of a training step."""
+        return self.lowered_for(self.training_mask)
+
     def lowered_for(self, mask: Mask) -> Lowered:
         """The plan lowered for a mask of wanted gradients."""
         if mask == self.lowered.mask:
             return self.lowered
+        if not any(mask):
+            return self.lowered.inference
         return lower(self.plan, mask, self.lowered.target)
 
     def with_lowered(self, lowered: Lowered, reason: str = "") -> PlannedGraph:

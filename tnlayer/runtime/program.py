@@ -155,9 +155,12 @@ class Program:
         """The plan lowered for a mask of wanted gradients, once for each."""
         if mask not in self._lowered:
             known = next(iter(self._lowered.values()), None)
-            target = self.target() if known is None else known.target
-            backend = backend_of(self.plan.backend)
-            self._lowered[mask] = backend.lower(self.plan, mask, target)
+            if known is not None and not any(mask):
+                self._lowered[mask] = known.inference
+            else:
+                target = self.target() if known is None else known.target
+                backend = backend_of(self.plan.backend)
+                self._lowered[mask] = backend.lower(self.plan, mask, target)
         return self._lowered[mask]
 
     def target(self) -> Target:
@@ -168,7 +171,7 @@ class Program:
         """The calls of torch of the plan, or of the plan with another memory, once for each."""
         key = plan.memory, mask
         if key not in self._pairs:
-            known = self._lowered.get(mask)
+            known = self.lowered_for(mask) if self._lowered else None
             if isinstance(known, LoweredCalls) and known.plan == plan:
                 self._pairs[key] = known.pair
             else:
