@@ -123,8 +123,9 @@ def _digest(request: Request) -> str:
     return load_profile(request.dtype, request.device).profile.digest
 
 
-# Reading and checking a stored plan takes milliseconds; a process does it once.
-@lru_cache(maxsize=1024)
+# Reading and checking a stored plan takes milliseconds; a process does it once. What a plan was
+# lowered to is kept with it, so there are not too many.
+@lru_cache(maxsize=256)
 def _memorised(
     graph: Graph, network: str, batch: int, request: Request, _profile: str, kind: str
 ) -> Choice:
