@@ -39,7 +39,7 @@ from ..ir.steps import (
 )
 from ..lowering.array_layout import Lanes
 from ..lowering.calls.training_schedules import Mask, wanted_names
-from ..lowering.cpu.lane_rotation import turns_of_backward
+from ..lowering.cpu.lane_rotation import rotations_of_backward
 from ..lowering.cpu.pipeline import schedule_lanes
 from ..lowering.cpu.schedule import CpuSchedule
 from ..lowering.cpu.vector_phases import lanes_of_backward
@@ -288,7 +288,7 @@ def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
     backward = backward_without_saved(forward, wanted)
     lanes, stored = scheduled.lanes, scheduled.stored
     if stored:
-        lanes, stored = turns_of_backward(forward, backward, lanes, stored)
+        lanes, stored = rotations_of_backward(forward, backward, lanes, stored)
     elif lanes:
         lanes = lanes_of_backward(lanes, backward)
     return _Counter(backward, replace(scheduled, lanes=lanes, stored=stored), cpu).work()
@@ -380,7 +380,7 @@ class _Counter:
         lanes = self.lanes.get(result.name, ()) if self.lanes else (BATCH,)
         counted: Counted = {"step": 1.0}
         states = [o.value for o in step.operands if BATCH in o.legs]
-        for value in states if not self.stored else ():  # steps that turn lanes move nothing
+        for value in states if not self.stored else ():  # steps that rotate lanes move nothing
             _add(counted, self.change(value, lanes))
         self.homes[result.name] = self.stored.get(result.name) or lanes
         loop = list(dict.fromkeys(step.loop_legs))
