@@ -36,10 +36,9 @@ from tnlayer.hardware.profile.profile import Profile
 from tnlayer.ir.backend_names import CPP, TORCH
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.cpu.batch_sizes import kernel_batch
-from tnlayer.planning.mixture import plan_seconds
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.autograd import run
-from tnlayer.targets.backend import backend_of
+from tnlayer.targets.backend import backend_of, lower
 from tnlayer.targets.target import Target
 from tnlayer.time_models.cpu_kernels import (
     COST_NAMES,
@@ -300,7 +299,7 @@ def choices(profile: Profile, seconds: Times, costs: Costs) -> list[Chosen]:
         for part in ("forward", "training"):
             mask = (part == "training",) * len(kernels.plan.inputs)
             ours = fused_seconds(kernels.plan, mask, int(batch), profile, CPU, costs).total
-            theirs = plan_seconds(calls.plan, mask, int(batch), target).total
+            theirs = lower(calls.plan, mask, target).seconds(int(batch)).total
             found.append(
                 Chosen(f"{key} {part}", ours / theirs, times[part] / times[f"torch_{part}"])
             )

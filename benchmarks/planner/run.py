@@ -34,8 +34,10 @@ from tnlayer.hardware.profile.load import load_profile, op_times
 from tnlayer.ir.plan import Plan
 from tnlayer.nn.layer import Layer
 from tnlayer.planning.candidates import candidates
+from tnlayer.planning.plan_search import Search
 from tnlayer.planning.planner import backward_plan
-from tnlayer.planning.rank import Request, predict, rank
+from tnlayer.planning.rank import rank
+from tnlayer.planning.request import Request
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.program import Program
 from tnlayer.time_models.torch_calls import dense_seconds
@@ -127,12 +129,13 @@ def measure_case(case: PlannerCase, budget: float) -> CaseResult:
     form = canonicalise(graph)
     request = Request()
     start = time.perf_counter()
-    chosen = rank(form.graph, case.batch, request)[0].plan
+    search = Search.begin(form.graph, request)
+    chosen = rank(search, case.batch)[0].plan
     planning = time.perf_counter() - start
     plans = list(candidates(form.graph, case.batch, request.dtype, request.effort))
     if chosen not in plans:
         plans.insert(0, chosen)
-    predicted = [predict(form.graph, plan, case.batch, request).total for plan in plans]
+    predicted = [search.lowered(plan).seconds(case.batch).total for plan in plans]
     programs: dict[int, Program] = {}
     for number, plan in enumerate(plans):
         program = Program(graph, plan, form.tensor_names)
@@ -208,8 +211,7 @@ def measure_dense(name: str, net: Network, batch: int, budget: float) -> dict[st
         calls["rebuild"] = _rebuild_call(rebuilt, graph, form.tensor_names)
     timings = time_alternating(calls, budget=budget)
     medians = {key: timing.median for key, timing in timings.items()}
-    request = Request()
-    own = rank(form.graph, batch, request)[0]
+    own = rank(Search.begin(form.graph, Request()), batch)[0]
     times = op_times("float32")
     expected = dense_seconds(batch, graph.in_features, graph.out_features, times)
     limit = 1.05 * medians["dense"] + 3 * medians.get("rebuild", 0.0)

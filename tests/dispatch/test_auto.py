@@ -29,10 +29,10 @@ from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
-from tnlayer.planning.mixture import best_mixture, plan_seconds
+from tnlayer.planning.mixture import best_mixture
 from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
 from tnlayer.runtime.program import Program
-from tnlayer.targets.backend import backend_of, same_code
+from tnlayer.targets.backend import backend_of, lower, same_code
 from tnlayer.targets.target import Target, target_for
 
 T = topologies
@@ -102,10 +102,10 @@ def test_a_mixture_is_chosen_where_it_wins() -> None:
     found = planned(uneven(), 1024)
     assert [region.backend for region in found.plan.regions] == ["cpp", "torch", "cpp"]
     mask, plan = found.training_mask, found.plan
-    seconds = plan_seconds(plan, mask, 1024, rates()).total
+    seconds = lower(plan, mask, rates()).seconds(1024).total
     whole = replace(plan, regions=(BackendSpan("cpp", len(batched_steps(plan))),))
     for other in (replace(plan, regions=()), whole):
-        assert seconds < plan_seconds(other, mask, 1024, rates()).total
+        assert seconds < lower(other, mask, rates()).seconds(1024).total
 
 
 def test_choices_hold_for_ranges() -> None:
@@ -124,7 +124,7 @@ def test_choices_hold_for_ranges() -> None:
     }
     one, *others = kernels.values()
     for other in others:
-        assert same_code(one.plan, other.plan, one.training_mask, one.request.target())
+        assert same_code(one.lowered, other.lowered)
 
 
 def test_the_store_keeps_regions(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,18 +146,18 @@ def test_the_path_is_the_best_of_all(mask: str) -> None:
     """No division of one or two cuts is predicted to be much faster than the one that is found."""
     plan = plan_graph(uneven(), PlanOptions(1024, minimize="flops")).plan
     asked = (mask == "all",) * len(plan.inputs)
-    found = best_mixture(plan, asked, 1024, rates(), backend_of("cpp"))
+    kernels, calls = (backend_of(name).lower(plan, asked, rates()) for name in ("cpp", "torch"))
+    found = best_mixture(kernels, calls, 1024)
     total = len(batched_steps(plan))
     everything: list[tuple[BackendSpan, ...]] = [(BackendSpan("cpp", total),), ()]
     for at in cuts(plan):
         for pair in (("cpp", "torch"), ("torch", "cpp")):
             everything.append((BackendSpan(pair[0], at), BackendSpan(pair[1], total - at)))
     predicted = [
-        plan_seconds(replace(plan, regions=regions), asked, 1024, rates()).total
-        for regions in everything
+        lower(replace(plan, regions=regions), asked, rates()).seconds(1024).total
+        for regions in (*everything, found)
     ]
-    best = min(predicted)
-    reached = best if found is None else plan_seconds(found, asked, 1024, rates()).total
+    best, reached = min(predicted), predicted[-1]
     assert min(reached, predicted[0], predicted[1]) <= 1.15 * best
 
 

@@ -79,7 +79,6 @@ def test_each_pass_is_shown(
     plan = tn.plan(tn.topologies.mera(4, 2, 2), batch=8)
     for level in (4, 5):
         caplog.clear()
-        schedule_lanes.cache_clear()
         monkeypatch.setenv("TNLAYER_DEBUG", str(level))
         forward_program(plan, CPU)
         shown = [text.splitlines()[0] for text in caplog.messages if text.startswith("after")]

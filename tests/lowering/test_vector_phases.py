@@ -173,7 +173,6 @@ def test_blocks_of_samples_equal_the_oracle(block: int, monkeypatch: pytest.Monk
     """With legs as lanes a block may have several samples; the last one may lack some."""
     monkeypatch.setattr(choose_lanes, "blocks_of", lambda setting: [block])
     monkeypatch.setattr(choose_lanes, "cycles", lambda stem, lanes, *_: 1.0 if lanes else 1e9)
-    schedule_lanes.cache_clear()
     cpu = Cpu(32, 16, 200)
     for seed, make in enumerate(NETWORKS[:3]):
         plan = tn.plan(make(), batch=64, dtype="complex128", minimize="flops")
@@ -184,7 +183,6 @@ def test_blocks_of_samples_equal_the_oracle(block: int, monkeypatch: pytest.Monk
             assert program.block == block
             given = {b.name: arrays[b.name] for b in program.of("input")}
             compare(interpret(program, given, BATCH_SIZE), wanted, "complex128")
-    schedule_lanes.cache_clear()
 
 
 def test_long_legs_are_split() -> None:

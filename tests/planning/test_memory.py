@@ -23,9 +23,12 @@ from tnlayer.graph.graph import Graph
 from tnlayer.hardware.profile.load import op_times
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.passes.slice_legs import looped_together, sliceable_legs
-from tnlayer.planning.memory_limit import keep_limit, workspace_bytes
+from tnlayer.planning.memory_limit import keep_limit
 from tnlayer.runtime.program import Program
+from tnlayer.targets.lowered_calls import LoweredCalls
+from tnlayer.targets.target import target_for
 
 T = tn.topologies
 NETWORKS: dict[str, Callable[[], tn.Network]] = {
@@ -128,7 +131,7 @@ def test_limits_are_kept_as_measured(name: str, objective: str) -> None:
     net = NETWORKS[name]()
     free = tn.compile(net, batch=BATCH, objective=objective)
     mask = free.training_mask() if objective == "train" else (False,) * len(free.plan.inputs)
-    unlimited = workspace_bytes(free.plan, mask, BATCH, free.times)
+    unlimited = schedule_pair(free.plan, mask, free.times).workspace_bytes(BATCH)
     kept = 0
     for limit in (unlimited // 2, least_limit(free.plan, mask)):
         try:
@@ -145,10 +148,15 @@ def test_limits_are_kept_as_measured(name: str, objective: str) -> None:
     assert kept, "the least limit can be kept"
 
 
+def calls_of(plan: Plan, mask: tuple[bool, ...]) -> LoweredCalls:
+    """A plan as torch's calls."""
+    return LoweredCalls("torch", plan, mask, target_for(plan.dtype, "cpu"))
+
+
 def least_limit(plan: Plan, mask: tuple[bool, ...]) -> int:
     """The least workspace that the search knows, by its own refusal of an impossible limit."""
     try:
-        keep_limit(plan, mask, BATCH, -1, op_times(plan.dtype))
+        keep_limit(calls_of(plan, mask), BATCH, -1)
     except tn.PlanError as error:
         return int(str(error).split("smallest workspace found is ")[1].split(" bytes")[0])
     raise AssertionError("a limit below 0 was kept")
@@ -244,7 +252,7 @@ def test_memory_that_cannot_be_followed_is_refused() -> None:
         (Memory(chunk=0), "memory.chunk=0"),
     ):
         with pytest.raises(tn.PlanError, match=text):
-            workspace_bytes(replace(plan, memory=memory), mask, 1, op_times(plan.dtype))
+            schedule_pair(replace(plan, memory=memory), mask, op_times(plan.dtype))
 
 
 # -- values are the oracle's -------------------------------------------------------------------
@@ -430,20 +438,22 @@ def test_a_looser_limit_never_makes_the_plan_slower() -> None:
     """By the prediction that the search is given, more memory never costs time."""
     program = tn.compile(NETWORKS["tensor_train"](), batch=256, minimize="combo-64")
     mask = program.training_mask()
-    need = workspace_bytes(program.plan, mask, 256, program.times)
+    calls = calls_of(program.plan, mask)
+    need = calls.workspace_bytes(256)
 
-    def flops(plan: Plan) -> float:
+    def flops(lowered: LoweredCalls) -> float:
+        plan = lowered.plan
         backward = tn.backward_plan(plan)
         chunks = 1 if plan.memory.chunk is None else -(-256 // plan.memory.chunk)
         return backward.counts.flops.at(256) + 1e3 * chunks
 
     times: list[float] = []
     for parts in (32, 16, 8, 4, 2, 1):
-        plan = keep_limit(program.plan, mask, 256, need // parts, program.times, flops)
-        assert workspace_bytes(plan, mask, 256, program.times) <= need // parts
-        times.append(flops(plan))
+        kept = keep_limit(calls, 256, need // parts, flops)
+        assert kept.workspace_bytes(256) <= need // parts
+        times.append(flops(kept))
     assert times == sorted(times, reverse=True)
-    assert plan == program.plan
+    assert kept.plan == program.plan
 
 
 def test_the_memory_travels_with_the_plan() -> None:

@@ -19,8 +19,8 @@ from tests.support.cpp_units import has_compiler
 from tests.support.live_bytes import allocator_peak, peak_beside
 from tests.support.strategies import Bounds, fixed_series, networks
 from tnlayer.ir.plan_parts import Memory
+from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
-from tnlayer.planning.memory_limit import workspace_bytes
 from tnlayer.runtime.scratch import SCRATCH
 
 T = tn.topologies
@@ -384,9 +384,9 @@ def test_a_larger_batch_is_planned_by_itself() -> None:
     assert ranged.at(4096) is not ranged.main
     assert ranged.at(4096).plan.memory != Memory()
     mask = ranged.main.training_mask()
-    assert workspace_bytes(ranged.at(4096).plan, mask, 4096, ranged.main.times) <= 60_000
-    for batch in (1, 33, 2**17, 2**19):
-        assert workspace_bytes(ranged.at(batch).plan, mask, batch, ranged.main.times) <= 60_000
+    for batch in (1, 33, 4096, 2**17, 2**19):
+        pair = schedule_pair(ranged.at(batch).plan, mask, ranged.main.times)
+        assert pair.workspace_bytes(batch) <= 60_000
 
 
 @pytest.mark.parametrize("limit", [-1, 1.5, True, "8"])
@@ -400,7 +400,7 @@ def test_a_program_counts_copies_of_its_arrays() -> None:
     """A program is called with arrays of another dtype: within the limit, or a PlanError."""
     net = train()
     free = tn.compile(net, batch=BATCH, backend="torch")
-    need = workspace_bytes(free.plan, free.training_mask(), BATCH, free.times)
+    need = free.schedules().workspace_bytes(BATCH)
     program = tn.compile(net, batch=BATCH, backend="torch", memory_limit=need)
     arrays = {p.name: torch.randn(p.shape) for p in net.freeze().parameters}
     x = torch.randn(BATCH, 64)

@@ -74,7 +74,8 @@ class ToyBackend(Backend):
         return ToyLowered("toy", plan, mask, target)
 
     def program(
-        self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str], build: Build
+        self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build
     ) -> ToyProgram:
         """The program."""
-        return ToyProgram(graph, plan, tensor_names, limit=build.limit, device=build.device)
+        plan, limit = lowered.plan, build.limit
+        return ToyProgram(graph, plan, tensor_names, limit=limit, device=build.device)

@@ -21,7 +21,7 @@ from tnlayer.lowering.calls.training_schedules import wanted_names
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.lowering.cpu.supported_plans import can_fuse
 from tnlayer.support.dtypes import DTYPES
-from tnlayer.time_models.cpu_kernels import Work, backward_work, forward_work
+from tnlayer.time_models.cpu_kernels import Work, count_works
 
 NETWORKS = {
     subject.name: subject
@@ -76,10 +76,11 @@ def test_counts_are_those_of_the_loops(name: str) -> None:
         pytest.skip("no compiled kernels for it")
     wanted = wanted_names(plan, (True,) * len(plan.inputs))
     for cpu in CPUS.values():
-        pairs = [(forward_work(plan, cpu), forward_program(plan, cpu))]
+        programs = [forward_program(plan, cpu)]
         if wanted:
-            pairs.append((backward_work(plan, wanted, cpu), backward_program(plan, wanted, cpu)))
-        for work, program in pairs:
+            programs.append(backward_program(plan, wanted, cpu))
+        works = count_works(plan, (True,) * len(plan.inputs), cpu)
+        for work, program in zip(works, programs, strict=True):
             assert work.block == program.block
             both = (plan, tn.backward_plan(plan)) if wanted else (plan,)
             assert counted(work, both, dtype) == multiply_adds(program.samples)

@@ -18,10 +18,10 @@ from ..graph.graph import Graph
 from ..hardware.cpu import Cpu
 from ..hardware.host import cpu_with
 from ..ir import loops
+from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask, wanted_names
-from ..lowering.cpu.pipeline import backward_program, forward_program
 from ..lowering.cpu.supported_plans import can_fuse
 from ..planning.memory_limit import LimitRefused, check_room, keep_limit
 from ..runtime.array_checks import PLAIN
@@ -31,9 +31,10 @@ from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
 from ..support.dtypes import DTYPES
 from ..support.pick_items import picker
-from ..targets.lowered import cast_bytes
-from ..targets.target import target_for
-from .lowered_for_cpu import LoweredForCpu
+from ..targets.lowered import Lowered, cast_bytes
+from ..targets.lowered_calls import LoweredCalls
+from ..targets.target import Target, target_for
+from .lowered_for_cpu import LoweredForCpu, kernel_of
 from .toolchains.cpp_build import find_compiler
 from .toolchains.kernel_memory import memory_of
 from .toolchains.kernel_store import EntryPoint, Kernel
@@ -71,6 +72,7 @@ class CppProgram(Program):
         *,
         limit: int | None = None,
         device: str = "cpu",
+        lowered: Lowered | None = None,
     ) -> None:
         reason = can_fuse(plan, self.cpu)
         if reason:
@@ -79,11 +81,15 @@ class CppProgram(Program):
                 "use backend='torch'"
             )
             raise BuildError(msg)
-        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device, lowered=lowered)
 
     def load(self, kernel: Kernel) -> ctypes.CDLL:
         """The library that has a kernel."""
         return kernel.load()
+
+    def target(self) -> Target:
+        """This CPU."""
+        return target_for(self.plan.dtype, self.device, self.cpu)
 
     @cached_property
     def stand_in(self) -> Program | None:  # pyright: ignore
@@ -92,8 +98,9 @@ class CppProgram(Program):
         if limit is None:
             return None
         plan = replace(self.plan, regions=())
+        calls = LoweredCalls(TORCH, plan, self.training_mask(), self.target())
         try:
-            plan = keep_limit(plan, self.training_mask(), plan.batch, limit, self.times)
+            plan = keep_limit(calls, plan.batch, limit).plan
         except LimitRefused:
             return None
         return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)
@@ -128,14 +135,16 @@ class CppProgram(Program):
     def forward_kernel(self) -> Kernel:
         """The kernel of the forward."""
         name, plan, cpu = f"{self.prefix}forward", self.plan, self.cpu
-        return Kernel(name, plan, {"cpu": asdict(cpu)}, lambda: forward_program(plan, cpu, name))
+        kernel = kernel_of(plan, cpu)
+        return Kernel(name, plan, {"cpu": asdict(cpu)}, lambda: kernel.program_named(name))
 
     def backward_kernel(self, mask: Mask) -> Kernel:
         """The kernel of the gradients that a mask asks for."""
         name, plan, cpu = f"{self.prefix}backward", self.plan, self.cpu
         wanted = self.wanted(mask)
+        kernel = kernel_of(plan, cpu, tuple(wanted))
         made_from = {"cpu": asdict(cpu), "wanted": wanted}
-        return Kernel(name, plan, made_from, lambda: backward_program(plan, wanted, cpu, name))
+        return Kernel(name, plan, made_from, lambda: kernel.program_named(name))
 
     def _check_limit(self, mask: Mask) -> None:
         """Refuse a mask whose backward takes more than the memory limit; plans are made for one.
@@ -156,8 +165,7 @@ class CppProgram(Program):
         return sum(self._room(mask, batch))
 
     def _room(self, mask: Mask, batch: int) -> tuple[int, int]:
-        target = target_for(self.plan.dtype, self.device, self.cpu)
-        lowered = LoweredForCpu(self.backend, self.plan, mask, target)
+        lowered = LoweredForCpu(self.backend, self.plan, mask, self.target())
         own = lowered.workspace_of(torch.get_num_threads())
         return own, cast_bytes(self.plan, mask, batch)
 

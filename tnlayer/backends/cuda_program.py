@@ -20,7 +20,6 @@ from ..ir.loops_text import program_text
 from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask, wanted_names
-from ..lowering.gpu.pipeline import schedule_forward
 from ..lowering.gpu.tensor_cores.matrices import OLDEST, PRECISIONS
 from ..passes.rematerialise import backward_without_saved
 from ..runtime import cuda_devices
@@ -29,8 +28,10 @@ from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
 from ..support.debug import debug
+from ..targets.lowered import Lowered
 from .cuda_resources import Resources
 from .cuda_unit import Unit, dense
+from .lowered_for_gpu import kernel_of
 from .toolchains.nvrtc import check_arch
 
 
@@ -65,14 +66,15 @@ class CudaProgram(Program):
         device: str = "cuda",
         arch: str | None = None,
         tensor_cores: str | None = None,
+        lowered: Lowered | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device, lowered=lowered)
         self.arch = None if arch is None else check_arch(arch)
         self.tensor_cores: Precision | None = None
         if tensor_cores is not None:
             self.tensor_cores = next(p for p in PRECISIONS if p == tensor_cores)
             # Refused here, not at the first call.
-            schedule_forward(self.plan, self._for(gpu_of(self.arch or OLDEST)))
+            _ = kernel_of(self.plan, self._for(gpu_of(self.arch or OLDEST))).scheduled
         self._units: dict[Mask | None, Unit] = {}
 
     # -- what is built ---------------------------------------------------------------------
@@ -113,10 +115,8 @@ class CudaProgram(Program):
 
     def _make(self, mask: Mask | None, device: Gpu) -> CudaSource:
         device = self._for(device)
-        if mask is None:
-            made = source.forward_source(self.plan, device)
-        else:
-            made = source.backward_source(self.plan, self.wanted(mask), device)
+        wanted = None if mask is None else wanted_names(self.plan, mask)
+        made = source.printed(kernel_of(self.plan, device, wanted).scheduled)
         debug(3, program_text(made.program))
         return made
 

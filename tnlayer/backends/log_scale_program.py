@@ -24,6 +24,7 @@ from ..passes.log_scale_spans import Span, degrees, product_vectors, spans
 from ..runtime.autograd import autocast_is_on, is_traced, run
 from ..runtime.program import Program
 from ..targets.backend import Build, backend_of
+from ..targets.lowered import Lowered
 from .cuda_resources import Resources
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
@@ -136,8 +137,9 @@ class ScaledProgram(Program):
         device: str = "cpu",
         arch: str | None = None,
         compiled: str | None = None,
+        lowered: Lowered | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device, lowered=lowered)
         self.arch, self.compiled = arch, compiled
         self.backend = compiled or plan.backend
         # By how many powers of two values may grow or shrink before they are scaled again.
@@ -161,7 +163,9 @@ class ScaledProgram(Program):
             if program is None:
                 own = {value.name: value.name for value in plan.parameters}
                 build = Build(self.limit, self.device, self.arch)
-                program = backend_of(backend).program(self.graph, plan, own, build)
+                every = (True,) * len(plan.inputs)
+                lowered = backend_of(backend).lower(plan, every, self.lowered.target)
+                program = backend_of(backend).program(self.graph, lowered, own, build)
                 self._programs[plan, backend] = program
             return program
 

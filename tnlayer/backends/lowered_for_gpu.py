@@ -2,25 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from ..hardware.gpu import Gpu
+from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import wanted_names
+from ..lowering.gpu.pipeline import GpuSchedule, schedule_backward, schedule_forward
 from ..targets.lowered import Lowered, plain
 from ..time_models.gpu_kernels import (
     Work,
+    count_work,
     cuda_seconds,
     cuda_step_seconds,
     staged_bytes,
-    works_of,
     workspace_bytes,
 )
 from ..time_models.torch_calls import Seconds
 
-# Kernels are the same at all batch sizes, at some twenty of which planning and break_even compare
-# them with torch's calls; finding their schedule takes most of the time of planning.
-_works_of = lru_cache(maxsize=256)(works_of)
+
+@dataclass(frozen=True, eq=False)
+class GpuKernel:
+    """Kernels of one way on their way from a plan to a placed program; each part is made once, when
+    it is first asked for.
+
+    Arguments:
+        plan: a forward plan.
+        gpu: what the kernels are made for.
+        wanted: names of the inputs whose gradients they give; None for a forward.
+    """
+
+    plan: Plan
+    gpu: Gpu
+    wanted: tuple[str, ...] | None
+
+    @cached_property
+    def scheduled(self) -> GpuSchedule:
+        """What is printed.
+
+        Raises:
+            PlanError: no step can use the tensor cores that were asked for.
+        """
+        if self.wanted is None:
+            return schedule_forward(self.plan, self.gpu)
+        return schedule_backward(self.plan, self.wanted, self.gpu)
+
+    @cached_property
+    def work(self) -> Work:
+        """What they do, counted."""
+        return count_work(self.scheduled, self.gpu)
+
+
+def kernel_of(plan: Plan, gpu: Gpu, wanted: tuple[str, ...] | None = None) -> GpuKernel:
+    """The kernels of a plan: the same value for all plans and batch sizes with the same code.
+
+    Arguments:
+        plan: a forward plan.
+        gpu: what they are made for.
+        wanted: names of the inputs whose gradients they give; None for a forward.
+    """
+    return _kernel(plain(plan, 1), gpu, wanted)
+
+
+# Plans of two batch sizes, and of two layers with equal networks, are searched for in calls of
+# their own, between which no value can be handed on; finding a schedule takes most of the time.
+_kernel = lru_cache(maxsize=256)(GpuKernel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +79,15 @@ class LoweredForGpu(Lowered):
         return self.target.compiled_gpu
 
     @cached_property
-    def works(self) -> tuple[Work, ...]:
-        """The programs of the forward and, if gradients are wanted, of the backward."""
-        return _works_of(plain(self.plan, 1), wanted_names(self.plan, self.mask), self.gpu)
+    def kernels(self) -> tuple[GpuKernel, ...]:
+        """Those of the forward and, if gradients are wanted, of the backward."""
+        forward, wanted = kernel_of(self.plan, self.gpu), wanted_names(self.plan, self.mask)
+        return (forward, kernel_of(self.plan, self.gpu, wanted)) if wanted else (forward,)
 
-    def without_gradients(self) -> LoweredForGpu:
-        """The same forward."""
-        found = replace(self, mask=(False,) * len(self.mask))
-        vars(found)["works"] = self.works[:1]  # where a cached property keeps its value
-        return found
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """What the kernels do."""
+        return tuple(kernel.work for kernel in self.kernels)
 
     def own_seconds(self, batch: int) -> Seconds:
         """Of both kernels."""

@@ -16,10 +16,11 @@ import torch
 from ..graph.graph import Graph
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
-from ..passes.partition import region_masks, split
+from ..passes.partition import region_masks
 from ..runtime.generated_functions import Kernels
 from ..runtime.program import Program
 from ..targets.backend import Build, backend_of
+from ..targets.lowered import Lowered
 from .cuda_resources import Resources
 
 
@@ -33,6 +34,7 @@ class MixedProgram(Program):
     Arguments:
         graph, plan, tensor_names, limit, device: as for every program.
         arch: what CUDA kernels are built for; None: the device that the arrays lie on.
+        lowered: as for every program.
     """
 
     backend = "mixed"
@@ -46,14 +48,14 @@ class MixedProgram(Program):
         limit: int | None = None,
         device: str = "cpu",
         arch: str | None = None,
+        lowered: Lowered | None = None,
     ) -> None:
-        super().__init__(graph, plan, tensor_names, limit=limit, device=device)
-        parts = split(plan, [region.steps for region in plan.regions])
+        super().__init__(graph, plan, tensor_names, limit=limit, device=device, lowered=lowered)
         self.arch = arch
         build = Build(limit, device, arch)
         self.regions: tuple[Program, ...] = tuple(
-            backend_of(region.backend).program(graph, part, tensor_names, build)
-            for region, part in zip(plan.regions, parts, strict=True)
+            backend_of(span.backend).program(graph, span, tensor_names, build)
+            for span in self.lowered.spans
         )
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:

@@ -26,20 +26,27 @@ def program_of(
     Raises:
         BuildError: the backend that was asked for cannot run it.
     """
-    request, plan = planned.request, planned.plan
+    request, lowered = planned.request, planned.lowered
     asked = asked_backend(request.backend)
     build = Build(request.memory_limit, request.device, arch, tensor_cores)
-    arguments = (planned.graph, plan, planned.form.tensor_names)
+    arguments = (planned.graph, lowered, planned.form.tensor_names)
     program: Program
     if log_scale:
         compiled = asked.name if asked is not None and asked.runs_alone else None
         program = ScaledProgram(
-            *arguments, limit=build.limit, device=build.device, arch=arch, compiled=compiled
+            planned.graph,
+            lowered.plan,
+            planned.form.tensor_names,
+            limit=build.limit,
+            device=build.device,
+            arch=arch,
+            compiled=compiled,
+            lowered=lowered,
         )
     elif asked is not None:
         program = asked.program_as_asked(*arguments, build)
     else:
-        program = backend_of(plan.backend).program(*arguments, build)
+        program = backend_of(lowered.backend).program(*arguments, build)
     if asked is None:
         # On a GPU a kernel may also fail to load while a graph is captured, which torch would not
         # mend.

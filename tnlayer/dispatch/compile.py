@@ -13,7 +13,7 @@ from ..graph.network import Network
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE, PlanOptions, plan_graph
 from ..runtime.program import Program
-from ..targets.backend import asked_backend, option_names
+from ..targets.backend import asked_backend, backend_of, option_names
 from .available_backends import options_for
 from .build_program import program_of
 from .overflow import warn_of_values
@@ -103,7 +103,9 @@ def compile(
     planned = plan_graph(net, options_for(options, arch))
     if tensor_cores is not None:
         # All steps stay in the kernels: which of them tensor cores can do is decided there.
-        planned = replace(planned, plan=replace(planned.plan, regions=()))
+        given, plan = planned.lowered, replace(planned.plan, regions=())
+        lowered = backend_of(backend).lower(plan, given.mask, given.target)
+        planned = replace(planned, lowered=lowered)
     program = program_of(planned, arch, tensor_cores, log_scale=log_scale)
     if not log_scale:
         warn_of_values(program)

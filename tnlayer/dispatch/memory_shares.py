@@ -21,9 +21,10 @@ from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
 from ..planning.memory_limit import LimitError
 from ..planning.planner import PlanOptions, plan_graph
-from ..planning.rank import TRAIN, kernel_room, wanted_mask
+from ..planning.rank import kernel_room
+from ..planning.request import TRAIN
 from ..support.dtypes import DTYPES
-from ..targets.backend import asked_backend, backend_of, lower
+from ..targets.backend import asked_backend
 from .available_backends import options_for
 
 
@@ -118,11 +119,10 @@ def _attempt(graph: Graph, options: PlanOptions) -> _Need | LimitError:
         planned = plan_graph(graph, options_for(options))
     except LimitError as error:
         return error
-    canonical, plan, request = planned.form.graph, planned.plan, planned.request
-    if backend_of(plan.backend).is_compiled:
-        return _Need(*kernel_room(canonical, plan, options.batch, request))
-    mask = wanted_mask(canonical, plan, request.objective)
-    room = lower(plan, mask, request.target()).room(options.batch)
+    lowered = planned.lowered
+    if lowered.is_compiled:
+        return _Need(*kernel_room(lowered, options.batch, planned.request))
+    room = lowered.room(options.batch)
     return _Need(room.kept, max(0, room.at_once - room.kept))
 
 

@@ -254,9 +254,10 @@ class RangedProgram:
             found = self._table.find(batch)
             if found is None and self.has_one_plan(batch):
                 # The same plan, with kernels for few samples where it has those for many.
-                made_for = backend_of(self.planned.plan.backend).made_for(batch)
-                plan = replace(self.planned.plan, batch=made_for)
-                found = self._program_of(replace(self.planned, plan=plan))
+                planned = self.planned
+                made_for = backend_of(planned.lowered.backend).made_for(batch)
+                lowered = replace(planned.lowered, plan=replace(planned.plan, batch=made_for))
+                found = self._program_of(replace(planned, lowered=lowered))
                 self._table = self._table.with_range(*self._served(found), found)
             elif found is None:
                 options = replace(self.options, batch=max(1, batch))
@@ -275,8 +276,7 @@ class RangedProgram:
         for program in (*self._table.programs, self.main):
             if self.options.memory_limit is not None and program.plan.batch < planned.plan.batch:
                 continue  # for other gradients it keeps the limit up to its own batch size
-            target = planned.request.target()
-            if same_code(program.plan, planned.plan, program.training_mask(), target):
+            if same_code(program.lowered, planned.lowered):
                 return program
         return None
 

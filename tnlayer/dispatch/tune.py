@@ -18,9 +18,11 @@ from ..hardware.detect_processor import processor_name
 from ..measure.median_time import median_seconds
 from ..planning.batch_ranges import EXACT, TUNED, Choice, plan_key, store_choice, stored_choice
 from ..planning.mixture import plan_name
+from ..planning.plan_search import Search
 from ..planning.plan_store import PlanKey
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph, planned_with
-from ..planning.rank import TRAIN, Ranked, predict, rank
+from ..planning.rank import Ranked, rank
+from ..planning.request import TRAIN
 from ..runtime.autograd import run
 from ..runtime.program import Program
 from ..support.debug import debug
@@ -71,9 +73,10 @@ def tune_graph(
     planned = plan_graph(graph, options, whole_range=whole_range)
     calls = _Calls(planned, arrays, parameters, wanted)
     key = _key(planned, calls, whole_range=whole_range)
-    choice = stored_choice(planned.form.graph, key, options.batch)
+    search = Search.begin(planned.form.graph, planned.request)
+    choice = stored_choice(search, key, options.batch)
     if choice is None:
-        choice = _time(planned, options, calls, budget)
+        choice = _time(search, planned, options, calls, budget)
         store_choice(key, choice)
     debug(1, f"plan of {graph.label!r} for batch {options.batch}: {choice.reason}")
     return planned_with(graph, planned.form, planned.request, choice)
@@ -171,9 +174,11 @@ class _Calls:
             torch.cuda.synchronize(self.device)
 
 
-def _time(planned: PlannedGraph, options: PlanOptions, calls: _Calls, budget: float) -> Choice:
+def _time(
+    search: Search, planned: PlannedGraph, options: PlanOptions, calls: _Calls, budget: float
+) -> Choice:
     """Time the candidates; the winner, with its measured seconds."""
-    programs = _candidates(planned, options, calls)
+    programs = _candidates(search, planned, options, calls)
     predicted = {name: ranked.seconds.total for name, (ranked, _) in programs.items()}
     with progress_share(f"timing {len(programs)} plans") as reach:
         timed = median_seconds(
@@ -190,41 +195,36 @@ def _time(planned: PlannedGraph, options: PlanOptions, calls: _Calls, budget: fl
         seconds = Seconds(forward, timed[winner] - forward)
     low, high = planned.choice.low, planned.choice.high
     reason = _reason(options.batch, timed, predicted)
-    return Choice(programs[winner][0].plan, low, high, seconds, reason)
+    return Choice(search.lowered(programs[winner][0].plan), low, high, seconds, reason)
 
 
 def _candidates(
-    planned: PlannedGraph, options: PlanOptions, calls: _Calls
+    search: Search, planned: PlannedGraph, options: PlanOptions, calls: _Calls
 ) -> dict[str, tuple[Ranked, Program]]:
     """Programs by name: the plan that would be taken without timing, and the next best ones."""
-    graph, request = planned.form.graph, planned.request
-    chosen = planned.choice
+    request, chosen = planned.request, planned.choice
     # Plans that keep a memory limit at the upper end of the range keep it in all of it.
     limited = request.memory_limit is not None and chosen.high is not None
     batch = chosen.high if limited and chosen.high is not None else options.batch
     # Predictions for the range's own plan are those at its own batch size; told here at this one.
-    found = [Ranked(chosen.plan, predict(graph, chosen.plan, options.batch, request))]
-    found += [replace(r, seconds=predict(graph, r.plan, options.batch, request))
-              for r in rank(graph, batch, request)]  # fmt: skip
+    search.note(chosen.lowered)
+    plans = [chosen.plan, *(ranked.plan for ranked in rank(search, batch))]
+    found = [Ranked(plan, search.lowered(plan).seconds(options.batch)) for plan in plans]
     found = _best_of_each_first(found)
     limit = _HOPELESS * min(ranked.seconds.total for ranked in found)
     programs: dict[str, tuple[Ranked, Program]] = {}
-    target = request.target()
     count = Counter(plan_name(ranked.plan) for ranked in found)
     for ranked in found:
-        named = planned_with(
-            planned.graph, planned.form, request, replace(chosen, plan=ranked.plan)
-        )
+        lowered = search.lowered(ranked.plan)
+        other_choice = replace(chosen, lowered=lowered)
+        named = planned_with(planned.graph, planned.form, request, other_choice)
         program = program_of(named)
-        mask = calls.mask(program)
         # The best of each backend is timed even if it is predicted to lose: between backends
         # predictions are off by more than within one.
         new = all(other.plan.backend != named.plan.backend for other, _ in programs.values())
         bound = limit * (_HOPELESS if new else 1.0)
         hopeless = ranked.seconds.total > bound and bool(programs)
-        known = any(
-            same_code(other.plan, named.plan, mask, target) for _, other in programs.values()
-        )
+        known = any(same_code(search.lowered(r.plan), lowered) for r, _ in programs.values())
         if known or hopeless:
             continue
         name = plan_name(ranked.plan)

@@ -25,7 +25,7 @@ from ..graph.graph import Graph, Parameter, count_parameters
 from ..graph.network import Network
 from ..ir.counts import Amount
 from ..planning.planner import DEFAULT_BATCH, PlanOptions
-from ..planning.rank import OBJECTIVES
+from ..planning.request import OBJECTIVES
 from ..report.cost import Cost
 from ..report.explain import Explanation, explain
 from ..runtime import cuda_devices

@@ -16,7 +16,7 @@ from ..graph.graph import Graph
 from ..ir.counts import Amount
 from ..planning.batch_ranges import upper_end
 from ..planning.planner import PlanOptions
-from ..planning.rank import TRAIN
+from ..planning.request import TRAIN
 from ..runtime.autograd import is_copy
 from .arguments import dtype_name
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import inf
 
 from ..graph.canonical import CanonicalForm
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
 from ..ir.plan import Plan
-from ..targets.backend import lower, same_code
+from ..targets.backend import same_code
+from ..targets.lowered import Lowered
 from ..time_models.torch_calls import Seconds
-from .deadline import DEADLINES, Deadline
 from .memory_limit import LimitRefused
 from .mixture import plan_name, weighed
+from .plan_search import Search
 from .plan_store import PlanKey, StoredPlan, find_plan, write_plan
-from .rank import Ranked, Request, left_out, rank, wanted_mask
+from .rank import Ranked, left_out, rank
+from .request import Request
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
@@ -33,7 +34,7 @@ class Choice:
     """A plan and the batch sizes that it was chosen for.
 
     Arguments:
-        plan: the forward plan.
+        lowered: the forward plan, lowered for the objective.
         low, high: the least and the greatest batch size; None: no bound.
         seconds: predicted time at the plan's own batch size, or the measured one of a tuned plan.
         reason: in words, for reports.
@@ -41,13 +42,18 @@ class Choice:
         cut: which stages of planning the deadline cut short, in words; "" if none.
     """
 
-    plan: Plan
+    lowered: Lowered
     low: int
     high: int | None
     seconds: Seconds
     reason: str
     stored: bool = False
     cut: str = ""
+
+    @property
+    def plan(self) -> Plan:
+        """The forward plan."""
+        return self.lowered.plan
 
 
 def choose(form: CanonicalForm, batch: int, request: Request) -> Choice:
@@ -91,15 +97,16 @@ def _backend_text(request: Request) -> str:
     return "" if kernels is None else f", {request.backend}{kernels.key(request.target())}"
 
 
-def stored_choice(graph: Graph, key: PlanKey, batch: int) -> Choice | None:
+def stored_choice(search: Search, key: PlanKey, batch: int) -> Choice | None:
     """What the store has for a batch size."""
-    found = find_plan(key, graph, batch)
+    found = find_plan(key, search.graph, batch)
     if found is None:
         return None
     notes = found.notes
     seconds = Seconds(float(notes.get("forward", 0.0)), float(notes.get("backward", 0.0)))
     low = 0 if found.low == _FIRST and found.high != _FIRST else found.low
-    return Choice(found.plan, low, found.high, seconds, str(notes.get("reason", "")), stored=True)
+    lowered = search.lowered(found.plan)
+    return Choice(lowered, low, found.high, seconds, str(notes.get("reason", "")), stored=True)
 
 
 def store_choice(key: PlanKey, choice: Choice) -> None:
@@ -121,49 +128,53 @@ def _digest(request: Request) -> str:
 def _memorised(
     graph: Graph, network: str, batch: int, request: Request, _profile: str, kind: str
 ) -> Choice:
-    key = plan_key(network, request, kind)
-    choice = stored_choice(graph, key, batch)
+    key, search = plan_key(network, request, kind), Search.begin(graph, request)
+    choice = stored_choice(search, key, batch)
     if choice is None:
-        deadline = Deadline(DEADLINES.get(request.effort, inf))
-        choice = (_exact if kind == EXACT else _ranged)(graph, batch, request, deadline)
+        choice = (_exact if kind == EXACT else _ranged)(search, batch)
         why = left_out(choice.plan, request)
         if why:
             choice = replace(choice, reason=f"{choice.reason}; {why}")
-        if deadline.cut:
-            plan = replace(choice.plan, aborted=True)
-            choice = replace(choice, plan=plan, cut=str(deadline))
+        if search.deadline.cut:
+            lowered = choice.lowered.with_plan(replace(choice.plan, aborted=True))
+            choice = replace(choice, lowered=lowered, cut=str(search.deadline))
         store_choice(key, choice)
     return choice
 
 
-def _exact(graph: Graph, batch: int, request: Request, deadline: Deadline) -> Choice:
-    return _first(rank(graph, batch, request, deadline), batch, batch)
+def _exact(search: Search, batch: int) -> Choice:
+    return _first(search, rank(search, batch), batch, batch)
 
 
-def _first(ranked: tuple[Ranked, ...], low: int, high: int | None) -> Choice:
-    return Choice(ranked[0].plan, low, high, ranked[0].seconds, _reason(ranked))
+def _first(search: Search, ranked: tuple[Ranked, ...], low: int, high: int | None) -> Choice:
+    best = ranked[0]
+    return Choice(search.lowered(best.plan), low, high, best.seconds, _reason(ranked))
 
 
-def _ranged(graph: Graph, batch: int, request: Request, deadline: Deadline) -> Choice:
-    if not any(port.batched for port in graph.inputs):
-        return _first(rank(graph, 1, request, deadline), 0, None)
+def _ranged(search: Search, batch: int) -> Choice:
+    request = search.request
+    if not any(port.batched for port in search.graph.inputs):
+        return _first(search, rank(search, 1), 0, None)
     low, high = _probes(batch, endless=request.memory_limit is not None)
     start = 0 if low == _FIRST else low
     if request.memory_limit is not None:
         # What keeps the limit at the upper end keeps it below.
         upper = batch if high is None else high - 1
         try:
-            return _first(rank(graph, upper, request, deadline), start, upper)
+            return _first(search, rank(search, upper), start, upper)
         except LimitRefused:
-            return _first(rank(graph, batch, request, deadline), start, batch)
-    first = rank(graph, low, request, deadline)
+            return _first(search, rank(search, batch), start, batch)
+    first = rank(search, low)
     if high is None:
-        return _first(first, low, None)
-    if deadline.passed("comparing batch sizes"):
-        return _first(first, start, high - 1)
-    second = rank(graph, high, request, deadline)
-    turn = _overtaking(graph, first[0].plan, second[0].plan, low, high, request)
-    return _first(first, start, turn - 1) if batch < turn else _first(second, turn, high - 1)
+        return _first(search, first, low, None)
+    if search.deadline.passed("comparing batch sizes"):
+        return _first(search, first, start, high - 1)
+    second = rank(search, high)
+    both = search.lowered(first[0].plan), search.lowered(second[0].plan)
+    turn = _overtaking(*both, low, high)
+    if batch < turn:
+        return _first(search, first, start, turn - 1)
+    return _first(search, second, turn, high - 1)
 
 
 def _probes(batch: int, *, endless: bool = False) -> tuple[int, int | None]:
@@ -189,21 +200,13 @@ def upper_end(batch: int, planned: int, *, one_plan: bool) -> int:
     return high - 1
 
 
-def _overtaking(
-    graph: Graph, first: Plan, second: Plan, low: int, high: int, request: Request
-) -> int:
+def _overtaking(first: Lowered, second: Lowered, low: int, high: int) -> int:
     """The least batch size between two probes from which on the second plan is the faster one."""
-    mask = wanted_mask(graph, first, request.objective)
-    target = request.target()
-    if same_code(first, second, mask, target):
+    if same_code(first, second):
         return high
-    both = [
-        lower(plan, wanted_mask(graph, plan, request.objective), target) for plan in (first, second)
-    ]
 
     def second_wins(batch: int) -> bool:
-        one, other = (weighed(each.plan, each.seconds(batch)) for each in both)
-        return other < one
+        return weighed(second, batch) < weighed(first, batch)
 
     while high - low > 1:
         middle = (low + high) // 2

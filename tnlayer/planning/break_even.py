@@ -16,14 +16,13 @@ from functools import lru_cache
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
-from ..hardware.profile.op_times import OpTimes
 from ..ir.plan import Plan
-from ..targets.backend import lower
-from ..targets.lowered import Lowered
 from .deadline import DEADLINES, Deadline
+from .plan_search import Search
 from .planner import PlannedGraph
 from .predictions import Prediction, has_dense, predict, predict_dense, times_of
-from .rank import Request, handicap, rank, training_mask
+from .rank import rank
+from .request import Request
 
 # Where dense and network are compared, four times apart; between two, a change of the winner is
 # found by bisection. Beyond the last one its winner holds.
@@ -97,8 +96,9 @@ def _find(
     one_plan: bool,
     _digest: str,
 ) -> BreakEven:
-    times = times_of(request)
-    curves = [Curve(graph, request, times, [plan], served) for graph, plan, served in known]
+    times, deadline = times_of(request), Deadline(DEADLINES["fast"])
+    fast = replace(request, effort="fast")
+    curves = [Curve(Search(graph, fast, deadline), [plan], served) for graph, plan, served in known]
     # Where one plan ends and another begins, the winner may change from one size to the next.
     ends = {end for curve in curves for end in curve.turns}
     probes = sorted({*PROBES, *(plan.batch for _, plan, _ in known), *ends})
@@ -108,12 +108,11 @@ def _find(
         dense = predict_dense(known[0][0], batch, times)
         return len(ours) == len(curves) and sum(map(seconds, ours)) < seconds(dense)
 
-    deadline = Deadline(DEADLINES["fast"])
     for batch in PROBES:
         if not faster(batch, lambda one: one.wanted(request.objective)):
             for curve in curves:
                 if not deadline.passed("looking for the batch sizes where dense is slower"):
-                    curve.search(batch, deadline)
+                    curve.find(batch)
     return BreakEven(
         training=_ranges(probes, lambda batch: faster(batch, lambda one: one.training)),
         inference=_ranges(probes, lambda batch: faster(batch, lambda one: one.inference)),
@@ -126,19 +125,14 @@ class Curve:
     """The predicted time of one network by batch size, over the plans that are known for it.
 
     Arguments:
-        graph: its canonical graph.
-        request: what plans are for.
-        times: the device's operations.
+        search: that finds plans for other batch sizes, with little effort.
         plans: those known so far; the first one runs.
         served: batch sizes that the first one serves, whatever the others would do there.
     """
 
-    graph: Graph
-    request: Request
-    times: OpTimes
+    search: Search
     plans: list[Plan]
     served: Served
-    _lowered: dict[int, Lowered] = field(default_factory=dict[int, Lowered])
     _seconds: dict[tuple[int, int], Prediction] = field(
         default_factory=dict[tuple[int, int], Prediction]
     )
@@ -155,12 +149,12 @@ class Curve:
         low, high = self.served
         return low <= batch and (high is None or batch <= high)
 
-    def search(self, batch: int, deadline: Deadline) -> None:
+    def find(self, batch: int) -> None:
         """Look for a plan for a batch size that has none; a memory limit may allow none."""
         if self.serves(batch):
             return
         try:
-            plan = rank(self.graph, batch, replace(self.request, effort="fast"), deadline)[0].plan
+            plan = rank(self.search, batch)[0].plan
         except PlanError:
             return
         if plan not in self.plans:
@@ -170,24 +164,20 @@ class Curve:
         """Times of the plan that is taken for a batch size; None where no plan keeps the limit."""
         if self.serves(batch):
             return self._predict(0, batch)
-        limited = self.request.memory_limit is not None
+        request, contest = self.search.request, self.search.contest
+        limited = request.memory_limit is not None
         found = [
-            (self._predict(index, batch), handicap(plan, self.request))
+            (self._predict(index, batch), contest.factor(plan.backend))
             for index, plan in enumerate(self.plans)
             if not limited or batch <= plan.batch
         ]
-        objective = self.request.objective
-        best = min(found, key=lambda one: one[0].wanted(objective) * one[1], default=None)
+        best = min(found, key=lambda one: one[0].wanted(request.objective) * one[1], default=None)
         return None if best is None else best[0]
 
     def _predict(self, index: int, batch: int) -> Prediction:
         key = (index, batch)
         if key not in self._seconds:
-            if index not in self._lowered:
-                plan = self.plans[index]
-                mask = training_mask(self.graph, plan)
-                self._lowered[index] = lower(plan, mask, self.request.target())
-            self._seconds[key] = predict(self._lowered[index], batch)
+            self._seconds[key] = predict(self.search.trained(self.plans[index]), batch)
         return self._seconds[key]
 
 

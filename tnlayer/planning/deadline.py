@@ -20,6 +20,9 @@ from ..support.locks import Lock
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Keyword arguments that are of one search: results do not depend on them.
+_OF_A_SEARCH = ("deadline", "search")
+
 # Seconds that planning may take in all: a few times what the largest networks take.
 DEADLINES = {"fast": 30.0, "default": 60.0, "high": 600.0}
 
@@ -62,8 +65,8 @@ class Deadline:
 
 
 class Uncut(Generic[P, T]):
-    """A function that remembers its results by its arguments, but for the deadline, and not those
-    that a deadline cut short. ``deadline`` has to be passed by name.
+    """A function that remembers its results by its arguments, but for the deadline and the search
+    that it is called in, and not those that a deadline cut short. Both have to be passed by name.
 
     Arguments:
         function: that takes a keyword ``deadline``, a Deadline or None.
@@ -78,7 +81,7 @@ class Uncut(Generic[P, T]):
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> T:
-        named = {name: value for name, value in options.items() if name != "deadline"}
+        named = {name: value for name, value in options.items() if name not in _OF_A_SEARCH}
         key = (args, tuple(sorted(named.items())))
         with self._lock:
             if key in self._results:

@@ -15,18 +15,18 @@ what looks good is lowered and counted exactly. Nothing is returned that was not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..errors import PlanError
 from ..hardware.gpu import Gpu
-from ..hardware.profile.op_times import OpTimes
 from ..ir.counts import Amount, Counts, elements
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH, Step, Value
-from ..lowering.calls.training_schedules import Mask, TrainingSchedules, schedule_pair
+from ..lowering.calls.training_schedules import Mask, TrainingSchedules
 from ..passes.differentiate import adjoint
 from ..passes.slice_legs import looped_together, sliceable_legs
+from ..targets.lowered_calls import LoweredCalls
 
 
 def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = None) -> None:
@@ -110,23 +110,10 @@ class LimitError(PlanError):
         return LimitError, (str(self), self.needed)
 
 
-def workspace_bytes(forward: Plan, mask: Mask, batch: int, times: OpTimes) -> int:
-    """Peak of what a plan allocates beyond x, y, the parameters and their gradients.
-
-    Arguments:
-        forward: a forward plan.
-        mask: for each input of the plan, whether its gradient is wanted.
-        batch: samples of a call.
-        times: operations of the device that the plan is for.
-    """
-    return schedule_pair(forward, mask, times).workspace_bytes(batch)
-
-
-def counted_seconds(forward: Plan, mask: Mask, batch: int, times: OpTimes) -> float:
+def counted_seconds(lowered: LoweredCalls, batch: int) -> float:
     """Rough time of a forward and backward: FLOPs, bytes and calls at fixed rates."""
-    pair = schedule_pair(forward, mask, times)
     total = 0.0
-    for schedule in (pair.forward, pair.backward):
+    for schedule in (lowered.pair.forward, lowered.pair.backward):
         if schedule is not None:
             total += _work(schedule.plan.counts, batch)
             total += schedule.kernel_count_at(batch) * _CALL
@@ -134,65 +121,77 @@ def counted_seconds(forward: Plan, mask: Mask, batch: int, times: OpTimes) -> fl
 
 
 def keep_limit(
-    plan: Plan,
-    mask: Mask,
+    lowered: LoweredCalls,
     batch: int,
     limit: int,
-    times: OpTimes,
-    seconds: Callable[[Plan], float] | None = None,
+    seconds: Callable[[LoweredCalls], float] | None = None,
     *,
     keeps: bool = True,
-) -> Plan:
-    """The plan with the ``Memory`` that keeps a limit at the least predicted time.
+) -> LoweredCalls:
+    """The plan with the ``Memory`` that keeps a limit at the least predicted time, lowered.
 
     Arguments:
-        plan: a forward plan; of its own ``memory`` only ``adds`` is kept.
-        mask: for each input of the plan, whether its gradient is wanted.
+        lowered: a forward plan; of its own ``memory`` only ``adds`` is kept.
         batch: samples of a call; the limit holds for calls with at most that many.
         limit: bytes that forward and backward may allocate beyond x, y, the parameters and their
             gradients.
-        times: operations of the device that the plan is for.
         seconds: predicted time of forward and backward of a plan; by default from its counts.
         keeps: whether the forward may keep values for the backward.
 
     Raises:
         LimitRefused: the limit cannot be kept; says how little is possible, and with what chunk.
     """
-    bare = Memory(adds=plan.memory.adds)
-    search = _Search(replace(plan, memory=bare), mask, batch, limit, times, keeps)
-    predict = seconds or (lambda candidate: counted_seconds(candidate, mask, batch, times))
+    bare = Memory(adds=lowered.plan.memory.adds)
+    if lowered.plan.memory != bare:
+        lowered = replace(lowered, plan=replace(lowered.plan, memory=bare))
+    search = _Search(lowered, batch, limit, keeps)
     if search.fits(bare):
-        return search.plan
-    plans = [search.with_memory(memory) for memory in search.found()]
-    if not plans:
+        return lowered
+    found = [search.lowered(memory) for memory in search.found()]
+    if not found:
         raise search.refusal()
-    return plans[0] if len(plans) == 1 else min(plans, key=predict)
+    predict = seconds or (lambda one: counted_seconds(one, batch))
+    return found[0] if len(found) == 1 else min(found, key=predict)
 
 
 @dataclass(slots=True)
 class _Search:
-    """One plan and limit, with the smallest workspace that was seen so far."""
+    """One plan and limit, with what was lowered and the smallest workspace that was seen so far."""
 
-    plan: Plan
-    mask: Mask
+    given: LoweredCalls
     batch: int
     limit: int
-    times: OpTimes
     keeps: bool = True
     smallest: tuple[int, Memory] | None = None
+    _lowered: dict[Memory, LoweredCalls] = field(default_factory=dict[Memory, LoweredCalls])
+
+    @property
+    def plan(self) -> Plan:
+        """The plan, with nothing done to save memory."""
+        return self.given.plan
 
     @property
     def bare(self) -> Memory:
         """Nothing is done to save memory."""
         return self.plan.memory
 
-    def with_memory(self, memory: Memory) -> Plan:
-        """The plan with one way to save memory."""
-        return replace(self.plan, memory=memory)
+    @property
+    def mask(self) -> Mask:
+        """The wanted gradients."""
+        return self.given.mask
+
+    def lowered(self, memory: Memory) -> LoweredCalls:
+        """The plan with one way to save memory, lowered."""
+        if memory == self.bare:
+            return self.given
+        if memory not in self._lowered:
+            plan = replace(self.plan, memory=memory)
+            self._lowered[memory] = replace(self.given, plan=plan)
+        return self._lowered[memory]
 
     def pair(self, memory: Memory) -> TrainingSchedules:
         """Its schedules."""
-        return schedule_pair(self.with_memory(memory), self.mask, self.times)
+        return self.lowered(memory).pair
 
     def is_allowed(self, memory: Memory) -> bool:
         """Whether the forward keeps values only where it may."""

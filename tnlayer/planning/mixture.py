@@ -17,28 +17,15 @@ from ..ir.counts import elements
 from ..ir.cuts import batched_steps, cuts
 from ..ir.plan import Plan
 from ..ir.plan_parts import BackendSpan
-from ..lowering.calls.training_schedules import Mask
 from ..passes.partition import region_masks, split, with_branches
-from ..targets.backend import Backend, backend_of, calls_backend, lower
-from ..targets.target import Target
-from ..time_models.torch_calls import CUT, Seconds
+from ..targets.backend import Backend, backend_of
+from ..targets.lowered import Lowered
+from ..time_models.torch_calls import CUT
 
 
-def plan_seconds(plan: Plan, mask: Mask, batch: int, target: Target) -> Seconds:
-    """Predicted time of a forward and backward of a plan, on the backends of its regions.
-
-    Arguments:
-        plan: a forward plan.
-        mask: for each input, whether its gradient is wanted.
-        batch: samples of a call.
-        target: what it runs on.
-    """
-    return lower(plan, mask, target).seconds(batch)
-
-
-def weighed(plan: Plan, seconds: Seconds) -> float:
+def weighed(lowered: Lowered, batch: int) -> float:
     """Predicted seconds, with what a backend has to be better by."""
-    return seconds.total * backend_of(plan.backend).handicap
+    return lowered.seconds(batch).total * backend_of(lowered.backend).handicap
 
 
 def plan_name(plan: Plan) -> str:
@@ -61,26 +48,22 @@ def whole_plan(plan: Plan, batch: int, backend: Backend) -> Plan:
 # -- mixtures ------------------------------------------------------------------------------------
 
 
-def best_mixture(
-    plan: Plan, mask: Mask, batch: int, target: Target, kernels: Backend
-) -> Plan | None:
-    """The plan in the regions that are foreseen to be fastest; None where one backend does all.
+def best_mixture(kernels: Lowered, calls: Lowered, batch: int) -> tuple[BackendSpan, ...]:
+    """The regions that are foreseen to be fastest; none where one backend does all.
 
     Arguments:
-        plan: a forward plan without regions.
-        mask: for each input, whether its gradient is wanted.
+        kernels: a forward plan without regions, lowered by the backend that compiles kernels.
+        calls: the same as torch's calls.
         batch: samples of a call.
-        target: what it runs on.
-        kernels: the backend of the regions that are not left to torch's calls.
     """
-    allowed, calls = cuts(plan), calls_backend()
+    plan, mask, target = calls.plan, calls.mask, calls.target
+    allowed = cuts(plan)
     steps = [step.result.name for step in batched_steps(plan)]
-    if not allowed or kernels.why_not(plan, target):
-        return None
+    if not allowed or kernels.why_not:
+        return ()
     # What a step needs of the parameters goes with it.
-    fused = with_branches(plan, kernels.lower(plan, mask, target).shares(batch))
-    torch = with_branches(plan, calls.lower(plan, mask, target).shares(batch))
-    start = kernels.start_seconds(mask, target)
+    fused = with_branches(plan, kernels.shares(batch))
+    torch = with_branches(plan, calls.shares(batch))
     times = 2 if any(mask) else 1
     prices = {
         count: times * (target.times.fresh(entries) + target.times.move(2 * entries))
@@ -88,12 +71,13 @@ def best_mixture(
         for count, value in allowed.items()
         for entries in [elements(value.legs, plan.sizes).at(batch)]
     }
+    start = backend_of(kernels.backend).start_seconds(mask, target)
     sides = _shortest([(torch[name], fused[name]) for name in steps], prices, start)
-    names = (calls.name, kernels.name)
+    names = (calls.backend, kernels.backend)
     regions = tuple(BackendSpan(names[side], len(list(group))) for side, group in groupby(sides))
-    if len(regions) == 1 and kernels.gains_alone(plan, target):
-        regions = _one_cut(plan, mask, batch, target, kernels, torch, prices)
-    return replace(plan, batch=batch, regions=regions) if len(regions) > 1 else None
+    if len(regions) == 1 and kernels.gains_alone:
+        regions = _one_cut(kernels, calls, batch, torch, prices)
+    return regions if len(regions) > 1 else ()
 
 
 def _shortest(
@@ -115,29 +99,29 @@ def _shortest(
 
 
 def _one_cut(
-    plan: Plan,
-    mask: Mask,
+    kernels: Lowered,
+    calls: Lowered,
     batch: int,
-    target: Target,
-    kernels: Backend,
     torch: Mapping[str, float],
     prices: Mapping[int, float],
 ) -> tuple[BackendSpan, ...]:
     """One cut, the kernels of one side predicted by themselves: they may have lanes that the whole
     plan has not."""
-    calls = calls_backend().name
+    plan, backend = calls.plan, backend_of(kernels.backend)
     steps = [step.result.name for step in batched_steps(plan)]
     found: list[tuple[float, tuple[BackendSpan, ...]]] = []
     for count, price in prices.items():
         parts = split(plan, (count, len(steps) - count))
-        masks = region_masks(plan, parts, mask)
+        masks = region_masks(plan, parts, calls.mask)
         for side in (0, 1):
-            if kernels.why_not(parts[side], target):
+            part = backend.lower(parts[side], masks[side], calls.target)
+            if part.why_not:
                 continue
-            fused = kernels.lower(parts[side], masks[side], target).own_seconds(batch).total
             rest = steps[count:] if side == 0 else steps[:count]
-            names = (kernels.name, calls) if side == 0 else (calls, kernels.name)
+            spent = part.own_seconds(batch).total + price + sum(torch[name] for name in rest)
+            names = [calls.backend, calls.backend]
+            names[side] = kernels.backend
             regions = (BackendSpan(names[0], count), BackendSpan(names[1], len(steps) - count))
-            found.append((fused + price + sum(torch[name] for name in rest), regions))
+            found.append((spent, regions))
     # Of equal times the first: regions have no order.
     return min(found, key=itemgetter(0))[1] if found else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import DEBUG
 
 from ..errors import PlanError, SpecError
@@ -20,11 +20,12 @@ from ..lowering.calls.training_schedules import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
 from ..support.dtypes import DTYPES
-from ..targets.backend import is_free
+from ..targets.backend import is_free, lower
+from ..targets.lowered import Lowered
 from .batch_ranges import Choice, choose, choose_range
 from .check_plan import SizeRefused
 from .memory_limit import LimitError, LimitRefused
-from .rank import BY_TIME, OBJECTIVES, Request, training_mask
+from .request import BY_TIME, OBJECTIVES, Request, training_mask
 
 # The batch size that plans are made for where the caller names none.
 DEFAULT_BATCH = 256
@@ -73,16 +74,33 @@ class PlannedGraph:
     Arguments:
         graph: as the user gave it.
         form: its canonical form.
-        plan: the forward plan, in canonical names, with the user's names beside them.
+        lowered: the forward plan, in canonical names, with the user's names beside them, and what
+            it was lowered to for the objective.
         request: what the plan is for.
         choice: why this plan, and for which batch sizes.
     """
 
     graph: Graph
     form: CanonicalForm
-    plan: Plan
+    lowered: Lowered
     request: Request
     choice: Choice
+
+    @property
+    def plan(self) -> Plan:
+        """The forward plan."""
+        return self.lowered.plan
+
+    def lowered_for(self, mask: Mask) -> Lowered:
+        """The plan lowered for a mask of wanted gradients."""
+        if mask == self.lowered.mask:
+            return self.lowered
+        return lower(self.plan, mask, self.lowered.target)
+
+    def with_lowered(self, lowered: Lowered, reason: str = "") -> PlannedGraph:
+        """The same with another plan, for a reason of its own."""
+        choice = replace(self.choice, lowered=lowered, reason=reason or self.choice.reason)
+        return replace(self, lowered=lowered, choice=choice)
 
     @property
     def training_mask(self) -> Mask:
@@ -162,7 +180,7 @@ def planned_with(
 ) -> PlannedGraph:
     """A graph with a choice that was made elsewhere; its plan gets the user's names."""
     named = choice.plan.with_names(user_names(graph, form))
-    return PlannedGraph(graph, form, named, request, choice)
+    return PlannedGraph(graph, form, choice.lowered.with_plan(named), request, choice)
 
 
 def _request(graph: Graph, options: PlanOptions) -> Request:

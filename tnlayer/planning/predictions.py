@@ -10,13 +10,9 @@ import torch
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile, op_times
 from ..hardware.profile.op_times import OpTimes
-from ..ir.plan import Plan
-from ..lowering.calls.training_schedules import Mask
-from ..targets.backend import lower
 from ..targets.lowered import Lowered
-from ..targets.target import Target
 from ..time_models.torch_calls import dense_seconds
-from .rank import INFER, Request
+from .request import INFER, Request
 
 DENSE = "dense"
 
@@ -45,18 +41,6 @@ class Prediction:
     def wanted(self, objective: str) -> float:
         """What an objective counts: inference for "infer", forward and backward for "train"."""
         return self.inference if objective == INFER else self.training
-
-
-def predict_plan(plan: Plan, mask: Mask, batch: int, target: Target) -> Prediction:
-    """A plan on the backends of its regions.
-
-    Arguments:
-        plan: a forward plan.
-        mask: for each input of the plan, whether a training step wants its gradient.
-        batch: samples of a call.
-        target: what it runs on.
-    """
-    return predict(lower(plan, mask, target), batch)
 
 
 def predict(training: Lowered, batch: int) -> Prediction:

@@ -12,7 +12,7 @@ from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.planner import PlannedGraph
 from ..planning.predictions import DENSE, Prediction
-from ..targets.backend import backend_of, lower
+from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
 from .verdict import verdict
 
@@ -171,7 +171,7 @@ class Cost:
         """The plan lowered for a mask of wanted gradients, by default those of training."""
         if mask is None or mask == self.lowered.mask:
             return self.lowered
-        return lower(self.plan, mask, self.lowered.target)
+        return self.planned.lowered_for(mask)
 
     # -- as numbers and text ---------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from ..planning.planner import (
     plan_graph,
 )
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
-from ..targets.backend import lower, option_names
+from ..targets.backend import option_names
 from .cost import Cost
 
 
@@ -61,7 +61,7 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
     graph, plan, request = planned.graph, planned.plan, planned.request
     mask = planned.training_mask
     times = times_of(request)
-    lowered = lower(plan, mask, request.target())
+    lowered = planned.lowered_for(mask)
     inference = lowered.inference
     backward_plan = adjoint(plan, wanted_names(plan, mask)).verify() if any(mask) else plan
     dense_in = graph.dense_parameter_count // graph.out_features

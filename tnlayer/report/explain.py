@@ -18,8 +18,8 @@ from ..ir.backend_names import MIXED, TORCH
 from ..ir.plan_text import milliseconds, table
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.planner import MAX_BATCH, PlannedGraph, plan_graph
-from ..planning.predictions import DENSE, Prediction, predict_plan
-from ..planning.rank import INFER
+from ..planning.predictions import DENSE, Prediction, predict
+from ..planning.request import INFER
 from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, same_code
 from .cost import Cost
@@ -232,39 +232,33 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
     else:
         options = replace(ranged.options, batch=batch)
         planned = plan_graph(ranged.graph, options, whole_range=True)
-    target = planned.request.target()
     for low, high, program in ranged.ranges:
         inside = low <= batch and (high is None or batch <= high)
         reason = _timed(ranged, program, batch) if inside else ""
         if reason:
-            choice = replace(planned.choice, plan=program.plan, reason=reason)
-            return replace(planned, plan=program.plan, choice=choice)
+            return planned.with_lowered(program.lowered, reason)
         if ranged.one_plan and replace(program.plan, batch=planned.plan.batch) == planned.plan:
             continue  # the same plan, whose kernels are made for other batch sizes
-        if inside and not same_code(program.plan, planned.plan, planned.training_mask, target):
+        if inside and not same_code(program.lowered, planned.lowered):
             reason = f"it was put in the place of the planner's choice ({planned.choice.reason})"
-            choice = replace(planned.choice, plan=program.plan, reason=reason)
-            return replace(planned, plan=program.plan, choice=choice)
+            return planned.with_lowered(program.lowered, reason)
     return planned
 
 
 def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
     """What was timed when a program was chosen; "" if it was not chosen so."""
     for tuned in ranged.tuned:
-        plan, mask = tuned.planned.plan, tuned.planned.training_mask
-        target = tuned.planned.request.target()
-        if tuned.has(batch) and same_code(program.plan, plan, mask, target):
+        if tuned.has(batch) and same_code(program.lowered, tuned.planned.lowered):
             return tuned.planned.choice.reason
     return ""
 
 
 def batch_ranges(ranged: RangedProgram) -> tuple[BatchRange, ...]:
     """The ranges that have a program so far, with predicted times at one size of each."""
-    target = ranged.planned.request.target()
     found: list[BatchRange] = []
     for low, high, program in ranged.ranges:
         batch = max(1, low, program.plan.batch)
         batch = batch if high is None else max(1, min(batch, high))
-        predicted = predict_plan(program.plan, program.training_mask(), batch, target)
+        predicted = predict(program.trained, batch)
         found.append(BatchRange(low, high, program.plan.minimize, batch, predicted))
     return tuple(found)

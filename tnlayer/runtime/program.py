@@ -16,6 +16,7 @@ from ..graph.argument_checks import check_mapping, shown
 from ..graph.graph import Graph
 from ..hardware.profile.load import op_times
 from ..hardware.profile.op_times import OpTimes
+from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
@@ -24,6 +25,10 @@ from ..lowering.calls.training_schedules import Mask, TrainingSchedules, schedul
 from ..planning.memory_limit import LimitError, LimitRefused, keep_limit
 from ..support.debug import debug
 from ..support.locks import Lock
+from ..targets.backend import backend_of
+from ..targets.lowered import Lowered
+from ..targets.lowered_calls import LoweredCalls
+from ..targets.target import Target, target_for
 from .array_checks import Expected, check_array, check_memory
 from .autograd import are_plain, is_copy, is_traced, run
 from .available_memory import check_room, free_samples
@@ -47,6 +52,7 @@ class Program:
             between calls (runtime/scratch.py).
         device: type of the device that the plan is for, "cpu" or "cuda": torch's calls follow its
             rates, though they run on others too.
+        lowered: the plan as it was lowered when it was found; None: that is done when it is needed.
 
     A program may be called by many threads at once; kernels are built under a lock, once for each
     set of wanted gradients.
@@ -67,6 +73,7 @@ class Program:
         *,
         limit: int | None = None,
         device: str = "cpu",
+        lowered: Lowered | None = None,
     ) -> None:
         self.graph = graph
         self.plan = plan
@@ -75,6 +82,9 @@ class Program:
         self.tensor_names = dict(tensor_names)
         canonical = {name: user for user, name in self.tensor_names.items()}
         self.parameter_order = tuple(canonical[value.name] for value in plan.parameters)
+        self._lowered: dict[Mask, Lowered] = {} if lowered is None else {lowered.mask: lowered}
+        self._pairs: dict[tuple[Memory, Mask], TrainingSchedules] = {}
+        self._objective = () if lowered is None else lowered.mask
         self._kernels: dict[Mask, Kernels] = {}
         self._adding: dict[Mask, Kernels] = {}
         self._free: dict[torch.device, int] = {}
@@ -83,7 +93,7 @@ class Program:
         nothing = (False,) * len(plan.inputs)
         self.nothing = nothing
         # What torch can trace and differentiate: each array is made anew, and no limit is kept.
-        free = schedule_pair(replace(plan, memory=Memory()), nothing, self.times)
+        free = self._pair(replace(plan, memory=Memory()), nothing)
         self.reference = load_source(print_torch(free.forward, "forward"))["forward"]
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -129,7 +139,41 @@ class Program:
     def schedules(self, mask: Mask | None = None) -> TrainingSchedules:
         """The schedules for a mask of wanted gradients; by default those of a training step."""
         mask = self.training_mask() if mask is None else mask
-        return schedule_pair(self._plan_for(mask), mask, self.times)
+        return self._pair(self._plan_for(mask), mask)
+
+    @property
+    def lowered(self) -> Lowered:
+        """The plan as it was found: lowered for the gradients that its objective wants."""
+        return self.lowered_for(self._objective or self.training_mask())
+
+    @property
+    def trained(self) -> Lowered:
+        """The plan lowered for the gradients of a training step."""
+        return self.lowered_for(self.training_mask())
+
+    def lowered_for(self, mask: Mask) -> Lowered:
+        """The plan lowered for a mask of wanted gradients, once for each."""
+        if mask not in self._lowered:
+            known = next(iter(self._lowered.values()), None)
+            target = self.target() if known is None else known.target
+            backend = backend_of(self.plan.backend)
+            self._lowered[mask] = backend.lower(self.plan, mask, target)
+        return self._lowered[mask]
+
+    def target(self) -> Target:
+        """What the plan is for, where no search for it tells."""
+        return target_for(self.plan.dtype, self.device)
+
+    def _pair(self, plan: Plan, mask: Mask) -> TrainingSchedules:
+        """The calls of torch of the plan, or of the plan with another memory, once for each."""
+        key = plan.memory, mask
+        if key not in self._pairs:
+            known = self._lowered.get(mask)
+            if isinstance(known, LoweredCalls) and known.plan == plan:
+                self._pairs[key] = known.pair
+            else:
+                self._pairs[key] = schedule_pair(plan, mask, self.times)
+        return self._pairs[key]
 
     @property
     def times(self) -> OpTimes:
@@ -143,13 +187,14 @@ class Program:
         Raises:
             PlanError: the limit cannot be kept with these gradients.
         """
-        plan, limit, times = self.plan, self.limit, self.times
-        if limit is None or schedule_pair(plan, mask, times).workspace_bytes(plan.batch) <= limit:
+        plan, limit = self.plan, self.limit
+        if limit is None or self._pair(plan, mask).workspace_bytes(plan.batch) <= limit:
             return plan
-        planned = schedule_pair(plan, self.training_mask(), times).forward
+        planned = self._pair(plan, self.training_mask()).forward
         keeps = planned.saved_bytes != Amount()
+        calls = LoweredCalls(TORCH, plan, mask, self.target())
         try:
-            return keep_limit(plan, mask, plan.batch, limit, times, keeps=keeps)
+            return keep_limit(calls, plan.batch, limit, keeps=keeps).plan
         except LimitRefused as error:
             raise self.refused(error) from None
 
@@ -247,7 +292,7 @@ class Program:
         """Calls of torch for a mask: those that add to what there is, or the usual ones."""
         plan = self._plan_for(mask)
         plan = replace(plan, memory=replace(plan.memory, adds=adds))
-        kernels = build_kernels(schedule_pair(plan, mask, self.times), reuse=self.limit is None)
+        kernels = build_kernels(self._pair(plan, mask), reuse=self.limit is None)
         if not any(mask):
             return kernels
         return replace(kernels, backward=_Backward(self, kernels.backward, kernels.needed))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
@@ -115,11 +115,6 @@ class Backend(ABC):
 
     # -- planning --------------------------------------------------------------------------
 
-    def why_not(self, plan: Plan, target: Target) -> str:
-        """Why it cannot run a forward plan; "" if it can."""
-        del plan, target
-        return ""
-
     @abstractmethod
     def lower(self, plan: Plan, mask: Mask, target: Target) -> Lowered:
         """Forward and backward of a plan, as a value.
@@ -134,11 +129,6 @@ class Backend(ABC):
         """What the calls of a span cost before any work is done."""
         del mask, target
         return 0.0
-
-    def gains_alone(self, plan: Plan, target: Target) -> bool:
-        """Whether a part of a plan may be lowered better than it is inside the whole."""
-        del plan, target
-        return False
 
     def contest(self) -> Contest:
         """What competes where it was asked for by name."""
@@ -160,12 +150,6 @@ class Backend(ABC):
         """The batch sizes that code made for one serves, least and greatest; None: no bound."""
         del batch
         return 0, None
-
-    def code(self, plan: Plan, mask: Mask, target: Target) -> object:
-        """What is equal for plans that run the same code."""
-        del mask, target
-        batch = self.made_for(plan.batch)
-        return replace(plan, batch=batch, minimize="flops", proven_optimal=False, names=())
 
     # -- building --------------------------------------------------------------------------
 
@@ -199,19 +183,25 @@ class Backend(ABC):
 
     @abstractmethod
     def program(
-        self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str], build: Build
+        self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build
     ) -> Any:
         """The Program (runtime/program.py) of a plan that it runs as a whole.
+
+        Arguments:
+            graph: the network.
+            lowered: the plan as it was lowered by this backend.
+            tensor_names: canonical name of each parameter of the graph.
+            build: how it is built.
 
         Raises:
             BuildError: it cannot run the plan.
         """
 
     def program_as_asked(
-        self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str], build: Build
+        self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build
     ) -> Any:
         """The Program of the plan that was found where it was asked for by name."""
-        return self.program(graph, plan, tensor_names, build)
+        return self.program(graph, lowered, tensor_names, build)
 
 
 _REGISTERED: dict[str, Backend] = {}
@@ -306,9 +296,6 @@ def lower(plan: Plan, mask: Mask, target: Target) -> Lowered:
     return backend_of(plan.backend).lower(plan, mask, target)
 
 
-def same_code(first: Plan, second: Plan, mask: Mask, target: Target) -> bool:
+def same_code(first: Lowered, second: Lowered) -> bool:
     """Whether two plans run the same code: the same calls, or the same kernels."""
-    if first.backend != second.backend:
-        return False
-    backend = backend_of(first.backend)
-    return backend.code(first, mask, target) == backend.code(second, mask, target)
+    return first.backend == second.backend and first.code == second.code

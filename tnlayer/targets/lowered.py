@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar, Self
 
 from ..ir.counts import Amount
 from ..ir.cuts import batched_steps
@@ -56,9 +57,34 @@ class Lowered(ABC):
     target: Target
 
     # Whether it is compiled: nothing of the batch's size is kept but inputs.
-    is_compiled = True
+    is_compiled: ClassVar[bool] = True
+    # Cached properties that hold for every plan with the same code.
+    shared: ClassVar[tuple[str, ...]] = ()
 
     @property
+    def why_not(self) -> str:
+        """Why its backend cannot run the plan; "" if it can."""
+        return ""
+
+    @property
+    def gains_alone(self) -> bool:
+        """Whether a part of the plan may be lowered better than it is inside the whole."""
+        return False
+
+    @property
+    def code(self) -> object:
+        """What is equal for plans that run the same code."""
+        return plain(self.plan, 1)
+
+    def with_plan(self, plan: Plan) -> Self:
+        """The same for a plan that runs the same code, one with other names, say; what was made
+        already is kept."""
+        found, own = replace(self, plan=plan), vars(self)
+        # A cached property keeps its value there.
+        vars(found).update({name: own[name] for name in self.shared if name in own})
+        return found
+
+    @cached_property
     def spans(self) -> Sequence[Lowered]:
         """The parts that one backend each runs, in order."""
         return (self,)

@@ -39,11 +39,8 @@ from ..ir.steps import (
 )
 from ..lowering.array_layout import Lanes
 from ..lowering.calls.training_schedules import Mask, wanted_names
-from ..lowering.cpu.lane_rotation import rotations_of_backward
-from ..lowering.cpu.pipeline import schedule_lanes
+from ..lowering.cpu.pipeline import differentiate, schedule_lanes
 from ..lowering.cpu.schedule import CpuSchedule
-from ..lowering.cpu.vector_phases import lanes_of_backward
-from ..passes.rematerialise import backward_without_saved
 from ..support.dtypes import DTYPES
 from .torch_calls import Seconds, with_autograd
 
@@ -271,27 +268,21 @@ def _total(counted: Mapping[str, float], seconds: Costs) -> float:
 
 def count_works(plan: Plan, mask: Mask, cpu: Cpu) -> tuple[Work, ...]:
     """What the forward kernel and, if gradients are wanted, the backward kernel of a plan do."""
-    forward, wanted = forward_work(plan, cpu), wanted_names(plan, mask)
-    return (forward, backward_work(plan, wanted, cpu)) if wanted else (forward,)
+    forward, wanted = schedule_lanes(plan, cpu), wanted_names(plan, mask)
+    if not wanted:
+        return (count_work(forward),)
+    backward = replace(schedule_lanes(plan, cpu, backward=True), wanted=wanted)
+    return count_work(forward), count_work(backward)
 
 
-def forward_work(plan: Plan, cpu: Cpu) -> Work:
-    """What the forward kernel of a plan does."""
-    scheduled = schedule_lanes(plan, cpu)
-    return _Counter(scheduled.plan, scheduled, cpu).work()
+def count_work(scheduled: CpuSchedule) -> Work:
+    """What a kernel does; that of a backward makes each sample's states again.
 
-
-def backward_work(plan: Plan, wanted: tuple[str, ...], cpu: Cpu) -> Work:
-    """What the backward kernel does: it makes each sample's states again."""
-    scheduled = schedule_lanes(plan, cpu, backward=True)
-    forward = scheduled.plan
-    backward = backward_without_saved(forward, wanted)
-    lanes, stored = scheduled.lanes, scheduled.stored
-    if stored:
-        lanes, stored = rotations_of_backward(forward, backward, lanes, stored)
-    elif lanes:
-        lanes = lanes_of_backward(lanes, backward)
-    return _Counter(backward, replace(scheduled, lanes=lanes, stored=stored), cpu).work()
+    Arguments:
+        scheduled: a forward plan with its lanes, and the wanted gradients of a backward.
+    """
+    scheduled = differentiate(scheduled)
+    return _Counter(scheduled.plan, scheduled, scheduled.cpu).work()
 
 
 class _Counter:
@@ -438,5 +429,6 @@ class _Counter:
 
 def call_counts(plan: Plan, wanted: tuple[str, ...], batch: int, threads: int, cpu: Cpu) -> Counted:
     """All counts of a forward, or of a backward where gradients are wanted; for fitting."""
-    work = backward_work(plan, wanted, cpu) if wanted else forward_work(plan, cpu)
+    scheduled = schedule_lanes(plan, cpu, backward=bool(wanted))
+    work = count_work(replace(scheduled, wanted=wanted) if wanted else scheduled)
     return _call_counts(work, batch, threads)

@@ -17,8 +17,7 @@ from ..ir.loops import Threads, statements, steps_of
 from ..ir.plan import Plan
 from ..lowering.gpu.bank_conflicts import WARP
 from ..lowering.gpu.block_work import Count, Counts, Multiprocessor, made_by, products_of
-from ..lowering.gpu.pipeline import schedule_backward, schedule_forward
-from ..lowering.gpu.schedule import GpuSchedule
+from ..lowering.gpu.pipeline import GpuSchedule
 from ..support.dtypes import DTYPES
 from .torch_calls import Seconds
 
@@ -164,22 +163,13 @@ def _busy_seconds(
 # -- counting ------------------------------------------------------------------------------------
 
 
-def works_of(plan: Plan, wanted: tuple[str, ...], gpu: Gpu) -> tuple[Work, ...]:
-    """What the forward and, if gradients are wanted, the backward of a plan do.
+def count_work(scheduled: GpuSchedule, gpu: Gpu) -> Work:
+    """What a program does.
 
     Arguments:
-        plan: a forward plan.
-        wanted: names of the inputs whose gradients are wanted.
+        scheduled: of a forward or a backward.
         gpu: what the kernels are made for.
     """
-    scheduled = [schedule_forward(plan, gpu)]
-    if wanted:
-        scheduled.append(schedule_backward(plan, wanted, gpu))
-    return tuple(_work(one, plan, gpu) for one in scheduled)
-
-
-def _work(scheduled: GpuSchedule, plan: Plan, gpu: Gpu) -> Work:
-    """Count a program."""
     program = scheduled.program
     ports = [buffer for buffer in program.of("input", "output") if buffer.batched]
     outside = [*steps_of(program.before), *steps_of(program.after)]
@@ -194,7 +184,7 @@ def _work(scheduled: GpuSchedule, plan: Plan, gpu: Gpu) -> Work:
     return Work(
         scheduled,
         scheduled.counts,
-        DTYPES[plan.dtype].itemsize * sum(buffer.size for buffer in ports),
+        DTYPES[scheduled.stored].itemsize * sum(buffer.size for buffer in ports),
         once,
         len(outside) + bool(program.samples),
     )

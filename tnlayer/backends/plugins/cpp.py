@@ -11,11 +11,8 @@ from ...ir.backend_names import CPP
 from ...ir.plan import Plan
 from ...lowering.calls.training_schedules import Mask
 from ...lowering.cpu.batch_sizes import FEW, MANY_FROM, kernel_batch
-from ...lowering.cpu.pipeline import (
-    schedule_lanes,
-)
-from ...lowering.cpu.supported_plans import can_fuse
 from ...targets.backend import Backend, Build
+from ...targets.lowered import Lowered
 from ...targets.target import Machine, Target
 from ...time_models import cpu_kernels
 from ..cpp_program import CppProgram, this_cpu
@@ -41,10 +38,6 @@ class CppBackend(Backend):
     keeps_values = False
     notes = (COMPILED,)
 
-    def why_not(self, plan: Plan, target: Target) -> str:
-        """Sizes set bounds."""
-        return can_fuse(plan, target.compiled_cpu)
-
     def lower(self, plan: Plan, mask: Mask, target: Target) -> LoweredForCpu:
         """The plan as loop programs."""
         return LoweredForCpu(CPP, plan, mask, target)
@@ -53,10 +46,6 @@ class CppBackend(Backend):
         """What a call of a kernel costs."""
         start = cpu_kernels.start_seconds(target.profile)
         return start.total if any(mask) else start.forward
-
-    def gains_alone(self, plan: Plan, target: Target) -> bool:
-        """A part may have lanes that the whole has not."""
-        return not schedule_lanes(plan, target.compiled_cpu).lanes
 
     def key(self, target: Target) -> str:
         """Vectors and costs."""
@@ -86,7 +75,14 @@ class CppBackend(Backend):
         return Machine(cpu=usual_cpu())
 
     def program(
-        self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str], build: Build
+        self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build
     ) -> CppProgram:
         """Compiled C++."""
-        return CppProgram(graph, plan, tensor_names, limit=build.limit, device=build.device)
+        return CppProgram(
+            graph,
+            lowered.plan,
+            tensor_names,
+            limit=build.limit,
+            device=build.device,
+            lowered=lowered,
+        )

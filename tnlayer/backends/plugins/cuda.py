@@ -15,6 +15,7 @@ from ...lowering.calls.training_schedules import Mask
 from ...runtime import cuda_devices
 from ...runtime.program import Program
 from ...targets.backend import Backend, Build, Contest, backend_of
+from ...targets.lowered import Lowered
 from ...targets.target import Machine, Target
 from ...time_models import gpu_kernels
 from ..cuda_program import CudaProgram
@@ -84,23 +85,24 @@ class CudaBackend(Backend):
         return Machine(gpu=gpu_of(arch or USUAL_ARCH))
 
     def program(
-        self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str], build: Build
+        self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build
     ) -> CudaProgram:
         """CUDA C++."""
         return CudaProgram(
             graph,
-            plan,
+            lowered.plan,
             tensor_names,
             limit=build.limit,
             device=build.device,
             arch=build.arch,
             tensor_cores=build.tensor_cores,
+            lowered=lowered,
         )
 
     def program_as_asked(
-        self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str], build: Build
+        self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build
     ) -> Program:
         """Spans of both where torch does a part of it, or all: an architecture may be named."""
-        alone = build.tensor_cores is not None or plan.backend == CUDA
+        alone = build.tensor_cores is not None or lowered.backend == CUDA
         chosen = self if alone else backend_of(MIXED)
-        return chosen.program(graph, plan, tensor_names, build)
+        return chosen.program(graph, lowered, tensor_names, build)

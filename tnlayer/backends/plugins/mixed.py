@@ -15,7 +15,7 @@ from ...lowering.calls.training_schedules import Mask
 from ...lowering.cpu.batch_sizes import kernel_batch
 from ...passes.partition import region_masks, split
 from ...targets.backend import Backend, Build, backend_of
-from ...targets.lowered import Lowered
+from ...targets.lowered import Lowered, plain
 from ...targets.target import Target
 from ...time_models.torch_calls import CUT, Seconds
 from ..mixed_program import MixedProgram
@@ -25,13 +25,9 @@ from ..mixed_program import MixedProgram
 class LoweredSpans(Lowered):
     """A plan as the values of its spans."""
 
-    @property
+    @cached_property
     def spans(self) -> Sequence[Lowered]:
         """Each as a plan of its own, on its backend."""
-        return self._spans
-
-    @cached_property
-    def _spans(self) -> tuple[Lowered, ...]:
         regions = self.plan.regions
         parts = split(self.plan, [region.steps for region in regions])
         masks = region_masks(self.plan, parts, self.mask)
@@ -39,6 +35,20 @@ class LoweredSpans(Lowered):
             backend_of(region.backend).lower(part, own, self.target)
             for region, part, own in zip(regions, parts, masks, strict=True)
         )
+
+    @property
+    def code(self) -> object:
+        """The regions, and the plan that stands for all with the same kernels."""
+        return self.plan.regions, plain(self.plan, kernel_batch(self.plan.batch))
+
+    def with_plan(self, plan: Plan) -> LoweredSpans:
+        """The same spans, with the names of the plan."""
+        found = super().with_plan(plan)
+        if "spans" in vars(self):  # where a cached property keeps its value
+            names = dict(plan.names)
+            named = (span.with_plan(span.plan.with_names(names)) for span in self.spans)
+            vars(found)["spans"] = tuple(named)
+        return found
 
     def own_seconds(self, batch: int) -> Seconds:
         """Those of the spans, and what cuts cost between them."""
@@ -99,9 +109,15 @@ class MixedBackend(Backend):
         return kernel_batch(batch)
 
     def program(
-        self, graph: Graph, plan: Plan, tensor_names: Mapping[str, str], build: Build
+        self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build
     ) -> MixedProgram:
         """The programs of the regions, composed."""
         return MixedProgram(
-            graph, plan, tensor_names, limit=build.limit, device=build.device, arch=build.arch
+            graph,
+            lowered.plan,
+            tensor_names,
+            limit=build.limit,
+            device=build.device,
+            arch=build.arch,
+            lowered=lowered,
         )

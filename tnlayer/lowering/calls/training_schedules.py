@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from ...hardware.profile.op_times import OpTimes
 from ...ir.calls import Schedule
@@ -74,8 +73,6 @@ class TrainingSchedules:
         return replace(self, forward=self.forward.with_chunk(chunk), backward=backward)
 
 
-# Schedules are values: ranking, counting, printing and the search for memory ask for the same ones.
-@lru_cache(maxsize=256)
 def schedule_pair(plan: Plan, mask: Mask, times: OpTimes) -> TrainingSchedules:
     """Schedules of a plan and its adjoint for the inputs whose mask is set.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 
 from ...hardware.cpu import Cpu
 from ...ir.loops import LoopProgram
@@ -114,7 +113,6 @@ LOOP_PASSES: tuple[Callable[[LoopProgram], LoopProgram], ...] = (
 )
 
 
-@lru_cache(maxsize=256)
 def schedule_lanes(plan: Plan, cpu: Cpu, *, backward: bool = False) -> CpuSchedule:
     """Legs or samples as lanes, whichever is foreseen to be faster for few or for many samples.
 
@@ -137,8 +135,8 @@ def lower(scheduled: CpuSchedule) -> Iterator[tuple[str, CpuSchedule | LoopProgr
     yield from after_each(LOOP_PASSES, program)
 
 
-def _finish(scheduled: CpuSchedule) -> LoopProgram:
-    """The program that the passes make."""
+def finish(scheduled: CpuSchedule) -> LoopProgram:
+    """The program that the passes behind the schedule make."""
     found: CpuSchedule | LoopProgram = scheduled
     for name, found in lower(scheduled):
         show_after(name, found, _text)
@@ -152,7 +150,7 @@ def _text(made: CpuSchedule | LoopProgram) -> str:
 
 def forward_program(plan: Plan, cpu: Cpu, name: str = "forward") -> LoopProgram:
     """The program of a forward plan."""
-    return _finish(replace(schedule_lanes(plan, cpu), name=name))
+    return finish(replace(schedule_lanes(plan, cpu), name=name))
 
 
 def backward_program(
@@ -160,4 +158,4 @@ def backward_program(
 ) -> LoopProgram:
     """The program that gives the gradients of a forward plan's inputs."""
     scheduled = schedule_lanes(plan, cpu, backward=True)
-    return _finish(replace(scheduled, name=name, wanted=tuple(wanted)))
+    return finish(replace(scheduled, name=name, wanted=tuple(wanted)))
