@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import tnlayer as tn
 from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
-from tnlayer.budget.caps import useful_sizes
+from tnlayer.budget.useful_bond_sizes import useful_sizes
 from tnlayer.hardware.profile.load import op_times, use_profile
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tnlayer as tn
-from tnlayer.budget.caps import useful_sizes
 from tnlayer.budget.shapes import balanced, ceiling_root, imbalance, is_poor, padded_shape, splits
+from tnlayer.budget.useful_bond_sizes import useful_sizes
 from tnlayer.graph.graph import Graph
 from tnlayer.topologies import (
     block_term,

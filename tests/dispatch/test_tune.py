@@ -21,7 +21,7 @@ from tests.support.oracle import evaluate
 from tnlayer.dispatch import programs_by_batch, tune
 from tnlayer.dispatch.programs_by_batch import RangedProgram
 from tnlayer.errors import SpecError
-from tnlayer.measure.median import median_seconds
+from tnlayer.measure.median_time import median_seconds
 from tnlayer.planning import batch_ranges
 from tnlayer.planning.plan_store import clear_plans
 

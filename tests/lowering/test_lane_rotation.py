@@ -1,4 +1,4 @@
-"""Steps that turn lanes, groups of steps, blocks of samples: numbers are the float64 oracle's."""
+"""Steps that rotate lanes, groups of steps, blocks of samples: numbers are the float64 oracle's."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ..errors import PlanError, SpecError
 from ..graph.graph import Graph
-from .caps import useful_sizes
 from .topology import Candidate, Sizes, worst_imbalance
+from .useful_bond_sizes import useful_sizes
 
 # Networks that use the budget as well as the best, within this share of it, count as equal.
 _TOLERANCE = 0.02

@@ -16,7 +16,7 @@ from ..errors import BuildError, SpecError, TnlayerError
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..ir.plan_text import table
-from ..measure.median import median_seconds
+from ..measure.median_time import median_seconds
 from ..nn.layer import Layer
 from ..report.compare import compare
 from ..report.cost_of_network import cost

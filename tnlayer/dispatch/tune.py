@@ -15,7 +15,7 @@ import torch
 from ..errors import SpecError
 from ..graph.graph import Graph
 from ..hardware.detect_processor import processor_name
-from ..measure.median import median_seconds
+from ..measure.median_time import median_seconds
 from ..planning.batch_ranges import EXACT, TUNED, Choice, plan_key, store_choice, stored_choice
 from ..planning.mixture import plan_name
 from ..planning.plan_search import Search

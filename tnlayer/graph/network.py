@@ -30,7 +30,7 @@ from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
 from .describe import describe, headline
 from .drawing.drawing import draw_graph
 from .graph import MAX_NODES, Graph, Port, TensorNode
-from .legs import LegTable
+from .leg_table import LegTable
 from .near_identity import NearIdentity
 from .validate import ends_of, resolve_shares, validate
 

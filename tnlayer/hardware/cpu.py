@@ -45,8 +45,8 @@ TRANSPOSED = 4.5
 TRANSPOSED_ROWS = 7.5
 # To change the places of a vector's lanes by one instruction as it is stored.
 REORDERED = 0.7
-# A load of a step that turns lanes, of which multiply-adds hide most.
-TURN_LOAD = 0.2
+# A load of a step that rotates lanes, of which multiply-adds hide most.
+ROTATED_LOAD = 0.2
 # Loads, and multiply-adds, that start in one cycle; so two products of vectors take one.
 AT_ONCE, TWO_PRODUCTS = 2.0, 1.0
 # Share of the multiply-adds' peak that tiles reach.

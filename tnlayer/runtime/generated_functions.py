@@ -12,7 +12,7 @@ from ..support.pick_items import picker
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions of a Pair, and their source.
+    """The functions of a pair of schedules, and their source.
 
     Arguments:
         forward: the inputs give y and what is saved.

@@ -371,7 +371,7 @@ class _Counter:
         lanes = self.lanes.get(result.name, ()) if self.lanes else (BATCH,)
         counted: Counted = {"step": 1.0}
         states = [o.value for o in step.operands if BATCH in o.legs]
-        for value in states if not self.stored else ():  # steps that turn lanes move nothing
+        for value in states if not self.stored else ():  # steps that rotate lanes move nothing
             _add(counted, self.change(value, lanes))
         self.homes[result.name] = self.stored.get(result.name) or lanes
         loop = list(dict.fromkeys(step.loop_legs))

@@ -1,8 +1,9 @@
 """From printed C++ to a loaded library: the system's compiler, and a store of what it made.
 
 A library is stored under a key made of the source, the compiler, its version, the flags and the
-features of the CPU; files.py writes it at once or not at all, and verifies it, and the bytes
-that were verified are loaded. Two processes that build the same kernel at once both succeed.
+features of the CPU. The store (support/file_store.py) writes it at once or not at all and verifies
+it, and the bytes that were verified are loaded. Two processes that build the same kernel at once
+both succeed.
 """
 
 from __future__ import annotations

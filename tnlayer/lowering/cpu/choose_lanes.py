@@ -8,7 +8,7 @@ contract legs. Either the state moves to other lanes between runs of steps::
 
 or steps themselves change the lanes as they multiply::
 
-    lanes (a b)  step  step turning a into c  lanes (c b)  step        lane_rotation.py
+    lanes (a b)  step  step rotating a to c   lanes (c b)  step        lane_rotation.py
 
 Both are searched for, in the same measure; the cheaper one is then held against samples as lanes,
 by an estimate of cycles (estimate_cycles.py).
@@ -26,7 +26,7 @@ from ...passes.stem import Stem, find_stem, reorder, state_after
 from ..array_layout import Lanes, volume
 from .batch_sizes import kernel_batch
 from .estimate_cycles import Setting, blocks_of, cycles
-from .lane_rotation import cost_of_segments, find_turns
+from .lane_rotation import cost_of_segments, find_rotations
 from .schedule import CpuSchedule
 from .vector_phases import find_segments, lanes_of_forward
 
@@ -44,7 +44,7 @@ class _Walk:
     Arguments:
         order: numbers of its steps as they run.
         lanes: of each step by its result.
-        stored: the order in which results are stored, where steps turn lanes.
+        stored: the order in which results are stored, where steps rotate lanes.
     """
 
     order: Sequence[int]
@@ -90,15 +90,15 @@ def _by_samples(scheduled: CpuSchedule, reason: str) -> CpuSchedule:
 def _find_walk(plan: Plan, stem: Stem, width: int) -> _Walk | str:
     """The cheapest way with legs as lanes, or the reason why there is none."""
     segments = find_segments(stem, plan.sizes, width)
-    # A complex vector has no load that repeats a part of it, and a turn reads whole vectors of
+    # A complex vector has no load that repeats a part of it, and a rotation reads whole vectors of
     # weights for each of the state.
     if not plan.is_complex and not _has_wide_weights(stem, plan.sizes):
-        turned = find_turns(stem, plan.sizes, width)
-        if turned is not None and (
+        rotated = find_rotations(stem, plan.sizes, width)
+        if rotated is not None and (
             isinstance(segments, str)
-            or turned.cost < cost_of_segments(stem, segments, plan.sizes, width)
+            or rotated.cost < cost_of_segments(stem, segments, plan.sizes, width)
         ):
-            return _Walk(turned.order, turned.lanes, turned.stored)
+            return _Walk(rotated.order, rotated.lanes, rotated.stored)
     if isinstance(segments, str):
         return segments
     order = [number for segment in segments for number in segment.steps]

@@ -1,4 +1,4 @@
-"""Turns: steps that change the lanes while they multiply, in place of moves between segments.
+"""Lane rotation: steps change the lanes while they multiply, in place of moves between segments.
 
 A step that contracts some of the lanes cannot run on whole vectors. But a vector of its result with
 lanes (made, kept) is a sum, over the contracted ones, of weights times the state at the kept lanes,
@@ -12,7 +12,7 @@ loads: no transposition. With vectors of four, a step that contracts p and makes
     result      r00 r01 r10 r11                      lanes (m q), the sum of both products
 
 The kept lanes have to lie last. The lanes of a vector change places for one instruction when it is
-stored, so each state is stored in the order in which the next turn wants it. A gradient has the
+stored, so each state is stored in the order in which the next rotation wants it. A gradient has the
 order in which the step that made its value computed: there the weight's gradient needs it.
 """
 
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, count
 
-from ...hardware.cpu import REORDERED, TRANSPOSED, TURN_LOAD
+from ...hardware.cpu import REORDERED, ROTATED_LOAD, TRANSPOSED
 from ...ir.plan import Plan
 from ...ir.steps import BATCH, gradient_step
 from ...passes.stem import Stem, state_after
@@ -36,7 +36,7 @@ MOST_FOLLOWED, MOST_COMPARED = 3000, 12
 
 @dataclass(frozen=True, slots=True)
 class RotatedSchedule:
-    """A schedule whose lanes change by turns.
+    """A schedule whose lanes change by rotations.
 
     Arguments:
         order: numbers of the stem's steps as they run.
@@ -52,7 +52,7 @@ class RotatedSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _Rotation:
     """A step, the lanes that it contracts, and those that it makes instead."""
 
     step: int
@@ -60,8 +60,8 @@ class _Turn:
     made: Lanes
 
 
-def find_turns(stem: Stem, sizes: Sizes, width: int) -> RotatedSchedule | None:
-    """The cheapest schedule by turns, or None if there is none."""
+def find_rotations(stem: Stem, sizes: Sizes, width: int) -> RotatedSchedule | None:
+    """The cheapest schedule by rotations, or None if there is none."""
     return _Search(stem, sizes, width).best()
 
 
@@ -77,12 +77,12 @@ def tail_of(legs: Sequence[str], sizes: Sizes, width: int) -> Lanes:
 
 
 class _Search:
-    """Sequences of turns, the cheapest first; other steps run before the turn that waits for them,
-    or as soon as they come in the plan."""
+    """Sequences of rotations, the cheapest first; other steps run before the rotation that waits
+    for them, or as soon as they come in the plan."""
 
     def __init__(self, stem: Stem, sizes: Sizes, width: int) -> None:
         self.stem, self.sizes, self.width = stem, sizes, width
-        # For each step all that have to run before it, itself included: a turn brings them along.
+        # For each step all that have to run before it, itself included: it brings them along.
         self.before: list[frozenset[int]] = []
         for number, waits in enumerate(stem.waits):
             self.before.append(frozenset({number}).union(*(self.before[n] for n in waits)))
@@ -91,60 +91,67 @@ class _Search:
 
     def best(self) -> RotatedSchedule | None:
         """Compare the schedules that the search comes upon first, exactly."""
-        # What x has to load with must fill a vector: there is no step before that could turn.
+        # What x has to load with must fill a vector: no step before could rotate.
         if not self.start:
             return None
         found: list[RotatedSchedule] = []
-        for turns in self.sequences():
-            schedule = self.schedule(turns)
+        for rotations in self.sequences():
+            schedule = self.schedule(rotations)
             if schedule is not None:
                 found.append(schedule)
             if len(found) == MOST_COMPARED:
                 break
-        return min(found, key=lambda turned: turned.cost, default=None)
+        return min(found, key=lambda rotated: rotated.cost, default=None)
 
     def free(self, steps: frozenset[int], lanes: frozenset[str]) -> bool:
         """Whether no step contracts a lane."""
         return not any(lanes & set(self.stem.steps[number].contracted) for number in steps)
 
-    def sequences(self) -> Iterator[tuple[_Turn, ...]]:
-        """Sequences of turns after which all other steps are free, by a rough cost."""
+    def sequences(self) -> Iterator[tuple[_Rotation, ...]]:
+        """Sequences of rotations after which all other steps are free, by a rough cost."""
         everything = frozenset(range(len(self.stem.steps)))
         # Equal costs are taken in the order in which they came, so that runs are the same.
         ties = count()
         # The state is taken to keep its size: the exact cost is counted of whole schedules only.
         entries = volume(self.stem.legs, self.sizes) / self.width
-        queue: list[tuple[float, int, frozenset[int], frozenset[str], tuple[_Turn, ...], bool]]
+        queue: list[tuple[float, int, frozenset[int], frozenset[str], tuple[_Rotation, ...], bool]]
         queue = [(0.0, next(ties), frozenset(), frozenset(self.start), (), False)]
         seen: set[tuple[frozenset[int], frozenset[str], bool]] = set()
         for _ in range(MOST_FOLLOWED):
             if not queue:
                 return
-            cost, _, done, lanes, turns, ends = heapq.heappop(queue)
+            cost, _, done, lanes, rotations, ends = heapq.heappop(queue)
             if (done, lanes, ends) in seen:
                 continue
             seen.add((done, lanes, ends))
             if ends:
-                yield turns
+                yield rotations
                 continue
             # What is left leaves the lanes alone: a whole schedule, queued with the cost of its end
             # so that it comes out behind cheaper ones that are not done yet.
             if self.free(everything - done, lanes):
                 at_end = cost + (0.0 if lanes == set(self.end) else TRANSPOSED * entries)
-                heapq.heappush(queue, (at_end, next(ties), done, lanes, turns, True))
-            for turn in self.turns(done, lanes):
-                step = self.stem.steps[turn.step]
+                heapq.heappush(queue, (at_end, next(ties), done, lanes, rotations, True))
+            for rotation in self.rotations(done, lanes):
+                step = self.stem.steps[rotation.step]
                 loads = volume(step.contracted, self.sizes) / (
-                    volume(step.made, self.sizes) / volume(turn.made, self.sizes)
+                    volume(step.made, self.sizes) / volume(rotation.made, self.sizes)
                 )
-                after = (lanes - turn.contracted) | set(turn.made)
-                more = cost + entries * (REORDERED + TURN_LOAD * loads)
+                after = (lanes - rotation.contracted) | set(rotation.made)
+                more = cost + entries * (REORDERED + ROTATED_LOAD * loads)
                 heapq.heappush(
                     queue,
-                    (more, next(ties), done | self.before[turn.step], after, (*turns, turn), False),
+                    (
+                        more,
+                        next(ties),
+                        done | self.before[rotation.step],
+                        after,
+                        (*rotations, rotation),
+                        False,
+                    ),
                 )
 
-    def turns(self, done: frozenset[int], lanes: frozenset[str]) -> Iterator[_Turn]:
+    def rotations(self, done: frozenset[int], lanes: frozenset[str]) -> Iterator[_Rotation]:
         """The steps that may come next and contract lanes, with what they may make."""
         for number, step in enumerate(self.stem.steps):
             if number in done or not self.free(self.before[number] - {number} - done, lanes):
@@ -158,14 +165,14 @@ class _Search:
             for size in range(1, len(made) + 1):
                 for chosen in combinations(made, size):
                     if volume(chosen, self.sizes) == wanted:
-                        yield _Turn(number, frozenset(lost), chosen)
+                        yield _Rotation(number, frozenset(lost), chosen)
 
     # -- a whole schedule ------------------------------------------------------------------
 
-    def schedule(self, turns: Sequence[_Turn]) -> RotatedSchedule | None:
-        """Put the other steps between the turns; decide orders of lanes; count cycles."""
-        order = self.order(turns)
-        at = {turn.step: turn for turn in turns}
+    def schedule(self, rotations: Sequence[_Rotation]) -> RotatedSchedule | None:
+        """Put the other steps between the rotations; decide orders of lanes; count cycles."""
+        order = self.order(rotations)
+        at = {rotation.step: rotation for rotation in rotations}
         eras = self.eras(order, at)
         if eras is None:
             return None
@@ -186,7 +193,7 @@ class _Search:
                 wanted = [leg for leg in eras[era] if leg in at[number].made]
                 computed = (*(wanted or at[number].made), *kept)
                 repeats = volume(step.contracted, self.sizes) * volume(at[number].made, self.sizes)
-                cost += TURN_LOAD * vectors * repeats / volume(step.made, self.sizes)
+                cost += ROTATED_LOAD * vectors * repeats / volume(step.made, self.sizes)
             lanes[step.name], stored[step.name] = computed, eras[era] or computed
             cost += REORDERED * vectors * (computed != stored[step.name])
             state = stored[step.name]
@@ -194,33 +201,35 @@ class _Search:
         cost += move_cycles(state, self.end, volume(legs, self.sizes), self.sizes)
         return RotatedSchedule(tuple(order), lanes, stored, cost)
 
-    def order(self, turns: Sequence[_Turn]) -> list[int]:
-        """Before a turn run those that it needs and those that come earlier in the plan."""
+    def order(self, rotations: Sequence[_Rotation]) -> list[int]:
+        """Before a rotation run those that it needs and those that come earlier in the plan."""
         order: list[int] = []
         lanes = set(self.start)
-        turning = {turn.step for turn in turns}
-        # x lies as it comes, and no store before it can bring the first turn's lanes to the front.
-        if turns and set(self.start[: len(turns[0].contracted)]) != turns[0].contracted:
-            order += self.opening(turns[0], turning)
-        for turn in turns:
-            # Steps behind a later turn run after it: they may want the lanes that it makes.
-            wait = frozenset[int]().union(*(self.behind(number) for number in turning - set(order)))
+        rotating = {rotation.step for rotation in rotations}
+        # x lies as it comes, and no store before it can bring the first rotation's lanes to the
+        # front.
+        if rotations and set(self.start[: len(rotations[0].contracted)]) != rotations[0].contracted:
+            order += self.opening(rotations[0], rotating)
+        for rotation in rotations:
+            # Steps behind a later rotation run after it: they may want the lanes that it makes.
+            left = rotating - set(order)
+            wait = frozenset[int]().union(*(self.behind(number) for number in left))
             for number in range(len(self.stem.steps)):
-                early = number < turn.step and number not in wait
+                early = number < rotation.step and number not in wait
                 early = early and self.free(self.before[number] - set(order), frozenset(lanes))
-                if number not in order and (early or number in self.before[turn.step]):
+                if number not in order and (early or number in self.before[rotation.step]):
                     order.append(number)
-            lanes = (lanes - turn.contracted) | set(turn.made)
+            lanes = (lanes - rotation.contracted) | set(rotation.made)
         order += [number for number in range(len(self.stem.steps)) if number not in order]
         return order
 
-    def opening(self, turn: _Turn, turning: set[int]) -> list[int]:
-        """A step that may come first: its result has the order of lanes that the turn wants and
+    def opening(self, rotation: _Rotation, rotating: set[int]) -> list[int]:
+        """A step that may come first: its result has the order of lanes that the rotation wants and
         the input has not."""
         return [
             number
             for number in range(len(self.stem.steps))
-            if not self.before[number] & turning
+            if not self.before[number] & rotating
             and len(self.before[number]) == 1
             and self.free(self.before[number], frozenset(self.start))
         ][:1]
@@ -229,19 +238,19 @@ class _Search:
         """A step and all that wait for it."""
         return frozenset(n for n, before in enumerate(self.before) if number in before)
 
-    def eras(self, order: Sequence[int], at: Mapping[int, _Turn]) -> list[Lanes] | None:
+    def eras(self, order: Sequence[int], at: Mapping[int, _Rotation]) -> list[Lanes] | None:
         """For each run of states with the same lanes the order in which they are stored, () for the
-        order in which they are computed; None if the input's own order does not allow its turn."""
+        order in which they are computed; None if the input's own order does not allow the first."""
         found: list[Lanes] = []
         lanes = self.start
-        for turn in (at[number] for number in order if number in at):
-            kept = tuple(leg for leg in lanes if leg not in turn.contracted)
-            # What the turn contracts comes first, for what it keeps has to be a run.
-            wanted = (*(leg for leg in lanes if leg in turn.contracted), *kept)
-            if not found and wanted != lanes and order[0] == turn.step:
+        for rotation in (at[number] for number in order if number in at):
+            kept = tuple(leg for leg in lanes if leg not in rotation.contracted)
+            # What the rotation contracts comes first, for what it keeps has to be a run.
+            wanted = (*(leg for leg in lanes if leg in rotation.contracted), *kept)
+            if not found and wanted != lanes and order[0] == rotation.step:
                 return None
             found.append(wanted)
-            lanes = (*turn.made, *kept)
+            lanes = (*rotation.made, *kept)
         found.append(self.end if set(lanes) == set(self.end) else ())
         return found
 
@@ -265,7 +274,7 @@ def cost_of_segments(
     return cost + move_cycles(lanes, end, volume(legs, sizes), sizes)
 
 
-def turns_of_backward(
+def rotations_of_backward(
     forward: Plan, backward: Plan, lanes: Mapping[str, Lanes], stored: Mapping[str, Lanes]
 ) -> tuple[dict[str, Lanes], dict[str, Lanes]]:
     """Lanes of all steps of a backward and the orders in which they are stored.

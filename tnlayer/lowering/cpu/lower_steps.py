@@ -60,11 +60,11 @@ def lower_steps(scheduled: CpuSchedule) -> LoopProgram:
         scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups
     )
     machine = scheduled.cpu.machine(plan.dtype)
-    return _Fusing(plan, placement, scheduled.width, machine).program(scheduled.name)
+    return _Lowering(plan, placement, scheduled.width, machine).program(scheduled.name)
 
 
 @dataclass(slots=True)
-class _Fusing:
+class _Lowering:
     """Arrays of all values made so far, and the statements of the three parts."""
 
     plan: Plan

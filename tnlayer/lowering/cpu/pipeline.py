@@ -20,7 +20,7 @@ from ...support.dtypes import DTYPES
 from ..passes_runner import after_each, run_passes, show_after
 from .choose_lanes import choose_lanes
 from .fuse_loops import find_groups
-from .lane_rotation import turns_of_backward
+from .lane_rotation import rotations_of_backward
 from .lower_steps import lower_steps
 from .place_buffers import place_buffers
 from .prefetch import prefetch_next
@@ -52,7 +52,7 @@ def differentiate(scheduled: CpuSchedule) -> CpuSchedule:
     backward = backward_without_saved(forward, scheduled.wanted)
     lanes, stored = scheduled.lanes, scheduled.stored
     if stored:
-        lanes, stored = turns_of_backward(forward, backward, lanes, stored)
+        lanes, stored = rotations_of_backward(forward, backward, lanes, stored)
     elif lanes:
         lanes = lanes_of_backward(lanes, backward)
     return replace(scheduled, plan=backward, lanes=lanes, stored=stored)

@@ -24,7 +24,7 @@ class CpuSchedule:
         lanes: lanes of each stem step by its result; empty where samples are the lanes.
         block: samples that are taken at once.
         reason: why samples are the lanes; "" where legs are.
-        stored: the order in which each result's lanes are stored, where steps turn lanes.
+        stored: the order in which each result's lanes are stored, where steps rotate lanes.
         groups: steps that run together, a part of the state at a time.
     """
 

@@ -1,8 +1,12 @@
-"""From a forward plan to the loop programs of a GPU, forward and backward.
+"""The GPU's pipeline: a forward plan becomes the loop programs of its forward and its backward.
 
 A plan has many schedules: segments in registers or one loop a step, other samples and results of a
-thread. They are made and counted, and the one with the fewest cycles is taken
-(docs/decisions/0019-counted-schedules.md).
+thread. Each goes through one list of passes and is counted, and the one with the fewest cycles is
+taken (docs/decisions/0019-counted-schedules.md)::
+
+    chain in segments    lower_chain.py    ->  PASSES  ->  cycles, block_work.py
+    one loop a step      lower_steps.py    ->  PASSES  ->  cycles, block_work.py
+    tensor cores         tensor_cores/     ->  PASSES      where asked for; choose_lowering.py ranks
 """
 
 from __future__ import annotations
@@ -99,6 +103,9 @@ def choose_threads(draft: Draft) -> Draft:
 
 
 Pass = Callable[[Draft], Draft]
+# Kernels are merged before memory is laid out, for a value that passes inside one needs none of the
+# call's. Barriers depend on places, since buffers share them. Threads come last: which loops are
+# side by side depends on the barriers between them.
 PASSES: tuple[Pass, ...] = (
     merge_small_kernels,
     place_buffers,
@@ -121,6 +128,7 @@ def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> GpuSchedule
     forward = _in_arithmetic(plan)
     if gpu.tensor_cores is not None:
         return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
+    # In segments where all of it fits registers; else what is counted faster.
     found = list[GpuSchedule]()
     for chain in _chains(forward, gpu, trains=False, stored=DTYPES[plan.dtype].itemsize):
         scheduled = by_segments(chain.plan, chain, gpu, name, plan.dtype)
