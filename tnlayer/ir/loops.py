@@ -22,7 +22,7 @@ Grammar::
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
               | Mma(target, left, right, rows, columns, sums, precision, loops, adds, copies)
               | Transpose(target, source, targets, sources, padding)
-              | Permute(target, source, targets, sources, entries, padding)
+              | Permute(target, source, targets, sources, entries, padding, network)
               | Gather(target, source, offsets, padding)
               | Fill(target, count)               zeros
               | SumLanes(target, source, offsets)
@@ -57,6 +57,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from .shuffles import ShuffleNetwork
 
 Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
 Form = Literal["vector", "splat", "scalar", "repeat"]
@@ -214,7 +216,8 @@ class Transpose:
 @dataclass(frozen=True, slots=True)
 class Permute:
     """target[targets[t] + j] = source[sources[s] + l] where (s, l) = entries[t][j]; then zeros up
-    to ``padding`` entries. Both sides are at most vectors, and it is done in registers."""
+    to ``padding`` entries. Both sides are at most vectors, and it is done in registers, by a
+    ``network`` of shuffles; None until that is found."""
 
     target: At
     source: At
@@ -222,6 +225,7 @@ class Permute:
     sources: tuple[int, ...]
     entries: tuple[OffsetPairs, ...]
     padding: int = 0
+    network: ShuffleNetwork | None = None
 
     @property
     def read(self) -> int:

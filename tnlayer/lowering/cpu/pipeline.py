@@ -26,6 +26,7 @@ from .lane_rotation import turns_of_backward
 from .prefetch import prefetch_next
 from .reduce import carry_sums
 from .scheduled import CpuSchedule
+from .shuffle_network import find_shuffles
 from .vector_phases import lanes_of_backward
 from .workspace import place_buffers
 
@@ -109,6 +110,7 @@ PLAN_PASSES: tuple[Callable[[CpuSchedule], CpuSchedule], ...] = (
 # Here ``lower_steps`` makes a loop program of it (fuse.py), and these go on.
 LOOP_PASSES: tuple[Callable[[LoopProgram], LoopProgram], ...] = (
     carry_sums,
+    find_shuffles,
     place_workspace,
     prefetch_samples,
 )
