@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...codegen.cpp.prelude import prelude
+from ...codegen.cpp.printer import print_functions
 from ...ir.loops import LoopProgram
-from .prelude import prelude
-from .printer import print_functions
 
 # Characters that are worth a unit of their own: a compiler reads the prelude in the same time.
 LEAST_UNIT = 40_000
@@ -23,7 +23,7 @@ def print_units(program: LoopProgram, most: int = 1) -> tuple[str, ...]:
 
     Arguments:
         program: what is printed.
-        most: units at most; with one the text is that of :func:`cpp_printer.print_cpp`.
+        most: units at most; with one the text is that of :func:`codegen.cpp.printer.print_cpp`.
     """
     head = prelude(program.scalar, program.width)
     functions, rest = print_functions(program)
