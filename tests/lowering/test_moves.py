@@ -22,6 +22,7 @@ from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.shuffles import apply
 from tnlayer.lowering.arrays import Array, Lanes, in_lanes, packed, volume
+from tnlayer.lowering.cpu.call_workspace import lay_out_workspace
 from tnlayer.lowering.cpu.relayout import lower_move
 from tnlayer.lowering.cpu.shuffle_network import find_network, find_shuffles
 
@@ -97,7 +98,8 @@ def move_program(
         LoopRegion(f"m{n}", "move", lower_move(target, source, SIZES, width, cpu.machine(dtype)))
         for n, (target, source) in enumerate(pairs)
     )
-    return verified(find_shuffles(LoopProgram(name, dtype, width, 1, buffers, steps, (), ())))
+    program = LoopProgram(name, dtype, width, 1, buffers, steps, (), ())
+    return verified(lay_out_workspace(find_shuffles(program)))
 
 
 def all_programs(dtype: str, vector_bytes: int) -> list[tuple[tuple[str, ...], LoopProgram]]:

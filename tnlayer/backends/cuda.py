@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from ..codegen.cuda import source
 from ..codegen.cuda.source import CudaSource
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
@@ -29,6 +28,7 @@ from ..runtime.kernels import Kernels
 from ..runtime.program import GRADIENT, Program
 from ..runtime.ready import Ready
 from ..support.debug import debug
+from . import cuda_source
 from .cuda_unit import Unit, dense
 from .resources import Resources
 from .toolchains.nvrtc import check_arch
@@ -114,9 +114,9 @@ class CudaProgram(Program):
     def _make(self, mask: Mask | None, device: Gpu) -> CudaSource:
         device = self._for(device)
         if mask is None:
-            made = source.forward_source(self.plan, device)
+            made = cuda_source.forward_source(self.plan, device)
         else:
-            made = source.backward_source(self.plan, self.wanted(mask), device)
+            made = cuda_source.backward_source(self.plan, self.wanted(mask), device)
         debug(3, program_text(made.program))
         return made
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...hardware.cpu import LINE_BYTES
-from ...ir.loops import Buffer, LoopProgram, counts_samples
-from ...lowering.cpu.call_workspace import lay_out
-from ...lowering.cpu.prefetch import prefetched
+from ...ir.loops import Buffer, LoopProgram, counts_samples, prefetched
 
 # What a function returns where an array that has entries has no address: it was given back.
 NO_ADDRESS = 2
@@ -36,7 +33,8 @@ def print_entry(program: LoopProgram) -> str:
     name = program.name
     arguments = program.of("input", "output")
     batched = [buffer for buffer in arguments if buffer.batched]
-    workspace, carried = lay_out(program), program.carried
+    workspace, carried = program.workspace, program.carried
+    assert workspace is not None, "the workspace is laid out before printing"
     pointers = "\n".join(
         f"  whole.{buffer.name} = (entry*)arguments[{number}];"
         for number, buffer in enumerate(arguments)
@@ -50,7 +48,7 @@ def print_entry(program: LoopProgram) -> str:
         block=program.block,
         pointers=pointers,
         shared=workspace.shared,
-        line=LINE_BYTES,
+        line=workspace.line_bytes,
         partial=workspace.partial,
         after_partials=workspace.thread,
         run=_RUN.format(least=carried) if carried else "",

@@ -30,9 +30,9 @@ from ...ir.loops import (
     Transpose,
     buffers_of,
     counts_samples,
+    prefetched,
     written_of,
 )
-from ...lowering.cpu.prefetch import prefetched
 from ...support.dtypes import DTYPES
 from .entry import print_entry
 from .permute import permute_lines

@@ -19,6 +19,7 @@ from ...ir.plan_parts import Memory
 from ...passes.rematerialise import backward_without_saved
 from ...support.dtypes import DTYPES
 from ..passes_runner import after_each, run_passes, show_after
+from .call_workspace import lay_out_workspace
 from .choose_lanes import choose_lanes
 from .fuse import lower_steps
 from .fuse_loops import find_groups
@@ -112,6 +113,7 @@ LOOP_PASSES: tuple[Callable[[LoopProgram], LoopProgram], ...] = (
     carry_sums,
     find_shuffles,
     place_workspace,
+    lay_out_workspace,
     prefetch_samples,
 )
 

@@ -15,21 +15,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...ir.launches import WARP, Launch, MemoryMap, Spread
 from ...ir.loops import (
     Barrier,
-    Launch,
     LoopProgram,
     LoopRegion,
-    Spread,
     Statement,
     Threads,
     Tile,
+    is_sum,
     statements,
     steps_of,
 )
-from .bank_conflicts import WARP
-from .place import MemoryMap
-from .reduce import FIRST_HELPER, HELPERS, SUM_THREADS, choose_reduction, groups_of, is_sum
+from .reduce import FIRST_HELPER, HELPERS, SUM_THREADS, choose_reduction, groups_of, loads_together
 
 # Turns of a loop that copies, up to which it is written out.
 MOST_TURNS = 8
@@ -53,7 +51,13 @@ def choose_launches(program: LoopProgram, layout: MemoryMap) -> LoopProgram:
         for step in steps_of(program.samples)
     )
     return replace(
-        program, before=before, prologue=prologue, samples=samples, after=after, launches=launches
+        program,
+        before=before,
+        prologue=prologue,
+        samples=samples,
+        after=after,
+        launches=launches,
+        loads=loads_together(program.scalar),
     )
 
 

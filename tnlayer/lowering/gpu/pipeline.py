@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from ...errors import PlanError
 from ...hardware.gpu import Gpu, Tiling
 from ...ir.counts import elements
+from ...ir.launches import MemoryMap
 from ...ir.loops import LoopProgram
 from ...ir.loops_text import launches_text, program_text
 from ...ir.loops_verify import verified
@@ -29,7 +30,7 @@ from .coalescing import widen_accesses
 from .counts import Counts, Multiprocessor, count_samples
 from .launch import choose_launches
 from .merge_kernels import merge_kernels
-from .place import MemoryMap, find_race, insert_barriers, place, warp_entries
+from .place import find_race, insert_barriers, place, warp_entries
 from .register_segments import Limits, find_register_segments, with_fillers
 from .steps import Lowering
 from .tensor_cores.choose_lowering import best_lowering
