@@ -24,6 +24,7 @@ from ..ir.plan_document import (
     document_from_plan,
     plan_from_document,
 )
+from ..support.codec import Codec, Form
 from ..support.debug import debug
 from ..support.files import Store
 from ..support.json_text import canonical_json, parse_json
@@ -37,7 +38,6 @@ Note = str | int | float | bool
 _STORE = Store("plans", limit=MAX_PLAN_BYTES, bounded=True)
 _OPEN = "open"
 _RANGE = re.compile(rf"([1-9][0-9]{{0,15}})-([1-9][0-9]{{0,15}}|{_OPEN})\.json")
-_KEYS = {"key", "made_for", "low", "high", "notes", "plan"}
 
 
 # -- what a plan is made for ---------------------------------------------------------------------
@@ -95,18 +95,7 @@ class PlanKey:
     @cached_property
     def document(self) -> dict[str, Any]:
         """The key as a plain document; it stands in each file, so that one can be read alone."""
-        return {
-            "network": self.network,
-            "objective": self.objective,
-            "dtype": self.dtype,
-            "device": self.device,
-            "memory_limit": self.memory_limit,
-            "effort": self.effort,
-            "minimize": self.minimize,
-            "wanted": None if self.wanted is None else list(self.wanted),
-            "profile": self.profile,
-            "versions": dict(self.versions),
-        }
+        return _CODEC.write(PlanKey, self)
 
     @cached_property
     def base(self) -> str:
@@ -120,6 +109,9 @@ class PlanKey:
 
 def _digest(document: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+_CODEC = Codec({(PlanKey, "versions"): Form(dict, lambda item, where: item)})
 
 
 # -- plans of batch ranges -----------------------------------------------------------------------
@@ -205,10 +197,7 @@ def write_plan(key: PlanKey, stored: StoredPlan) -> None:
         debug(1, f"the plan for batch {low} to {high} is not stored: planning was cut short")
         return
     document = {
-        "key": key.of_range(low, high),
-        "made_for": key.document,
-        "low": low,
-        "high": high,
+        **_made_for(key, low, high),
         "notes": dict(stored.notes),
         "plan": document_from_plan(stored.plan),
     }
@@ -246,34 +235,36 @@ def _read(key: PlanKey, graph: Graph, low: int, high: int | None) -> StoredPlan 
     if payload is None:
         return None
     try:
-        return _checked(parse_json(payload), key, graph, (low, high))
+        return _checked(parse_json(payload), key, graph, low, high)
     except (PlanDocumentError, SpecError) as error:
         debug(1, f"stored plan {entry} is not used: {error}")
         return None
 
 
+def _made_for(key: PlanKey, low: int, high: int | None) -> dict[str, Any]:
+    """What a file says of its plan beside the plan itself."""
+    return {"key": key.of_range(low, high), "made_for": key.document, "low": low, "high": high}
+
+
 def _checked(
-    document: object, key: PlanKey, graph: Graph, ends: tuple[int, int | None]
+    document: object, key: PlanKey, graph: Graph, low: int, high: int | None
 ) -> StoredPlan:
     """The plan of a document.
 
     Raises:
         PlanDocumentError: it is no plan, one for something else, or a wrong one.
     """
-    if not isinstance(document, dict) or set(document) != _KEYS:
-        msg = f"expected an object with the keys {', '.join(sorted(_KEYS))}"
-        raise PlanDocumentError(msg)
-    record = cast("dict[str, Any]", document)
-    low, high = ends
-    made_for = canonical_json([record["made_for"], record["low"], record["high"]])
-    expected = canonical_json([key.document, low, high])
-    if record["key"] != key.of_range(low, high) or made_for != expected:
-        msg = "it was made for something else"
-        raise PlanDocumentError(msg)
-    problem = _wrong_notes(record["notes"])
+    if not isinstance(document, dict):
+        raise PlanDocumentError("expected an object")
+    record = dict(cast("dict[str, Any]", document))
+    notes, plan_document = record.pop("notes", None), record.pop("plan", None)
+    # By text, where true is no 1.
+    if canonical_json(record) != canonical_json(_made_for(key, low, high)):
+        raise PlanDocumentError("it was made for something else")
+    problem = _wrong_notes(notes)
     if problem:
         raise PlanDocumentError(problem)
-    plan = plan_from_document(record["plan"])
+    plan = plan_from_document(plan_document)
     if plan.dtype != key.dtype or plan.aborted:
         msg = f"dtype {plan.dtype}, aborted {plan.aborted}: such a plan is not stored here"
         raise PlanDocumentError(msg)
@@ -282,7 +273,7 @@ def _checked(
         msg = f"it does not compute this network: {problem}"
         raise PlanDocumentError(msg)
     try:
-        return StoredPlan(low, high, plan, record["notes"])
+        return StoredPlan(low, high, plan, cast("dict[str, Note]", notes))
     except ValueError as error:
         raise PlanDocumentError(str(error)) from None
 
