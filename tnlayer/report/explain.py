@@ -88,7 +88,7 @@ def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
     for tuned in ranged.tuned:
         plan, mask = tuned.planned.plan, tuned.planned.training_mask
         target = tuned.planned.request.target()
-        if tuned.has(batch) and same_code(program.plan, plan, mask, target):
+        if batch in tuned.batches and same_code(program.plan, plan, mask, target):
             return tuned.planned.choice.reason
     return ""
 
