@@ -16,7 +16,7 @@ from ..planning.predictions import predict_plan
 from ..runtime.program import Program
 from ..targets.backend import same_code
 from .counting import cost_of
-from .explanation import BatchRange, Explanation
+from .explanation import Explanation, PlannedRange
 
 
 def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: int) -> Explanation:
@@ -93,13 +93,13 @@ def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
     return ""
 
 
-def batch_ranges(ranged: RangedProgram) -> tuple[BatchRange, ...]:
+def batch_ranges(ranged: RangedProgram) -> tuple[PlannedRange, ...]:
     """The ranges that have a program so far, with predicted times at one size of each."""
     target = ranged.planned.request.target()
-    found: list[BatchRange] = []
+    found: list[PlannedRange] = []
     for low, high, program in ranged.ranges:
         batch = max(1, low, program.plan.batch)
         batch = batch if high is None else max(1, min(batch, high))
         predicted = predict_plan(program.plan, program.training_mask(), batch, target)
-        found.append(BatchRange(low, high, program.plan.minimize, batch, predicted))
+        found.append(PlannedRange(low, high, program.plan.minimize, batch, predicted))
     return tuple(found)

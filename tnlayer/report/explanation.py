@@ -19,7 +19,7 @@ _SCALED = (
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRange:
+class PlannedRange:
     """Batch sizes that one plan serves.
 
     Arguments:
@@ -60,7 +60,7 @@ class Explanation:
     batch: int
     memory_limit: int | None
     costs: tuple[Cost, ...]
-    ranges: tuple[tuple[BatchRange, ...], ...]
+    ranges: tuple[tuple[PlannedRange, ...], ...]
     timed: bool = False
     log_scale: bool = False
     parameters: int = 0
@@ -134,7 +134,7 @@ class Explanation:
             )
         return [*head, *total]
 
-    def _range_lines(self, cost: Cost, ranges: tuple[BatchRange, ...]) -> list[str]:
+    def _range_lines(self, cost: Cost, ranges: tuple[PlannedRange, ...]) -> list[str]:
         """The batch ranges so far."""
         if cost.one_plan:
             return [f"plans of {cost.label or 'network'}: one for every batch size"]
