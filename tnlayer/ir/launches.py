@@ -21,6 +21,8 @@ class Spread:
         first_block: number of the first of those.
         turns: points of each thread where they are written out, so that all its loads are under
             way before one is waited for; 0 for a loop.
+        rolled: whether a compiler must not write out the turns of the loop: what they hold would
+            not fit the registers.
     """
 
     threads: int
@@ -28,6 +30,7 @@ class Spread:
     blocks: int = 0
     first_block: int = 0
     turns: int = 0
+    rolled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

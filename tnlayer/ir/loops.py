@@ -154,6 +154,8 @@ class Tile:
             read anew in each tile: a compiler that hoists it out of a loop runs out of registers.
         order: lane j of the target is lane order[j] of the result; () for the lanes as they are.
         wide: on a GPU, rows in a row that are one access of memory; see :func:`is_wide`.
+        holds: on a CPU, the operand whose entries of one term all are in registers at once; those
+            of the other one come one by one.
     """
 
     target: At
@@ -167,6 +169,7 @@ class Tile:
     keeps_weights: bool = True
     order: tuple[int, ...] = ()
     wide: int = 1
+    holds: Literal["left", "right"] = "left"
 
 
 Precision = Literal["tf32", "3xtf32", "bf16"]

@@ -287,9 +287,9 @@ class _Printer(StatementPrinter):
         index, points, spread = self.index, loop.points, _spread_of(loop)
         threads, first = spread.threads, spread.first
         if any(isinstance(statement, Mma) for statement in loop.body):
-            # A point is a warp's. Unrolled, a thread would hold the fragments of several tiles.
+            # A point is a warp's.
             head = f"p = threadIdx.x / {WARP}; p < {points}; p += {threads // WARP}"
-            return ["#pragma unroll 1", f"for ({index} {head}) {{"]
+            return [*(["#pragma unroll 1"] if spread.rolled else []), f"for ({index} {head}) {{"]
         if spread.blocks:
             each = spread.blocks * threads
             start = f"turn * {threads} + threadIdx.x"

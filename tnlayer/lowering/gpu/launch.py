@@ -20,6 +20,7 @@ from ...ir.loops import (
     Barrier,
     LoopProgram,
     LoopRegion,
+    Mma,
     Statement,
     Threads,
     Tile,
@@ -120,7 +121,9 @@ def _by_all_of(loop: Threads, threads: int, first: int = 0) -> Spread:
     """All threads of a block; a copy of few turns is written out."""
     turns = loop.points // threads
     whole = not first and loop.points % threads == 0 and 1 < turns <= MOST_TURNS
-    return Spread(threads, first, turns=turns if whole and _is_copy(loop) else 0)
+    # Written out, a thread would hold the fragments of several tiles.
+    rolled = any(isinstance(statement, Mma) for statement in loop.body)
+    return Spread(threads, first, turns=turns if whole and _is_copy(loop) else 0, rolled=rolled)
 
 
 def _spread(loop: Threads, spread: Spread) -> Threads:
