@@ -26,7 +26,7 @@ from benchmarks.gpu.machine_code import MULTIPLIES, between_barriers, disassembl
 from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.cuda_unit import Unit
 from tnlayer.hardware.gpu import gpu_of
-from tnlayer.lowering.gpu.bank_conflicts import WARP
+from tnlayer.ir.launches import WARP
 
 OUTPUT = RESULTS / "gpu-static.json"
 ARCHES = ("sm_90", "sm_80")

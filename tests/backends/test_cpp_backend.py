@@ -27,7 +27,6 @@ from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.call_workspace import lay_out
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program, schedule_lanes
 from tnlayer.lowering.cpu.supported_plans import can_fuse
 
@@ -545,7 +544,8 @@ def test_addresses_in_a_workspace_are_aligned(tmp_path: Path) -> None:
         net.tensor(name, legs)
     plan = tn.plan(net, minimize="combo-4", batch=512)
     backward = backward_program(plan, [value.name for value in plan.inputs], this_cpu())
-    assert lay_out(backward).shared % 2, "behind these arrays a pointer would not be aligned"
+    assert backward.workspace is not None
+    assert backward.workspace.shared % 2, "behind these arrays a pointer would not be aligned"
     check_sanitized(plan, tmp_path)
 
 

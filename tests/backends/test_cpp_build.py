@@ -14,8 +14,8 @@ from tests.support.cpp_units import has_compiler, small_code
 from tnlayer import topologies
 from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.toolchains import cpp_build
+from tnlayer.backends.toolchains.translation_units import print_units
 from tnlayer.codegen.cpp.printer import print_cpp
-from tnlayer.codegen.cpp.translation_units import print_units
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.support.file_store import Store
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 def small_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cache of its own, and kernels of tests long enough for several units."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("tnlayer.codegen.cpp.translation_units.LEAST_UNIT", 500)
+    monkeypatch.setattr("tnlayer.backends.toolchains.translation_units.LEAST_UNIT", 500)
 
 
 def kernels() -> tuple[LoopProgram, ...]:

@@ -16,8 +16,8 @@ from tests.support.nvidia_tools import needs_nvrtc
 from tests.support.small_topologies import CHAINS, NETWORKS, distance, filled, results
 from tnlayer import topologies
 from tnlayer.backends.cuda_program import CudaProgram
+from tnlayer.backends.cuda_source import forward_source
 from tnlayer.backends.toolchains.nvrtc import Cubin
-from tnlayer.codegen.cuda.source import forward_source
 from tnlayer.hardware.gpu import gpu_of
 
 __all__ = ["emulated_gpu"]  # the fixture

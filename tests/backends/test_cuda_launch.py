@@ -25,10 +25,10 @@ from tests.support.emulated import (
     emulated_gpu,
     launches,
 )
+from tnlayer.backends import cuda_source
 from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.cuda_unit import dense, runs_on
 from tnlayer.backends.toolchains import cuda_driver
-from tnlayer.codegen.cuda import source
 from tnlayer.codegen.cuda.source import Argument, CudaSource, Entry
 from tnlayer.errors import BuildError
 from tnlayer.hardware.gpu import Gpu
@@ -113,8 +113,8 @@ def backward_by_hand(plan: Plan, wanted: Iterable[str], device: Gpu) -> CudaSour
 def by_hand(monkeypatch: pytest.MonkeyPatch, emulated_gpu: ctypes.CDLL) -> None:
     """Kernels by hand instead of printed ones."""
     del emulated_gpu
-    monkeypatch.setattr(source, "forward_source", forward_by_hand, raising=False)
-    monkeypatch.setattr(source, "backward_source", backward_by_hand, raising=False)
+    monkeypatch.setattr(cuda_source, "forward_source", forward_by_hand, raising=False)
+    monkeypatch.setattr(cuda_source, "backward_source", backward_by_hand, raising=False)
 
 
 def one() -> tn.Network:

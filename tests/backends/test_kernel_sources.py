@@ -7,7 +7,10 @@ from tests.support.package_imports import MODULES, PACKAGE, imports_of
 from tnlayer.backends.toolchains.kernel_store import kernel_sources
 
 # What turns a plan into source begins here: the passes and the printer.
-BEGINNINGS = ("tnlayer.lowering.cpu.pipeline", "tnlayer.codegen.cpp.translation_units")
+BEGINNINGS = (
+    "tnlayer.lowering.cpu.pipeline",
+    "tnlayer.backends.toolchains.translation_units",
+)
 # Files that these need and that shape no kernel.
 SHAPE_NOTHING = {
     "tnlayer.errors": "says what cannot be made",

@@ -113,7 +113,7 @@ def test_the_winner_is_kept_and_used(timer: Timer) -> None:
     (candidates,) = timer.candidates
     assert len(candidates) > 1
     (found,) = programs(layer)[0].tuned
-    assert found.has(64)
+    assert 64 in found.batches
     after = programs(layer)[0].at(64)
     assert after is not before
     assert after.plan == found.planned.plan
@@ -185,10 +185,10 @@ def test_only_the_range_is_replaced(timer: Timer) -> None:
     before = {size: own.at(size) for size in sizes}
     layer.tune(torch.randn(64, 64))
     (found,) = own.tuned
-    assert found.low > 1
-    assert found.high is not None
+    assert found.batches.least > 1
+    assert found.batches.greatest is not None
     for size in sizes:
-        if found.has(size):
+        if size in found.batches:
             assert own.at(size) is own.at(64)
         else:
             assert own.at(size) is before[size]
@@ -271,7 +271,7 @@ def test_stored_and_found_again(timer: Timer) -> None:
     second = programs(tn.Layer(net()).tune(x))[0].tuned[0]
     assert len(timer.candidates) == 1
     assert second.planned.choice.stored
-    assert (second.low, second.high) == (first.low, first.high)
+    assert second.batches == first.batches
     assert second.planned.plan == first.planned.plan
     assert second.planned.choice.seconds == first.planned.choice.seconds
     assert second.planned.choice.reason == first.planned.choice.reason
@@ -415,8 +415,8 @@ def test_memory_limit_is_kept(timer: Timer) -> None:
     layer.tune(x)
     (found,) = programs(layer)[0].tuned
     assert found.planned.request.memory_limit == limit
-    assert found.high is not None
-    assert found.planned.plan.batch >= found.high
+    assert found.batches.greatest is not None
+    assert found.planned.plan.batch >= found.batches.greatest
     assert_close(run(layer, x), expected)
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.support.package_imports import MODULES, ROOT, Import, imports_of
-from tests.support.rooms import ROOMS
+from tests.support.rooms import READS, ROOMS
 
 LEVEL_OF = {room: level for level, room in enumerate(ROOMS)}
 
@@ -44,6 +44,17 @@ def test_imports_go_up_only() -> None:
         str(found)
         for found in INTERNAL
         if LEVEL_OF[part(found.imported)] > LEVEL_OF[part(found.importer)]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_printers_read_the_loop_program_only() -> None:
+    """Text is made of values: a printer that imported a pass could decide something."""
+    wrong = [
+        str(found)
+        for found in INTERNAL
+        if (room := part(found.importer)) in READS
+        and part(found.imported) not in (room, *READS[room])
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -23,7 +23,6 @@ ALLOWED = {
     "planning/plan_store.py": "names of files and versions of packages",
     "planning/planner.py": "the name of a device",
     "planning/search.py": "names of objectives, as the user writes them",
-    "planning/plan_of_order.py": "names of dtypes",
 }
 
 

@@ -21,8 +21,9 @@ from tests.support.nvidia_tools import compiled, needs_nvdisasm
 from tests.support.small_topologies import CHAINS
 from tests.support.small_topologies import NETWORKS as TOPOLOGIES
 from tnlayer import topologies
+from tnlayer.backends.cuda_source import backward_source, forward_source, printed
 from tnlayer.codegen.cuda.prelude import cuda_prelude
-from tnlayer.codegen.cuda.source import CudaSource, backward_source, forward_source, printed
+from tnlayer.codegen.cuda.source import CudaSource
 from tnlayer.errors import PlanError
 from tnlayer.hardware.gpu import LARGE, gpu_of
 from tnlayer.ir.loops import (

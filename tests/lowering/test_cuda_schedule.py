@@ -20,11 +20,11 @@ from tests.support.small_topologies import NETWORKS
 from tests.support.strategies import collect
 from tnlayer import topologies
 from tnlayer.backends.cpp_program import LoadedEntry
+from tnlayer.backends.cuda_source import printed
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
-from tnlayer.codegen.cuda.source import printed
 from tnlayer.hardware.gpu import Gpu, Tiling, gpu_of
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret

@@ -10,7 +10,8 @@ import tnlayer as tn
 from tnlayer import topologies
 from tnlayer.errors import BuildError
 from tnlayer.hardware.gpu import Gpu, gpu_of
-from tnlayer.ir.loops import LoopRegion, Spread, Threads, statements
+from tnlayer.ir.launches import Spread
+from tnlayer.ir.loops import LoopRegion, Threads, statements
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.gpu import pipeline
 from tnlayer.lowering.gpu.pipeline import Draft, schedule_backward, schedule_forward

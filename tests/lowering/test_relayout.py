@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -14,13 +15,16 @@ from tests.support.cpp_units import has_compiler
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
+from tnlayer.errors import BuildError
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.loops import Buffer, Gather, LoopProgram, LoopRegion, Permute, Transpose, statements
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.ir.loops_verify import verified
+from tnlayer.ir.shuffles import apply
 from tnlayer.lowering.array_layout import Array, Lanes, in_lanes, packed, volume
+from tnlayer.lowering.cpu.call_workspace import lay_out_workspace
 from tnlayer.lowering.cpu.relayout import lower_move
-from tnlayer.lowering.cpu.shuffle_network import apply, find_network
+from tnlayer.lowering.cpu.shuffle_network import find_network, find_shuffles
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 KINDS = list(product(DTYPES, (16, 32, 64)))
@@ -94,7 +98,8 @@ def move_program(
         LoopRegion(f"m{n}", "move", lower_move(target, source, SIZES, width, cpu.machine(dtype)))
         for n, (target, source) in enumerate(pairs)
     )
-    return verified(LoopProgram(name, dtype, width, 1, buffers, steps, (), ()))
+    program = LoopProgram(name, dtype, width, 1, buffers, steps, (), ())
+    return verified(lay_out_workspace(find_shuffles(program)))
 
 
 def all_programs(dtype: str, vector_bytes: int) -> list[tuple[tuple[str, ...], LoopProgram]]:
@@ -168,6 +173,23 @@ def test_a_run_may_end_inside_a_leg() -> None:
         for program in whole:
             kinds = Counter(type(s) for s in statements((program.before[0], program.before[2])))
             assert kinds[Transpose] == 1 and not kinds[Gather], f"{dtype} {program.width}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_network_that_gives_other_entries_is_refused(dtype: str) -> None:
+    """The verifier runs the network; a printer only writes it down."""
+    program = move_program("k", dtype, *LANES[0], Cpu(64))
+    assert program is not None
+    permute = next(s for s in statements(program.before) if isinstance(s, Permute))
+    assert permute.network is not None
+    at, since = replace(permute.target, terms=()), replace(permute.source, terms=())
+    first, *rest = permute.network.shuffles
+    swapped = replace(first, picks=(*first.picks[1:], first.picks[0]))
+    for shuffles in ((swapped, *rest), (replace(first, left=99), *rest), ()):
+        network = replace(permute.network, shuffles=shuffles)
+        wrong = replace(permute, target=at, source=since, network=network)
+        with pytest.raises(BuildError, match="the shuffles of a Permute give other entries"):
+            verified(replace(program, before=(LoopRegion("m", "move", (wrong,)),)))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])

@@ -11,8 +11,8 @@ import tnlayer as tn
 from tests.support.nvidia_tools import needs_nvrtc
 from tests.support.tensor_core_cases import PADDED, gpu
 from tnlayer.backends.cuda_resources import read_ptxas
+from tnlayer.backends.cuda_source import backward_source, forward_source
 from tnlayer.backends.toolchains.nvrtc import compile_cubin
-from tnlayer.codegen.cuda.source import backward_source, forward_source
 from tnlayer.ir.loops import Precision, Tile, statements
 from tnlayer.lowering.gpu.pipeline import schedule_backward
 from tnlayer.lowering.gpu.tensor_cores.matrices import PRECISIONS

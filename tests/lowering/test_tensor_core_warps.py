@@ -15,7 +15,7 @@ from tests.support.cuda_case import CudaCase
 from tests.support.emulated import descending, emulated_cubin, run_source
 from tests.support.tensor_core_cases import BOUNDS, distance, gpu, mma_program
 from tnlayer import topologies
-from tnlayer.codegen.cuda.source import printed
+from tnlayer.backends.cuda_source import printed
 from tnlayer.ir.loops import (
     At,
     Axis,

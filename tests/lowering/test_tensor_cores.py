@@ -24,7 +24,7 @@ from tests.support.tensor_core_cases import (
     place_of_c,
 )
 from tnlayer import topologies
-from tnlayer.codegen.cuda.source import backward_source, forward_source, printed
+from tnlayer.backends.cuda_source import backward_source, forward_source, printed
 from tnlayer.ir.loops import At, Mma, Precision, Threads, Tile, statements
 from tnlayer.ir.loops_interpret import interpret, rounded
 from tnlayer.ir.loops_verify import verified

@@ -24,6 +24,7 @@ from tests.support.strategies import SMALL_BOUNDS, fixed_series, networks
 from tests.support.subprocesses import run_workers
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import document_from_plan
 from tnlayer.ir.steps import Value
@@ -59,7 +60,7 @@ def plan_through_store(key: PlanKey, graph: Graph, batch: int = 16) -> tuple[Pla
     if found is not None:
         return found.plan, True
     plan = planned(graph, batch)
-    write_plan(key, StoredPlan(1, 64, plan, {"milliseconds": 1.5}))
+    write_plan(key, StoredPlan(BatchRange(1, 64), plan, {"milliseconds": 1.5}))
     return plan, False
 
 
@@ -86,7 +87,7 @@ def test_a_plan_is_found_again(entry: Path) -> None:
     assert entry.exists()
     assert plan_through_store(KEY, GRAPH) == (planned(GRAPH, 16), True)
     found = find_plan(KEY, GRAPH, 64)
-    assert found == StoredPlan(1, 64, planned(GRAPH, 16), {"milliseconds": 1.5})
+    assert found == StoredPlan(BatchRange(1, 64), planned(GRAPH, 16), {"milliseconds": 1.5})
     assert read_plans(KEY, GRAPH) == (found,)
     assert find_plan(KEY, GRAPH, 65) is None
 
@@ -95,39 +96,46 @@ def test_batch_ranges() -> None:
     """Ranges are inclusive, sorted by size and not by text; the last may be open."""
     ranges: list[tuple[int, int | None]] = [(1, 1), (2, 9), (10, 99), (100, None)]
     for low, high in reversed(ranges):
-        write_plan(KEY, StoredPlan(low, high, planned(GRAPH, low)))
-    assert [(plan.low, plan.high) for plan in read_plans(KEY, GRAPH)] == ranges
+        write_plan(KEY, StoredPlan(BatchRange(low, high), planned(GRAPH, low)))
+    assert [(p.batches.least, p.batches.greatest) for p in read_plans(KEY, GRAPH)] == ranges
     for batch, low in ((1, 1), (2, 2), (9, 2), (10, 10), (99, 10), (100, 100), (10**12, 100)):
         found = find_plan(KEY, GRAPH, batch)
         assert found is not None
-        assert (found.low, found.plan.batch) == (low, low)
+        assert (found.batches.least, found.plan.batch) == (low, low)
     assert find_plan(KEY, GRAPH, 0) is None
 
 
 def test_a_plan_takes_the_place_of_those_it_overlaps() -> None:
     """The newest range counts; of two that overlap all the same, the lower one does."""
     for low, high in ((1, 10), (11, 20), (21, 30), (31, None)):
-        write_plan(KEY, StoredPlan(low, high, planned(GRAPH, low)))
-    write_plan(KEY, StoredPlan(15, 25, planned(GRAPH, 20)))
-    assert [plan.low for plan in read_plans(KEY, GRAPH)] == [1, 15, 31]
+        write_plan(KEY, StoredPlan(BatchRange(low, high), planned(GRAPH, low)))
+    write_plan(KEY, StoredPlan(BatchRange(15, 25), planned(GRAPH, 20)))
+    assert [plan.batches.least for plan in read_plans(KEY, GRAPH)] == [1, 15, 31]
     assert find_plan(KEY, GRAPH, 11) is None
     left = PLANS.read(f"{KEY.base}/15-25.json")
-    write_plan(KEY, StoredPlan(11, 20, planned(GRAPH, 11)))
+    write_plan(KEY, StoredPlan(BatchRange(11, 20), planned(GRAPH, 11)))
     assert left is not None
     PLANS.write(f"{KEY.base}/15-25.json", left)
-    assert [plan.low for plan in read_plans(KEY, GRAPH)] == [1, 11, 31]
+    assert [plan.batches.least for plan in read_plans(KEY, GRAPH)] == [1, 11, 31]
+
+
+def test_a_file_whose_name_is_no_range_is_left_alone(entry: Path) -> None:
+    """Neither read nor in the way of the others."""
+    for name in ("64-1.json", "0-5.json", "open-3.json", "1-64"):
+        entry.with_name(name).write_bytes(entry.read_bytes())
+    assert [plan.batches for plan in read_plans(KEY, GRAPH)] == [BatchRange(1, 64)]
 
 
 def test_what_a_stored_plan_may_be() -> None:
     """A range must hold the batch that the plan was made for, and notes are plain values."""
     plan = planned(GRAPH, 16)
-    for low, high in ((17, 20), (1, 14), (0, 20), (20, 10)):
+    for low, high in ((17, 20), (1, 14), (0, 20)):
         with pytest.raises(ValueError, match="is no plan for"):
-            StoredPlan(low, high, plan)
+            StoredPlan(BatchRange(low, high), plan)
     for notes in ({"a": [1]}, {"a": None}, {1: "a"}, {"a": float("nan")}, {"a": float("inf")}):
         with pytest.raises(ValueError, match="notes"):
-            StoredPlan(1, 20, plan, notes)  # pyright: ignore[reportArgumentType]
-    stored = StoredPlan(1, None, plan, {"a": 1, "b": "x", "c": 0.5, "d": True})
+            StoredPlan(BatchRange(1, 20), plan, notes)  # pyright: ignore[reportArgumentType]
+    stored = StoredPlan(BatchRange(1, None), plan, {"a": 1, "b": "x", "c": 0.5, "d": True})
     assert pickle.loads(pickle.dumps(stored)) == stored
     assert hash(stored) == hash(replace(stored))
 
@@ -135,7 +143,7 @@ def test_what_a_stored_plan_may_be() -> None:
 def test_an_aborted_plan_is_not_stored(caplog: pytest.LogCaptureFixture) -> None:
     """The plan of a planning that was cut short must not be kept for ever."""
     with caplog.at_level(logging.DEBUG, logger="tnlayer"):
-        write_plan(KEY, StoredPlan(1, 64, replace(planned(GRAPH, 16), aborted=True)))
+        write_plan(KEY, StoredPlan(BatchRange(1, 64), replace(planned(GRAPH, 16), aborted=True)))
     assert "not stored" in caplog.text
     assert PLANS.entries() == ()
 
@@ -161,7 +169,7 @@ def test_the_file_can_be_read_alone(entry: Path) -> None:
     assert text == canonical_json(document)
     assert document["made_for"]["objective"] == "train"
     assert (document["low"], document["high"]) == (1, 64)
-    assert document["key"] == KEY.of_range(1, 64)
+    assert document["key"] == KEY.of_range(BatchRange(1, 64))
     assert entry.parent.name == KEY.base
 
 
@@ -185,7 +193,7 @@ def test_every_part_of_the_key_counts() -> None:
     assert set(changes) == {field.name for field in fields(PlanKey)}
     keys = [KEY, *(replace(KEY, **{n: v}) for n, values in changes.items() for v in values)]
     assert len({key.base for key in keys}) == len(keys)
-    write_plan(KEY, StoredPlan(1, 64, planned(GRAPH, 16)))
+    write_plan(KEY, StoredPlan(BatchRange(1, 64), planned(GRAPH, 16)))
     for key in keys[1:]:
         assert find_plan(key, GRAPH, 16) is None
     assert find_plan(replace(KEY), GRAPH, 16) is not None
@@ -218,7 +226,7 @@ def test_the_key_is_the_same_everywhere() -> None:
     """A known key has a known hash: a change of it makes all stored plans stale."""
     key = PlanKey("0" * 64, "train", "float32", "cpu", versions=(("schema", "1"),))
     assert key.base == "6ff9ba8bd92b499cb7a940182f32f21cb75dc9bea30055db31f3d44cbb3cf940"
-    assert key.of_range(1, None) != key.of_range(1, 1)
+    assert key.of_range(BatchRange(1, None)) != key.of_range(BatchRange(1, 1))
 
 
 @fixed_series(21, 80, shrink=False)
@@ -232,7 +240,7 @@ def check_relabelled(net: tn.Network, seed: int) -> None:
     other = PlanKey(again.key(), "train", options["dtype"], "cpu")
     assert key.base == other.base
     plan = make_plan(form.graph, batch=16, dtype=options["dtype"])
-    write_plan(key, StoredPlan(1, None, plan))
+    write_plan(key, StoredPlan(BatchRange(1, None), plan))
     found = find_plan(other, again.graph, 99)
     assert found is not None
     assert found.plan == plan
@@ -338,14 +346,14 @@ def link(entry: Path) -> None:
 def other_networks_file(entry: Path) -> None:
     """The whole file of another network."""
     key = key_of(OTHER)
-    write_plan(key, StoredPlan(1, 64, planned(OTHER, 16)))
+    write_plan(key, StoredPlan(BatchRange(1, 64), planned(OTHER, 16)))
     (entry.parent.parent / key.base / entry.name).replace(entry)
 
 
 def other_networks_document(_: Path) -> None:
     """The whole document of another network, with a checksum for this name."""
     key = key_of(OTHER)
-    write_plan(key, StoredPlan(1, 64, planned(OTHER, 16)))
+    write_plan(key, StoredPlan(BatchRange(1, 64), planned(OTHER, 16)))
     payload = PLANS.read(f"{key.base}/1-64.json")
     assert payload is not None
     PLANS.write(ENTRY, payload)
@@ -358,7 +366,7 @@ def other_networks_plan(entry: Path) -> None:
 
 def other_range(entry: Path) -> None:
     """The file of one batch range under the name of another."""
-    write_plan(KEY, StoredPlan(65, 128, planned(GRAPH, 100)))
+    write_plan(KEY, StoredPlan(BatchRange(65, 128), planned(GRAPH, 100)))
     payload = PLANS.read(f"{KEY.base}/65-128.json")
     assert payload is not None
     assert entry.exists()
@@ -466,7 +474,7 @@ def test_damage_is_a_miss_and_replanned(
     with caplog.at_level(logging.DEBUG, logger="tnlayer"):
         assert find_plan(KEY, GRAPH, 16) is None
         assert "is not used" in caplog.text or name == "folder"
-        assert [plan.low for plan in read_plans(KEY, GRAPH)] in ([], [65])
+        assert [plan.batches.least for plan in read_plans(KEY, GRAPH)] in ([], [65])
     assert plan_through_store(KEY, GRAPH) == (planned(GRAPH, 16), False)
     assert plan_through_store(KEY, GRAPH) == (planned(GRAPH, 16), name != "folder")
     assert not (entry.parent / "trace").exists()
@@ -480,7 +488,7 @@ def test_the_pickle_would_run(tmp_path: Path) -> None:
 
 def test_damage_to_the_folder(entry: Path, cache: Path) -> None:
     """A file or a symlink in place of a plan's folder is a miss; other plans are still found."""
-    write_plan(key_of(OTHER), StoredPlan(1, 64, planned(OTHER, 16)))
+    write_plan(key_of(OTHER), StoredPlan(BatchRange(1, 64), planned(OTHER, 16)))
     folder = entry.parent.rename(cache / "away")
     for make in (lambda: entry.parent.symlink_to(folder), lambda: entry.parent.write_bytes(b"")):
         make()
@@ -496,7 +504,7 @@ def test_odd_names_in_the_folder(entry: Path) -> None:
     for name in ("0-64.json", "01-64.json", "64.json", "1-64", "1-x.json", "2-open.txt", "9-.json"):
         (entry.parent / name).write_bytes(content)
     (entry.parent / "65-open.json").write_bytes(content)
-    assert [plan.low for plan in read_plans(KEY, GRAPH)] == [1]
+    assert [plan.batches.least for plan in read_plans(KEY, GRAPH)] == [1]
     assert find_plan(KEY, GRAPH, 65) is None
 
 
@@ -514,7 +522,7 @@ def test_five_hundred_mutated_files(entry: Path, kind: str) -> None:
         if stored is not None:
             found += 1
             assert computes(stored.plan, GRAPH), f"seed {seed}"
-            assert (stored.low, stored.high) == (1, 64)
+            assert stored.batches == BatchRange(1, 64)
     # A change of bytes never has the right checksum; some changes of a document do no harm.
     assert found <= 1 if kind == "bytes" else 1 <= found < 100
     entry.write_bytes(content)
@@ -532,8 +540,8 @@ def test_thirty_two_writers_at_once(cache: Path, tmp_path: Path) -> None:
     assert run_workers("crowd", str(handed), cache=cache) == {"codes": [0] * 32}
     for number in range(50):
         plans = read_plans(PlanKey(f"network {number}", "train", "float32", "cpu"), GRAPH)
-        assert [found.low for found in plans] == list(range(1, 80, 10))
-        assert all(found.plan == replace(plan, batch=found.low) for found in plans)
+        assert [found.batches.least for found in plans] == list(range(1, 80, 10))
+        assert all(found.plan == replace(plan, batch=found.batches.least) for found in plans)
     assert len(PLANS.entries()) == 400
     assert not list(cache.rglob("*.tmp"))
 
@@ -564,7 +572,7 @@ def test_saved_values_are_no_forward_plan() -> None:
     """A backward plan is never handed out as the plan of a network."""
     backward = tn.backward_plan(planned(GRAPH, 16))
     assert backward.saved or backward.ports[0] == Value("g", backward.ports[0].legs)
-    write_plan(KEY, StoredPlan(1, 64, backward))
+    write_plan(KEY, StoredPlan(BatchRange(1, 64), backward))
     assert find_plan(KEY, GRAPH, 16) is None
 
 

@@ -24,6 +24,7 @@ from tnlayer.ir.loops import (
     statements,
 )
 from tnlayer.ir.loops_verify import verified
+from tnlayer.lowering.cpu.call_workspace import lay_out_workspace
 
 # What becomes memory of a thread, one after the other.
 OWN: tuple[Space, ...] = ("block", "blockspace", "register")
@@ -44,7 +45,7 @@ def as_cpu_program(program: LoopProgram) -> LoopProgram:
         elif buffer.space in OWN:
             buffer = replace(buffer, offset=buffer.offset + starts[buffer.space])
         buffers.append(replace(buffer, space="thread") if buffer.space in OWN else buffer)
-    return verified(
+    plain = verified(
         replace(
             program,
             buffers=tuple(buffers),
@@ -56,6 +57,7 @@ def as_cpu_program(program: LoopProgram) -> LoopProgram:
             launches=(),
         )
     )
+    return lay_out_workspace(plain)
 
 
 def _steps(part: Iterable[Statement]) -> tuple[LoopRegion, ...]:

@@ -59,6 +59,7 @@ def exit_code(child: int) -> int:
 
 def crowd(path: str) -> dict[str, Any]:
     """Many processes write and read plans of the same networks, four of them each same file."""
+    from tnlayer.ir.batch_range import BatchRange
     from tnlayer.planning.plan_store import PlanKey, StoredPlan, find_plan, write_plan
 
     graph, plan = pickle.loads(Path(path).read_bytes())
@@ -68,10 +69,10 @@ def crowd(path: str) -> dict[str, Any]:
         made = replace(plan, batch=low)
         for step in range(PLANS):
             key = PlanKey(f"network {(writer + step) % PLANS}", "train", "float32", "cpu")
-            write_plan(key, StoredPlan(low, low + 9, made, {"writer": writer}))
+            write_plan(key, StoredPlan(BatchRange(low, low + 9), made, {"writer": writer}))
             found = find_plan(key, graph, low + 5)
             assert found is not None
-            assert (found.low, found.high, found.plan) == (low, low + 9, made)
+            assert (found.batches, found.plan) == (BatchRange(low, low + 9), made)
             assert int(found.notes["writer"]) // WRITERS_A_RANGE == writer // WRITERS_A_RANGE
 
     children = [fork(lambda writer=writer: write_all(writer)) for writer in range(WRITERS)]

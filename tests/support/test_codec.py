@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tnlayer.support.codec import Codec, CodecError, Form, whole
+from tnlayer.support.codec import Codec, CodecError, Form, text, whole
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def changed(path: tuple[Any, ...], value: Any) -> Any:
         (("leaves", 0, "name"), 3, "value.leaves[0].name: expected a string"),
         (("leaves",), {}, "value.leaves: expected a list"),
         (("ends",), ["b"], "value.ends: expected a list of 2 items"),
-        (("rest", "kind"), "tree", "value.rest: expected an object with a kind"),
+        (("rest", "kind"), "tree", "value.rest.kind: expected one of leaf, pair"),
+        (("rest", "kind"), 3, "value.rest: expected an object with a kind"),
         (("rest", "kind"), None, "value.rest: expected an object with a kind"),
         (("rest", "rest", "more"), 1, "value.rest.rest: expected an object with the keys"),
         (("best",), None, "value: expected an object with the keys leaves ends rest best"),
@@ -93,6 +94,24 @@ def test_a_type_may_have_a_form_of_its_own() -> None:
     plain = codec.write(Pair, Pair((), ("b", 6), best=4))
     assert (plain["ends"], plain["best"]) == (["b", 3], 2)
     assert codec.read(Pair, plain, "value").ends == ("b", 6)
+
+
+def test_a_field_may_have_a_form_of_its_own() -> None:
+    """Only there: other fields of the type keep theirs."""
+    shouted = Form(str.upper, lambda item, where: text(item, where).lower())
+    plain = Codec({(Leaf, "name"): shouted}).write(Leaf, LEAF)
+    assert (plain["name"], plain["side"]) == ("A", "left")
+
+
+def test_a_dataclass_may_be_a_row() -> None:
+    """A list of its fields, and of nothing else."""
+    codec = Codec(rows={Leaf: "a leaf"})
+    row = codec.write(Leaf, LEAF)
+    assert row == ["a", 3, 0.5, True, "left"]
+    assert codec.read(Leaf, row, "value") == LEAF
+    for wrong in (row[:-1], [*row, 1], {"name": "a"}, None):
+        with pytest.raises(CodecError, match=r"^value: expected a leaf$"):
+            codec.read(Leaf, wrong, "value")
 
 
 def test_a_type_without_a_form_is_refused() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from ..codegen.cuda import source
 from ..codegen.cuda.source import CudaSource
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
@@ -29,6 +28,7 @@ from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
 from ..support.debug import debug
 from ..targets.lowered import Lowered
+from . import cuda_source
 from .cuda_resources import Resources
 from .cuda_unit import Unit, dense
 from .lowered_for_gpu import kernel_of
@@ -116,7 +116,7 @@ class CudaProgram(Program):
     def _make(self, mask: Mask | None, device: Gpu) -> CudaSource:
         device = self._for(device)
         wanted = None if mask is None else wanted_names(self.plan, mask)
-        made = source.printed(kernel_of(self.plan, device, wanted).scheduled)
+        made = cuda_source.printed(kernel_of(self.plan, device, wanted).scheduled)
         debug(3, program_text(made.program))
         return made
 

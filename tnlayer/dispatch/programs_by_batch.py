@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from ..graph.graph import Graph
+from ..ir.batch_range import BatchRange
 from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
 from ..runtime.program import Program
 from ..support.locks import Lock
@@ -21,13 +22,20 @@ from .tune import random_inputs, tune_graph
 _NO_BOUND = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Table:
     """Ranges in ascending order; replaced as a whole, so that readers need no lock."""
 
-    lows: tuple[int, ...] = ()
-    highs: tuple[int, ...] = ()
+    ranges: tuple[BatchRange, ...] = ()
     programs: tuple[Program, ...] = ()
+    # The ends of the ranges: each call of a layer looks into them.
+    lows: tuple[int, ...] = field(init=False)
+    highs: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        highs = (_NO_BOUND if one.greatest is None else one.greatest for one in self.ranges)
+        object.__setattr__(self, "lows", tuple(one.least for one in self.ranges))
+        object.__setattr__(self, "highs", tuple(highs))
 
     def find(self, batch: int) -> Program | None:
         """The program whose range has a batch size."""
@@ -36,20 +44,12 @@ class _Table:
             return self.programs[place]
         return None
 
-    def with_range(self, low: int, high: int, program: Program) -> _Table:
+    def with_range(self, batches: BatchRange, program: Program) -> _Table:
         """The table with one range more; what others have already is left to them."""
-        place = bisect_right(self.lows, low)
-        if place and self.highs[place - 1] >= low:
-            low = self.highs[place - 1] + 1
-        if place < len(self.lows):
-            high = min(high, self.lows[place] - 1)
-        if low > high:
-            return self
-        return _Table(
-            (*self.lows[:place], low, *self.lows[place:]),
-            (*self.highs[:place], high, *self.highs[place:]),
-            (*self.programs[:place], program, *self.programs[place:]),
-        )
+        new = [(part, program) for part in batches.without(*self.ranges)]
+        rows = [*zip(self.ranges, self.programs, strict=True), *new]
+        rows.sort(key=lambda row: row[0].least)
+        return _Table(tuple(one for one, _ in rows), tuple(program for _, program in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,12 @@ class TunedRange:
     """A range of batch sizes with the plan that was the fastest when timed.
 
     Arguments:
-        low, high: the least and the greatest batch size; None: no bound.
+        batches: those batch sizes.
         planned: the plan, with what was measured in its choice.
     """
 
-    low: int
-    high: int | None
+    batches: BatchRange
     planned: PlannedGraph
-
-    def has(self, batch: int) -> bool:
-        """Whether a batch size is in the range."""
-        return self.low <= batch and (self.high is None or batch <= self.high)
-
-    def covers(self, other: TunedRange) -> bool:
-        """Whether all of another range is in this one."""
-        within = self.high is None or (other.high is not None and other.high <= self.high)
-        return self.low <= other.low and within
 
 
 class RangedProgram:
@@ -113,7 +103,7 @@ class RangedProgram:
         self._lock = Lock()
         self._table = _Table()
         if one_plan:
-            self._table = self._table.with_range(*self._served(self.main), self.main)
+            self._table = self._with_served(self._table, self.main)
         # Larger batches are checked for room at each call; found when a program is first used.
         self._free = -1
         self._tuning = Lock()
@@ -137,20 +127,15 @@ class RangedProgram:
     @property
     def ranges(self) -> tuple[tuple[int, int | None, Program], ...]:
         """(low, high, program) of the ranges made so far; None: no bound."""
-        table = self._table
-        bounds = zip(table.lows, table.highs, table.programs, strict=True)
-        return tuple((lo, None if hi == _NO_BOUND else hi, program) for lo, hi, program in bounds)
+        rows = zip(self._table.ranges, self._table.programs, strict=True)
+        return tuple((one.least, one.greatest, program) for one, program in rows)
 
     def replace_range(self, low: int, high: int | None, program: Program) -> None:
         """Let a program serve a range, whatever served it before."""
-        bound = _NO_BOUND if high is None else high
         with self._lock:
-            table = _Table().with_range(low, bound, program)
-            for lo, hi, known in zip(*_columns(self._table), strict=True):
-                if lo < low:
-                    table = table.with_range(lo, min(hi, low - 1), known)
-                if hi > bound:
-                    table = table.with_range(max(lo, bound + 1), hi, known)
+            table = _Table().with_range(BatchRange(low, high), program)
+            for one, known in zip(self._table.ranges, self._table.programs, strict=True):
+                table = table.with_range(one, known)
             self._table, self._free = table, -1
 
     # -- tuning ----------------------------------------------------------------------------
@@ -162,7 +147,7 @@ class RangedProgram:
 
     def is_tuned(self, batch: int) -> bool:
         """Whether the program for a batch size was chosen by timing."""
-        return any(found.has(batch) for found in self._tuned)
+        return any(batch in found.batches for found in self._tuned)
 
     def tune(
         self,
@@ -219,20 +204,21 @@ class RangedProgram:
             wanted,
             whole_range=whole_range,
         )
-        low, high = (planned.choice.low, planned.choice.high) if whole_range else (0, None)
-        self._use_tuned(TunedRange(low, high, planned))
+        choice = planned.choice
+        batches = BatchRange(choice.low, choice.high) if whole_range else BatchRange()
+        self._use_tuned(TunedRange(batches, planned))
 
     def _use_tuned(self, tuned: TunedRange) -> None:
         with self._lock:
             program = self._known(tuned.planned) or self._program_of(tuned.planned)
-        self.replace_range(tuned.low, tuned.high, program)
-        if self.one_plan and (tuned.low, tuned.high) == (0, None):
+        self.replace_range(tuned.batches.least, tuned.batches.greatest, program)
+        if self.one_plan and tuned.batches == BatchRange():
             # It serves the sizes that its kernels are made for; others are made when needed.
             with self._lock:
-                self._table = _Table().with_range(*self._served(program), program)
-        if tuned.has(self.options.batch):
+                self._table = self._with_served(_Table(), program)
+        if self.options.batch in tuned.batches:
             self.main, self.planned = program, tuned.planned
-        kept = (known for known in self._tuned if not tuned.covers(known))
+        kept = (known for known in self._tuned if not tuned.batches.covers(known.batches))
         self._tuned = (tuned, *kept)
 
     # -- inside ----------------------------------------------------------------------------
@@ -243,11 +229,12 @@ class RangedProgram:
         limited = self.options.memory_limit is not None
         return self.one_plan and not (limited and batch > self.options.batch)
 
-    def _served(self, program: Program) -> tuple[int, int]:
-        """The batch sizes that a program of the one plan serves."""
-        low, high = _served(program)
+    def _with_served(self, table: _Table, program: Program) -> _Table:
+        """A table with the batch sizes that a program of the one plan serves."""
         limited = self.options.memory_limit is not None
-        return low, min(high, self.options.batch) if limited else high
+        kept = BatchRange(0, self.options.batch) if limited else BatchRange()
+        batches = _served(program).common(kept)
+        return table if batches is None else table.with_range(batches, program)
 
     def _make(self, batch: int) -> Program:
         with self._lock:
@@ -258,14 +245,14 @@ class RangedProgram:
                 made_for = backend_of(planned.lowered.backend).made_for(batch)
                 lowered = replace(planned.lowered, plan=replace(planned.plan, batch=made_for))
                 found = self._program_of(replace(planned, lowered=lowered))
-                self._table = self._table.with_range(*self._served(found), found)
+                self._table = self._with_served(self._table, found)
             elif found is None:
                 options = replace(self.options, batch=max(1, batch))
                 planned = plan_graph(self.graph, options, whole_range=True)
                 found = self._known(planned) or self._program_of(planned)
                 low, high = planned.choice.low, planned.choice.high
-                bound = _NO_BOUND if high is None else high
-                self._table = self._table.with_range(low, max(bound, batch), found)
+                batches = BatchRange(low, None if high is None else max(high, batch))
+                self._table = self._table.with_range(batches, found)
             return found
 
     def _program_of(self, planned: PlannedGraph) -> Program:
@@ -299,15 +286,11 @@ class RangedProgram:
         return copy
 
 
-def _served(program: Program) -> tuple[int, int]:
-    """The batch sizes for which a program's code is made, least and greatest: compiled C++ is made
-    for few samples or for many, all else for any."""
+def _served(program: Program) -> BatchRange:
+    """The batch sizes for which a program's code is made: compiled C++ is made for few samples or
+    for many, all else for any."""
     plan = program.plan
     names = {program.backend, *(region.backend for region in plan.regions)}
-    ends = [backend_of(name).serves(plan.batch) for name in names]
-    highs = [_NO_BOUND if high is None else high for _, high in ends]
-    return max(low for low, _ in ends), min(highs)
-
-
-def _columns(table: _Table) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Program, ...]]:
-    return table.lows, table.highs, table.programs
+    served = [BatchRange(*backend_of(name).serves(plan.batch)) for name in names]
+    ends = [one.greatest for one in served if one.greatest is not None]
+    return BatchRange(max(one.least for one in served), min(ends, default=None))

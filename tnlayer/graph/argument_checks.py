@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpecError
-from ..support.dtypes import PORT_DTYPES
+from ..support.dtypes import DTYPES, PORT_DTYPES
 from .graph import MAX_LEG_SIZE, MAX_LEGS, ArrayValue
 from .near_identity import NearIdentity
 
@@ -220,8 +220,9 @@ def check_init(init: object, where: str) -> str | float | NearIdentity | Callabl
 
 def _numpy_from_torch(value: Any, where: str) -> np.ndarray:
     """A torch tensor's entries as a numpy array, off the device and off the autograd graph."""
-    if str(value.dtype) == "torch.bfloat16":
-        msg = f"{where}: numpy has no bfloat16; pass value.float() instead"
+    name = str(value.dtype).removeprefix("torch.")
+    if name in DTYPES and not DTYPES[name].in_documents:
+        msg = f"{where}: numpy has no {name}; pass value.float() instead"
         raise SpecError(msg)
     if value.is_meta:
         msg = f"{where}: the value is on the meta device and has no entries; pass a real tensor"

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpecError
-from ..support.dtypes import WHOLE_DTYPES
+from ..support.dtypes import DTYPES, WHOLE_DTYPES
 from .near_identity import NearIdentity
 
 # Bounds that hold before anything is allocated: a graph beyond them is refused at freeze().
@@ -254,8 +254,9 @@ class Graph:
     def is_complex(self) -> bool:
         """Whether a value or a port is complex, so that the arithmetic has to be."""
         values = (t.value for t in self.tensors if t.value is not None)
+        ports = (DTYPES.get(port.dtype or "") for port in self.inputs)
         return any(v.array.dtype.kind == "c" for v in values) or any(
-            (port.dtype or "").startswith("complex") for port in self.inputs
+            dtype is not None and dtype.is_complex for dtype in ports
         )
 
     # -- identity --------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Cpu:
 
     def machine(self, dtype: str) -> Machine:
         """What tiles are cut for."""
-        if dtype.startswith("complex"):
+        if DTYPES[dtype].is_complex:
             # A complex number takes two registers, a complex product four multiply-adds.
             return Machine(self.registers // 2, self.written_out // 4)
         return Machine(self.registers, self.written_out)

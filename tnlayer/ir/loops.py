@@ -22,7 +22,7 @@ Grammar::
               | Tile(target, left, right, rows, columns, sums, loops, adds, keeps_weights)
               | Mma(target, left, right, rows, columns, sums, precision, loops, adds, copies)
               | Transpose(target, source, targets, sources, padding)
-              | Permute(target, source, targets, sources, entries, padding)
+              | Permute(target, source, targets, sources, entries, padding, network)
               | Gather(target, source, offsets, padding)
               | Fill(target, count)               zeros
               | SumPartials(target, source, offsets)
@@ -58,10 +58,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from .launches import Launch, Spread
+from .shuffles import ShuffleNetwork
+from .workspace import CallWorkspace
+
 Space = Literal["input", "output", "shared", "thread", "partial", "block", "blockspace", "register"]
 Form = Literal["vector", "splat", "scalar", "repeat"]
 OffsetPairs = tuple[tuple[int, int], ...]
 HERE: OffsetPairs = ((0, 0),)
+# The index of a thread loop that counts the samples of a block.
+SAMPLE = "sample"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,8 @@ class Tile:
             read anew in each tile: a compiler that hoists it out of a loop runs out of registers.
         order: lane j of the target is lane order[j] of the result; () for the lanes as they are.
         wide: on a GPU, rows in a row that are one access of memory; see :func:`is_wide`.
+        holds: on a CPU, the operand whose entries of one term all are in registers at once; those
+            of the other one come one by one.
     """
 
     target: At
@@ -161,6 +169,7 @@ class Tile:
     keeps_weights: bool = True
     order: tuple[int, ...] = ()
     wide: int = 1
+    holds: Literal["left", "right"] = "left"
 
 
 Precision = Literal["tf32", "3xtf32", "bf16"]
@@ -214,7 +223,8 @@ class Transpose:
 @dataclass(frozen=True, slots=True)
 class Permute:
     """target[targets[t] + j] = source[sources[s] + l] where (s, l) = entries[t][j]; then zeros up
-    to ``padding`` entries. Both sides are at most vectors, and it is done in registers."""
+    to ``padding`` entries. Both sides are at most vectors, and it is done in registers, by a
+    ``network`` of shuffles; None until that is found."""
 
     target: At
     source: At
@@ -222,6 +232,7 @@ class Permute:
     sources: tuple[int, ...]
     entries: tuple[OffsetPairs, ...]
     padding: int = 0
+    network: ShuffleNetwork | None = None
 
     @property
     def read(self) -> int:
@@ -264,65 +275,6 @@ class Prefetch:
     source: At
     count: int
     writes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Which threads take the points of a loop, one point each and then the next.
-
-    Arguments:
-        threads: that take points, of each block; of a sum over blocks the lanes of a group.
-        first: number of the first of them.
-        blocks: of the grid that share the points; 0 where each block does all of them. Of a sum
-            over blocks: groups.
-        first_block: number of the first of those.
-        turns: points of each thread where they are written out, so that all its loads are under
-            way before one is waited for; 0 for a loop.
-    """
-
-    threads: int
-    first: int = 0
-    blocks: int = 0
-    first_block: int = 0
-    turns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reduction:
-    """How the threads of a kernel share its sums over blocks.
-
-    A group is 32 results next to each other, a lane each; warps share the terms of a group.
-
-    Arguments:
-        own: groups of the first block, for the steps that it does after; 0 if it is like others.
-        own_warps: of the first block that share a group.
-        warps: of any other block, which has one group.
-    """
-
-    own: int
-    own_warps: int
-    warps: int
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """The grid of a kernel.
-
-    Arguments:
-        name: of the kernel.
-        threads: of a block.
-        blocks: of the grid; 0 where the launcher chooses: blocks then walk over the samples.
-        clears: of the samples' kernel, for each partial the threads that clear it.
-        collects: the same of those that bring it to global memory, if it lies in shared memory.
-        reduction: of a kernel that sums over blocks.
-    """
-
-    name: str
-    threads: int
-    blocks: int = 0
-    clears: tuple[Spread, ...] = ()
-    collects: tuple[Spread, ...] = ()
-    reduction: Reduction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +351,9 @@ class LoopProgram:
             if there are any, one for each step of ``after``; () until they are chosen.
         carried: blocks of samples after which, at the soonest, a thread's partials are added to a
             second set of them, for long sums lose digits; 0 if there are none to carry.
+        workspace: what a call on a CPU allocates; None until that is laid out.
+        loads: of a GPU, rows of partials that a thread loads before it adds the first; 0 until it
+            is chosen.
     """
 
     name: str
@@ -414,6 +369,8 @@ class LoopProgram:
     lanes_are_samples: bool = False
     launches: tuple[Launch, ...] = ()
     carried: int = 0
+    workspace: CallWorkspace | None = None
+    loads: int = 0
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""
@@ -508,6 +465,18 @@ def counts_samples(body: Iterable[Statement]) -> bool:
         or (isinstance(statement, Tile | Mma) and any(a.of_samples for a in statement.loops))
         or (isinstance(statement, SumThreads) and bool(statement.samples))
         for statement in statements(body)
+    )
+
+
+def prefetched(body: Iterable[Statement]) -> list[str]:
+    """Arguments whose next block is asked for."""
+    return sorted({s.source.buffer for s in statements(body) if isinstance(s, Prefetch)})
+
+
+def is_sum(statement: Statement) -> bool:
+    """Whether a thread loop sums over the blocks of a grid."""
+    return isinstance(statement, Threads) and any(
+        isinstance(inner, SumPartials) for inner in statement.body
     )
 
 

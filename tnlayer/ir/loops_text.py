@@ -109,9 +109,11 @@ def _statement(statement: Statement) -> list[str]:
         case Permute():
             target, since = place_text(statement.target), place_text(statement.source)
             rows = " ; ".join(" ".join(f"{s}.{at}" for s, at in row) for row in statement.entries)
+            network = statement.network
+            by = "" if network is None else f" by {len(network.shuffles)} shuffles"
             return [
                 f"{target} {offsets_text(statement.targets)} = permute {since} "
-                f"{offsets_text(statement.sources)} ({rows}){_padded(statement.padding)}"
+                f"{offsets_text(statement.sources)} ({rows}){_padded(statement.padding)}{by}"
             ]
         case Gather():
             since = place_text(statement.source)

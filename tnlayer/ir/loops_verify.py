@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ..errors import BuildError
+from ..support.dtypes import DTYPES
 from .loops import (
     At,
     Axis,
@@ -27,6 +28,7 @@ from .loops import (
     Transpose,
     is_wide,
 )
+from .shuffles import makes, wanted_registers
 
 
 def verified(program: LoopProgram) -> LoopProgram:
@@ -135,6 +137,7 @@ class _Verifier:
                 span = first, last + statement.read - 1
                 self.check_at(replace(statement.source, form="scalar"), span, ranges, step)
                 self.check_rows(statement, longest, ranges, step)
+                self.check_network(statement, step)
             case Gather():
                 self.check_at(statement.source, _span(statement.offsets), ranges, step)
                 last = max(len(statement.offsets), statement.padding) - 1
@@ -176,6 +179,15 @@ class _Verifier:
         first, last = _span(statement.targets)
         span = first, last + max(count, statement.padding) - 1
         self.check_at(replace(statement.target, form="scalar"), span, ranges, step, writes=True)
+
+    def check_network(self, permute: Permute, step: str) -> None:
+        """The shuffles that were found make what the statement says."""
+        if permute.network is None:
+            return
+        is_complex = DTYPES[self.program.scalar].is_complex
+        wanted = wanted_registers(permute.entries, self.program.width, is_complex=is_complex)
+        if not makes(permute.network, (1 + is_complex) * len(permute.sources), wanted):
+            self.fail(step, "the shuffles of a Permute give other entries")
 
     def check_copies(self, mma: Mma, ranges: dict[str, int], step: str) -> None:
         """Points of one place of the target have copies of their own, and only a partial's."""

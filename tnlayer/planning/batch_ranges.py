@@ -14,6 +14,7 @@ from functools import lru_cache
 from ..graph.canonical import CanonicalForm
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
+from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from ..targets.backend import same_code
 from ..targets.lowered import Lowered
@@ -104,9 +105,10 @@ def stored_choice(search: Search, key: PlanKey, batch: int) -> Choice | None:
         return None
     notes = found.notes
     seconds = Seconds(float(notes.get("forward", 0.0)), float(notes.get("backward", 0.0)))
-    low = 0 if found.low == _FIRST and found.high != _FIRST else found.low
+    low, high = found.batches.least, found.batches.greatest
+    low = 0 if low == _FIRST and high != _FIRST else low
     lowered = search.lowered(found.plan)
-    return Choice(lowered, low, found.high, seconds, str(notes.get("reason", "")), stored=True)
+    return Choice(lowered, low, high, seconds, str(notes.get("reason", "")), stored=True)
 
 
 def store_choice(key: PlanKey, choice: Choice) -> None:
@@ -116,7 +118,8 @@ def store_choice(key: PlanKey, choice: Choice) -> None:
         "backward": choice.seconds.backward,
         "reason": choice.reason,
     }
-    write_plan(key, StoredPlan(max(_FIRST, choice.low), choice.high, choice.plan, notes))
+    batches = BatchRange(max(_FIRST, choice.low), choice.high)
+    write_plan(key, StoredPlan(batches, choice.plan, notes))
 
 
 def _digest(request: Request) -> str:

@@ -55,7 +55,7 @@ def make_plan(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         msg = f"batch={batch!r}: expected a positive int, the batch size to plan for"
         raise SpecError(msg)
-    terms = make_terms(graph, is_complex=dtype.startswith("complex"))
+    terms = make_terms(graph, is_complex=DTYPES[dtype].is_complex)
     if not terms.terms:
         msg = f"network {graph.label!r} has no tensor and no input: add one, there is no product"
         raise SpecError(msg)

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from ..errors import SpecError
 from ..graph.graph import Graph
+from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from ..ir.plan_document import (
     PLAN_SCHEMA,
@@ -24,6 +25,7 @@ from ..ir.plan_document import (
     document_from_plan,
     plan_from_document,
 )
+from ..support.codec import Codec, Form
 from ..support.debug import debug
 from ..support.file_store import Store
 from ..support.json_text import canonical_json, parse_json
@@ -37,7 +39,6 @@ Note = str | int | float | bool
 _STORE = Store("plans", limit=MAX_PLAN_BYTES, bounded=True)
 _OPEN = "open"
 _RANGE = re.compile(rf"([1-9][0-9]{{0,15}})-([1-9][0-9]{{0,15}}|{_OPEN})\.json")
-_KEYS = {"key", "made_for", "low", "high", "notes", "plan"}
 
 
 # -- what a plan is made for ---------------------------------------------------------------------
@@ -95,31 +96,28 @@ class PlanKey:
     @cached_property
     def document(self) -> dict[str, Any]:
         """The key as a plain document; it stands in each file, so that one can be read alone."""
-        return {
-            "network": self.network,
-            "objective": self.objective,
-            "dtype": self.dtype,
-            "device": self.device,
-            "memory_limit": self.memory_limit,
-            "effort": self.effort,
-            "minimize": self.minimize,
-            "wanted": None if self.wanted is None else list(self.wanted),
-            "profile": self.profile,
-            "versions": dict(self.versions),
-        }
+        return _CODEC.write(PlanKey, self)
 
     @cached_property
     def base(self) -> str:
         """SHA-256 of the document: the folder of all batch ranges."""
         return _digest(self.document)
 
-    def of_range(self, low: int, high: int | None) -> str:
+    def of_range(self, batches: BatchRange) -> str:
         """SHA-256 of the document with a batch range."""
-        return _digest({"made_for": self.document, "low": low, "high": high})
+        return _digest({"made_for": self.document, **_ends(batches)})
+
+
+def _ends(batches: BatchRange) -> dict[str, int | None]:
+    """A batch range as it stands in files."""
+    return {"low": batches.least, "high": batches.greatest}
 
 
 def _digest(document: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+_CODEC = Codec({(PlanKey, "versions"): Form(dict, lambda item, where: item)})
 
 
 # -- plans of batch ranges -----------------------------------------------------------------------
@@ -130,36 +128,26 @@ class StoredPlan:
     """A plan and the batch sizes that it was chosen for.
 
     Arguments:
-        low: the smallest batch size.
-        high: the largest one, itself included; None where there is no end.
+        batches: those batch sizes.
         plan: a forward plan; its own batch size is in the range or at its edge.
         notes: what is worth telling of the choice, such as the predicted times.
     """
 
-    low: int
-    high: int | None
+    batches: BatchRange
     plan: Plan
     notes: Mapping[str, Note] = field(default_factory=dict[str, Note], hash=False)
 
     def __post_init__(self) -> None:
         batch = self.plan.batch
         # A plan may be made for the first size above, where it was found to win.
-        fits = self.high is None or (self.low <= self.high and batch <= self.high + 1)
-        if not (1 <= self.low <= batch and fits):
-            msg = f"a plan for batch {batch} is no plan for {self.low} to {self.high}"
+        fits = batch in self.batches or batch - 1 in self.batches
+        if not (1 <= self.batches.least <= batch and fits):
+            msg = f"a plan for batch {batch} is no plan for {self.batches}"
             raise ValueError(msg)
         problem = _wrong_notes(dict(self.notes))
         if problem:
             raise ValueError(problem)
         object.__setattr__(self, "notes", dict(self.notes))
-
-    def has(self, batch: int) -> bool:
-        """Whether a batch size is in the range."""
-        return self.low <= batch and (self.high is None or batch <= self.high)
-
-    def overlaps(self, low: int, high: int | None) -> bool:
-        """Whether a batch size is in both ranges."""
-        return (high is None or self.low <= high) and (self.high is None or low <= self.high)
 
 
 def read_plans(key: PlanKey, graph: Graph) -> tuple[StoredPlan, ...]:
@@ -172,10 +160,10 @@ def read_plans(key: PlanKey, graph: Graph) -> tuple[StoredPlan, ...]:
         graph: the canonical graph of the network.
     """
     found: list[StoredPlan] = []
-    for low, high in _ranges(key):
-        if any(plan.overlaps(low, high) for plan in found):
+    for batches in _ranges(key):
+        if any(plan.batches.common(batches) for plan in found):
             continue
-        plan = _read(key, graph, low, high)
+        plan = _read(key, graph, batches)
         if plan is not None:
             found.append(plan)
     return tuple(found)
@@ -183,9 +171,9 @@ def read_plans(key: PlanKey, graph: Graph) -> tuple[StoredPlan, ...]:
 
 def find_plan(key: PlanKey, graph: Graph, batch: int) -> StoredPlan | None:
     """The stored plan for a batch size, or None; only the files that may hold it are read."""
-    for low, high in _ranges(key):
-        if low <= batch and (high is None or batch <= high):
-            plan = _read(key, graph, low, high)
+    for batches in _ranges(key):
+        if batch in batches:
+            plan = _read(key, graph, batches)
             if plan is not None:
                 return plan
     return None
@@ -200,22 +188,19 @@ def write_plan(key: PlanKey, stored: StoredPlan) -> None:
         key: what the plan is made for.
         stored: the plan with its range.
     """
-    low, high = stored.low, stored.high
+    batches = stored.batches
     if stored.plan.aborted:
-        debug(1, f"the plan for batch {low} to {high} is not stored: planning was cut short")
+        debug(1, f"the plan for batch {batches} is not stored: planning was cut short")
         return
     document = {
-        "key": key.of_range(low, high),
-        "made_for": key.document,
-        "low": low,
-        "high": high,
+        **_made_for(key, batches),
         "notes": dict(stored.notes),
         "plan": document_from_plan(stored.plan),
     }
-    _STORE.write(_entry(key, low, high), canonical_json(document).encode())
+    _STORE.write(_entry(key, batches), canonical_json(document).encode())
     for other in _ranges(key):
-        if other != (low, high) and stored.overlaps(*other):
-            _STORE.remove(_entry(key, *other))
+        if other != batches and other.common(batches):
+            _STORE.remove(_entry(key, other))
 
 
 def clear_plans() -> None:
@@ -226,54 +211,57 @@ def clear_plans() -> None:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def _entry(key: PlanKey, low: int, high: int | None) -> str:
+def _entry(key: PlanKey, batches: BatchRange) -> str:
     """Where the plan of a range is stored."""
-    return f"{key.base}/{low}-{_OPEN if high is None else high}.json"
+    end = _OPEN if batches.greatest is None else batches.greatest
+    return f"{key.base}/{batches.least}-{end}.json"
 
 
-def _ranges(key: PlanKey) -> list[tuple[int, int | None]]:
+def _ranges(key: PlanKey) -> list[BatchRange]:
     """The ranges that there are files for, sorted; an open one last."""
     names = (entry.rpartition("/")[2] for entry in _STORE.entries(key.base))
     matches = (match for match in map(_RANGE.fullmatch, names) if match is not None)
-    ranges = ((int(m[1]), None if m[2] == _OPEN else int(m[2])) for m in matches)
-    return sorted(ranges, key=lambda ends: (ends[0], math.inf if ends[1] is None else ends[1]))
+    ends = ((int(m[1]), None if m[2] == _OPEN else int(m[2])) for m in matches)
+    # Anyone can name a file: what is no range is no file of ours.
+    found = [BatchRange(low, high) for low, high in ends if high is None or low <= high]
+    return sorted(found, key=lambda one: (one.least, one.greatest or math.inf))
 
 
-def _read(key: PlanKey, graph: Graph, low: int, high: int | None) -> StoredPlan | None:
+def _read(key: PlanKey, graph: Graph, batches: BatchRange) -> StoredPlan | None:
     """The plan of a range; None, and a line in the log, for whatever is not right with it."""
-    entry = _entry(key, low, high)
+    entry = _entry(key, batches)
     payload = _STORE.read(entry)
     if payload is None:
         return None
     try:
-        return _checked(parse_json(payload), key, graph, (low, high))
+        return _checked(parse_json(payload), key, graph, batches)
     except (PlanDocumentError, SpecError) as error:
         debug(1, f"stored plan {entry} is not used: {error}")
         return None
 
 
-def _checked(
-    document: object, key: PlanKey, graph: Graph, ends: tuple[int, int | None]
-) -> StoredPlan:
+def _made_for(key: PlanKey, batches: BatchRange) -> dict[str, Any]:
+    """What a file says of its plan beside the plan itself."""
+    return {"key": key.of_range(batches), "made_for": key.document, **_ends(batches)}
+
+
+def _checked(document: object, key: PlanKey, graph: Graph, batches: BatchRange) -> StoredPlan:
     """The plan of a document.
 
     Raises:
         PlanDocumentError: it is no plan, one for something else, or a wrong one.
     """
-    if not isinstance(document, dict) or set(document) != _KEYS:
-        msg = f"expected an object with the keys {', '.join(sorted(_KEYS))}"
-        raise PlanDocumentError(msg)
-    record = cast("dict[str, Any]", document)
-    low, high = ends
-    made_for = canonical_json([record["made_for"], record["low"], record["high"]])
-    expected = canonical_json([key.document, low, high])
-    if record["key"] != key.of_range(low, high) or made_for != expected:
-        msg = "it was made for something else"
-        raise PlanDocumentError(msg)
-    problem = _wrong_notes(record["notes"])
+    if not isinstance(document, dict):
+        raise PlanDocumentError("expected an object")
+    record = dict(cast("dict[str, Any]", document))
+    notes, plan_document = record.pop("notes", None), record.pop("plan", None)
+    # By text, where true is no 1.
+    if canonical_json(record) != canonical_json(_made_for(key, batches)):
+        raise PlanDocumentError("it was made for something else")
+    problem = _wrong_notes(notes)
     if problem:
         raise PlanDocumentError(problem)
-    plan = plan_from_document(record["plan"])
+    plan = plan_from_document(plan_document)
     if plan.dtype != key.dtype or plan.aborted:
         msg = f"dtype {plan.dtype}, aborted {plan.aborted}: such a plan is not stored here"
         raise PlanDocumentError(msg)
@@ -282,7 +270,7 @@ def _checked(
         msg = f"it does not compute this network: {problem}"
         raise PlanDocumentError(msg)
     try:
-        return StoredPlan(low, high, plan, record["notes"])
+        return StoredPlan(batches, plan, cast("dict[str, Note]", notes))
     except ValueError as error:
         raise PlanDocumentError(str(error)) from None
 

@@ -33,7 +33,7 @@ _SCALED = (
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRange:
+class PlannedRange:
     """Batch sizes that one plan serves.
 
     Arguments:
@@ -74,7 +74,7 @@ class Explanation:
     batch: int
     memory_limit: int | None
     costs: tuple[Cost, ...]
-    ranges: tuple[tuple[BatchRange, ...], ...]
+    ranges: tuple[tuple[PlannedRange, ...], ...]
     timed: bool = False
     log_scale: bool = False
     parameters: int = 0
@@ -148,7 +148,7 @@ class Explanation:
             )
         return [*head, *total]
 
-    def _range_lines(self, cost: Cost, ranges: tuple[BatchRange, ...]) -> list[str]:
+    def _range_lines(self, cost: Cost, ranges: tuple[PlannedRange, ...]) -> list[str]:
         """The batch ranges so far."""
         if cost.one_plan:
             return [f"plans of {cost.label or 'network'}: one for every batch size"]
@@ -248,17 +248,17 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
 def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
     """What was timed when a program was chosen; "" if it was not chosen so."""
     for tuned in ranged.tuned:
-        if tuned.has(batch) and same_code(program.lowered, tuned.planned.lowered):
+        if batch in tuned.batches and same_code(program.lowered, tuned.planned.lowered):
             return tuned.planned.choice.reason
     return ""
 
 
-def batch_ranges(ranged: RangedProgram) -> tuple[BatchRange, ...]:
+def batch_ranges(ranged: RangedProgram) -> tuple[PlannedRange, ...]:
     """The ranges that have a program so far, with predicted times at one size of each."""
-    found: list[BatchRange] = []
+    found: list[PlannedRange] = []
     for low, high, program in ranged.ranges:
         batch = max(1, low, program.plan.batch)
         batch = batch if high is None else max(1, min(batch, high))
         predicted = predict(program.trained, batch)
-        found.append(BatchRange(low, high, program.plan.minimize, batch, predicted))
+        found.append(PlannedRange(low, high, program.plan.minimize, batch, predicted))
     return tuple(found)

@@ -1,9 +1,10 @@
 """Frozen dataclasses as plain JSON values and back, by the types of their fields.
 
 A dataclass is an object with a key for each field; one of a union has its class beside, as "kind".
-Tuples are lists. Reading trusts nothing: keys, types and lengths must be as the types say, and what
-is wrong is told with its place. What a type alone does not say (a name that must be known, a number
-that must be positive) is an own ``Form`` of the codec.
+Tuples are lists, and so are dataclasses that a codec is told to write as rows. Reading trusts
+nothing: keys, types and lengths must be as the types say, and what is wrong is told with its place.
+What a type alone does not say (a name that must be known, a number that must be positive) is an own
+``Form`` of the codec.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -47,12 +48,15 @@ class Codec:
     """Writes and reads values of dataclasses.
 
     Arguments:
-        own: forms of types that are not read field by field, or that are to be checked further.
+        own: forms of types that are not read field by field, or that are to be checked further;
+            under a dataclass and the name of a field, that of this field alone.
         left_out: names of fields that are neither written nor read.
+        rows: dataclasses that are a list of their fields, each with what is expected there.
     """
 
     own: Mapping[Any, Form] = field(default_factory=dict[Any, Form])
     left_out: frozenset[str] = frozenset()
+    rows: Mapping[Any, str] = field(default_factory=dict[Any, str])
     _forms: dict[Any, Form] = field(init=False, default_factory=dict[Any, Form], compare=False)
 
     def write(self, kind: Any, value: Any) -> Any:
@@ -88,27 +92,48 @@ class Codec:
             return self.own[kind]
         if kind in _PLAIN:
             return _PLAIN[kind]
+        if kind in self.rows:
+            return self._row(kind, self.rows[kind])
         if is_dataclass(kind):
             return self._record(kind)
         origin, inner = get_origin(kind), get_args(kind)
         if origin is tuple and inner[-1] is Ellipsis:
-            return _list_of(self._form(inner[0]))
+            return list_of(self._form(inner[0]))
         if origin is tuple:
             return _items(tuple(map(self._form, inner)))
         if origin is Literal:
-            return Form(_same, partial(_one_of, inner))
+            return plain(partial(_one_of, inner))
         if origin is UnionType or (origin is not None and NoneType in inner):
             return self._union(inner)
         msg = f"{kind} has no form: give the codec one of its own"
         raise TypeError(msg)
 
+    def _fields(self, kind: Any) -> dict[str, Form]:
+        """The form of each field of a dataclass, in order."""
+        hints = _hints(kind)
+        names = [f.name for f in fields(kind) if f.init and f.name not in self.left_out]
+        return {n: self.own.get((kind, n)) or self._form(hints[n]) for n in names}
+
+    def _row(self, kind: Any, expected: str) -> Form:
+        """A dataclass as a list of its fields; what is wrong in one is wrong in the row."""
+        forms = self._fields(kind)
+
+        def write(value: Any) -> list[Any]:
+            return [form.write(getattr(value, name)) for name, form in forms.items()]
+
+        def read(item: object, where: str) -> Any:
+            if not isinstance(item, list) or len(item) != len(forms):  # pyright: ignore[reportUnknownArgumentType]
+                raise CodecError(where, expected)
+            pairs = zip(forms.items(), item, strict=True)  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+            return kind(**{name: form.read(inner, where) for (name, form), inner in pairs})
+
+        return Form(write, read)
+
     def _record(self, kind: Any) -> Form:
         """A dataclass, field by field."""
-        hints = get_type_hints(kind)
-        names = [f.name for f in fields(kind) if f.init and f.name not in self.left_out]
-        forms = {name: self._form(hints[name]) for name in names}
-        expected = f"an object with the keys {' '.join(names)}"
-        known = set(names)
+        forms = self._fields(kind)
+        expected = f"an object with the keys {' '.join(forms)}"
+        known = set(forms)
 
         def write(value: Any) -> dict[str, Any]:
             return {name: form.write(getattr(value, name)) for name, form in forms.items()}
@@ -136,7 +161,7 @@ class Codec:
     def _told_by_kind(self, kinds: list[Any]) -> Form:
         """One of several dataclasses, told by its name."""
         forms = {kind.__name__.lower(): self._form(kind) for kind in kinds}
-        expected = f"an object with a kind, one of {', '.join(forms)}"
+        known = f"one of {', '.join(forms)}"
 
         def write(value: Any) -> dict[str, Any]:
             name = type(value).__name__.lower()
@@ -144,12 +169,18 @@ class Codec:
 
         def read(item: object, where: str) -> Any:
             kind = cast("dict[str, Any]", item).get("kind") if isinstance(item, dict) else None
-            if not isinstance(kind, str) or kind not in forms:
-                raise CodecError(where, expected)
+            if not isinstance(kind, str):
+                raise CodecError(where, f"an object with a kind, {known}")
+            if kind not in forms:
+                raise CodecError(f"{where}.kind", known)
             record = cast("dict[str, Any]", item)
             return forms[kind].read({k: v for k, v in record.items() if k != "kind"}, where)
 
         return Form(write, read)
+
+
+# Asked for whenever a codec is made, and slow: annotations are evaluated.
+_hints = lru_cache(maxsize=256)(get_type_hints)
 
 
 def whole(item: object, where: str, least: int = 0) -> int:
@@ -180,15 +211,16 @@ def flag(item: object, where: str) -> bool:
     return item
 
 
-def _same(value: Any) -> Any:
-    return value
+def plain(read: Read) -> Form:
+    """The form of what is written as it is."""
+    return Form(lambda value: value, read)
 
 
 _PLAIN: dict[Any, Form] = {
-    str: Form(_same, text),
-    int: Form(_same, whole),
-    float: Form(_same, number),
-    bool: Form(_same, flag),
+    str: plain(text),
+    int: plain(whole),
+    float: plain(number),
+    bool: plain(flag),
 }
 
 
@@ -199,7 +231,7 @@ def _one_of(known: tuple[Any, ...], item: object, where: str) -> Any:
     return item
 
 
-def _list_of(form: Form) -> Form:
+def list_of(form: Form) -> Form:
     """A tuple of any length."""
 
     def write(value: tuple[Any, ...]) -> list[Any]:

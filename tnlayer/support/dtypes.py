@@ -21,6 +21,8 @@ class Dtype:
         arithmetic: the dtype that kernels compute in; another one where entries are only stored.
         part: the dtype of the real and of the imaginary part; its own where it is real.
         work: multiplications of real numbers in one product, in the time of float32's.
+        c_type: a part in C and CUDA C++; "" where entries are only stored.
+        ptx: name in PTX, of what is only stored.
         in_documents: whether values of it can be written as JSON (numpy has no bfloat16).
     """
 
@@ -29,12 +31,19 @@ class Dtype:
     arithmetic: str
     part: str
     work: int
+    c_type: str = ""
+    ptx: str = ""
     in_documents: bool = True
 
     @property
     def is_complex(self) -> bool:
         """Whether an entry has two parts."""
         return self.part != self.name
+
+    @property
+    def is_stored_only(self) -> bool:
+        """Whether arithmetic is in another dtype, and results are rounded once."""
+        return self.arithmetic != self.name
 
     @property
     def part_bytes(self) -> int:
@@ -46,12 +55,12 @@ DTYPES: Mapping[str, Dtype] = MappingProxyType(
     {
         dtype.name: dtype
         for dtype in (
-            Dtype("float16", 2, "float32", "float16", 1),
-            Dtype("bfloat16", 2, "float32", "bfloat16", 1, in_documents=False),
-            Dtype("float32", 4, "float32", "float32", 1),
-            Dtype("float64", 8, "float64", "float64", 2),
-            Dtype("complex64", 8, "complex64", "float32", 4),
-            Dtype("complex128", 16, "complex128", "float64", 8),
+            Dtype("float16", 2, "float32", "float16", 1, ptx="f16"),
+            Dtype("bfloat16", 2, "float32", "bfloat16", 1, ptx="bf16", in_documents=False),
+            Dtype("float32", 4, "float32", "float32", 1, "float"),
+            Dtype("float64", 8, "float64", "float64", 2, "double"),
+            Dtype("complex64", 8, "complex64", "float32", 4, "float"),
+            Dtype("complex128", 16, "complex128", "float64", 8, "double"),
         )
     }
 )

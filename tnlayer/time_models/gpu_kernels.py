@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from ..hardware.datasheets import GpuRecord, record_of
 from ..hardware.gpu import Gpu
+from ..ir.launches import WARP
 from ..ir.loops import Threads, statements, steps_of
 from ..ir.plan import Plan
-from ..lowering.gpu.bank_conflicts import WARP
 from ..lowering.gpu.block_work import Count, Counts, Multiprocessor, made_by, products_of
 from ..lowering.gpu.pipeline import GpuSchedule
 from ..support.dtypes import DTYPES

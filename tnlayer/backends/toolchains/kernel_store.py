@@ -20,7 +20,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...codegen.cpp.translation_units import print_units
 from ...ir.loops import LoopProgram
 from ...ir.loops_text import program_text
 from ...ir.plan import Plan
@@ -36,11 +35,20 @@ from .cpp_build import (
     open_library,
     toolchain,
 )
+from .translation_units import print_units
 
 _LIBRARY = re.compile(r"[0-9a-f]{32}")
 # What of the package shapes a kernel, rooms and files: a change there must not find kernels of
 # before. A test holds the imports of passes and printers against it.
-SHAPING = ("support/dtypes.py", "ir", "passes", "hardware", "lowering", "codegen")
+SHAPING = (
+    "support/dtypes.py",
+    "ir",
+    "passes",
+    "hardware",
+    "lowering",
+    "codegen",
+    "backends/toolchains/translation_units.py",
+)
 # Parts of a plan that say why it was chosen; no kernel depends on them.
 _REASONS = ("batch", "minimize", "proven_optimal", "aborted")
 

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...hardware.cpu import LINE_BYTES
-from ...ir.loops import Buffer, LoopProgram, counts_samples
-from ...lowering.cpu.call_workspace import lay_out
-from ...lowering.cpu.prefetch import prefetched
+from ...ir.loops import Buffer, LoopProgram, counts_samples, prefetched
 from .sums_over_threads import carry
 
 # What a function returns where an array that has entries has no address: it was given back.
@@ -30,7 +27,8 @@ def print_entry(program: LoopProgram) -> str:
     name = program.name
     arguments = program.of("input", "output")
     batched = [buffer for buffer in arguments if buffer.batched]
-    workspace = lay_out(program)
+    workspace = program.workspace
+    assert workspace is not None, "the workspace is laid out before printing"
     carries = carry(program.carried, workspace.partial)
     pointers = "\n".join(
         f"  whole.{buffer.name} = (entry*)arguments[{number}];"
@@ -45,7 +43,7 @@ def print_entry(program: LoopProgram) -> str:
         block=program.block,
         pointers=pointers,
         shared=workspace.shared,
-        line=LINE_BYTES,
+        line=workspace.line_bytes,
         partial=workspace.partial,
         after_partials=workspace.thread,
         run=carries.run,

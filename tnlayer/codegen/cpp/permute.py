@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from ...ir.loops import Permute
-from ...lowering.cpu.shuffle_network import Register, find_network
-
-
-def wanted_registers(permute: Permute, width: int, *, is_complex: bool) -> list[Register]:
-    """What the registers of the targets hold; a complex vector has two, of numbers in turn.
-
-    Arguments:
-        permute: the statement.
-        width: entries of a vector: numbers of one register.
-        is_complex: whether an entry is two numbers.
-    """
-    unit = 2 if is_complex else 1
-    found: list[Register] = []
-    for row in permute.entries:
-        numbers = [(s, unit * lane + k) for s, lane in row for k in range(unit)]
-        entries = [(unit * s + at // width, at % width) for s, at in numbers]
-        for part in range(unit):
-            own = entries[part * width : (part + 1) * width]
-            found.append((*own, *([None] * (width - len(own)))))
-    return found
 
 
 def permute_lines(permute: Permute, width: int, *, is_complex: bool) -> list[str]:
     """Statements between ``a``, the source, and ``c``, the target."""
     unit = 2 if is_complex else 1
-    wanted = wanted_registers(permute, width, is_complex=is_complex)
-    network = find_network(unit * len(permute.sources), wanted)
+    network = permute.network
+    assert network is not None, "shuffles are found before printing"
     lines: list[str] = []
     for number, offset in enumerate(permute.sources):
         for part in range(unit):
@@ -42,10 +22,11 @@ def permute_lines(permute: Permute, width: int, *, is_complex: bool) -> list[str
         lines.append(
             f"const reg r{shuffle.result} = SHUFFLE(r{shuffle.left}, r{shuffle.right}, {picks});"
         )
-    for number, (result, register) in enumerate(zip(network.results, wanted, strict=True)):
+    for number, result in enumerate(network.results):
         offset, part = permute.targets[number // unit], number % unit
         place = f"(real*)(c + {offset}) + {part * width}"
-        count = sum(entry is not None for entry in register)
+        row = permute.entries[number // unit]
+        count = max(0, min(width, unit * len(row) - part * width))
         value = "reg{}" if result is None else f"r{result}"
         if permute.padding:
             if 0 < count < width:

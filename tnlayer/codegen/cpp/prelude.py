@@ -199,7 +199,7 @@ def prelude(scalar: str, width: int) -> str:
     """Types and helpers for entries of a dtype and vectors of so many entries."""
     size = DTYPES[scalar].part_bytes
     names = {
-        "real": "float" if size == 4 else "double",
+        "real": DTYPES[scalar].c_type,
         "index": "int" if size == 4 else "long",
         "size": size,
     }

@@ -30,9 +30,9 @@ from ...ir.loops import (
     Transpose,
     buffers_of,
     counts_samples,
+    prefetched,
     written_of,
 )
-from ...lowering.cpu.prefetch import prefetched
 from ...support.dtypes import DTYPES
 from .entry_point import print_entry
 from .permute import permute_lines
@@ -257,7 +257,7 @@ class _Printer:
         columns = [value(tile.right, "b", column + right, offsets[1]) for column, _ in tile.columns]
         names = ", ".join(f"y{r}_{c}" for r in range(len(rows)) for c in range(len(columns)))
         head = f"{kind} {names}; " if opens else ""
-        if len(rows) <= len(columns):
+        if tile.holds == "left":
             loads = ", ".join(f"x{r} = {text}" for r, text in enumerate(rows))
             sums = " ".join(
                 f"{{ const {kind} g = {text}; "

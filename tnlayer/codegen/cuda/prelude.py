@@ -45,13 +45,11 @@ __device__ __forceinline__ stored narrow(entry v) {{
 }}
 """
 
-_WIDE = {
-    "bfloat16": "  return __uint_as_float((unsigned)v.bits << 16);",
-    "float16": """  entry result;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(v.bits));
-  return result;""",
-}
-_KIND = {"bfloat16": "bf16", "float16": "f16"}
+_WIDE = """  entry result;
+  asm("cvt.f32.{kind} %0, %1;" : "=f"(result) : "h"(v.bits));
+  return result;"""
+# The upper half of a float; older GPUs have no conversion.
+_WIDE_BF16 = "  return __uint_as_float((unsigned)v.bits << 16);"
 
 _PLAIN = """\
 typedef entry stored;
@@ -145,12 +143,12 @@ def cuda_prelude(scalar: str, stored: str, loads: int) -> str:
         stored: dtype of the arguments.
         loads: of a thread that sums over blocks, under way together.
     """
-    size = DTYPES[scalar].itemsize
-    is_complex = DTYPES[scalar].is_complex
-    real = "float" if size // (2 if is_complex else 1) == 4 else "double"
-    text = _COMPLEX.format(real=real, align=size) if is_complex else _REAL.format(real=real)
-    if stored in _WIDE:
-        text += _HALF.format(wide=_WIDE[stored], kind=_KIND[stored])
+    dtype, kind = DTYPES[scalar], DTYPES[stored].ptx
+    entry = _COMPLEX if dtype.is_complex else _REAL
+    text = entry.format(real=dtype.c_type, align=dtype.itemsize)
+    if DTYPES[stored].is_stored_only:
+        wide = _WIDE_BF16 if kind == "bf16" else _WIDE.format(kind=kind)
+        text += _HALF.format(wide=wide, kind=kind)
     else:
         text += _PLAIN
     return text + _WIDE_ACCESS + _SUMS + _ROWS.format(loads=loads)

@@ -9,25 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...ir.launches import WARP, Launch, MemoryMap, Spread
 from ...ir.loops import (
+    SAMPLE,
     Barrier,
     Buffer,
-    Launch,
     LoopProgram,
     LoopRegion,
     Mma,
-    Spread,
     Statement,
     SumThreads,
     Threads,
     Tile,
     buffers_of,
+    is_sum,
     statements,
 )
-from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.place_buffers import MemoryMap
-from ...lowering.gpu.sums_over_blocks import is_sum, loads_together
-from ...lowering.gpu.thread_loop import SAMPLE
 from .fragments import MMA_PRELUDE
 from .prelude import cuda_prelude
 from .statements import StatementPrinter, indented
@@ -60,7 +57,7 @@ def print_cuda(
             registers of a thread.
     """
     kernels = _Printer(program, layout, together).kernels()
-    prelude = cuda_prelude(program.scalar, stored, loads_together(program.scalar))
+    prelude = cuda_prelude(program.scalar, stored, program.loads)
     texts = [prelude, *(kernel.text for kernel in kernels)]
     if any(isinstance(statement, Mma) for statement in statements(program.samples)):
         texts.insert(1, MMA_PRELUDE)
@@ -290,9 +287,9 @@ class _Printer(StatementPrinter):
         index, points, spread = self.index, loop.points, _spread_of(loop)
         threads, first = spread.threads, spread.first
         if any(isinstance(statement, Mma) for statement in loop.body):
-            # A point is a warp's. Unrolled, a thread would hold the fragments of several tiles.
+            # A point is a warp's.
             head = f"p = threadIdx.x / {WARP}; p < {points}; p += {threads // WARP}"
-            return ["#pragma unroll 1", f"for ({index} {head}) {{"]
+            return [*(["#pragma unroll 1"] if spread.rolled else []), f"for ({index} {head}) {{"]
         if spread.blocks:
             each = spread.blocks * threads
             start = f"turn * {threads} + threadIdx.x"

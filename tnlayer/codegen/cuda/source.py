@@ -1,23 +1,15 @@
-"""The CUDA C++ of a plan's forward and backward, and what a launcher has to know of it: its entry
-points, arguments and workspace."""
+"""The CUDA C++ of a loop program, and what a launcher has to know of it: its entry points, its
+arguments and its workspace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ...errors import PlanError
-from ...hardware.gpu import Gpu
+from ...ir.launches import MemoryMap
 from ...ir.loops import LoopProgram
-from ...ir.plan import Plan
-from ...lowering.gpu.pipeline import schedule_backward, schedule_forward
-from ...lowering.gpu.schedule import GpuSchedule
 from ...support.dtypes import DTYPES
 from .printer import print_cuda
-
-# Arguments of a kernel are 32,764 bytes at most: its arrays, a workspace and two counts.
-MOST_ARRAYS = (32764 - 8 - 8 - 4) // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,46 +84,20 @@ class CudaSource:
     program: LoopProgram
 
 
-def forward_source(plan: Plan, gpu: Gpu, name: str = "forward") -> CudaSource:
-    """The kernels of a forward plan.
-
-    Arguments:
-        plan: a forward plan.
-        gpu: what they are made for.
-        name: name of the persistent kernel; others begin with it.
-    """
-    return printed(schedule_forward(plan, gpu, name))
-
-
-def backward_source(
-    plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
+def print_source(
+    program: LoopProgram, layout: MemoryMap, stored: str, *, segments: int, together: int
 ) -> CudaSource:
-    """The kernels that give the gradients of a forward plan's inputs.
+    """The translation unit of a program.
 
     Arguments:
-        plan: a forward plan.
-        wanted: names of the inputs whose gradients are wanted.
-        gpu: what they are made for.
-        name: name of the persistent kernel; others begin with it.
+        program: with its buffers placed, its barriers and its launches.
+        layout: where the buffers lie.
+        stored: dtype of the arguments.
+        segments: thread loops that a sample passes through in registers.
+        together: blocks of the samples' kernel that a multiprocessor should hold.
     """
-    return printed(schedule_backward(plan, wanted, gpu, name))
-
-
-def printed(scheduled: GpuSchedule) -> CudaSource:
-    """The translation unit of a placed program.
-
-    Raises:
-        PlanError: it has more arrays than a kernel takes.
-    """
-    program, layout = scheduled.program, scheduled.layout
-    count = len(program.of("input", "output"))
-    if count > MOST_ARRAYS:
-        raise PlanError(
-            f"kernel {program.name!r} has {count} arrays, and a CUDA kernel takes at most "
-            f"{MOST_ARRAYS}: share or freeze tensors, or use backend='torch'"
-        )
     shared = layout.block * DTYPES[program.scalar].itemsize
-    text, kernels = print_cuda(program, layout, scheduled.stored, scheduled.together)
+    text, kernels = print_cuda(program, layout, stored, together)
     entries = tuple(
         Entry(kernel.name, "fixed", kernel.blocks, kernel.threads, 0)
         if kernel.blocks
@@ -147,10 +113,10 @@ def printed(scheduled: GpuSchedule) -> CudaSource:
         entries,
         arguments,
         program.scalar,
-        scheduled.stored,
+        stored,
         program.block,
         layout.call,
         layout.row,
-        scheduled.segments,
+        segments,
         program,
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ir.loops import At, Fill, LoopProgram, Mma, Statement, SumThreads, Tile
-from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.thread_loop import SAMPLE
+from ...ir.launches import WARP
+from ...ir.loops import SAMPLE, At, Fill, LoopProgram, Mma, Statement, SumThreads, Tile
 from .fragments import mma_lines
 
 

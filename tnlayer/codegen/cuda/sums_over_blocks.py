@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...ir.loops import At, Buffer, Reduction, SumPartials, Threads
-from ...lowering.gpu.bank_conflicts import WARP
-from ...lowering.gpu.place_buffers import MemoryMap
+from ...ir.launches import WARP, MemoryMap, Reduction
+from ...ir.loops import At, Buffer, SumPartials, Threads
 from .statements import indented, sum_text
 
 

@@ -1,49 +1,27 @@
-"""What a call of a kernel allocates: a piece for each thread, and one for all.
-
-In entries, from the start of each piece; everything begins with a whole vector::
-
-    of a thread   sums | carried sums | states | copies of a block where samples are missing
-    of the call   addresses of the threads' sums | what steps on parameters make
-"""
+"""The pieces of memory that a call of a kernel allocates (ir/workspace.py)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from ...hardware.cpu import LINE_BYTES, PAGE_BYTES
 from ...ir.loops import LoopProgram
+from ...ir.workspace import CallWorkspace
 from ...support.dtypes import DTYPES
 from .place_buffers import whole_vectors
 
 
-@dataclass(frozen=True, slots=True)
-class CallWorkspace:
-    """Where the parts of a thread's piece lie, and the size of both pieces, in entries.
-
-    Arguments:
-        partial: entries of all sums; the carried ones are as many and lie behind them.
-        thread: where states begin.
-        ragged: where the copies of a ragged block begin.
-        own: the piece of a thread.
-        shared: the piece of the call, beside the addresses of the threads' sums.
-    """
-
-    partial: int
-    thread: int
-    ragged: int
-    own: int
-    shared: int
-
-
-def lay_out(program: LoopProgram) -> CallWorkspace:
-    """The workspace of a program whose buffers are placed."""
+def lay_out_workspace(program: LoopProgram) -> LoopProgram:
+    """The program with the workspace of a call; its buffers are placed."""
     width = program.width
     partial = whole_vectors(program.size_of("partial"), width)
     thread = 2 * partial if program.carried else partial
     ragged = thread + whole_vectors(program.size_of("thread"), width)
     # Both pieces end with a vector that is written where less than one is left.
     own = ragged + _ragged_entries(program) + width
-    return CallWorkspace(partial, thread, ragged, own, program.size_of("shared") + width)
+    shared = program.size_of("shared") + width
+    workspace = CallWorkspace(partial, thread, ragged, own, shared, LINE_BYTES)
+    return replace(program, workspace=workspace)
 
 
 def _ragged_entries(program: LoopProgram) -> int:
@@ -54,9 +32,11 @@ def _ragged_entries(program: LoopProgram) -> int:
 
 def call_bytes(program: LoopProgram, threads: int) -> int:
     """Bytes of the workspace of a call with so many threads."""
-    workspace, itemsize = lay_out(program), DTYPES[program.scalar].itemsize
+    workspace, itemsize = program.workspace, DTYPES[program.scalar].itemsize
+    assert workspace is not None, "a pass lays out the workspace"
     # What lies behind the threads' addresses starts with a cache line; memory comes in whole pages.
-    addresses = -(-8 * threads // LINE_BYTES) * LINE_BYTES
+    line = workspace.line_bytes
+    addresses = -(-8 * threads // line) * line
     pages = [
         -(-size // PAGE_BYTES)
         for size in (workspace.own * itemsize, workspace.shared * itemsize + addresses)

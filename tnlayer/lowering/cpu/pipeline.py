@@ -18,6 +18,7 @@ from ...ir.plan_parts import Memory
 from ...passes.rematerialise import backward_without_saved
 from ...support.dtypes import DTYPES
 from ..passes_runner import after_each, run_passes, show_after
+from .call_workspace import lay_out_workspace
 from .choose_lanes import choose_lanes
 from .fuse_loops import find_groups
 from .lane_rotation import rotations_of_backward
@@ -25,6 +26,7 @@ from .lower_steps import lower_steps
 from .place_buffers import place_buffers
 from .prefetch import prefetch_next
 from .schedule import CpuSchedule
+from .shuffle_network import find_shuffles
 from .sums_over_threads import carry_sums
 from .vector_phases import lanes_of_backward
 
@@ -108,7 +110,9 @@ PLAN_PASSES: tuple[Callable[[CpuSchedule], CpuSchedule], ...] = (
 # Here ``lower_steps`` makes a loop program of it (lower_steps.py), and these go on.
 LOOP_PASSES: tuple[Callable[[LoopProgram], LoopProgram], ...] = (
     carry_sums,
+    find_shuffles,
     place_workspace,
+    lay_out_workspace,
     prefetch_samples,
 )
 

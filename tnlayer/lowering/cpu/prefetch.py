@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...hardware.cpu import LINE_BYTES
-from ...ir.loops import At, Buffer, For, LoopRegion, Prefetch, Statement, statements
+from ...ir.loops import At, Buffer, For, LoopRegion, Prefetch, Statement
 
 # Lines that a step may ask for of each argument; and lines of a block that are worth asking for.
 MOST_LINES = 40
@@ -60,9 +60,3 @@ def _spread(ahead: Prefetch, body: tuple[Statement, ...], line: int) -> tuple[St
     at = replace(ahead.source, terms=(*ahead.source.terms, (loop.index, stride)))
     inner = replace(ahead, source=at, count=stride)
     return (*body[:-1], replace(loop, body=_spread(inner, loop.body, line)))
-
-
-def prefetched(body: Sequence[Statement]) -> list[str]:
-    """Arguments whose next block is asked for."""
-    names = (s.source.buffer for s in statements(body) if isinstance(s, Prefetch))
-    return sorted(set(names))

@@ -213,6 +213,8 @@ class _Lowering:
                 what.adds,
                 shape.keeps_weights,
                 self.order(),
+                # A term's entries of the side that has fewer: so few registers are enough.
+                holds="left" if len(rows) <= len(block) else "right",
             )
             tile = replace(
                 tile,

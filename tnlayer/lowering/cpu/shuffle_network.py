@@ -1,7 +1,6 @@
-"""Networks of two-input shuffles: how vectors in registers become other vectors.
+"""The search for a network of two-input shuffles (ir/shuffles.py) with few of them.
 
-A register is a tuple of entries, an entry the pair (source register, its lane) that it came from.
-Every instruction picks entries of two registers. k registers that exchange entries all with all
+k registers that exchange entries all with all
 take log2(k) rounds of k shuffles instead of k - 1 shuffles for each result. A transposition of four
 registers of four::
 
@@ -14,36 +13,47 @@ registers of four::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-Entry = tuple[int, int]
-Register = tuple[Entry | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Shuffle:
-    """result[k] = (left ++ right)[picks[k]]; names of registers are their numbers."""
-
-    result: int
-    left: int
-    right: int
-    picks: tuple[int, ...]
+from ...ir.loops import For, LoopProgram, LoopRegion, Permute, Statement
+from ...ir.shuffles import Entry, Register, Shuffle, ShuffleNetwork, wanted_registers
+from ...support.dtypes import DTYPES
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """Shuffles in order.
+def find_shuffles(program: LoopProgram) -> LoopProgram:
+    """Each Permute of a CPU's program with the network that does it."""
+    is_complex = DTYPES[program.scalar].is_complex
+    known: dict[tuple[object, ...], ShuffleNetwork] = {}
 
-    Arguments:
-        shuffles: each makes one register.
-        results: the registers that hold the wanted vectors; None for a vector of zeros.
-    """
+    def network(permute: Permute) -> ShuffleNetwork:
+        # Steps of one kind move their states alike.
+        key = (len(permute.sources), permute.entries)
+        if key not in known:
+            wanted = wanted_registers(permute.entries, program.width, is_complex=is_complex)
+            known[key] = find_network((1 + is_complex) * len(permute.sources), wanted)
+        return known[key]
 
-    shuffles: tuple[Shuffle, ...]
-    results: tuple[int | None, ...]
+    def found(body: Sequence[Statement]) -> tuple[Statement, ...]:
+        return tuple(map(with_networks, body))
+
+    def with_networks(statement: Statement) -> Statement:
+        match statement:
+            case Permute():
+                return replace(statement, network=network(statement))
+            case LoopRegion() | For():
+                return replace(statement, body=found(statement.body))
+            case _:
+                return statement
+
+    return replace(
+        program,
+        before=found(program.before),
+        samples=found(program.samples),
+        after=found(program.after),
+    )
 
 
-def find_network(sources: int, wanted: Sequence[Register]) -> Network:
+def find_network(sources: int, wanted: Sequence[Register]) -> ShuffleNetwork:
     """Shuffles that make wanted vectors from source registers 0, 1, ..., sources - 1.
 
     Arguments:
@@ -63,7 +73,7 @@ def find_network(sources: int, wanted: Sequence[Register]) -> Network:
         results = building.exchange(list(needed), [wanted[n] for n in numbers])
         found.update(zip(numbers, results, strict=True))
     results = tuple(found[n] for n in range(len(wanted)))
-    return Network(tuple(building.shuffles), results)
+    return ShuffleNetwork(tuple(building.shuffles), results)
 
 
 def shuffles_needed(sources: int, wanted: Sequence[Register]) -> int:
@@ -144,12 +154,3 @@ class _Building:
 
 def _least_factor(number: int) -> int:
     return next((k for k in range(2, number) if number % k == 0), max(number, 1))
-
-
-def apply(network: Network, sources: Sequence[Sequence[object]]) -> list[list[object] | None]:
-    """What a network makes of given registers: its meaning, for tests and the interpreter."""
-    holds: dict[int, list[object]] = {n: list(source) for n, source in enumerate(sources)}
-    for shuffle in network.shuffles:
-        both = [*holds[shuffle.left], *holds[shuffle.right]]
-        holds[shuffle.result] = [both[pick] for pick in shuffle.picks]
-    return [None if number is None else holds[number] for number in network.results]

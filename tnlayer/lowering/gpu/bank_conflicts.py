@@ -18,10 +18,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
+from ...ir.launches import WARP
 from ..array_layout import Sizes
 
 # What every GPU so far has.
-BANKS, WARP = 32, 32
+BANKS = 32
 # Warps that are simulated: the others differ by an offset that all lanes share.
 MOST_WARPS = 8
 # Entries after which one is left out, the likeliest first; 0 for none, which needs least memory.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...ir.launches import WARP, MemoryMap
 from ...ir.loops import (
     At,
     Fill,
@@ -22,8 +23,6 @@ from ...ir.loops import (
     steps_of,
 )
 from ...support.dtypes import DTYPES
-from .bank_conflicts import WARP
-from .place_buffers import MemoryMap
 
 
 @dataclass(frozen=True, slots=True)

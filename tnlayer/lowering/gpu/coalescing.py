@@ -20,10 +20,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ...ir.launches import WARP
 from ...ir.loops import Buffer, LoopProgram, LoopRegion, Statement, Threads, Tile, is_wide
 from ..array_layout import Sizes, packed
 from ..loop_nest import offsets
-from .bank_conflicts import WARP
 
 # Bytes that a thread takes with one instruction, of a sector, of a line; sectors a cycle.
 WIDEST, SECTOR, LINE, SECTORS_A_CYCLE = 16, 32, 128, 4

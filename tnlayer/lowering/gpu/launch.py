@@ -15,27 +15,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...ir.launches import WARP, Launch, MemoryMap, Spread
 from ...ir.loops import (
     Barrier,
-    Launch,
     LoopProgram,
     LoopRegion,
-    Spread,
+    Mma,
     Statement,
     Threads,
     Tile,
+    is_sum,
     statements,
     steps_of,
 )
-from .bank_conflicts import WARP
-from .place_buffers import MemoryMap
 from .sums_over_blocks import (
     FIRST_HELPER,
     HELPERS,
     SUM_THREADS,
     choose_reduction,
     groups_of,
-    is_sum,
+    loads_together,
 )
 
 # Turns of a loop that copies, up to which it is written out.
@@ -60,7 +59,13 @@ def choose_launches(program: LoopProgram, layout: MemoryMap) -> LoopProgram:
         for step in steps_of(program.samples)
     )
     return replace(
-        program, before=before, prologue=prologue, samples=samples, after=after, launches=launches
+        program,
+        before=before,
+        prologue=prologue,
+        samples=samples,
+        after=after,
+        launches=launches,
+        loads=loads_together(program.scalar),
     )
 
 
@@ -124,7 +129,9 @@ def _by_all_of(loop: Threads, threads: int, first: int = 0) -> Spread:
     """All threads of a block; a copy of few turns is written out."""
     turns = loop.points // threads
     whole = not first and loop.points % threads == 0 and 1 < turns <= MOST_TURNS
-    return Spread(threads, first, turns=turns if whole and _is_copy(loop) else 0)
+    # Written out, a thread would hold the fragments of several tiles.
+    rolled = any(isinstance(statement, Mma) for statement in loop.body)
+    return Spread(threads, first, turns=turns if whole and _is_copy(loop) else 0, rolled=rolled)
 
 
 def _spread(loop: Threads, spread: Spread) -> Threads:

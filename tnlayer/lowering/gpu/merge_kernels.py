@@ -24,12 +24,13 @@ from ...ir.loops import (
     Threads,
     Tile,
     buffers_of,
+    is_sum,
     map_places,
     steps_of,
     written_of,
 )
 from .block_work import products_of
-from .sums_over_blocks import groups_of, is_sum
+from .sums_over_blocks import groups_of
 
 # Products that one block does in a kernel of its own, rather than a grid after a grid.
 MOST_IN_ONE_BLOCK = 2**16

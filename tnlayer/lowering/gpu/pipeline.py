@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from ...errors import PlanError
 from ...hardware.gpu import Gpu, Tiling
 from ...ir.counts import elements
+from ...ir.launches import MemoryMap
 from ...ir.loops import LoopProgram
 from ...ir.loops_text import launches_text, program_text
 from ...ir.loops_verify import verified
@@ -33,7 +34,7 @@ from .launch import choose_launches
 from .lower_chain import ChainLowering
 from .lower_steps import Lowering
 from .merge_kernels import merge_kernels
-from .place_buffers import MemoryMap, place, warp_entries
+from .place_buffers import place, warp_entries
 from .schedule import GpuSchedule
 from .tensor_cores.choose_lowering import best_lowering
 from .tensor_cores.matrices import ADVICE, OLDEST, merge_blocks

@@ -11,8 +11,9 @@ does not fit goes to the block's row of global memory, the largest array first::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...ir.launches import WARP, MemoryMap
 from ...ir.loops import (
     Buffer,
     LoopProgram,
@@ -25,37 +26,12 @@ from ...ir.loops import (
 )
 from ...support.dtypes import DTYPES
 from ..allocate import Life, first_fit, lives_of, one_after_another, rounded
-from .bank_conflicts import WARP
 
 # Entries to which a buffer's place is rounded up: 16 bytes of float32.
 UNIT = 4
 # Shared memory for what lies between the steps that one block does before or after the samples; a
 # block has 48 KiB without asking.
 MOST_INSIDE_BYTES = 24 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryMap:
-    """Workspace of a placed program.
-
-    Arguments:
-        block: entries of shared memory of a block.
-        partials: for each partial that lies in shared memory its place there and its copies: one
-            for each warp where a SumThreads adds to it, or as many as points share a sum. The
-            others lie in the block's row.
-        row: entries of global memory of a block: its blockspace, then all its partials.
-        partials_at: where partials begin in the row.
-        call: entries of global memory that all blocks share.
-        inside: of those the buffers that one block alone makes and reads: they lie in its shared
-            memory instead.
-    """
-
-    block: int
-    partials: Mapping[str, tuple[int, int]]
-    row: int
-    partials_at: int
-    call: int
-    inside: frozenset[str] = frozenset()
 
 
 def place(program: LoopProgram, most_entries: int) -> tuple[LoopProgram, MemoryMap]:

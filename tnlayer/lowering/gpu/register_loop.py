@@ -10,11 +10,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ...ir.loops import At, Axis, Buffer, Statement, SumThreads, Threads, Tile, map_places
+from ...ir.loops import SAMPLE, At, Axis, Buffer, Statement, SumThreads, Threads, Tile, map_places
 from ...ir.steps import BATCH, Contract, Operand, Value
 from ..array_layout import Array, Sizes, packed, volume
 from ..loop_nest import runs
-from .thread_loop import SAMPLE
 
 # Columns of one tile: results that share what is read.
 MOST_COLUMNS = 8

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...ir.loops import Reduction, Statement, SumPartials, Threads
+from ...ir.launches import WARP, Reduction
+from ...ir.loops import Threads
 from ...support.dtypes import DTYPES
-from .bank_conflicts import WARP
 
 # Threads of a block that sums over blocks: they load one result's partials together.
 SUM_THREADS = 512
@@ -28,13 +28,6 @@ HELPERS = 4 * WARP
 FIRST_HELPER = SUM_THREADS - HELPERS
 # Loads of a thread that are under way together, and 32-bit registers for what they bring.
 MOST_LOADS, LOAD_WORDS = 16, 32
-
-
-def is_sum(statement: Statement) -> bool:
-    """Whether a thread loop sums over blocks."""
-    return isinstance(statement, Threads) and any(
-        isinstance(inner, SumPartials) for inner in statement.body
-    )
 
 
 def groups_of(sums: Iterable[Threads]) -> int:

@@ -10,13 +10,10 @@ import math
 from collections.abc import Sequence
 
 from ...hardware.gpu import SMALL, Tiling
-from ...ir.loops import At, Axis, Fill, Threads, Tile
+from ...ir.loops import SAMPLE, At, Axis, Fill, Threads, Tile
 from ...ir.steps import BATCH
 from ..array_layout import Array, Sizes
 from ..loop_nest import Loop, Side, merge, pairs
-
-# Name of the index over the samples that a block takes at once.
-SAMPLE = "sample"
 
 
 def lower_product(

@@ -10,12 +10,14 @@ import torch
 from ...errors import SpecError
 from ...graph.graph import SCALED, Graph, Parameter
 from ...graph.near_identity import IDENTITY, NearIdentity
+from ...support.dtypes import DTYPES
+from ..arguments import dtype_name
 from .near_identity import near_identity_entries
 
 Initialiser = Callable[[torch.Tensor], object]
 
-# Drawn in float32, and rounded once.
-HALF = (torch.float16, torch.bfloat16)
+# Drawn in the dtype of the arithmetic, and rounded once.
+HALF = tuple(getattr(torch, dtype.name) for dtype in DTYPES.values() if dtype.is_stored_only)
 
 
 def orthogonal_(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
@@ -146,7 +148,7 @@ def given_entries(graph: Graph, parameter: Parameter, dtype: torch.dtype) -> tor
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which entries are drawn: half precision is rounded once, at the end."""
-    return torch.float32 if dtype in HALF else dtype
+    return getattr(torch, DTYPES[dtype_name(dtype)].arithmetic)
 
 
 def _in_range(full: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:

@@ -17,11 +17,12 @@ from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
 from ....errors import PlanError
+from ....ir.launches import MemoryMap
 from ....ir.loops import LoopProgram, Precision
 from ....ir.plan import Plan
 from ....ir.steps import BATCH
 from ..bank_conflicts import extent
-from ..place_buffers import UNIT, MemoryMap
+from ..place_buffers import UNIT
 from .matrices import ADVICE, MmaLowering
 
 # Entries after which arrays in shared memory leave one out.

@@ -21,13 +21,14 @@ from dataclasses import dataclass, field, replace
 
 from ....errors import PlanError
 from ....hardware.gpu import Tiling
+from ....ir.launches import WARP
 from ....ir.loops import At, Axis, Mma, OffsetPairs, Precision, Space, Statement, Threads
 from ....ir.plan import Plan
 from ....ir.steps import BATCH, Contract, Operand, Step, Value
 from ....passes.stem import StemStep, find_stem, with_chain
 from ...array_layout import Array, packed, volume
 from ...lower_step import StepProduct
-from ..bank_conflicts import WARP, padded
+from ..bank_conflicts import padded
 from ..lower_steps import MOST_COPIED, Lowering, Part
 from ..merge_kernels import MOST_IN_ONE_BLOCK
 from ..register_segments import Limits, find_register_segments

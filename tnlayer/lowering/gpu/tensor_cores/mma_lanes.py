@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
-from ..bank_conflicts import BANKS, WARP
+from ....ir.launches import WARP
+from ..bank_conflicts import BANKS
 
 # How far a bit moves in target, left and right.
 Bit = tuple[int, int, int]

@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
-from ....ir.loops import At, Fill, Statement, Threads, Tile, map_places
+from ....ir.launches import WARP
+from ....ir.loops import SAMPLE, At, Fill, Statement, Threads, Tile, map_places
 from ...loop_nest import offsets, runs
-from ..bank_conflicts import WARP
-from ..thread_loop import SAMPLE
 from .mma_lanes import FEW, cycles_of
 
 # Digits among which lanes are sought (a warp takes at most five of them), and warps that are

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...codegen.cpp.prelude import prelude
+from ...codegen.cpp.printer import print_functions
 from ...ir.loops import LoopProgram
-from .prelude import prelude
-from .printer import print_functions
 
 # Characters that are worth a unit of their own: a compiler reads the prelude in the same time.
 LEAST_UNIT = 40_000
@@ -21,9 +21,9 @@ _SHARED = """
 def print_units(program: LoopProgram, most: int = 1) -> tuple[str, ...]:
     """Source of a library with one entry point, ``program.name``; the last unit has it.
 
-    Arguments:
-        program: what is printed.
-        most: units at most; with one the text is that of ``print_cpp`` (printer.py).
+        Arguments:
+            program: what is printed.
+    <        most: units at most; with one the text is that of ``print_cpp`` (printer.py).
     """
     head = prelude(program.scalar, program.width)
     functions, rest = print_functions(program)
