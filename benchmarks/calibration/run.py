@@ -36,7 +36,7 @@ from tnlayer.hardware.profile.profile import Profile
 from tnlayer.ir.backend_names import CPP, TORCH
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.cpu.batch_sizes import kernel_batch
-from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.runtime.autograd import run
 from tnlayer.targets.backend import backend_of, lower
 from tnlayer.targets.target import Target
@@ -111,13 +111,13 @@ class Row:
 
 def planned_of(name: str, batch: int) -> PlannedGraph:
     """What kernels of this network follow for few, or for many samples."""
-    options = PlanOptions(batch=kernel_batch(batch), minimize="combo-4", backend=CPP, cpu=CPU)
+    options = Request(batch=kernel_batch(batch), minimize="combo-4", backend=CPP, cpu=CPU)
     return plan_graph(NETWORKS[name]().freeze(), options)
 
 
 def torch_plan(name: str, batch: int) -> PlannedGraph:
     """The plan that torch's calls would follow instead."""
-    return plan_graph(NETWORKS[name]().freeze(), PlanOptions(batch=batch, backend=TORCH))
+    return plan_graph(NETWORKS[name]().freeze(), Request(batch=batch, backend=TORCH))
 
 
 def measure(names: Sequence[str], budget: float, keep: Callable[[Times], object]) -> None:

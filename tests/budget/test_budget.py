@@ -25,7 +25,7 @@ from tnlayer.budget.useful_bond_sizes import useful_sizes
 from tnlayer.hardware.profile.load import op_times, use_profile
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
-from tnlayer.planning.planner import PlanOptions, plan_graph
+from tnlayer.planning.planner import Request, plan_graph
 from tnlayer.time_models.torch_calls import pair_seconds
 
 FAMILIES = {name: getattr(tn.topologies, name) for name in tn.topologies.__all__}
@@ -191,7 +191,7 @@ def test_flops_too_few() -> None:
 
 def predicted_seconds(net: tn.Network, batch: int) -> float:
     """Forward and backward on torch, by the model itself."""
-    planned = plan_graph(net, PlanOptions(batch=batch))
+    planned = plan_graph(net, Request(batch=batch))
     times = op_times("float32")
     pair = schedule_pair(planned.plan, planned.training_mask, times)
     return pair_seconds(pair, batch, times).total

@@ -25,12 +25,13 @@ from tnlayer.dispatch.programs_by_batch import RangedProgram
 from tnlayer.errors import BuildError, PlanError, SpecError
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.hardware.profile.load import use_profile
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.lowering.cpu.pipeline import backward_program, forward_program
 from tnlayer.planning.mixture import best_mixture
-from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.runtime.program import Program
 from tnlayer.targets.backend import backend_of, lower, same_code
 from tnlayer.targets.target import Target, target_for
@@ -50,7 +51,7 @@ def auto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def planned(net: tn.Network, batch: int = 256, **options: object) -> PlannedGraph:
     """What auto takes for 512-bit vectors."""
-    asked = PlanOptions(batch, backend="auto", cpu=CPU, **options)  # type: ignore[arg-type]
+    asked = Request(batch, backend="auto", cpu=CPU, **options)  # type: ignore[arg-type]
     return plan_graph(net, asked)
 
 
@@ -111,12 +112,13 @@ def test_a_mixture_is_chosen_where_it_wins() -> None:
 def test_choices_hold_for_ranges() -> None:
     """The range that a batch size is in is the same from each size inside; sizes beyond differ."""
     net = T.tensor_train((16,) * 3, (16,) * 3, rank=8)
-    options = PlanOptions(1, backend="auto", cpu=CPU)
+    options = Request(1, backend="auto", cpu=CPU)
     found = plan_graph(net, options, whole_range=True).choice
-    assert found.high is not None
-    for batch in {found.low or 1, found.high}:
+    batches = found.batches
+    assert batches.greatest is not None
+    for batch in {batches.least or 1, batches.greatest}:
         other = plan_graph(net, replace(options, batch=batch), whole_range=True).choice
-        assert (other.low, other.high) == (found.low, found.high)
+        assert other.batches == batches
         assert other.plan.regions == found.plan.regions
     kernels = {
         batch: plan_graph(mera(), replace(options, batch=batch), whole_range=True)
@@ -137,14 +139,14 @@ def test_the_store_keeps_regions(tmp_path: object, monkeypatch: pytest.MonkeyPat
     batch_ranges._memorised.cache_clear()
     again = planned(uneven(), 1024)
     assert again.choice.stored and again.plan.regions == first.plan.regions
-    plain = plan_graph(uneven(), PlanOptions(1024))
+    plain = plan_graph(uneven(), Request(1024))
     assert not plain.choice.stored and plain.plan.backend == "torch"
 
 
 @pytest.mark.parametrize("mask", ["all", "none"])
 def test_the_path_is_the_best_of_all(mask: str) -> None:
     """No division of one or two cuts is predicted to be much faster than the one that is found."""
-    plan = plan_graph(uneven(), PlanOptions(1024, minimize="flops")).plan
+    plan = plan_graph(uneven(), Request(1024, minimize="flops")).plan
     asked = (mask == "all",) * len(plan.inputs)
     kernels, calls = (backend_of(name).lower(plan, asked, rates()) for name in ("cpp", "torch"))
     found = best_mixture(kernels, calls, 1024)
@@ -228,7 +230,7 @@ def test_a_memory_limit_may_make_kernels_the_choice() -> None:
 def test_a_limit_that_kernels_cannot_keep() -> None:
     """backend="cpp": PlanError names the bytes that would do, and those do."""
     graph = mera().freeze()
-    options = PlanOptions(256, backend="cpp", cpu=CPU, memory_limit=1000)
+    options = Request(256, backend="cpp", cpu=CPU, memory_limit=1000)
     with pytest.raises(PlanError, match="cannot be kept by compiled kernels") as caught:
         plan_graph(graph, options)
     needed = int(str(caught.value).split("workspace takes ")[1].split(" ")[0])
@@ -270,7 +272,7 @@ def test_other_devices_take_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels for the CPU are not for other devices: plans for those are torch's."""
     taken, why = available_backends.taken_backend("auto", "xla")
     assert taken == "torch" and "'xla'" in why
-    options = PlanOptions(64, device="cuda", backend="auto", cpu=CPU)
+    options = Request(64, device="cuda", backend="auto", cpu=CPU)
     assert plan_graph(mera(), options).plan.backend == "torch"
     monkeypatch.setenv("TNLAYER_BACKEND", "cpp")
     taken, why = available_backends.taken_backend("auto", "cuda")
@@ -312,7 +314,7 @@ def test_auto_layers_equal_torch(net: Callable[[], tn.Network], backend: str) ->
 def test_ranges_share_kernels_and_threads_agree() -> None:
     """Few samples run one kernel and many another, whatever the range; threads, pickles and copies
     give the same bits."""
-    ranged = RangedProgram(mera().freeze(), PlanOptions(16, backend="auto"), one_plan=False)
+    ranged = RangedProgram(mera().freeze(), Request(16, backend="auto"), one_plan=False)
     for batches in ((1, 2, 3), (16, 300, 5000)):
         assert len({id(ranged.at(batch)) for batch in batches}) == 1
     program = ranged.at(16)
@@ -323,7 +325,7 @@ def test_ranges_share_kernels_and_threads_agree() -> None:
     others = (pickle.loads(pickle.dumps(ranged)), copy.deepcopy(ranged))
     for other in others:
         assert torch.equal(other.at(16)(x, parameters=arrays), expected)
-    fresh = RangedProgram(mera().freeze(), PlanOptions(16, backend="auto"), one_plan=False)
+    fresh = RangedProgram(mera().freeze(), Request(16, backend="auto"), one_plan=False)
     with ThreadPoolExecutor(16) as pool:
         calls = pool.map(lambda batch: fresh.at(batch)(x, parameters=arrays), [16, 17, 64, 300] * 4)
         assert all(torch.equal(found, expected) for found in calls)
@@ -396,10 +398,10 @@ def test_a_call_takes_the_kernels_of_its_batch_size(batch: int | None) -> None:
     many = layer(x)
     few = torch.cat([layer(part) for part in x.split(15)])
     torch.testing.assert_close(few, many, rtol=1e-5, atol=1e-5)
-    assert [(low, high) for low, high, _ in ranged.ranges] == [(0, 15), (16, None)]
+    assert [batches for batches, _ in ranged.ranges] == [BatchRange(0, 15), BatchRange(16)]
     assert ranged.at(0) is ranged.at(1) is ranged.at(15)
     assert ranged.at(16) is ranged.at(40) is ranged.at(10_000)
-    assert [program.plan.batch < 16 for _, _, program in ranged.ranges] == [True, False]
+    assert [program.plan.batch < 16 for _, program in ranged.ranges] == [True, False]
     assert "in the place of" not in layer.explain(3 if batch != 4 else 64)
     assert torch.equal(copy.deepcopy(layer)(x), many)
     assert torch.equal(pickle.loads(pickle.dumps(layer))(x[:3]), few[:3])

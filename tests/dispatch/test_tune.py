@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,8 @@ def test_only_the_range_is_replaced(timer: Timer) -> None:
             assert own.at(size) is own.at(64)
         else:
             assert own.at(size) is before[size]
-    for low, high, _ in own.ranges:
-        assert high is None or low <= high
+    for (one, _), (other, _) in pairwise(own.ranges):
+        assert one.common(other) is None
 
 
 def test_ranges_that_come_after_leave_the_tuned_one(timer: Timer) -> None:
@@ -621,6 +622,6 @@ def test_a_batch_that_varies_builds_no_more_than_the_ranges(
     (own,) = programs(layer)
     # Each range was made once, and each program built once for each set of wanted gradients.
     assert len(made) == len(own.ranges) < len(set(sizes))
-    built = {id(program): program for _, _, program in own.ranges}
+    built = {id(program): program for _, program in own.ranges}
     assert len(built) <= len(own.ranges)
     assert all(len(program._kernels) <= 2 for program in built.values())

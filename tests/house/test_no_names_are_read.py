@@ -21,7 +21,7 @@ ALLOWED = {
     "ir/plan_text.py": "a printer",
     "planning/check_plan.py": "checks the names of a stored plan before they are taken",
     "planning/plan_store.py": "names of files and versions of packages",
-    "planning/planner.py": "the name of a device",
+    "planning/request.py": "the name of a device",
     "planning/search.py": "names of objectives, as the user writes them",
 }
 

@@ -30,11 +30,12 @@ from tnlayer.hardware.datasheets import H100, RECORDS, record_of
 from tnlayer.hardware.gpu import gpu_of
 from tnlayer.hardware.profile.derived import derived_profiles
 from tnlayer.hardware.profile.load import load_profile, op_times
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.cuts import batched_steps
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
-from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.planning.predictions import predict_dense
 from tnlayer.runtime.program import Program
 from tnlayer.targets.target import target_for
@@ -81,7 +82,7 @@ def uneven(bits: int = 9, side: int = 64, depth: int = 4) -> tn.Network:
 
 def planned(net: tn.Network, batch: int, backend: str, **options: object) -> PlannedGraph:
     """What a backend takes on an H100."""
-    asked = PlanOptions(batch, backend=backend, device="cuda", gpu=GPU, **options)  # type: ignore[arg-type]
+    asked = Request(batch, backend=backend, device="cuda", gpu=GPU, **options)  # type: ignore[arg-type]
     return plan_graph(net, asked)
 
 
@@ -196,7 +197,7 @@ def test_auto_on_a_gpu_needs_nvrtc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_backend, "find_nvrtc", none)
     taken, why = available_backends.taken_backend("auto", "cuda")
     assert taken == "torch" and "pip install" in why
-    options = available_backends.options_for(PlanOptions(64, backend="auto", device="cuda"))
+    options = available_backends.request_for(Request(64, backend="auto", device="cuda"))
     assert options.gpu is None and options.cpu is None and options.backend == "torch"
 
 
@@ -321,7 +322,7 @@ def mixed(net: tn.Network, dtype: torch.dtype = torch.float32) -> tuple[tn.Layer
     program = MixedProgram(
         ranged.graph, replace(plan, regions=regions).verify(), ranged.main.tensor_names
     )
-    ranged.replace_range(0, None, program)
+    ranged.replace_range(BatchRange(), program)
     return layer, program
 
 

@@ -14,11 +14,12 @@ from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.cli.commands import main
 from tnlayer.hardware.profile.load import op_times, use_profile
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
-from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.planning.predictions import Prediction
 from tnlayer.report import cost as cost_module
 from tnlayer.report.cost_of_network import cost_of
@@ -143,7 +144,7 @@ def test_training_of_a_layer_for_inference() -> None:
     assert cost.objective == "infer"
     assert cost.fastest.wanted("infer") == cost.fastest.inference
     assert cost.fastest.backward > 0
-    best = plan_graph(train(), PlanOptions(batch=48, objective="infer"))
+    best = plan_graph(train(), Request(batch=48, objective="infer"))
     assert best.choice.seconds.forward == cost.fastest.inference
 
 
@@ -168,7 +169,7 @@ CROSSING = {
 @pytest.mark.parametrize("name", CROSSING)
 def test_break_even_of_one_plan_is_where_the_times_cross(name: str, batch: int) -> None:
     """At both sides of each end of a range the model itself says who is faster."""
-    planned = plan_graph(CROSSING[name], PlanOptions(batch=batch))
+    planned = plan_graph(CROSSING[name], Request(batch=batch))
     found = find_break_even((planned,), one_plan=True)
     assert found is not None
 
@@ -304,7 +305,7 @@ def test_profile_is_told() -> None:
 def test_reason_is_told() -> None:
     """The reason names the objective, its time and the runner-up, as the planner gave it."""
     cost = tn.cost(CROSSING["train"], batch=64)
-    planned = plan_graph(CROSSING["train"], PlanOptions(batch=64))
+    planned = plan_graph(CROSSING["train"], Request(batch=64))
     assert cost.reason == planned.choice.reason
     assert cost.reason.startswith(f"{cost.plan.minimize}: ")
     assert f"plan: {cost.reason}" in str(cost)
@@ -376,9 +377,11 @@ def test_explain_shows_the_plan_that_runs() -> None:
     for batch in (1, 9, 2000):
         assert layer.costs(batch)[0].plan == ranged.at(batch).plan
     (ranges,) = layer.explain().ranges
-    assert [(one.low, one.high) for one in ranges] == [(lo, hi) for lo, hi, _ in ranged.ranges]
+    assert [one.batches for one in ranges] == [batches for batches, _ in ranged.ranges]
     for one in ranges:
-        assert one.high is None or one.low <= one.batch <= one.high
+        assert (
+            one.batches.greatest is None or one.batches.least <= one.batch <= one.batches.greatest
+        )
     one_plan = tn.Layer(CROSSING["train"], batch=16)
     assert one_plan.costs(2000)[0].plan.batch == 16
     assert "one for every batch size" in one_plan.explain()
@@ -389,10 +392,10 @@ def test_explain_tells_a_replaced_plan() -> None:
     layer = tn.Layer(CROSSING["train"])
     ranged = layer._programs_for(torch.float32)[0]  # pyright: ignore
     ranged.at(64)
-    forced = plan_graph(CROSSING["train"], PlanOptions(batch=64, minimize="rebuild"))
+    forced = plan_graph(CROSSING["train"], Request(batch=64, minimize="rebuild"))
     assert forced.plan.steps != ranged.at(64).plan.steps
     program = Program(forced.graph, forced.plan, forced.form.tensor_names)
-    ranged.replace_range(1, None, program)
+    ranged.replace_range(BatchRange(1), program)
     explained = layer.explain(64)
     assert explained.costs[0].plan == forced.plan
     assert "put in the place of the planner's choice" in explained

@@ -18,6 +18,7 @@ from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.errors import BuildError
 from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir import loops
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.lowering.calls.training_schedules import Mask
 
 
@@ -67,6 +68,6 @@ def programs_of(layer: tn.Layer) -> list[CppProgram]:
     found: list[CppProgram] = []
     for ranged in layer._programs_for(layer.dtype):
         assert isinstance(ranged.main, CppProgram)
-        ranged.replace_range(0, None, ranged.main)
+        ranged.replace_range(BatchRange(), ranged.main)
         found.append(ranged.main)
     return found

@@ -15,7 +15,7 @@ from tests.support.strategies import Case, random_array
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.passes.slice_legs import looped_together, sliceable_legs
-from tnlayer.planning.planner import PlanOptions, plan_graph
+from tnlayer.planning.planner import Request, plan_graph
 from tnlayer.runtime.program import Program
 
 BATCH = 64
@@ -34,7 +34,7 @@ def program_with(
     dtype: str = "float32",
 ) -> Program:
     """A program whose plan has this Memory."""
-    planned = plan_graph(net, PlanOptions(batch=batch, dtype=dtype))
+    planned = plan_graph(net, Request(batch=batch, dtype=dtype))
     found = memory if isinstance(memory, Memory) else memory(planned.plan)
     plan = replace(planned.plan, memory=found)
     return Program(planned.graph, plan, planned.form.tensor_names)

@@ -19,6 +19,7 @@ from tests.support.against_oracle import (
 )
 from tests.support.strategies import Case, random_array
 from tnlayer.backends.mixed_program import MixedProgram
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import BackendSpan
@@ -70,7 +71,7 @@ class MixedCase:
 
     def check(self, program: Program) -> None:
         """Value and gradients of the layer with another program, against the oracle."""
-        self.ranged.replace_range(0, None, program)
+        self.ranged.replace_range(BatchRange(), program)
         for array in (*self.inputs, *self.layer.parameters()):
             array.grad = None
         y = self.layer(*self.inputs)

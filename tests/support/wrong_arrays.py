@@ -29,6 +29,7 @@ import tnlayer as tn
 from tests.support import each_backend, emulated
 from tnlayer import topologies
 from tnlayer.backends.mixed_program import MixedProgram
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.cuts import batched_steps
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.nn.padded import Padded
@@ -582,7 +583,7 @@ def make_layer(backend: str) -> tn.Layer:
         regions = (BackendSpan("cpp", 1), BackendSpan("torch", total - 1))
         plan = replace(whole.plan, regions=regions).verify()
         ranged.main = MixedProgram(whole.graph, plan, whole.tensor_names)
-        ranged.replace_range(0, None, ranged.main)
+        ranged.replace_range(BatchRange(), ranged.main)
     return layer
 
 

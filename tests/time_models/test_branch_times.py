@@ -17,7 +17,7 @@ from tnlayer.hardware.profile.load import use_profile
 from tnlayer.ir.cuts import is_batched
 from tnlayer.ir.loops import Tile, statements, steps_of
 from tnlayer.lowering.cpu.pipeline import forward_program, schedule_lanes
-from tnlayer.planning.planner import PlannedGraph, PlanOptions, plan_graph
+from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.report.cost import Cost
 from tnlayer.report.cost_of_network import cost_of
 
@@ -42,7 +42,7 @@ def planned(rank: int, batch: int, backend: str, objective: str = "infer") -> Pl
     """A plan for 512-bit vectors or for an H100."""
     device = "cuda" if backend == "cuda" else "cpu"
     cpu, gpu = (None, gpu_of("sm_90")) if backend == "cuda" else (Cpu(), None)
-    options = PlanOptions(batch, objective, device, backend=backend, cpu=cpu, gpu=gpu)
+    options = Request(batch, objective, device, backend=backend, cpu=cpu, gpu=gpu)
     return plan_graph(train(rank), options)
 
 

@@ -34,6 +34,7 @@ from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.log_scale_program import ScaledProgram
 from tnlayer.errors import SpecError
+from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.cuts import batched_steps, cuts
 from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.ir.steps import Contract
@@ -152,7 +153,7 @@ def scaled_program(layer: tn.Layer) -> ScaledProgram:
     """The program that serves all sizes of a layer from now on."""
     (ranged,) = layer._programs_for(layer.dtype)
     assert isinstance(ranged.main, ScaledProgram)
-    ranged.replace_range(0, None, ranged.main)
+    ranged.replace_range(BatchRange(), ranged.main)
     return ranged.main
 
 

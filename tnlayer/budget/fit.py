@@ -14,7 +14,8 @@ from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
 from ..nn.layer import Layer
 from ..nn.padded import Padded
-from ..planning.planner import DEFAULT_BATCH, PlanOptions, plan_graph
+from ..planning.planner import plan_graph
+from ..planning.request import DEFAULT_BATCH, Request, dtype_option
 from ..report.cost_of_network import cost
 from .search import Found, Limit, Measure, best_network
 from .topology import Topology, candidates, name_of, port_shapes, read_question
@@ -198,8 +199,8 @@ def fit_budget(
             msg = f"fit_budget: {name}={shown(size)}, expected 1 to {MAX_PORT_FEATURES}"
             raise SpecError(msg)
     question = read_question(topology, in_features, out_features, legs, arguments)
-    options = PlanOptions(batch=batch, device=device, dtype=dtype, effort=effort)
-    limit = _limit(kind, amount, in_features * out_features, options)
+    request = Request(batch=batch, device=device, dtype=dtype_option(dtype), effort=effort)
+    limit = _limit(kind, amount, in_features * out_features, request)
     found = best_network(candidates(question), limit)
     in_shape, out_shape = port_shapes(found.graph)
     return Fit(
@@ -213,7 +214,7 @@ def fit_budget(
         out_shape=out_shape,
         bonds=tuple((bond, found.graph.sizes[bond]) for bond in found.bonds),
         parameters=found.graph.parameter_count,
-        flops=_flops_a_sample(found.graph, options),
+        flops=_flops_a_sample(found.graph, request),
         batch=batch,
         budget=kind,
         amount=amount,
@@ -238,19 +239,19 @@ def _one_budget(given: Mapping[str, float | None]) -> tuple[str, float]:
     return kind, amount
 
 
-def _limit(kind: str, amount: float, dense: int, options: PlanOptions) -> Limit:
+def _limit(kind: str, amount: float, dense: int, request: Request) -> Limit:
     """The budget as a limit of what it counts."""
     match kind:
         case "flops":
             return Limit(
-                lambda graph: _flops_a_sample(graph, options),
+                lambda graph: _flops_a_sample(graph, request),
                 amount,
                 lambda value: f"flops={math.ceil(value):,} a sample",
                 is_planned=True,
             )
         case "time":
             return Limit(
-                _seconds(options),
+                _seconds(request),
                 amount,
                 lambda value: f"time={value:.3g} seconds",
                 is_planned=True,
@@ -271,21 +272,21 @@ def _limit(kind: str, amount: float, dense: int, options: PlanOptions) -> Limit:
             )
 
 
-def _flops_a_sample(graph: Graph, options: PlanOptions) -> float:
+def _flops_a_sample(graph: Graph, request: Request) -> float:
     """FLOPs of the contractions of one forward call, for one of its samples."""
-    return plan_graph(graph, options).plan.counts.flops.at(options.batch) / options.batch
+    return plan_graph(graph, request).plan.counts.flops.at(request.batch) / request.batch
 
 
-def _seconds(options: PlanOptions) -> Measure:
+def _seconds(request: Request) -> Measure:
     """Predicted seconds of a forward and backward call on the fastest backend."""
 
     def measure(graph: Graph) -> float:
         counted = cost(
             graph,
-            batch=options.batch,
-            device=options.device,
-            dtype=options.dtype,
-            effort=options.effort,
+            batch=request.batch,
+            device=request.device,
+            dtype=request.dtype or None,
+            effort=request.effort,
         )
         return counted.fastest.training
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..errors import BuildError, SpecError
 from ..ir.backend_names import AUTO
-from ..planning.planner import PlanOptions
+from ..planning.request import Request
 from ..targets.backend import (
     Backend,
     asked_backend,
@@ -24,41 +24,41 @@ from ..targets.target import Machine
 VARIABLE = "TNLAYER_BACKEND"
 
 
-def options_for(options: PlanOptions, arch: str | None = None) -> PlanOptions:
-    """The options with the backends that may run the plan here, and what kernels are compiled for.
+def request_for(request: Request, arch: str | None = None) -> Request:
+    """The request with the backends that may run the plan here, and what kernels are compiled for.
 
     Arguments:
-        options: as asked for.
+        request: as asked for.
         arch: what CUDA kernels are built for; None: the device that is there.
 
     Raises:
         BuildError: backend is "cpp", and there is no compiler.
         SpecError: backend is "cuda", which keeps no memory limit, and one is given.
     """
-    taken, _ = taken_backend(options.backend, options.device)
-    backend = _compiling(taken, options.device)
-    if backend.why_no_limit and options.memory_limit is not None and taken == backend.name:
+    taken, _ = taken_backend(request.backend, request.device)
+    backend = _compiling(taken, request.device)
+    if backend.why_no_limit and request.memory_limit is not None and taken == backend.name:
         msg = (
-            f"memory_limit={options.memory_limit} is for other backends than {taken!r}, "
+            f"memory_limit={request.memory_limit} is for other backends than {taken!r}, "
             f"{backend.why_no_limit}: leave it out"
         )
         raise SpecError(msg)
-    return _with(options, taken, backend.machine(arch))
+    return _with(request, taken, backend.machine(arch))
 
 
-def foreseen_options(options: PlanOptions) -> PlanOptions:
-    """As ``options_for``, for what nobody runs: a backend that cannot be built here is foreseen for
+def foreseen_request(request: Request) -> Request:
+    """As ``request_for``, for what nobody runs: a backend that cannot be built here is foreseen for
     a usual machine, and one that keeps no memory limit for one, too."""
-    taken, _ = taken_backend(options.backend, options.device)
-    backend = _compiling(taken, options.device)
+    taken, _ = taken_backend(request.backend, request.device)
+    backend = _compiling(taken, request.device)
     asked = asked_backend(taken)
-    if asked is not None and not asked.moves_device and asked.device not in (None, options.device):
-        return _with(options, calls_backend().name, Machine())
+    if asked is not None and not asked.moves_device and asked.device not in (None, request.device):
+        return _with(request, calls_backend().name, Machine())
     try:
         machine = backend.machine()
     except BuildError:
         machine = backend.usual_machine()
-    return _with(options, taken, machine)
+    return _with(request, taken, machine)
 
 
 def _compiling(taken: str, device: str) -> Backend:
@@ -66,12 +66,12 @@ def _compiling(taken: str, device: str) -> Backend:
     return asked_backend(taken) or auto_kernels(device) or calls_backend()
 
 
-def _with(options: PlanOptions, taken: str, machine: Machine) -> PlanOptions:
+def _with(request: Request, taken: str, machine: Machine) -> Request:
     asked = asked_backend(taken)
     # Wherever a layer lies now, it will run on the backend's device.
     moves = asked is not None and asked.moves_device and asked.device
-    device = moves or options.device
-    return replace(options, backend=taken, device=device, cpu=machine.cpu, gpu=machine.gpu)
+    device = moves or request.device
+    return replace(request, backend=taken, device=device, cpu=machine.cpu, gpu=machine.gpu)
 
 
 def auto_stands_for() -> str:

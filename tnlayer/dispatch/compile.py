@@ -11,10 +11,11 @@ from ..graph.argument_checks import check_option, shown
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
-from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE, PlanOptions, plan_graph
+from ..planning.planner import DEFAULT_MINIMIZE, plan_graph
+from ..planning.request import DEFAULT_BATCH, Request, dtype_option
 from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, option_names
-from .available_backends import options_for
+from .available_backends import request_for
 from .build_program import program_of
 from .overflow import warn_of_values
 
@@ -99,8 +100,9 @@ def compile(
     check_backend(backend, arch)
     check_tensor_cores(tensor_cores, backend)
     check_log_scale(log_scale, memory_limit, tensor_cores)
-    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
-    planned = plan_graph(net, options_for(options, arch))
+    own = dtype_option(dtype)
+    request = Request(batch, objective, device, memory_limit, effort, own, minimize, backend)
+    planned = plan_graph(net, request_for(request, arch))
     if tensor_cores is not None:
         # All steps stay in the kernels: which of them tensor cores can do is decided there.
         given, plan = planned.lowered, replace(planned.plan, regions=())

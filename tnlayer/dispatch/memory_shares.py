@@ -20,35 +20,33 @@ from ..graph.graph import Graph
 from ..ir.backend_names import TORCH
 from ..ir.counts import Amount
 from ..planning.memory_limit import LimitError
-from ..planning.planner import PlanOptions, plan_graph
+from ..planning.planner import plan_graph
 from ..planning.rank import kernel_room
-from ..planning.request import TRAIN
+from ..planning.request import TRAIN, Request
 from ..support.dtypes import DTYPES
 from ..targets.backend import asked_backend
-from .available_backends import options_for
+from .available_backends import request_for
 
 
-def share_limit(
-    graphs: Sequence[Graph], options: PlanOptions, held: Amount
-) -> tuple[PlanOptions, ...]:
-    """The options with which each network has to be planned, so that all together keep the limit.
+def share_limit(graphs: Sequence[Graph], request: Request, held: Amount) -> tuple[Request, ...]:
+    """The requests with which each network has to be planned, so that all together keep the limit.
 
     Arguments:
         graphs: networks with equal ports whose results are added.
-        options: what is asked for, with a memory limit.
+        request: what is asked for, with a memory limit.
         held: bytes that a call holds beside the networks.
 
     Raises:
         PlanError: the limit cannot be kept; says how little is possible.
     """
-    assert options.memory_limit is not None
-    batch = options.batch
-    shared = _given_again(graphs, options)
+    assert request.memory_limit is not None
+    batch = request.batch
+    shared = _given_again(graphs, request)
     beside = held.at(batch) + shared
-    left = options.memory_limit - beside
-    trials = [options, replace(options, keeps=False)]
-    if options_for(options).is_free:
-        trials.append(replace(options, keeps=False, backend=TORCH))
+    left = request.memory_limit - beside
+    trials = [request, replace(request, keeps=False)]
+    if request_for(request).is_free:
+        trials.append(replace(request, keeps=False, backend=TORCH))
     totals: list[int] = []
     for trial in trials:
         whole = [_limited(replace(trial, adds=n > 0), left) for n in range(len(graphs))]
@@ -65,7 +63,7 @@ def share_limit(
     least = min(totals)
     what = f"{len(graphs)} networks whose results are added" if len(graphs) > 1 else "the network"
     msg = (
-        f"memory_limit={options.memory_limit} bytes cannot be kept at batch {batch}: the smallest "
+        f"memory_limit={request.memory_limit} bytes cannot be kept at batch {batch}: the smallest "
         f"workspace found is {least + beside} bytes: {least} for {what}, {shared} to add gradients "
         f"of tensors that they share, {held.at(batch)} for copies of the inputs and for padding. "
         f"Raise the limit to {least + beside}, or take smaller batches"
@@ -73,18 +71,18 @@ def share_limit(
     raise LimitError(msg, least + beside)
 
 
-def _given_again(graphs: Sequence[Graph], options: PlanOptions) -> int:
+def _given_again(graphs: Sequence[Graph], request: Request) -> int:
     """Bytes of the gradients of tensors that a network gives after another one has: the most of
     any network."""
-    assert options.dtype is not None, "what a layer is planned for"
-    if options.objective != TRAIN:
+    assert request.dtype, "what a layer is planned for"
+    if request.objective != TRAIN:
         return 0
     known, most = set[str](), 0
     for graph in graphs:
         own = {p.name: math.prod(p.shape) for p in graph.parameters if p.node.trainable}
         most = max(most, sum(size for name, size in own.items() if name in known))
         known |= own.keys()
-    return most * DTYPES[options.dtype].itemsize
+    return most * DTYPES[request.dtype].itemsize
 
 
 # -- what networks need ------------------------------------------------------------------------
@@ -108,41 +106,41 @@ def _total(needs: Sequence[_Need]) -> int:
     return sum(need.stays for need in needs) + max(need.passes for need in needs)
 
 
-def _limited(options: PlanOptions, limit: int) -> PlanOptions:
-    """The options with another limit."""
-    return replace(options, memory_limit=max(0, limit))
+def _limited(request: Request, limit: int) -> Request:
+    """The request with another limit."""
+    return replace(request, memory_limit=max(0, limit))
 
 
-def _attempt(graph: Graph, options: PlanOptions) -> _Need | LimitError:
+def _attempt(graph: Graph, request: Request) -> _Need | LimitError:
     """What a network takes with the plan that its limit allows, or why it allows none."""
     try:
-        planned = plan_graph(graph, options_for(options))
+        planned = plan_graph(graph, request_for(request))
     except LimitError as error:
         return error
     lowered = planned.lowered
     if lowered.is_compiled:
-        return _Need(*kernel_room(lowered, options.batch, planned.request))
-    room = lowered.room(options.batch)
+        return _Need(*kernel_room(lowered, request.batch, planned.request))
+    room = lowered.room(request.batch)
     return _Need(room.kept, max(0, room.at_once - room.kept))
 
 
-def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tuple[int, _Need]:
+def _least(graph: Graph, request: Request, found: _Need | LimitError) -> tuple[int, _Need]:
     """The least limit that a network keeps by itself, and what it takes with that.
 
     Arguments:
         graph: the network.
-        options: with a limit.
+        request: with a limit.
         found: what came of that.
     """
-    asked = asked_backend(options_for(options).backend)
-    passes = asked is not None and not asked.is_compiled and not options.keeps
+    asked = asked_backend(request_for(request).backend)
+    passes = asked is not None and not asked.is_compiled and not request.keeps
     if isinstance(found, _Need) and not passes:
-        found = _attempt(graph, _limited(options, 0))
+        found = _attempt(graph, _limited(request, 0))
     if isinstance(found, _Need):
         return found.stays + found.passes, found
     limit = found.needed
     # Of torch's calls that keep nothing all of it passes.
-    need = _Need(0, limit) if passes else _attempt(graph, _limited(options, limit))
+    need = _Need(0, limit) if passes else _attempt(graph, _limited(request, limit))
     if isinstance(need, LimitError):
         raise need
     return limit, need
@@ -150,17 +148,17 @@ def _least(graph: Graph, options: PlanOptions, found: _Need | LimitError) -> tup
 
 def _spread(
     graphs: Sequence[Graph],
-    options: Sequence[PlanOptions],
+    requests: Sequence[Request],
     limits: Sequence[int],
     needs: Sequence[_Need],
     left: int,
-) -> tuple[PlanOptions, ...]:
-    """The options of networks that keep a limit together with the least limits, once one after the
+) -> tuple[Request, ...]:
+    """The requests of networks that keep a limit together with the least limits, once one after the
     other has got what the others leave of it: with more bytes a network may be faster."""
-    shared, needs = list(map(_limited, options, limits)), list(needs)
+    shared, needs = list(map(_limited, requests, limits)), list(needs)
     for number, graph in enumerate(graphs):
         others = sum(need.stays for other, need in enumerate(needs) if other != number)
-        more = _limited(options[number], left - others)
+        more = _limited(requests[number], left - others)
         need = _attempt(graph, more)
         if isinstance(need, LimitError):
             continue  # the search for chunks may miss at a limit what it finds at a lower one

@@ -11,11 +11,12 @@ import torch
 
 from ..graph.graph import Graph
 from ..ir.batch_range import BatchRange
-from ..planning.planner import PlannedGraph, PlanOptions, plan_graph
+from ..planning.planner import PlannedGraph, plan_graph
+from ..planning.request import Request
 from ..runtime.program import Program
 from ..support.locks import Lock
 from ..targets.backend import asked_backend, backend_of, same_code
-from .available_backends import options_for
+from .available_backends import request_for
 from .build_program import program_of
 from .tune import random_inputs, tune_graph
 
@@ -70,19 +71,19 @@ class RangedProgram:
 
     Arguments:
         graph: the network.
-        options: as for the planner. Where ``options.batch`` was named by the user, one plan serves
+        request: as for the planner. Where ``request.batch`` was named by the user, one plan serves
             all sizes; else each size gets that of its range.
         one_plan: whether the user named it.
         arch: what CUDA kernels are built for; None: the device of a call.
         log_scale: whether programs give a mantissa and the log of a scale.
 
-    ``main`` is the program for ``options.batch``: torch traces, exports and transforms that one.
+    ``main`` is the program for ``request.batch``: torch traces, exports and transforms that one.
     """
 
     def __init__(
         self,
         graph: Graph,
-        options: PlanOptions,
+        request: Request,
         *,
         one_plan: bool,
         arch: str | None = None,
@@ -90,15 +91,15 @@ class RangedProgram:
     ) -> None:
         self.graph = graph
         # What was asked for is pickled: another machine may have other backends.
-        self.asked = options
+        self.asked = request
         self.arch = arch
         self.log_scale = log_scale
-        self.options = options = options_for(options, arch)
-        asked = asked_backend(options.backend)
+        self.request = request = request_for(request, arch)
+        asked = asked_backend(request.backend)
         # Where only kernels are wanted one plan serves all sizes: a layer compiles them twice at
         # most, for few samples and for many, each when a call first needs it.
         self.one_plan = one_plan = one_plan or (asked is not None and asked.one_plan)
-        self.planned = plan_graph(graph, options)
+        self.planned = plan_graph(graph, request)
         self.main = self._program_of(self.planned)
         self._lock = Lock()
         self._table = _Table()
@@ -118,22 +119,21 @@ class RangedProgram:
         if is_made and batch <= self._free:
             return table.programs[place]
         program = table.programs[place] if is_made else self._make(batch)
-        device = torch.device(self.options.device)
+        device = torch.device(self.request.device)
         program.check_room(batch, program.plan, device)
         free = program.free_samples(device)
         self._free = free if self._free < 0 else min(self._free, free)
         return program
 
     @property
-    def ranges(self) -> tuple[tuple[int, int | None, Program], ...]:
-        """(low, high, program) of the ranges made so far; None: no bound."""
-        rows = zip(self._table.ranges, self._table.programs, strict=True)
-        return tuple((one.least, one.greatest, program) for one, program in rows)
+    def ranges(self) -> tuple[tuple[BatchRange, Program], ...]:
+        """The ranges made so far, each with its program."""
+        return tuple(zip(self._table.ranges, self._table.programs, strict=True))
 
-    def replace_range(self, low: int, high: int | None, program: Program) -> None:
+    def replace_range(self, batches: BatchRange, program: Program) -> None:
         """Let a program serve a range, whatever served it before."""
         with self._lock:
-            table = _Table().with_range(BatchRange(low, high), program)
+            table = _Table().with_range(batches, program)
             for one, known in zip(self._table.ranges, self._table.programs, strict=True):
                 table = table.with_range(one, known)
             self._table, self._free = table, -1
@@ -179,8 +179,8 @@ class RangedProgram:
             return
         # A first call without gradients may well come before training.
         wanted = [x.requires_grad or not torch.is_grad_enabled() for x in inputs]
-        if self.one_plan and batch != self.options.batch:
-            batch = self.options.batch
+        if self.one_plan and batch != self.request.batch:
+            batch = self.request.batch
             inputs = random_inputs(self.graph, batch, self.main.dtype, device)
         with self._tuning:
             if not self.is_tuned(batch):
@@ -195,28 +195,27 @@ class RangedProgram:
     ) -> None:
         if not batch:
             return
-        whole_range = not (self.one_plan and batch == self.options.batch)
+        whole_range = not (self.one_plan and batch == self.request.batch)
         planned = tune_graph(
             self.graph,
-            replace(self.options, batch=batch),
+            replace(self.request, batch=batch),
             inputs,
             parameters,
             wanted,
             whole_range=whole_range,
         )
-        choice = planned.choice
-        batches = BatchRange(choice.low, choice.high) if whole_range else BatchRange()
+        batches = planned.choice.batches if whole_range else BatchRange()
         self._use_tuned(TunedRange(batches, planned))
 
     def _use_tuned(self, tuned: TunedRange) -> None:
         with self._lock:
             program = self._known(tuned.planned) or self._program_of(tuned.planned)
-        self.replace_range(tuned.batches.least, tuned.batches.greatest, program)
+        self.replace_range(tuned.batches, program)
         if self.one_plan and tuned.batches == BatchRange():
             # It serves the sizes that its kernels are made for; others are made when needed.
             with self._lock:
                 self._table = self._with_served(_Table(), program)
-        if self.options.batch in tuned.batches:
+        if self.request.batch in tuned.batches:
             self.main, self.planned = program, tuned.planned
         kept = (known for known in self._tuned if not tuned.batches.covers(known.batches))
         self._tuned = (tuned, *kept)
@@ -226,13 +225,13 @@ class RangedProgram:
     def has_one_plan(self, batch: int) -> bool:
         """Whether the plan that was asked for serves a batch size: with a memory limit it keeps
         that up to its own, and larger ones are planned by themselves."""
-        limited = self.options.memory_limit is not None
-        return self.one_plan and not (limited and batch > self.options.batch)
+        limited = self.request.memory_limit is not None
+        return self.one_plan and not (limited and batch > self.request.batch)
 
     def _with_served(self, table: _Table, program: Program) -> _Table:
         """A table with the batch sizes that a program of the one plan serves."""
-        limited = self.options.memory_limit is not None
-        kept = BatchRange(0, self.options.batch) if limited else BatchRange()
+        limited = self.request.memory_limit is not None
+        kept = BatchRange(0, self.request.batch) if limited else BatchRange()
         batches = _served(program).common(kept)
         return table if batches is None else table.with_range(batches, program)
 
@@ -247,11 +246,12 @@ class RangedProgram:
                 found = self._program_of(replace(planned, lowered=lowered))
                 self._table = self._with_served(self._table, found)
             elif found is None:
-                options = replace(self.options, batch=max(1, batch))
-                planned = plan_graph(self.graph, options, whole_range=True)
+                request = replace(self.request, batch=max(1, batch))
+                planned = plan_graph(self.graph, request, whole_range=True)
                 found = self._known(planned) or self._program_of(planned)
-                low, high = planned.choice.low, planned.choice.high
-                batches = BatchRange(low, None if high is None else max(high, batch))
+                batches, last = planned.choice.batches, planned.choice.batches.greatest
+                if last is not None and last < batch:
+                    batches = BatchRange(batches.least, batch)
                 self._table = self._table.with_range(batches, found)
             return found
 
@@ -261,7 +261,7 @@ class RangedProgram:
     def _known(self, planned: PlannedGraph) -> Program | None:
         """A program that runs the same code: neighbouring ranges may differ in batch only."""
         for program in (*self._table.programs, self.main):
-            if self.options.memory_limit is not None and program.plan.batch < planned.plan.batch:
+            if self.request.memory_limit is not None and program.plan.batch < planned.plan.batch:
                 continue  # for other gradients it keeps the limit up to its own batch size
             if same_code(program.lowered, planned.lowered):
                 return program
@@ -291,6 +291,6 @@ def _served(program: Program) -> BatchRange:
     for many, all else for any."""
     plan = program.plan
     names = {program.backend, *(region.backend for region in plan.regions)}
-    served = [BatchRange(*backend_of(name).serves(plan.batch)) for name in names]
+    served = [backend_of(name).serves(plan.batch) for name in names]
     ends = [one.greatest for one in served if one.greatest is not None]
     return BatchRange(max(one.least for one in served), min(ends, default=None))

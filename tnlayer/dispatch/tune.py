@@ -20,9 +20,9 @@ from ..planning.batch_ranges import EXACT, TUNED, Choice, plan_key, store_choice
 from ..planning.mixture import plan_name
 from ..planning.plan_search import Search
 from ..planning.plan_store import PlanKey
-from ..planning.planner import PlannedGraph, PlanOptions, plan_graph, planned_with
+from ..planning.planner import PlannedGraph, plan_graph, planned_with
 from ..planning.rank import Ranked, rank
-from ..planning.request import TRAIN
+from ..planning.request import TRAIN, Request
 from ..runtime.autograd import run
 from ..runtime.program import Program
 from ..support.debug import debug
@@ -43,7 +43,7 @@ _SEED = 7
 
 def tune_graph(
     graph: Graph,
-    options: PlanOptions,
+    request: Request,
     arrays: Sequence[torch.Tensor],
     parameters: Mapping[str, torch.Tensor],
     wanted: Sequence[bool],
@@ -51,7 +51,7 @@ def tune_graph(
     whole_range: bool = True,
     budget: float = BUDGET,
 ) -> PlannedGraph:
-    """The plan that is the fastest when timed, for ``options.batch`` or its whole range.
+    """The plan that is the fastest when timed, for ``request.batch`` or its whole range.
 
     The arrays are read only; their ``.grad``, the random state and the caller's grad mode are not
     touched. A call is forward and backward for objective "train", with gradients of the inputs that
@@ -59,8 +59,8 @@ def tune_graph(
 
     Arguments:
         graph: the network.
-        options: as for the planner; with a memory limit all candidates keep it.
-        arrays: an input a port, of ``options.batch`` samples, where the network will run.
+        request: as for the planner; with a memory limit all candidates keep it.
+        arrays: an input a port, of ``request.batch`` samples, where the network will run.
         parameters: the arrays by tensor name.
         wanted: for each input whether its gradient is wanted.
         whole_range: as for :func:`tnlayer.planning.planner.plan_graph`.
@@ -70,15 +70,15 @@ def tune_graph(
         SpecError: an array is on the meta device, where nothing can be timed.
         PlanError: no plan fits.
     """
-    planned = plan_graph(graph, options, whole_range=whole_range)
+    planned = plan_graph(graph, request, whole_range=whole_range)
     calls = _Calls(planned, arrays, parameters, wanted)
     key = _key(planned, calls, whole_range=whole_range)
     search = Search.begin(planned.form.graph, planned.request)
-    choice = stored_choice(search, key, options.batch)
+    choice = stored_choice(search, key, request.batch)
     if choice is None:
-        choice = _time(search, planned, options, calls, budget)
+        choice = _time(search, planned, calls, budget)
         store_choice(key, choice)
-    debug(1, f"plan of {graph.label!r} for batch {options.batch}: {choice.reason}")
+    debug(1, f"plan of {graph.label!r} for batch {request.batch}: {choice.reason}")
     return planned_with(graph, planned.form, planned.request, choice)
 
 
@@ -174,11 +174,9 @@ class _Calls:
             torch.cuda.synchronize(self.device)
 
 
-def _time(
-    search: Search, planned: PlannedGraph, options: PlanOptions, calls: _Calls, budget: float
-) -> Choice:
+def _time(search: Search, planned: PlannedGraph, calls: _Calls, budget: float) -> Choice:
     """Time the candidates; the winner, with its measured seconds."""
-    programs = _candidates(search, planned, options, calls)
+    programs = _candidates(search, planned, calls)
     predicted = {name: ranked.seconds.total for name, (ranked, _) in programs.items()}
     with progress_share(f"timing {len(programs)} plans") as reach:
         timed = median_seconds(
@@ -193,23 +191,23 @@ def _time(
         forward = median_seconds({winner: calls.forward(program)}, budget=_FORWARD_BUDGET)[winner]
         forward = min(forward, timed[winner])
         seconds = Seconds(forward, timed[winner] - forward)
-    low, high = planned.choice.low, planned.choice.high
-    reason = _reason(options.batch, timed, predicted)
-    return Choice(search.lowered(programs[winner][0].plan), low, high, seconds, reason)
+    reason = _reason(planned.request.batch, timed, predicted)
+    return Choice(search.lowered(programs[winner][0].plan), planned.choice.batches, seconds, reason)
 
 
 def _candidates(
-    search: Search, planned: PlannedGraph, options: PlanOptions, calls: _Calls
+    search: Search, planned: PlannedGraph, calls: _Calls
 ) -> dict[str, tuple[Ranked, Program]]:
     """Programs by name: the plan that would be taken without timing, and the next best ones."""
     request, chosen = planned.request, planned.choice
     # Plans that keep a memory limit at the upper end of the range keep it in all of it.
-    limited = request.memory_limit is not None and chosen.high is not None
-    batch = chosen.high if limited and chosen.high is not None else options.batch
+    greatest = chosen.batches.greatest
+    limited = request.memory_limit is not None
+    batch = greatest if limited and greatest is not None else request.batch
     # Predictions for the range's own plan are those at its own batch size; told here at this one.
     search.note(chosen.lowered)
     plans = [chosen.plan, *(ranked.plan for ranked in rank(search, batch))]
-    found = [Ranked(plan, search.lowered(plan).seconds(options.batch)) for plan in plans]
+    found = [Ranked(plan, search.lowered(plan).seconds(request.batch)) for plan in plans]
     found = _best_of_each_first(found)
     limit = _HOPELESS * min(ranked.seconds.total for ranked in found)
     programs: dict[str, tuple[Ranked, Program]] = {}

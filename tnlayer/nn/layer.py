@@ -24,8 +24,7 @@ from ..graph.argument_checks import check_option, check_whole, shown
 from ..graph.graph import Graph, Parameter, count_parameters
 from ..graph.network import Network
 from ..ir.counts import Amount
-from ..planning.planner import DEFAULT_BATCH, PlanOptions
-from ..planning.request import OBJECTIVES
+from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
 from ..report.cost import Cost
 from ..report.explain import Explanation, explain
 from ..runtime import cuda_devices
@@ -132,14 +131,14 @@ class Layer(nn.Module):
         check_log_scale(log_scale, memory_limit)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
-        options = PlanOptions(
+        request = Request(
             batch=DEFAULT_BATCH if batch is None else batch,
             objective=objective,
             memory_limit=memory_limit,
             effort=effort,
             backend=backend,
         )
-        self._options = options
+        self._request = request
         self._backend = backend
         self._tune = tune
         self._log_scale = log_scale
@@ -150,7 +149,7 @@ class Layer(nn.Module):
         self._graphs = graphs
         self._one_plan = batch is not None
         self._programs = LayerPrograms(
-            graphs, options, one_plan=self._one_plan, log_scale=log_scale, beside=self._beside
+            graphs, request, one_plan=self._one_plan, log_scale=log_scale, beside=self._beside
         )
         self._fast: FastCall | None = None
         self._stored = StoredArrays(graphs)
@@ -242,10 +241,10 @@ class Layer(nn.Module):
         Raises:
             SpecError: batch is no positive whole number.
         """
-        size = self._options.batch if batch is None else batch
+        size = self._request.batch if batch is None else batch
         check_whole(size, "explain: batch")
         found = explain(repr(self), self._backend, self._programs_at(size), size)
-        return replace(found, memory_limit=self._options.memory_limit)
+        return replace(found, memory_limit=self._request.memory_limit)
 
     # -- what it does ----------------------------------------------------------------------
 
@@ -344,7 +343,7 @@ class Layer(nn.Module):
         first = first_of(arrays)
         dtype, device = self._kind(first)
         if not inputs:
-            inputs = random_inputs(self.graph, self._options.batch, dtype, device)
+            inputs = random_inputs(self.graph, self._request.batch, dtype, device)
         _, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
         wanted = tuple(x.requires_grad for x in inputs)
         batch = self._batch_of(flat)
@@ -481,7 +480,7 @@ class Layer(nn.Module):
         leading, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
         traced = is_traced()
         copied = NOTHING
-        if self._options.memory_limit is not None and not traced:
+        if self._request.memory_limit is not None and not traced:
             # One copy that is counted, not one wherever the code reads x in other rows.
             flat = tuple(x.resolve_conj().resolve_neg().contiguous() for x in flat)
             copied = self._programs.copied(self.graph, inputs, flat)

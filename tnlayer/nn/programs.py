@@ -15,8 +15,7 @@ from ..errors import PlanError
 from ..graph.graph import Graph
 from ..ir.counts import Amount
 from ..planning.batch_ranges import upper_end
-from ..planning.planner import PlanOptions
-from ..planning.request import TRAIN
+from ..planning.request import TRAIN, Request
 from ..runtime.autograd import is_copy
 from .arguments import dtype_name
 
@@ -44,7 +43,7 @@ class LayerPrograms:
 
     Arguments:
         graphs: the networks.
-        options: as for the planner; dtype and device are those of a call.
+        request: as for the planner; dtype and device are those of a call.
         one_plan: whether the user named the batch size.
         log_scale: whether results have a scale of their own.
         beside: what a caller holds.
@@ -53,16 +52,16 @@ class LayerPrograms:
     def __init__(
         self,
         graphs: Sequence[Graph],
-        options: PlanOptions,
+        request: Request,
         *,
         one_plan: bool,
         log_scale: bool,
         beside: Beside = ALONE,
     ) -> None:
-        self.graphs, self.options, self.one_plan = tuple(graphs), options, one_plan
+        self.graphs, self.request, self.one_plan = tuple(graphs), request, one_plan
         self.log_scale, self.beside = log_scale, beside
         self._plain: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
-        self._shared: dict[tuple[PlanOptions, Amount], tuple[RangedProgram, ...]] = {}
+        self._shared: dict[tuple[int, Request, Amount], tuple[RangedProgram, ...]] = {}
         self._sums: dict[tuple[tuple[RangedProgram, ...], bool], SummedRanges] = {}
 
     def plain(self, dtype: torch.dtype, device: str) -> tuple[RangedProgram, ...]:
@@ -75,11 +74,11 @@ class LayerPrograms:
         """
         programs = self._plain.get((dtype, device))
         if programs is None:
-            options = replace(self.options, dtype=dtype_name(dtype), device=device)
-            if self._is_shared(options.memory_limit, self._held(options, dtype)):
+            request = replace(self.request, dtype=dtype_name(dtype), device=device)
+            if self._is_shared(request.memory_limit, self._held(request, dtype)):
                 programs = self.of(dtype, device)
             else:
-                programs = self._alike(options)
+                programs = self._alike(request)
             self._plain[dtype, device] = programs
         return programs
 
@@ -103,23 +102,24 @@ class LayerPrograms:
         Raises:
             PlanError: the limit cannot be kept.
         """
-        limit = self.options.memory_limit
+        limit = self.request.memory_limit
         if limit is None:
             return self.plain(dtype, device)
-        objective = TRAIN if trains else self.options.objective
-        options = replace(self.options, dtype=dtype_name(dtype), device=device, objective=objective)
-        held = self._held(options, dtype) + copied
+        objective = TRAIN if trains else self.request.objective
+        request = replace(self.request, dtype=dtype_name(dtype), device=device, objective=objective)
+        held = self._held(request, dtype) + copied
         if not self._is_shared(limit, held):
-            if objective == self.options.objective:
+            if objective == self.request.objective:
                 return self.plain(dtype, device)
-            if (options, held) not in self._shared:
-                self._shared[options, held] = self._alike(options)
-            return self._shared[options, held]
+            key = request.batch, request, held
+            if key not in self._shared:
+                self._shared[key] = self._alike(request)
+            return self._shared[key]
         # The largest batch size that is planned together with this one; else this one alone.
-        batch = options.batch if batch is None else max(1, batch)
-        for size in (upper_end(batch, options.batch, one_plan=self.one_plan), batch):
-            sized = replace(options, batch=size)
-            known = self._shared.get((sized, held))
+        batch = request.batch if batch is None else max(1, batch)
+        for size in (upper_end(batch, request.batch, one_plan=self.one_plan), batch):
+            sized = replace(request, batch=size)
+            known = self._shared.get((size, sized, held))
             if known is not None:
                 return known
             try:
@@ -128,7 +128,7 @@ class LayerPrograms:
                 if size == batch:
                     raise
                 continue
-            self._shared[sized, held] = found = self._programs(shared, one_plan=True)
+            self._shared[size, sized, held] = found = self._programs(shared, one_plan=True)
             return found
         raise AssertionError
 
@@ -155,7 +155,7 @@ class LayerPrograms:
             flat: what is contracted.
         """
         total = NOTHING
-        if self.options.memory_limit is None:
+        if self.request.memory_limit is None:
             return total
         for port, x, copy in zip(graph.inputs, inputs, flat, strict=True):
             if not is_copy(copy, x):
@@ -169,25 +169,25 @@ class LayerPrograms:
     @property
     def is_limited_alone(self) -> bool:
         """Whether all calls of one kind take one plan, whatever they hold and want."""
-        if self.options.memory_limit is None:
+        if self.request.memory_limit is None:
             return True
         alone = len(self.graphs) == 1 and self.beside == ALONE
-        return alone and self.options.objective == TRAIN
+        return alone and self.request.objective == TRAIN
 
-    def _held(self, options: PlanOptions, dtype: torch.dtype) -> Amount:
-        entries = self.beside.train if options.objective == TRAIN else self.beside.infer
+    def _held(self, request: Request, dtype: torch.dtype) -> Amount:
+        entries = self.beside.train if request.objective == TRAIN else self.beside.infer
         return Amount(0, entries * dtype.itemsize)
 
-    def _alike(self, options: PlanOptions) -> tuple[RangedProgram, ...]:
-        """The programs, all with the same options."""
-        return self._programs((options,) * len(self.graphs), one_plan=self.one_plan)
+    def _alike(self, request: Request) -> tuple[RangedProgram, ...]:
+        """The programs, all for the same request."""
+        return self._programs((request,) * len(self.graphs), one_plan=self.one_plan)
 
     def _programs(
-        self, options: Sequence[PlanOptions], *, one_plan: bool
+        self, requests: Sequence[Request], *, one_plan: bool
     ) -> tuple[RangedProgram, ...]:
         return tuple(
             RangedProgram(graph, own, one_plan=one_plan, log_scale=self.log_scale)
-            for graph, own in zip(self.graphs, options, strict=True)
+            for graph, own in zip(self.graphs, requests, strict=True)
         )
 
     def _is_shared(self, limit: int | None, held: Amount) -> bool:

@@ -36,7 +36,7 @@ class Choice:
 
     Arguments:
         lowered: the forward plan, lowered for the objective.
-        low, high: the least and the greatest batch size; None: no bound.
+        batches: those sizes.
         seconds: predicted time at the plan's own batch size, or the measured one of a tuned plan.
         reason: in words, for reports.
         stored: whether it was read from the store.
@@ -44,8 +44,7 @@ class Choice:
     """
 
     lowered: Lowered
-    low: int
-    high: int | None
+    batches: BatchRange
     seconds: Seconds
     reason: str
     stored: bool = False
@@ -108,7 +107,8 @@ def stored_choice(search: Search, key: PlanKey, batch: int) -> Choice | None:
     low, high = found.batches.least, found.batches.greatest
     low = 0 if low == _FIRST and high != _FIRST else low
     lowered = search.lowered(found.plan)
-    return Choice(lowered, low, high, seconds, str(notes.get("reason", "")), stored=True)
+    reason = str(notes.get("reason", ""))
+    return Choice(lowered, BatchRange(low, high), seconds, reason, stored=True)
 
 
 def store_choice(key: PlanKey, choice: Choice) -> None:
@@ -118,7 +118,7 @@ def store_choice(key: PlanKey, choice: Choice) -> None:
         "backward": choice.seconds.backward,
         "reason": choice.reason,
     }
-    batches = BatchRange(max(_FIRST, choice.low), choice.high)
+    batches = BatchRange(max(_FIRST, choice.batches.least), choice.batches.greatest)
     write_plan(key, StoredPlan(batches, choice.plan, notes))
 
 
@@ -150,9 +150,9 @@ def _exact(search: Search, batch: int) -> Choice:
     return _first(search, rank(search, batch), batch, batch)
 
 
-def _first(search: Search, ranked: tuple[Ranked, ...], low: int, high: int | None) -> Choice:
-    best = ranked[0]
-    return Choice(search.lowered(best.plan), low, high, best.seconds, _reason(ranked))
+def _first(search: Search, ranked: tuple[Ranked, ...], least: int, greatest: int | None) -> Choice:
+    best, batches = ranked[0], BatchRange(least, greatest)
+    return Choice(search.lowered(best.plan), batches, best.seconds, _reason(ranked))
 
 
 def _ranged(search: Search, batch: int) -> Choice:

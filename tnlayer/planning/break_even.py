@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
+from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from .deadline import DEADLINES, Deadline, remember_uncut
 from .plan_search import Search
@@ -28,8 +29,6 @@ from .request import Request
 PROBES = tuple(4**power for power in range(9))
 
 Ranges = tuple[tuple[int, int | None], ...]
-# Batch sizes that one plan serves; None: no end.
-Served = tuple[int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +79,11 @@ def find_break_even(planned: Sequence[PlannedGraph], *, one_plan: bool = False) 
         return None
     request = planned[0].request
     digest = load_profile(request.dtype, request.device).profile.digest
-    known: list[tuple[Graph, Plan, Served]] = []
+    known: list[tuple[Graph, Plan, BatchRange]] = []
     searches: list[Search] = []
     fast, deadline = replace(request, effort="fast"), Deadline(DEADLINES["fast"])
     for one in planned:
-        served = (1, None) if one_plan else (one.choice.low, one.choice.high)
+        served = BatchRange(1) if one_plan else one.choice.batches
         known.append((one.form.graph, one.plan, served))
         search = Search(one.form.graph, fast, deadline)
         search.note(one.trained)
@@ -95,7 +94,7 @@ def find_break_even(planned: Sequence[PlannedGraph], *, one_plan: bool = False) 
 # The digest is in the key: a profile that was measured since gives other times.
 @remember_uncut(256)
 def _find(
-    known: tuple[tuple[Graph, Plan, Served], ...],
+    known: tuple[tuple[Graph, Plan, BatchRange], ...],
     request: Request,
     _digest: str,
     *,
@@ -139,7 +138,7 @@ class Curve:
 
     search: Search
     plans: list[Plan]
-    served: Served
+    served: BatchRange
     _seconds: dict[tuple[int, int], Prediction] = field(
         default_factory=dict[tuple[int, int], Prediction]
     )
@@ -147,18 +146,13 @@ class Curve:
     @property
     def turns(self) -> list[int]:
         """The first and the last of the served batch sizes, and those beside them."""
-        low, high = self.served
+        low, high = self.served.least, self.served.greatest
         ends = [low - 1, low, *(() if high is None else (high, high + 1))]
         return [end for end in ends if end >= 1]
 
-    def serves(self, batch: int) -> bool:
-        """Whether the first plan is what runs at a batch size."""
-        low, high = self.served
-        return low <= batch and (high is None or batch <= high)
-
     def find(self, batch: int) -> None:
         """Look for a plan for a batch size that has none; a memory limit may allow none."""
-        if self.serves(batch):
+        if batch in self.served:
             return
         try:
             plan = rank(self.search, batch)[0].plan
@@ -169,7 +163,7 @@ class Curve:
 
     def best(self, batch: int) -> Prediction | None:
         """Times of the plan that is taken for a batch size; None where no plan keeps the limit."""
-        if self.serves(batch):
+        if batch in self.served:
             return self._predict(0, batch)
         request, contest = self.search.request, self.search.contest
         limited = request.memory_limit is not None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 
+from ..errors import SpecError
+from ..graph.argument_checks import check_option, shown
 from ..graph.graph import Graph
 from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
+from ..support.dtypes import DTYPES
 from ..targets.backend import Contest, contest_of, is_free
 from ..targets.target import Machine, Target, target_for
 
@@ -19,19 +23,27 @@ OBJECTIVES = (TRAIN, INFER)
 # The search objective that stands for: several, ranked by the time model.
 BY_TIME = "time"
 
+# The batch size that plans are made for where the caller names none; no array has more entries
+# than the largest.
+DEFAULT_BATCH, MAX_BATCH = 256, 2**62
+
+EFFORTS = ("fast", "default", "high")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a plan is wanted for.
+    """What a plan is wanted for; most arguments are those of :func:`tnlayer.plan`.
 
     Arguments:
-        dtype: dtype of the arithmetic.
+        batch: samples of a call. Requests that differ in it alone are equal: whoever looks up what
+            was found for one has the batch sizes beside it.
         objective: "train" or "infer".
         device: "cpu" or "cuda".
-        effort: "fast", "default" or "high".
-        minimize: "time", or one search objective whose tree is taken as it is.
         memory_limit: bytes that forward and backward may allocate beyond x, y, the parameters and
             their gradients; None: no limit.
+        effort: "fast", "default" or "high".
+        dtype: of the arithmetic; "" for the usual one of a network, float32 or complex64.
+        minimize: "time", or one search objective whose tree is taken as it is.
         backend: the name of the one that was asked for, which says what competes with it, or
             "auto" for the fastest of all and of mixtures.
         cpu, gpu: what kernels are compiled for, one of them at most; None: they are not considered.
@@ -41,17 +53,47 @@ class Request:
             that ran before, and what this one gives is added to them.
     """
 
-    dtype: str = "float32"
+    batch: int = field(default=DEFAULT_BATCH, compare=False)
     objective: str = TRAIN
     device: str = "cpu"
-    effort: str = "default"
-    minimize: str = BY_TIME
     memory_limit: int | None = None
+    effort: str = "default"
+    dtype: str = ""
+    minimize: str = BY_TIME
     backend: str = TORCH
     cpu: Cpu | None = None
     gpu: Gpu | None = None
     keeps: bool = True
     adds: bool = False
+
+    def checked(self, graph: Graph) -> Request:
+        """The request for a network, with a dtype, and without what its device cannot use.
+
+        Raises:
+            SpecError: an option is unknown.
+        """
+        check_option(self.objective, "objective", OBJECTIVES)
+        check_option(self.effort, "effort", EFFORTS)
+        batch, limit = self.batch, self.memory_limit
+        if not (_is_int(batch) and 1 <= batch <= MAX_BATCH):
+            msg = (
+                f"batch={shown(batch)}: expected an int from 1 to {MAX_BATCH}, the batch size to "
+                "plan for"
+            )
+            raise SpecError(msg)
+        if limit is not None and not (_is_int(limit) and limit >= 0):
+            msg = f"memory_limit={shown(limit)}: expected a whole number of bytes, or None"
+            raise SpecError(msg)
+        check_device(self.device)
+        if not isinstance(self.minimize, str):
+            msg = f"minimize={shown(self.minimize)}: expected a string"
+            raise SpecError(msg)
+        return replace(
+            self,
+            dtype=self.dtype or ("complex64" if graph.is_complex else "float32"),
+            cpu=self.cpu if self.device == "cpu" else None,
+            gpu=self.gpu if self.device == "cuda" else None,
+        )
 
     @property
     def is_free(self) -> bool:
@@ -65,6 +107,31 @@ class Request:
     def target(self) -> Target:
         """What plans are lowered for."""
         return target_for(self.dtype, self.device, self.cpu, self.gpu)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def dtype_option(dtype: object) -> str:
+    """What a user's ``dtype`` is in a request: "" where none is named.
+
+    Raises:
+        SpecError: it is no dtype that is supported.
+    """
+    if dtype is None:
+        return ""
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        msg = f"dtype {shown(dtype)} is not supported; expected one of {', '.join(DTYPES)}"
+        raise SpecError(msg)
+    return dtype
+
+
+def check_device(device: object) -> None:
+    """Refuse what is no name of a type of device, such as "cpu" or "cuda"."""
+    if not isinstance(device, str) or re.fullmatch(r"[a-z][a-z0-9_:]{0,31}", device) is None:
+        msg = f"device={shown(device)}: expected the name of a type of device, such as 'cpu'"
+        raise SpecError(msg)
 
 
 def training_mask(graph: Graph, plan: Plan) -> Mask:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from ..dispatch.available_backends import foreseen_options
+from ..dispatch.available_backends import foreseen_request
 from ..graph.argument_checks import check_option
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..ir.counts import Counts
 from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
-from ..planning.planner import (
-    DEFAULT_BATCH,
-    DEFAULT_MINIMIZE,
-    PlannedGraph,
-    PlanOptions,
-    check_device,
-    plan_graph,
-)
+from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
+from ..planning.request import DEFAULT_BATCH, Request, check_device, dtype_option
 from ..targets.backend import option_names
 from .cost import Cost
 
@@ -52,8 +46,9 @@ def cost(
     """
     check_option(backend, "backend", option_names())
     check_device(device)
-    options = PlanOptions(batch, objective, device, memory_limit, effort, dtype, minimize, backend)
-    return cost_of(plan_graph(net, foreseen_options(options)), batch)
+    own = dtype_option(dtype)
+    request = Request(batch, objective, device, memory_limit, effort, own, minimize, backend)
+    return cost_of(plan_graph(net, foreseen_request(request)), batch)
 
 
 def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:

@@ -15,11 +15,12 @@ from ..errors import SpecError
 from ..graph.argument_checks import check_whole, shown
 from ..graph.graph import count_parameters
 from ..ir.backend_names import MIXED, TORCH
+from ..ir.batch_range import BatchRange
 from ..ir.plan_text import milliseconds, table
 from ..planning.break_even import BreakEven, find_break_even
-from ..planning.planner import MAX_BATCH, PlannedGraph, plan_graph
+from ..planning.planner import PlannedGraph, plan_graph
 from ..planning.predictions import DENSE, Prediction, predict
-from ..planning.request import INFER
+from ..planning.request import INFER, MAX_BATCH
 from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, same_code
 from .cost import Cost
@@ -37,14 +38,13 @@ class PlannedRange:
     """Batch sizes that one plan serves.
 
     Arguments:
-        low, high: the least and the greatest; None: no bound.
+        batches: those sizes.
         origin: the search objective that found the plan.
         batch: a batch size of the range, for the times.
         predicted: predicted times at that size.
     """
 
-    low: int
-    high: int | None
+    batches: BatchRange
     origin: str
     batch: int
     predicted: Prediction
@@ -163,14 +163,8 @@ class Explanation:
         for one in ranges:
             times = milliseconds(one.predicted.forward), milliseconds(one.predicted.backward)
             backend = (one.predicted.backend,) if several else ()
-            rows.append((_span(one.low, one.high), one.origin, *backend, f"{one.batch:,}", *times))
+            rows.append((str(one.batches), one.origin, *backend, f"{one.batch:,}", *times))
         return [head, *table(rows)]
-
-
-def _span(low: int, high: int | None) -> str:
-    if high is None:
-        return f"{low:,} or more"
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _memory_line(cost: Cost, limit: int) -> str:
@@ -207,9 +201,9 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         layer=layer,
         backend=TORCH if failure else backends.pop() if len(backends) == 1 else MIXED,
         asked=asked,
-        why=failure or taken_backend(asked, first.options.device)[1],
+        why=failure or taken_backend(asked, first.request.device)[1],
         batch=batch,
-        memory_limit=first.options.memory_limit,
+        memory_limit=first.request.memory_limit,
         costs=costs,
         ranges=tuple(batch_ranges(ranged) for ranged in programs),
         timed=all(ranged.is_tuned(batch) for ranged in programs),
@@ -220,7 +214,7 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
 
 def _failure(ranged: RangedProgram, batch: int) -> str:
     """Why torch runs a plan for kernels that could not be built; "" where that is not so."""
-    serving = [p for low, high, p in ranged.ranges if low <= batch and (not high or batch <= high)]
+    serving = [program for batches, program in ranged.ranges if batch in batches]
     failure = next((p.failure for p in (*serving, ranged.main) if p.failure), "")
     return failure and f"kernels could not be built: {failure}"
 
@@ -230,10 +224,10 @@ def planned_at(ranged: RangedProgram, batch: int) -> PlannedGraph:
     if ranged.has_one_plan(batch):
         planned = ranged.planned
     else:
-        options = replace(ranged.options, batch=batch)
-        planned = plan_graph(ranged.graph, options, whole_range=True)
-    for low, high, program in ranged.ranges:
-        inside = low <= batch and (high is None or batch <= high)
+        request = replace(ranged.request, batch=batch)
+        planned = plan_graph(ranged.graph, request, whole_range=True)
+    for batches, program in ranged.ranges:
+        inside = batch in batches
         reason = _timed(ranged, program, batch) if inside else ""
         if reason:
             return planned.with_lowered(program.lowered, reason)
@@ -256,9 +250,10 @@ def _timed(ranged: RangedProgram, program: Program, batch: int) -> str:
 def batch_ranges(ranged: RangedProgram) -> tuple[PlannedRange, ...]:
     """The ranges that have a program so far, with predicted times at one size of each."""
     found: list[PlannedRange] = []
-    for low, high, program in ranged.ranges:
-        batch = max(1, low, program.plan.batch)
-        batch = batch if high is None else max(1, min(batch, high))
+    for batches, program in ranged.ranges:
+        batch = max(1, batches.least, program.plan.batch)
+        if batches.greatest is not None:
+            batch = max(1, min(batch, batches.greatest))
         predicted = predict(program.trained, batch)
-        found.append(PlannedRange(low, high, program.plan.minimize, batch, predicted))
+        found.append(PlannedRange(batches, program.plan.minimize, batch, predicted))
     return tuple(found)

@@ -16,6 +16,7 @@ from ..graph.argument_checks import shown
 from ..graph.graph import Graph
 from ..ir import backend_names
 from ..ir.backend_names import AUTO, TORCH
+from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
 from .lowered import Lowered
@@ -146,10 +147,10 @@ class Backend(ABC):
         del batch
         return 1
 
-    def serves(self, batch: int) -> tuple[int, int | None]:
-        """The batch sizes that code made for one serves, least and greatest; None: no bound."""
+    def serves(self, batch: int) -> BatchRange:
+        """The batch sizes that code made for one serves."""
         del batch
-        return 0, None
+        return BatchRange()
 
     # -- building --------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ...graph.graph import Graph
 from ...hardware.host import usual_cpu
 from ...ir.backend_names import CPP
+from ...ir.batch_range import BatchRange
 from ...ir.plan import Plan
 from ...lowering.calls.training_schedules import Mask
 from ...lowering.cpu.batch_sizes import FEW, MANY_FROM, kernel_batch
@@ -57,9 +58,9 @@ class CppBackend(Backend):
         """Kernels are made twice at most: for few samples, and for many."""
         return kernel_batch(batch)
 
-    def serves(self, batch: int) -> tuple[int, int | None]:
+    def serves(self, batch: int) -> BatchRange:
         """Few samples, or many."""
-        return (0, MANY_FROM - 1) if kernel_batch(batch) == FEW else (MANY_FROM, None)
+        return BatchRange(0, MANY_FROM - 1) if kernel_batch(batch) == FEW else BatchRange(MANY_FROM)
 
     def check(self) -> None:
         """It needs a compiler."""
