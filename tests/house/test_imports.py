@@ -71,10 +71,10 @@ def test_no_cycles() -> None:
         edges = {name: needed for name, needed in edges.items() if name not in leaves}
 
 
-def test_only_search_imports_cotengra() -> None:
-    """planning/search.py is the one file that imports cotengra."""
+def test_only_one_file_imports_cotengra() -> None:
+    """planning/contraction_order.py is the one file that imports cotengra."""
     importers = {found.importer for found in IMPORTS if external(found) == "cotengra"}
-    assert importers == {"tnlayer.planning.search"}
+    assert importers == {"tnlayer.planning.contraction_order"}
 
 
 def test_topologies_use_the_public_builder_only() -> None:

@@ -22,7 +22,7 @@ ALLOWED = {
     "planning/check_plan.py": "checks the names of a stored plan before they are taken",
     "planning/plan_store.py": "names of files and versions of packages",
     "planning/request.py": "the name of a device",
-    "planning/search.py": "names of objectives, as the user writes them",
+    "planning/contraction_order.py": "names of objectives, as the user writes them",
 }
 
 

@@ -38,8 +38,8 @@ from tnlayer.ir.plan_parts import Memory
 from tnlayer.ir.steps import Contract, Operand, Select, Value
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.check_plan import check_plan
+from tnlayer.planning.contraction_order import search_order
 from tnlayer.planning.plan_of_order import make_plan
-from tnlayer.planning.search import search_order
 
 __all__ = ["emulated_gpu"]  # the fixture
 

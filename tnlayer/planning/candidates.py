@@ -19,9 +19,9 @@ from ..ir.plan import Plan
 from ..ir.steps import BATCH, Contract, Select, Step
 from ..lowering.cpu.batch_sizes import kernel_batch
 from .check_plan import MAX_VALUE_ENTRIES
+from .contraction_order import EXHAUSTIVE_TENSORS
 from .deadline import Deadline, remember_uncut
 from .plan_of_order import REBUILD, make_plan
-from .search import EXHAUSTIVE_TENSORS
 
 # The first one is searched exhaustively where that is affordable, the others up to fewer tensors.
 OBJECTIVES = ("combo-64", "flops", "combo-4", "combo-256", "write", "size")

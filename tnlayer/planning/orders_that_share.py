@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from ..ir.steps import Contract, Operand, Select, Value
 from ..ir.value_numbering import Key
 from ..passes.lower_graph import Terms, numbered
+from .contraction_order import Found, greedy_order, search_order
 from .deadline import Deadline
 from .refine_order import SsaPath
-from .search import Found, greedy_order, search_order
 from .steps_of_order import shared_cost
 
 # Products with more entries than this are not made for the sake of a repeat.

@@ -13,9 +13,9 @@ from ..ir.steps import BATCH
 from ..passes.lower_graph import Terms, make_terms
 from ..support.dtypes import DTYPES
 from .check_plan import MAX_VALUE_ENTRIES, SizeRefused
+from .contraction_order import Found, search_order
 from .deadline import Deadline, remember_uncut
 from .orders_that_share import better_with_repeats
-from .search import Found, search_order
 from .steps_of_order import contract_pairs
 
 # The tree that contracts all tensors before any input: W is rebuilt, then multiplied.

@@ -15,13 +15,13 @@ from ..targets.backend import calls_backend
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import Seconds
 from .candidates import candidates, is_large, rough_seconds, tree_key
+from .contraction_order import EXHAUSTIVE_TENSORS
 from .deadline import Deadline, remember_uncut
 from .memory_limit import LimitRefused, check_room, keep_limit
 from .mixture import best_mixture, whole_plan
 from .plan_of_order import make_plan
 from .plan_search import Search
 from .request import BY_TIME, TRAIN, Request
-from .search import EXHAUSTIVE_TENSORS
 
 # The batch size that trees for compiled kernels are searched for.
 FUSED_BATCH = 256

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from ..ir.steps import BATCH, Contract, Operand, Step, Value
 from ..passes.lower_graph import Terms
 from ..passes.share_products import share_steps
+from .contraction_order import objective_of
 from .refine_order import SsaPath
-from .search import objective_of
 
 
 def contract_pairs(terms: Terms, pairs: SsaPath) -> tuple[tuple[Step, ...], Operand]:

@@ -21,7 +21,7 @@ from ...ir.plan import Plan
 from ...ir.plan_parts import Output
 from ...ir.steps import Contract
 from ...passes.lower_graph import make_terms
-from ...planning.search import greedy_order
+from ...planning.contraction_order import greedy_order
 from ...planning.steps_of_order import pair_steps
 from .log_scale_run import Scaled, run_scaled, scaled, total
 

@@ -18,12 +18,12 @@ from tnlayer.errors import SpecError
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.passes.lower_graph import make_terms
+from tnlayer.planning import contraction_order
 from tnlayer.planning import deadline as clock
-from tnlayer.planning import search
 from tnlayer.planning.check_plan import check_plan
+from tnlayer.planning.contraction_order import Found, search_order
 from tnlayer.planning.deadline import DEADLINES, Deadline
 from tnlayer.planning.plan_of_order import make_plan
-from tnlayer.planning.search import Found, search_order
 from tnlayer.support.progress import progress
 
 MERA = canonicalise(tn.topologies.mera(12, 2, 3).freeze()).graph
@@ -64,9 +64,9 @@ def test_the_number_of_trials_is_fixed(
 
     def count(problem: Any, minimize: str, seed: int, clock: Any) -> Any:
         seeds.append(seed)
-        return search._greedy(problem)
+        return contraction_order._greedy(problem)
 
-    monkeypatch.setattr(search, "_trial", count)
+    monkeypatch.setattr(contraction_order, "_trial", count)
     find(MERA, effort=effort)
     assert seeds == list(range(trials))
     seeds.clear()
@@ -82,7 +82,9 @@ def test_every_objective_beyond_exhaustive_search(minimize: str) -> None:
     output = [leg for axis in terms.output for leg in axis]
     sizes = {**dict(terms.leg_sizes), "b": 64}
     found, greedy = find(MERA, minimize), find(MERA, minimize, deadline=0.0)
-    scores = [search._score(legs, output, sizes, f.pairs, minimize) for f in (found, greedy)]
+    scores = [
+        contraction_order._score(legs, output, sizes, f.pairs, minimize) for f in (found, greedy)
+    ]
     assert scores[0] <= scores[1]
     assert not found.optimal
 
@@ -109,7 +111,7 @@ def score(found: Found, graph: Graph, minimize: str = "combo-64") -> float:
     output = [leg for axis in terms.output for leg in axis]
     sizes = {**dict(terms.leg_sizes), "b": 64}
     legs = [term.legs for term in terms.terms]
-    return search._score(legs, output, sizes, found.pairs, minimize)
+    return contraction_order._score(legs, output, sizes, found.pairs, minimize)
 
 
 LONG = canonicalise(tn.topologies.tensor_ring((1,) * 130, (1,) * 130, rank=3).freeze()).graph
@@ -146,7 +148,7 @@ def test_a_clock_that_does_not_run_out_decides_nothing(caplog: pytest.LogCapture
 
 def test_deadlines_are_generous() -> None:
     """Each effort has a deadline of half a minute or more."""
-    assert set(DEADLINES) == set(search._TRIALS)
+    assert set(DEADLINES) == set(contraction_order._TRIALS)
     assert min(DEADLINES.values()) >= 30
 
 
@@ -183,7 +185,7 @@ def test_an_interrupted_search_breaks_nothing(monkeypatch: pytest.MonkeyPatch, t
     net = tn.topologies.mera(12, 2, 2)
     graph = canonicalise(net.freeze()).graph
     expected = make_plan.__wrapped__(graph, batch=7000 + trial, minimize="combo-64")
-    whole = search._trial
+    whole = contraction_order._trial
 
     def interrupted(problem: Any, minimize: str, seed: int, clock: Any) -> Any:
         if seed == trial:
@@ -191,7 +193,7 @@ def test_an_interrupted_search_breaks_nothing(monkeypatch: pytest.MonkeyPatch, t
         return whole(problem, minimize, seed, clock)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "_trial", interrupted)
+        patch.setattr(contraction_order, "_trial", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tn.plan(net, batch=7000 + trial, minimize="combo-64")
     assert tn.plan(net, batch=7000 + trial, minimize="combo-64") == expected
