@@ -11,7 +11,7 @@ or steps themselves change the lanes as they multiply::
     lanes (a b)  step  step rotating a to c   lanes (c b)  step        lane_rotation.py
 
 Both are searched for, in the same measure; the cheaper one is then held against samples as lanes,
-by an estimate of cycles (estimate_cycles.py).
+by an estimate of cycles (compare_lanes_and_blocks.py).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ...ir.steps import BATCH
 from ...passes.split_legs import find_splits, split_legs
 from ...passes.stem import Stem, find_stem, reorder, state_after
 from ..array_layout import Lanes, volume
+from .compare_lanes_and_blocks import Setting, blocks_of, cycles
 from .batch_sizes import kernel_batch
-from .estimate_cycles import Setting, blocks_of, cycles
 from .lane_rotation import cost_of_segments, find_rotations
 from .schedule import CpuSchedule
 from .vector_phases import find_segments, lanes_of_forward

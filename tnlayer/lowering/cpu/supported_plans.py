@@ -8,7 +8,7 @@ from ...ir.cuts import batched_steps
 from ...ir.plan import Plan
 from ...ir.steps import BATCH
 from ...support.dtypes import DTYPES
-from .estimate_cycles import MOST_SAMPLES
+from .compare_lanes_and_blocks import MOST_SAMPLES
 from .pipeline import schedule_lanes
 
 # Entries of one array, whose offsets are ints, and of all that a thread keeps: 2 GiB of float32.

@@ -1,5 +1,8 @@
 """Legs or samples as lanes, and how many samples a block has: by an estimate of cycles.
 
+Its cycles are only compared with each other. How long a kernel takes is foreseen by
+time_models/cpu_kernels.py, from measured rates.
+
 With legs as lanes a block is one sample as long as parameters are small: its state stays nearest.
 Parameters that leave the first caches are read once a block, and so are the vectors of partial sums
 of their gradients; then blocks of several samples pay. Samples as lanes always have a block of one
