@@ -35,7 +35,7 @@ from tnlayer.hardware.profile.op_times import OpTimes
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.ir.backend_names import CPP, TORCH
 from tnlayer.ir.plan import Plan
-from tnlayer.lowering.cpu.batch_sizes import kernel_batch
+from tnlayer.lowering.cpu.kernel_batch import kernel_batch
 from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.runtime.autograd import run
 from tnlayer.targets.backend import backend_of, lower

@@ -11,8 +11,8 @@ from ..hardware.cpu import Cpu
 from ..ir.loops import LoopProgram as LoopProgram
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import wanted_names
-from ..lowering.cpu.batch_sizes import kernel_batch
 from ..lowering.cpu.call_workspace import call_bytes
+from ..lowering.cpu.kernel_batch import kernel_batch
 from ..lowering.cpu.pipeline import finish, schedule_lanes
 from ..lowering.cpu.schedule import CpuSchedule
 from ..lowering.cpu.supported_plans import can_fuse

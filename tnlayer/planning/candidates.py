@@ -17,7 +17,7 @@ from ..graph.graph import Graph
 from ..hardware.profile.op_times import OpTimes
 from ..ir.plan import Plan
 from ..ir.steps import BATCH, Contract, Select, Step
-from ..lowering.cpu.batch_sizes import kernel_batch
+from ..lowering.cpu.kernel_batch import kernel_batch
 from .check_plan import MAX_VALUE_ENTRIES
 from .contraction_order import EXHAUSTIVE_TENSORS
 from .deadline import Deadline, remember_uncut

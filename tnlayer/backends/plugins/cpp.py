@@ -11,7 +11,7 @@ from ...ir.backend_names import CPP
 from ...ir.batch_range import BatchRange
 from ...ir.plan import Plan
 from ...lowering.calls.training_schedules import Mask
-from ...lowering.cpu.batch_sizes import FEW, MANY_FROM, kernel_batch
+from ...lowering.cpu.kernel_batch import FEW, MANY_FROM, kernel_batch
 from ...targets.backend import Backend, Build
 from ...targets.lowered import Lowered
 from ...targets.target import Machine, Target

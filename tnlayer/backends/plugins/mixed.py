@@ -12,7 +12,7 @@ from ...ir.counts import Amount, amount
 from ...ir.cuts import cuts
 from ...ir.plan import Plan
 from ...lowering.calls.training_schedules import Mask
-from ...lowering.cpu.batch_sizes import kernel_batch
+from ...lowering.cpu.kernel_batch import kernel_batch
 from ...passes.partition import region_masks, split
 from ...targets.backend import Backend, Build, backend_of
 from ...targets.lowered import Lowered, plain

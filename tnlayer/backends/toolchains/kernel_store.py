@@ -24,7 +24,7 @@ from ...ir.loops import LoopProgram
 from ...ir.loops_text import program_text
 from ...ir.plan import Plan
 from ...ir.plan_document import document_from_plan
-from ...lowering.cpu.batch_sizes import kernel_batch
+from ...lowering.cpu.kernel_batch import kernel_batch
 from ...support.debug import debug, debug_level
 from ...support.json_text import canonical_json
 from .cpp_build import (

@@ -25,7 +25,7 @@ from ...passes.split_legs import find_splits, split_legs
 from ...passes.stem import Stem, find_stem, reorder, state_after
 from ..array_layout import Lanes, volume
 from .compare_lanes_and_blocks import Setting, blocks_of, cycles
-from .batch_sizes import kernel_batch
+from .kernel_batch import kernel_batch
 from .lane_rotation import cost_of_segments, find_rotations
 from .schedule import CpuSchedule
 from .vector_phases import find_segments, lanes_of_forward
