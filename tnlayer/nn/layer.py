@@ -32,10 +32,10 @@ from ..runtime.autograd import is_traced, run
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
-from .arguments import as_graphs, flatten_inputs, layer_dtype
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
+from .layer_inputs import as_graphs, flatten_inputs, layer_dtype
 from .programs import ALONE, NOTHING, LayerPrograms
 from .shared_tensors import stored_parameters
 from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of

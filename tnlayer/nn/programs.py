@@ -17,7 +17,7 @@ from ..ir.counts import Amount
 from ..planning.batch_ranges import upper_end
 from ..planning.request import TRAIN, Request
 from ..runtime.autograd import is_copy
-from .arguments import dtype_name
+from .layer_inputs import dtype_name
 
 NOTHING = Amount()
 

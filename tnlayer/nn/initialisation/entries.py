@@ -11,7 +11,7 @@ from ...errors import SpecError
 from ...graph.graph import SCALED, Graph, Parameter
 from ...graph.near_identity import IDENTITY, NearIdentity
 from ...support.dtypes import DTYPES
-from ..arguments import dtype_name
+from ..layer_inputs import dtype_name
 from .near_identity import near_identity_entries
 
 Initialiser = Callable[[torch.Tensor], object]
