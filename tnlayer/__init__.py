@@ -1,7 +1,7 @@
 """Describe any tensor network as a graph and get a torch layer with every cost known."""
 
 from . import topologies
-from .backends.builtin import register_builtin
+from .backends.builtin.register import register_builtin
 from .budget.fit import Fit, fit_budget
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError

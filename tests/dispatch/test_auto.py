@@ -15,10 +15,10 @@ import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.profiles import fixed_profile
 from tnlayer import topologies
+from tnlayer.backends.builtin import cpp as cpp_backend
 from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.lowered_for_cpu import LoweredForCpu
 from tnlayer.backends.mixed_program import MixedProgram
-from tnlayer.backends.plugins import cpp as cpp_backend
 from tnlayer.backends.toolchains import cpp_build
 from tnlayer.dispatch import available_backends
 from tnlayer.dispatch.programs_by_batch import RangedProgram

@@ -21,10 +21,10 @@ from tests.support.emulated import emulated_gpu, launches
 from tests.support.nvidia_tools import needs_nvrtc
 from tests.support.small_topologies import distance, filled, results
 from tnlayer import topologies
+from tnlayer.backends.builtin import cuda as cuda_backend
 from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.lowered_for_gpu import LoweredForGpu
 from tnlayer.backends.mixed_program import MixedProgram
-from tnlayer.backends.plugins import cuda as cuda_backend
 from tnlayer.dispatch import available_backends
 from tnlayer.hardware.datasheets import H100, RECORDS, record_of
 from tnlayer.hardware.gpu import gpu_of

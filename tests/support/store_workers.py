@@ -222,7 +222,7 @@ def unmapped() -> dict[str, Any]:
 def hashes() -> dict[str, Any]:
     """The keys of some networks and their plans at two batch sizes."""
     from tnlayer import topologies
-    from tnlayer.backends.builtin import register_builtin
+    from tnlayer.backends.builtin.register import register_builtin
     from tnlayer.graph.canonical import canonicalise
     from tnlayer.ir.plan_document import document_from_plan
     from tnlayer.planning.plan_store import PlanKey

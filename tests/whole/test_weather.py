@@ -24,8 +24,8 @@ import torch
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.waiting import comes_true
-from tnlayer.backends.plugins.cpp import CppBackend
-from tnlayer.backends.plugins.mixed import MixedBackend
+from tnlayer.backends.builtin.cpp import CppBackend
+from tnlayer.backends.builtin.mixed import MixedBackend
 from tnlayer.backends.toolchains import build_folder, cpp_build, cpp_compiler, library, processes
 from tnlayer.backends.toolchains.build_folder import PREFIX, sweep
 from tnlayer.backends.toolchains.library import load_bytes

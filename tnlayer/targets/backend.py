@@ -1,7 +1,7 @@
 """What a backend is, and which there are: one class to implement, one registry by name.
 
 The planner, the reports and the layer ask a backend what it can, costs, needs and says; none of
-them knows which there are. Those of the package stand in backends/plugins.
+them knows which there are. Those of the package stand in backends/builtin.
 """
 
 from __future__ import annotations

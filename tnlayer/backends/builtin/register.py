@@ -1,0 +1,18 @@
+"""The backends that come with the package, registered in targets/backend.py.
+
+That file has the class that they implement, and the registry in which all others find them.
+"""
+
+from __future__ import annotations
+
+from ...targets.backend import register
+from .cpp import CppBackend
+from .cuda import CudaBackend
+from .mixed import MixedBackend
+from .torch import TorchBackend
+
+
+def register_builtin() -> None:
+    """Register torch, cpp, cuda and mixed; their order is that of lists in messages."""
+    for backend in (TorchBackend(), CppBackend(), CudaBackend(), MixedBackend()):
+        register(backend)
