@@ -21,7 +21,7 @@ import tnlayer as tn
 from benchmarks.common.report import format_table
 from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 from tnlayer.backends.cpp_program import CppProgram
-from tnlayer.backends.toolchains.cpp_build import find_compiler
+from tnlayer.backends.toolchains.find_cpp_compiler import find_compiler
 
 KNOWN = {**KERNEL_WORKLOADS, **TINY_WORKLOADS}
 BATCH = 256

@@ -12,7 +12,8 @@ import torch
 
 import tnlayer as tn
 from tnlayer.backends.cpp_program import CppProgram
-from tnlayer.backends.toolchains.cpp_build import find_compiler, load_library
+from tnlayer.backends.toolchains.cpp_build import load_library
+from tnlayer.backends.toolchains.find_cpp_compiler import find_compiler
 from tnlayer.codegen.cpp.prelude import prelude
 from tnlayer.codegen.cpp.printer import print_kernel
 from tnlayer.errors import BuildError

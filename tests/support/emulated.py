@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from tnlayer.backends import cuda_unit
-from tnlayer.backends.toolchains.cpp_build import find_compiler
+from tnlayer.backends.toolchains.find_cpp_compiler import find_compiler
 from tnlayer.backends.toolchains.nvrtc import Cubin, find_nvrtc
 from tnlayer.codegen.cuda.source import CudaSource
 from tnlayer.errors import BuildError

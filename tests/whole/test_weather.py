@@ -26,7 +26,13 @@ from tests.support.cpp_units import has_compiler
 from tests.support.waiting import comes_true
 from tnlayer.backends.builtin.cpp import CppBackend
 from tnlayer.backends.builtin.mixed import MixedBackend
-from tnlayer.backends.toolchains import build_folder, cpp_build, cpp_compiler, library, processes
+from tnlayer.backends.toolchains import (
+    build_folder,
+    cpp_build,
+    find_cpp_compiler,
+    library,
+    processes,
+)
 from tnlayer.backends.toolchains.build_folder import PREFIX, sweep
 from tnlayer.backends.toolchains.library import load_bytes
 from tnlayer.backends.toolchains.processes import Processes
@@ -46,14 +52,14 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(cpp_build, "_loaded", {})
-    monkeypatch.setattr(cpp_compiler, "_failures", {})
-    cpp_compiler._inspect.cache_clear()
+    monkeypatch.setattr(find_cpp_compiler, "_failures", {})
+    find_cpp_compiler._inspect.cache_clear()
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], str]:
     """Makes a script the compiler; "REAL" in its text is the real one."""
-    real = " ".join(cpp_compiler.find_compiler().command)
+    real = " ".join(find_cpp_compiler.find_compiler().command)
 
     def make(text: str) -> str:
         path = tmp_path / "compiler"
@@ -132,16 +138,16 @@ def test_broken_compilers(
 def test_commands_with_arguments(script: Callable[[str], str], monkeypatch: Any) -> None:
     """CXX="ccache g++" is a program and its argument; each of them is part of the key."""
     wrapper = script('exec "$@"')
-    real = cpp_compiler.COMPILERS[0]
+    real = find_cpp_compiler.COMPILERS[0]
     monkeypatch.setenv("CXX", f"{wrapper} {real} -DWEATHER=2")
-    compiler = tn_compiler = cpp_compiler.find_compiler()
+    compiler = tn_compiler = find_cpp_compiler.find_compiler()
     assert compiler.command == (wrapper, real, "-DWEATHER=2")
     assert cpp_build.load_library("int x = WEATHER;" + ANSWER).answer() == 42
     monkeypatch.setenv("CXX", real)
-    assert cpp_compiler.find_compiler() != tn_compiler
+    assert find_cpp_compiler.find_compiler() != tn_compiler
     monkeypatch.setenv("CXX", 'g++ "')
     with pytest.raises(tn.BuildError, match="CXX="):
-        cpp_compiler.find_compiler()
+        find_cpp_compiler.find_compiler()
 
 
 def test_a_path_with_blanks_is_one_program(script: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -150,49 +156,49 @@ def test_a_path_with_blanks_is_one_program(script: Any, tmp_path: Path, monkeypa
     (tmp_path / "my tools").mkdir()
     moved = path.rename(tmp_path / "my tools" / "cc")
     monkeypatch.setenv("CXX", str(moved))
-    assert cpp_compiler.find_compiler().command == (str(moved),)
+    assert find_cpp_compiler.find_compiler().command == (str(moved),)
 
 
 def test_a_compiler_that_works_again_is_taken(script: Callable[[str], str]) -> None:
     """What failed is remembered for the same files only."""
     script("exit 1")
     with pytest.raises(tn.BuildError):
-        cpp_compiler.find_compiler()
+        find_cpp_compiler.find_compiler()
     script('exec REAL "$@" # mended')
-    assert cpp_compiler.find_compiler().macros
+    assert find_cpp_compiler.find_compiler().macros
 
 
 def test_the_second_compiler_is_taken_where_the_first_is_broken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Of c++ and clang++ the one that works."""
-    real = cpp_compiler.find_compiler().path
+    real = find_cpp_compiler.find_compiler().path
     monkeypatch.delenv("CXX", raising=False)
     for name, text in (("c++", "exit 1"), ("clang++", f'exec {real} "$@"')):
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert cpp_compiler.find_compiler().path == str(tmp_path / "clang++")
+    assert find_cpp_compiler.find_compiler().path == str(tmp_path / "clang++")
 
 
 def test_records_of_compilers_are_not_believed(script: Callable[[str], str]) -> None:
     """A stored record with other fields or types is asked for again."""
-    cpp_compiler._RECORDS.clear()
+    find_cpp_compiler._RECORDS.clear()
     script('exec REAL "$@"')
-    compiler = cpp_compiler.find_compiler()
-    (key,) = cpp_compiler._RECORDS.entries()
-    good = json.loads(cpp_compiler._RECORDS.read(key) or b"")
+    compiler = find_cpp_compiler.find_compiler()
+    (key,) = find_cpp_compiler._RECORDS.entries()
+    good = json.loads(find_cpp_compiler._RECORDS.read(key) or b"")
     for change in (
         {"version": 3}, {"macros": "__AVX512F__"}, {"macros": [["__AVX__"]]}, {"more": 1},
         {"macros": ["AVX; rm"]}, {"version": None},
     ):  # fmt: skip
-        cpp_compiler._RECORDS.write(key, json.dumps({**good, **change}).encode())
-        cpp_compiler._inspect.cache_clear()
-        assert cpp_compiler.find_compiler() == compiler
+        find_cpp_compiler._RECORDS.write(key, json.dumps({**good, **change}).encode())
+        find_cpp_compiler._inspect.cache_clear()
+        assert find_cpp_compiler.find_compiler() == compiler
     for text in (b"[]", b"3", b"\xff", b"[" * 100_000):
-        cpp_compiler._RECORDS.write(key, text)
-        cpp_compiler._inspect.cache_clear()
-        assert cpp_compiler.find_compiler() == compiler
+        find_cpp_compiler._RECORDS.write(key, text)
+        find_cpp_compiler._inspect.cache_clear()
+        assert find_cpp_compiler.find_compiler() == compiler
 
 
 # -- later than the trial --------------------------------------------------------------------------
@@ -282,7 +288,7 @@ def test_a_library_that_was_cut_short_is_not_loaded(tmp_path: Path) -> None:
     """The loader would map what is not there, and the process would end with SIGBUS."""
     source, made = tmp_path / "answer.cpp", tmp_path / "answer.so"
     source.write_text(ANSWER)
-    command = cpp_compiler.find_compiler().command
+    command = find_cpp_compiler.find_compiler().command
     subprocess.run([*command, "-shared", "-fPIC", str(source), "-o", str(made)], check=True)
     content = made.read_bytes()
     assert load_bytes(content, "whole").answer() == 42
@@ -331,7 +337,7 @@ def test_a_file_that_is_exchanged_after_the_check_is_not_loaded(
 @pytest.mark.parametrize("where", ["missing", "full"])
 def test_no_folder_to_build_in(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A TMPDIR that is gone, or a disk without room: a BuildError that names TMPDIR; torch."""
-    cpp_compiler.find_compiler()
+    find_cpp_compiler.find_compiler()
     if where == "missing":
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     else:
@@ -342,8 +348,8 @@ def test_no_folder_to_build_in(where: str, monkeypatch: pytest.MonkeyPatch, tmp_
         monkeypatch.setattr(Path, "write_text", refuse)
     with pytest.raises(tn.BuildError, match="TMPDIR"):
         cpp_build.load_library(ANSWER)
-    cpp_compiler._RECORDS.clear()
-    cpp_compiler._inspect.cache_clear()
+    find_cpp_compiler._RECORDS.clear()
+    find_cpp_compiler._inspect.cache_clear()
     assert "TMPDIR" in tn.Layer(net(), batch=16).explain()
 
 
@@ -371,7 +377,7 @@ def test_a_compiler_that_hangs_leaves_no_children(
     """After the time is over neither it nor what it started runs; it is asked once."""
     pids = tmp_path / "pids"
     script(f"sleep 1000 & echo $! >> {pids}; echo $$ >> {pids}; wait")
-    monkeypatch.setattr(cpp_compiler, "ASK_SECONDS", 1)
+    monkeypatch.setattr(find_cpp_compiler, "ASK_SECONDS", 1)
     with pytest.raises(tn.BuildError, match="did not end within 1 seconds"):
         tn.Layer(net(), backend="cpp")
     found = [int(line) for line in pids.read_text().split()]

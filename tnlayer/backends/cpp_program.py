@@ -35,7 +35,7 @@ from ..targets.lowered import Lowered, cast_bytes
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
 from .lowered_for_cpu import LoweredForCpu, kernel_of
-from .toolchains.cpp_build import find_compiler
+from .toolchains.find_cpp_compiler import find_compiler
 from .toolchains.kernel_memory import memory_of
 from .toolchains.kernel_store import EntryPoint, Kernel
 

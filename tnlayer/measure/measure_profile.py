@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from ..backends.toolchains.cpp_build import find_compiler
+from ..backends.toolchains.find_cpp_compiler import find_compiler
 from ..errors import BuildError
 from ..hardware.detect_processor import processor_name
 from ..hardware.profile.grid import Grid, fill_grid

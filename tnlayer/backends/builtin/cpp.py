@@ -18,7 +18,7 @@ from ...targets.target import Machine, Target
 from ...time_models import cpu_kernels
 from ..cpp_program import CppProgram, this_cpu
 from ..lowered_for_cpu import LoweredForCpu
-from ..toolchains.cpp_build import find_compiler
+from ..toolchains.find_cpp_compiler import find_compiler
 
 COMPILED = (
     "kernels are compiled at the first call that needs them, or by prepare(): seconds, up to a "

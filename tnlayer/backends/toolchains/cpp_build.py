@@ -21,9 +21,10 @@ from ...support.debug import debug
 from ...support.file_store import Store
 from ...support.locks import Lock, after_fork
 from .build_folder import build_folder
-from .cpp_compiler import FLAGS, Compiler, compile_files, find_compiler, load_made, write_source
+from .find_cpp_compiler import FLAGS, Compiler, find_compiler
 from .library import load_bytes
 from .processes import Finished, Processes
+from .run_compiler import compile_files, load_made, write_source
 
 OPTIMISE = "-O3"
 TIMEOUT_SECONDS = 600

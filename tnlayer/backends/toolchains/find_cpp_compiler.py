@@ -1,4 +1,4 @@
-"""The C++ compiler of this machine: which it is, what it says of the CPU, and whether it works.
+"""Find the C++ compiler of this machine: which it is, what it says of the CPU, whether it works.
 
 Asking takes longer than loading a kernel, so what was found is stored, under a key of all programs
 that its command names.
@@ -6,7 +6,6 @@ that its command names.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -22,8 +21,8 @@ from ...errors import BuildError
 from ...hardware.detect_processor import processor_features
 from ...support.file_store import Store
 from .build_folder import build_folder
-from .library import load_bytes
-from .processes import Finished, Processes
+from .processes import Processes
+from .run_compiler import compile_files, failed, load_made, output_of, write_source
 
 COMPILERS = ("c++", "clang++")
 # What decides which features of the CPU a compiler uses.
@@ -44,12 +43,7 @@ FLAGS = (
 ASK_SECONDS = 60
 # A compiler that hangs is not asked at each call; one that had no room is asked again some time.
 _RETRY_SECONDS = 300.0
-_ENVIRONMENT = {"LC_ALL": "C"}  # messages in English
 _RECORDS = Store("compilers", limit=2**20)
-_HINT = (
-    "-fopenmp needs OpenMP (gcc: libgomp, clang: libomp-dev); set CXX to another compiler, or use "
-    "backend='torch'"
-)
 # All that kernels take from headers, threads included.
 _TRIAL = """
 #include <cstdlib>
@@ -197,62 +191,12 @@ def _compiler_of(content: bytes | None, path: str, arguments: tuple[str, ...]) -
 
 def _ask(path: str, arguments: tuple[str, ...]) -> Compiler:
     """Ask a compiler for its version and for what it knows of this CPU."""
-    said = _said([path, *arguments, "--version"]).splitlines()
-    defined = _said([path, *arguments, *TARGET, "-dM", "-E", "-x", "c++", os.devnull])
+    said = output_of([path, *arguments, "--version"], ASK_SECONDS).splitlines()
+    asked = [path, *arguments, *TARGET, "-dM", "-E", "-x", "c++", os.devnull]
+    defined = output_of(asked, ASK_SECONDS)
     words = [line.split()[1] for line in defined.splitlines() if len(line.split()) > 1]
     macros = frozenset(word for word in words if word[:2] == "__" and word.isidentifier())
     return Compiler(path, said[0][:500] if said else "", macros, arguments)
-
-
-def _said(command: list[str]) -> str:
-    """What a compiler writes to its output, as text.
-
-    Raises:
-        BuildError: it fails, or that is not UTF-8.
-    """
-    done = Processes().run(command, timeout=ASK_SECONDS, environment=_ENVIRONMENT)
-    if done.code:
-        raise _failed(command, f"failed with exit code {done.code}", done)
-    try:
-        return done.output.decode()
-    except UnicodeDecodeError as error:
-        raise _failed(command, f"is not understood: {error}", done) from None
-
-
-def compile_files(
-    command: list[str], folder: Path, processes: Processes, timeout: float
-) -> Finished:
-    """Run a compiler that makes files in a folder, its own temporary ones too.
-
-    Raises:
-        BuildError: it does not run, takes too long, or fails; has its words.
-    """
-    environment = {**_ENVIRONMENT, "TMPDIR": str(folder)}
-    done = processes.run(command, timeout=timeout, environment=environment)
-    if done.code:
-        raise _failed(command, f"failed with exit code {done.code}", done)
-    return done
-
-
-def load_made(
-    made: Path, name: str, command: list[str], done: Finished
-) -> tuple[bytes, ctypes.CDLL]:
-    """The bytes of a library that a compiler made, and the library.
-
-    Raises:
-        BuildError: there is none, or it cannot be loaded; has the compiler's words.
-    """
-    try:
-        content = made.read_bytes()
-        return content, load_bytes(content, name)
-    except OSError as error:
-        what = f"ended without an error, but its library cannot be used: {error}. It said"
-        raise _failed(command, what, done) from error
-
-
-def _failed(command: list[str], what: str, done: Finished) -> BuildError:
-    """What happened, the compiler's words, and what may help."""
-    return BuildError(f"{' '.join(command)} {what}:\n{done.words()}\n{_HINT}")
 
 
 def _try(compiler: Compiler) -> None:
@@ -269,17 +213,4 @@ def _try(compiler: Compiler) -> None:
         _, library = load_made(made, "trial", command, done)
         function = getattr(library, "tnlayer_trial", None)
         if function is None or function(100) != 4950:
-            raise _failed(command, "made a library that does not compute. It said", done)
-
-
-def write_source(path: Path, text: str) -> None:
-    """Write a translation unit.
-
-    Raises:
-        BuildError: the disk is full, say.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        msg = f"source of a kernel cannot be written: {error}; set TMPDIR to a disk with room"
-        raise BuildError(msg) from error
+            raise failed(command, "made a library that does not compute. It said", done)
