@@ -23,7 +23,7 @@ from ..ir.plan import Plan
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.supported_plans import can_fuse
-from ..planning.memory_limit import LimitRefused, check_room, keep_limit
+from ..planning.memory_limit import LimitRefused, check_limit, keep_limit
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state
 from ..runtime.generated_functions import Kernels
@@ -156,7 +156,7 @@ class CppProgram(Program):
             return
         batch = self.plan.batch
         try:
-            check_room(self._room(mask, batch), self.limit, batch)
+            check_limit(self._room(mask, batch), self.limit, batch)
         except LimitRefused as error:
             raise self.refused(error) from None
 

@@ -29,7 +29,7 @@ from ..passes.slice_legs import looped_together, sliceable_legs
 from ..targets.lowered_calls import LoweredCalls
 
 
-def check_room(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = None) -> None:
+def check_limit(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = None) -> None:
     """Refuse kernels that take more than a memory limit.
 
     Arguments:

@@ -17,7 +17,7 @@ from ..time_models.torch_calls import Seconds
 from .candidates import candidates, is_large, rough_seconds, tree_key
 from .contraction_order import EXHAUSTIVE_TENSORS
 from .deadline import Deadline, remember_uncut
-from .memory_limit import LimitRefused, check_room, keep_limit
+from .memory_limit import LimitRefused, check_limit, keep_limit
 from .mixture import best_mixture, whole_plan
 from .plan_of_order import make_plan
 from .plan_search import Search
@@ -238,7 +238,7 @@ def _check_kernels(lowered: Lowered, batch: int, request: Request) -> None:
     """
     if request.memory_limit is None:
         return
-    check_room(kernel_room(lowered, batch, request), request.memory_limit, batch, request.gpu)
+    check_limit(kernel_room(lowered, batch, request), request.memory_limit, batch, request.gpu)
 
 
 def _candidates(search: Search, batch: int) -> list[list[Plan]]:
