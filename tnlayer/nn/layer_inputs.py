@@ -12,7 +12,7 @@ from ..errors import SpecError
 from ..graph.argument_checks import shown
 from ..graph.graph import Graph, Port
 from ..graph.network import Network, as_graph
-from ..runtime.array_checks import check_memory
+from ..runtime.array_checks import check_storage
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 from ..support.dtypes import DTYPES, PORT_DTYPES
 
@@ -94,7 +94,7 @@ def flatten_inputs(
         lead = _check_shape(layer, port, x, shape)
         _check_kind(layer, port, x, dtype, array)
         if not is_traced():
-            check_memory(layer, f"input {port.name!r}", x)
+            check_storage(layer, f"input {port.name!r}", x)
         if port.batched:
             own = shape_of(x)[: len(lead)]
             if sizes is not None and own != sizes:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.graph import Graph
-from ..runtime.array_checks import Expected, check_array, check_memory
+from ..runtime.array_checks import Expected, check_array, check_storage
 from ..runtime.autograd import is_traced
 from ..runtime.module_arrays import array_to_set, home_of, look_up, parametrization_of
 
@@ -96,7 +96,7 @@ def check_stored(
     fix = "make dtypes and devices of all arrays equal, for example with layer.to(...)"
     check_array(layer, array, expected, fix=fix, dtype=like.dtype, device=like.device)
     if not is_traced():
-        check_memory(layer, expected.name, array)
+        check_storage(layer, expected.name, array)
 
 
 def first_of(arrays: Mapping[str, torch.Tensor]) -> torch.Tensor | None:

@@ -86,7 +86,7 @@ def check_array(
     raise SpecError(msg)
 
 
-def check_memory(where: object, name: str, array: torch.Tensor) -> None:
+def check_storage(where: object, name: str, array: torch.Tensor) -> None:
     """Refuse a plain array whose storage ends before its last entry: it was resized.
 
     torch's own operations read on behind it, or end the process.

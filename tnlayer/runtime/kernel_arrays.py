@@ -12,7 +12,7 @@ import torch
 
 from ..errors import SpecError
 from ..support.pick_items import picker
-from .array_checks import PLAIN, Expected, check_array, check_memory
+from .array_checks import PLAIN, Expected, check_array, check_storage
 from .torch_guards import Guard, guard_of
 
 _FIX = (
@@ -47,7 +47,7 @@ class Held:
             return
         self._compare(arrays)
         for array, expected in zip(arrays[1:], self.expected[1:], strict=True):
-            check_memory(self.where, expected.name, array)
+            check_storage(self.where, expected.name, array)
         if not known:
             self.guard = guard_of(arrays, self.free)
 
@@ -113,7 +113,7 @@ class Ready(Held):
         """
         found = [torch.zeros_like(a) if a._is_zerotensor() else a for a in arrays]
         for array, expected in zip(arrays, self.expected, strict=True):
-            check_memory(self.where, expected.name, array)
+            check_storage(self.where, expected.name, array)
         if all(a is b for a, b in zip(arrays, found, strict=True)):
             msg = f"{self.where}: an array has no memory; pass arrays that torch has allocated"
             raise SpecError(msg)
@@ -139,4 +139,4 @@ class Ready(Held):
                     f"kernel can reach, got {type(array).__name__} on {array.device}; {_FIX}"
                 )
                 raise SpecError(msg)
-            check_memory(self.where, expected.name, array)
+            check_storage(self.where, expected.name, array)

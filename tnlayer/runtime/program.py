@@ -29,7 +29,7 @@ from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
-from .array_checks import Expected, check_array, check_memory
+from .array_checks import Expected, check_array, check_storage
 from .autograd import are_plain, is_copy, is_traced, run
 from .available_memory import check_room, free_samples
 from .generated_functions import Kernels
@@ -430,7 +430,7 @@ class Program:
         self.check_inputs(where, arrays, "pass arrays of these shapes, on one device")
         if not is_traced():
             for array, value in zip(arrays, self.plan.inputs, strict=True):
-                check_memory(where, self.expected[value.name].name, array)
+                check_storage(where, self.expected[value.name].name, array)
 
     def check_inputs(
         self,
