@@ -16,7 +16,7 @@ from ..hardware.gpu import Gpu
 from ..ir.launches import WARP
 from ..ir.loops import Threads, statements, steps_of
 from ..ir.plan import Plan
-from ..lowering.gpu.block_work import Count, Counts, Multiprocessor, made_by, products_of
+from ..lowering.gpu.block_work import BlockWork, Count, Multiprocessor, made_by, products_of
 from ..lowering.gpu.pipeline import GpuSchedule
 from ..support.dtypes import DTYPES
 from .torch_calls import Seconds
@@ -57,7 +57,7 @@ class Work:
     """
 
     scheduled: GpuSchedule
-    counts: Counts
+    counts: BlockWork
     sample_bytes: float
     once: dict[str, float]
     launches: int

@@ -71,7 +71,7 @@ class Count:
 
 
 @dataclass(slots=True)
-class Counts:
+class BlockWork:
     """What a block does for one group of samples.
 
     Arguments:
@@ -119,7 +119,7 @@ class Counts:
         return max(issued, ports, far / of.cache_bytes) + loops * of.wait / resident
 
 
-def count_samples(program: LoopProgram, layout: MemoryMap) -> Counts:
+def count_samples(program: LoopProgram, layout: MemoryMap) -> BlockWork:
     """Count the loops over samples of a program whose buffers are placed."""
     # Where an access goes: x and y, shared memory, a block's own piece of global memory, or what
     # all blocks read.
@@ -131,7 +131,7 @@ def count_samples(program: LoopProgram, layout: MemoryMap) -> Counts:
         else buffer.space
         for buffer in program.buffers
     }
-    found = Counts(program, layout)
+    found = BlockWork(program, layout)
     read: set[str] = set()
     for step in steps_of(program.samples):
         for loop in step.body:

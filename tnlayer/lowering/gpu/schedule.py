@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ...ir.loops import LoopProgram
-from .block_work import Counts, Multiprocessor, count_samples
+from .block_work import BlockWork, Multiprocessor, count_samples
 from .place_buffers import MemoryMap
 
 
@@ -32,7 +32,7 @@ class GpuSchedule:
     owners: Mapping[str, str]
 
     @cached_property
-    def counts(self) -> Counts:
+    def counts(self) -> BlockWork:
         """What a block does for a group of samples."""
         return count_samples(self.program, self.layout)
 
