@@ -16,7 +16,7 @@ from tests.support.plan_numbers import random_data
 from tests.support.strategies import networks
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
-from tnlayer.nn.initialisation.log_scale_run import Run, Scaled, run_scaled, scaled, total
+from tnlayer.nn.initialisation.log_scale_run import LogScaled, Run, log_scaled, run_scaled, total
 from tnlayer.planning.plan_of_order import make_plan
 
 
@@ -30,12 +30,12 @@ def run(graph: Graph, inputs: list[np.ndarray], stored: Mapping[str, np.ndarray]
     return run_scaled(plan, [as_scaled(x) for x in inputs], arrays)
 
 
-def as_scaled(array: np.ndarray) -> Scaled:
+def as_scaled(array: np.ndarray) -> LogScaled:
     """An array of numpy, which has a type of its own for one without axes."""
-    return scaled(torch.from_numpy(np.asarray(array)))
+    return log_scaled(torch.from_numpy(np.asarray(array)))
 
 
-def value(array: Scaled) -> np.ndarray:
+def value(array: LogScaled) -> np.ndarray:
     """The entries, where they are floats."""
     return (array.mantissa * math.exp(array.log)).numpy()
 
@@ -80,16 +80,16 @@ def test_no_range_is_left(factor: float) -> None:
 
 def test_zeros_and_what_is_not_finite() -> None:
     """Zeros have a size of exp(-inf); inf and nan are told as nan, and neither raises."""
-    zero, bad = scaled(torch.zeros(2, 2)), scaled(torch.tensor([1.0, math.inf]))
+    zero, bad = log_scaled(torch.zeros(2, 2)), log_scaled(torch.tensor([1.0, math.inf]))
     assert zero.size.mean_square == zero.size.peak == -math.inf
     assert math.isnan(bad.size.mean_square) and math.isnan(bad.size.peak)
-    assert scaled(torch.zeros(0)).size.peak == -math.inf
+    assert log_scaled(torch.zeros(0)).size.peak == -math.inf
 
 
 def test_sums() -> None:
     """The sum of arrays of far apart scales is that of the numbers; of zeros it is zero."""
-    parts = [scaled(torch.tensor([1.0, 2.0]), log) for log in (1000.0, 999.0, -1000.0)]
+    parts = [log_scaled(torch.tensor([1.0, 2.0]), log) for log in (1000.0, 999.0, -1000.0)]
     y = total(parts)
     assert y.size.peak == pytest.approx(1000 + math.log(2 + 2 / math.e))
-    assert total([scaled(torch.zeros(2)), scaled(torch.ones(2), -900.0)]).size.peak == -900
-    assert total([scaled(torch.zeros(2)), scaled(torch.zeros(2))]).size.peak == -math.inf
+    assert total([log_scaled(torch.zeros(2)), log_scaled(torch.ones(2), -900.0)]).size.peak == -900
+    assert total([log_scaled(torch.zeros(2)), log_scaled(torch.zeros(2))]).size.peak == -math.inf

@@ -17,7 +17,7 @@ from tnlayer.graph.graph import Graph
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import BATCH, Contract
 from tnlayer.nn.initialisation.initialise import initialise
-from tnlayer.nn.initialisation.log_scale_run import Scaled, scaled
+from tnlayer.nn.initialisation.log_scale_run import LogScaled, log_scaled
 from tnlayer.nn.initialisation.measure_variance import Part, Planned, measure
 from tnlayer.planning.plan_of_order import make_plan
 
@@ -246,7 +246,7 @@ def test_values_of_long_chains_keep_to_the_range(dtype: torch.dtype) -> None:
         torch.manual_seed(seed)
         arrays = {p.name: torch.empty(p.shape, dtype=dtype) for p in graph.parameters}
         initialise([network], arrays)
-        stored = {name: scaled(array) for name, array in arrays.items()}
+        stored = {name: log_scaled(array) for name, array in arrays.items()}
         measured = measure([network], stored)
         assert measured.log_gain == pytest.approx(0, abs=0.7 if dtype == torch.float16 else 1e-9)
         for size in measured.sizes[0].values():
@@ -275,7 +275,7 @@ def test_constants_far_from_1(factor: float, count: int) -> None:
     if count == 1:
         gain = mean_square(tn.Layer(net, backend="torch").to_dense()) * 3
         assert gain == pytest.approx(1, rel=1e-5)
-    stored = {name: scaled(array) for name, array in arrays.items()}
+    stored = {name: log_scaled(array) for name, array in arrays.items()}
     assert measure([network], stored).log_gain == pytest.approx(0, abs=1e-3)
 
 
@@ -353,7 +353,7 @@ def test_measured_in_parts_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = T.tensor_train((4, 5), (3, 4), rank=3).freeze()
     network = planned(graph)
     arrays = {p.name: torch.randn(p.shape, dtype=torch.float64) for p in graph.parameters}
-    stored: dict[str, Scaled] = {name: scaled(array) for name, array in arrays.items()}
+    stored: dict[str, LogScaled] = {name: log_scaled(array) for name, array in arrays.items()}
     whole = [measure([network], stored, part) for part in (Part(), Part(7, 5))]
     monkeypatch.setattr("tnlayer.nn.initialisation.measure_variance._VALUE_ENTRIES", 100)
     parts = [measure([network], stored, part) for part in (Part(), Part(7, 5))]

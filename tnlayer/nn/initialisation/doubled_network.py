@@ -23,7 +23,7 @@ from ...ir.steps import Contract
 from ...passes.lower_graph import make_terms
 from ...planning.contraction_order import greedy_order
 from ...planning.steps_of_order import pair_steps
-from .log_scale_run import Scaled, run_scaled, scaled, total
+from .log_scale_run import LogScaled, log_scaled, run_scaled, total
 
 # Beyond so many real operations, or entries of a value, the doubled network is not contracted: a
 # second of one core, and 128 MiB in float64.
@@ -133,7 +133,7 @@ def _is_small(plan: Plan | None) -> bool:
     return loops * per_loop <= _MOST_OPERATIONS and largest <= _MOST_ENTRIES
 
 
-def exact_log_gain(graphs: Sequence[Graph], stored: Mapping[str, Scaled]) -> float | None:
+def exact_log_gain(graphs: Sequence[Graph], stored: Mapping[str, LogScaled]) -> float | None:
     """Logarithm of mean |y|^2 of a sum for mean |x|^2 = 1; None where it is too large to contract.
 
     Arguments:
@@ -152,10 +152,10 @@ def exact_log_gain(graphs: Sequence[Graph], stored: Mapping[str, Scaled]) -> flo
     return y.size.peak - math.log(graphs[0].out_features)
 
 
-def _run(doubled: Doubled, stored: Mapping[str, Scaled]) -> Scaled:
+def _run(doubled: Doubled, stored: Mapping[str, LogScaled]) -> LogScaled:
     """The real part of what a doubled network gives, without the factor."""
     if doubled.plan is None:
-        return scaled(torch.ones((), dtype=torch.float64))
+        return log_scaled(torch.ones((), dtype=torch.float64))
     pairs = zip(doubled.plan.parameters, doubled.names, strict=True)
     y = run_scaled(doubled.plan, (), {value.name: stored[name] for value, name in pairs}).y
-    return scaled(y.mantissa.real, y.log)
+    return log_scaled(y.mantissa.real, y.log)

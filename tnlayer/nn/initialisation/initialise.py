@@ -16,7 +16,7 @@ import torch
 from ...errors import SpecError
 from ...runtime.array_checks import PLAIN
 from .entries import HALF, cut, given_entries, is_free, unit_entries
-from .log_scale_run import scaled
+from .log_scale_run import log_scaled
 from .measure_variance import WHOLE, Part, Planned, exact_gain, measure
 from .variance_rule import Solved, count_uses, find_scales
 
@@ -62,7 +62,7 @@ def initialise(
         drawn[name].copy_(entries)
     if not free:
         return
-    stored = {name: scaled(drawn.get(name, array)) for name, array in arrays.items()}
+    stored = {name: log_scaled(drawn.get(name, array)) for name, array in arrays.items()}
     dtype = arrays[next(iter(free))].dtype
     solved = find_scales(networks, [*free], stored, part, dtype, is_scaled=is_scaled)
     for name, log in solved.scales.items():
@@ -118,7 +118,7 @@ def _correct_rounding(
     for place, gain in solved.gains.items():
         once = [name for name in count_uses(networks[place].graph, [*drawn]) if uses[name] == 1]
         for _ in range(_ROUNDS if once else 0):
-            stored = {name: scaled(array) for name, array in arrays.items()}
+            stored = {name: log_scaled(array) for name, array in arrays.items()}
             one = [networks[place]]
             found = None if place in solved.sampled else exact_gain(one, stored, part)
             if found is None:

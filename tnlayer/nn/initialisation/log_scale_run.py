@@ -43,8 +43,8 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Scaled:
-    """An array as mantissa and scale; made by :func:`scaled`.
+class LogScaled:
+    """An array as mantissa and scale; made by :func:`log_scaled`.
 
     Arguments:
         mantissa: its largest entry is near 1, unless all are 0. A stored array keeps its own dtype,
@@ -57,13 +57,13 @@ class Scaled:
     log: float
     size: Size
 
-    def times(self, log: float) -> Scaled:
+    def times(self, log: float) -> LogScaled:
         """The array times ``exp(log)``."""
-        return Scaled(self.mantissa, self.log + log, self.size.times(log))
+        return LogScaled(self.mantissa, self.log + log, self.size.times(log))
 
-    def seen_as(self, mantissa: torch.Tensor) -> Scaled:
+    def seen_as(self, mantissa: torch.Tensor) -> LogScaled:
         """The array with a view of the mantissa."""
-        return Scaled(mantissa, self.log, self.size)
+        return LogScaled(mantissa, self.log, self.size)
 
 
 def wide(array: torch.Tensor) -> torch.Tensor:
@@ -71,16 +71,16 @@ def wide(array: torch.Tensor) -> torch.Tensor:
     return array.to(torch.complex128 if array.is_complex() else torch.float64)
 
 
-def scaled(array: torch.Tensor, log: float = 0.0) -> Scaled:
+def log_scaled(array: torch.Tensor, log: float = 0.0) -> LogScaled:
     """An array times ``exp(log)`` as mantissa and scale; on a CPU or a CUDA device."""
     if not (array.is_cpu or array.is_cuda):
         array = array.cpu()  # other devices have no float64
     array = array.detach()
     peak = _norm(array, math.inf)
     if not math.isfinite(peak):
-        return Scaled(array, log, Size(math.nan, math.nan))
+        return LogScaled(array, log, Size(math.nan, math.nan))
     if peak == 0:
-        return Scaled(array, log, Size(-math.inf, -math.inf))
+        return LogScaled(array, log, Size(-math.inf, -math.inf))
     if not 1 / _FAR < peak < _FAR:
         # Twice: the inverse of a peak below 1e-308 is no float.
         half = 2.0 ** (math.frexp(peak)[1] // 2)
@@ -88,7 +88,7 @@ def scaled(array: torch.Tensor, log: float = 0.0) -> Scaled:
         array = wide(array) / half / rest
         log, peak = log + math.log(half) + math.log(rest), 1.0
     mean = _norm(array, 2) / math.sqrt(array.numel())
-    return Scaled(array, log, Size(2 * math.log(mean) + 2 * log, math.log(peak) + log))
+    return LogScaled(array, log, Size(2 * math.log(mean) + 2 * log, math.log(peak) + log))
 
 
 def _norm(array: torch.Tensor, order: float) -> float:
@@ -101,14 +101,14 @@ def _norm(array: torch.Tensor, order: float) -> float:
     return float(torch.linalg.vector_norm(array, order, dtype=dtype))
 
 
-def total(terms: Sequence[Scaled]) -> Scaled:
+def total(terms: Sequence[LogScaled]) -> LogScaled:
     """The sum of arrays of one shape."""
     if len(terms) == 1:
         return terms[0]
     there = [term for term in terms if term.size.peak != -math.inf]
     top = max((term.log for term in there), default=0.0)
     parts = [term.mantissa * math.exp(term.log - top) for term in there]
-    return scaled(torch.stack(parts).sum(0), top) if parts else terms[0]
+    return log_scaled(torch.stack(parts).sum(0), top) if parts else terms[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +120,14 @@ class Run:
         sizes: how large each value is, by name, ports and parameters too.
     """
 
-    y: Scaled
+    y: LogScaled
     sizes: Mapping[str, Size]
 
 
 def run_scaled(
     plan: Plan,
-    inputs: Sequence[Scaled],
-    stored: Mapping[str, Scaled],
+    inputs: Sequence[LogScaled],
+    stored: Mapping[str, LogScaled],
     grid: torch.dtype | None = None,
 ) -> Run:
     """Run a forward plan.
@@ -161,11 +161,11 @@ def run_scaled(
     order = _order(runner.long(output.operand.legs), runner.long(output.legs))
     shape = [math.prod(map(runner.size, axis)) for axis in output.axes]
     # What was rounded is measured anew.
-    y = y if grid is None else scaled(y.mantissa, y.log)
+    y = y if grid is None else log_scaled(y.mantissa, y.log)
     return Run(y.seen_as(y.mantissa.permute(order).reshape(shape)), runner.sizes_of)
 
 
-def _batch_of(plan: Plan, inputs: Sequence[Scaled]) -> int:
+def _batch_of(plan: Plan, inputs: Sequence[LogScaled]) -> int:
     batched = (len(x.mantissa) for p, x in zip(plan.ports, inputs, strict=True) if BATCH in p.legs)
     return next(batched, 1)
 
@@ -179,7 +179,7 @@ class _Runner:
 
     def __init__(self, plan: Plan, batch: int) -> None:
         self.sizes = {**plan.sizes, BATCH: batch}
-        self.values: dict[str, Scaled] = {}
+        self.values: dict[str, LogScaled] = {}
         self.sizes_of: dict[str, Size] = {}
 
     def size(self, leg: str) -> int:
@@ -189,20 +189,20 @@ class _Runner:
         """Legs that have an axis: those of more than one index."""
         return [leg for leg in legs if self.sizes[leg] != 1]
 
-    def enter(self, name: str, legs: Sequence[str], array: Scaled) -> None:
+    def enter(self, name: str, legs: Sequence[str], array: LogScaled) -> None:
         shape = [self.sizes[leg] for leg in self.long(legs)]
         self.put(name, array.seen_as(array.mantissa.reshape(shape)))
 
-    def put(self, name: str, value: Scaled) -> None:
+    def put(self, name: str, value: LogScaled) -> None:
         self.values[name] = value
         self.sizes_of[name] = value.size
 
-    def use(self, operand: Operand) -> Scaled:
+    def use(self, operand: Operand) -> LogScaled:
         value = self.values[operand.value.name]
         array = wide(value.mantissa)
         return value.seen_as(array.conj() if operand.conj else array)
 
-    def run(self, step: Step) -> Scaled:
+    def run(self, step: Step) -> LogScaled:
         """The result of one step."""
         operands = [self.use(operand) for operand in step.operands]
         log = sum(operand.log for operand in operands)
@@ -211,14 +211,14 @@ class _Runner:
             case Contract():
                 left, right = (o.mantissa for o in operands)
                 legs = self.long(step.left.legs), self.long(step.right.legs)
-                return scaled(self.contract(left, right, *legs, result), log)
+                return log_scaled(self.contract(left, right, *legs, result), log)
             case Reduce():
                 legs = self.long(step.operand.legs)
                 gone = [axis for axis, leg in enumerate(legs) if leg not in result]
                 kept = [leg for leg in legs if leg in result]
                 array = operands[0].mantissa
                 array = array.sum(gone) if gone else array
-                return scaled(array.permute(_order(kept, result)), log)
+                return log_scaled(array.permute(_order(kept, result)), log)
             case Diagonal():
                 array, legs = operands[0].mantissa, self.long(step.operand.legs)
                 for leg in result:
@@ -227,9 +227,9 @@ class _Runner:
                         second = legs.index(leg, first + 1)
                         array = array.diagonal(dim1=first, dim2=second)
                         legs = [*legs[:first], *legs[first + 1 : second], *legs[second + 1 :], leg]
-                return scaled(array.permute(_order(legs, result)), log)
+                return log_scaled(array.permute(_order(legs, result)), log)
             case Select():
-                return scaled(self.select(operands[0].mantissa, step), log)
+                return log_scaled(self.select(operands[0].mantissa, step), log)
             case _:
                 msg = f"a forward plan has no {type(step).__name__}"
                 raise PlanError(msg)

@@ -17,7 +17,7 @@ from ...graph.graph import Graph
 from ...ir.counts import elements
 from ...ir.plan import Plan
 from .doubled_network import exact_log_gain
-from .log_scale_run import Run, Scaled, Size, run_scaled, scaled, total
+from .log_scale_run import LogScaled, Run, Size, log_scaled, run_scaled, total
 
 # Up to so many features W's norm is exact (one basis state a sample).
 _EXACT_FEATURES = 1024
@@ -82,7 +82,7 @@ class Measured:
 
 def measure(
     networks: Sequence[Planned],
-    stored: Mapping[str, Scaled],
+    stored: Mapping[str, LogScaled],
     part: Part = WHOLE,
     grid: torch.dtype | None = None,
 ) -> Measured:
@@ -104,7 +104,7 @@ def measure(
         runs = [_run(one, x, stored, grid) for one in networks]
         y = total([run.y for run in runs])
         if part.out_features is not None:
-            y = scaled(y.mantissa[..., : part.out_features], y.log)
+            y = log_scaled(y.mantissa[..., : part.out_features], y.log)
         gains.append(y.size.mean_square)
         weights.append(weight)
         for found, run in zip(sizes, runs, strict=True):
@@ -116,7 +116,7 @@ def measure(
 
 
 def exact_gain(
-    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part = WHOLE
+    networks: Sequence[Planned], stored: Mapping[str, LogScaled], part: Part = WHOLE
 ) -> float | None:
     """The logarithm of mean |y|^2 over all x by the doubled network; arguments as for a measure.
 
@@ -149,8 +149,8 @@ def _merge(sizes: Sequence[Size], weights: Sequence[int]) -> Size:
 
 def _run(
     network: Planned,
-    x: Sequence[Scaled],
-    stored: Mapping[str, Scaled],
+    x: Sequence[LogScaled],
+    stored: Mapping[str, LogScaled],
     grid: torch.dtype | None,
 ) -> Run:
     plan = network.plan
@@ -159,8 +159,8 @@ def _run(
 
 
 def _probes(
-    networks: Sequence[Planned], stored: Mapping[str, Scaled], part: Part, most: int
-) -> Iterator[tuple[tuple[Scaled, ...], int]]:
+    networks: Sequence[Planned], stored: Mapping[str, LogScaled], part: Part, most: int
+) -> Iterator[tuple[tuple[LogScaled, ...], int]]:
     """Inputs of mean |x|^2 = 1, on product ports of norm 1 a leg, with their weights.
 
     Basis states where these are few; else random vectors, so many at most.
@@ -177,7 +177,7 @@ def _probes(
             x = torch.zeros(rows, graph.in_features, dtype=dtype, device=device)
             x.diagonal(offset=low).fill_(1)
             # Each basis state stands for all: its square is the number of features.
-            yield (scaled(x, math.log(used) / 2),), rows
+            yield (log_scaled(x, math.log(used) / 2),), rows
         return
     features = [math.prod(graph.input_shape(port)) for port in graph.inputs]
     room = min(_PORT_ENTRIES // max(*features, graph.out_features, 1), _VALUE_ENTRIES // largest)
@@ -185,7 +185,7 @@ def _probes(
     draws = 1 if all(port.batched for port in graph.inputs) else _UNBATCHED_DRAWS
     generator = torch.Generator().manual_seed(_SEED)
     for _ in range(draws):
-        inputs: list[Scaled] = []
+        inputs: list[LogScaled] = []
         for port in graph.inputs:
             lead = (max(1, samples // draws),) if port.batched else ()
             x = torch.randn(
@@ -194,11 +194,11 @@ def _probes(
             if port.product:
                 # One vector of norm 1 a leg, in all directions alike: local features.
                 norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-                inputs.append(scaled((x / norms).to(device)))
+                inputs.append(log_scaled((x / norms).to(device)))
                 continue
             x[..., part.in_features or x.shape[-1] :] = 0
             mean = float(x[..., : part.in_features].abs().square().mean())
-            inputs.append(scaled(x.to(device), -math.log(mean) / 2))
+            inputs.append(log_scaled(x.to(device), -math.log(mean) / 2))
         yield tuple(inputs), 1
 
 

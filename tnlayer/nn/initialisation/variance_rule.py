@@ -19,7 +19,7 @@ import torch
 
 from ...errors import SpecError
 from ...graph.graph import Graph
-from .log_scale_run import Scaled, Size
+from .log_scale_run import LogScaled, Size
 from .measure_variance import Measured, Part, Planned, measure
 from .scale_tensors import Range, Sized, Wanted, balance, narrowed, range_of, solve
 
@@ -47,7 +47,7 @@ class Solved:
 def find_scales(
     networks: Sequence[Planned],
     free: Sequence[str],
-    stored: Mapping[str, Scaled],
+    stored: Mapping[str, LogScaled],
     part: Part,
     dtype: torch.dtype,
     *,
@@ -158,7 +158,7 @@ def _have_common(powers: Sequence[Mapping[str, int]], live: Sequence[int]) -> bo
     return any(count > 1 for count in counts.values())
 
 
-def _expected_log_gain(graph: Graph, stored: Mapping[str, Scaled]) -> float:
+def _expected_log_gain(graph: Graph, stored: Mapping[str, LogScaled]) -> float:
     """The variance of an entry of W by the rule for independent entries, in logarithms.
 
     It stands where nothing can be measured; a tensor of zeros counts as one of variance 1.
