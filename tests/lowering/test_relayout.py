@@ -95,7 +95,9 @@ def move_program(
     )
     pairs = ((first, x), (second, first), (y, second))
     steps = tuple(
-        LoopRegion(f"m{n}", "move", lower_move(target, source, SIZES, width, cpu.machine(dtype)))
+        LoopRegion(
+            f"m{n}", "move", lower_move(target, source, SIZES, width, cpu.tile_limits(dtype))
+        )
         for n, (target, source) in enumerate(pairs)
     )
     program = LoopProgram(name, dtype, width, 1, buffers, steps, (), ())

@@ -73,16 +73,16 @@ class Cpu:
         """Entries of a vector; a complex one takes two registers."""
         return self.vector_bytes // DTYPES[dtype].part_bytes
 
-    def machine(self, dtype: str) -> Machine:
+    def tile_limits(self, dtype: str) -> TileLimits:
         """What tiles are cut for."""
         if DTYPES[dtype].is_complex:
             # A complex number takes two registers, a complex product four multiply-adds.
-            return Machine(self.registers // 2, self.written_out // 4)
-        return Machine(self.registers, self.written_out)
+            return TileLimits(self.registers // 2, self.written_out // 4)
+        return TileLimits(self.registers, self.written_out)
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class TileLimits:
     """What the tiles are cut for.
 
     Arguments:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...hardware.cpu import FIRST_CACHE, SET_BYTES, Machine
+from ...hardware.cpu import FIRST_CACHE, SET_BYTES, TileLimits
 from ...ir import steps as plan_steps
 from ...ir.loops import At, Buffer, Fill, For, LoopProgram, LoopRegion, Space, Statement
 from ...ir.plan import Plan
@@ -59,8 +59,8 @@ def lower_steps(scheduled: CpuSchedule) -> LoopProgram:
     placement = VectorAssignment(
         scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups
     )
-    machine = scheduled.cpu.machine(plan.dtype)
-    return _Lowering(plan, placement, scheduled.width, machine).program(scheduled.name)
+    limits = scheduled.cpu.tile_limits(plan.dtype)
+    return _Lowering(plan, placement, scheduled.width, limits).program(scheduled.name)
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class _Lowering:
     plan: Plan
     placement: VectorAssignment
     width: int
-    machine: Machine
+    limits: TileLimits
     sizes: dict[str, int] = field(default_factory=dict)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     homes: dict[str, Array] = field(default_factory=dict)
@@ -152,7 +152,7 @@ class _Lowering:
         source = self.home(operand, part)
         if source.buffer == target.buffer:
             return
-        body = lower_move(target, source, self.sizes, self.width, self.machine)
+        body = lower_move(target, source, self.sizes, self.width, self.limits)
         self.emit(part, f"out_{name}", f"{name} leaves", body)
 
     def emit(self, part: Part, name: str, comment: str, body: Sequence[Statement]) -> None:
@@ -238,7 +238,7 @@ class _Lowering:
             points = self.in_order(operand.value.name, [leg for leg in legs if leg not in lanes])
             target = self.workspace(operand.value.name, [*points, *lanes], lanes, part)
             target = replace(target, conj=source.conj)
-            body = lower_move(target, source, self.sizes, self.width, self.machine)
+            body = lower_move(target, source, self.sizes, self.width, self.limits)
             comment = f"{operand.value.name} to lanes {' '.join(lanes)}"
             self.emit(part, f"{target.buffer}", comment, body)
             self.moved[key] = target
@@ -272,7 +272,7 @@ class _Lowering:
     def copy(self, target: Array, source: Array, *, adds: bool = False) -> Sequence[Statement]:
         """Loops of tiles."""
         what = Contraction(target, source, None, self.sizes, adds=adds)
-        return lower_contraction(what, self.machine)
+        return lower_contraction(what, self.limits)
 
     def product(self, what: StepProduct, part: Part) -> None:
         """Loops of tiles in the lanes of the step; what sums over samples is a partial."""
@@ -307,7 +307,7 @@ class _Lowering:
         """A step by itself, or the loops of its group once all of the group has come."""
         group = self.groups.get(result.name)
         if group is None:
-            self.emit(part, result.name, comment, lower_contraction(what, self.machine))
+            self.emit(part, result.name, comment, lower_contraction(what, self.limits))
             return
         self.waiting.append((comment, what))
         if result.name == group.results[-1]:
@@ -338,7 +338,7 @@ class _Lowering:
         target = replace(target, conj=False)
         what = Contraction(target, left, right, self.sizes)
         return (
-            self.set_home(result, target, "samples") if pays_in_place(what, self.machine) else None
+            self.set_home(result, target, "samples") if pays_in_place(what, self.limits) else None
         )
 
     def emit_group(self, group: FusedLoop) -> None:
@@ -348,7 +348,7 @@ class _Lowering:
         body = tuple(
             statement
             for _, what in self.waiting
-            for statement in lower_contraction(replace(what, loops=loops), self.machine)
+            for statement in lower_contraction(replace(what, loops=loops), self.limits)
         )
         self.waiting.clear()
         for leg, index in reversed(loops):

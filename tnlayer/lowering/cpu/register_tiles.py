@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import TileLimits
 from ...ir.loops import HERE, At, For, Form, OffsetPairs, Statement, Tile
 from ..array_layout import Array, Lanes, Sizes, packed, volume
 from ..loop_nest import Loop, Side, merge, pairs
@@ -65,14 +65,14 @@ class Contraction:
         return self.target.buffer == self.left.buffer
 
 
-def lower_contraction(what: Contraction, machine: Machine) -> tuple[Statement, ...]:
+def lower_contraction(what: Contraction, limits: TileLimits) -> tuple[Statement, ...]:
     """The loops and tiles of one contraction."""
-    return _Lowering(what, machine).statements()
+    return _Lowering(what, limits).statements()
 
 
-def pays_in_place(what: Contraction, machine: Machine) -> bool:
+def pays_in_place(what: Contraction, limits: TileLimits) -> bool:
     """Whether a contraction whose target takes the place of left has a tile that is good enough."""
-    lowering = _Lowering(what, machine)
+    lowering = _Lowering(what, limits)
     whole, free = lowering.best(whole=True), lowering.best(whole=False)
     return whole is not None and free is not None and whole[0] <= IN_PLACE * free[0]
 
@@ -80,13 +80,13 @@ def pays_in_place(what: Contraction, machine: Machine) -> bool:
 class _Lowering:
     """One contraction; the legs are sorted once."""
 
-    def __init__(self, what: Contraction, machine: Machine) -> None:
-        self.what, self.machine = what, machine
+    def __init__(self, what: Contraction, limits: TileLimits) -> None:
+        self.what, self.limits = what, limits
         self.sort_legs()
         if what.left.lanes and what.right is not None and what.right.lanes:
             # Columns are written out, rows may be loops: many columns are better rows.
             many = volume(self.columns, what.sizes)
-            if many > 2 * machine.registers and volume(self.rows, what.sizes) < many:
+            if many > 2 * limits.registers and volume(self.rows, what.sizes) < many:
                 self.what = replace(what, left=what.right, right=what.left)
                 self.sort_legs()
         self.names = (f"i{number}" for number in count(len(what.loops)))
@@ -264,12 +264,12 @@ class _Lowering:
         chunk, many = rows.rows, columns.count
         products = chunk * many
         weights = sum_volume * columns.total if keeps else 1
-        if products > self.machine.accumulators:
+        if products > self.limits.accumulators:
             return None
-        if products > 1 and products + min(chunk, many) + weights >= self.machine.registers:
+        if products > 1 and products + min(chunk, many) + weights >= self.limits.registers:
             return None
         tiles = -(-columns.total // many)
-        if chunk * columns.written * min(sum_volume, LEAST_SUMS) > 2 * self.machine.written_out:
+        if chunk * columns.written * min(sum_volume, LEAST_SUMS) > 2 * self.limits.written_out:
             return None
         loads = 1 / many if keeps else 1 / many + 1 / chunk
         waits = min(4.0, IN_FLIGHT / products)
@@ -285,20 +285,20 @@ class _Lowering:
         loops = self.merged(self.columns)
         total = volume(self.columns, what.sizes)
         found: list[ColumnChoice] = []
-        if total <= 4 * self.machine.registers:
+        if total <= 4 * self.limits.registers:
             offsets = pairs(loops, "right", "target")
             for blocks in range(1, total + 1):
                 size = -(-total // blocks)
                 if keeps and blocks > 1:
                     break
-                if size > self.machine.accumulators or (
+                if size > self.limits.accumulators or (
                     blocks > 1 and -(-total // (blocks - 1)) == size
                 ):
                     continue
                 cut = tuple(offsets[at : at + size] for at in range(0, total, size))
                 found.append(ColumnChoice(size, total, cut, ()))
         if not found or not keeps:
-            found += aligned_columns(loops, total, self.machine)
+            found += aligned_columns(loops, total, self.limits)
         return found
 
     def shape(
@@ -328,7 +328,7 @@ class _Lowering:
         # Results that do not fit the L1 cache beside the operands are better written once.
         cut = self.what.adds and choice.rows * columns.count < results <= WALK_VECTORS
         around, sums = self.walks(sums, choice.rows) if cut else ([], sums)
-        written, loops = split_sums(sums, choice.rows * columns.written, self.machine)
+        written, loops = split_sums(sums, choice.rows * columns.written, self.limits)
         return Shape(
             (*around, *outer), chunked, tuple(blocks), inner, columns.blocks, columns.outer,
             written, loops, keeps,

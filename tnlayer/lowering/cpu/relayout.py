@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-from ...hardware.cpu import ENTRY_MOVED, LOADED_OR_STORED, SHUFFLED, Machine
+from ...hardware.cpu import ENTRY_MOVED, LOADED_OR_STORED, SHUFFLED, TileLimits
 from ...ir.loops import At, For, Form, Gather, Permute, Statement, Transpose
 from ..array_layout import Array, Sizes, is_run, packed, tail_lanes, volume
 from ..loop_nest import Loop, Side, merge
@@ -26,7 +26,7 @@ MOST_READ = 16
 
 
 def lower_move(
-    target: Array, source: Array, sizes: Sizes, width: int, machine: Machine
+    target: Array, source: Array, sizes: Sizes, width: int, limits: TileLimits
 ) -> tuple[Statement, ...]:
     """Statements that copy source to target; legs that the source lacks are repeated.
 
@@ -39,13 +39,13 @@ def lower_move(
     if source.conj != target.conj:
         # Only arithmetic can conjugate.
         plain = Contraction(target.with_lanes(()), source.with_lanes(()), None, sizes)
-        return lower_contraction(plain, machine)
+        return lower_contraction(plain, limits)
     # A vector of a state that has fewer lanes is filled with zeros: steps multiply whole vectors.
     padding = width if target.lanes and volume(to, sizes) < width else 0
     if set(to) <= set(source.legs) and is_run(source, to, sizes):
         if volume(to, sizes) == width:
             copy = Contraction(target.with_lanes(to), source.with_lanes(to), None, sizes)
-            return lower_contraction(copy, machine)
+            return lower_contraction(copy, limits)
         return _gather(target, source, to, sizes, padding)
     entries = volume(to, sizes) * volume(since, sizes)
     # A transposition costs as much for a part of a square as for all of it: a quarter pays.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ...hardware.cpu import Machine
+from ...hardware.cpu import TileLimits
 from ...ir.loops import Axis, OffsetPairs
 from ..loop_nest import Loop, pairs
 
@@ -77,14 +77,14 @@ def row_choices(rows: list[Loop]) -> list[RowChoice]:
     return found
 
 
-def aligned_columns(loops: list[Loop], total: int, machine: Machine) -> list[ColumnChoice]:
+def aligned_columns(loops: list[Loop], total: int, limits: TileLimits) -> list[ColumnChoice]:
     """Columns of the innermost loops, with plain loops around: any number of them, little code."""
     found: list[ColumnChoice] = []
     inner: list[Loop] = []
     outer = list(loops)
     while True:
         taken = math.prod(loop.count for loop in inner)
-        if taken > machine.accumulators:
+        if taken > limits.accumulators:
             break
         block = pairs(inner, "right", "target")
         found.append(ColumnChoice(len(block), total, (block,), tuple(outer)))
@@ -93,7 +93,7 @@ def aligned_columns(loops: list[Loop], total: int, machine: Machine) -> list[Col
         last = outer.pop()
         # A part of this loop may fit where all of it does not.
         for share in divisors(last.count)[1:-1]:
-            if share * taken <= machine.accumulators:
+            if share * taken <= limits.accumulators:
                 around, part = last.split(share)
                 block = pairs([part, *inner], "right", "target")
                 found.append(ColumnChoice(len(block), total, (block,), (*outer, around)))
@@ -106,11 +106,11 @@ def divisors(number: int) -> list[int]:
 
 
 def split_sums(
-    sums: list[Loop], products: int, machine: Machine
+    sums: list[Loop], products: int, limits: TileLimits
 ) -> tuple[OffsetPairs, tuple[Axis, ...]]:
     """Sums written out while they stay within bounds; the others as loops inside the tile, as is
     that over samples, whose end is known at the call only."""
-    limit = max(LEAST_SUMS, machine.written_out // products)
+    limit = max(LEAST_SUMS, limits.written_out // products)
     outer, inner = list(sums), list[Loop]()
     taken = 1
     while outer and outer[-1].count * taken <= limit and not outer[-1].of_samples:
