@@ -79,7 +79,7 @@ def merge_small_kernels(draft: Draft) -> Draft:
     return replace(draft, program=merge_kernels(draft.program))
 
 
-def place_buffers(draft: Draft) -> Draft:
+def lay_out_memory(draft: Draft) -> Draft:
     """States in shared memory while they are needed, the largest in global memory."""
     program = draft.program
     program, layout = place(program, shared_entries(draft.gpu, program.scalar))
@@ -109,7 +109,7 @@ Pass = Callable[[Draft], Draft]
 # side by side depends on the barriers between them.
 PASSES: tuple[Pass, ...] = (
     merge_small_kernels,
-    place_buffers,
+    lay_out_memory,
     widen_edges,
     put_barriers,
     choose_threads,
