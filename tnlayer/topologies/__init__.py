@@ -1,6 +1,7 @@
 """Factorizations by name: each returns a Network builder that a user can go on editing.
 
-Each family is one short file on the public graph API. A new one needs nothing else.
+Each family is one short file on the public graph API. A new one needs nothing else; for
+``fit_budget`` to size it, its parameters have the names in budget/topology.py, as the others' have.
 """
 
 from .block_term import block_term
