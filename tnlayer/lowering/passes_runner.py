@@ -1,9 +1,10 @@
 """A pipeline is a list of passes, and a pass a function from one value to the next of its type.
 
-    PASSES = (merge_kernels, place, widen_accesses, insert_barriers)   # what is done, in order
+    LOOP_PASSES = (carry_sums, find_shuffles, place_workspace, ...)   # what is done, in order
 
-A pass is added by adding its name to the list. Tests walk the list with :func:`after_each` and
-verify what each pass leaves; ``TNLAYER_DEBUG=5`` shows it.
+A pass is added by adding its name to the list; the lists are in cpu/pipeline.py and
+gpu/pipeline.py. Tests walk them with :func:`after_each` and verify what each pass leaves;
+``TNLAYER_DEBUG=5`` shows it.
 """
 
 from __future__ import annotations
