@@ -7,6 +7,8 @@ own, so that none waits for another; ``after`` adds them in the order of the thr
     thread 1    own += blocks 7, 8, 9 ...
     after       v = partials[0] + partials[1] + ...     a vector; then its lanes go to the entries
                                                         of the gradient, all to one or each to its
+
+A printer: which sums these are, lowering/cpu/sums_over_threads.py decides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Sums over the blocks of a grid as CUDA C++: which results a block makes, and how. A printer.
+"""Sums over the blocks of a grid as CUDA C++: which results a block makes, and how.
+
+A printer: who adds up which rows, lowering/gpu/sums_over_blocks.py decides.
 
 A warp's lanes are 32 results of one sum, next to each other in the blocks' rows; the warps of a
 block share the rows. The first block may make several such groups, for steps that it does after.

@@ -11,6 +11,8 @@ are carried to second ones::
     blocks   1 2 3 4 | 5 6 7 8 | 9 ...     of one thread
     sums     ------->  ------->            cleared after each run
     carried          +         +           added to once a run
+
+codegen/cpp/sums_over_threads.py prints them.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ block share the rows of one group::
     rows 3 7 11 ...  -> warp 3 /
 
 The first block may make several groups, for steps that it does after; then fewer warps share each.
+codegen/cuda/sums_over_blocks.py prints them.
 """
 
 from __future__ import annotations
