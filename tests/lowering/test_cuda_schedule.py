@@ -29,11 +29,8 @@ from tnlayer.hardware.gpu import Gpu, Tiling, gpu_of
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.ir.loops_interpret import interpret
 from tnlayer.lowering.gpu.chain import find_chain
-from tnlayer.lowering.gpu.pipeline import (
-    by_segments,
-)
+from tnlayer.lowering.gpu.pipeline import PlanDraft, by_segments
 from tnlayer.lowering.gpu.schedule import GpuSchedule
-from tnlayer.passes.rematerialise import backward_without_saved
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 GPU = gpu_of("sm_90")
@@ -185,13 +182,12 @@ def held(trial: CudaCase, samples: int) -> list[GpuSchedule]:
     """Forward and backward in segments whose threads hold so many samples, as far as there are."""
     forward = find_chain(trial.plan, GPU, trains=False, held=samples)
     backward = find_chain(trial.plan, GPU, trains=True, held=samples)
-    wanted = [value.name for value in trial.plan.inputs]
-    kind = trial.kind
+    wanted = tuple(value.name for value in trial.plan.inputs)
+    draft = PlanDraft(trial.plan, GPU, "forward", trial.kind)
+    adjoint = replace(draft, name="backward", wanted=wanted)
     found = [
-        by_segments(forward.plan, forward, GPU, "forward", kind) if forward else None,
-        by_segments(backward_without_saved(backward.plan, wanted), backward, GPU, "backward", kind)
-        if backward
-        else None,
+        by_segments(draft, forward) if forward else None,
+        by_segments(adjoint, backward) if backward else None,
     ]
     return [scheduled for scheduled in found if scheduled is not None]
 

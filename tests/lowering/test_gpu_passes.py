@@ -1,8 +1,10 @@
-"""The GPU's pipeline: a list of passes, each of which leaves a legal program."""
+"""The GPU's pipeline: lists of passes, each of which leaves a legal plan or program."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -14,7 +16,15 @@ from tnlayer.ir.launches import Spread
 from tnlayer.ir.loops import LoopRegion, Threads, statements
 from tnlayer.ir.loops_verify import verified
 from tnlayer.lowering.gpu import pipeline
-from tnlayer.lowering.gpu.pipeline import Draft, schedule_backward, schedule_forward
+from tnlayer.lowering.gpu.pipeline import (
+    FORWARD_PASSES,
+    LOOP_PASSES,
+    PLAN_PASSES,
+    Draft,
+    PlanDraft,
+    schedule_backward,
+    schedule_forward,
+)
 from tnlayer.lowering.passes_runner import after_each
 from tnlayer.support.debug import logger
 
@@ -26,37 +36,64 @@ NETWORKS = {
 }
 
 
-def drafts(
-    net: tn.Network, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
-) -> list[tuple[list[str], Draft]]:
-    """What each schedule of a plan begins with, and the names of the passes it went through."""
-    found: list[tuple[list[str], Draft]] = []
+Made = PlanDraft | Draft
+Lists = list[tuple[Sequence[Callable[..., Made]], list[Made]]]
 
-    def run(passes: list[pipeline.Pass], draft: Draft, show: object) -> Draft:
-        assert draft.layout is None and verified(draft.program)
-        names = list[str]()
-        for name, after in after_each(passes, draft):
-            verified(after.program)
-            draft = after
-            names.append(name)
-        found.append((names, draft))
-        return draft
+
+def passes_of(
+    net: tn.Network, gpu: Gpu, monkeypatch: pytest.MonkeyPatch, *, backward: bool
+) -> Lists:
+    """The lists of passes that a plan goes through until it is scheduled, with what they made."""
+    found: Lists = []
+
+    def run(passes: Sequence[Callable[[Made], Made]], draft: Made, show: object) -> Made:
+        made = [after for _, after in after_each(passes, draft)]
+        found.append((passes, [draft, *made]))
+        return made[-1]
 
     monkeypatch.setattr(pipeline, "run_passes", run)
     plan = tn.compile(net, backend="torch", batch=64, minimize="flops").plan
-    schedule_forward(plan, gpu)
-    schedule_backward(plan, [value.name for value in plan.inputs], gpu)
+    if backward:
+        schedule_backward(plan, [value.name for value in plan.inputs], gpu)
+    else:
+        schedule_forward(plan, gpu)
     return found
 
 
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_pass_leaves_a_legal_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every schedule that is tried is verified after each pass, and each goes through all."""
-    found = drafts(NETWORKS[name](), gpu_of("sm_90"), monkeypatch)
-    assert len(found) > 1
-    for names, draft in found:
-        assert names == [one.__name__ for one in pipeline.PASSES]
-        assert draft.layout is not None
+def test_each_pass_leaves_a_legal_plan_or_program(
+    name: str, backward: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forward goes through its list once, and each schedule that is tried through the two
+    others; each is verified after each pass."""
+    found = passes_of(NETWORKS[name](), gpu_of("sm_90"), monkeypatch, backward=backward)
+    lists = [passes for passes, _ in found]
+    assert lists[0] is FORWARD_PASSES and lists.count(FORWARD_PASSES) == 1
+    assert lists[1] is PLAN_PASSES and lists[-1] is LOOP_PASSES
+    for passes, made in found:
+        for draft in made:
+            if isinstance(draft, PlanDraft):
+                draft.plan.verify()
+            else:
+                verified(draft.program)
+        first, last = made[0], made[-1]
+        if isinstance(first, PlanDraft) and passes is PLAN_PASSES:
+            assert isinstance(last, PlanDraft)
+            assert ([output.name for output in last.plan.outputs] != ["y"]) == backward
+        elif isinstance(first, Draft):
+            assert isinstance(last, Draft)
+            assert first.layout is None and last.layout is not None
+
+
+def test_tensor_cores_have_their_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are merged for them, before the plan is differentiated, and for nothing else."""
+    gpu = gpu_of("sm_90")
+    for one in (gpu, replace(gpu, tensor_cores="tf32")):
+        found = passes_of(topologies.mera(12, 2), one, monkeypatch, backward=True)
+        drafts = [draft for draft in found[0][1] if isinstance(draft, PlanDraft)]
+        changed = [a.plan.steps != b.plan.steps for a, b in pairwise(drafts)]
+        assert changed == [False, one is not gpu]
 
 
 def test_launches_fit_their_kernels() -> None:
@@ -84,5 +121,7 @@ def test_debug_level_5_shows_each_pass(
     caplog.set_level("DEBUG", logger=logger.name)
     schedule_forward(plan, gpu_of("sm_90"))
     text = "\n".join(record.getMessage() for record in caplog.records)
-    for one in pipeline.PASSES:
-        assert f"after {one.__name__}\nprogram forward" in text
+    for plan_pass in (*FORWARD_PASSES, *PLAN_PASSES):
+        assert f"after {plan_pass.__name__}\nforward: " in text
+    for loop_pass in LOOP_PASSES:
+        assert f"after {loop_pass.__name__}\nprogram forward" in text

@@ -1,12 +1,20 @@
 """The GPU's pipeline: a forward plan becomes the loop programs of its forward and its backward.
 
 A plan has many schedules: segments in registers or one loop a step, other samples and results of a
-thread. Each goes through one list of passes and is counted, and the one with the fewest cycles is
+thread. Each goes through the same passes and is counted, and the one with the fewest cycles is
 taken (docs/decisions/0019-counted-schedules.md)::
 
-    chain in segments    lower_chain.py    ->  PASSES  ->  cycles, block_work.py
-    one loop a step      lower_steps.py    ->  PASSES  ->  cycles, block_work.py
-    tensor cores         tensor_cores/     ->  PASSES      where asked for; choose_lowering.py ranks
+    FORWARD_PASSES   once, on the forward plan; then for each schedule
+    PLAN_PASSES          on the plan that is lowered
+        chain in segments    lower_chain.py
+        one loop a step      lower_steps.py
+        tensor cores         tensor_cores/      where asked for; choose_lowering.py ranks
+    LOOP_PASSES          on the loop program; then cycles, block_work.py
+
+Each pass is one function with one value in and one out. To add one, write the function in a file of
+its own and put it into a list here: FORWARD_PASSES if all schedules have it in common, PLAN_PASSES
+if it needs the chain of one or the backward, LOOP_PASSES if it is about loops and memory.
+``TNLAYER_DEBUG=5`` shows what each pass makes.
 """
 
 from __future__ import annotations
@@ -47,7 +55,69 @@ HELD_SAMPLES = (2, 3, 4)
 MORE_SAMPLES, WORTH_SAMPLES = (2, 3, 4, 6, 8), 0.85
 
 
-# -- the passes --------------------------------------------------------------------------------
+# -- passes on a plan --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDraft:
+    """A plan on its way to a schedule.
+
+    Arguments:
+        plan: a forward plan, until it is differentiated.
+        gpu: what it is scheduled for.
+        name: name of the program's entry point.
+        stored: dtype of the arguments.
+        wanted: inputs whose gradients the program gives; None for a forward.
+        chain: the segments that hold the plan's state in registers; None: one loop a step.
+    """
+
+    plan: Plan
+    gpu: Gpu
+    name: str
+    stored: str
+    wanted: tuple[str, ...] | None = None
+    chain: Chain | None = None
+
+
+def use_arithmetic(draft: PlanDraft) -> PlanDraft:
+    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
+    value of the size of the batch at all."""
+    plan = draft.plan
+    plan = replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())
+    return replace(draft, plan=plan)
+
+
+def merge_for_tensor_cores(draft: PlanDraft) -> PlanDraft:
+    """One step a segment, with the product of its weights, if tensor cores are asked for.
+
+    Raises:
+        PlanError: no step can use them: asked for, they are never left out silently.
+    """
+    plan, gpu = draft.plan, draft.gpu
+    if gpu.tensor_cores is None:
+        return draft
+    if DTYPES[plan.dtype].itemsize != 4:
+        raise PlanError(f"tensor_cores={gpu.tensor_cores!r} takes no {plan.dtype}; {ADVICE}")
+    if int(gpu.arch.strip("sm_af")) < int(OLDEST.strip("sm_")):
+        raise PlanError(
+            f"tensor_cores={gpu.tensor_cores!r} needs {OLDEST}, not {gpu.arch}; {ADVICE}"
+        )
+    return replace(draft, plan=merge_blocks(plan))
+
+
+def follow_chain(draft: PlanDraft) -> PlanDraft:
+    """Steps in the order of the chain's segments, if there is one."""
+    return draft if draft.chain is None else replace(draft, plan=draft.chain.plan)
+
+
+def differentiate(draft: PlanDraft) -> PlanDraft:
+    """The backward in the place of the forward, if gradients are wanted."""
+    if draft.wanted is None:
+        return draft
+    return replace(draft, plan=backward_without_saved(draft.plan, draft.wanted))
+
+
+# -- passes on a loop program ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +173,25 @@ def choose_threads(draft: Draft) -> Draft:
     return replace(draft, program=choose_launches(draft.program, draft.layout))
 
 
-Pass = Callable[[Draft], Draft]
-# Kernels are merged before memory is laid out, for a value that passes inside one needs none of the
-# call's. Barriers depend on places, since buffers share them. Threads come last: which loops are
-# side by side depends on the barriers between them.
-PASSES: tuple[Pass, ...] = (
+# -- the lists ---------------------------------------------------------------------------------
+
+PlanPass = Callable[[PlanDraft], PlanDraft]
+# On a forward plan, before it is known whether its state stays in registers.
+FORWARD_PASSES: tuple[PlanPass, ...] = (
+    use_arithmetic,
+    merge_for_tensor_cores,
+)
+# On the plan that is lowered.
+PLAN_PASSES: tuple[PlanPass, ...] = (
+    follow_chain,
+    differentiate,
+)
+LoopPass = Callable[[Draft], Draft]
+# Here a lowering makes a loop program of it, and these go on. Kernels are merged before memory is
+# laid out, for a value that passes inside one needs none of the call's. Barriers depend on places,
+# since buffers share them. Threads come last: which loops are side by side depends on the barriers
+# between them.
+LOOP_PASSES: tuple[LoopPass, ...] = (
     merge_small_kernels,
     lay_out_memory,
     widen_edges,
@@ -116,8 +200,10 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def shown(draft: Draft) -> str:
+def shown(draft: PlanDraft | Draft) -> str:
     """A draft as a text."""
+    if isinstance(draft, PlanDraft):
+        return f"{draft.name}: {draft.plan}"
     return program_text(draft.program) + launches_text(draft.program)
 
 
@@ -126,70 +212,59 @@ def shown(draft: Draft) -> str:
 
 def schedule_forward(plan: Plan, gpu: Gpu, name: str = "forward") -> GpuSchedule:
     """The placed program of a forward plan."""
-    forward = _in_arithmetic(plan)
-    if gpu.tensor_cores is not None:
-        return _by_tensor_cores(forward, forward, gpu, name, plan.dtype)
-    # In segments where all of it fits registers; else what is counted faster.
-    found = list[GpuSchedule]()
-    for chain in _chains(forward, gpu, trains=False, stored=DTYPES[plan.dtype].itemsize):
-        scheduled = by_segments(chain.plan, chain, gpu, name, plan.dtype)
-        if scheduled is not None and _is_good(chain):
-            return scheduled
-        found += [scheduled] if scheduled is not None else []
-    return _fastest(found, _by_steps(forward, gpu, name, plan.dtype))
+    return _scheduled(PlanDraft(plan, gpu, name, plan.dtype))
 
 
 def schedule_backward(
     plan: Plan, wanted: Iterable[str], gpu: Gpu, name: str = "backward"
 ) -> GpuSchedule:
     """The placed program of a forward plan's gradients."""
-    forward, wanted = _in_arithmetic(plan), tuple(wanted)
-    if gpu.tensor_cores is not None:
-        forward = merge_blocks(forward)
-        backward = backward_without_saved(forward, wanted)
-        return _by_tensor_cores(backward, forward, gpu, name, plan.dtype)
+    return _scheduled(PlanDraft(plan, gpu, name, plan.dtype, tuple(wanted)))
+
+
+def _scheduled(draft: PlanDraft) -> GpuSchedule:
+    """In segments where all of it fits registers; else what is counted faster."""
+    draft = run_passes(FORWARD_PASSES, draft, shown)
+    if draft.gpu.tensor_cores is not None:
+        return _by_tensor_cores(draft)
     found = list[GpuSchedule]()
-    for chain in _chains(forward, gpu, trains=True, stored=DTYPES[plan.dtype].itemsize):
-        scheduled = _backward_by_segments(chain, wanted, gpu, name, plan.dtype)
-        if scheduled is not None and scheduled.together == 1 and chain.held == 1:
-            chain, scheduled = _longer(forward, chain, scheduled, wanted, gpu, name)
+    for chain in _chains(draft):
+        scheduled = by_segments(draft, chain)
+        if draft.wanted is not None and scheduled is not None:
+            chain, scheduled = _longer(draft, chain, scheduled)
         if scheduled is not None and _is_good(chain):
             return scheduled
         found += [scheduled] if scheduled is not None else []
-    backward = backward_without_saved(forward, wanted)
-    return _fastest(found, _by_steps(backward, gpu, name, plan.dtype))
+    return _fastest(found, _by_steps(run_passes(PLAN_PASSES, draft, shown)))
 
 
-def _backward_by_segments(
-    chain: Chain, wanted: Sequence[str], gpu: Gpu, name: str, stored: str
-) -> GpuSchedule | None:
-    return by_segments(backward_without_saved(chain.plan, wanted), chain, gpu, name, stored)
-
-
-def _longer(
-    forward: Plan, chain: Chain, scheduled: GpuSchedule, wanted: Sequence[str], gpu: Gpu, name: str
-) -> tuple[Chain, GpuSchedule]:
+def _longer(draft: PlanDraft, chain: Chain, scheduled: GpuSchedule) -> tuple[Chain, GpuSchedule]:
     """A backward in segments with more registers, if it is counted faster: where a block has a
     multiprocessor to itself, twice the registers cost nothing."""
-    longer = find_chain(forward, gpu, trains=True, stored=chain.stored, alone=True)
+    if scheduled.together > 1 or chain.held > 1:
+        return chain, scheduled
+    longer = find_chain(draft.plan, draft.gpu, trains=True, stored=chain.stored, alone=True)
     assert longer is not None, "more registers hold what fewer do"
-    other = _backward_by_segments(longer, wanted, gpu, name, scheduled.stored)
+    other = by_segments(draft, longer)
     if other is None:
         return chain, scheduled
-    most = max(1, gpu.resident // 2 // other.program.threads)
+    most = max(1, draft.gpu.resident // 2 // other.program.threads)
     other = replace(other, together=min(other.together, most))
     return (longer, other) if other.cycles < scheduled.cycles else (chain, scheduled)
 
 
-def _chains(plan: Plan, gpu: Gpu, *, trains: bool, stored: int) -> list[Chain]:
+def _chains(draft: PlanDraft) -> list[Chain]:
     """The stem in segments; where points have weights of their own, also for several samples that
     a thread holds at once."""
-    found = [find_chain(plan, gpu, trains=trains, stored=stored)]
+
+    def chain(held: int = 1) -> Chain | None:
+        trains, stored = draft.wanted is not None, DTYPES[draft.stored].itemsize
+        return find_chain(draft.plan, draft.gpu, trains=trains, stored=stored, held=held)
+
+    found = [chain()]
     if found[0] is not None and adds_by_point(found[0]):
-        found += [
-            find_chain(plan, gpu, trains=trains, stored=stored, held=held) for held in HELD_SAMPLES
-        ]
-    return [chain for chain in found if chain is not None]
+        found += [chain(held) for held in HELD_SAMPLES]
+    return [one for one in found if one is not None]
 
 
 def _is_good(chain: Chain) -> bool:
@@ -210,17 +285,12 @@ def _fastest(found: Sequence[GpuSchedule], other: GpuSchedule) -> GpuSchedule:
     return best
 
 
-def _in_arithmetic(plan: Plan) -> Plan:
-    """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
-    value of the size of the batch at all."""
-    return replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())
-
-
-def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> GpuSchedule:
+def _by_steps(draft: PlanDraft) -> GpuSchedule:
     """One thread loop a step; as many results a point and samples a block as take fewest cycles."""
+    plan, gpu = draft.plan, draft.gpu
 
     def made(samples: int, tiling: Tiling) -> GpuSchedule:
-        found = _placed(Lowering(plan, samples, gpu.threads, tiling=tiling), gpu, name, stored)
+        found = _placed(Lowering(plan, samples, gpu.threads, tiling=tiling), draft)
         assert found is not None, "only segments sum over threads"
         return found
 
@@ -238,47 +308,46 @@ def _by_steps(plan: Plan, gpu: Gpu, name: str, stored: str) -> GpuSchedule:
     return best
 
 
-def _by_tensor_cores(plan: Plan, forward: Plan, gpu: Gpu, name: str, stored: str) -> GpuSchedule:
+def _by_tensor_cores(forward: PlanDraft) -> GpuSchedule:
     """One loop a merged step, over warps where its sizes fill the tensor cores; padded such that as
     little as possible lies in global memory, and lanes meet in banks as seldom as possible.
 
     Raises:
         PlanError: no step can use them: asked for, they are never left out silently.
     """
+    draft, gpu = run_passes(PLAN_PASSES, forward, shown), forward.gpu
     assert gpu.tensor_cores is not None
-    if DTYPES[plan.dtype].itemsize != 4:
-        raise PlanError(f"tensor_cores={gpu.tensor_cores!r} takes no {plan.dtype}; {ADVICE}")
-    if int(gpu.arch.strip("sm_af")) < int(OLDEST.strip("sm_")):
-        raise PlanError(
-            f"tensor_cores={gpu.tensor_cores!r} needs {OLDEST}, not {gpu.arch}; {ADVICE}"
-        )
-    if plan is forward:
-        plan = forward = merge_blocks(forward)
-    samples = 1 << (_samples_together(forward).bit_length() - 1)
+    samples = 1 << (_samples_together(forward.plan).bit_length() - 1)
     return best_lowering(
-        plan, samples, gpu.threads, gpu.tensor_cores,
-        lambda blocks: shared_entries(gpu, plan.dtype, blocks),
-        lambda lowering: _placed(lowering, gpu, name, stored),
+        draft.plan, samples, gpu.threads, gpu.tensor_cores,
+        lambda blocks: shared_entries(gpu, draft.plan.dtype, blocks),
+        lambda lowering: _placed(lowering, draft),
     )  # fmt: skip
 
 
-def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> GpuSchedule | None:
+def by_segments(draft: PlanDraft, chain: Chain) -> GpuSchedule | None:
     """One thread loop a segment; fewer samples at once where states do not fit shared memory.
 
     None where sums over threads alone would fill it: then each sum is a step of its own.
+
+    Arguments:
+        draft: behind FORWARD_PASSES.
+        chain: of its plan.
     """
+    draft = run_passes(PLAN_PASSES, replace(draft, chain=chain), shown)
+    plan, most_threads = draft.plan, draft.gpu.threads
     points = points_of(chain, plan.sizes)
     if chain.held > 1:
-        return _placed(ChainLowering(plan, chain.held, gpu.threads, chain=chain), gpu, name, stored)
+        return _placed(ChainLowering(plan, chain.held, most_threads, chain=chain), draft)
     samples = MOST_SAMPLES
     if any(segment.large for segment in chain.segments) or adds_by_point(chain):
         samples = 1
-    while samples > 1 and samples * min(points) > gpu.threads // 2:
+    while samples > 1 and samples * min(points) > most_threads // 2:
         samples //= 2
     while True:
-        threads = min(gpu.threads, max(64, -(-samples * max(points) // 32) * 32))
+        threads = min(most_threads, max(64, -(-samples * max(points) // 32) * 32))
         lowering = ChainLowering(plan, samples, threads, chain=chain)
-        scheduled = _placed(lowering, gpu, name, stored)
+        scheduled = _placed(lowering, draft)
         if scheduled is None:
             return None
         if samples == 1 or not scheduled.program.of("blockspace"):
@@ -286,12 +355,13 @@ def by_segments(plan: Plan, chain: Chain, gpu: Gpu, name: str, stored: str) -> G
         samples //= 2
 
 
-def _placed(lowering: Lowering, gpu: Gpu, name: str, stored: str) -> GpuSchedule | None:
+def _placed(lowering: Lowering, of: PlanDraft) -> GpuSchedule | None:
     """What the passes make of a lowering; None where sums over threads would fill shared memory."""
-    draft = lowered(lowering, gpu, name, stored)
+    gpu, stored = of.gpu, of.stored
+    draft = lowered(lowering, gpu, of.name, stored)
     if warp_entries(draft.program) > shared_entries(gpu, draft.program.scalar) // 2:
         return None
-    draft = run_passes(PASSES, draft, shown)
+    draft = run_passes(LOOP_PASSES, draft, shown)
     program, layout = verified(draft.program), draft.layout
     assert layout is not None, "a pass places the buffers"
     assert not find_race(program), find_race(program)
