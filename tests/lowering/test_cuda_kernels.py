@@ -44,15 +44,10 @@ from tnlayer.ir.loops_verify import verified
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Operand, Value
 from tnlayer.lowering.array_layout import volume
-from tnlayer.lowering.gpu.bank_conflicts import (
-    choose_strides,
-    conflicts,
-    extent,
-    is_injective,
-    padded,
-)
+from tnlayer.lowering.gpu.bank_conflicts import choose_strides, conflicts
 from tnlayer.lowering.gpu.barriers import find_race
 from tnlayer.lowering.gpu.coalescing import direct, goes_direct, run_width, staged
+from tnlayer.lowering.gpu.padded_strides import extent, is_injective, padded
 from tnlayer.lowering.gpu.pipeline import schedule_backward, schedule_forward
 from tnlayer.lowering.gpu.register_segments import Limits, find_register_segments
 from tnlayer.lowering.gpu.schedule import GpuSchedule

@@ -3,7 +3,8 @@
 Memory has 32 banks of four bytes; lanes of a warp that touch different words of one bank wait for
 each other. A state is stored with padding e + e/32, which is a sum over the legs' indices: every
 access is one offset a thread plus a constant. Orders of legs and paddings are tried and the banks
-simulated.
+simulated. Tensor cores choose lanes instead (tensor_cores/mma_lanes.py for products, where global
+memory counts, too, and thread_loop_lanes.py for the rest), and count by the same ``busiest_bank``.
 
 A square of 32 x 32 entries, lanes going down a column::
 
@@ -15,11 +16,12 @@ A square of 32 x 32 entries, lanes going down a column::
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import permutations
 
 from ...ir.launches import WARP
 from ..array_layout import Sizes
+from .padded_strides import Strides, is_injective, padded
 
 # What every GPU so far has.
 BANKS = 32
@@ -27,39 +29,21 @@ BANKS = 32
 MOST_WARPS = 8
 # Entries after which one is left out, the likeliest first; 0 for none, which needs least memory.
 PERIODS = (0, 32, 16, 64, 8)
-Strides = dict[str, int]
 
 
-def padded(legs: Sequence[str], sizes: Sizes, *periods: int) -> Strides:
-    """Strides with the last leg fastest and an entry left out after every so many; 0 for none.
+def busiest_bank(places: Set[int], words: int = 1) -> int:
+    """Words of the busiest bank, of entries at these places that lanes touch at once; 1 is free of
+    conflicts. Lanes that read the same word get it together, so places are counted and not lanes.
 
-    The stride of a leg is u + u/period + ... with u its stride without padding, which is above the
-    sum of all that faster legs can add: no two entries meet.
+    Arguments:
+        places: of entries.
+        words: of an entry.
     """
-    strides: Strides = {}
-    unit = 1
-    for leg in reversed(legs):
-        strides[leg] = unit + sum(unit // period for period in periods if period)
-        unit *= sizes[leg]
-    return dict(reversed(strides.items()))
-
-
-def extent(strides: Mapping[str, int], sizes: Sizes) -> int:
-    """Entries from the first to the last one."""
-    return 1 + sum(stride * (sizes[leg] - 1) for leg, stride in strides.items())
-
-
-def is_injective(strides: Mapping[str, int], sizes: Sizes) -> bool:
-    """Whether no two combinations of indices have one place: each stride is above the reach of all
-    smaller ones. Sufficient, and what ``padded`` keeps to."""
-    reach = 0
-    for leg in sorted(strides, key=lambda leg: strides[leg]):
-        if sizes[leg] == 1:
-            continue
-        if strides[leg] <= reach:
-            return False
-        reach += strides[leg] * (sizes[leg] - 1)
-    return True
+    banks: dict[int, int] = {}
+    for place in places:
+        bank = words * place % BANKS
+        banks[bank] = banks.get(bank, 0) + 1
+    return max(banks.values())
 
 
 def conflicts(
@@ -76,15 +60,16 @@ def conflicts(
     words = max(1, itemsize // 4)
     lanes = WARP // words
     count = min(math.prod(sizes[leg] for leg in points), WARP * MOST_WARPS)
-    worst = 1
-    for first in range(0, count, lanes):
-        # Lanes that read the same word get it together, so words are counted and not lanes.
-        touched: dict[int, set[int]] = {}
-        for point in range(first, min(first + lanes, count)):
-            address = words * _offset(point, strides, points, sizes)
-            touched.setdefault(address % BANKS, set()).add(address)
-        worst = max(worst, *(len(found) for found in touched.values()))
-    return worst
+    return max(
+        busiest_bank(
+            {
+                _offset(point, strides, points, sizes)
+                for point in range(first, min(first + lanes, count))
+            },
+            words,
+        )
+        for first in range(0, count, lanes)
+    )
 
 
 def _offset(point: int, strides: Mapping[str, int], points: Sequence[str], sizes: Sizes) -> int:

@@ -25,10 +25,11 @@ from ...ir.steps import BATCH, Contract, Step, Value, gradient_step
 from ...passes.differentiate import GRADIENT
 from ...passes.stem import state_after
 from ..array_layout import Array
-from .bank_conflicts import choose_strides, extent
+from .bank_conflicts import choose_strides
 from .chain import Chain
 from .coalescing import goes_direct, run_legs
 from .lower_steps import Lowering
+from .padded_strides import extent
 from .register_loop import RegisterLoop
 from .thread_loop import lower_product
 

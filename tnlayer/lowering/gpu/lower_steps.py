@@ -27,7 +27,7 @@ from ...ir.plan import Plan
 from ...ir.steps import BATCH, Contract, Operand, Reduce, Step, Value
 from ..array_layout import Array, conjugated, packed, volume
 from ..lower_step import Axes, Part, StepProduct, argument, leaving_alone, lower_step
-from .bank_conflicts import extent
+from .padded_strides import extent
 from .thread_loop import lower_clear, lower_product
 
 # Products of all steps on parameters that each block may repeat for itself, and entries of all

@@ -21,7 +21,7 @@ from ....ir.launches import MemoryMap
 from ....ir.loops import LoopProgram, Precision
 from ....ir.plan import Plan
 from ....ir.steps import BATCH
-from ..bank_conflicts import extent
+from ..padded_strides import extent
 from ..place_buffers import UNIT
 from .matrices import ADVICE, MmaLowering
 

@@ -28,9 +28,9 @@ from ....ir.steps import BATCH, Contract, Operand, Step, Value
 from ....passes.stem import StemStep, find_stem, with_chain
 from ...array_layout import Array, packed, volume
 from ...lower_step import StepProduct
-from ..bank_conflicts import padded
 from ..lower_steps import MOST_COPIED, Lowering, Part
 from ..merge_kernels import MOST_IN_ONE_BLOCK
+from ..padded_strides import padded
 from ..register_segments import Limits, find_register_segments
 from ..thread_loop import lower_product
 from .mma_lanes import FEW, Bit, Chosen, choose_bits

@@ -22,7 +22,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from ....ir.launches import WARP
-from ..bank_conflicts import BANKS
+from ..bank_conflicts import busiest_bank
 
 # How far a bit moves in target, left and right.
 Bit = tuple[int, int, int]
@@ -123,7 +123,4 @@ def cycles_of(places: Set[int], in_global: bool) -> int:
     sectors of global memory over those of a cycle."""
     if in_global:
         return -(-len({place // SECTOR for place in places}) // SECTORS_A_CYCLE)
-    banks: dict[int, int] = {}
-    for place in places:
-        banks[place % BANKS] = banks.get(place % BANKS, 0) + 1
-    return max(banks.values())
+    return busiest_bank(places)
