@@ -1,7 +1,12 @@
-"""All that is known of dtypes, in one table: a new one is a new row.
+"""All that is known of dtypes, in one table: one like those that are here is a new row.
 
 Two kinds: those that parameters and arithmetic may have, and those of whole numbers that an input
 may have, which a layer casts to its own.
+
+A stored form of another size than 16 bits, such as fp8, needs more than its row. The text of
+codegen/cuda/prelude.py takes 16 bits for granted: the struct ``stored``, its conversions by one
+instruction each (those of fp8 take pairs, by way of f16), and ``words``, which has no access below
+4 bytes. A form with a scale, as int8 has, is a tensor and a scale, which no layer or plan knows.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ __device__ __forceinline__ entry from_lane(entry v, int mask) {{
 }}
 """
 
-_HALF = """\
+# Of 16 bits, as all dtypes that are only stored (support/dtypes.py).
+_STORED = """\
 struct stored {{
   unsigned short bits;
 }};
@@ -148,7 +149,8 @@ def cuda_prelude(scalar: str, stored: str, loads: int) -> str:
     text = entry.format(real=dtype.c_type, align=dtype.itemsize)
     if DTYPES[stored].is_stored_only:
         wide = _WIDE_BF16 if kind == "bf16" else _WIDE.format(kind=kind)
-        text += _HALF.format(wide=wide, kind=kind)
+        assert DTYPES[stored].itemsize == 2, "conversions are written for 16 bits"
+        text += _STORED.format(wide=wide, kind=kind)
     else:
         text += _PLAIN
     return text + _WIDE_ACCESS + _SUMS + _ROWS.format(loads=loads)

@@ -17,7 +17,7 @@ from .near_identity import near_identity_entries
 Initialiser = Callable[[torch.Tensor], object]
 
 # Drawn in the dtype of the arithmetic, and rounded once.
-HALF = tuple(getattr(torch, dtype.name) for dtype in DTYPES.values() if dtype.is_stored_only)
+STORED_ONLY = tuple(getattr(torch, dtype.name) for dtype in DTYPES.values() if dtype.is_stored_only)
 
 
 def orthogonal_(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:

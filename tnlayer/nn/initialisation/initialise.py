@@ -15,7 +15,7 @@ import torch
 
 from ...errors import SpecError
 from ...runtime.array_checks import PLAIN
-from .entries import HALF, cut, given_entries, is_free, unit_entries
+from .entries import STORED_ONLY, cut, given_entries, is_free, unit_entries
 from .log_scale_run import log_scaled
 from .measure_variance import WHOLE, Part, Planned, exact_gain, measure
 from .variance_rule import Solved, count_uses, find_scales
@@ -55,10 +55,10 @@ def initialise(
         if name not in free:
             array.copy_(cut(given_entries(owners[name][0], parameter, array.dtype), parameter))
             continue
-        # Half precision is rounded once, at the end: what lies on its grid cannot be scaled a bit.
+        # What is only stored is rounded once, at the end: on its grid it cannot be scaled a bit.
         entries = cut(unit_entries(parameter, array.dtype), parameter)
-        half = array.dtype in HALF
-        drawn[name] = torch.empty_like(array, dtype=entries.dtype) if half else array
+        rounds = array.dtype in STORED_ONLY
+        drawn[name] = torch.empty_like(array, dtype=entries.dtype) if rounds else array
         drawn[name].copy_(entries)
     if not free:
         return
@@ -67,9 +67,9 @@ def initialise(
     solved = find_scales(networks, [*free], stored, part, dtype, is_scaled=is_scaled)
     for name, log in solved.scales.items():
         scaled_entries = drawn[name].mul_(math.exp(log))
-        if dtype in HALF:
+        if dtype in STORED_ONLY:
             arrays[name].copy_(scaled_entries)
-    if dtype in HALF:
+    if dtype in STORED_ONLY:
         _correct_rounding(networks, solved, drawn, arrays, part)
 
 
@@ -101,7 +101,7 @@ def _correct_rounding(
     arrays: Mapping[str, torch.Tensor],
     part: Part,
 ) -> None:
-    """Make up for the rounding of entries and values in half precision.
+    """Make up for the rounding of entries and values that are only stored in their dtype.
 
     A map that is a product of hundreds of tensors changes by far more than an entry's rounding. One
     tensor of each network is scaled once more and rounded anew; the others stay. Where the mean
