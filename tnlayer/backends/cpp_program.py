@@ -98,7 +98,7 @@ class CppProgram(Program):
         return self.as_calls()
 
     def as_calls(self, *, adds: bool = False, keeps: bool = True) -> Program | None:
-        """torch's calls within the memory limit; None where there is no limit, or it cannot be kept.
+        """torch's calls within the memory limit; None where there is none, or it cannot be kept.
 
         Arguments:
             adds: whether results are added to those of other networks.
