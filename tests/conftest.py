@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.support.cpp_units import has_compiler
+from tests.support.crossed import mark_crossed
 from tests.support.each_backend import BACKENDS, default_backend
 from tests.support.golden import GOLDEN_ROOT, Golden
 from tests.support.profiles import fixed_profile
@@ -55,6 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # Each plan that is stored would wait for the disk twice, and no test cuts the power. Writers
     # that die around a sync are processes of their own, which do sync (store_workers.py).
     os.fsync = _no_sync
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most of the crossed cases to the full series."""
+    mark_crossed(items)
 
 
 def _no_sync(_: int) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
-from tests.support.live_bytes import allocator_peak, peak_beside
+from tests.support.live_bytes import LiveBytes, allocator_peak, peak_beside
 from tests.support.strategies import Bounds, fixed_series, networks
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.lowering.calls.training_schedules import schedule_pair
@@ -455,3 +455,29 @@ def test_the_identity_of_to_dense_is_counted() -> None:
     layer = tn.Layer(T.low_rank(2**22, 1, rank=1), backend="torch")
     with pytest.raises(tn.SpecError, match="needs the identity"):
         layer.to_dense()
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize("room", [1.0, 1.2, 2.0])
+def test_calls_in_the_place_of_added_kernels_keep_the_limit(room: float) -> None:
+    """A mode that wants to see each call gets torch's, which add to what there is, as kernels'
+    results are added; a y of each network apart would not fit."""
+    batch = 8192
+    nets = [train(), T.mera(6, 2, 3), T.low_rank(64, 64, rank=4)]
+    with pytest.raises(tn.PlanError, match="smallest workspace found") as refused:
+        tn.Layer(nets, batch=batch, memory_limit=1000, backend="cpp")
+    least = int(str(refused.value).split("smallest workspace found is ")[1].split(" bytes")[0])
+    limit = int(room * least)
+    layer = tn.Layer(nets, batch=batch, memory_limit=limit, backend="cpp")
+    x, gradient = torch.randn(batch, 64, requires_grad=True), torch.randn(batch, 64)
+    wanted = [x, *layer.parameters()]
+    expected = torch.autograd.grad(layer(x), wanted, gradient)
+    with LiveBytes() as seen:
+        y = layer(x)
+        found = torch.autograd.grad(y, wanted, gradient)
+    assert seen.peak_beside([y, *found]) <= limit
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+    with LiveBytes() as seen, torch.no_grad():
+        y = layer(x)
+    assert seen.peak_beside([y]) <= limit

@@ -71,7 +71,6 @@ class LiveBytes(TorchDispatchMode):
 
 def measured_peak(call: Callable[[], object]) -> int:
     """Peak of the bytes that a call allocates at once."""
-    gc.collect()
     with LiveBytes() as mode:
         call()
     return mode.peak
@@ -79,7 +78,6 @@ def measured_peak(call: Callable[[], object]) -> int:
 
 def peak_beside(call: Callable[[], Iterable[torch.Tensor]]) -> int:
     """Peak of the bytes that a call allocates at once beside what it returns."""
-    gc.collect()
     with LiveBytes() as mode:
         results = tuple(call())
     return mode.peak_beside(results)
@@ -91,7 +89,7 @@ def allocator_peak(call: Callable[[], object]) -> int:
 
     Workspaces that kernels allocate by themselves are not in it.
     """
-    gc.collect()
+    gc.collect()  # what is freed of others would be taken off
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         kept = call()
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None

@@ -20,6 +20,7 @@ from ..hardware.host import cpu_with
 from ..ir import loops
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
+from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.supported_plans import can_fuse
@@ -94,13 +95,22 @@ class CppProgram(Program):
     @cached_property
     def stand_in(self) -> Program | None:  # pyright: ignore
         """torch's calls within the memory limit, for modes that want to see each call."""
+        return self.as_calls()
+
+    def as_calls(self, *, adds: bool = False, keeps: bool = True) -> Program | None:
+        """torch's calls within the memory limit; None where there is none, or it cannot be kept.
+
+        Arguments:
+            adds: whether results are added to those of other networks.
+            keeps: whether the forward may keep values for the backward.
+        """
         limit = self.limit
         if limit is None:
             return None
-        plan = replace(self.plan, regions=())
+        plan = replace(self.plan, regions=(), memory=Memory(adds=adds))
         calls = LoweredCalls(TORCH, plan, self.training_mask(), self.target())
         try:
-            plan = keep_limit(calls, plan.batch, limit).plan
+            plan = keep_limit(calls, plan.batch, limit, keeps=keeps).plan
         except LimitRefused:
             return None
         return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)

@@ -15,7 +15,7 @@ from ..graph.network import Network
 from ..nn.layer import Layer
 from ..nn.padded import Padded
 from ..planning.planner import plan_graph
-from ..planning.request import DEFAULT_BATCH, Request, dtype_option
+from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
 from ..report.cost_of_network import cost
 from .search import Found, Limit, Measure, best_network
 from .topology import Topology, candidates, name_of, port_shapes, read_question
@@ -199,7 +199,8 @@ def fit_budget(
             msg = f"fit_budget: {name}={shown(size)}, expected 1 to {MAX_PORT_FEATURES}"
             raise SpecError(msg)
     question = read_question(topology, in_features, out_features, legs, arguments)
-    request = Request(batch=batch, device=device, dtype=dtype_option(dtype), effort=effort)
+    where, own = device_option(device), dtype_option(dtype)
+    request = Request(batch=batch, device=where, dtype=own, effort=effort)
     limit = _limit(kind, amount, in_features * out_features, request)
     found = best_network(candidates(question), limit)
     in_shape, out_shape = port_shapes(found.graph)

@@ -12,7 +12,7 @@ from ..graph.graph import Graph
 from ..graph.network import Network
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
 from ..planning.planner import DEFAULT_MINIMIZE, plan_graph
-from ..planning.request import DEFAULT_BATCH, Request, dtype_option
+from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
 from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, option_names
 from .available_backends import request_for
@@ -100,8 +100,8 @@ def compile(
     check_backend(backend, arch)
     check_tensor_cores(tensor_cores, backend)
     check_log_scale(log_scale, memory_limit, tensor_cores)
-    own = dtype_option(dtype)
-    request = Request(batch, objective, device, memory_limit, effort, own, minimize, backend)
+    where, own = device_option(device), dtype_option(dtype)
+    request = Request(batch, objective, where, memory_limit, effort, own, minimize, backend)
     planned = plan_graph(net, request_for(request, arch))
     if tensor_cores is not None:
         # All steps stay in the kernels: which of them tensor cores can do is decided there.

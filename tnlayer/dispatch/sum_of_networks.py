@@ -62,7 +62,10 @@ class SummedProgram:
     @cached_property
     def stand_in(self) -> SummedProgram | None:
         """Keeps the memory limit where the kernels cannot take the arrays."""
-        others = [program.stand_in for program in self.programs]
+        # What kernels give is another array, but these calls add to what there is already; and none
+        # keeps a value, for the backwards of the others stand between.
+        alone = len(self.programs) == 1
+        others = [p.as_calls(adds=n > 0, keeps=alone) for n, p in enumerate(self.programs)]
         if not any(others):
             return None
         pairs = zip(self.programs, others, strict=True)

@@ -20,7 +20,7 @@ from ..targets.lowered import Lowered
 from .batch_ranges import Choice, choose, choose_range
 from .check_plan import SizeRefused
 from .memory_limit import LimitError, LimitRefused
-from .request import BY_TIME, DEFAULT_BATCH, Request, dtype_option, training_mask
+from .request import BY_TIME, DEFAULT_BATCH, Request, device_option, dtype_option, training_mask
 
 # Several objectives are searched, and the time model ranks what they find.
 DEFAULT_MINIMIZE = BY_TIME
@@ -109,8 +109,8 @@ def plan(
     >>> p.proven_optimal, len(p.steps), p.counts.flops.per_sample
     (True, 2, 512)
     """
-    own = dtype_option(dtype)
-    request = Request(batch, objective, device, memory_limit, effort, own, minimize)
+    where, own = device_option(device), dtype_option(dtype)
+    request = Request(batch, objective, where, memory_limit, effort, own, minimize)
     return plan_graph(net, request).plan
 
 

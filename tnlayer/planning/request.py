@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from ..errors import SpecError
 from ..graph.argument_checks import check_option, shown
 from ..graph.graph import Graph
@@ -26,6 +28,8 @@ BY_TIME = "time"
 # The batch size that plans are made for where the caller names none; no array has more entries
 # than the largest.
 DEFAULT_BATCH, MAX_BATCH = 256, 2**62
+
+_DEVICE = r"([a-z][a-z0-9_]{0,31})(?::[0-9]{1,4})?"
 
 EFFORTS = ("fast", "default", "high")
 
@@ -84,7 +88,9 @@ class Request:
         if limit is not None and not (_is_int(limit) and limit >= 0):
             msg = f"memory_limit={shown(limit)}: expected a whole number of bytes, or None"
             raise SpecError(msg)
-        check_device(self.device)
+        if device_option(self.device) != self.device:
+            msg = f"device={self.device!r}: expected a type of device, without a number"
+            raise SpecError(msg)
         if not isinstance(self.minimize, str):
             msg = f"minimize={shown(self.minimize)}: expected a string"
             raise SpecError(msg)
@@ -127,11 +133,18 @@ def dtype_option(dtype: object) -> str:
     return dtype
 
 
-def check_device(device: object) -> None:
-    """Refuse what is no name of a type of device, such as "cpu" or "cuda"."""
-    if not isinstance(device, str) or re.fullmatch(r"[a-z][a-z0-9_:]{0,31}", device) is None:
+def device_option(device: object) -> str:
+    """The type of device in a user's ``device``: "cuda" of "cuda:1", for plans are for a type.
+
+    Raises:
+        SpecError: it names none.
+    """
+    name = str(device) if isinstance(device, torch.device) else device
+    found = re.fullmatch(_DEVICE, name) if isinstance(name, str) else None
+    if found is None:
         msg = f"device={shown(device)}: expected the name of a type of device, such as 'cpu'"
         raise SpecError(msg)
+    return found[1]
 
 
 def training_mask(graph: Graph, plan: Plan) -> Mask:

@@ -11,7 +11,7 @@ from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
 from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
-from ..planning.request import DEFAULT_BATCH, Request, check_device, dtype_option
+from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
 from ..targets.backend import option_names
 from .cost import Cost
 
@@ -45,9 +45,8 @@ def cost(
     (20480, 16777216, 819)
     """
     check_option(backend, "backend", option_names())
-    check_device(device)
-    own = dtype_option(dtype)
-    request = Request(batch, objective, device, memory_limit, effort, own, minimize, backend)
+    where, own = device_option(device), dtype_option(dtype)
+    request = Request(batch, objective, where, memory_limit, effort, own, minimize, backend)
     return cost_of(plan_graph(net, foreseen_request(request)), batch)
 
 

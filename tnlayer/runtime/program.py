@@ -121,6 +121,16 @@ class Program:
         where there is no limit, or all can be taken."""
         return None
 
+    def as_calls(self, *, adds: bool = False, keeps: bool = True) -> Program | None:
+        """The stand-in beside other networks whose results are added; None where there is none.
+
+        Arguments:
+            adds: whether results are added to those of other networks.
+            keeps: whether the forward may keep values for the backward.
+        """
+        del adds, keeps
+        return None
+
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether the kernels can read these arrays; if not, torch runs the reference on them."""
         del arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SpecError
+from ..graph.argument_checks import shown
 from ..graph.network import Network
 
 
@@ -36,17 +37,19 @@ def brickwall(legs: int, dim: int, depth: int) -> Network:
         depth: number of layers, at least 1.
 
     Raises:
-        SpecError: legs is below 2 or above 4096, or depth is below 1.
+        SpecError: legs is below 2 or above 4096, or depth is below 1, or there are more
+            than 4096 gates.
 
     >>> brickwall(6, dim=2, depth=3).parameter_count
     128
     """
     are_whole = isinstance(legs, int) and isinstance(depth, int)
-    # No network has more than 4096 nodes: say so before a list of legs is made.
-    if not are_whole or not 2 <= legs <= 4096 or depth < 1:
+    # No network has more than 4096 nodes: say so before a list of legs or of gates is made.
+    if not are_whole or not 2 <= legs <= 4096 or depth < 1 or _gates(legs, depth) > 4096:
         msg = (
-            f"brickwall: got legs={legs}, depth={depth}, expected whole numbers, legs from 2 to "
-            "4096 and depth from 1 up: a gate takes two legs, and no gate is no layer"
+            f"brickwall: got legs={shown(legs)}, depth={shown(depth)}, expected whole numbers, "
+            "legs from 2 to 4096 and depth from 1 up, with 4096 gates at most: a gate takes two "
+            "legs, and no gate is no layer"
         )
         raise SpecError(msg)
     net = Network("brick wall")
@@ -62,3 +65,8 @@ def brickwall(legs: int, dim: int, depth: int) -> Network:
         sites[left : left + 2] = net.tensor(name, pair, out=(dim, dim), isometry=pair, init=init)
     net.output(sites)
     return net
+
+
+def _gates(legs: int, depth: int) -> int:
+    """Gates in even layers and in odd ones."""
+    return (depth + 1) // 2 * (legs // 2) + depth // 2 * ((legs - 1) // 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SpecError
+from ..graph.argument_checks import shown
 from ..graph.network import Network
 
 
@@ -32,7 +33,7 @@ def butterfly(features: int) -> Network:
     """
     if not isinstance(features, int) or features < 2 or features & (features - 1):
         msg = (
-            f"butterfly: got features={features}, expected a power of two, at least 2. "
+            f"butterfly: got features={shown(features)}, expected a power of two, at least 2. "
             "Pad x with zeros up to the next power of two"
         )
         raise SpecError(msg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import SpecError
+from ..graph.argument_checks import shown
 from ..graph.network import Network
 
 
@@ -36,7 +37,7 @@ def cp(in_shape: Sequence[int], out_shape: Sequence[int], rank: int) -> Network:
     are_shapes = isinstance(in_shape, Sequence) and isinstance(out_shape, Sequence)
     if not are_shapes or not in_shape or not out_shape:
         msg = (
-            f"cp: got in_shape={in_shape}, out_shape={out_shape}; expected two "
+            f"cp: got in_shape={shown(in_shape)}, out_shape={shown(out_shape)}; expected two "
             "sequences of leg sizes, not empty. Give (1,) for a port of one feature"
         )
         raise SpecError(msg)

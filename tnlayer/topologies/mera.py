@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SpecError
+from ..graph.argument_checks import shown
 from ..graph.network import NearIdentity, Network
 
 
@@ -60,8 +61,9 @@ def mera(
     # No network has more than 4096 nodes: say so before a list of legs is made.
     if not isinstance(legs, int) or not least <= legs <= 4096:
         msg = (
-            f"mera: got legs={legs} with fix_first_level={fix_first_level}, expected a whole "
-            f"number from {least} to 4096. Two legs have the top tensor only, no level to fix"
+            f"mera: got legs={shown(legs)} with fix_first_level={shown(fix_first_level)}, "
+            f"expected a whole number from {least} to 4096. Two legs have the top tensor "
+            "only, no level to fix"
         )
         raise SpecError(msg)
     net = Network("MERA")

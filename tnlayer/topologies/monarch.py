@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import SpecError
+from ..graph.argument_checks import shown
 from ..graph.network import Network
 
 
@@ -39,7 +40,7 @@ def monarch(in_shape: Sequence[int], out_shape: Sequence[int]) -> Network:
     are_shapes = isinstance(in_shape, Sequence) and isinstance(out_shape, Sequence)
     if not are_shapes or not in_shape or len(in_shape) != len(out_shape):
         msg = (
-            f"monarch: got in_shape={in_shape}, out_shape={out_shape}; expected two "
+            f"monarch: got in_shape={shown(in_shape)}, out_shape={shown(out_shape)}; expected two "
             "sequences of leg sizes, equally long and not empty: each factor takes one leg of "
             "each. Factorize the features, or pad the shorter shape with 1s"
         )

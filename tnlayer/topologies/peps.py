@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SpecError
+from ..graph.argument_checks import shown
 from ..graph.network import Network
 
 
@@ -38,8 +39,9 @@ def peps(rows: int, columns: int, dim: int, bond: int) -> Network:
     # No network has more than 4096 nodes: say so before a grid is made.
     if not are_whole or rows < 1 or columns < 1 or rows * columns > 4096:
         msg = (
-            f"peps: got rows={rows}, columns={columns}, expected whole numbers from 1 up and at "
-            "most 4096 sites. Use a smaller grid with larger dim, or at least one site"
+            f"peps: got rows={shown(rows)}, columns={shown(columns)}, expected whole numbers "
+            "from 1 up and at most 4096 sites. Use a smaller grid with larger dim, or at least "
+            "one site"
         )
         raise SpecError(msg)
     grid = [(row, column) for row in range(rows) for column in range(columns)]
