@@ -191,6 +191,7 @@ def test_gradients_of_long_trains_are_as_exact_as_torch(
         assert root_mean_square(list(ours)) <= 2 * root_mean_square(list(theirs))
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("kind", ["float32", "float64", "complex64", "complex128"])
 @pytest.mark.parametrize("lanes", ["legs", "samples"])
 def test_carried_sums_lose_no_sample(kind: str, lanes: str) -> None:

@@ -52,6 +52,7 @@ def layers(request: pytest.FixtureRequest) -> dict[str, tn.Layer]:
     return found
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("name", NETWORKS)
 def test_topologies_are_as_exact_as_torch(layers: dict[str, tn.Layer], name: str) -> None:
     """Against float64: y at most twice, gradients at most three times torch's own error."""

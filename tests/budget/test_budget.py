@@ -65,6 +65,7 @@ def larger(fit: tn.Fit) -> list[dict[str, Any]]:
     return [{**fit.arguments, growth: r} for r in raised if r != sizes]
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.7])
 @pytest.mark.parametrize(("in_features", "out_features"), SIZES)
 @pytest.mark.parametrize("name", sorted(FAMILIES))

@@ -85,6 +85,7 @@ class Adding:
         assert peak_beside(lambda: self.added(targets)) <= pair.workspace_bytes(len(self.gradient))
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_topologies_add_what_they_give(name: str, memory: str) -> None:
@@ -125,6 +126,7 @@ def test_random_networks_add_what_they_give(dtype: str) -> None:
     check_one()
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("batch", [0, 1, 3, 4, 5, 9])
 @pytest.mark.parametrize("name", ["cp", "mera", "odd"])
 def test_batches_around_the_chunk_are_added(name: str, batch: int) -> None:

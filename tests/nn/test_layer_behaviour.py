@@ -489,6 +489,7 @@ def test_deepcopy_is_independent() -> None:
     assert all(p.grad is None for p in layer.parameters())
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize(
     "make",
     [train_net, constant_net, complex_net, lambda: topologies.mera(8)],
@@ -776,6 +777,7 @@ COUNTED: dict[str, Callable[[], tn.Network]] = {
 }
 
 
+@pytest.mark.crossed
 @torch_only
 @pytest.mark.parametrize("batch", [1, 17, 256])
 @pytest.mark.parametrize("name", COUNTED)

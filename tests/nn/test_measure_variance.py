@@ -91,6 +91,7 @@ def gains_of(layer: Any, dtype: torch.dtype, seeds: int = 20) -> list[float]:
     return found
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_topologies(name: str, dtype: torch.dtype) -> None:

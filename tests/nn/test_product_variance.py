@@ -59,6 +59,7 @@ def transferred(layer: tn.Layer, sites: int, pins: dict[int, int] | None = None)
     return float(left[0, 0].real) * math.exp(log) / layer.out_features
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize(("sites", "bond"), [(10, 8), (64, 4), (200, 2)])
 def test_matrix_product_states(sites: int, bond: int, dtype: torch.dtype) -> None:

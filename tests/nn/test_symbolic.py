@@ -65,6 +65,7 @@ def made(name: str, backend: str) -> tuple[nn.Module, Callable[..., tuple[torch.
 # -- torch.jit.trace ---------------------------------------------------------------------------
 
 
+@pytest.mark.crossed
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @by_backend
 @by_layer

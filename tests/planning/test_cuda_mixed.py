@@ -146,6 +146,7 @@ def test_the_derived_profile_is_told_as_such() -> None:
 # -- the choice ----------------------------------------------------------------------------------
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize(("backend", "batch"), [("auto", 64), ("cuda", 4096)])
 @pytest.mark.parametrize("name", SMALL_BONDS)
 def test_small_bonds_are_one_fused_kernel(name: str, batch: int, backend: str) -> None:

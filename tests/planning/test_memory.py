@@ -111,6 +111,7 @@ MEMORIES: dict[str, Callable[[Plan], Memory]] = {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_predicted_peak_is_what_is_allocated(name: str, memory: str) -> None:
@@ -124,6 +125,7 @@ def test_predicted_peak_is_what_is_allocated(name: str, memory: str) -> None:
     assert program.schedules().peak_bytes(BATCH) == pytest.approx(stepping, rel=0.1)
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("objective", ["train", "infer"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_limits_are_kept_as_measured(name: str, objective: str) -> None:
@@ -408,6 +410,7 @@ def test_nothing_leaks() -> None:
 # -- FLOPs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("batch", [64, 61])
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("name", ["tensor_train", "mera", "tree", "peps"])

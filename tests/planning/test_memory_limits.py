@@ -198,6 +198,7 @@ NETS: dict[str, tuple[Callable[[], list[tn.Network]], bool]] = {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.float16])
 @pytest.mark.parametrize("name", NETS)
 def test_limits_are_kept_in_every_way(name: str, dtype: torch.dtype) -> None:
@@ -215,6 +216,7 @@ def test_limits_are_kept_in_every_way(name: str, dtype: torch.dtype) -> None:
     assert check_limits(make, nets()[0].freeze(), ways) >= len(ways)
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("features", [(60, 50), (64, 50), (60, 64)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_padding_counts(features: tuple[int, int], bias: bool) -> None:
@@ -276,6 +278,7 @@ def kernel_workspace(layer: tn.Layer) -> int:
     return sum(cost.kernel_bytes() for cost in layer.costs() if cost.backend == "cpp")
 
 
+@pytest.mark.crossed
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize("name", ["train", "sum and bias"])

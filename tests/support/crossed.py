@@ -15,18 +15,27 @@ def each_value_once(cases: Sequence[Mapping[str, int]]) -> list[int]:
     """Places of cases in which each value of each parameter is, as few as a greedy choice finds.
 
     Arguments:
-        cases: for each the number of the value of each parameter.
+        cases: for each what tells the value of each parameter.
 
     >>> each_value_once([{"a": 0, "b": 0}, {"a": 0, "b": 1}, {"a": 1, "b": 0}, {"a": 1, "b": 1}])
     [0, 3]
     """
     left = {item for case in cases for item in case.items()}
+    uses = dict.fromkeys(left, 0)
     taken: list[int] = []
     while left:
-        news = [len(left & set(case.items())) for case in cases]
-        place = news.index(max(news))
+        # Where several cases have as many new values, the one with the least used others.
+        place = max(
+            range(len(cases)),
+            key=lambda k: (
+                len(left & cases[k].items()),
+                -sum(uses[item] for item in cases[k].items()),
+            ),
+        )
         taken.append(place)
-        left -= set(cases[place].items())
+        left -= cases[place].items()
+        for item in cases[place].items():
+            uses[item] += 1
     return sorted(taken)
 
 
@@ -37,7 +46,9 @@ def mark_crossed(items: Sequence[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and item.get_closest_marker("crossed"):
             families.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for family in families.values():
-        taken = set(each_value_once([item.callspec.indices for item in family]))
+        # Cases share the objects that they were parametrized with.
+        cases = [{n: id(v) for n, v in item.callspec.params.items()} for item in family]
+        taken = set(each_value_once(cases))
         for place, item in enumerate(family):
             if place not in taken:
                 item.add_marker(pytest.mark.full)
