@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import resource
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,9 +65,8 @@ def test_every_topology_is_tried() -> None:
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize(("name", "argument"), CASES)
 def test_a_size_that_cannot_be(name: str, argument: str, wrong: str) -> None:
-    """Typed, short, at once; a network that is nothing but large is refused when it is frozen."""
+    """Typed and short, with little memory; a network that is nothing but large is refused when it is frozen."""
     make: Callable[..., tn.Network] = getattr(T, name)
-    began = time.thread_time()
     try:
         make(**{**FITTING[name], argument: WRONG[wrong]}).freeze()
     except tn.SpecError as error:
@@ -76,4 +74,3 @@ def test_a_size_that_cannot_be(name: str, argument: str, wrong: str) -> None:
         assert not isinstance(error.__cause__, MemoryError)
     else:
         assert wrong == "endless", f"{argument}={wrong} was taken"
-    assert time.thread_time() - began < 60, "it would not have ended"
