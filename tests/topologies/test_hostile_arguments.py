@@ -65,7 +65,7 @@ def test_every_topology_is_tried() -> None:
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize(("name", "argument"), CASES)
 def test_a_size_that_cannot_be(name: str, argument: str, wrong: str) -> None:
-    """Typed and short, with little memory; a network that is nothing but large is refused when it is frozen."""
+    """Typed and short, with little memory; what is only large is refused when it is frozen."""
     make: Callable[..., tn.Network] = getattr(T, name)
     try:
         make(**{**FITTING[name], argument: WRONG[wrong]}).freeze()
