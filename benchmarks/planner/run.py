@@ -127,7 +127,7 @@ def measure_case(case: PlannerCase, budget: float) -> CaseResult:
     """Time all candidates of a case, then the chosen and the best again."""
     graph = case.build().freeze()
     form = canonicalise(graph)
-    request = Request()
+    request = Request(dtype="float32")
     start = time.perf_counter()
     search = Search.begin(form.graph, request)
     chosen = rank(search, case.batch)[0].plan
@@ -211,7 +211,7 @@ def measure_dense(name: str, net: Network, batch: int, budget: float) -> dict[st
         calls["rebuild"] = _rebuild_call(rebuilt, graph, form.tensor_names)
     timings = time_alternating(calls, budget=budget)
     medians = {key: timing.median for key, timing in timings.items()}
-    own = rank(Search.begin(form.graph, Request()), batch)[0]
+    own = rank(Search.begin(form.graph, Request(dtype="float32")), batch)[0]
     times = op_times("float32")
     expected = dense_seconds(batch, graph.in_features, graph.out_features, times)
     limit = 1.05 * medians["dense"] + 3 * medians.get("rebuild", 0.0)

@@ -294,7 +294,7 @@ def test_the_cache_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.Monke
 
 COLD = """
 import torch, tnlayer as tn
-from tnlayer.backends import cpp
+from tnlayer.backends import lowered_for_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
 def refuse(*_): raise AssertionError("made again")
 torch.manual_seed(0)
@@ -302,7 +302,7 @@ net = tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
 layer = tn.Layer(net, backend="cpp")
 if {known}:
     for module, name in (
-        (cpp, "forward_program"), (cpp, "backward_program"), (kernel_store, "print_units"),
+        (lowered_for_cpu, "finish"), (kernel_store, "print_units"),
         (cpp_build, "_run"),
     ):
         assert hasattr(module, name)

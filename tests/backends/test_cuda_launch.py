@@ -25,7 +25,6 @@ from tests.support.emulated import (
     emulated_gpu,
     launches,
 )
-from tnlayer.backends import cuda_source
 from tnlayer.backends.cuda_program import CudaProgram
 from tnlayer.backends.cuda_unit import dense, runs_on
 from tnlayer.backends.toolchains import cuda_driver
@@ -34,6 +33,7 @@ from tnlayer.errors import BuildError
 from tnlayer.hardware.gpu import Gpu
 from tnlayer.ir import loops
 from tnlayer.ir.plan import Plan
+from tnlayer.lowering.calls.training_schedules import Mask
 from tnlayer.runtime import cuda_devices
 
 __all__ = ["emulated_gpu"]  # the fixture
@@ -113,8 +113,13 @@ def backward_by_hand(plan: Plan, wanted: Iterable[str], device: Gpu) -> CudaSour
 def by_hand(monkeypatch: pytest.MonkeyPatch, emulated_gpu: ctypes.CDLL) -> None:
     """Kernels by hand instead of printed ones."""
     del emulated_gpu
-    monkeypatch.setattr(cuda_source, "forward_source", forward_by_hand, raising=False)
-    monkeypatch.setattr(cuda_source, "backward_source", backward_by_hand, raising=False)
+
+    def made(program: CudaProgram, mask: Mask | None, device: Gpu) -> CudaSource:
+        if mask is None:
+            return forward_by_hand(program.plan, device)
+        return backward_by_hand(program.plan, program.wanted(mask), device)
+
+    monkeypatch.setattr(CudaProgram, "_make", made)
 
 
 def one() -> tn.Network:

@@ -18,7 +18,6 @@ import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.live_bytes import LiveBytes, allocator_peak, peak_beside
 from tests.support.strategies import Bounds, fixed_series, networks
-from tnlayer.ir.plan_parts import Memory
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
 from tnlayer.runtime.scratch import SCRATCH
@@ -381,15 +380,15 @@ def test_a_limit_takes_no_gradient_twice() -> None:
 
 def test_a_larger_batch_is_planned_by_itself() -> None:
     """With a limit the one plan serves up to its batch size; larger ones keep the limit too."""
-    layer = tn.Layer(T.mera(6, 2, 2), batch=32, memory_limit=60_000, backend="torch")
+    limit = 50_000
+    layer = tn.Layer(T.mera(6, 2, 2), batch=32, memory_limit=limit, backend="torch")
     (ranged,) = layer._programs_for(torch.float32)
     assert ranged.at(32) is ranged.main is ranged.at(5)
     assert ranged.at(4096) is not ranged.main
-    assert ranged.at(4096).plan.memory != Memory()
     mask = ranged.main.training_mask()
     for batch in (1, 33, 4096, 2**17, 2**19):
         pair = schedule_pair(ranged.at(batch).plan, mask, ranged.main.times)
-        assert pair.workspace_bytes(batch) <= 60_000
+        assert pair.workspace_bytes(batch) <= limit
 
 
 @pytest.mark.parametrize("limit", [-1, 1.5, True, "8"])

@@ -176,7 +176,7 @@ def test_far_memory_decides_between_kernels_and_torch() -> None:
         rates = zip(sizes, machine.stream.seconds, strict=True)
         stream = Grid((sizes,), tuple(s * (far if size > 2**20 else 1) for size, s in rates))
         with use_profile(replace(machine, stream=stream)):
-            request = Request(backend="auto", cpu=Cpu(threads=2))
+            request = Request(dtype="float32", backend="auto", cpu=Cpu(threads=2))
             taken.append(choose(form, 256, request).plan.backend)
     assert taken == ["cpp", "torch"]
 

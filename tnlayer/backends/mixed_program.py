@@ -55,8 +55,15 @@ class MixedProgram(Program):
         build = Build(limit, device, arch)
         self.regions: tuple[Program, ...] = tuple(
             backend_of(span.backend).program(graph, span, tensor_names, build)
-            for span in self.lowered.spans
+            for span in self._spans(lowered)
         )
+
+    def _spans(self, lowered: Lowered | None) -> Sequence[Lowered]:
+        """The regions as they were lowered; each apart, even where neighbours have one backend."""
+        if lowered is None:
+            mask, target = self.training_mask(), self.target()
+            lowered = backend_of(self.backend).lower(self.plan, mask, target)
+        return lowered.spans
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether the kernels of each region can read these arrays."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from ..ir.counts import Amount
 from ..ir.cuts import batched_steps
@@ -60,6 +60,10 @@ class Lowered(ABC):
     is_compiled: ClassVar[bool] = True
     # Cached properties that hold for every plan with the same code.
     shared: ClassVar[tuple[str, ...]] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what it was lowered from; the rest is made again."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @property
     def why_not(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
@@ -33,12 +34,18 @@ class Target:
         profile: the profile that they come from.
         cpu: what kernels are compiled for; None: none can be.
         gpu: the same of CUDA kernels; of the two at most one is there.
+        device: the type of the device.
     """
 
     times: OpTimes
     profile: Profile
     cpu: Cpu | None = None
     gpu: Gpu | None = None
+    device: str = "cpu"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by what it is for: another process has the rates that hold there."""
+        return target_for, (self.times.dtype, self.device, self.cpu, self.gpu)
 
     @property
     def compiled_cpu(self) -> Cpu:
@@ -53,4 +60,4 @@ class Target:
 
 def target_for(dtype: str, device: str, cpu: Cpu | None = None, gpu: Gpu | None = None) -> Target:
     """The target of a type of device, with the rates that hold now."""
-    return Target(op_times(dtype, device), load_profile(dtype, device).profile, cpu, gpu)
+    return Target(op_times(dtype, device), load_profile(dtype, device).profile, cpu, gpu, device)
