@@ -1,7 +1,4 @@
-"""A backend from outside the package: each step of a plan is a call of numpy.
-
-This is all that a new backend needs: a name, a value with a time, a program, and ``register``.
-"""
+"""A backend from outside the package, in numpy: a name, a value with a time, and a program."""
 
 from __future__ import annotations
 
