@@ -24,6 +24,7 @@ from tnlayer.hardware.profile import load as device_load
 from tnlayer.hardware.profile import stored
 from tnlayer.hardware.profile.load import (
     LoadedProfile,
+    ShippedProfile,
     keep_profile,
     load_profile,
     reload_profiles,
@@ -127,6 +128,13 @@ def test_plans_follow_a_new_profile() -> None:
     assert first.seconds != second.seconds
 
 
+def as_shipped(profile: Profile) -> ShippedProfile:
+    """A profile as one that ships."""
+    return ShippedProfile(
+        profile.device, profile.name, profile.dtype, profile.threads, profile.document()
+    )
+
+
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_threads_choose_the_nearest_shipped(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the shipped profiles of a dtype the one with the nearest number of threads serves."""
@@ -141,7 +149,7 @@ def test_complex_takes_the_shipped_profile_of_its_parts(monkeypatch: pytest.Monk
     """complex128 goes by float64, complex64 and half precision by float32; the text says which
     dtype it was."""
     shipped = tuple(small_profile(dtype=dtype) for dtype in ("float64", "float32"))
-    monkeypatch.setattr(device_load, "shipped_profiles", lambda: shipped)
+    monkeypatch.setattr(device_load, "shipped", lambda: tuple(map(as_shipped, shipped)))
     restart()
     halves = dict.fromkeys(("complex64", "float16", "bfloat16"), "float32")
     for dtype, part in {"complex128": "float64", **halves}.items():
@@ -170,7 +178,7 @@ def test_the_processor_chooses_the_nearest_shipped(
         small_profile(name="Other Two", threads=threads + 1),
         small_profile(name="Other Two", dtype="float64", threads=threads),
     )
-    monkeypatch.setattr(device_load, "shipped_profiles", lambda: shipped)
+    monkeypatch.setattr(device_load, "shipped", lambda: tuple(map(as_shipped, shipped)))
     monkeypatch.setattr(device_load, "processor_name", lambda device: processor)
     restart()
     found = load_profile("float32").profile

@@ -32,6 +32,7 @@ from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
 from ..support.dtypes import DTYPES
 from ..support.pick_items import picker
+from ..support.told import told
 from ..targets.lowered import Lowered, cast_bytes
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
@@ -86,7 +87,9 @@ class CppProgram(Program):
 
     def load(self, kernel: Kernel) -> ctypes.CDLL:
         """The library that has a kernel."""
-        return kernel.load()
+        what = f"compiling the {kernel.name} of {self.graph.label!r}, once on this machine"
+        with told(what):
+            return kernel.load()
 
     def target(self) -> Target:
         """This CPU."""
@@ -186,6 +189,11 @@ class CppProgram(Program):
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""
         return "\n".join(map(print_cpp, self.programs(mask)))
+
+    def is_stored(self, mask: Mask) -> bool:
+        """Whether the store has both kernels."""
+        kernels = [self.forward_kernel, *([self.backward_kernel(mask)] if any(mask) else ())]
+        return all(kernel.is_stored for kernel in kernels)
 
     def prepare_backward(self, mask: Mask) -> None:
         """Compile the backward."""

@@ -75,6 +75,11 @@ class MixedProgram(Program):
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
 
+    def is_stored(self, mask: Mask) -> bool:
+        """Whether those of all regions are."""
+        pairs = zip(self.regions, self.region_masks(mask), strict=True)
+        return all(region.is_stored(own) for region, own in pairs)
+
     def prepare_backward(self, mask: Mask) -> None:
         """Build the backward of each region."""
         for region, own in zip(self.regions, self.region_masks(mask), strict=True):

@@ -142,7 +142,7 @@ def fast_call_like(
     """
     if is_traced() or _mode_count() or autocast_is_on(x.device.type):
         return None
-    main = ranged.main
+    main = ranged.known
     names = main.parameter_order
     if any(parametrization_of(module, name) is not None for name in names):
         return None  # it makes the array at each call

@@ -30,7 +30,8 @@ def out_of_range(program: Program, stored: Sequence[torch.Tensor]) -> str:
     """
     graph = program.graph
     nodes = [parameter.node for parameter in graph.parameters]
-    if all(node.value is None and node.init is None for node in nodes):
+    # An isometry has no size of its own: it keeps that of what it is applied to.
+    if all(n.value is None and (n.init is None or n.isometry is not None) for n in nodes):
         return ""
     arrays = (*_sample(graph, program.dtype, stored), *stored)
     if any(array.is_meta for array in arrays) or is_in_range(program.reference(*arrays)[0]):

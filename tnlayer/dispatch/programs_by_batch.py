@@ -9,15 +9,19 @@ from typing import Any
 
 import torch
 
+from ..backends.toolchains.find_cpp_compiler import is_known
+from ..errors import PlanError
 from ..graph.graph import Graph
 from ..ir.batch_range import BatchRange
-from ..planning.planner import PlannedGraph, plan_graph
+from ..planning.first_plan import first_plan
+from ..planning.planner import PlannedGraph, known_plan, plan_graph
 from ..planning.request import Request
 from ..runtime.program import Program
 from ..support.locks import Lock
 from ..targets.backend import asked_backend, backend_of, same_code
 from .available_backends import request_for
 from .build_program import program_of
+from .tiers import Tiers, tiers_fit
 from .tune import random_inputs, tune_graph
 
 _NO_BOUND = 2**63 - 1
@@ -76,6 +80,7 @@ class RangedProgram:
         one_plan: whether the user named it.
         arch: what CUDA kernels are built for; None: the device of a call.
         log_scale: whether programs give a mantissa and the log of a scale.
+        has_tiers: whether torch's calls may run while plans are searched and kernels are built.
 
     ``main`` is the program for ``request.batch``: torch traces, exports and transforms that one.
     """
@@ -88,27 +93,93 @@ class RangedProgram:
         one_plan: bool,
         arch: str | None = None,
         log_scale: bool = False,
+        has_tiers: bool = True,
     ) -> None:
         self.graph = graph
         # What was asked for is pickled: another machine may have other backends.
         self.asked = request
         self.arch = arch
         self.log_scale = log_scale
-        self.request = request = request_for(request, arch)
-        asked = asked_backend(request.backend)
-        # Where only kernels are wanted one plan serves all sizes: a layer compiles them twice at
-        # most, for few samples and for many, each when a call first needs it.
-        self.one_plan = one_plan = one_plan or (asked is not None and asked.one_plan)
-        self.planned = plan_graph(graph, request)
-        self.main = self._program_of(self.planned)
-        self._lock = Lock()
+        self.asked_one_plan = one_plan
+        self.has_tiers = has_tiers and tiers_fit(request, log_scale=log_scale)
+        self._lock = Lock(reentrant=True)
+        self._request: Request | None = None
+        self._planned: PlannedGraph | None = None
+        self._main: Program | None = None
+        self._first: Program | None = None
         self._table = _Table()
-        if one_plan:
-            self._table = self._with_served(self._table, self.main)
         # Larger batches are checked for room at each call; found when a program is first used.
         self._free = -1
         self._tuning = Lock()
         self._tuned: tuple[TunedRange, ...] = ()
+        self.tiers = Tiers(graph, request, one_plan=one_plan) if self.has_tiers else None
+        # What cannot be planned or built is refused where a layer is made.
+        _ = self.known
+
+    @property
+    def request(self) -> Request:
+        """What plans are for, with what kernels are compiled for here."""
+        if self._request is None:
+            self._request = request_for(self.asked, self.arch)
+        return self._request
+
+    @property
+    def one_plan(self) -> bool:
+        """Whether one plan serves all sizes: where only kernels are wanted, too: a layer compiles
+        them twice at most, for few samples and for many, each when a call first needs it."""
+        asked = asked_backend(self.request.backend)
+        return self.asked_one_plan or (asked is not None and asked.one_plan)
+
+    @property
+    def planned(self) -> PlannedGraph:
+        """The plan for ``request.batch``."""
+        if self._planned is None:
+            with self._lock:
+                self._planned = self._planned or plan_graph(self.graph, self.request)
+        return self._planned
+
+    @property
+    def main(self) -> Program:
+        """The program for ``request.batch``."""
+        if self._main is None:
+            with self._lock:
+                if self._main is None:
+                    self._use(self.planned)
+        assert self._main is not None
+        return self._main
+
+    def _use(self, planned: PlannedGraph) -> None:
+        """Take a plan for ``request.batch``."""
+        self._planned, self._main = planned, self._program_of(planned)
+        # With tiers a call does not run it before its kernels are there.
+        if self.one_plan and self.tiers is None:
+            self._table = self._with_served(self._table, self._main)
+
+    @property
+    def first(self) -> Program:
+        """A program that is there in milliseconds, torch's calls: with the parameters, in their
+        order, and the dtype of all others."""
+        if self._first is None:
+            with self._lock:
+                if self._first is None:
+                    self._first = self._found_first()
+        return self._first
+
+    @property
+    def first_tier(self) -> Program | None:
+        """What runs while kernels are built; None where nothing else does."""
+        return None if self.tiers is None else self.first
+
+    def _found_first(self) -> Program:
+        try:
+            return program_of(first_plan(self.graph, self.asked))
+        except PlanError:  # a longer search may find a smaller one, or say what is too large
+            return self.main
+
+    @property
+    def known(self) -> Program:
+        """A program that is there, or is to be: with the parameters and the dtype of all others."""
+        return self._main or (self.main if self.tiers is None else self.first)
 
     def at(self, batch: int) -> Program:
         """The program for a batch size."""
@@ -119,7 +190,7 @@ class RangedProgram:
         if is_made and batch <= self._free:
             return table.programs[place]
         program = table.programs[place] if is_made else self._make(batch)
-        device = torch.device(self.request.device)
+        device = torch.device(self.asked.device)
         program.check_room(batch, program.plan, device)
         free = program.free_samples(device)
         self._free = free if self._free < 0 else min(self._free, free)
@@ -216,7 +287,7 @@ class RangedProgram:
             with self._lock:
                 self._table = self._with_served(_Table(), program)
         if self.request.batch in tuned.batches:
-            self.main, self.planned = program, tuned.planned
+            self._main, self._planned = program, tuned.planned
         kept = (known for known in self._tuned if not tuned.batches.covers(known.batches))
         self._tuned = (tuned, *kept)
 
@@ -238,29 +309,83 @@ class RangedProgram:
     def _make(self, batch: int) -> Program:
         with self._lock:
             found = self._table.find(batch)
-            if found is None and self.has_one_plan(batch):
-                # The same plan, with kernels for few samples where it has those for many.
-                planned = self.planned
-                made_for = backend_of(planned.lowered.backend).made_for(batch)
-                lowered = replace(planned.lowered, plan=replace(planned.plan, batch=made_for))
-                found = self._program_of(replace(planned, lowered=lowered))
-                self._table = self._with_served(self._table, found)
-            elif found is None:
-                request = replace(self.request, batch=max(1, batch))
-                planned = plan_graph(self.graph, request, whole_range=True)
+            if found is not None:
+                return found
+            if self.tiers is not None and self.tiers.serve(batch, self._take):
+                return self.first
+            return self._table.find(batch) or self._final(batch)
+
+    def prepare(self, batch: int) -> None:
+        """Plan and build all that calls with so many samples need, in training and in inference."""
+        with self._lock:
+            program = self._table.find(batch) or self._final(batch)
+        for mask in program.usual_masks(self.asked.objective):
+            program.prepare(mask)
+
+    def _final(self, batch: int) -> Program:
+        """The program that stays; it is planned now."""
+        if self.has_one_plan(batch):
+            _ = self.main
+            found = self._table.find(batch)
+            if found is None:
+                planned = self._few_or_many(self.planned, batch)
                 found = self._known(planned) or self._program_of(planned)
-                batches, last = planned.choice.batches, planned.choice.batches.greatest
-                if last is not None and last < batch:
-                    batches = BatchRange(batches.least, batch)
-                self._table = self._table.with_range(batches, found)
+                self._table = self._with_served(self._table, found)
             return found
+        return self._ranged(
+            plan_graph(self.graph, self._request_at(batch), whole_range=True), batch
+        )
+
+    def _take(self, batch: int, *, plans: bool = False) -> bool:
+        """Take the program that stays, if the stores have all of it; nothing is built.
+
+        Arguments:
+            batch: samples of a call.
+            plans: whether its plan may be searched now.
+        """
+        if not (plans or is_known()):
+            return False  # to find a compiler takes longer than a first call may
+        one_plan = self.has_one_plan(batch)
+        request = self.request if one_plan else self._request_at(batch)
+        find = plan_graph if plans else known_plan
+        planned = find(self.graph, request, whole_range=not one_plan)
+        if planned is None:
+            return False
+        own = self._few_or_many(planned, batch) if one_plan else planned
+        program = self._known(own) or self._program_of(own)
+        if not all(map(program.is_stored, program.usual_masks(self.asked.objective))):
+            return False
+        if one_plan:
+            self._planned = planned
+            self._table = self._with_served(self._table, program)
+        else:
+            self._ranged(planned, batch, program)
+        return True
+
+    def _request_at(self, batch: int) -> Request:
+        return replace(self.request, batch=max(1, batch))
+
+    def _few_or_many(self, planned: PlannedGraph, batch: int) -> PlannedGraph:
+        """The same plan, with kernels for few samples where it has those for many."""
+        made_for = backend_of(planned.lowered.backend).made_for(batch)
+        lowered = replace(planned.lowered, plan=replace(planned.plan, batch=made_for))
+        return replace(planned, lowered=lowered)
+
+    def _ranged(self, planned: PlannedGraph, batch: int, program: Program | None = None) -> Program:
+        """The program of a plan, which serves the range of a batch size from now on."""
+        found = program or self._known(planned) or self._program_of(planned)
+        batches, last = planned.choice.batches, planned.choice.batches.greatest
+        if last is not None and last < batch:
+            batches = BatchRange(batches.least, batch)
+        self._table = self._table.with_range(batches, found)
+        return found
 
     def _program_of(self, planned: PlannedGraph) -> Program:
         return program_of(planned, self.arch, log_scale=self.log_scale)
 
     def _known(self, planned: PlannedGraph) -> Program | None:
         """A program that runs the same code: neighbouring ranges may differ in batch only."""
-        for program in (*self._table.programs, self.main):
+        for program in (*self._table.programs, *([self._main] if self._main else ())):
             if self.request.memory_limit is not None and program.plan.batch < planned.plan.batch:
                 continue  # for other gradients it keeps the limit up to its own batch size
             if same_code(program.lowered, planned.lowered):
@@ -269,20 +394,20 @@ class RangedProgram:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
-        names = ("graph", "asked", "one_plan", "arch", "log_scale", "tuned")
+        names = ("graph", "asked", "asked_one_plan", "arch", "log_scale", "has_tiers", "tuned")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        graph, asked = state["graph"], state["asked"]
-        given = {name: state[name] for name in ("one_plan", "arch", "log_scale")}
-        self.__init__(graph, asked, **given)  # type: ignore[misc]
+        graph, asked, one_plan = state["graph"], state["asked"], state["asked_one_plan"]
+        given = {name: state[name] for name in ("arch", "log_scale", "has_tiers")}
+        self.__init__(graph, asked, one_plan=one_plan, **given)  # type: ignore[misc]
         for tuned in reversed(state["tuned"]):
             self._use_tuned(tuned)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RangedProgram:
         """Programs are values: a copy of a layer shares them."""
         copy = object.__new__(RangedProgram)
-        copy.__dict__ = {**self.__dict__, "_lock": Lock(), "_tuning": Lock()}
+        copy.__dict__ = {**self.__dict__, "_lock": Lock(reentrant=True), "_tuning": Lock()}
         return copy
 
 

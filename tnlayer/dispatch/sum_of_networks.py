@@ -275,11 +275,21 @@ class SummedRanges:
     def at(self, batch: int) -> SummedProgram:
         """The program for a batch size."""
         programs = tuple(ranged.at(batch) for ranged in self.ranged)
+        if any(p is ranged.first_tier for p, ranged in zip(programs, self.ranged, strict=True)):
+            # All of a call is of one tier.
+            programs = tuple(
+                ranged.first_tier or p for p, ranged in zip(programs, self.ranged, strict=True)
+            )
         known = self._known.get(programs)
         if known is None:
             made = SummedProgram(programs, has_bias=self.has_bias)
             known = self._known.setdefault(programs, made)
         return known
+
+    @property
+    def known(self) -> SummedProgram:
+        """A program that is there: with the parameters and the dtype of all others."""
+        return SummedProgram([ranged.known for ranged in self.ranged], has_bias=self.has_bias)
 
     @property
     def main(self) -> SummedProgram:

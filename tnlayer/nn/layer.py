@@ -13,6 +13,7 @@ from torch import nn
 
 from ..backends.cuda_resources import Resources
 from ..backends.log_scale_program import Scaled, ScaledProgram, add_scaled, scaled
+from ..dispatch.available_backends import auto_stands_for
 from ..dispatch.build_program import program_of
 from ..dispatch.compile import check_backend, check_log_scale
 from ..dispatch.fast_call import FastCall, fast_call_like
@@ -32,6 +33,7 @@ from ..runtime.autograd import is_traced, run
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
+from ..targets.backend import is_free
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
@@ -78,6 +80,11 @@ class Layer(nn.Module):
             the gradient of log|y|. It cannot be had with a memory_limit.
         shared: tensors that several networks have in common, each one parameter: their names, or
             True for all that have one name. Without it such names are an error.
+        tiers: whether first calls may run as torch's calls, while plans are searched and kernels
+            are compiled in the background; between two calls these take over, so that results
+            change by rounding once. ``prepare()`` waits for them, and so does every call under
+            ``torch.use_deterministic_algorithms(True)``. Only with backend "auto" on a CPU, without
+            a memory_limit, log_scale or tune.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -124,11 +131,17 @@ class Layer(nn.Module):
         dtype: torch.dtype | None = None,
         log_scale: bool = False,
         shared: bool | str | Sequence[str] = False,
+        tiers: bool = True,
     ) -> None:
         super().__init__()
         check_backend(backend)
         check_option(objective, "objective", OBJECTIVES)
         check_log_scale(log_scale, memory_limit)
+        if is_free(backend):
+            auto_stands_for()
+        if not isinstance(tiers, bool):
+            msg = f"tiers={shown(tiers)}: expected True or False"
+            raise SpecError(msg)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
         request = Request(
@@ -149,7 +162,12 @@ class Layer(nn.Module):
         self._graphs = graphs
         self._one_plan = batch is not None
         self._programs = LayerPrograms(
-            graphs, request, one_plan=self._one_plan, log_scale=log_scale, beside=self._beside
+            graphs,
+            request,
+            one_plan=self._one_plan,
+            log_scale=log_scale,
+            beside=self._beside,
+            has_tiers=tiers and not tune,
         )
         self._fast: FastCall | None = None
         self._stored = StoredArrays(graphs)
@@ -296,9 +314,10 @@ class Layer(nn.Module):
         return self._contract((identity,), tensors).mT
 
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
-        """Plan and build now what calls with these batch sizes will run; returns itself.
+        """Plan and build now all that calls with these batch sizes will run; returns itself.
 
-        Kernels that are compiled here, or were once before, do not hold up the first call.
+        In training and in inference, whether inputs want gradients or not. No call compiles then;
+        the last batch of an epoch may be another size: ``layer.prepare((256, 7))``.
 
         Arguments:
             batches: batch sizes; without any, the one that the layer was made for.
@@ -310,7 +329,7 @@ class Layer(nn.Module):
         with cuda_devices.on_device_of(self._stored.any_of(self)):
             for batch in batches or (None,):
                 for ranged in self._programs_at(batch):
-                    (ranged.main if batch is None else ranged.at(batch)).prepare()
+                    ranged.prepare(self._request.batch if batch is None else batch)
         return self
 
     def tune(self, *inputs: torch.Tensor) -> Layer:
@@ -376,18 +395,18 @@ class Layer(nn.Module):
         programs = self._programs_for(self._kind(first)[0], first)
         if not any(array.is_meta for array in arrays.values()):
             networks = [
-                Planned(ranged.graph, ranged.main.plan, ranged.main.parameter_order)
+                Planned(ranged.graph, ranged.first.plan, ranged.first.parameter_order)
                 for ranged in programs
             ]
             for ranged in programs:  # before anything is measured
                 device = self._kind(first)[1]
-                ranged.main.check_room(1, ranged.main.plan, device)
+                ranged.known.check_room(1, ranged.known.plan, device)
             own = {name: array for name, array in arrays.items() if name != BIAS}
             initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""
         for ranged in () if self._log_scale else programs:
-            stored = tuple(arrays[name] for name in ranged.main.parameter_order)
-            self._told = self._told or out_of_range(ranged.main, stored)
+            stored = tuple(arrays[name] for name in ranged.first.parameter_order)
+            self._told = self._told or out_of_range(ranged.first, stored)
         if BIAS in arrays:
             nn.init.zeros_(arrays[BIAS])
         for name, array in arrays.items():

@@ -47,6 +47,7 @@ class LayerPrograms:
         one_plan: whether the user named the batch size.
         log_scale: whether results have a scale of their own.
         beside: what a caller holds.
+        has_tiers: whether torch's calls may run while kernels are built.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class LayerPrograms:
         one_plan: bool,
         log_scale: bool,
         beside: Beside = ALONE,
+        has_tiers: bool = True,
     ) -> None:
         self.graphs, self.request, self.one_plan = tuple(graphs), request, one_plan
-        self.log_scale, self.beside = log_scale, beside
+        self.log_scale, self.beside, self.has_tiers = log_scale, beside, has_tiers
         self._plain: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
         self._shared: dict[tuple[int, Request, Amount], tuple[RangedProgram, ...]] = {}
         self._sums: dict[tuple[tuple[RangedProgram, ...], bool], SummedRanges] = {}
@@ -186,7 +188,9 @@ class LayerPrograms:
         self, requests: Sequence[Request], *, one_plan: bool
     ) -> tuple[RangedProgram, ...]:
         return tuple(
-            RangedProgram(graph, own, one_plan=one_plan, log_scale=self.log_scale)
+            RangedProgram(
+                graph, own, one_plan=one_plan, log_scale=self.log_scale, has_tiers=self.has_tiers
+            )
             for graph, own in zip(self.graphs, requests, strict=True)
         )
 

@@ -72,6 +72,21 @@ def choose_range(form: CanonicalForm, batch: int, request: Request) -> Choice:
     return _memorised(form.graph, form.key(), batch, request, _digest(request), RANGED)
 
 
+def known_choice(
+    form: CanonicalForm, batch: int, request: Request, *, whole_range: bool
+) -> Choice | None:
+    """What ``choose_range`` or ``choose`` would give, where the store has it; nothing is planned.
+
+    Arguments:
+        form: the network's canonical form.
+        batch: samples of a call.
+        request: what the plan is for.
+        whole_range: whether a plan for a range is looked for.
+    """
+    key = plan_key(form.key(), request, RANGED if whole_range else EXACT)
+    return stored_choice(Search.begin(form.graph, request), key, batch)
+
+
 EXACT, RANGED, TUNED = "exact", "ranged", "tuned"
 
 
@@ -187,6 +202,11 @@ def _probes(batch: int, *, endless: bool = False) -> tuple[int, int | None]:
     while low * _FACTOR <= batch and (endless or low < _LAST):
         low *= _FACTOR
     return low, low * _FACTOR if endless or low < _LAST else None
+
+
+def probe_below(batch: int) -> int:
+    """The probe at or below a batch size: sizes with the same one are planned together."""
+    return _probes(batch)[0]
 
 
 def upper_end(batch: int, planned: int, *, one_plan: bool) -> int:

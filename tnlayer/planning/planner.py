@@ -15,9 +15,10 @@ from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
+from ..support.told import told
 from ..targets.backend import lower
 from ..targets.lowered import Lowered
-from .batch_ranges import Choice, choose, choose_range
+from .batch_ranges import Choice, choose, choose_range, known_choice
 from .check_plan import SizeRefused
 from .memory_limit import LimitError, LimitRefused
 from .request import BY_TIME, DEFAULT_BATCH, Request, device_option, dtype_option, training_mask
@@ -129,7 +130,8 @@ def plan_graph(
     request = request.checked(graph)
     form = canonicalise(graph)
     try:
-        choice = (choose_range if whole_range else choose)(form, request.batch, request)
+        with told(f"planning {graph.label!r} ({len(graph.tensors)} tensors), once on this machine"):
+            choice = (choose_range if whole_range else choose)(form, request.batch, request)
     except (LimitRefused, SizeRefused) as error:
         msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
         if isinstance(error, LimitRefused):
@@ -140,6 +142,14 @@ def plan_graph(
     if debug_level() >= 2 or logger.isEnabledFor(DEBUG):
         debug(2, f"plan of {graph.label!r} on {request.device}:\n{planned.plan}\n{choice.reason}")
     return planned
+
+
+def known_plan(graph: Graph, request: Request, *, whole_range: bool = False) -> PlannedGraph | None:
+    """What :func:`plan_graph` gives, where the store has it; None where it would have to plan."""
+    request = request.checked(graph)
+    form = canonicalise(graph)
+    choice = known_choice(form, request.batch, request, whole_range=whole_range)
+    return None if choice is None else planned_with(graph, form, request, choice)
 
 
 def planned_with(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..dispatch.available_backends import taken_backend
 from ..dispatch.programs_by_batch import RangedProgram
+from ..dispatch.tiers import Change
 from ..errors import SpecError
 from ..graph.argument_checks import check_whole, shown
 from ..graph.graph import count_parameters
@@ -65,6 +66,7 @@ class Explanation:
         timed: whether plans were timed on the device, and the fastest taken.
         log_scale: whether values are scaled on the way, which no time here counts.
         parameters: trainable entries of all networks, those that several share counted once.
+        changes: how calls came from torch's calls to what stays, where they did or do.
     """
 
     layer: str
@@ -78,6 +80,7 @@ class Explanation:
     timed: bool = False
     log_scale: bool = False
     parameters: int = 0
+    changes: tuple[Change, ...] = ()
 
     @property
     def one_plan(self) -> bool:
@@ -107,6 +110,7 @@ class Explanation:
         blocks = [[self.layer, self._backend_text()]]
         if self.log_scale:
             blocks[0].append(_SCALED)
+        blocks[0] += [f"first calls: {change}" for change in self.changes]
         for cost, ranges in zip(self.costs, self.ranges, strict=True):
             blocks.append(self._range_lines(cost, ranges))
             if self.memory_limit is not None:
@@ -209,13 +213,16 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         timed=all(ranged.is_tuned(batch) for ranged in programs),
         log_scale=first.log_scale,
         parameters=count_parameters(ranged.graph for ranged in programs),
+        changes=tuple(replace(c, job=None) for r in programs if r.tiers for c in r.tiers.changes),
     )
 
 
 def _failure(ranged: RangedProgram, batch: int) -> str:
     """Why torch runs a plan for kernels that could not be built; "" where that is not so."""
     serving = [program for batches, program in ranged.ranges if batch in batches]
-    failure = next((p.failure for p in (*serving, ranged.main) if p.failure), "")
+    failure = next((p.failure for p in (*serving, ranged.known) if p.failure), "")
+    changes = ranged.tiers.changes if ranged.tiers else ()
+    failure = failure or next((c.error for c in changes if c.error), "")
     return failure and f"kernels could not be built: {failure}"
 
 

@@ -8,7 +8,7 @@ keeps no memory limit: where torch differentiates, torch keeps what it needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -87,8 +87,7 @@ class Runnable(Protocol):
         """Keeps a memory limit where the kernels cannot take the arrays; None: no limit."""
         ...
 
-    @property
-    def reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What torch can trace and differentiate."""
         ...
 

@@ -23,6 +23,7 @@ from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask, TrainingSchedules, schedule_pair
 from ..planning.memory_limit import LimitError, LimitRefused, keep_limit
+from ..planning.request import TRAIN
 from ..support.debug import debug
 from ..support.locks import Lock
 from ..targets.backend import backend_of
@@ -92,9 +93,16 @@ class Program:
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
         nothing = (False,) * len(plan.inputs)
         self.nothing = nothing
-        # What torch can trace and differentiate: each array is made anew, and no limit is kept.
-        free = self._pair(replace(plan, memory=Memory()), nothing)
-        self.reference = load_source(print_torch(free.forward, "forward"))["forward"]
+
+    def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What torch can trace and differentiate: each array is made anew, and no limit is kept."""
+        return self._reference(*arrays)
+
+    @cached_property
+    def _reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """Made when it is needed: most calls never do."""
+        free = self._pair(replace(self.plan, memory=Memory()), self.nothing)
+        return load_source(print_torch(free.forward, "forward"))["forward"]
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
@@ -232,6 +240,22 @@ class Program:
         trainable = {p.name for p in self.graph.parameters if p.node.trainable}
         ports = (not port.is_whole for port in self.graph.inputs)
         return (*ports, *(name in trainable for name in self.parameter_order))
+
+    def usual_masks(self, objective: str) -> tuple[Mask, ...]:
+        """The gradients that calls want, as a rule: none, those of the parameters, and for training
+        those of the inputs besides."""
+        if objective != TRAIN:
+            return (self.nothing,)
+        trained = self.training_mask()
+        ports = len(self.plan.ports)
+        return tuple(
+            dict.fromkeys((self.nothing, (*self.nothing[:ports], *trained[ports:]), trained))
+        )
+
+    def is_stored(self, mask: Mask) -> bool:
+        """Whether what ``prepare`` builds for a mask is in a store, or takes no time to make."""
+        del mask
+        return True
 
     def kernels(self, mask: Mask) -> Kernels:
         """The functions for a mask of wanted gradients, built when first needed."""

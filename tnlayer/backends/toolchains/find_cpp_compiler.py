@@ -128,6 +128,17 @@ def find_compiler() -> Compiler:
     raise BuildError(failures[0])
 
 
+def is_known() -> bool:
+    """Whether ``find_compiler`` answers at once: there is none, or one that was found to work."""
+    wanted = os.environ.get("CXX", "").strip()
+    try:
+        commands = [_words(wanted)] if wanted else [(name,) for name in COMPILERS]
+        installed = [words for words in commands if shutil.which(words[0]) is not None]
+        return not installed or any(_recorded(words, _programs(words)) for words in installed)
+    except BuildError:
+        return True
+
+
 def _words(command: str) -> tuple[str, ...]:
     """The program and its arguments; a path with blanks that exists is one word."""
     if shutil.which(command) is not None:
@@ -160,17 +171,27 @@ def _inspect(words: tuple[str, ...], programs: Programs) -> Compiler:
     Raises:
         BuildError: it does not.
     """
-    path = shutil.which(words[0]) or words[0]
-    parts = (path, *words[1:], repr(programs), processor_features(), *FLAGS, _TRIAL)
-    key = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    stored = _compiler_of(_RECORDS.read(key), path, words[1:])
+    stored = _recorded(words, programs)
     if stored is not None:
         return stored
+    path = shutil.which(words[0]) or words[0]
     compiler = _ask(path, words[1:])
     _try(compiler)
     record = {"version": compiler.version, "macros": sorted(compiler.macros)}
-    _RECORDS.write(key, json.dumps(record).encode())
+    _RECORDS.write(_record_key(words, programs), json.dumps(record).encode())
     return compiler
+
+
+def _recorded(words: tuple[str, ...], programs: Programs) -> Compiler | None:
+    """A compiler as it once said that it is, if it did."""
+    path = shutil.which(words[0]) or words[0]
+    return _compiler_of(_RECORDS.read(_record_key(words, programs)), path, words[1:])
+
+
+def _record_key(words: tuple[str, ...], programs: Programs) -> str:
+    path = shutil.which(words[0]) or words[0]
+    parts = (path, *words[1:], repr(programs), processor_features(), *FLAGS, _TRIAL)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _compiler_of(content: bytes | None, path: str, arguments: tuple[str, ...]) -> Compiler | None:

@@ -90,6 +90,11 @@ class Kernel:
         """How it is called."""
         return self._known[1] if self._known else entry_of(self.program)
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has it."""
+        return self._known is not None
+
     def load(self) -> ctypes.CDLL:
         """The library that has it, from the store or built now.
 

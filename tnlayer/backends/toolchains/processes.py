@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,10 +48,20 @@ class Finished:
         return "\n".join(lines) or "(it said nothing)"
 
 
+_known: weakref.WeakSet[Processes] = weakref.WeakSet()
+
+
+def stop_all() -> None:
+    """Kill all commands of this process that still run; it is about to end."""
+    for processes in list(_known):
+        processes.stop()
+
+
 class Processes:
     """Commands that run side by side, and end together where one of them must."""
 
     def __init__(self) -> None:
+        _known.add(self)
         self._lock = Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
@@ -99,7 +110,7 @@ class Processes:
             try:
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE, env=environment, start_new_session=True,
+                    stderr=subprocess.PIPE, env=environment, process_group=0,
                 )  # fmt: skip
             except (OSError, ValueError) as error:
                 msg = f"the compiler {command[0]} does not run: {error}; set CXX to another one"
@@ -117,7 +128,8 @@ class Processes:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its children: they are a session of their own."""
+    """Kill a process and its children: they are a group of their own, but no session, for Linux
+    shares time between sessions first, and niceness counts within one."""
     with suppress(OSError):
         if os.name == "posix":
             os.killpg(process.pid, signal.SIGKILL)

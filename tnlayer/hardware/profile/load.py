@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from importlib import resources
+from typing import Any
 
 import torch
 
@@ -36,14 +37,41 @@ class LoadedProfile:
     measured: str | None = None
 
 
-@cache
+@dataclass(frozen=True)
+class ShippedProfile:
+    """A profile that ships with the package: what it was measured on, and its rates when asked for.
+
+    To read all rates of all of them takes longer than to start a small layer.
+    """
+
+    device: str
+    name: str
+    dtype: str
+    threads: int
+    document: Mapping[str, Any] = field(compare=False, repr=False)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """With its rates, checked."""
+        return Profile.from_document(self.document)
+
+
 def shipped_profiles() -> tuple[Profile, ...]:
+    """The profiles that ship with the package, all read."""
+    return tuple(one.profile for one in shipped())
+
+
+@cache
+def shipped() -> tuple[ShippedProfile, ...]:
     """The profiles that ship with the package."""
     folder = resources.files("tnlayer.hardware.profile") / "shipped"
     found = (f for f in folder.iterdir() if f.name.endswith(".json"))
     # Where nothing tells which one is nearer, the first one serves.
     files = sorted(found, key=lambda f: f.name.removesuffix(".json"))
-    return tuple(Profile.from_document(json.loads(f.read_text())) for f in files)
+    documents = (json.loads(f.read_text()) for f in files)
+    return tuple(
+        ShippedProfile(d["device"], d["name"], d["dtype"], d["threads"], d) for d in documents
+    )
 
 
 _OVERRIDE: ContextVar[LoadedProfile | None] = ContextVar("profile", default=None)
@@ -57,6 +85,11 @@ def use_profile(profile: Profile, source: str = "given") -> Generator[None]:
         yield
     finally:
         _OVERRIDE.reset(token)
+
+
+def is_overridden() -> bool:
+    """Whether a profile was given for now, which no other process knows."""
+    return _OVERRIDE.get() is not None
 
 
 def load_profile(dtype: str = "float32", device: str = "cpu") -> LoadedProfile:
@@ -114,7 +147,7 @@ def _nearest(key: ProfileKey) -> LoadedProfile:
     Of GPUs none ships that was measured: those from datasheets stand in.
     """
 
-    def distance(profile: Profile) -> tuple[float, ...]:
+    def distance(profile: Profile | ShippedProfile) -> tuple[float, ...]:
         differs = (
             profile.device != key.device,
             profile.dtype != key.dtype,
@@ -127,13 +160,17 @@ def _nearest(key: ProfileKey) -> LoadedProfile:
             abs(profile.threads - key.threads),
         )
 
-    profile = min((*shipped_profiles(), *derived_profiles()), key=distance)
-    if profile in derived_profiles():
+    found = shipped()
+    if any(one.device == key.device for one in found):
+        profile: Profile | ShippedProfile = min(found, key=distance)
+    else:
+        profile = min((*found, *derived_profiles()), key=distance)
+    if isinstance(profile, Profile):
         source = f"of an {profile.name} by its datasheet, {profile.dtype}: nothing was measured"
         return LoadedProfile(profile, source)
     threads = f"{profile.threads} thread{'s' if profile.threads != 1 else ''}"
     return LoadedProfile(
-        profile,
+        profile.profile,
         f"shipped with tnlayer, measured on {profile.name}, {profile.dtype}, {threads}",
     )
 

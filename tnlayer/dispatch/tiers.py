@@ -1,0 +1,126 @@
+"""Two tiers: torch's calls run at once, while the plan that stays is searched and its kernels are
+built in the background; between two calls the second takes the place of the first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from ..graph.canonical import canonicalise
+from ..graph.graph import Graph
+from ..hardware.profile.load import is_overridden
+from ..lowering.cpu.kernel_batch import kernel_batch
+from ..planning.batch_ranges import probe_below
+from ..planning.request import Request
+from ..support.debug import logger
+from .background import Job, Wanted, build, can_build
+
+# Networks of so few tensors are planned at once: that takes less than to ask for it.
+_FEW_TENSORS = 3
+
+
+def tiers_fit(request: Request, *, log_scale: bool) -> bool:
+    """Whether a layer may run torch's calls first.
+
+    Not where a backend was asked for by name or a memory limit has to be kept; and kernels of a GPU
+    are built in milliseconds.
+    """
+    is_free = request.is_free and request.memory_limit is None and not log_scale
+    return is_free and request.device == "cpu" and not is_overridden()
+
+
+@dataclass
+class Change:
+    """From one tier to the next, for a range of batch sizes.
+
+    Arguments:
+        batch: samples of the call that asked first.
+        began: when that was.
+        calls: that ran as torch's calls.
+        seconds: after which the second tier was there; None: it is not yet.
+        error: why it will not come; "" where it may.
+        job: what builds it.
+    """
+
+    batch: int
+    began: float = field(default_factory=time.monotonic)
+    calls: int = 0
+    seconds: float | None = None
+    error: str = ""
+    job: Job | None = None
+
+    def __str__(self) -> str:
+        """In words."""
+        calls = f"{self.calls:,} call{'' if self.calls == 1 else 's'}"
+        ran = f"around batch {self.batch:,}: {calls} ran as torch's calls"
+        if self.error:
+            return f"{ran}, and so will all others: {self.error}"
+        if self.seconds is None:
+            return f"{ran} so far; kernels are being built in the background"
+        return f"{ran} in the {self.seconds:.1f} s before the kernels were there"
+
+
+class Tiers:
+    """Which calls of a network run as torch's calls.
+
+    Arguments:
+        graph: the network.
+        request: what its plan is for, as it was asked for.
+        one_plan: whether one plan serves all batch sizes.
+    """
+
+    def __init__(self, graph: Graph, request: Request, *, one_plan: bool) -> None:
+        self.graph, self.request, self.one_plan = graph, request, one_plan
+        self._changes: dict[int, Change] = {}
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What came about so far."""
+        return tuple(self._changes.values())
+
+    def serve(self, batch: int, take: Callable[..., bool]) -> bool:
+        """Whether a call runs as torch's calls.
+
+        Arguments:
+            batch: samples of the call.
+            take: takes the program that stays for so many samples, if the stores have all of it;
+                with ``plans=True`` it may plan it.
+        """
+        if torch.are_deterministic_algorithms_enabled():
+            return False  # they would be others before and after
+        group = kernel_batch(batch) if self.one_plan else probe_below(batch)
+        change = self._changes.get(group)
+        if change is None:
+            if take(batch, plans=len(self.graph.tensors) <= _FEW_TENSORS):
+                return False
+            if not can_build():
+                return False
+            change = self._changes[group] = Change(batch)
+        if change.error:
+            return True
+        if self._is_over(change, group, take):
+            return False
+        change.calls += 1
+        return True
+
+    def _is_over(self, change: Change, group: int, take: Callable[..., bool]) -> bool:
+        """Whether the second tier is there, for a call of a size that the change is about."""
+        job = change.job
+        if job is not None and job.is_running():
+            return False
+        if job is not None and not job.error and take(change.batch):
+            change.seconds = time.monotonic() - change.began
+            return True
+        if job is not None and job.done:
+            change.error = job.error or "what was built is not in the cache (is it writable?)"
+            logger.warning("%s runs as torch's calls: %s", self.graph.label, change.error)
+            return False
+        # The first time, and in a forked child, whose parent's worker does not answer to it.
+        wanted = Wanted(self.graph, self.request, self.one_plan, change.batch)
+        batch = self.request.batch if self.one_plan else 0
+        key = canonicalise(self.graph).key(), self.request, batch, group, wanted.threads
+        change.job = build(wanted, key)
+        return False

@@ -1,0 +1,73 @@
+"""Work in the foreground that takes longer than a second says what it is, on stderr.
+
+Once for each piece of work; a terminal gets a bar, with the seconds so far, that goes away again.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+# Seconds without a word; seconds between two looks of the bar.
+_PATIENCE, _TICK = 1.0, 0.25
+_WIDTH, _BLOCK = 20, 5
+_active = threading.local()
+
+
+@contextmanager
+def told(what: str) -> Generator[None]:
+    """Say what is done, if it takes longer than a second.
+
+    Of pieces of work inside each other the outermost one speaks.
+
+    Arguments:
+        what: in words, such as "compiling the forward of 'MERA' (once on this machine)".
+    """
+    if getattr(_active, "inside", False):
+        yield
+        return
+    done = threading.Event()
+    teller = threading.Thread(target=_tell, args=(what, done), daemon=True)
+    _active.inside = True
+    try:
+        teller.start()
+        yield
+    finally:
+        _active.inside = False
+        done.set()
+        teller.join()
+
+
+def _tell(what: str, done: threading.Event) -> None:
+    """The teller: it waits, and speaks if there is still something to say."""
+    began = time.monotonic()
+    if done.wait(_PATIENCE):
+        return
+    stream = sys.stderr
+    with suppress(AttributeError, OSError, ValueError):  # closed, or none at all
+        if not stream.isatty():
+            stream.write(f"tnlayer: {what} ...\n")
+            stream.flush()
+            return
+        place = 0
+        while not done.wait(_TICK):
+            bar = _bar(place)
+            stream.write(f"\rtnlayer: {what} [{bar}] {time.monotonic() - began:.0f} s ")
+            stream.flush()
+            place += 1
+        stream.write(f"\r\033[Ktnlayer: {what}: {time.monotonic() - began:.1f} s\n")
+        stream.flush()
+
+
+def _bar(place: int) -> str:
+    """A block that moves to and fro, for nobody knows how long a compiler takes.
+
+    >>> _bar(0), _bar(2)
+    ('#####...............', '..#####.............')
+    """
+    room = _WIDTH - _BLOCK
+    place = room - abs(place % (2 * room) - room)
+    return "." * place + "#" * _BLOCK + "." * (room - place)
