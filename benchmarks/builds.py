@@ -1,5 +1,8 @@
 """What it takes until a layer's kernels can be called: made anew, and from the store.
 
+``python -m benchmarks.builds`` measures the first calls of a layer, with and without a store
+(starts.py), and writes benchmarks/results/starts.json.
+
 ``python -m benchmarks.builds CASE`` measures one case with the store that the environment names and
 prints a line of JSON a stage. :func:`build_times` runs that twice with a store of its own, each
 time in a fresh process: the first one has to plan and to compile, the second one finds everything.
@@ -18,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import tnlayer as tn
-from benchmarks.common.report import format_table
+from benchmarks import starts
+from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
 from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 from tnlayer.backends.cpp_program import CppProgram
 from tnlayer.backends.toolchains.find_cpp_compiler import find_compiler
@@ -115,6 +119,20 @@ def _text(seconds: float | None, scale: float) -> str:
     return "-" if seconds is None else f"{seconds * scale:.3g}"
 
 
+def first_calls() -> None:
+    """Measure the first calls of every topology, print and keep them."""
+    cells: list[dict[str, Any]] = []
+    for case in starts.CASES:
+        cells.append(starts.start_times(case))
+        print(f"{case} done", file=sys.stderr, flush=True)
+    record = {**provenance([]), "cells": cells}
+    print(f"{headline(record)}\n{starts.table(cells)}")
+    write_json(RESULTS / "starts.json", record)
+
+
 if __name__ == "__main__":
-    for measured in stages(sys.argv[1]):
-        print(json.dumps(measured), flush=True)
+    if len(sys.argv) > 1:
+        for measured in stages(sys.argv[1]):
+            print(json.dumps(measured), flush=True)
+    else:
+        first_calls()

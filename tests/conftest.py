@@ -18,6 +18,7 @@ from tests.support.crossed import mark_crossed
 from tests.support.each_backend import BACKENDS, default_backend
 from tests.support.golden import GOLDEN_ROOT, Golden
 from tests.support.profiles import fixed_profile
+from tnlayer.dispatch import tiers
 from tnlayer.hardware.profile.load import reload_profiles, use_profile
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -52,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("TNLAYER_CACHE", None)
     # Else the suite would compile hundreds of kernels; tests of "auto" unset it.
     os.environ["TNLAYER_BACKEND"] = "torch"
+    # A call runs what is planned for it; tests of the background say so (test_tiers.py).
+    tiers.can_build = lambda: False
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     # Each plan that is stored would wait for the disk twice, and no test cuts the power. Writers
     # that die around a sync are processes of their own, which do sync (store_workers.py).

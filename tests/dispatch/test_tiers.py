@@ -10,7 +10,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.subprocesses import ROOT, run_python
+from tests.support.waiting import comes_true
 from tnlayer.dispatch import background, tiers
 from tnlayer.dispatch.background import Job, Wanted
 from tnlayer.dispatch.programs_by_batch import RangedProgram
@@ -132,10 +132,7 @@ def test_no_process_outlives_one_that_is_killed(how: signal.Signals, tmp_path: P
     process.send_signal(how)
     process.wait(30)
     process.stdout.close()
-    end = time.monotonic() + 30
-    while is_alive(pid) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not is_alive(pid)
+    assert comes_true(lambda: not is_alive(pid))
 
 
 @needs_compiler

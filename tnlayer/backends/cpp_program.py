@@ -84,6 +84,7 @@ class CppProgram(Program):
             )
             raise BuildError(msg)
         super().__init__(graph, plan, tensor_names, limit=limit, device=device, lowered=lowered)
+        self._made: dict[tuple[str, Cpu, Mask], Kernel] = {}
 
     def load(self, kernel: Kernel) -> ctypes.CDLL:
         """The library that has a kernel."""
@@ -147,17 +148,25 @@ class CppProgram(Program):
     @property
     def forward_kernel(self) -> Kernel:
         """The kernel of the forward."""
-        name, plan, cpu = f"{self.prefix}forward", self.plan, self.cpu
-        kernel = kernel_of(plan, cpu)
-        return Kernel(name, plan, {"cpu": asdict(cpu)}, lambda: kernel.program_named(name))
+        return self._kernel(self.nothing)
 
     def backward_kernel(self, mask: Mask) -> Kernel:
         """The kernel of the gradients that a mask asks for."""
-        name, plan, cpu = f"{self.prefix}backward", self.plan, self.cpu
-        wanted = self.wanted(mask)
-        kernel = kernel_of(plan, cpu, tuple(wanted))
-        made_from = {"cpu": asdict(cpu), "wanted": wanted}
-        return Kernel(name, plan, made_from, lambda: kernel.program_named(name))
+        return self._kernel(mask)
+
+    def _kernel(self, mask: Mask) -> Kernel:
+        """The kernel for a mask, which is looked for in the store once; a test may give it another
+        name or CPU."""
+        key = self.prefix, self.cpu, mask
+        if key not in self._made:
+            name = f"{self.prefix}{'backward' if any(mask) else 'forward'}"
+            wanted = self.wanted(mask) if any(mask) else None
+            kernel = kernel_of(self.plan, self.cpu, None if wanted is None else tuple(wanted))
+            made_from: dict[str, Any] = {"cpu": asdict(self.cpu)}
+            if wanted is not None:
+                made_from["wanted"] = wanted
+            self._made[key] = Kernel(name, self.plan, made_from, lambda: kernel.program_named(name))
+        return self._made[key]
 
     def _check_limit(self, mask: Mask) -> None:
         """Refuse a mask whose backward takes more than the memory limit; plans are made for one.

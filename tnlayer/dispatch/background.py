@@ -101,6 +101,7 @@ class _Queue:
 
     def _forget(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._leaving: list[subprocess.Popen[bytes]] = []
         self._jobs: dict[int, Job] = {}
         self._keys: dict[object, Job] = {}
         self._heard = self._unsent = b""
@@ -115,15 +116,19 @@ class _Queue:
             job = self._keys[key] = Job(wanted)
             self._count += 1
             self._jobs[self._count] = job
-            try:
-                self._send(self._count, wanted)
-            except (OSError, ValueError, pickle.PicklingError, AttributeError, TypeError) as error:
-                self._answer(self._count, f"the process that builds kernels: {error}")
+            self._send(self._count, wanted)
             return job
 
     def _send(self, number: int, wanted: Wanted) -> None:
+        try:
+            self._try_to_send(number, wanted)
+        except (OSError, ValueError, pickle.PicklingError, AttributeError, TypeError) as error:
+            self._answer(number, f"the process that builds kernels: {error}")
+
+    def _try_to_send(self, number: int, wanted: Wanted) -> None:
         content = pickle.dumps((number, wanted))
-        if self._process is None or self._process.poll() is not None:
+        self._take()  # the worker may have gone
+        if self._process is None:
             self._process = _started()
             self._heard = self._unsent = b""
         self._unsent += struct.pack("<Q", len(content)) + content
@@ -140,27 +145,42 @@ class _Queue:
     def read(self) -> None:
         """Take the answers that have come."""
         with self._lock:
-            process = self._process
-            if process is None or process.stdout is None:
-                return
-            has_ended = False
-            with suppress(BrokenPipeError):  # what has ended says so below
-                self._write(process)
-            with suppress(BlockingIOError):
-                while not has_ended:
-                    said = os.read(process.stdout.fileno(), 2**16)
-                    has_ended = not said
-                    self._heard += said
-            *lines, self._heard = self._heard.split(b"\n")
-            for line in lines:
-                answer: Any = json.loads(line)
-                self._answer(answer["job"], answer["error"])
-            if has_ended:
-                code = process.wait()
-                for number in list(self._jobs):
-                    self._answer(number, f"the process that builds kernels ended with code {code}")
-            if not self._jobs:
-                self._end(process)
+            self._take()
+            if self._process is not None and not self._jobs:
+                # It ends when its input does; nobody waits for it.
+                _close(self._process)
+                self._leaving.append(self._process)
+                self._process = None
+
+    def _take(self) -> None:
+        """Take the answers that have come, and note whether the worker has gone."""
+        process = self._process
+        if process is None or process.stdout is None:
+            return
+        has_ended = False
+        with suppress(BrokenPipeError):  # what has ended says so below
+            self._write(process)
+        with suppress(BlockingIOError):
+            while not has_ended:
+                said = os.read(process.stdout.fileno(), 2**16)
+                has_ended = not said
+                self._heard += said
+        *lines, self._heard = self._heard.split(b"\n")
+        for line in lines:
+            answer: Any = json.loads(line)
+            self._answer(answer["job"], answer["error"])
+        if has_ended:
+            self._process = None
+            self._ended(process.wait())
+        self._leaving = [one for one in self._leaving if one.poll() is None]
+
+    def _ended(self, code: int) -> None:
+        """A worker went: by itself, for it had waited for long, or by an accident."""
+        for number, job in list(self._jobs.items()):
+            if code:
+                self._answer(number, f"the process that builds kernels ended with code {code}")
+            else:
+                self._send(number, job.wanted)
 
     def _answer(self, number: int, error: str) -> None:
         job = self._jobs.pop(number, None)
@@ -169,17 +189,12 @@ class _Queue:
             self._keys = {key: one for key, one in self._keys.items() if one is not job}
             debug(1, f"kernels of {job.wanted.graph.label!r} in the background: {error or 'done'}")
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Let a worker go that has nothing to do."""
-        self._process = None
-        _stop(process)
-
     def stop(self) -> None:
         """At the end of the interpreter: nothing outlives it."""
         with self._lock:
-            process = self._process
+            processes = [*self._leaving, *([self._process] if self._process else ())]
             self._forget()
-        if process is not None:
+        for process in processes:
             _stop(process)
 
     def forked(self) -> None:
@@ -213,16 +228,20 @@ def debug_is_on() -> bool:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a worker: it stops its compilers when it is told to."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
+    _close(process)
     process.terminate()
     try:
         process.wait(_GRACE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
 
 
 _QUEUE = _Queue()

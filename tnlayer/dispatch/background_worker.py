@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import select
 import signal
 import struct
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, Any
 
 import torch
 
@@ -26,6 +27,8 @@ from .programs_by_batch import RangedProgram
 # Calls of torch take all cores, and at the lowest priority kernels would take minutes beside them.
 _NICENESS = 5
 _LOOK_SECONDS = 0.25
+# Nobody listens any more where a layer was dropped before its kernels were there.
+_IDLE_SECONDS = 5.0
 
 
 def work() -> None:
@@ -40,17 +43,28 @@ def work() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     with suppress(OSError):
-        for number, wanted in _jobs(sys.stdin.buffer):
+        for number, wanted in _jobs():
             line = json.dumps({"job": number, "error": _build(wanted)}) + "\n"
             answers.write(line.encode())
     _leave()
 
 
-def _jobs(pipe: IO[bytes]) -> Any:
-    """What comes, to the end."""
+def _jobs() -> Iterator[tuple[int, Wanted]]:
+    """What comes, to the end, or until nothing has come for a while."""
     head = struct.Struct("<Q")
-    while len(size := pipe.read(head.size)) == head.size:
-        yield pickle.loads(pipe.read(head.unpack(size)[0]))
+    while select.select([0], [], [], _IDLE_SECONDS)[0]:
+        size = _read(head.size)
+        if len(size) < head.size:
+            return
+        yield pickle.loads(_read(head.unpack(size)[0]))
+
+
+def _read(count: int) -> bytes:
+    """So many bytes of the input; fewer at its end."""
+    found = b""
+    while len(found) < count and (part := os.read(0, count - len(found))):
+        found += part
+    return found
 
 
 def _build(wanted: Wanted) -> str:

@@ -101,7 +101,9 @@ class RangedProgram:
         self.arch = arch
         self.log_scale = log_scale
         self.asked_one_plan = one_plan
-        self.has_tiers = has_tiers and tiers_fit(request, log_scale=log_scale)
+        self.has_tiers = has_tiers
+        # Whether a plan is searched when a call needs it, and not when a layer is made.
+        self._is_lazy = tiers_fit(request, log_scale=log_scale)
         self._lock = Lock(reentrant=True)
         self._request: Request | None = None
         self._planned: PlannedGraph | None = None
@@ -112,7 +114,9 @@ class RangedProgram:
         self._free = -1
         self._tuning = Lock()
         self._tuned: tuple[TunedRange, ...] = ()
-        self.tiers = Tiers(graph, request, one_plan=one_plan) if self.has_tiers else None
+        self.tiers = (
+            Tiers(graph, request, one_plan=one_plan) if has_tiers and self._is_lazy else None
+        )
         # What cannot be planned or built is refused where a layer is made.
         _ = self.known
 
@@ -179,7 +183,7 @@ class RangedProgram:
     @property
     def known(self) -> Program:
         """A program that is there, or is to be: with the parameters and the dtype of all others."""
-        return self._main or (self.main if self.tiers is None else self.first)
+        return self._main or (self.first if self._is_lazy else self.main)
 
     def at(self, batch: int) -> Program:
         """The program for a batch size."""
@@ -315,10 +319,14 @@ class RangedProgram:
                 return self.first
             return self._table.find(batch) or self._final(batch)
 
+    def settled(self, batch: int) -> Program:
+        """The program that stays for a batch size; it is planned now if need be."""
+        with self._lock:
+            return self._table.find(batch) or self._final(batch)
+
     def prepare(self, batch: int) -> None:
         """Plan and build all that calls with so many samples need, in training and in inference."""
-        with self._lock:
-            program = self._table.find(batch) or self._final(batch)
+        program = self.settled(batch)
         for mask in program.usual_masks(self.asked.objective):
             program.prepare(mask)
 

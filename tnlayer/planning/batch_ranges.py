@@ -19,6 +19,7 @@ from ..ir.plan import Plan
 from ..targets.backend import same_code
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import Seconds
+from .candidates import tree_key
 from .memory_limit import LimitRefused
 from .mixture import plan_name, weighed
 from .plan_search import Search
@@ -162,7 +163,31 @@ def _memorised(
 
 
 def _exact(search: Search, batch: int) -> Choice:
-    return _first(search, rank(search, batch), batch, batch)
+    return _first(search, _ranked_at(search, batch), batch, batch)
+
+
+def _ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
+    """The plans of the two probes around a batch size, ranked at that size.
+
+    So the plan for one size is never slower there than that of its range, and sizes of one range
+    share a search.
+    """
+    low, high = _probes(batch)
+    limited = search.request.memory_limit is not None
+    is_batched = any(port.batched for port in search.graph.inputs)
+    if batch == low or limited or not is_batched:
+        return rank(search, batch)
+    plans = [ranked.plan for ranked in rank(search, low)]
+    if high is not None and not search.deadline.passed("comparing batch sizes"):
+        plans += [ranked.plan for ranked in rank(search, high)]
+    found: dict[tuple[object, ...], Ranked] = {}
+    for plan in plans:
+        own = replace(plan, batch=batch)
+        key = tree_key(own), own.regions
+        if key not in found:
+            found[key] = Ranked(own, search.lowered(own).seconds(batch))
+    factor = search.contest.factor
+    return tuple(sorted(found.values(), key=lambda r: r.seconds.total * factor(r.plan.backend)))
 
 
 def _first(search: Search, ranked: tuple[Ranked, ...], least: int, greatest: int | None) -> Choice:

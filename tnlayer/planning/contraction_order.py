@@ -25,7 +25,9 @@ EXHAUSTIVE_TENSORS = 12
 _EXHAUSTIVE_TERMS = 14
 
 # Trials beyond: each a batch of random greedy paths, the best refined by exact subtrees.
-_TRIALS = {"fast": 2, "default": 6, "high": 48}
+# The greedy order alone, which takes less than a millisecond.
+GREEDY = "greedy"
+_TRIALS = {GREEDY: 0, "fast": 2, "default": 6, "high": 48}
 _GREEDY_PATHS = 32
 _SUBTREE_SIZE = 8
 # Beyond so many terms the work of a trial is linear in them: each has fewer paths, at least so
@@ -177,7 +179,7 @@ def _greedy(problem: _Problem) -> SsaPath:
 def _trial_count(terms: Sequence[Sequence[str]], effort: str) -> int:
     """Fewer trials for large networks, whose trials are long."""
     trials = _TRIALS[effort]
-    return trials if len(terms) <= _LARGE_NETWORK else max(1, trials // 3)
+    return trials if len(terms) <= _LARGE_NETWORK else -(-trials // 3)
 
 
 def _trial(problem: _Problem, minimize: str, seed: int, deadline: Deadline) -> SsaPath | None:

@@ -18,6 +18,7 @@ from ..time_models.torch_calls import Seconds
 from .batch_ranges import Choice
 from .candidates import OBJECTIVES
 from .check_plan import SizeRefused
+from .contraction_order import GREEDY
 from .plan_of_order import make_plan
 from .plan_search import Search
 from .planner import PlannedGraph, planned_with, user_names
@@ -25,7 +26,7 @@ from .request import Request
 
 
 def first_plan(graph: Graph, request: Request) -> PlannedGraph:
-    """A plan for torch's calls, by one seeded search for one objective.
+    """A plan for torch's calls, in the greedy order.
 
     Arguments:
         graph: the network.
@@ -45,7 +46,7 @@ def first_plan(graph: Graph, request: Request) -> PlannedGraph:
             batch=quick.batch,
             dtype=quick.dtype,
             minimize=OBJECTIVES[0],
-            effort="fast",
+            effort=GREEDY,
             seeded=True,
             deadline=search.deadline,
         )
@@ -53,5 +54,5 @@ def first_plan(graph: Graph, request: Request) -> PlannedGraph:
         msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
         raise PlanError(msg) from None
     lowered = search.lowered(plan, calls_backend())
-    reason = f"{OBJECTIVES[0]}: the first that was found, before any other was looked at"
+    reason = "the greedy order, before any other was looked at"
     return planned_with(graph, form, quick, Choice(lowered, BatchRange(), Seconds(0.0), reason))

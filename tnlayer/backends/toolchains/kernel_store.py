@@ -26,6 +26,7 @@ from ...ir.plan import Plan
 from ...ir.plan_document import document_from_plan
 from ...lowering.cpu.kernel_batch import kernel_batch
 from ...support.debug import debug, debug_level
+from ...support.file_store import Store
 from ...support.json_text import canonical_json
 from .cpp_build import (
     KERNELS,
@@ -38,6 +39,8 @@ from .cpp_build import (
 from .translation_units import print_units
 
 _LIBRARY = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+_DIGESTS = Store("code", limit=64, bounded=True)
 # What of the package shapes a kernel, rooms and files: a change there must not find kernels of
 # before. A test holds the imports of passes and printers against it.
 SHAPING = (
@@ -79,6 +82,7 @@ class Kernel:
         self, name: str, plan: Plan, made_from: Mapping[str, Any], make: Callable[[], LoopProgram]
     ) -> None:
         self.name, self.plan, self.made_from, self.make = name, plan, made_from, make
+        self._found: tuple[ctypes.CDLL, EntryPoint] | None = None
 
     @cached_property
     def program(self) -> LoopProgram:
@@ -88,7 +92,8 @@ class Kernel:
     @cached_property
     def entry(self) -> EntryPoint:
         """How it is called."""
-        return self._known[1] if self._known else entry_of(self.program)
+        known = self._known
+        return known[1] if known else entry_of(self.program)
 
     @property
     def is_stored(self) -> bool:
@@ -102,8 +107,9 @@ class Kernel:
             BuildError: no compiler, or it failed.
         """
         # Who wants to see the source has it printed.
-        if self._known and debug_level() < 3:
-            return self._known[0]
+        known = self._known
+        if known and debug_level() < 3:
+            return known[0]
         debug(3, program_text(self.program))
         entry = entry_of(self.program)
         *units, last = print_units(self.program, compilers_at_once())
@@ -146,8 +152,14 @@ class Kernel:
             return False
         return found == self._description(entry).encode()
 
-    @cached_property
+    @property
     def _known(self) -> tuple[ctypes.CDLL, EntryPoint] | None:
+        """The library and how it is called, if they are stored; looked for until they are."""
+        if self._found is None:
+            self._found = self._look()
+        return self._found
+
+    def _look(self) -> tuple[ctypes.CDLL, EntryPoint] | None:
         """The library and how it is called, if a note and the library itself say so."""
         note = _read_note(KERNELS.read(self._key))
         if note is None:
@@ -194,12 +206,29 @@ def entry_of(program: LoopProgram) -> EntryPoint:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """A digest of the code that turns a plan into source."""
+    """A digest of the code that turns a plan into source.
+
+    To read all of it takes longer than to load a kernel: so the digest is stored under what the
+    file system says of the files, which is new whenever one of them is written.
+    """
     package = Path(__file__).parents[2]
+    files = kernel_sources(package)
+    states = [(str(path), *_state(path)) for path in files]
+    key = hashlib.sha256(repr(states).encode("utf-8", "surrogateescape")).hexdigest()
+    stored = _DIGESTS.read(key)
+    if stored is not None and _DIGEST.fullmatch(stored):
+        return stored.decode()
     digest = hashlib.sha256()
-    for path in kernel_sources(package):
+    for path in files:
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+    found = digest.hexdigest()
+    _DIGESTS.write(key, found.encode())
+    return found
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def kernel_sources(package: Path) -> list[Path]:
