@@ -26,7 +26,7 @@ from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.supported_plans import can_fuse
 from ..planning.memory_limit import LimitRefused, check_limit, keep_limit
 from ..runtime.array_checks import PLAIN
-from ..runtime.autograd import functorch_is_active, jit_state
+from ..runtime.autograd import functorch_is_active, jit_state, stands_for_many
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
@@ -132,7 +132,7 @@ class CppProgram(Program):
 
     def can_take_gradient(self, gradient: torch.Tensor) -> bool:
         """The same for the gradient of y, which may stand for a batch of gradients besides."""
-        return _is_plain((gradient,)) and not _stands_for_many(gradient)
+        return _is_plain((gradient,)) and not stands_for_many(gradient)
 
     def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
@@ -367,10 +367,6 @@ def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _arithmetic(plan: Plan) -> torch.dtype:
     return getattr(torch, DTYPES[plan.dtype].arithmetic)
-
-
-# Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.
-_stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
 
 
 def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:

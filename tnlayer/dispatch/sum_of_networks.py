@@ -15,6 +15,7 @@ from ..errors import BuildError
 from ..graph.graph import Graph
 from ..lowering.calls.training_schedules import Mask
 from ..runtime.array_checks import Expected, check_array
+from ..runtime.autograd import Runnable
 from ..runtime.generated_functions import Kernels
 from ..runtime.program import Program
 from ..support.debug import debug
@@ -92,6 +93,25 @@ class SummedProgram:
         return self.programs[0].graph
 
     @property
+    def is_torch_calls(self) -> bool:
+        """Whether torch's own calls run all of them, within no memory limit."""
+        return all(program.is_torch_calls for program in self.programs)
+
+    @property
+    def keeps_limit(self) -> bool:
+        """Whether there is a memory limit."""
+        return any(program.keeps_limit for program in self.programs)
+
+    def saves_like(self, other: Runnable, mask: Mask) -> bool:
+        """Whether a backward of another sum can read what this forward saves."""
+        assert isinstance(other, SummedProgram), "sums of the same networks"
+        pairs = zip(self.programs, other.programs, self.places, strict=True)
+        return all(
+            one.saves_like(two, tuple(mask[place] for place in places))
+            for one, two, places in pairs
+        )
+
+    @property
     def checks_addresses(self) -> bool:
         """Whether each refuses an array without memory."""
         return all(program.checks_addresses for program in self.programs)
@@ -159,6 +179,7 @@ class SummedProgram:
             saved,
             lambda *arrays: self._added(checked, arrays),
             tuple(sorted({place for part in parts for place in part.origins}.difference(needed))),
+            tuple(shape for part in parts for shape in part.kernels.saved_shapes),
         )
 
     def _added(

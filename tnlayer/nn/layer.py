@@ -32,6 +32,7 @@ from ..runtime.autograd import is_traced, run
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
+from .compiled_call import compiled_call, is_compiled_call
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
@@ -261,6 +262,9 @@ class Layer(nn.Module):
         """
         if self._log_scale:
             return self._forward_scaled(inputs)
+        if is_compiled_call():
+            y = compiled_call(self, self.graph, self._programs, inputs)
+            return self._forward(inputs) if y is None else y
         fast = self._fast
         y = None if fast is None else fast(self, inputs)
         if y is None:
@@ -349,6 +353,7 @@ class Layer(nn.Module):
         batch = self._batch_of(flat)
         for ranged in self._programs_at(batch):
             ranged.tune(flat, arrays_for(ranged.graph, arrays), batch, wanted)
+        self._programs.stand_apart()
         return self
 
     def invalidate(self) -> None:
@@ -557,6 +562,7 @@ class Layer(nn.Module):
         for ranged in programs if self._tune else ():
             if not ranged.is_tuned(batch):
                 ranged.tune_first(flat, arrays_for(ranged.graph, arrays), batch)
+                self._programs.stand_apart()
         return programs
 
     def _taken(

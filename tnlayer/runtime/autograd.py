@@ -25,6 +25,9 @@ jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
 _set_jit_state = torch._C._set_tracing_state  # pyright: ignore
 functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
 
+# Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.
+stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
+
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _mode_of = torch._C._get_dispatch_mode  # pyright: ignore
 # Modes that record calls, or put arrays without entries in the place of others.
@@ -122,6 +125,20 @@ class Runnable(Protocol):
         """Refuse arrays that are not as the plan has them."""
         ...
 
+    @property
+    def is_torch_calls(self) -> bool:
+        """Whether torch's own calls run, within no memory limit."""
+        ...
+
+    @property
+    def keeps_limit(self) -> bool:
+        """Whether there is a memory limit."""
+        ...
+
+    def saves_like(self, other: Runnable, mask: Mask) -> bool:
+        """Whether a backward of another program of the network can read what this one saves."""
+        ...
+
 
 def run(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Apply a program to its input arrays, differentiably and in their own dtype.
@@ -204,6 +221,14 @@ def contract_checked(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> tor
     return _apply(program, True, *arrays)
 
 
+def zeros_for(shape: Sequence[int], gradient: torch.Tensor) -> torch.Tensor:
+    """Zeros that stand for an array on which no gradient depends; not made from the gradient, which
+    may stand for a batch of gradients."""
+    return torch.zeros(
+        shape, dtype=gradient.dtype, device=gradient.device, requires_grad=True
+    )
+
+
 def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor | None]:
     """Gradients from torch's own backward of the forward; in grad mode they can be differentiated
     again.
@@ -216,7 +241,7 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
     kept = dict(zip(kernels.needed, saved, strict=False))
     kept.update(zip(kernels.origins, saved[len(saved) - len(kernels.origins) :], strict=True))
     arrays = [
-        kept[index] if index in kept else gradient.new_zeros(ctx.shapes[index], requires_grad=True)
+        kept[index] if index in kept else zeros_for(ctx.shapes[index], gradient)
         for index in range(len(ctx.mask))
     ]
     where = f"program of {ctx.program.graph.label!r}"

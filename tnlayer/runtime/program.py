@@ -30,7 +30,7 @@ from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
 from .array_checks import Expected, check_array, check_storage
-from .autograd import are_plain, is_copy, is_traced, run
+from .autograd import Runnable, are_plain, is_copy, is_traced, run
 from .available_memory import check_room, free_samples
 from .generated_functions import Kernels
 from .kernel_arrays import Held
@@ -87,6 +87,7 @@ class Program:
         self._objective = () if lowered is None else lowered.mask
         self._kernels: dict[Mask, Kernels] = {}
         self._adding: dict[Mask, Kernels] = {}
+        self._alike: dict[tuple[Program, Mask], bool] = {}
         self._free: dict[torch.device, int] = {}
         self._lock = Lock(reentrant=True)
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
@@ -140,6 +141,28 @@ class Program:
         """The same for the gradient of y."""
         del gradient
         return True
+
+    @property
+    def is_torch_calls(self) -> bool:
+        """Whether torch's own calls run, within no memory limit, so that the reference is as good."""
+        return self.limit is None and (self.backend == TORCH or bool(self.failure))
+
+    @property
+    def keeps_limit(self) -> bool:
+        """Whether there is a memory limit."""
+        return self.limit is not None
+
+    def saves_like(self, other: Runnable, mask: Mask) -> bool:
+        """Whether a backward of another program can read what this forward saves."""
+        assert isinstance(other, Program), "programs of one network"
+        key = other, mask
+        if key not in self._alike:
+            own, others = self.kernels(mask), other.kernels(mask)
+            same = own.saved_shapes == others.saved_shapes
+            if same and own.saved:
+                same = replace(self.plan, batch=other.plan.batch) == other.plan
+            self._alike[key] = same
+        return self._alike[key]
 
     @property
     def batch_range(self) -> range:
@@ -526,14 +549,15 @@ def build_kernels(pair: TrainingSchedules, *, reuse: bool = True) -> Kernels:
         return Kernels(functions["forward"], _no_backward, (), source)
     source += "\n\n" + print_torch(pair.backward, "backward")
     functions = load_source(source, known)
-    saved = len(pair.forward.saved)
+    kept, plan = pair.forward.saved, pair.forward.plan
     return Kernels(
         functions["forward"],
         functions["backward"],
         pair.needed,
         source,
-        saved,
+        len(kept),
         origins=pair.origins,
+        saved_shapes=tuple(tuple(plan.axis_size((leg,)) for leg in one.legs) for one in kept),
     )
 
 
