@@ -57,6 +57,7 @@ class CppProgram(Program):
 
     backend = "cpp"
     checks_addresses = True
+    makes_results = True
     # Put before the names of entry points, so that several programs may stand in one unit.
     prefix = ""
 

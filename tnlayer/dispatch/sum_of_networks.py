@@ -51,6 +51,7 @@ class SummedProgram:
         # Whether a program adds what it has to what those before it gave.
         self.adds = (False, *(program.plan.memory.adds for program in self.programs[1:]))
         self._kernels: dict[Mask, Kernels] = {}
+        self._owns_results = all(program.owns_results for program in self.programs)
 
     def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What torch can trace and differentiate."""
@@ -101,6 +102,11 @@ class SummedProgram:
     def keeps_limit(self) -> bool:
         """Whether there is a memory limit."""
         return any(program.keeps_limit for program in self.programs)
+
+    @property
+    def owns_results(self) -> bool:
+        """Whether results surely share no memory with arguments or each other."""
+        return self._owns_results
 
     def saves_like(self, other: Runnable, mask: Mask) -> bool:
         """Whether a backward of another sum can read what this forward saves."""

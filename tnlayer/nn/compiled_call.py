@@ -1,4 +1,9 @@
-"""A layer's call as torch.compile sees it: one operation on the arrays."""
+"""A layer's call as torch.compile sees it: one operation on the arrays.
+
+All that is read here becomes a check before each call of the graph, so it is kept short. Plans are
+made, and shapes are checked, where the operation is given arrays without entries: that is no part
+of what is traced.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,13 @@ import torch
 from torch import nn
 
 from ..graph.graph import Graph
-from ..runtime import torch_op_rules, torch_ops  # the rules are registered when they are loaded
-from ..runtime.array_checks import PLAIN
+from ..runtime import torch_op_rules, torch_ops
 from ..runtime.autograd import functorch_is_active
 from ..runtime.module_arrays import look_up
 from .layer_inputs import flatten_inputs
 from .programs import LayerPrograms
-from .stored_arrays import BIAS
 
+# Loaded so that the operations have their rules.
 RULES = torch_op_rules
 
 
@@ -35,26 +39,30 @@ def compiled_call(
     """The result of a call that torch.compile looks at; None where torch's own calls have to be
     seen, for an array has its own arithmetic.
 
-    Plans are made and shapes are checked where the operation is given arrays without entries: that
-    is no part of what is traced.
-
     Arguments:
         layer: that has the arrays.
         graph: whose ports take the inputs.
         programs: of the layer.
         inputs: of the call.
     """
-    tensors: list[Any] = [look_up(layer, name) for name in programs.order]
-    bias = look_up(layer, BIAS)
+    tensors: list[Any] = [_array(layer, name) for name in programs.order]
+    bias = _array(layer, "bias")
     if bias is not None:
         tensors.append(bias)
-    if not tensors and not inputs:
+    if not tensors:
         return None
     for array in (*inputs, *tensors):
-        if type(array) not in PLAIN:
+        if type(array) is not torch.Tensor and type(array) is not nn.Parameter:
             return None
-    first = tensors[0] if tensors else None
-    dtype = inputs[0].dtype if first is None else first.dtype
-    leading, flat = flatten_inputs(layer, graph, inputs, dtype, first)
+    first = tensors[0]
+    if len(inputs) == 1 and inputs[0].dtype == first.dtype and inputs[0].dim() == programs.flat_dim:
+        return torch_ops.contract(programs.key, [inputs[0], *tensors])
+    leading, flat = flatten_inputs(layer, graph, inputs, first.dtype, first)
     y = torch_ops.contract(programs.key, [*flat, *tensors])
     return y if len(leading) == 1 else y.reshape(*leading, y.shape[-1])
+
+
+def _array(layer: nn.Module, name: str) -> torch.Tensor | None:
+    """A parameter, which most arrays are; else wherever it is."""
+    found = layer._parameters.get(name)
+    return look_up(layer, name) if found is None else found

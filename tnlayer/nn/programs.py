@@ -73,9 +73,14 @@ class LayerPrograms:
         self._plain: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
         self._shared: dict[tuple[int, Request, Amount], tuple[RangedProgram, ...]] = {}
         self._sums: dict[tuple[tuple[RangedProgram, ...], bool], SummedRanges] = {}
+        self._taken: dict[tuple[torch.dtype, bool, int], RangedProgram | SummedRanges] = {}
         # Where these programs run as operations of torch, this stands for them; equal for equal
         # layers, so that what torch compiled for one of them serves all.
         self.key = _key(self)
+        # Dimensions of the one input of a call whose leading dimensions are one; -1: there are more.
+        ports = self.graphs[0].inputs
+        shapes = [self.graphs[0].input_shape(port) for port in ports if port.batched]
+        self.flat_dim = 1 + len(shapes[0]) if len(ports) == len(shapes) == 1 else -1
         # Names of the tensors in the order in which programs take them, for all batch sizes; known
         # once there is a plan.
         self.order: tuple[str, ...] = ()
@@ -206,6 +211,12 @@ class LayerPrograms:
         return self.graphs[0].out_features
 
     @cached_property
+    def batched(self) -> int | None:
+        """The first port that has the batch."""
+        ports = enumerate(self.graphs[0].inputs)
+        return next((place for place, port in ports if port.batched), None)
+
+    @cached_property
     def expected(self) -> tuple[Expected, ...]:
         """Ports, tensors in that order, and the bias."""
         graph = self.graphs[0]
@@ -224,14 +235,20 @@ class LayerPrograms:
         self, like: torch.Tensor, count: int, batch: int, *, trains: bool
     ) -> Program | SummedProgram:
         """The program for so many arrays, with a bias or without, of a dtype and device."""
-        device = "cuda" if like.device.type == "cuda" else "cpu"
-        programs = self.of(like.dtype, device, batch=batch, trains=trains)
-        has_bias = count == len(self.graphs[0].inputs) + len(self.order) + 1
-        return self.summed(programs, has_bias=has_bias).at(batch)
+        kind = like.dtype, like.is_cuda, count
+        taken = self._taken.get(kind)
+        if taken is None:
+            device = "cuda" if like.is_cuda else "cpu"
+            programs = self.of(like.dtype, device, batch=batch, trains=trains)
+            has_bias = count == len(self.graphs[0].inputs) + len(self.order) + 1
+            taken = self.summed(programs, has_bias=has_bias)
+            if self.request.memory_limit is None:
+                self._taken[kind] = taken
+        return taken.at(batch)
 
     def flops(self, like: torch.Tensor, batch: int) -> int:
         """FLOPs of a forward without the bias."""
-        device = "cuda" if like.device.type == "cuda" else "cpu"
+        device = "cuda" if like.is_cuda else "cpu"
         programs = self.of(like.dtype, device, batch=batch)
         return sum(ranged.at(batch).plan.counts.flops.at(batch) for ranged in programs)
 

@@ -135,6 +135,11 @@ class Runnable(Protocol):
         """Whether there is a memory limit."""
         ...
 
+    @property
+    def owns_results(self) -> bool:
+        """Whether results surely share no memory with arguments or each other."""
+        ...
+
     def saves_like(self, other: Runnable, mask: Mask) -> bool:
         """Whether a backward of another program of the network can read what this one saves."""
         ...

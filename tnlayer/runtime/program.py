@@ -64,6 +64,8 @@ class Program:
     failure = ""
     # Whether a call refuses an array without memory; torch's own operations do not all.
     checks_addresses = False
+    # Whether each result is an array that was made for it; torch's calls may give a view of x.
+    makes_results = False
 
     def __init__(
         self,
@@ -151,6 +153,11 @@ class Program:
     def keeps_limit(self) -> bool:
         """Whether there is a memory limit."""
         return self.limit is not None
+
+    @property
+    def owns_results(self) -> bool:
+        """Whether results surely share no memory with arguments or each other, as kernels' do."""
+        return self.makes_results and not self.failure
 
     def saves_like(self, other: Runnable, mask: Mask) -> bool:
         """Whether a backward of another program can read what this forward saves."""

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 from . import torch_ops
 from .autograd import Runnable, functorch_is_active, stands_for_many, zeros_for
-from .torch_ops import Contractions, batch_of, find, outside_traces, place_of_batch
+from .torch_ops import Contractions, batch_of, find, outside_traces
 
 _mode_of = torch._C._get_dispatch_mode  # pyright: ignore
 _MAKES_GRAPHS = (
@@ -58,7 +58,7 @@ def _reference(found: Contractions, arrays: Sequence[torch.Tensor]) -> torch.Ten
 # -- the forward ---------------------------------------------------------------------------------
 
 
-def _contract(keyset: Any, key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
+def _contract(_: Any, key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
     found = find(key)
     if _is_differentiated_elsewhere():
         return _reference(found, arrays)
@@ -70,7 +70,7 @@ def _contract(keyset: Any, key: str, arrays: list[torch.Tensor]) -> torch.Tensor
     if trains:
         return _Contraction.apply(key, *arrays)  # pyright: ignore
     with _below_autograd():
-        return torch_ops.contract.redispatch(keyset & _after_autograd, key, arrays)
+        return torch_ops.contract_alone(key, arrays)
 
 
 class _Contraction(torch.autograd.Function):
@@ -87,7 +87,7 @@ class _Contraction(torch.autograd.Function):
                 mask = [*ctx.mask]
                 y, *saved = torch_ops.contract_saving(key, ctx.planned, mask, [*arrays])
             else:
-                y, saved = torch_ops.contract(key, [*arrays]), []
+                y, saved = torch_ops.contract_alone(key, [*arrays]), []
         ctx.save_for_backward(*(arrays[place] for place in ctx.places), *saved)
         return y
 
@@ -220,7 +220,7 @@ def _vmap_contract(
     """The mapped dimension becomes a part of the batch, where only inputs that have one are
     mapped; else torch maps the reference."""
     found, dims = find(key), in_dims[1]
-    if place_of_batch(found) is None or any(
+    if found.batched is None or any(
         dim is not None and not expected.is_batched
         for dim, expected in zip(dims, found.expected, strict=False)
     ):

@@ -1,8 +1,9 @@
 """A layer's kernels as operations of torch, which torch.compile keeps as they are.
 
-Three operations serve all layers. Each is called with a key, which stands for the programs of a
-network for all batch sizes: what runs is chosen when it is called, as in eager mode. Gradients,
-vmap and autocast are in torch_op_rules.py.
+Few operations serve all layers. Each is called with a key, which stands for the programs of a
+network for all batch sizes: what runs is chosen when it is called, as in eager mode. ``contract``
+is the one to call; gradients, vmap and autocast are its rules, in torch_op_rules.py. The others
+stand for it in graphs, one Python call each.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .generated_functions import Kernels
 LIBRARY = torch.library.Library("tnlayer", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 LIBRARY.define("contract(str key, Tensor[] arrays) -> Tensor", tags=_TAGS)
+LIBRARY.define("contract_alone(str key, Tensor[] arrays) -> Tensor", tags=_TAGS)
 LIBRARY.define(
     "contract_saving(str key, int planned, bool[] mask, Tensor[] arrays) -> Tensor[]", tags=_TAGS
 )
@@ -33,6 +35,7 @@ LIBRARY.define(
     tags=_TAGS,
 )
 contract: Any = torch.ops.tnlayer.contract.default
+contract_alone: Any = torch.ops.tnlayer.contract_alone.default
 contract_saving: Any = torch.ops.tnlayer.contract_saving.default
 contract_backward: Any = torch.ops.tnlayer.contract_backward.default
 
@@ -55,6 +58,11 @@ class Contractions(Protocol):
     @property
     def out_features(self) -> int:
         """Features of y."""
+        ...
+
+    @property
+    def batched(self) -> int | None:
+        """Which of the arrays has the batch; None: none has."""
         ...
 
     def at(self, like: torch.Tensor, count: int, batch: int, *, trains: bool) -> Runnable:
@@ -93,15 +101,9 @@ def find(key: str) -> Contractions:
     return found
 
 
-def place_of_batch(found: Contractions) -> int | None:
-    """Which of the arrays has the batch; None: none has."""
-    places = (k for k, expected in enumerate(found.expected) if expected.is_batched)
-    return next(places, None)
-
-
 def batch_of(found: Contractions, arrays: Sequence[torch.Tensor]) -> int:
     """Samples of a call; 1 where no input is batched."""
-    place = place_of_batch(found)
+    place = found.batched
     return 1 if place is None else arrays[place].shape[0]
 
 
@@ -143,7 +145,7 @@ def _contract(key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
     found = find(key)
     program = found.at(arrays[0], len(arrays), batch_of(found, arrays), trains=False)
     (y,) = without_autocast(arrays[0].device.type, program.infer, *arrays)
-    return _fresh([y], arrays)[0]
+    return y if program.owns_results else _fresh([y], arrays)[0]
 
 
 def _contract_saving(
@@ -151,8 +153,10 @@ def _contract_saving(
 ) -> list[torch.Tensor]:
     found = find(key)
     like, batch = arrays[0], batch_of(found, arrays)
-    _, kernels = chosen(found, like, batch, planned, tuple(mask))
+    program, kernels = chosen(found, like, batch, planned, tuple(mask))
     y, *saved = without_autocast(like.device.type, kernels.forward, *arrays)
+    if program.owns_results:
+        return [y]
     shaped = zip(saved, kernels.saved_shapes, strict=True)
     return _fresh([y, *(array.reshape(_sized(shape, batch)) for array, shape in shaped)], arrays)
 
@@ -168,7 +172,7 @@ def _contract_backward(
 ) -> list[torch.Tensor]:
     found = find(key)
     given = dict(zip(places, arrays, strict=True))
-    batched = place_of_batch(found)
+    batched = found.batched
     batch = 1 if batched is None else gradient.shape[0]
     program, kernels = chosen(found, gradient, batch, planned, tuple(mask))
     kept = saved
@@ -185,7 +189,7 @@ def _contract_backward(
     except BuildError as error:  # compiled at the first backward
         program.use_torch(tuple(mask), error)
         return _contract_backward(key, planned, mask, places, gradient, arrays, [])
-    return _fresh(results, [gradient, *arrays, *saved])
+    return [*results] if program.owns_results else _fresh(results, [gradient, *arrays, *saved])
 
 
 def _sized(shape: Sequence[int | None], batch: int) -> list[int]:
@@ -208,6 +212,7 @@ def _fresh(
 
 for _name, _function in (
     ("contract", _contract),
+    ("contract_alone", _contract),
     ("contract_saving", _contract_saving),
     ("contract_backward", _contract_backward),
 ):
@@ -233,7 +238,7 @@ def _check(found: Contractions, arrays: Sequence[torch.Tensor]) -> None:
 def _fake_contract(key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
     found = _in_graphs.setdefault(key, find(key))
     _check(found, arrays)
-    place = place_of_batch(found)
+    place = found.batched
     batch = () if place is None else (arrays[place].shape[0],)
     return arrays[0].new_empty((*batch, found.out_features))
 
@@ -281,6 +286,7 @@ def _fake_contract_backward(
 
 
 torch.library.register_fake("tnlayer::contract", _fake_contract, lib=LIBRARY)
+torch.library.register_fake("tnlayer::contract_alone", _fake_contract, lib=LIBRARY)
 torch.library.register_fake("tnlayer::contract_saving", _fake_contract_saving, lib=LIBRARY)
 torch.library.register_fake("tnlayer::contract_backward", _fake_contract_backward, lib=LIBRARY)
 
@@ -288,7 +294,9 @@ torch.library.register_fake("tnlayer::contract_backward", _fake_contract_backwar
 # -- FLOPs ---------------------------------------------------------------------------------------
 
 
-@register_flop_formula(torch.ops.tnlayer.contract, get_raw=True)
+@register_flop_formula(
+    [torch.ops.tnlayer.contract, torch.ops.tnlayer.contract_alone], get_raw=True
+)
 def _flops(key: str, arrays: Sequence[torch.Tensor], **_: Any) -> int:
     found = find(key)
     return found.flops(arrays[0], batch_of(found, arrays))
