@@ -15,7 +15,7 @@ from torch import nn
 from ..graph.graph import Graph
 from ..runtime import torch_op_rules, torch_ops
 from ..runtime.autograd import functorch_is_active
-from ..runtime.module_arrays import look_up
+from ..runtime.module_arrays import homes_of, look_up
 from .layer_inputs import flatten_inputs
 from .programs import LayerPrograms
 
@@ -64,5 +64,5 @@ def compiled_call(
 
 def _array(layer: nn.Module, name: str) -> torch.Tensor | None:
     """A parameter, which most arrays are; else wherever it is."""
-    found = layer._parameters.get(name)
+    found = homes_of(layer)[0].get(name)
     return look_up(layer, name) if found is None else found

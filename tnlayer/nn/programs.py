@@ -6,15 +6,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import count as counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from ..dispatch.memory_shares import share_limit
 from ..dispatch.programs_by_batch import RangedProgram
-from ..dispatch.sum_of_networks import BIAS, SummedProgram, SummedRanges
+from ..dispatch.sum_of_networks import BIAS, SummedRanges
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..ir.counts import Amount
@@ -22,8 +21,7 @@ from ..planning.batch_ranges import upper_end
 from ..planning.request import TRAIN, Request
 from ..runtime import torch_ops
 from ..runtime.array_checks import Expected
-from ..runtime.autograd import is_copy
-from ..runtime.program import Program
+from ..runtime.autograd import Runnable, is_copy
 from .layer_inputs import dtype_name
 
 NOTHING = Amount()
@@ -77,13 +75,16 @@ class LayerPrograms:
         # Where these programs run as operations of torch, this stands for them; equal for equal
         # layers, so that what torch compiled for one of them serves all.
         self.key = _key(self)
-        # Dimensions of the one input of a call whose leading dimensions are one; -1: there are more.
+        # Dimensions of the one input where a call has one leading dimension; -1: of several inputs.
         ports = self.graphs[0].inputs
         shapes = [self.graphs[0].input_shape(port) for port in ports if port.batched]
         self.flat_dim = 1 + len(shapes[0]) if len(ports) == len(shapes) == 1 else -1
-        # Names of the tensors in the order in which programs take them, for all batch sizes; known
-        # once there is a plan.
+        # Which of the arrays has the batch.
+        self.batched = next((place for place, port in enumerate(ports) if port.batched), None)
+        # Names of the tensors in the order in which programs take them, for all batch sizes, and
+        # all arrays; known once there is a plan.
         self.order: tuple[str, ...] = ()
+        self.expected: tuple[Expected, ...] = ()
         torch_ops.register(self.key, self)
 
     def plain(self, dtype: torch.dtype, device: str) -> tuple[RangedProgram, ...]:
@@ -103,6 +104,7 @@ class LayerPrograms:
                 programs = self._alike(request)
             names = (name for ranged in programs for name in ranged.main.parameter_order)
             self.order = tuple(dict.fromkeys(names))
+            self.expected = self._expected(self.order)
             self._plain[dtype, device] = programs
         return programs
 
@@ -210,15 +212,8 @@ class LayerPrograms:
         """Features of y."""
         return self.graphs[0].out_features
 
-    @cached_property
-    def batched(self) -> int | None:
-        """The first port that has the batch."""
-        ports = enumerate(self.graphs[0].inputs)
-        return next((place for place, port in ports if port.batched), None)
-
-    @cached_property
-    def expected(self) -> tuple[Expected, ...]:
-        """Ports, tensors in that order, and the bias."""
+    def _expected(self, order: Sequence[str]) -> tuple[Expected, ...]:
+        """Ports, tensors in some order, and the bias."""
         graph = self.graphs[0]
         shapes = {p.name: p.shape for one in self.graphs for p in one.parameters}
         ports = [
@@ -228,12 +223,10 @@ class LayerPrograms:
             )
             for port in graph.inputs
         ]
-        tensors = [Expected(f"tensor {name!r}", shapes[name]) for name in self.order]
+        tensors = [Expected(f"tensor {name!r}", shapes[name]) for name in order]
         return (*ports, *tensors, Expected(BIAS, (graph.out_features,)))
 
-    def at(
-        self, like: torch.Tensor, count: int, batch: int, *, trains: bool
-    ) -> Program | SummedProgram:
+    def at(self, like: torch.Tensor, count: int, batch: int, *, trains: bool) -> Runnable:
         """The program for so many arrays, with a bias or without, of a dtype and device."""
         kind = like.dtype, like.is_cuda, count
         taken = self._taken.get(kind)
@@ -244,7 +237,7 @@ class LayerPrograms:
             taken = self.summed(programs, has_bias=has_bias)
             if self.request.memory_limit is None:
                 self._taken[kind] = taken
-        return taken.at(batch)
+        return cast(Runnable, taken.at(batch))
 
     def flops(self, like: torch.Tensor, batch: int) -> int:
         """FLOPs of a forward without the bias."""

@@ -229,9 +229,7 @@ def contract_checked(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> tor
 def zeros_for(shape: Sequence[int], gradient: torch.Tensor) -> torch.Tensor:
     """Zeros that stand for an array on which no gradient depends; not made from the gradient, which
     may stand for a batch of gradients."""
-    return torch.zeros(
-        shape, dtype=gradient.dtype, device=gradient.device, requires_grad=True
-    )
+    return torch.zeros(shape, dtype=gradient.dtype, device=gradient.device, requires_grad=True)
 
 
 def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor | None]:

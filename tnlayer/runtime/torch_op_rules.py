@@ -224,8 +224,11 @@ def _vmap_contract(
         dim is not None and not expected.is_batched
         for dim, expected in zip(dims, found.expected, strict=False)
     ):
-        mapped = torch.vmap(lambda *own: _reference(found, own), in_dims=tuple(dims))
-        return mapped(*arrays), 0
+
+        def one(*own: torch.Tensor) -> torch.Tensor:
+            return _reference(found, own)
+
+        return torch.vmap(one, in_dims=tuple(dims))(*arrays), 0
     size, flat = info.batch_size, []
     for array, dim, expected in zip(arrays, dims, found.expected, strict=False):
         if not expected.is_batched:

@@ -183,9 +183,7 @@ def _contract_backward(
         _, *kept = without_autocast(gradient.device.type, kernels.forward, *full)
     needed = [given[place] for place in kernels.needed]
     try:
-        results = without_autocast(
-            gradient.device.type, kernels.backward, gradient, *needed, *kept
-        )
+        results = without_autocast(gradient.device.type, kernels.backward, gradient, *needed, *kept)
     except BuildError as error:  # compiled at the first backward
         program.use_torch(tuple(mask), error)
         return _contract_backward(key, planned, mask, places, gradient, arrays, [])
@@ -196,9 +194,7 @@ def _sized(shape: Sequence[int | None], batch: int) -> list[int]:
     return [batch if size is None else size for size in shape]
 
 
-def _fresh(
-    results: Sequence[torch.Tensor], arrays: Sequence[torch.Tensor]
-) -> list[torch.Tensor]:
+def _fresh(results: Sequence[torch.Tensor], arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Results of which none shares memory with an argument or another, as torch demands of an
     operation: a network may pass x through."""
     seen = {array.untyped_storage()._cdata for array in arrays}  # pyright: ignore
@@ -294,9 +290,7 @@ torch.library.register_fake("tnlayer::contract_backward", _fake_contract_backwar
 # -- FLOPs ---------------------------------------------------------------------------------------
 
 
-@register_flop_formula(
-    [torch.ops.tnlayer.contract, torch.ops.tnlayer.contract_alone], get_raw=True
-)
+@register_flop_formula([torch.ops.tnlayer.contract, torch.ops.tnlayer.contract_alone], get_raw=True)
 def _flops(key: str, arrays: Sequence[torch.Tensor], **_: Any) -> int:
     found = find(key)
     return found.flops(arrays[0], batch_of(found, arrays))
