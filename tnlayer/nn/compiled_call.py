@@ -34,7 +34,12 @@ def is_compiled_call() -> bool:
 
 
 def compiled_call(
-    layer: nn.Module, graph: Graph, programs: LayerPrograms, inputs: tuple[torch.Tensor, ...]
+    layer: nn.Module,
+    graph: Graph,
+    programs: LayerPrograms,
+    inputs: tuple[torch.Tensor, ...],
+    *,
+    autocast: bool,
 ) -> torch.Tensor | None:
     """The result of a call that torch.compile looks at; None where torch's own calls have to be
     seen, for an array has its own arithmetic.
@@ -44,6 +49,7 @@ def compiled_call(
         graph: whose ports take the inputs.
         programs: of the layer.
         inputs: of the call.
+        autocast: whether the result has autocast's dtype.
     """
     tensors: list[Any] = [_array(layer, name) for name in programs.order]
     bias = _array(layer, "bias")
@@ -56,10 +62,17 @@ def compiled_call(
             return None
     first = tensors[0]
     if len(inputs) == 1 and inputs[0].dtype == first.dtype and inputs[0].dim() == programs.flat_dim:
-        return torch_ops.contract(programs.key, [inputs[0], *tensors])
+        return _contract(programs.key, [inputs[0], *tensors], autocast=autocast)
     leading, flat = flatten_inputs(layer, graph, inputs, first.dtype, first)
-    y = torch_ops.contract(programs.key, [*flat, *tensors])
+    y = _contract(programs.key, [*flat, *tensors], autocast=autocast)
     return y if len(leading) == 1 else y.reshape(*leading, y.shape[-1])
+
+
+def _contract(key: str, arrays: list[torch.Tensor], *, autocast: bool) -> torch.Tensor:
+    if autocast:
+        return torch_ops.contract(key, arrays)
+    with torch.autocast(arrays[0].device.type, enabled=False):
+        return torch_ops.contract(key, arrays)
 
 
 def _array(layer: nn.Module, name: str) -> torch.Tensor | None:

@@ -28,15 +28,17 @@ from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
 from ..report.cost import Cost
 from ..report.explain import Explanation, explain
 from ..runtime import cuda_devices
-from ..runtime.autograd import is_traced, run
+from ..runtime.autograd import autocast_result, is_traced, run
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
 from .compiled_call import compiled_call, is_compiled_call
+from .dense_weight import DenseWeight
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
-from .layer_inputs import as_graphs, flatten_inputs, layer_dtype
+from .layer_inputs import all_inputs, as_graphs, flatten_inputs, layer_dtype
+from .nested_inputs import is_nested, nested_call
 from .programs import ALONE, NOTHING, LayerPrograms
 from .shared_tensors import stored_parameters
 from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
@@ -48,7 +50,7 @@ _SMALL = 2**26
 _MAX_DENSE_ENTRIES = 2**30
 
 
-class Layer(nn.Module):
+class Layer(DenseWeight):
     """A tensor network as a linear (or multilinear) layer.
 
     Arguments:
@@ -79,6 +81,8 @@ class Layer(nn.Module):
             the gradient of log|y|. It cannot be had with a memory_limit.
         shared: tensors that several networks have in common, each one parameter: their names, or
             True for all that have one name. Without it such names are an error.
+        autocast: whether y has autocast's dtype under torch.autocast, as that of nn.Linear; False:
+            it keeps the layer's. Arithmetic is the layer's in any case.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -125,6 +129,7 @@ class Layer(nn.Module):
         dtype: torch.dtype | None = None,
         log_scale: bool = False,
         shared: bool | str | Sequence[str] = False,
+        autocast: bool = True,
     ) -> None:
         super().__init__()
         check_backend(backend)
@@ -143,6 +148,7 @@ class Layer(nn.Module):
         self._backend = backend
         self._tune = tune
         self._log_scale = log_scale
+        self._autocast = autocast
         # What a call says whose y is not finite, where the values of the user's tensors are why.
         self._told = ""
         # Of a network without tensors, which has no array to ask.
@@ -249,27 +255,34 @@ class Layer(nn.Module):
 
     # -- what it does ----------------------------------------------------------------------
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, input: Any = None, *others: Any, **named: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Contract the networks with the inputs and add the bias.
 
-        With log_scale=True the result is (mantissa, log_scale).
+        Inputs come in the order of the ports, or by the ports' names; the first is also called
+        ``input``, as that of nn.Linear. With log_scale=True the result is (mantissa, log_scale).
 
-        Under torch.autocast the inputs are cast to the layer's dtype: a product of many tensors
-        loses too much in half precision. For such arithmetic make the layer with that dtype.
+        Under torch.autocast the inputs are cast to the layer's dtype, for a product of many tensors
+        loses too much in half precision, and y to autocast's. For arithmetic in half precision make
+        the layer with that dtype.
 
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong, or of a stored array.
         """
+        inputs = (input,)
+        if input is None or type(others) is not tuple or others or named:
+            inputs = all_inputs(self, self.graph, input, others, named)
         if self._log_scale:
             return self._forward_scaled(inputs)
         if is_compiled_call():
-            y = compiled_call(self, self.graph, self._programs, inputs)
+            y = compiled_call(self, self.graph, self._programs, inputs, autocast=self._autocast)
             return self._forward(inputs) if y is None else y
         fast = self._fast
         y = None if fast is None else fast(self, inputs)
         if y is None:
             y = self._forward(inputs)
-        if self._told and not (is_traced() or y.is_meta or is_in_range(y)):
+        if self._told and not (is_traced() or y.is_meta or y.is_nested or is_in_range(y)):
             warnings.warn(self._told, RuntimeWarning, stacklevel=2)
         return y
 
@@ -479,6 +492,8 @@ class Layer(nn.Module):
         """The result by way of all checks; the next such call may be spared."""
         if proxy_in(inputs) is not None:
             return self._recorded(inputs)
+        if is_nested(inputs):
+            return nested_call(self, self, inputs)
         arrays = self._stored.of(self)
         first = first_of(arrays)
         dtype, _ = self._kind(first)
@@ -492,7 +507,7 @@ class Layer(nn.Module):
         y = self._contract(flat, arrays, copied).reshape(*leading, self.out_features)
         if not traced:
             self._fast = self._fast_call(inputs, arrays)
-        return y
+        return autocast_result(y) if self._autocast else y
 
     def _recorded(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         """A call that torch.fx.symbolic_trace looks at."""
@@ -520,7 +535,7 @@ class Layer(nn.Module):
         programs = self._programs_for(self._kind(first)[0], first)
         ranged = self._programs.summed(programs, has_bias=BIAS in arrays)
         (x,), dims = inputs, len(self.graph.input_shape(ports[0]))
-        return fast_call_like(x, dims, ranged, self)
+        return fast_call_like(x, dims, ranged, self, arrays, casts=self._autocast)
 
     def _contract(
         self,

@@ -75,6 +75,18 @@ def autocast_is_on(kind: str) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
+# As for torch's matrix products: nothing else is cast.
+_AUTOCAST_FROM = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def autocast_result(y: torch.Tensor) -> torch.Tensor:
+    """The result as autocast's matrix products give it: in its dtype, if it is active."""
+    kind = y.device.type
+    if autocast_is_on(kind) and y.dtype in _AUTOCAST_FROM:
+        return y.to(torch.get_autocast_dtype(kind))
+    return y
+
+
 class Runnable(Protocol):
     """What :func:`run` asks of a program."""
 
@@ -183,6 +195,8 @@ class _Contraction(torch.autograd.Function):
         kernels: Kernels = program.kernels(mask)
         forward = kernels.checked if is_checked else kernels.forward
         y, *saved = forward(*arrays)
+        if y._is_view():  # of an array that nobody else has: it may be changed in place
+            y = y.data
         ctx.program, ctx.kernels, ctx.mask = program, kernels, mask
         if len(kernels.needed) < len(arrays):  # a double backward asks for the shapes of the others
             ctx.shapes = tuple(array.shape for array in arrays)

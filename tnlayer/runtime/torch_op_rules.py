@@ -13,7 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 from . import torch_ops
-from .autograd import Runnable, functorch_is_active, stands_for_many, zeros_for
+from .autograd import Runnable, autocast_result, functorch_is_active, stands_for_many, zeros_for
 from .torch_ops import Contractions, batch_of, find, outside_traces
 
 _mode_of = torch._C._get_dispatch_mode  # pyright: ignore
@@ -301,8 +301,7 @@ def _autocast(kind: str) -> Callable[[str, list[torch.Tensor]], torch.Tensor]:
         with torch.autocast(kind, enabled=False):
             dtype = arrays[-1].dtype
             y = torch_ops.contract(key, [array.to(dtype) for array in arrays])
-        is_cast = y.dtype in (torch.float16, torch.bfloat16, torch.float32)
-        return y.to(torch.get_autocast_dtype(kind)) if is_cast else y
+        return autocast_result(y)
 
     return call
 
