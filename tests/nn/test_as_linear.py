@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import prune
 
 import tnlayer as tn
@@ -240,3 +246,79 @@ def test_batched_gradients(backend: str, bias: bool) -> None:
             torch.testing.assert_close(one[number], other)
     jacobian: Any = torch.autograd.functional.jacobian
     torch.testing.assert_close(jacobian(layer, x, vectorize=True), jacobian(layer, x))
+
+
+# -- torch's profiler --------------------------------------------------------------------------
+
+
+@by_backend
+def test_profiler_shows_the_layer(backend: str) -> None:
+    """A layer stands there under its network's name, without gradients too; a kernel's backward is
+    named as well."""
+    layer = tn.Layer(small_train(), bias=True, backend=backend)
+    x = torch.randn(5, 16)
+    layer(x).sum().backward()
+    label = layer.graph.label
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), torch.profiler.profile() as seen:
+            y = layer(x)
+            if grad:
+                y.sum().backward()
+        names = [event.key for event in seen.key_averages()]
+        assert f"tnlayer::{label}" in names
+        if backend == "cpp":
+            assert f"tnlayer::forward {label}" in names
+            assert (f"tnlayer::backward {label}" in names) == grad
+
+
+# -- how it is born ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [1])
+def test_sharded_layers_are_initialised(processes: int, tmp_path: Path) -> None:
+    """Meta device, FSDP2, to_empty and reset_parameters, as for nn.Linear."""
+    store = f"file://{tmp_path / 'store'}"
+    dist.init_process_group("gloo", init_method=store, rank=0, world_size=processes)
+    try:
+        with torch.device("meta"):
+            layer: Any = tn.Layer(small_train(), bias=True, backend="torch")
+        fully_shard(layer, mesh=init_device_mesh("cpu", (processes,)))
+        layer.to_empty(device="cpu")
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.fill_(float("nan"))
+        layer.reset_parameters()
+        y = layer(torch.randn(300, 16))
+        assert torch.isfinite(y).all()
+        assert 0.5 < float(y.detach().square().mean()) < 2
+        y.sum().backward()
+    finally:
+        dist.destroy_process_group()
+
+
+FORKED = """
+import torch, torch.multiprocessing as mp
+import tnlayer as tn
+
+def work(layer, queue):
+    with torch.no_grad():
+        queue.put(float(layer(torch.ones(600, 64)).sum()))
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    layer = tn.Layer(tn.topologies.mera(6, 2, 2), backend="torch")
+    context = mp.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=work, args=(layer, queue))
+    child.start()
+    print(queue.get(timeout=60))
+    child.join()
+"""
+
+
+def test_a_process_that_built_a_layer_may_be_forked(tmp_path: Path) -> None:
+    """Building starts no OpenMP threads, which a forked child would wait for."""
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any
 
 import torch
+from torch.autograd import profiler
 
 from ..codegen.cpp.entry_point import NO_ADDRESS, RELEASE
 from ..codegen.cpp.printer import print_cpp
@@ -26,7 +27,7 @@ from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.supported_plans import can_fuse
 from ..planning.memory_limit import LimitRefused, check_limit, keep_limit
 from ..runtime.array_checks import PLAIN
-from ..runtime.autograd import functorch_is_active, jit_state, stands_for_many
+from ..runtime.autograd import functorch_is_active, jit_state, profiler_is_on, stands_for_many
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
@@ -306,7 +307,8 @@ class _Call:
         self, owner: CppProgram, kernel: Kernel, library: ctypes.CDLL, dtype: torch.dtype
     ) -> None:
         self.dtype = dtype
-        self.run = LoadedEntry(kernel.name, kernel.entry, library).run
+        label = f"tnlayer::{kernel.name} {owner.graph.label}"
+        self.run = LoadedEntry(kernel.name, kernel.entry, library, label).run
         self.ready = Ready(
             f"program of {owner.graph.label!r}",
             [owner.expected[name] for name, _ in kernel.entry.inputs],
@@ -322,9 +324,13 @@ class LoadedEntry:
         name: of the function.
         entry: how it is called.
         library: that has it; it stays loaded.
+        label: what torch's profiler calls it.
     """
 
-    def __init__(self, name: str, entry: EntryPoint, library: ctypes.CDLL) -> None:
+    def __init__(
+        self, name: str, entry: EntryPoint, library: ctypes.CDLL, label: str = "tnlayer"
+    ) -> None:
+        self.label = label
         self.memory = memory_of(library, name + RELEASE)
         self.function: Any = library[name]
         self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
@@ -343,7 +349,11 @@ class LoadedEntry:
             False where nothing was done, for an array has no address.
         """
         addresses = self.pack(*map(_address, arrays))
-        status = self.function(addresses, batch, torch.get_num_threads())
+        if profiler_is_on():
+            with profiler.record_function(self.label):
+                status = self.function(addresses, batch, torch.get_num_threads())
+        else:
+            status = self.function(addresses, batch, torch.get_num_threads())
         if status == NO_ADDRESS:
             return False
         if status:

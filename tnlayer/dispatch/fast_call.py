@@ -25,6 +25,7 @@ from ..runtime.autograd import (
     contract_checked,
     functorch_is_active,
     is_traced,
+    with_leading,
 )
 from ..runtime.module_arrays import home_of, homes_of, parametrization_of
 from ..runtime.torch_guards import Guard, guard_of
@@ -141,7 +142,7 @@ class FastCall:
             y = program.infer_checked(*taken)[0]
         if self.leading == 1:
             return y
-        return y.reshape(*shape[: self.leading], y.shape[-1])
+        return with_leading(y, shape[: self.leading])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a layer has to check its own first call."""

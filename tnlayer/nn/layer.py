@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from ..backends.cuda_resources import Resources
 from ..backends.log_scale_program import Scaled, ScaledProgram, add_scaled, scaled
@@ -28,10 +29,17 @@ from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
 from ..report.cost import Cost
 from ..report.explain import Explanation, explain
 from ..runtime import cuda_devices
-from ..runtime.autograd import autocast_result, is_traced, run
+from ..runtime.autograd import (
+    autocast_result,
+    is_traced,
+    profiler_is_on,
+    run,
+    with_leading,
+)
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
+from ..support.fresh_thread import in_fresh_thread
 from .compiled_call import compiled_call, is_compiled_call
 from .dense_weight import DenseWeight
 from .initialisation.entries import check_initialisers
@@ -40,6 +48,7 @@ from .initialisation.measure_variance import WHOLE, Planned
 from .layer_inputs import all_inputs, as_graphs, flatten_inputs, layer_dtype
 from .nested_inputs import is_nested, nested_call
 from .programs import ALONE, NOTHING, LayerPrograms
+from .sharded_arrays import scatter_whole, whole_arrays
 from .shared_tensors import stored_parameters
 from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
 from .symbolic import as_leaf, proxy_in, recorded
@@ -278,12 +287,19 @@ class Layer(DenseWeight):
         if is_compiled_call():
             y = compiled_call(self, self.graph, self._programs, inputs, autocast=self._autocast)
             return self._forward(inputs) if y is None else y
+        if profiler_is_on():
+            with record_function(f"tnlayer::{self.graph.label}"):
+                return self._run(inputs)
+        return self._run(inputs)
+
+    def _run(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The result of a call, by the short way if it is like the one before."""
         fast = self._fast
         y = None if fast is None else fast(self, inputs)
         if y is None:
             y = self._forward(inputs)
         if self._told and not (is_traced() or y.is_meta or y.is_nested or is_in_range(y)):
-            warnings.warn(self._told, RuntimeWarning, stacklevel=2)
+            warnings.warn(self._told, RuntimeWarning, stacklevel=3)
         return y
 
     def to_dense(self) -> torch.Tensor:
@@ -389,29 +405,35 @@ class Layer(DenseWeight):
                 parametrization has no right_inverse.
         """
         check_can_be_set(self, self._stored.names)
-        arrays = self._stored.to_set(self)
-        first = first_of(arrays)
+        stored = self._stored.to_set(self)
+        first = first_of(stored)
         programs = self._programs_for(self._kind(first)[0], first)
+        arrays = whole_arrays(stored)
+        if not any(array.is_meta for array in stored.values()):
+            for ranged in programs:  # before anything is measured
+                ranged.main.check_room(1, ranged.main.plan, self._kind(first)[1])
+        in_fresh_thread(lambda: self._fill(programs, arrays))
+        scatter_whole(stored, arrays)
+        for name, array in stored.items():
+            set_array(self, name, array)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _fill(self, programs: Sequence[RangedProgram], arrays: Mapping[str, torch.Tensor]) -> None:
+        """Draw all entries, and find what a call says whose y is not finite."""
         if not any(array.is_meta for array in arrays.values()):
             networks = [
                 Planned(ranged.graph, ranged.main.plan, ranged.main.parameter_order)
                 for ranged in programs
             ]
-            for ranged in programs:  # before anything is measured
-                device = self._kind(first)[1]
-                ranged.main.check_room(1, ranged.main.plan, device)
             own = {name: array for name, array in arrays.items() if name != BIAS}
             initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""
         for ranged in () if self._log_scale else programs:
-            stored = tuple(arrays[name] for name in ranged.main.parameter_order)
-            self._told = self._told or out_of_range(ranged.main, stored)
+            given = tuple(arrays[name] for name in ranged.main.parameter_order)
+            self._told = self._told or out_of_range(ranged.main, given)
         if BIAS in arrays:
             nn.init.zeros_(arrays[BIAS])
-        for name, array in arrays.items():
-            set_array(self, name, array)
-
-    # -- inside ----------------------------------------------------------------------------
 
     def _register_arrays(
         self,
@@ -504,7 +526,9 @@ class Layer(DenseWeight):
             # One copy that is counted, not one wherever the code reads x in other rows.
             flat = tuple(x.resolve_conj().resolve_neg().contiguous() for x in flat)
             copied = self._programs.copied(self.graph, inputs, flat)
-        y = self._contract(flat, arrays, copied).reshape(*leading, self.out_features)
+        y = self._contract(flat, arrays, copied)
+        if len(leading) != 1:
+            y = with_leading(y, leading, traced=traced)
         if not traced:
             self._fast = self._fast_call(inputs, arrays)
         return autocast_result(y) if self._autocast else y

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch.autograd import forward_ad
+from torch.autograd import forward_ad, profiler
 
 from ..errors import BuildError
 
@@ -33,6 +33,7 @@ _mode_of = torch._C._get_dispatch_mode  # pyright: ignore
 # Modes that record calls, or put arrays without entries in the place of others.
 _RECORDING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # pyright: ignore
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+_unsafe_view = torch.ops.aten._unsafe_view.default
 
 
 def is_traced() -> bool:
@@ -85,6 +86,24 @@ def autocast_result(y: torch.Tensor) -> torch.Tensor:
     if autocast_is_on(kind) and y.dtype in _AUTOCAST_FROM:
         return y.to(torch.get_autocast_dtype(kind))
     return y
+
+
+def with_leading(y: torch.Tensor, leading: Sequence[int], *, traced: bool = False) -> torch.Tensor:
+    """The result with other leading dimensions; as for nn.Linear it is no view, for nobody has the
+    array itself. FSDP warns of views.
+
+    Arguments:
+        y: of two dimensions.
+        leading: whose product is that of y's first one.
+        traced: whether torch looks, which knows its own name for it.
+    """
+    shape = (*leading, y.shape[-1])
+    return y.reshape(shape) if traced else _unsafe_view(y, shape)
+
+
+def profiler_is_on() -> bool:
+    """Whether torch's profiler runs: asked first, for a name takes as long as a small kernel."""
+    return profiler._is_profiler_enabled  # pyright: ignore[reportPrivateUsage]
 
 
 class Runnable(Protocol):
