@@ -196,6 +196,21 @@ class Watching(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def test_parametrized_layers(layer: tn.Layer) -> None:
+    """Arrays that are made at each call take the short way, with their gradients, too."""
+    x = torch.randn(3, 16)
+    before = layer(x)
+    parametrize.register_parametrization(layer, "core_0", Doubled())
+    bias = layer.get_parameter("bias")
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            for _ in range(2):
+                torch.testing.assert_close(layer(x), 2 * before - bias)
+            assert runs_fast(layer, x)
+    layer(x).sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+
+
 class Marked(torch.Tensor):
     """A class of tensors of a user's own."""
 
@@ -207,8 +222,10 @@ def test_modes_and_transforms(layer: tn.Layer) -> None:
         expected = x @ layer.to_dense().mT + layer.get_parameter("bias")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not runs_fast(layer, x)
-        torch.testing.assert_close(layer(x), expected)
-        assert layer(x.bfloat16()).dtype == torch.float32
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), expected.bfloat16())
+        assert runs_fast(layer, x)
+        assert layer(x.bfloat16()).dtype == torch.bfloat16
     with torch.inference_mode():
         for _ in range(2):
             torch.testing.assert_close(layer(x), expected)

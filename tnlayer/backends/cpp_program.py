@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any
 
 import torch
+from torch.autograd import profiler
 
 from ..codegen.cpp.entry_point import NO_ADDRESS, RELEASE
 from ..codegen.cpp.printer import print_cpp
@@ -26,7 +27,7 @@ from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.supported_plans import can_fuse
 from ..planning.memory_limit import LimitRefused, check_limit, keep_limit
 from ..runtime.array_checks import PLAIN
-from ..runtime.autograd import functorch_is_active, jit_state
+from ..runtime.autograd import functorch_is_active, jit_state, profiler_is_on, stands_for_many
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
@@ -58,6 +59,7 @@ class CppProgram(Program):
 
     backend = "cpp"
     checks_addresses = True
+    makes_results = True
     # Put before the names of entry points, so that several programs may stand in one unit.
     prefix = ""
 
@@ -136,7 +138,7 @@ class CppProgram(Program):
 
     def can_take_gradient(self, gradient: torch.Tensor) -> bool:
         """The same for the gradient of y, which may stand for a batch of gradients besides."""
-        return _is_plain((gradient,)) and not _stands_for_many(gradient)
+        return _is_plain((gradient,)) and not stands_for_many(gradient)
 
     def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
@@ -322,7 +324,8 @@ class _Call:
         self, owner: CppProgram, kernel: Kernel, library: ctypes.CDLL, dtype: torch.dtype
     ) -> None:
         self.dtype = dtype
-        self.run = LoadedEntry(kernel.name, kernel.entry, library).run
+        label = f"tnlayer::{kernel.name} {owner.graph.label}"
+        self.run = LoadedEntry(kernel.name, kernel.entry, library, label).run
         self.ready = Ready(
             f"program of {owner.graph.label!r}",
             [owner.expected[name] for name, _ in kernel.entry.inputs],
@@ -338,9 +341,13 @@ class LoadedEntry:
         name: of the function.
         entry: how it is called.
         library: that has it; it stays loaded.
+        label: what torch's profiler calls it.
     """
 
-    def __init__(self, name: str, entry: EntryPoint, library: ctypes.CDLL) -> None:
+    def __init__(
+        self, name: str, entry: EntryPoint, library: ctypes.CDLL, label: str = "tnlayer"
+    ) -> None:
+        self.label = label
         self.memory = memory_of(library, name + RELEASE)
         self.function: Any = library[name]
         self.function.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
@@ -359,7 +366,11 @@ class LoadedEntry:
             False where nothing was done, for an array has no address.
         """
         addresses = self.pack(*map(_address, arrays))
-        status = self.function(addresses, batch, torch.get_num_threads())
+        if profiler_is_on():
+            with profiler.record_function(self.label):
+                status = self.function(addresses, batch, torch.get_num_threads())
+        else:
+            status = self.function(addresses, batch, torch.get_num_threads())
         if status == NO_ADDRESS:
             return False
         if status:
@@ -384,10 +395,6 @@ def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _arithmetic(plan: Plan) -> torch.dtype:
     return getattr(torch, DTYPES[plan.dtype].arithmetic)
-
-
-# Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.
-_stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
 
 
 def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:

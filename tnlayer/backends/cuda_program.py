@@ -55,6 +55,7 @@ class CudaProgram(Program):
 
     backend = "cuda"
     checks_addresses = True
+    makes_results = True
 
     def __init__(
         self,

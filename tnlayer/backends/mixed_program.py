@@ -17,7 +17,7 @@ from ..graph.graph import Graph
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
 from ..passes.partition import region_masks
-from ..runtime.generated_functions import Kernels
+from ..runtime.generated_functions import Kernels, Shape
 from ..runtime.program import Program
 from ..targets.backend import Build, backend_of
 from ..targets.lowered import Lowered
@@ -127,10 +127,17 @@ class MixedProgram(Program):
         parts = self._parts(mask)
         needed = sorted({index for part in parts for index in part.read if index is not None})
         composed = _Composed(parts, tuple(needed), mask)
+        shapes = tuple(shape for part in parts for shape in part.saved_shapes)
         saved = sum(part.kernels.saved + (None in part.read) for part in parts)
         origins = tuple(sorted(_origins(parts).difference(needed)))
         return Kernels(
-            composed.forward, composed.backward, composed.needed, "", saved, origins=origins
+            composed.forward,
+            composed.backward,
+            composed.needed,
+            "",
+            saved,
+            origins=origins,
+            saved_shapes=shapes,
         )
 
     def region_masks(self, mask: Mask) -> tuple[Mask, ...]:
@@ -172,6 +179,16 @@ class _Part:
     def read(self) -> tuple[int | None, ...]:
         """Those that its backward reads."""
         return tuple(self.sources[index] for index in self.kernels.needed)
+
+    @property
+    def saved_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of what is kept of it: the value at its cut, if its backward reads that, and its
+        own."""
+        own = self.kernels.saved_shapes
+        if None not in self.read:
+            return own
+        cut = self.region.plan.inputs[self.sources.index(None)]
+        return (self.region.expected[cut.name].shape, *own)
 
     @property
     def wanted(self) -> tuple[int | None, ...]:

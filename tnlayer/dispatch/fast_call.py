@@ -19,7 +19,14 @@ from torch.compiler import is_dynamo_compiling
 
 from ..runtime import cuda_devices
 from ..runtime.array_checks import PLAIN
-from ..runtime.autograd import autocast_is_on, contract_checked, functorch_is_active, is_traced
+from ..runtime.autograd import (
+    autocast_is_on,
+    autocast_result,
+    contract_checked,
+    functorch_is_active,
+    is_traced,
+    with_leading,
+)
 from ..runtime.module_arrays import home_of, homes_of, parametrization_of
 from ..runtime.torch_guards import Guard, guard_of
 from ..support.pick_items import picker
@@ -28,6 +35,7 @@ from .sum_of_networks import SummedRanges
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _address = torch.Tensor.data_ptr
+_without_autocast = torch._C._DisableAutocast  # pyright: ignore
 
 _Pick = Callable[[Any], tuple[Any, ...]]
 
@@ -46,12 +54,14 @@ class FastCall:
         leading: number of leading dimensions of x.
         row_bytes, itemsize: bytes of a sample of x, and of an entry.
         differentiable: whether one of the arrays requires a gradient.
+        made: names of arrays that a parametrization makes at each call, behind all others, with
+            their dtypes and shapes.
+        cast: under autocast the dtype of the program and whether the result has autocast's.
     """
 
     __slots__ = (
-        "bias", "differentiable", "guard", "itemsize", "leading", "names", "pick", "ranged",
-        "row_bytes",
-        "stored",
+        "bias", "cast", "differentiable", "guard", "itemsize", "leading", "made", "names", "pick",
+        "ranged", "row_bytes", "stored",
     )  # fmt: skip
 
     def __init__(
@@ -66,11 +76,13 @@ class FastCall:
         row_bytes: int,
         itemsize: int,
         differentiable: bool,
+        made: Mapping[str, tuple[torch.dtype, torch.Size]],
+        cast: tuple[torch.dtype, bool] | None,
     ) -> None:
         self.guard, self.ranged, self.pick = guard, ranged, pick
         self.stored, self.names = stored, names
         self.bias, self.leading, self.differentiable = bias, leading, differentiable
-        self.row_bytes, self.itemsize = row_bytes, itemsize
+        self.row_bytes, self.itemsize, self.made, self.cast = row_bytes, itemsize, made, cast
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
         """The result, or None where the call has to take the long way."""
@@ -89,9 +101,10 @@ class FastCall:
             if from_attributes is not None:
                 arrays += from_attributes(own)
             x = arrays[0]
-            if not self.guard(*arrays) or not x.is_contiguous():
+            # A guard that is asked about a nested array ends the process.
+            if x.is_nested or not self.guard(*arrays) or not x.is_contiguous():
                 return None
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None  # a name is gone; other than one input; torch.fx stands in for all inputs
         # What torch would find elsewhere now, or where there was no bias.
         if not own.keys().isdisjoint(self.names) or (
@@ -112,18 +125,50 @@ class FastCall:
         program = self.ranged.at(batch)
         if not program.checks_addresses and not all(map(_address, arrays[1:])):
             return None
+        differentiable = self.differentiable and torch.is_grad_enabled()
+        if self.made:
+            # Made once a call, so after all that may send it the long way, but for their own looks.
+            made = tuple(getattr(module, name) for name in self.made)
+            if not all(map(_is_like, made, self.made.values())):
+                return None
+            arrays += made
+            differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
         taken = arrays if self.pick is None else self.pick(arrays)
-        if self.differentiable and torch.is_grad_enabled():
+        if self.cast is not None:
+            y = _run_under_autocast(program, taken, self.cast, differentiable=differentiable)
+        elif differentiable:
             y = contract_checked(program, taken)  # pyright: ignore[reportArgumentType]
         else:
             y = program.infer_checked(*taken)[0]
         if self.leading == 1:
             return y
-        return y.reshape(*shape[: self.leading], y.shape[-1])
+        return with_leading(y, shape[: self.leading])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a layer has to check its own first call."""
         return type(None), ()
+
+
+def _run_under_autocast(
+    program: Any,
+    taken: tuple[torch.Tensor, ...],
+    cast: tuple[torch.dtype, bool],
+    *,
+    differentiable: bool,
+) -> torch.Tensor:
+    """The same in the program's dtype; the result in autocast's, if that is wanted."""
+    dtype, casts = cast
+    with _without_autocast():
+        x = taken[0]
+        if x.dtype is not dtype:
+            taken = (x.to(dtype), *taken[1:])
+        y = contract_checked(program, taken) if differentiable else program.infer_checked(*taken)[0]
+    return autocast_result(y) if casts else y
+
+
+def _is_like(array: torch.Tensor, kind: tuple[torch.dtype, torch.Size]) -> bool:
+    """Whether compiled code can read an array, of some dtype and shape, as it lies there."""
+    return (array.dtype, array.shape) == kind and _is_ready(array, array.dtype)
 
 
 def fast_call_like(
@@ -131,6 +176,9 @@ def fast_call_like(
     feature_dims: int,
     ranged: RangedProgram | SummedRanges,
     module: nn.Module,
+    known: Mapping[str, torch.Tensor],
+    *,
+    casts: bool,
 ) -> FastCall | None:
     """The short way for calls like one that just went the long way; None if there is none.
 
@@ -139,34 +187,39 @@ def fast_call_like(
         feature_dims: number of its last dimensions that are no batch.
         ranged: the programs by batch size.
         module: that has the arrays.
+        known: the arrays of that call; a parametrization makes others each time.
+        casts: whether the result has autocast's dtype under autocast.
     """
-    if is_traced() or _mode_count() or autocast_is_on(x.device.type):
+    if is_traced() or _mode_count():
         return None
     main = ranged.known
-    names = main.parameter_order
-    if any(parametrization_of(module, name) is not None for name in names):
-        return None  # it makes the array at each call
+    made = tuple(n for n in main.parameter_order if parametrization_of(module, n) is not None)
+    if "bias" in made:
+        return None  # whether there is one is asked before it is made
+    names = [name for name in main.parameter_order if name not in made]
     homes: tuple[Mapping[str, Any], ...] = homes_of(module)
     found = {name: home_of(module, name) for name in names}
     if None in found.values():
         return None
     grouped = [[name for name in names if found[name] is home] for home in homes]
     stored = [home[name] for home, group in zip(homes, grouped, strict=True) for name in group]
-    arrays: tuple[torch.Tensor, ...] = (x, *stored)
+    arrays: tuple[torch.Tensor, ...] = (x, *stored, *(known[name] for name in made))
     buffers, attributes = (picker(group) if group else None for group in grouped[1:])
-    if not all(map(_is_ready, arrays, [main.dtype] * len(arrays))) or not main.can_take(arrays):
+    under_autocast = autocast_is_on(x.device.type)
+    dtypes = [x.dtype if under_autocast else main.dtype, *[main.dtype] * (len(arrays) - 1)]
+    if not all(map(_is_ready, arrays, dtypes)) or not main.can_take(arrays):
         return None
     leading = x.dim() - feature_dims
-    guard = guard_of(arrays, [leading, *[0] * (len(arrays) - 1)])
+    guard = guard_of(arrays[: 1 + len(stored)], [leading, *[0] * len(stored)])
     if guard is None:
         return None
-    ordered = [name for group in grouped for name in group]
+    ordered = [name for group in (*grouped, made) for name in group]
     places = {name: place for place, name in enumerate(ordered, start=1)}
     hidden = frozenset({*grouped[0], *grouped[1], "bias"} - set(grouped[2])) - set(module.__dict__)
     return FastCall(
         guard,
         ranged,
-        _picks([places[name] for name in names], len(arrays)),
+        _picks([places[name] for name in main.parameter_order], len(arrays)),
         (picker(grouped[0]), buffers, attributes),
         hidden,
         places.get("bias"),
@@ -174,6 +227,8 @@ def fast_call_like(
         math.prod(x.shape[leading:]) * x.itemsize,
         x.itemsize,
         any(array.requires_grad for array in arrays),
+        {name: (known[name].dtype, known[name].shape) for name in made},
+        (main.dtype, casts) if under_autocast else None,
     )  # fmt: skip
 
 

@@ -321,8 +321,10 @@ class RangedProgram:
 
     def settled(self, batch: int) -> Program:
         """The program that stays for a batch size; it is planned now if need be."""
-        with self._lock:
-            return self._table.find(batch) or self._final(batch)
+        if self._table.find(batch) is None:
+            with self._lock:
+                _ = self._table.find(batch) or self._final(batch)
+        return self.at(batch)
 
     def prepare(self, batch: int) -> None:
         """Plan and build all that calls with so many samples need, in training and in inference."""

@@ -15,6 +15,7 @@ from ..errors import BuildError
 from ..graph.graph import Graph
 from ..lowering.calls.training_schedules import Mask
 from ..runtime.array_checks import Expected, check_array
+from ..runtime.autograd import Runnable
 from ..runtime.generated_functions import Kernels
 from ..runtime.program import Program
 from ..support.debug import debug
@@ -50,6 +51,7 @@ class SummedProgram:
         # Whether a program adds what it has to what those before it gave.
         self.adds = (False, *(program.plan.memory.adds for program in self.programs[1:]))
         self._kernels: dict[Mask, Kernels] = {}
+        self._owns_results = all(program.owns_results for program in self.programs)
 
     def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What torch can trace and differentiate."""
@@ -90,6 +92,30 @@ class SummedProgram:
     def graph(self) -> Graph:
         """The first network."""
         return self.programs[0].graph
+
+    @property
+    def is_torch_calls(self) -> bool:
+        """Whether torch's own calls run all of them, within no memory limit."""
+        return all(program.is_torch_calls for program in self.programs)
+
+    @property
+    def keeps_limit(self) -> bool:
+        """Whether there is a memory limit."""
+        return any(program.keeps_limit for program in self.programs)
+
+    @property
+    def owns_results(self) -> bool:
+        """Whether results surely share no memory with arguments or each other."""
+        return self._owns_results
+
+    def saves_like(self, other: Runnable, mask: Mask) -> bool:
+        """Whether a backward of another sum can read what this forward saves."""
+        assert isinstance(other, SummedProgram), "sums of the same networks"
+        pairs = zip(self.programs, other.programs, self.places, strict=True)
+        return all(
+            one.saves_like(two, tuple(mask[place] for place in places))
+            for one, two, places in pairs
+        )
 
     @property
     def checks_addresses(self) -> bool:
@@ -159,6 +185,7 @@ class SummedProgram:
             saved,
             lambda *arrays: self._added(checked, arrays),
             tuple(sorted({place for part in parts for place in part.origins}.difference(needed))),
+            tuple(shape for part in parts for shape in part.kernels.saved_shapes),
         )
 
     def _added(
@@ -280,6 +307,13 @@ class SummedRanges:
             programs = tuple(
                 ranged.first_tier or p for p, ranged in zip(programs, self.ranged, strict=True)
             )
+        return self._sum_of(programs)
+
+    def settled(self, batch: int) -> SummedProgram:
+        """The program that stays for a batch size; it is planned now if need be."""
+        return self._sum_of(tuple(ranged.settled(batch) for ranged in self.ranged))
+
+    def _sum_of(self, programs: tuple[Program, ...]) -> SummedProgram:
         known = self._known.get(programs)
         if known is None:
             made = SummedProgram(programs, has_bias=self.has_bias)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from ..backends.cuda_resources import Resources
 from ..backends.log_scale_program import Scaled, ScaledProgram, add_scaled, scaled
@@ -29,16 +30,27 @@ from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
 from ..report.cost import Cost
 from ..report.explain import Explanation, explain
 from ..runtime import cuda_devices
-from ..runtime.autograd import is_traced, run
+from ..runtime.autograd import (
+    autocast_result,
+    is_traced,
+    profiler_is_on,
+    run,
+    with_leading,
+)
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
 from ..runtime.program import Program
+from ..support.fresh_thread import in_fresh_thread
 from ..targets.backend import is_free
+from .compiled_call import compiled_call, is_compiled_call
+from .dense_weight import DenseWeight
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
-from .layer_inputs import as_graphs, flatten_inputs, layer_dtype
+from .layer_inputs import all_inputs, as_graphs, flatten_inputs, layer_dtype
+from .nested_inputs import is_nested, nested_call
 from .programs import ALONE, NOTHING, LayerPrograms
+from .sharded_arrays import scatter_whole, whole_arrays
 from .shared_tensors import stored_parameters
 from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
 from .symbolic import as_leaf, proxy_in, recorded
@@ -49,7 +61,7 @@ _SMALL = 2**26
 _MAX_DENSE_ENTRIES = 2**30
 
 
-class Layer(nn.Module):
+class Layer(DenseWeight):
     """A tensor network as a linear (or multilinear) layer.
 
     Arguments:
@@ -85,6 +97,8 @@ class Layer(nn.Module):
             change by rounding once. ``prepare()`` waits for them, and so does every call under
             ``torch.use_deterministic_algorithms(True)``. Only with backend "auto" on a CPU, without
             a memory_limit, log_scale or tune.
+        autocast: whether y has autocast's dtype under torch.autocast, as that of nn.Linear; False:
+            it keeps the layer's. Arithmetic is the layer's in any case.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -132,6 +146,7 @@ class Layer(nn.Module):
         log_scale: bool = False,
         shared: bool | str | Sequence[str] = False,
         tiers: bool = True,
+        autocast: bool = True,
     ) -> None:
         super().__init__()
         check_backend(backend)
@@ -155,6 +170,7 @@ class Layer(nn.Module):
         self._backend = backend
         self._tune = tune
         self._log_scale = log_scale
+        self._autocast = autocast
         # What a call says whose y is not finite, where the values of the user's tensors are why.
         self._told = ""
         # Of a network without tensors, which has no array to ask.
@@ -266,25 +282,42 @@ class Layer(nn.Module):
 
     # -- what it does ----------------------------------------------------------------------
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, input: Any = None, *others: Any, **named: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Contract the networks with the inputs and add the bias.
 
-        With log_scale=True the result is (mantissa, log_scale).
+        Inputs come in the order of the ports, or by the ports' names; the first is also called
+        ``input``, as that of nn.Linear. With log_scale=True the result is (mantissa, log_scale).
 
-        Under torch.autocast the inputs are cast to the layer's dtype: a product of many tensors
-        loses too much in half precision. For such arithmetic make the layer with that dtype.
+        Under torch.autocast the inputs are cast to the layer's dtype, for a product of many tensors
+        loses too much in half precision, and y to autocast's. For arithmetic in half precision make
+        the layer with that dtype.
 
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong, or of a stored array.
         """
+        inputs = (input,)
+        if input is None or type(others) is not tuple or others or named:
+            inputs = all_inputs(self, self.graph, input, others, named)
         if self._log_scale:
             return self._forward_scaled(inputs)
+        if is_compiled_call():
+            y = compiled_call(self, self.graph, self._programs, inputs, autocast=self._autocast)
+            return self._forward(inputs) if y is None else y
+        if profiler_is_on():
+            with record_function(f"tnlayer::{self.graph.label}"):
+                return self._run(inputs)
+        return self._run(inputs)
+
+    def _run(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The result of a call, by the short way if it is like the one before."""
         fast = self._fast
         y = None if fast is None else fast(self, inputs)
         if y is None:
             y = self._forward(inputs)
-        if self._told and not (is_traced() or y.is_meta or is_in_range(y)):
-            warnings.warn(self._told, RuntimeWarning, stacklevel=2)
+        if self._told and not (is_traced() or y.is_meta or y.is_nested or is_in_range(y)):
+            warnings.warn(self._told, RuntimeWarning, stacklevel=3)
         return y
 
     def to_dense(self) -> torch.Tensor:
@@ -368,6 +401,7 @@ class Layer(nn.Module):
         batch = self._batch_of(flat)
         for ranged in self._programs_at(batch):
             ranged.tune(flat, arrays_for(ranged.graph, arrays), batch, wanted)
+        self._programs.stand_apart()
         return self
 
     def invalidate(self) -> None:
@@ -390,29 +424,35 @@ class Layer(nn.Module):
                 parametrization has no right_inverse.
         """
         check_can_be_set(self, self._stored.names)
-        arrays = self._stored.to_set(self)
-        first = first_of(arrays)
+        stored = self._stored.to_set(self)
+        first = first_of(stored)
         programs = self._programs_for(self._kind(first)[0], first)
+        arrays = whole_arrays(stored)
+        if not any(array.is_meta for array in stored.values()):
+            for ranged in programs:  # before anything is measured
+                ranged.known.check_room(1, ranged.known.plan, self._kind(first)[1])
+        in_fresh_thread(lambda: self._fill(programs, arrays))
+        scatter_whole(stored, arrays)
+        for name, array in stored.items():
+            set_array(self, name, array)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _fill(self, programs: Sequence[RangedProgram], arrays: Mapping[str, torch.Tensor]) -> None:
+        """Draw all entries, and find what a call says whose y is not finite."""
         if not any(array.is_meta for array in arrays.values()):
             networks = [
                 Planned(ranged.graph, ranged.first.plan, ranged.first.parameter_order)
                 for ranged in programs
             ]
-            for ranged in programs:  # before anything is measured
-                device = self._kind(first)[1]
-                ranged.known.check_room(1, ranged.known.plan, device)
             own = {name: array for name, array in arrays.items() if name != BIAS}
             initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""
         for ranged in () if self._log_scale else programs:
-            stored = tuple(arrays[name] for name in ranged.first.parameter_order)
-            self._told = self._told or out_of_range(ranged.first, stored)
+            given = tuple(arrays[name] for name in ranged.first.parameter_order)
+            self._told = self._told or out_of_range(ranged.first, given)
         if BIAS in arrays:
             nn.init.zeros_(arrays[BIAS])
-        for name, array in arrays.items():
-            set_array(self, name, array)
-
-    # -- inside ----------------------------------------------------------------------------
 
     def _register_arrays(
         self,
@@ -493,6 +533,8 @@ class Layer(nn.Module):
         """The result by way of all checks; the next such call may be spared."""
         if proxy_in(inputs) is not None:
             return self._recorded(inputs)
+        if is_nested(inputs):
+            return nested_call(self, self, inputs)
         arrays = self._stored.of(self)
         first = first_of(arrays)
         dtype, _ = self._kind(first)
@@ -503,10 +545,12 @@ class Layer(nn.Module):
             # One copy that is counted, not one wherever the code reads x in other rows.
             flat = tuple(x.resolve_conj().resolve_neg().contiguous() for x in flat)
             copied = self._programs.copied(self.graph, inputs, flat)
-        y = self._contract(flat, arrays, copied).reshape(*leading, self.out_features)
+        y = self._contract(flat, arrays, copied)
+        if len(leading) != 1:
+            y = with_leading(y, leading, traced=traced)
         if not traced:
             self._fast = self._fast_call(inputs, arrays)
-        return y
+        return autocast_result(y) if self._autocast else y
 
     def _recorded(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         """A call that torch.fx.symbolic_trace looks at."""
@@ -534,7 +578,7 @@ class Layer(nn.Module):
         programs = self._programs_for(self._kind(first)[0], first)
         ranged = self._programs.summed(programs, has_bias=BIAS in arrays)
         (x,), dims = inputs, len(self.graph.input_shape(ports[0]))
-        return fast_call_like(x, dims, ranged, self)
+        return fast_call_like(x, dims, ranged, self, arrays, casts=self._autocast)
 
     def _contract(
         self,
@@ -576,6 +620,7 @@ class Layer(nn.Module):
         for ranged in programs if self._tune else ():
             if not ranged.is_tuned(batch):
                 ranged.tune_first(flat, arrays_for(ranged.graph, arrays), batch)
+                self._programs.stand_apart()
         return programs
 
     def _taken(

@@ -62,6 +62,37 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def all_inputs(layer: object, graph: Graph, first: Any, others: Any, named: Any) -> tuple[Any, ...]:
+    """The inputs of a call in the order of the ports.
+
+    Arguments:
+        layer: its repr stands in errors.
+        graph: whose ports take the inputs.
+        first: what was given first, or as ``input``; None: nothing was.
+        others: what was given behind it.
+        named: what was given by the name of its port.
+
+    Raises:
+        SpecError: a name is unknown, or two arguments are for one port.
+    """
+    names = [port.name for port in graph.inputs]
+    if not isinstance(others, tuple):
+        # torch.fx looks at the layer itself: the others are one object, of unknown length.
+        return (first, *(others[number] for number in range(len(names) - 1)))
+    given: tuple[Any, ...] = (first, *others) if others or first is not None else ()
+    if "input" in names[1:] and len(given) == 1 and names[0] in named:
+        given, named = (), {**named, "input": first}  # a later port has that name
+    free = names[len(given) :]
+    if set(named) - set(free):
+        msg = (
+            f"{layer!r}: expected inputs named {', '.join(names) or 'nothing'}, each once, got "
+            f"{len(given)} in order and {', '.join(map(repr, named))} by name; the first may also "
+            "be called 'input'"
+        )
+        raise SpecError(msg)
+    return (*given, *(named[name] for name in free if name in named))
+
+
 def flatten_inputs(
     layer: object,
     graph: Graph,

@@ -15,6 +15,7 @@ from ..report.explain import Explanation
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import shape_of
 from ..runtime.module_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
+from .dense_weight import DenseWeight
 from .initialisation.measure_variance import Part
 from .layer import Layer
 from .programs import Beside
@@ -44,7 +45,7 @@ class PaddedNetwork(Layer):
         super().__init__(net, **options)
 
 
-class Padded(nn.Module):
+class Padded(DenseWeight):
     """A layer whose x is padded with zeros and whose y is cut to the features that are wanted.
 
     Arguments:

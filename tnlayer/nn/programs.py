@@ -3,23 +3,31 @@ call holds beside the networks."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count as counter
+from typing import Any, cast
 
 import torch
 
 from ..dispatch.memory_shares import share_limit
 from ..dispatch.programs_by_batch import RangedProgram
-from ..dispatch.sum_of_networks import SummedRanges
+from ..dispatch.sum_of_networks import BIAS, SummedRanges
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..ir.counts import Amount
 from ..planning.batch_ranges import upper_end
 from ..planning.request import TRAIN, Request
-from ..runtime.autograd import is_copy
+from ..runtime import torch_ops
+from ..runtime.array_checks import Expected
+from ..runtime.autograd import Runnable, is_copy
 from .layer_inputs import dtype_name
 
 NOTHING = Amount()
+
+# Tells layers apart that were tuned.
+_apart = counter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,21 @@ class LayerPrograms:
         self._plain: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
         self._shared: dict[tuple[int, Request, Amount], tuple[RangedProgram, ...]] = {}
         self._sums: dict[tuple[tuple[RangedProgram, ...], bool], SummedRanges] = {}
+        self._taken: dict[tuple[torch.dtype, bool, int], RangedProgram | SummedRanges] = {}
+        # Where these programs run as operations of torch, this stands for them; equal for equal
+        # layers, so that what torch compiled for one of them serves all.
+        self.key = _key(self)
+        # Dimensions of the one input where a call has one leading dimension; -1: of several inputs.
+        ports = self.graphs[0].inputs
+        shapes = [self.graphs[0].input_shape(port) for port in ports if port.batched]
+        self.flat_dim = 1 + len(shapes[0]) if len(ports) == len(shapes) == 1 else -1
+        # Which of the arrays has the batch.
+        self.batched = next((place for place, port in enumerate(ports) if port.batched), None)
+        # Names of the tensors in the order in which programs take them, for all batch sizes, and
+        # all arrays; known once there is a plan.
+        self.order: tuple[str, ...] = ()
+        self.expected: tuple[Expected, ...] = ()
+        torch_ops.register(self.key, self)
 
     def plain(self, dtype: torch.dtype, device: str) -> tuple[RangedProgram, ...]:
         """The program of each network where a call holds nothing beside it, and wants what the
@@ -81,6 +104,9 @@ class LayerPrograms:
                 programs = self.of(dtype, device)
             else:
                 programs = self._alike(request)
+            names = (name for ranged in programs for name in ranged.known.parameter_order)
+            self.order = tuple(dict.fromkeys(names))
+            self.expected = self._expected(self.order)
             self._plain[dtype, device] = programs
         return programs
 
@@ -176,6 +202,62 @@ class LayerPrograms:
         alone = len(self.graphs) == 1 and self.beside == ALONE
         return alone and self.request.objective == TRAIN
 
+    # -- as operations of torch ------------------------------------------------------------
+
+    @property
+    def where(self) -> str:
+        """Whose programs these are, for errors."""
+        return f"layer of {self.graphs[0].label!r}"
+
+    @property
+    def out_features(self) -> int:
+        """Features of y."""
+        return self.graphs[0].out_features
+
+    def _expected(self, order: Sequence[str]) -> tuple[Expected, ...]:
+        """Ports, tensors in some order, and the bias."""
+        graph = self.graphs[0]
+        shapes = {p.name: p.shape for one in self.graphs for p in one.parameters}
+        ports = [
+            Expected(
+                f"input {port.name!r}",
+                (*((None,) if port.batched else ()), *graph.input_shape(port)),
+            )
+            for port in graph.inputs
+        ]
+        tensors = [Expected(f"tensor {name!r}", shapes[name]) for name in order]
+        return (*ports, *tensors, Expected(BIAS, (graph.out_features,)))
+
+    def at(self, like: torch.Tensor, count: int, batch: int, *, trains: bool) -> Runnable:
+        """The program for so many arrays, with a bias or without, of a dtype and device."""
+        kind = like.dtype, like.is_cuda, count
+        taken = self._taken.get(kind)
+        if taken is None:
+            device = "cuda" if like.is_cuda else "cpu"
+            programs = self.of(like.dtype, device, batch=batch, trains=trains)
+            has_bias = count == len(self.graphs[0].inputs) + len(self.order) + 1
+            taken = self.summed(programs, has_bias=has_bias)
+            if self.request.memory_limit is None:
+                self._taken[kind] = taken
+        # A graph is made for one program: it has no tiers.
+        return cast(Runnable, taken.settled(batch))
+
+    def flops(self, like: torch.Tensor, batch: int) -> int:
+        """FLOPs of a forward without the bias."""
+        device = "cuda" if like.is_cuda else "cpu"
+        programs = self.of(like.dtype, device, batch=batch)
+        return sum(ranged.settled(batch).plan.counts.flops.at(batch) for ranged in programs)
+
+    def stand_apart(self) -> None:
+        """Share no compiled graph with equal layers from now on: these programs were tuned."""
+        self.key = f"{self.key.partition('#')[0]}#{next(_apart)}"
+        torch_ops.register(self.key, self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy serves graphs, too."""
+        self.__dict__.update(state)
+        torch_ops.register(self.key, self)
+
     def _held(self, request: Request, dtype: torch.dtype) -> Amount:
         entries = self.beside.train if request.objective == TRAIN else self.beside.infer
         return Amount(0, entries * dtype.itemsize)
@@ -197,3 +279,16 @@ class LayerPrograms:
     def _is_shared(self, limit: int | None, held: Amount) -> bool:
         """Whether no network has a memory limit for itself alone."""
         return limit is not None and (len(self.graphs) > 1 or held != NOTHING)
+
+
+def _key(programs: LayerPrograms) -> str:
+    """What programs depend on, as a short text: the networks with their names, for errors show
+    them, and all options; entries of tensors are arguments."""
+    graphs = [
+        (g.label, g.leg_sizes, g.inputs, g.output, sorted(g.summed), g.fixed, g.is_complex,
+         [(t.name, t.legs, t.share, t.conj, t.trainable, t.value is None) for t in g.tensors])
+        for g in programs.graphs
+    ]  # fmt: skip
+    request, beside = programs.request, programs.beside
+    content = (graphs, request, request.batch, programs.one_plan, programs.log_scale, beside)
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:24]

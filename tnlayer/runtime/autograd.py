@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch.autograd import forward_ad
+from torch.autograd import forward_ad, profiler
 
 from ..errors import BuildError
 
@@ -25,11 +25,15 @@ jit_state = torch._C._get_tracing_state  # pyright: ignore[reportPrivateUsage]
 _set_jit_state = torch._C._set_tracing_state  # pyright: ignore
 functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: ignore[reportPrivateUsage]
 
+# Gradients of a vectorised Jacobian (``is_grads_batched``), which torch.func does not announce.
+stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
+
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _mode_of = torch._C._get_dispatch_mode  # pyright: ignore
 # Modes that record calls, or put arrays without entries in the place of others.
 _RECORDING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # pyright: ignore
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+_unsafe_view = torch.ops.aten._unsafe_view.default
 
 
 def is_traced() -> bool:
@@ -70,6 +74,36 @@ def shape_of(x: torch.Tensor) -> tuple[int, ...]:
 def autocast_is_on(kind: str) -> bool:
     """Whether torch.autocast is active for a type of device (some have none)."""
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+# As for torch's matrix products: nothing else is cast.
+_AUTOCAST_FROM = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def autocast_result(y: torch.Tensor) -> torch.Tensor:
+    """The result as autocast's matrix products give it: in its dtype, if it is active."""
+    kind = y.device.type
+    if autocast_is_on(kind) and y.dtype in _AUTOCAST_FROM:
+        return y.to(torch.get_autocast_dtype(kind))
+    return y
+
+
+def with_leading(y: torch.Tensor, leading: Sequence[int], *, traced: bool = False) -> torch.Tensor:
+    """The result with other leading dimensions; as for nn.Linear it is no view, for nobody has the
+    array itself. FSDP warns of views.
+
+    Arguments:
+        y: of two dimensions.
+        leading: whose product is that of y's first one.
+        traced: whether torch looks, which knows its own name for it.
+    """
+    shape = (*leading, y.shape[-1])
+    return y.reshape(shape) if traced else _unsafe_view(y, shape)
+
+
+def profiler_is_on() -> bool:
+    """Whether torch's profiler runs: asked first, for a name takes as long as a small kernel."""
+    return profiler._is_profiler_enabled  # pyright: ignore[reportPrivateUsage]
 
 
 class Runnable(Protocol):
@@ -121,6 +155,25 @@ class Runnable(Protocol):
         """Refuse arrays that are not as the plan has them."""
         ...
 
+    @property
+    def is_torch_calls(self) -> bool:
+        """Whether torch's own calls run, within no memory limit."""
+        ...
+
+    @property
+    def keeps_limit(self) -> bool:
+        """Whether there is a memory limit."""
+        ...
+
+    @property
+    def owns_results(self) -> bool:
+        """Whether results surely share no memory with arguments or each other."""
+        ...
+
+    def saves_like(self, other: Runnable, mask: Mask) -> bool:
+        """Whether a backward of another program of the network can read what this one saves."""
+        ...
+
 
 def run(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Apply a program to its input arrays, differentiably and in their own dtype.
@@ -160,6 +213,8 @@ class _Contraction(torch.autograd.Function):
         kernels: Kernels = program.kernels(mask)
         forward = kernels.checked if is_checked else kernels.forward
         y, *saved = forward(*arrays)
+        if y._is_view():  # of an array that nobody else has: it may be changed in place
+            y = y.data
         ctx.program, ctx.kernels, ctx.mask = program, kernels, mask
         if len(kernels.needed) < len(arrays):  # a double backward asks for the shapes of the others
             ctx.shapes = tuple(array.shape for array in arrays)
@@ -203,6 +258,12 @@ def contract_checked(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> tor
     return _apply(program, True, *arrays)
 
 
+def zeros_for(shape: Sequence[int], gradient: torch.Tensor) -> torch.Tensor:
+    """Zeros that stand for an array on which no gradient depends; not made from the gradient, which
+    may stand for a batch of gradients."""
+    return torch.zeros(shape, dtype=gradient.dtype, device=gradient.device, requires_grad=True)
+
+
 def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor | None]:
     """Gradients from torch's own backward of the forward; in grad mode they can be differentiated
     again.
@@ -215,7 +276,7 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
     kept = dict(zip(kernels.needed, saved, strict=False))
     kept.update(zip(kernels.origins, saved[len(saved) - len(kernels.origins) :], strict=True))
     arrays = [
-        kept[index] if index in kept else gradient.new_zeros(ctx.shapes[index], requires_grad=True)
+        kept[index] if index in kept else zeros_for(ctx.shapes[index], gradient)
         for index in range(len(ctx.mask))
     ]
     where = f"program of {ctx.program.graph.label!r}"

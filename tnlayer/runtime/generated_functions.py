@@ -9,6 +9,8 @@ import torch
 
 from ..support.pick_items import picker
 
+Shape = tuple[int | None, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
@@ -23,6 +25,8 @@ class Kernels:
         unchecked: the forward for contiguous arrays of the program's dtype, if it is another.
         origins: indices of further inputs, of which something that is saved was made: a double
             backward, which makes the gradients again, needs them.
+        saved_shapes: shapes of what the forward gives behind y, by which torch's compiler knows it;
+            None is the batch.
 
     ``pick`` takes from all inputs those that are needed.
     """
@@ -34,6 +38,7 @@ class Kernels:
     saved: int = 0
     unchecked: Callable[..., tuple[torch.Tensor, ...]] | None = None
     origins: tuple[int, ...] = ()
+    saved_shapes: tuple[Shape, ...] = ()
     pick: Callable[..., tuple[torch.Tensor, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

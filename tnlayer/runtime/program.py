@@ -31,7 +31,7 @@ from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
 from .array_checks import Expected, check_array, check_storage
-from .autograd import are_plain, is_copy, is_traced, run
+from .autograd import Runnable, are_plain, is_copy, is_traced, run
 from .available_memory import check_room, free_samples
 from .generated_functions import Kernels
 from .kernel_arrays import Held
@@ -65,6 +65,8 @@ class Program:
     failure = ""
     # Whether a call refuses an array without memory; torch's own operations do not all.
     checks_addresses = False
+    # Whether each result is an array that was made for it; torch's calls may give a view of x.
+    makes_results = False
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Program:
         self._objective = () if lowered is None else lowered.mask
         self._kernels: dict[Mask, Kernels] = {}
         self._adding: dict[Mask, Kernels] = {}
+        self._alike: dict[tuple[Program, Mask], bool] = {}
         self._free: dict[torch.device, int] = {}
         self._lock = Lock(reentrant=True)
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
@@ -148,6 +151,33 @@ class Program:
         """The same for the gradient of y."""
         del gradient
         return True
+
+    @property
+    def is_torch_calls(self) -> bool:
+        """Whether torch's own calls run, within no memory limit: the reference is as good."""
+        return self.limit is None and (type(self) is Program or bool(self.failure))
+
+    @property
+    def keeps_limit(self) -> bool:
+        """Whether there is a memory limit."""
+        return self.limit is not None
+
+    @property
+    def owns_results(self) -> bool:
+        """Whether results surely share no memory with arguments or each other, as kernels' do."""
+        return self.makes_results and not self.failure
+
+    def saves_like(self, other: Runnable, mask: Mask) -> bool:
+        """Whether a backward of another program can read what this forward saves."""
+        assert isinstance(other, Program), "programs of one network"
+        key = other, mask
+        if key not in self._alike:
+            own, others = self.kernels(mask), other.kernels(mask)
+            same = own.saved_shapes == others.saved_shapes
+            if same and own.saved:
+                same = replace(self.plan, batch=other.plan.batch) == other.plan
+            self._alike[key] = same
+        return self._alike[key]
 
     @property
     def batch_range(self) -> range:
@@ -550,14 +580,15 @@ def build_kernels(pair: TrainingSchedules, *, reuse: bool = True) -> Kernels:
         return Kernels(functions["forward"], _no_backward, (), source)
     source += "\n\n" + print_torch(pair.backward, "backward")
     functions = load_source(source, known)
-    saved = len(pair.forward.saved)
+    kept, plan = pair.forward.saved, pair.forward.plan
     return Kernels(
         functions["forward"],
         functions["backward"],
         pair.needed,
         source,
-        saved,
+        len(kept),
         origins=pair.origins,
+        saved_shapes=tuple(tuple(plan.axis_size((leg,)) for leg in one.legs) for one in kept),
     )
 
 

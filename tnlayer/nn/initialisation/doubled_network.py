@@ -155,7 +155,7 @@ def exact_log_gain(graphs: Sequence[Graph], stored: Mapping[str, LogScaled]) -> 
 def _run(doubled: Doubled, stored: Mapping[str, LogScaled]) -> LogScaled:
     """The real part of what a doubled network gives, without the factor."""
     if doubled.plan is None:
-        return log_scaled(torch.ones((), dtype=torch.float64))
+        return log_scaled(torch.ones((), dtype=torch.float64, device="cpu"))
     pairs = zip(doubled.plan.parameters, doubled.names, strict=True)
     y = run_scaled(doubled.plan, (), {value.name: stored[name] for value, name in pairs}).y
     return log_scaled(y.mantissa.real, y.log)
