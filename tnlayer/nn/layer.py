@@ -20,7 +20,7 @@ from ..dispatch.overflow import is_in_range, out_of_range
 from ..dispatch.programs_by_batch import RangedProgram
 from ..dispatch.tune import random_inputs
 from ..errors import SpecError
-from ..graph.argument_checks import check_option, check_whole, shown
+from ..graph.argument_checks import check_flag, check_option, check_whole, shown
 from ..graph.graph import Graph, Parameter, count_parameters
 from ..graph.network import Network
 from ..ir.counts import Amount
@@ -35,7 +35,7 @@ from ..runtime.program import Program
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
-from .layer_inputs import as_graphs, flatten_inputs, layer_dtype
+from .layer_inputs import as_graphs, device_of, flatten_inputs, layer_dtype
 from .programs import ALONE, NOTHING, LayerPrograms
 from .shared_tensors import stored_parameters
 from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
@@ -128,6 +128,8 @@ class Layer(nn.Module):
         super().__init__()
         check_backend(backend)
         check_option(objective, "objective", OBJECTIVES)
+        check_flag(bias, "bias")
+        check_flag(tune, "tune")
         check_log_scale(log_scale, memory_limit)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
@@ -138,6 +140,7 @@ class Layer(nn.Module):
             effort=effort,
             backend=backend,
         )
+        request.checked(graphs[0])
         self._request = request
         self._backend = backend
         self._tune = tune
@@ -145,7 +148,7 @@ class Layer(nn.Module):
         # What a call says whose y is not finite, where the values of the user's tensors are why.
         self._told = ""
         # Of a network without tensors, which has no array to ask.
-        self._empty = (dtype, torch.empty(0, device=device).device)
+        self._empty = (dtype, device_of(device))
         self._graphs = graphs
         self._one_plan = batch is not None
         self._programs = LayerPrograms(
