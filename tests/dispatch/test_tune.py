@@ -607,6 +607,7 @@ def test_a_batch_that_varies_builds_no_more_than_the_ranges(
     layer = tn.Layer(net())
     reference = tn.Layer(net(), batch=16)
     reference.load_state_dict(layer.state_dict())
+    reference.prepare()
     layouts = programs_by_batch.RangedProgram._make
     made: list[int] = []
 

@@ -222,6 +222,23 @@ def test_attributes_come_first(layer: tn.Layer) -> None:
         torch.testing.assert_close(layer(x), before)
 
 
+def test_parameters_come_before_buffers(layer: tn.Layer) -> None:
+    """Where a buffer's name gets a parameter, torch finds that, so the layer, too: after a call of
+    the short way as well."""
+    x = torch.randn(3, 16)
+    for name in TENSORS:
+        parameter = layer._parameters.pop(name)
+        assert parameter is not None
+        layer.register_buffer(name, parameter.detach())
+        before = layer(x)
+        torch.testing.assert_close(layer(x), before)
+        layer._parameters[name] = nn.Parameter(2 * parameter.detach())
+        check(layer)
+        check(layer)
+        del layer._parameters[name]
+        torch.testing.assert_close(layer(x), before)
+
+
 def test_a_bias_comes_and_goes(layer: tn.Layer) -> None:
     """As with nn.Linear, a bias may be dropped and set again; the next call sees it."""
     x, bias = torch.randn(3, 16), layer.bias

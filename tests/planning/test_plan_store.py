@@ -28,7 +28,7 @@ from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_document import document_from_plan
 from tnlayer.ir.steps import Value
-from tnlayer.planning import plan_store
+from tnlayer.planning import batch_ranges, plan_store
 from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.planning.plan_store import PlanKey, StoredPlan, find_plan, read_plans, write_plan
 from tnlayer.support.file_store import Store
@@ -506,6 +506,32 @@ def test_odd_names_in_the_folder(entry: Path) -> None:
     (entry.parent / "65-open.json").write_bytes(content)
     assert [plan.batches.least for plan in read_plans(KEY, GRAPH)] == [1]
     assert find_plan(KEY, GRAPH, 65) is None
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"forward": "abc"}, {"forward": ""}, {"forward": "1e5"}, {"forward": -1.0},
+        {"forward": True}, {"backward": 10**400}, {"backward": "nan"}, {"reason": 5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_notes_of_a_choice_are_not_believed(cache: Path, notes: dict[str, Any]) -> None:
+    """Where a stored plan tells no times or no reason, the layer is planned anew, and stored."""
+    net = tn.topologies.tensor_train((2, 3), (3, 2), rank=2)
+
+    def text() -> str:
+        batch_ranges._memorised.cache_clear()
+        return str(tn.Layer(net, backend="torch", batch=16).explain())
+
+    expected = text()
+    (path,) = cache.glob("plans/*/*.json")
+    key = path.relative_to(cache / "plans").as_posix()
+    document = document_of(path)
+    PLANS.write(key, canonical_json({**document, "notes": document["notes"] | notes}).encode())
+    assert text() == expected
+    assert document_of(path) == document
+    batch_ranges._memorised.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["bytes", "document"])

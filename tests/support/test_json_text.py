@@ -57,9 +57,10 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
     assert json_text.canonical_json(["ü", 0.1]) == '["\\u00fc",0.1]'
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, b"x", 1j])
+@pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, b"x", 1j, "\ud800"])
 def test_canonical_json_refuses_what_json_has_not(value: object) -> None:
-    """Numbers that are not finite, sets, bytes and complex numbers are refused."""
+    """Numbers that are not finite, sets, bytes, complex numbers and half pairs of surrogates are
+    refused."""
     with pytest.raises(tn.SpecError, match="cannot be written as JSON"):
         json_text.canonical_json([value])
 
@@ -75,13 +76,38 @@ def test_canonical_json_refuses_what_json_has_not(value: object) -> None:
         ("[" * 100_000, "not valid JSON"),
         ("9" * 10_000, "not valid JSON"),
         (b"\xff\xfe\xfa", "not valid JSON"),
+        ('["\\ud800"]', "not valid JSON"),
+        ('{"\\uDFFF":1}', "not valid JSON"),
+        ('["\ud800"]', "not valid JSON"),
+        (b'["\xed\xa0\x80"]', "not valid JSON"),
     ],
-    ids=["cut", "twice", "nan", "huge", "infinity", "deep", "digits", "bytes"],
+    ids=[
+        "cut",
+        "twice",
+        "nan",
+        "huge",
+        "infinity",
+        "deep",
+        "digits",
+        "bytes",
+        "half a pair",
+        "half a pair in a key",
+        "half a pair as it is",
+        "half a pair in bytes",
+    ],
 )
 def test_hostile_text_is_refused(text: str | bytes, said: str) -> None:
     """Broken, ambiguous, deep or endless text gives a SpecError, not a crash."""
     with pytest.raises(tn.SpecError, match=said):
         json_text.parse_json(text)
+
+
+def test_whole_pairs_of_surrogates_are_text() -> None:
+    """A character beyond 16 bits is read and written however it is escaped."""
+    for text in ('["\\ud83d\\ude00"]', '["😀"]', '["😀"]'.encode(), '["😀"]'.encode("utf-16")):
+        assert json_text.parse_json(text) == ["😀"]
+    assert json_text.canonical_json(["😀"]) == '["\\ud83d\\ude00"]'
+    assert json_text.parse_json(r'["\\ud800"]') == [r"\ud800"]
 
 
 def test_text_beyond_the_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

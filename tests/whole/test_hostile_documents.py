@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from tnlayer.errors import MAX_MESSAGE, TnlayerError
 from tnlayer.graph import canonical
 from tnlayer.graph.argument_checks import shown, suggest
 from tnlayer.graph.canonical import canonicalise
+from tnlayer.nn.padded import Padded
 from tnlayer.support import json_text
 
 HUGE = 10**4000
@@ -197,6 +199,118 @@ def test_options_of_a_wrong_kind_are_refused(option: str) -> None:
         if option != "minimize":
             with pytest.raises(tn.SpecError, match=option):
                 tn.Layer(net, **cast(dict[str, Any], {option: value}))
+
+
+def pair() -> list[tn.Network]:
+    """Two networks that may be summed."""
+    nets = [tn.topologies.low_rank(4, 3, rank=1), tn.Network("other")]
+    nets[1].input(i=4)
+    nets[1].output(j=3)
+    nets[1].tensor("W", "i j")
+    return nets
+
+
+@pytest.mark.parametrize("option", ["bias", "tune", "log_scale", "device", "memory_limit"])
+def test_options_of_layers_of_a_wrong_kind_are_refused(option: str) -> None:
+    """So do those that a layer has beside its plan, whatever else is asked for."""
+    nets = pair()
+    values = ([], {}, np.zeros(2), torch.zeros(2), 1.5, "no such", "", _Unprintable(), LONG)
+    for value in (*values, -1, HUGE, -(10**5000)):
+        if option == "memory_limit" and value is HUGE:
+            continue
+        options = cast(dict[str, Any], {option: value})
+        with pytest.raises(tn.SpecError, match=option) as error:
+            tn.Layer(nets, **options)
+        assert len(str(error.value)) < 1000
+        if option not in ("tune", "memory_limit"):
+            with pytest.raises(tn.SpecError, match=option):
+                Padded(nets[0], 3, 3, **options)
+    with pytest.raises(tn.SpecError, match="memory_limit"):
+        tn.Layer(nets, log_scale=True, memory_limit=10**5000)
+    for size in (10**5000, -(10**5000)):
+        with pytest.raises(tn.SpecError, match="Padded"):
+            Padded(nets[0], size, 3)
+
+
+def test_a_device_that_torch_has_not_is_refused() -> None:
+    """The words are torch's, the kind of error ours."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(tn.SpecError, match="device='cuda'"):
+        tn.Layer(pair(), device="cuda")
+
+
+def odd_tensors() -> dict[str, torch.Tensor]:
+    """Tensors of two rows and columns that have no strides, or that numpy has no dtype for."""
+    eye = torch.eye(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of these are called prototypes
+        odd = {
+            "csr": eye.to_sparse_csr(),
+            "coo": eye.to_sparse(),
+            "nested": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(2)]),
+            "quantised": torch.quantize_per_tensor(eye, 0.1, 0, torch.qint8),
+            "float8": eye.to(torch.float8_e4m3fn),
+            "half complex": torch.zeros(2, 2, dtype=torch.complex32),
+        }
+        if torch.backends.mkldnn.is_available():
+            odd["mkldnn"] = eye.to_mkldnn()
+    return odd
+
+
+@pytest.mark.parametrize("kind", odd_tensors())
+@pytest.mark.parametrize("log_scale", [False, True])
+def test_odd_tensors_are_refused(kind: str, log_scale: bool) -> None:
+    """As values, as x and as stored arrays they are named; sparse values are made dense."""
+    odd = odd_tensors()[kind]
+    net = tn.topologies.low_rank(2, 2, rank=2)
+    if kind != "coo":
+        with pytest.raises(tn.SpecError, match="tensor 'V'"):
+            net.copy().tensor("V", "i j", value=odd)
+    layer = tn.Layer(net, backend="torch", log_scale=log_scale)
+    with pytest.raises(tn.SpecError, match="input 'x' must"):
+        layer(odd)
+    layer(torch.eye(2))
+    name = next(iter(layer._parameters))
+    layer._parameters[name] = odd  # type: ignore[assignment]
+    with pytest.raises(tn.SpecError, match=r"tensor '\w'"):
+        layer(torch.eye(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.complex32, torch.float8_e4m3fn, torch.int64, torch.bool])
+@pytest.mark.parametrize("limit", [None, 2**20])
+def test_a_layer_of_another_dtype_says_so(dtype: torch.dtype, limit: int | None) -> None:
+    """Where all arrays have a dtype that no layer is made with, whatever is asked names it."""
+    layer = tn.Layer(tn.topologies.low_rank(2, 2, rank=2), memory_limit=limit, backend="torch")
+    for name, array in layer._parameters.items():
+        if array is not None:
+            layer._parameters[name] = array.detach().to(dtype)  # type: ignore[assignment]
+    for ask in (
+        lambda: layer(torch.zeros(2, 2, dtype=dtype)),
+        layer.explain,
+        layer.source,
+        layer.to_dense,
+        layer.reset_parameters,
+        layer.prepare,
+        layer.tune,
+    ):
+        with pytest.raises(tn.SpecError, match=f"dtype .*{str(dtype)[6:]}"):
+            ask()
+    assert str(dtype) in repr(layer)
+
+
+def test_from_graph_takes_graphs() -> None:
+    """What is no Graph is named."""
+    for graph in (None, {"a"}, np.zeros(2), tn.Network()):
+        with pytest.raises(tn.SpecError, match="from_graph: expected"):
+            tn.Network.from_graph(cast(Any, graph))
+
+
+def test_reorder_names_what_is_no_port() -> None:
+    """A key that is no string is named as it is."""
+    for key in (1, None, ("x",), HUGE):
+        with pytest.raises(tn.SpecError, match="reorder"):
+            tn.topologies.low_rank(4, 3, rank=1).reorder(input=cast(Any, {key: "i"}))
 
 
 def test_calls_without_tensors_are_refused() -> None:

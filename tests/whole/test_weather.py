@@ -190,7 +190,7 @@ def test_records_of_compilers_are_not_believed(script: Callable[[str], str]) -> 
     good = json.loads(find_cpp_compiler._RECORDS.read(key) or b"")
     for change in (
         {"version": 3}, {"macros": "__AVX512F__"}, {"macros": [["__AVX__"]]}, {"more": 1},
-        {"macros": ["AVX; rm"]}, {"version": None},
+        {"macros": ["AVX; rm"]}, {"version": None}, {"version": "\ud800"}, {"version": "\udc80"},
     ):  # fmt: skip
         find_cpp_compiler._RECORDS.write(key, json.dumps({**good, **change}).encode())
         find_cpp_compiler._inspect.cache_clear()
@@ -480,6 +480,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "one more field": lambda n: {**n, "more": 1},
     "a list": lambda n: [n],
     "nothing": lambda n: None,
+    "no text": lambda n: {**n, "outputs": ["\ud800"]},
 }
 
 

@@ -7,7 +7,7 @@ from typing import Literal, overload
 
 from ..backends.log_scale_program import ScaledProgram
 from ..errors import SpecError
-from ..graph.argument_checks import check_option, shown
+from ..graph.argument_checks import check_flag, check_option, shown
 from ..graph.graph import Graph
 from ..graph.network import Network
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
@@ -118,13 +118,12 @@ def check_log_scale(
     log_scale: object, memory_limit: int | None, tensor_cores: str | None = None
 ) -> None:
     """Refuse what a mantissa and the log of a scale cannot be had with."""
-    if not isinstance(log_scale, bool):
-        msg = f"log_scale={log_scale!r}: expected True or False"
-        raise SpecError(msg)
+    check_flag(log_scale, "log_scale")
     if log_scale and memory_limit is not None:
         msg = (
-            f"memory_limit={memory_limit} cannot be kept with log_scale=True: what is scaled on "
-            "the way is kept for the backward; leave one of them out, or pass smaller batches"
+            f"memory_limit={shown(memory_limit)} cannot be kept with log_scale=True: what is "
+            "scaled on the way is kept for the backward; leave one of them out, or pass smaller "
+            "batches"
         )
         raise SpecError(msg)
     if log_scale and tensor_cores is not None:

@@ -50,6 +50,7 @@ class FastCall:
         stored: takes the arrays from the module's parameters, and from its buffers and attributes,
             if some lie there.
         names: of arrays that are no attributes, and so must not become any.
+        buffered: of those that are buffers, and so must not become parameters.
         bias: its place among the arrays; None: there is none.
         leading: number of leading dimensions of x.
         row_bytes, itemsize: bytes of a sample of x, and of an entry.
@@ -60,7 +61,11 @@ class FastCall:
     """
 
     __slots__ = (
+<<<<<<< HEAD
         "bias", "cast", "differentiable", "guard", "itemsize", "leading", "made", "names", "pick",
+=======
+        "bias", "buffered", "differentiable", "guard", "itemsize", "leading", "names", "pick",
+>>>>>>> bcb03b97c601b40755843be8da3ee601c7391a83
         "ranged", "row_bytes", "stored",
     )  # fmt: skip
 
@@ -71,6 +76,7 @@ class FastCall:
         pick: _Pick | None,
         stored: tuple[_Pick, _Pick | None, _Pick | None],
         names: frozenset[str],
+        buffered: frozenset[str],
         bias: int | None,
         leading: int,
         row_bytes: int,
@@ -80,7 +86,7 @@ class FastCall:
         cast: tuple[torch.dtype, bool] | None,
     ) -> None:
         self.guard, self.ranged, self.pick = guard, ranged, pick
-        self.stored, self.names = stored, names
+        self.stored, self.names, self.buffered = stored, names, buffered
         self.bias, self.leading, self.differentiable = bias, leading, differentiable
         self.row_bytes, self.itemsize, self.made, self.cast = row_bytes, itemsize, made, cast
 
@@ -111,6 +117,8 @@ class FastCall:
             self.bias is None
             and (parameters.get("bias") is not None or own["_buffers"].get("bias") is not None)
         ):
+            return None
+        if self.buffered and not parameters.keys().isdisjoint(self.buffered):
             return None
         shape = x.shape
         batch = shape[0] if self.leading == 1 else math.prod(shape[: self.leading])
@@ -222,6 +230,7 @@ def fast_call_like(
         _picks([places[name] for name in main.parameter_order], len(arrays)),
         (picker(grouped[0]), buffers, attributes),
         hidden,
+        frozenset(grouped[1]),
         places.get("bias"),
         leading,
         math.prod(x.shape[leading:]) * x.itemsize,

@@ -335,7 +335,7 @@ class RangedProgram:
     def _final(self, batch: int) -> Program:
         """The program that stays; it is planned now."""
         if self.has_one_plan(batch):
-            _ = self.main
+            self._table = self._with_served(self._table, self.main)
             found = self._table.find(batch)
             if found is None:
                 planned = self._few_or_many(self.planned, batch)

@@ -136,6 +136,14 @@ def check_option(value: object, name: str, known: Iterable[str]) -> str:
     return value
 
 
+def check_flag(value: object, name: str) -> bool:
+    """True or False; what is only true or false as a condition is refused."""
+    if not isinstance(value, bool):
+        msg = f"{name}={shown(value)}: expected True or False"
+        raise SpecError(msg)
+    return value
+
+
 def check_mapping(value: object, where: str, what: str) -> None:
     """Refuse what is no mapping, such as sizes by letter."""
     if not isinstance(value, Mapping):
@@ -227,8 +235,16 @@ def _numpy_from_torch(value: Any, where: str) -> np.ndarray:
     if value.is_meta:
         msg = f"{where}: the value is on the meta device and has no entries; pass a real tensor"
         raise SpecError(msg)
-    dense = value.detach().to_dense() if value.is_sparse else value.detach()
-    return dense.cpu().resolve_conj().resolve_neg().numpy()
+    try:
+        dense = value.detach().to_dense() if value.is_sparse else value.detach()
+        return dense.cpu().resolve_conj().resolve_neg().numpy()
+    # Nested, quantised and compressed tensors, and dtypes that numpy lacks: each raises its own.
+    except (RuntimeError, TypeError) as error:
+        msg = (
+            f"{where}: the value has dtype {value.dtype} and layout {value.layout}, which numpy "
+            f"cannot hold: {error}; pass a dense tensor of a usual dtype"
+        )
+        raise SpecError(msg) from error
 
 
 def as_array_value(value: object, where: str) -> ArrayValue:

@@ -201,7 +201,8 @@ class Network:
                 input = dict.fromkeys(self._inputs, input)
             for name in input:
                 if name not in self._inputs:
-                    msg = f"reorder(): there is no input {name!r}{suggest(name, self._inputs)}"
+                    known = suggest(name, self._inputs) if isinstance(name, str) else ""
+                    msg = f"reorder(): there is no input {shown(name)}{known}"
                     raise SpecError(msg)
             orders = {
                 name: _permuted(self._inputs[name], legs, f"input {name!r}")
@@ -439,6 +440,11 @@ class Network:
     @classmethod
     def from_graph(cls, graph: Graph) -> Network:
         """A builder with the content of a frozen graph, to go on editing it."""
+        if not isinstance(graph, Graph):
+            msg = (
+                f"from_graph: expected a tnlayer.Graph (net.freeze() gives one), got {shown(graph)}"
+            )
+            raise SpecError(msg)
         validate(graph)
         net = cls(graph.label)
         net._legs = LegTable.of(graph)

@@ -22,7 +22,7 @@ from ..dispatch.overflow import is_in_range, out_of_range
 from ..dispatch.programs_by_batch import RangedProgram
 from ..dispatch.tune import random_inputs
 from ..errors import SpecError
-from ..graph.argument_checks import check_option, check_whole, shown
+from ..graph.argument_checks import check_flag, check_option, check_whole, shown
 from ..graph.graph import Graph, Parameter, count_parameters
 from ..graph.network import Network
 from ..ir.counts import Amount
@@ -47,7 +47,7 @@ from .dense_weight import DenseWeight
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
-from .layer_inputs import all_inputs, as_graphs, flatten_inputs, layer_dtype
+from .layer_inputs import all_inputs, as_graphs, device_of, flatten_inputs, layer_dtype
 from .nested_inputs import is_nested, nested_call
 from .programs import ALONE, NOTHING, LayerPrograms
 from .sharded_arrays import scatter_whole, whole_arrays
@@ -151,12 +151,13 @@ class Layer(DenseWeight):
         super().__init__()
         check_backend(backend)
         check_option(objective, "objective", OBJECTIVES)
+        check_flag(bias, "bias")
+        check_flag(tune, "tune")
+        check_flag(tiers, "tiers")
+        check_flag(autocast, "autocast")
         check_log_scale(log_scale, memory_limit)
         if is_free(backend):
             auto_stands_for()
-        if not isinstance(tiers, bool):
-            msg = f"tiers={shown(tiers)}: expected True or False"
-            raise SpecError(msg)
         graphs = as_graphs(net)
         dtype = layer_dtype(graphs, dtype)
         request = Request(
@@ -166,6 +167,7 @@ class Layer(DenseWeight):
             effort=effort,
             backend=backend,
         )
+        request.checked(graphs[0])
         self._request = request
         self._backend = backend
         self._tune = tune
@@ -174,7 +176,7 @@ class Layer(DenseWeight):
         # What a call says whose y is not finite, where the values of the user's tensors are why.
         self._told = ""
         # Of a network without tensors, which has no array to ask.
-        self._empty = (dtype, torch.empty(0, device=device).device)
+        self._empty = (dtype, device_of(device))
         self._graphs = graphs
         self._one_plan = batch is not None
         self._programs = LayerPrograms(

@@ -12,7 +12,7 @@ from ..errors import SpecError
 from ..graph.argument_checks import shown
 from ..graph.graph import Graph, Port
 from ..graph.network import Network, as_graph
-from ..runtime.array_checks import check_storage
+from ..runtime.array_checks import check_storage, is_odd
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 from ..support.dtypes import DTYPES, PORT_DTYPES
 
@@ -56,6 +56,20 @@ def layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.d
         msg = f"dtype={dtype} is real, but the network holds complex values or ports; use complex64"
         raise SpecError(msg)
     return dtype
+
+
+def device_of(device: object) -> torch.device:
+    """The device that an option names, by default torch's.
+
+    Raises:
+        SpecError: it names none, or one that torch has not here.
+    """
+    try:
+        return torch.empty(0, device=device).device  # type: ignore[arg-type]
+    # Of a wrong kind, beyond 64 bits, no name; a torch without that device asserts, or imports it.
+    except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
+        msg = f"device={shown(device)}: {error}; expected a device that torch has, such as 'cpu'"
+        raise SpecError(msg) from error
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -149,6 +163,12 @@ def _check_shape(
         msg = (
             f"{layer!r}: input {port.name!r} must be a torch.Tensor, got {shown(x)}; convert it, "
             "for example with torch.as_tensor"
+        )
+        raise SpecError(msg)
+    if is_odd(x):
+        msg = (
+            f"{layer!r}: input {port.name!r} must be dense, got {x.layout}"
+            f"{', nested' if x.is_nested else ''}; convert it, for example with x.to_dense()"
         )
         raise SpecError(msg)
     split, found = x.dim() - len(shape), shape_of(x)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import SpecError
-from ..graph.argument_checks import check_whole
+from ..graph.argument_checks import check_flag, check_whole, shown
 from ..graph.graph import Graph
 from ..graph.network import Network, as_graph
 from ..report.explain import Explanation
@@ -91,10 +91,12 @@ class Padded(DenseWeight):
         if not 1 <= in_features <= graph.in_features or not 1 <= out_features <= graph.out_features:
             msg = (
                 f"Padded: {graph.label!r} has {graph.in_features} -> {graph.out_features} features,"
-                f" expected at least {in_features} -> {out_features}; make its legs larger"
+                f" expected at least {shown(in_features)} -> {shown(out_features)} and at least one"
+                " each; make its legs larger"
             )
             raise SpecError(msg)
-        if options.get("log_scale"):
+        check_flag(bias, "bias")
+        if check_flag(options.get("log_scale", False), "log_scale"):
             msg = f"{graph.label!r} cannot be padded with log_scale=True; pad x and cut y yourself"
             raise SpecError(msg)
         self.in_features = in_features

@@ -12,6 +12,7 @@ from ..graph.graph import Graph
 from ..runtime.array_checks import Expected, check_array, check_storage
 from ..runtime.autograd import is_traced
 from ..runtime.module_arrays import array_to_set, home_of, look_up, parametrization_of
+from ..support.dtypes import DTYPES
 
 BIAS = "bias"
 
@@ -69,10 +70,21 @@ class StoredArrays:
                 raise SpecError(msg)
         found = {name: array for name, array in arrays.items() if array is not None}
         first = first_of(found)
+        if first is not None and str(first.dtype).removeprefix("torch.") not in DTYPES:
+            known = ", ".join(f"torch.{name}" for name in DTYPES)
+            msg = (
+                f"{layer!r}: {self._named(next(iter(found)))}: dtype {first.dtype} is not "
+                f"supported; expected one of {known}: move the layer back with layer.to(...)"
+            )
+            raise SpecError(msg)
         for name, array in found.items():
             assert first is not None
             check_stored(layer, array, self.expected.get(name, self.bias), first)
         return found
+
+    def _named(self, name: str) -> str:
+        """An array in words."""
+        return self.expected.get(name, self.bias).name
 
     def any_of(self, layer: nn.Module) -> torch.Tensor | None:
         """An array that tells dtype and device: one that is not made anew at each look, if there

@@ -8,14 +8,17 @@ the same whichever batch size asked first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from ..graph.argument_checks import shown
 from ..graph.canonical import CanonicalForm
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
 from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
+from ..support.debug import debug
 from ..targets.backend import same_code
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import Seconds
@@ -23,7 +26,7 @@ from .candidates import tree_key
 from .memory_limit import LimitRefused
 from .mixture import plan_name, weighed
 from .plan_search import Search
-from .plan_store import PlanKey, StoredPlan, find_plan, write_plan
+from .plan_store import Note, PlanKey, StoredPlan, find_plan, write_plan
 from .rank import Ranked, left_out, rank
 from .request import Request
 
@@ -116,22 +119,31 @@ def _backend_text(request: Request) -> str:
 def stored_choice(search: Search, key: PlanKey, batch: int) -> Choice | None:
     """What the store has for a batch size."""
     found = find_plan(key, search.graph, batch)
-    if found is None:
+    told = None if found is None else _told(found.notes)
+    if found is None or told is None:
         return None
-    notes = found.notes
-    seconds = Seconds(float(notes.get("forward", 0.0)), float(notes.get("backward", 0.0)))
     low, high = found.batches.least, found.batches.greatest
     low = 0 if low == _FIRST and high != _FIRST else low
     lowered = search.lowered(found.plan)
-    reason = str(notes.get("reason", ""))
-    return Choice(lowered, BatchRange(low, high), seconds, reason, stored=True)
+    return Choice(lowered, BatchRange(low, high), *told, stored=True)
+
+
+def _told(notes: Mapping[str, Note]) -> tuple[Seconds, str] | None:
+    """Times and reason that a choice was stored with, or None: what is stored says something else,
+    and is made again."""
+    forward, backward, reason = (notes.get(name) for name in ("forward", "backward", "reason"))
+    times = [time for time in (forward, backward) if isinstance(time, float) and time >= 0]
+    if len(times) < 2 or not isinstance(reason, str):
+        debug(1, f"a stored plan is not used: its notes are {shown(notes)}")
+        return None
+    return Seconds(*times), reason
 
 
 def store_choice(key: PlanKey, choice: Choice) -> None:
     """Keep a choice for other processes."""
     notes = {
-        "forward": choice.seconds.forward,
-        "backward": choice.seconds.backward,
+        "forward": float(choice.seconds.forward),
+        "backward": float(choice.seconds.backward),
         "reason": choice.reason,
     }
     batches = BatchRange(max(_FIRST, choice.batches.least), choice.batches.greatest)

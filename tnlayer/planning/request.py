@@ -88,6 +88,8 @@ class Request:
         if limit is not None and not (_is_int(limit) and limit >= 0):
             msg = f"memory_limit={shown(limit)}: expected a whole number of bytes, or None"
             raise SpecError(msg)
+        if self.dtype:
+            dtype_option(self.dtype)
         if device_option(self.device) != self.device:
             msg = f"device={self.device!r}: expected a type of device, without a number"
             raise SpecError(msg)

@@ -74,6 +74,8 @@ def check_array(
     """
     if not isinstance(array, torch.Tensor):
         wrong = f"a torch.Tensor, got {type(array).__name__}"
+    elif is_odd(array):
+        wrong = f"a dense array, got {array.layout}" + (", nested" if array.is_nested else "")
     elif not expected.fits(shape_of(array), batch):
         wrong = f"shape {expected.shown(batch)}, got {shape_of(array)}"
     elif dtype is not None and array.dtype != dtype:
@@ -84,6 +86,14 @@ def check_array(
         return
     msg = f"{where}: {expected.name}: expected {wrong}; {fix}"
     raise SpecError(msg)
+
+
+def is_odd(array: torch.Tensor) -> bool:
+    """Whether a tensor is sparse, of another library's layout, or nested without being jagged: then
+    it has no strides, and some have no shape."""
+    if array.layout is torch.jagged:
+        return False
+    return array.layout is not torch.strided or array.is_nested
 
 
 def check_storage(where: object, name: str, array: torch.Tensor) -> None:

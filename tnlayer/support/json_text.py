@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,9 @@ VERSION = 1
 MAX_TEXT_BYTES = 64 * 2**20
 # Each dtype that values may have, and the dtype of its real and imaginary parts.
 ARRAY_PARTS = {dtype.name: dtype.part for dtype in DTYPES.values() if dtype.in_documents}
+
+# How JSON writes one half of a pair of surrogates; where the other half lacks, that is no text.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 # The axes that an array of numpy may have.
 _MAX_AXES = 64
@@ -34,15 +38,18 @@ def canonical_json(value: object) -> str:
     Arguments:
         value: dicts with string keys, lists, strings, numbers, booleans and None.
 
-    Raises SpecError for anything else, and for numbers that are not finite.
+    Raises SpecError for anything else, for numbers that are not finite, and for strings that are no
+    Unicode.
 
     >>> canonical_json({"b": [1, 2.5], "a": None})
     '{"a":null,"b":[1,2.5]}'
     """
     try:
-        return json.dumps(
+        text = json.dumps(
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
         )
+        _check_unicode(text, value)
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"the value cannot be written as JSON: {error}"
         raise SpecError(msg) from None
@@ -54,7 +61,7 @@ def parse_json(text: str | bytes) -> Any:
     Arguments:
         text: at most MAX_TEXT_BYTES long; bytes are UTF-8.
 
-    Raises SpecError for text that is too long or is not JSON.
+    Raises SpecError for text that is too long or is not JSON, and for strings that are no Unicode.
     """
     if not isinstance(text, str | bytes):
         msg = f"expected JSON text, got {type(text).__name__}"
@@ -63,17 +70,38 @@ def parse_json(text: str | bytes) -> Any:
         msg = f"the JSON text is {len(text)} bytes long, at most {MAX_TEXT_BYTES} are allowed"
         raise SpecError(msg)
     try:
-        return json.loads(
+        # json itself lets halves of pairs of surrogates through, from bytes and from escapes.
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text))
+        value = json.loads(
             text,
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
             parse_float=_finite_float,
         )
+        _check_unicode(text, value)
+        return value
     except SpecError:
         raise
     except (ValueError, RecursionError) as error:
         msg = f"the text is not valid JSON: {error}"
         raise SpecError(msg) from None
+
+
+def _check_unicode(text: str, value: object) -> None:
+    """Refuse strings with half a pair of surrogates, which cannot be printed, hashed or stored.
+
+    Arguments:
+        text: JSON of the value.
+        value: what it says; looked at only where the text gives cause to.
+
+    Raises:
+        UnicodeEncodeError: a string is none.
+    """
+    if not text.isascii():
+        text.encode()
+    if _HALF.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...errors import BuildError
+from ...errors import BuildError, SpecError
 from ...hardware.detect_processor import processor_features
 from ...support.file_store import Store
+from ...support.json_text import parse_json
 from .build_folder import build_folder
 from .processes import Processes
 from .run_compiler import compile_files, failed, load_made, output_of, write_source
@@ -197,8 +198,8 @@ def _record_key(words: tuple[str, ...], programs: Programs) -> str:
 def _compiler_of(content: bytes | None, path: str, arguments: tuple[str, ...]) -> Compiler | None:
     """The compiler of a stored record, if that is one."""
     try:
-        record: Any = json.loads(content or b"null")
-    except (ValueError, RecursionError):
+        record: Any = parse_json(content or b"null")
+    except SpecError:
         return None
     if not isinstance(record, dict) or set(record) != {"version", "macros"}:
         return None

@@ -20,14 +20,19 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from ...errors import SpecError
 from ...ir.loops import LoopProgram
 from ...ir.loops_text import program_text
 from ...ir.plan import Plan
 from ...ir.plan_document import document_from_plan
 from ...lowering.cpu.kernel_batch import kernel_batch
 from ...support.debug import debug, debug_level
+<<<<<<< HEAD
 from ...support.file_store import Store
 from ...support.json_text import canonical_json
+=======
+from ...support.json_text import canonical_json, parse_json
+>>>>>>> bcb03b97c601b40755843be8da3ee601c7391a83
 from .cpp_build import (
     KERNELS,
     compilers_at_once,
@@ -174,8 +179,8 @@ class Kernel:
 def _read_note(content: bytes | None) -> tuple[str, EntryPoint] | None:
     """The library's key and how it is called, of a note that has these and nothing else."""
     try:
-        note: Any = json.loads(content or b"null")
-    except (ValueError, RecursionError):
+        note: Any = parse_json(content or b"null")
+    except SpecError:
         return None
     if not isinstance(note, dict) or set(note) != {"library", "inputs", "outputs"}:
         return None
