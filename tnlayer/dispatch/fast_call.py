@@ -61,11 +61,8 @@ class FastCall:
     """
 
     __slots__ = (
-<<<<<<< HEAD
-        "bias", "cast", "differentiable", "guard", "itemsize", "leading", "made", "names", "pick",
-=======
-        "bias", "buffered", "differentiable", "guard", "itemsize", "leading", "names", "pick",
->>>>>>> bcb03b97c601b40755843be8da3ee601c7391a83
+        "bias", "buffered", "cast", "differentiable", "guard", "itemsize", "leading", "made",
+        "names", "pick",
         "ranged", "row_bytes", "stored",
     )  # fmt: skip
 

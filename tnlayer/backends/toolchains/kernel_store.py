@@ -27,12 +27,8 @@ from ...ir.plan import Plan
 from ...ir.plan_document import document_from_plan
 from ...lowering.cpu.kernel_batch import kernel_batch
 from ...support.debug import debug, debug_level
-<<<<<<< HEAD
 from ...support.file_store import Store
-from ...support.json_text import canonical_json
-=======
 from ...support.json_text import canonical_json, parse_json
->>>>>>> bcb03b97c601b40755843be8da3ee601c7391a83
 from .cpp_build import (
     KERNELS,
     compilers_at_once,
