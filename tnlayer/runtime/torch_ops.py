@@ -80,9 +80,13 @@ _known: WeakValueDictionary[str, Contractions] = WeakValueDictionary()
 _in_graphs: dict[str, Contractions] = {}
 
 
-def register(key: str, found: Contractions) -> None:
-    """Let a key stand for programs; equal ones have equal keys."""
-    _known[key] = found
+def register(key: str, found: Contractions) -> Contractions:
+    """Let a key stand for programs; equal ones have equal keys.
+
+    Returns:
+        what it stands for: the first ones. Hold them: they are known as long as somebody does.
+    """
+    return _known.setdefault(key, found)
 
 
 def find(key: str) -> Contractions:
