@@ -302,3 +302,15 @@ def test_repr_is_one_line() -> None:
     """repr says label, features, tensors and parameters."""
     expected = "'three cores': 4096 -> 4096, 3 tensors, 20480 parameters, compression 819.2"
     assert repr(three_cores()) == f"<Network {expected}>"
+
+
+@pytest.mark.parametrize(
+    "value", [np.broadcast_to(1.0, (10**9,)), range(10**9)], ids=["repeated", "range"]
+)
+def test_values_that_would_be_copied_into_gigabytes(value: object) -> None:
+    """What is small where it lies is refused before it is large, with the tensor's name."""
+    net = tn.Network("net")
+    net.bond(i=2)
+    with pytest.raises(tn.SpecError, match="'A'.*1000000000") as caught:
+        net.tensor("A", "i", value=value)
+    assert len(str(caught.value)) < 400

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.utils import prune
 
 import tnlayer as tn
@@ -294,6 +297,48 @@ def test_sharded_layers_are_initialised(processes: int, tmp_path: Path) -> None:
         y.sum().backward()
     finally:
         dist.destroy_process_group()
+
+
+@by_backend
+def test_born_without_entries(backend: str) -> None:
+    """In FakeTensorMode a layer has shapes, and so has what it gives."""
+    with FakeTensorMode():
+        layer = tn.Layer(small_train(), bias=True, backend=backend)
+        y = layer(torch.randn(3, 16))
+        assert y.shape == (3, 16)
+        y.sum().backward()
+
+
+@by_backend
+def test_born_in_inference_mode(backend: str) -> None:
+    """A layer may be made and called there."""
+    with torch.inference_mode():
+        layer = tn.Layer(small_train(), bias=True, backend=backend)
+        x = torch.randn(3, 16)
+        torch.testing.assert_close(layer(x), layer(x))
+        assert float(layer(x).square().mean()) > 0
+
+
+def test_registration_is_seen() -> None:
+    """Hooks of torch, and others who put themselves in the place of register_parameter, see each
+    parameter: so frameworks make modules without memory."""
+    seen: list[str] = []
+    hook = register_module_parameter_registration_hook(lambda _, name, __: seen.append(name))
+    try:
+        layer = tn.Layer(small_train(), bias=True, backend="torch")
+    finally:
+        hook.remove()
+    assert set(seen) == set(dict(layer.named_parameters()))
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(module, name, parameter)
+        if parameter is not None:
+            module._parameters[name] = nn.Parameter(parameter.to("meta"))
+
+    with patch.object(nn.Module, "register_parameter", on_meta):
+        layer = tn.Layer(small_train(), bias=True, backend="torch")
+    assert all(parameter.is_meta for parameter in layer.parameters())
 
 
 FORKED = """

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
+from torch.nn.utils import prune
 
 import tnlayer as tn
 from tests.support.mixed_cases import mixed
@@ -272,3 +273,61 @@ def test_export_sees_torch_calls_only() -> None:
         buffer.seek(0)
         x = torch.randn(9, 16)
         torch.testing.assert_close(torch.export.load(buffer).module()(x), layer(x))
+
+
+def test_complex_layers() -> None:
+    """Complex layers, lazy conjugates and real inputs of them, with torch's gradients."""
+    layer = tn.Layer(small_train(), bias=True, backend="cpp", dtype=torch.complex64)
+    call, x = compiled(layer), torch.randn(3, 16, dtype=torch.complex64, requires_grad=True)
+    check_like_eager(layer, call, x)
+    torch.testing.assert_close(call(x.detach().conj()), layer(x.detach().conj()))
+    real = torch.randn(3, 16)
+    torch.testing.assert_close(call(real), layer(real))
+
+
+def test_autocast() -> None:
+    """Under autocast a compiled result has the dtype that an eager one has."""
+    for casts in (True, False):
+        for backend in ("torch", "cpp"):
+            layer = tn.Layer(small_train(), bias=True, backend=backend, autocast=casts)
+            call = compiled(layer, "inductor")
+            for x in (torch.randn(3, 16), torch.randn(3, 16).bfloat16()):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    y, expected = call(x), layer(x)
+                torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_modes(mode: str) -> None:
+    """Modes of the compiler that record calls or try kernels take a layer too."""
+    layer = tn.Layer(small_train(), bias=True, backend="cpp")
+    check_like_eager(layer, torch.compile(layer, fullgraph=True, mode=mode),
+                     torch.randn(3, 16, requires_grad=True))  # fmt: skip
+
+
+def test_arrays_that_are_made_from_others() -> None:
+    """A compiled layer that is parametrized or pruned afterwards is compiled anew, and right."""
+    x = torch.randn(3, 16)
+    for change in (
+        lambda layer: nn.utils.parametrizations.weight_norm(layer, "core_0"),
+        lambda layer: prune.l1_unstructured(layer, "core_0", 3),
+    ):
+        layer = tn.Layer(small_train(), bias=True, backend="cpp")
+        call = torch.compile(layer, backend="aot_eager")
+        call(x)
+        change(layer)
+        torch.testing.assert_close(call(x), layer(x))
+
+
+def test_transforms_inside() -> None:
+    """torch.func inside a compiled function sees torch's own calls."""
+    layer = tn.Layer(small_train(), bias=True, backend="cpp")
+    parameters, x = dict(layer.named_parameters()), torch.randn(3, 16)
+
+    def loss(parameters: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, parameters, (x,)).square().sum()
+
+    gradient: Any = torch.func.grad(loss)
+    found = torch.compile(gradient, fullgraph=True, backend="aot_eager")(parameters, x)
+    for name, expected in gradient(parameters, x).items():
+        torch.testing.assert_close(found[name], expected)

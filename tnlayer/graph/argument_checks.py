@@ -8,7 +8,7 @@ import operator
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any
 
@@ -247,6 +247,28 @@ def _numpy_from_torch(value: Any, where: str) -> np.ndarray:
         raise SpecError(msg) from error
 
 
+# Rows that a list may have, and entries of an array that is repeated and not stored.
+_MOST_REPEATED = 2**24
+
+
+def _check_extent(value: object, where: str) -> None:
+    """Refuse what is small where it lies and would be copied into an array of gigabytes.
+
+    Raises:
+        SpecError: it is.
+    """
+    if isinstance(value, np.ndarray):
+        if value.size > _MOST_REPEATED and 0 in value.strides:
+            msg = (
+                f"{where}: value has {value.size} entries, most of which are one in memory "
+                f"(strides {value.strides}); pass a copy if it is meant, or init='ones'"
+            )
+            raise SpecError(msg)
+    elif isinstance(value, Sized) and len(value) > _MOST_REPEATED:
+        msg = f"{where}: value has {len(value)} rows; pass more than {_MOST_REPEATED} as an array"
+        raise SpecError(msg)
+
+
 def as_array_value(value: object, where: str) -> ArrayValue:
     """A user's array (numpy, torch or nested lists) as a frozen value.
 
@@ -263,6 +285,7 @@ def as_array_value(value: object, where: str) -> ArrayValue:
     if torch is not None and isinstance(value, torch.Tensor):
         array = _numpy_from_torch(value, where)
     else:
+        _check_extent(value, where)
         try:
             array = np.asarray(value)
         # Nested lists and objects with an __array__ of their own may raise anything.

@@ -38,7 +38,14 @@ from ..runtime.autograd import (
     with_leading,
 )
 from ..runtime.available_memory import check_bytes
-from ..runtime.module_arrays import check_can_be_set, has_array, set_array, would_hide
+from ..runtime.module_arrays import (
+    add_parameter,
+    check_can_be_set,
+    has_array,
+    has_no_entries,
+    set_array,
+    would_hide,
+)
 from ..runtime.program import Program
 from ..support.fresh_thread import in_fresh_thread
 from ..targets.backend import is_free
@@ -190,11 +197,8 @@ class Layer(DenseWeight):
         self._fast: FastCall | None = None
         self._stored = StoredArrays(graphs)
         self._register_arrays(shared, device, dtype)
-        self._parameters["bias"] = (
-            nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
-            if bias
-            else None
-        )
+        made = torch.empty(self.out_features, device=device, dtype=dtype) if bias else None
+        self.register_parameter(BIAS, None if made is None else nn.Parameter(made))
         self._programs_for(dtype)
         self.reset_parameters()
         if tune and batch is not None and self._kind()[1].type != "meta":
@@ -430,7 +434,7 @@ class Layer(DenseWeight):
         first = first_of(stored)
         programs = self._programs_for(self._kind(first)[0], first)
         arrays = whole_arrays(stored)
-        if not any(array.is_meta for array in stored.values()):
+        if not any(map(has_no_entries, stored.values())):
             for ranged in programs:  # before anything is measured
                 ranged.known.check_room(1, ranged.known.plan, self._kind(first)[1])
         in_fresh_thread(lambda: self._fill(programs, arrays))
@@ -442,7 +446,7 @@ class Layer(DenseWeight):
 
     def _fill(self, programs: Sequence[RangedProgram], arrays: Mapping[str, torch.Tensor]) -> None:
         """Draw all entries, and find what a call says whose y is not finite."""
-        if not any(array.is_meta for array in arrays.values()):
+        if not any(map(has_no_entries, arrays.values())):
             networks = [
                 Planned(ranged.graph, ranged.first.plan, ranged.first.parameter_order)
                 for ranged in programs
@@ -450,7 +454,8 @@ class Layer(DenseWeight):
             own = {name: array for name, array in arrays.items() if name != BIAS}
             initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""
-        for ranged in () if self._log_scale else programs:
+        known = not any(map(has_no_entries, arrays.values()))
+        for ranged in programs if known and not self._log_scale else ():
             given = tuple(arrays[name] for name in ranged.first.parameter_order)
             self._told = self._told or out_of_range(ranged.first, given)
         if BIAS in arrays:
@@ -462,7 +467,7 @@ class Layer(DenseWeight):
         device: torch.device | str | None,
         dtype: torch.dtype,
     ) -> None:
-        """Parameters and buffers under the tensors' names, past setattr: no name is outlawed."""
+        """Parameters and buffers under the tensors' names, of which none is outlawed."""
         for graph in self._graphs:
             check_initialisers(graph)
         parameters = stored_parameters(self._graphs, shared)
@@ -473,7 +478,7 @@ class Layer(DenseWeight):
             if node.value is not None and not node.trainable:
                 self._buffers[parameter.name] = array
             else:
-                self._parameters[parameter.name] = nn.Parameter(array, node.trainable)
+                add_parameter(self, parameter.name, nn.Parameter(array, node.trainable))
 
     def _check_room(
         self, parameters: Sequence[Parameter], device: torch.device, dtype: torch.dtype

@@ -16,6 +16,9 @@ from ..runtime.array_checks import check_storage, is_odd
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 from ..support.dtypes import DTYPES, PORT_DTYPES
 
+# dynamo cannot look into dtype.to_real().
+_REAL = {kind: kind.to_real() for kind in (torch.complex32, torch.complex64, torch.complex128)}
+
 
 def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
     """One or several networks as frozen graphs with equal ports."""
@@ -218,4 +221,4 @@ def _allowed_dtypes(port: Port, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
     """Dtypes that an input may have: the port's own, or the layer's or its real part's."""
     if port.dtype is not None:
         return (getattr(torch, port.dtype),)
-    return (dtype, dtype.to_real()) if dtype.is_complex else (dtype,)
+    return (dtype, _REAL[dtype]) if dtype.is_complex else (dtype,)

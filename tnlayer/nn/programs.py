@@ -87,7 +87,7 @@ class LayerPrograms:
         # all arrays; known once there is a plan.
         self.order: tuple[str, ...] = ()
         self.expected: tuple[Expected, ...] = ()
-        torch_ops.register(self.key, self)
+        self._known = torch_ops.register(self.key, self)
 
     def plain(self, dtype: torch.dtype, device: str) -> tuple[RangedProgram, ...]:
         """The program of each network where a call holds nothing beside it, and wants what the
@@ -251,12 +251,16 @@ class LayerPrograms:
     def stand_apart(self) -> None:
         """Share no compiled graph with equal layers from now on: these programs were tuned."""
         self.key = f"{self.key.partition('#')[0]}#{next(_apart)}"
-        torch_ops.register(self.key, self)
+        self._known = torch_ops.register(self.key, self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what the process knows."""
+        return {**self.__dict__, "_known": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy serves graphs, too."""
         self.__dict__.update(state)
-        torch_ops.register(self.key, self)
+        self._known = torch_ops.register(self.key, self)
 
     def _held(self, request: Request, dtype: torch.dtype) -> Amount:
         entries = self.beside.train if request.objective == TRAIN else self.beside.infer

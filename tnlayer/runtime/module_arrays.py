@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -52,6 +53,20 @@ def homes_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[st
 def has_array(module: nn.Module, name: str) -> bool:
     """Whether there is one, without making it."""
     return parametrization_of(module, name) is not None or home_of(module, name) is not None
+
+
+def add_parameter(module: nn.Module, name: str, array: nn.Parameter) -> None:
+    """Give a module a parameter, as torch's hooks and others who replace ``register_parameter``
+    expect; under the name of a method, or one that torch refuses, it is put there directly."""
+    if hasattr(type(module), name) or name in module.__dict__ or not name or "." in name:
+        homes_of(module)[0][name] = array
+    else:
+        module.register_parameter(name, array)
+
+
+def has_no_entries(array: torch.Tensor) -> bool:
+    """Whether an array has a shape only: on the meta device, or in torch's FakeTensorMode."""
+    return array.is_meta or isinstance(array, FakeTensor)
 
 
 def would_hide(module: nn.Module, name: str, value: object) -> bool:

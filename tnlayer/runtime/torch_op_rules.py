@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._functorch.autograd_function import custom_function_call_vmap_helper
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 
 from . import torch_ops
@@ -214,23 +216,32 @@ for _name, _rule in (
 # -- vmap ----------------------------------------------------------------------------------------
 
 
-def _vmap_contract(
+def _vmap_contract(_: Any, key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
+    """Where only inputs that have a batch are mapped, it becomes a part of that; else torch maps
+    the calls of the reference."""
+    found = find(key)
+    level = torch._C._functorch.maybe_current_level()  # pyright: ignore
+    own = zip(arrays, found.expected, strict=False)
+    if found.batched is None or any(
+        _is_mapped(array, level) and not expected.is_batched for array, expected in own
+    ):
+        return _reference(found, arrays)
+    interpreter: Any = retrieve_current_functorch_interpreter()
+    return custom_function_call_vmap_helper(
+        interpreter, _fold_into_batch, torch_ops.contract, key, arrays
+    )
+
+
+def _is_mapped(array: torch.Tensor, level: int) -> bool:
+    inside: Any = torch._C._functorch  # pyright: ignore
+    return inside.is_batchedtensor(array) and inside.maybe_get_level(array) == level
+
+
+def _fold_into_batch(
     info: Any, in_dims: tuple[Any, ...], key: str, arrays: list[torch.Tensor]
 ) -> tuple[torch.Tensor, int]:
-    """The mapped dimension becomes a part of the batch, where only inputs that have one are
-    mapped; else torch maps the reference."""
-    found, dims = find(key), in_dims[1]
-    if found.batched is None or any(
-        dim is not None and not expected.is_batched
-        for dim, expected in zip(dims, found.expected, strict=False)
-    ):
-
-        def one(*own: torch.Tensor) -> torch.Tensor:
-            return _reference(found, own)
-
-        return torch.vmap(one, in_dims=tuple(dims))(*arrays), 0
-    size, flat = info.batch_size, []
-    for array, dim, expected in zip(arrays, dims, found.expected, strict=False):
+    found, size, flat = find(key), info.batch_size, list[torch.Tensor]()
+    for array, dim, expected in zip(arrays, in_dims[1], found.expected, strict=False):
         if not expected.is_batched:
             flat.append(array)
             continue
@@ -240,52 +251,33 @@ def _vmap_contract(
     return y.reshape(size, -1, y.shape[-1]), 0
 
 
-def _vmap_saving(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    key: str,
-    planned: int,
-    mask: list[bool],
-    arrays: list[torch.Tensor],
+def _one_by_one(
+    operation: Any, info: Any, in_dims: tuple[Any, ...], arguments: Sequence[Any]
 ) -> tuple[list[torch.Tensor], list[int]]:
-    """One call after the other: each saves arrays of its own."""
-    rows = [
-        torch_ops.contract_saving(
-            key,
-            planned,
-            mask,
-            [a if d is None else a.select(d, k) for a, d in zip(arrays, in_dims[3], strict=True)],
-        )
-        for k in range(info.batch_size)
-    ]
+    """One call after the other."""
+
+    def select(dim: Any, value: Any, number: int) -> Any:
+        if isinstance(value, list):
+            pairs = zip(dim, value, strict=True) if isinstance(dim, list | tuple) else ()
+            return [select(*pair, number) for pair in pairs] if pairs else value
+        return value if dim is None else value.select(dim, number)
+
+    pairs = [*zip(in_dims, arguments, strict=True)]
+    rows = [operation(*(select(*pair, k) for pair in pairs)) for k in range(info.batch_size)]
     found = [torch.stack(column) for column in zip(*rows, strict=True)]
     return found, [0] * len(found)
 
 
-def _vmap_backward(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    key: str,
-    planned: int,
-    mask: list[bool],
-    places: list[int],
-    gradient: torch.Tensor,
-    arrays: list[torch.Tensor],
-    saved: list[torch.Tensor],
-) -> tuple[list[torch.Tensor], list[int]]:
-    """Through the reference."""
-    del info, planned, saved
-    found = find(key)
-
-    def one(own: torch.Tensor, *kept: torch.Tensor) -> list[torch.Tensor]:
-        full = _filled(places, kept, _shapes(found, own, len(mask)), own)
-        return _reference_gradients(found, mask, own, full)
-
-    mapped = torch.vmap(one, in_dims=(in_dims[4], *in_dims[5]))(gradient, *arrays)
-    return mapped, [0] * len(mapped)
+def _vmap_saving(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+    return _one_by_one(torch_ops.contract_saving, info, in_dims, arguments)
 
 
-torch.library.register_vmap("tnlayer::contract", _vmap_contract, lib=torch_ops.LIBRARY)
+def _vmap_backward(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+    return _one_by_one(torch_ops.contract_backward, info, in_dims, arguments)
+
+
+for _name in ("contract", "contract_alone"):
+    torch_ops.LIBRARY.impl(_name, _vmap_contract, "FuncTorchBatched", with_keyset=True)
 torch.library.register_vmap("tnlayer::contract_saving", _vmap_saving, lib=torch_ops.LIBRARY)
 torch.library.register_vmap("tnlayer::contract_backward", _vmap_backward, lib=torch_ops.LIBRARY)
 

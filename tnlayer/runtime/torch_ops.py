@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ..errors import BuildError, SpecError
 from ..lowering.calls.training_schedules import Mask
 from .array_checks import Expected, check_array
-from .autograd import Runnable, autocast_is_on
+from .autograd import Runnable
 from .generated_functions import Kernels
 
 # The library is one for the process; torch drops its operations with it.
@@ -38,6 +38,10 @@ contract: Any = torch.ops.tnlayer.contract.default
 contract_alone: Any = torch.ops.tnlayer.contract_alone.default
 contract_saving: Any = torch.ops.tnlayer.contract_saving.default
 contract_backward: Any = torch.ops.tnlayer.contract_backward.default
+
+
+_autocast_is_on = torch._C._is_any_autocast_enabled  # pyright: ignore
+_no_autocast = torch._C._DisableAutocast  # pyright: ignore
 
 
 class Contractions(Protocol):
@@ -80,9 +84,13 @@ _known: WeakValueDictionary[str, Contractions] = WeakValueDictionary()
 _in_graphs: dict[str, Contractions] = {}
 
 
-def register(key: str, found: Contractions) -> None:
-    """Let a key stand for programs; equal ones have equal keys."""
-    _known[key] = found
+def register(key: str, found: Contractions) -> Contractions:
+    """Let a key stand for programs; equal ones have equal keys.
+
+    Returns:
+        what it stands for: the first ones. Hold them: they are known as long as somebody does.
+    """
+    return _known.setdefault(key, found)
 
 
 def find(key: str) -> Contractions:
@@ -91,7 +99,9 @@ def find(key: str) -> Contractions:
     Raises:
         SpecError: no layer of this process has it.
     """
-    found = _in_graphs.get(key) or _known.get(key)
+    found = _in_graphs.get(key)
+    if found is None:
+        found = _known.get(key)
     if found is None:
         msg = (
             f"tnlayer: a compiled graph asks for network {key!r}, which this process has not "
@@ -133,18 +143,18 @@ def chosen(
     return program, kernels
 
 
-def without_autocast(kind: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def without_autocast(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function with autocast off: programs compute in their own dtype."""
-    if not autocast_is_on(kind):
+    if not _autocast_is_on():
         return function(*arguments)
-    with torch.autocast(kind, enabled=False):
+    with _no_autocast():
         return function(*arguments)
 
 
 def _contract(key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
     found = find(key)
     program = found.at(arrays[0], len(arrays), batch_of(found, arrays), trains=False)
-    (y,) = without_autocast(arrays[0].device.type, program.infer, *arrays)
+    (y,) = without_autocast(program.infer, *arrays)
     return y if program.owns_results else _fresh([y], arrays)[0]
 
 
@@ -154,7 +164,7 @@ def _contract_saving(
     found = find(key)
     like, batch = arrays[0], batch_of(found, arrays)
     program, kernels = chosen(found, like, batch, planned, tuple(mask))
-    y, *saved = without_autocast(like.device.type, kernels.forward, *arrays)
+    y, *saved = without_autocast(kernels.forward, *arrays)
     if program.owns_results:
         return [y]
     shaped = zip(saved, kernels.saved_shapes, strict=True)
@@ -180,10 +190,10 @@ def _contract_backward(
         # Another program serves this batch size now than did when the graph was made: it makes
         # again what it needs.
         full = [given[place] for place in range(len(mask))]
-        _, *kept = without_autocast(gradient.device.type, kernels.forward, *full)
+        _, *kept = without_autocast(kernels.forward, *full)
     needed = [given[place] for place in kernels.needed]
     try:
-        results = without_autocast(gradient.device.type, kernels.backward, gradient, *needed, *kept)
+        results = without_autocast(kernels.backward, gradient, *needed, *kept)
     except BuildError as error:  # compiled at the first backward
         program.use_torch(tuple(mask), error)
         return _contract_backward(key, planned, mask, places, gradient, arrays, [])
