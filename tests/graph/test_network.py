@@ -311,6 +311,6 @@ def test_values_that_would_be_copied_into_gigabytes(value: object) -> None:
     """What is small where it lies is refused before it is large, with the tensor's name."""
     net = tn.Network("net")
     net.bond(i=2)
-    with pytest.raises(tn.SpecError, match="'A'.*1000000000") as caught:
+    with pytest.raises(tn.SpecError, match=r"'A'.*1000000000") as caught:
         net.tensor("A", "i", value=value)
     assert len(str(caught.value)) < 400
