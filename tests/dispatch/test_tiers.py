@@ -24,6 +24,7 @@ from tests.support.waiting import comes_true
 from tnlayer.dispatch import background, tiers
 from tnlayer.dispatch.background import Job, Wanted
 from tnlayer.dispatch.programs_by_batch import RangedProgram
+from tnlayer.planning import batch_ranges
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -224,6 +225,7 @@ print(json.dumps([before, len(built), len(ranged.ranges), changed]))
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Job]]:
     """What is asked of a worker that does nothing until a test says so; nothing is stored."""
     monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path / "cache"))
+    batch_ranges._memorised.cache_clear()  # else nothing is written to the new store
     asked: list[Job] = []
 
     def build(wanted: Wanted, key: object) -> Job:
@@ -258,7 +260,7 @@ def test_a_call_is_of_one_tier(jobs: list[Job], monkeypatch: pytest.MonkeyPatch)
     x = torch.randn(64, 64)
     y = layer(x)
     jobs[0].done = True
-    monkeypatch.setattr(ranged, "_take", lambda batch, plans=False: bool(ranged._final(batch)))
+    monkeypatch.setattr(ranged, "_take", lambda batch, is_built: bool(ranged._final(batch)))
     layer(x)
     assert [p is ranged.first for _, p in ranged.ranges] == [False]
     node: Any = y.grad_fn
@@ -268,15 +270,14 @@ def test_a_call_is_of_one_tier(jobs: list[Job], monkeypatch: pytest.MonkeyPatch)
     y.sum().backward()
 
 
-def test_networks_that_are_summed_are_of_one_tier(
-    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_that_are_summed_are_of_one_tier(jobs: list[Job]) -> None:
     """While one of them is not built, none of the kernels runs."""
     layer = tn.Layer([tn.topologies.mera(6, 2, 2), tn.topologies.low_rank(64, 64, 2)])
     first, second = layer._programs_for(layer.dtype)
     layer(torch.randn(64, 64))
-    assert second.ranges and not first.ranges  # two tensors are planned at once
+    second._final(64)
     summed = layer._programs.summed((first, second), has_bias=False)
+    assert second.ranges and not first.ranges
     assert summed.at(64).programs == (first.first, second.first)  # type: ignore[union-attr]
 
 

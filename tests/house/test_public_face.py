@@ -28,7 +28,7 @@ SEVERAL_NETWORKS = {
 }
 LAYER = (
     "net, *, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
-    "effort='default', tune=False, device=None, dtype=None, log_scale=False, "
+    "effort='default', tune='calls', device=None, dtype=None, log_scale=False, "
     "shared=False, tiers=True, autocast=True"
 )
 # Builder methods that are promised parameter by parameter.

@@ -46,6 +46,14 @@ def request_for(request: Request, arch: str | None = None) -> Request:
     return _with(request, taken, backend.machine(arch))
 
 
+def is_found_at_once(request: Request) -> bool:
+    """Whether ``request_for`` answers in no time: to find a compiler takes longer than a first call
+    may."""
+    named = auto_stands_for() if request.is_free else request.backend
+    backend = asked_backend(named) or auto_kernels(request.device)
+    return backend is None or backend.is_checked()
+
+
 def foreseen_request(request: Request) -> Request:
     """As ``request_for``, for what nobody runs: a backend that cannot be built here is foreseen for
     a usual machine, and one that keeps no memory limit for one, too."""

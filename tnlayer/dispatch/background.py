@@ -1,8 +1,8 @@
 """Kernels built by another process while this one goes on: the side that asks.
 
-One worker a process, of low priority, started when something is asked for and gone when all is
-done. What it makes goes through the stores of plans and kernels; it only answers that it is done.
-It is no thread, which would hold the interpreter's lock for seconds while it plans.
+One worker a process, of low priority, started when something is asked for; it goes when nothing was
+asked for a while. What it makes goes through the stores of plans and kernels; it only answers that
+it is done. It is no thread, which would hold the interpreter's lock for seconds while it plans.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Wanted:
         request: what its plan is for, as it was asked for.
         one_plan: whether one plan serves all batch sizes.
         batch: samples of the call that needs them.
+        has_trials: whether those of plans that are close by prediction are wanted, too.
         threads: of torch, for which times are predicted.
     """
 
@@ -50,6 +51,7 @@ class Wanted:
     request: Request
     one_plan: bool
     batch: int
+    has_trials: bool = False
     threads: int = field(default_factory=torch.get_num_threads)
 
 
@@ -101,7 +103,6 @@ class _Queue:
 
     def _forget(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._leaving: list[subprocess.Popen[bytes]] = []
         self._jobs: dict[int, Job] = {}
         self._keys: dict[object, Job] = {}
         self._heard = self._unsent = b""
@@ -146,17 +147,14 @@ class _Queue:
         """Take the answers that have come."""
         with self._lock:
             self._take()
-            if self._process is not None and not self._jobs:
-                # It ends when its input does; nobody waits for it.
-                _close(self._process)
-                self._leaving.append(self._process)
-                self._process = None
 
     def _take(self) -> None:
         """Take the answers that have come, and note whether the worker has gone."""
         process = self._process
-        if process is None or process.stdout is None:
+        if process is None:
             return
+        assert process.stdin is not None
+        assert process.stdout is not None
         has_ended = False
         with suppress(BrokenPipeError):  # what has ended says so below
             self._write(process)
@@ -171,8 +169,11 @@ class _Queue:
             self._answer(answer["job"], answer["error"])
         if has_ended:
             self._process = None
-            self._ended(process.wait())
-        self._leaving = [one for one in self._leaving if one.poll() is None]
+            code = process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    pipe.close()
+            self._ended(code)
 
     def _ended(self, code: int) -> None:
         """A worker went: by itself, for it had waited for long, or by an accident."""
@@ -192,9 +193,9 @@ class _Queue:
     def stop(self) -> None:
         """At the end of the interpreter: nothing outlives it."""
         with self._lock:
-            processes = [*self._leaving, *([self._process] if self._process else ())]
+            process = self._process
             self._forget()
-        for process in processes:
+        if process is not None:
             _stop(process)
 
     def forked(self) -> None:
@@ -228,20 +229,16 @@ def debug_is_on() -> bool:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a worker: it stops its compilers when it is told to."""
-    _close(process)
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
     process.terminate()
     try:
         process.wait(_GRACE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
 
 
 _QUEUE = _Queue()

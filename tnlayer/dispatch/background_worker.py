@@ -79,8 +79,9 @@ def _build(wanted: Wanted) -> str:
             wanted.graph, wanted.request, one_plan=wanted.one_plan, has_tiers=False
         )
         program = ranged.at(wanted.batch)
-        for mask in program.usual_masks(wanted.request.objective):
-            program.prepare(mask)
+        ranged.prepare(wanted.batch)
+        if wanted.has_trials:
+            ranged.prepare_close(wanted.batch)
     except Exception as error:  # whatever it is, the one who asked has to know
         return f"{type(error).__name__}: {error}"
     return program.failure

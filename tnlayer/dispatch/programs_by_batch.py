@@ -9,19 +9,20 @@ from typing import Any
 
 import torch
 
-from ..backends.toolchains.find_cpp_compiler import is_known
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..ir.batch_range import BatchRange
+from ..planning.close_choices import find_close, keep_called, known_called, known_close
 from ..planning.first_plan import first_plan
-from ..planning.planner import PlannedGraph, known_plan, plan_graph
+from ..planning.planner import PlannedGraph, known_plan, plan_graph, planned_with
 from ..planning.request import Request
 from ..runtime.program import Program
 from ..support.locks import Lock
 from ..targets.backend import asked_backend, backend_of, same_code
-from .available_backends import request_for
+from .available_backends import is_found_at_once, request_for
 from .build_program import program_of
 from .tiers import Tiers, tiers_fit
+from .trials import Candidate, Trial
 from .tune import random_inputs, tune_graph
 
 _NO_BOUND = 2**63 - 1
@@ -81,6 +82,7 @@ class RangedProgram:
         arch: what CUDA kernels are built for; None: the device of a call.
         log_scale: whether programs give a mantissa and the log of a scale.
         has_tiers: whether torch's calls may run while plans are searched and kernels are built.
+        has_trials: whether first calls then decide between plans whose predictions are close.
 
     ``main`` is the program for ``request.batch``: torch traces, exports and transforms that one.
     """
@@ -94,6 +96,7 @@ class RangedProgram:
         arch: str | None = None,
         log_scale: bool = False,
         has_tiers: bool = True,
+        has_trials: bool = False,
     ) -> None:
         self.graph = graph
         # What was asked for is pickled: another machine may have other backends.
@@ -101,7 +104,8 @@ class RangedProgram:
         self.arch = arch
         self.log_scale = log_scale
         self.asked_one_plan = one_plan
-        self.has_tiers = has_tiers
+        self.has_tiers, self.has_trials = has_tiers, has_trials
+        self._trials: tuple[Trial, ...] = ()
         # Whether a plan is searched when a call needs it, and not when a layer is made.
         self._is_lazy = tiers_fit(request, log_scale=log_scale)
         self._lock = Lock(reentrant=True)
@@ -115,7 +119,9 @@ class RangedProgram:
         self._tuning = Lock()
         self._tuned: tuple[TunedRange, ...] = ()
         self.tiers = (
-            Tiers(graph, request, one_plan=one_plan) if has_tiers and self._is_lazy else None
+            Tiers(graph, request, one_plan=one_plan, has_trials=has_trials)
+            if has_tiers and self._is_lazy
+            else None
         )
         # What cannot be planned or built is refused where a layer is made.
         _ = self.known
@@ -317,7 +323,23 @@ class RangedProgram:
                 return found
             if self.tiers is not None and self.tiers.serve(batch, self._take):
                 return self.first
-            return self._table.find(batch) or self._final(batch)
+            return self._table.find(batch) or self._tried(batch) or self._final(batch)
+
+    def _tried(self, batch: int) -> Program | None:
+        """What runs a call while candidates are tried; the winner once they have been."""
+        trial = next((one for one in self._trials if batch in one.batches), None)
+        if trial is None or torch.are_deterministic_algorithms_enabled():
+            return None  # results of candidates differ by rounding
+        if not trial.is_settled:
+            return trial.program(batch)
+        winner = trial.winner
+        planned = winner.planned.with_lowered(winner.program.lowered, trial.reason)
+        one_plan = self.has_one_plan(batch)
+        keep_called(planned.form, planned.request, planned.choice, whole_range=not one_plan)
+        self._trials = tuple(one for one in self._trials if one is not trial)
+        self._tuned = (TunedRange(trial.batches, planned), *self._tuned)
+        self._table = self._table.with_range(trial.batches, winner.program)
+        return winner.program
 
     def settled(self, batch: int) -> Program:
         """The program that stays for a batch size; it is planned now if need be."""
@@ -331,6 +353,17 @@ class RangedProgram:
         program = self.settled(batch)
         for mask in program.usual_masks(self.asked.objective):
             program.prepare(mask)
+
+    def prepare_close(self, batch: int) -> None:
+        """Build plans that are close to the chosen one by prediction, for other processes."""
+        one_plan = self.has_one_plan(batch)
+        request = self.request if one_plan else self._request_at(batch)
+        planned = plan_graph(self.graph, request, whole_range=not one_plan)
+        for choice in find_close(planned.form, planned.request, whole_range=not one_plan):
+            other = planned_with(self.graph, planned.form, planned.request, choice)
+            program = self._program_of(self._few_or_many(other, batch) if one_plan else other)
+            for mask in program.usual_masks(self.asked.objective):
+                program.prepare(mask)
 
     def _final(self, batch: int) -> Program:
         """The program that stays; it is planned now."""
@@ -346,30 +379,64 @@ class RangedProgram:
             plan_graph(self.graph, self._request_at(batch), whole_range=True), batch
         )
 
-    def _take(self, batch: int, *, plans: bool = False) -> bool:
-        """Take the program that stays, if the stores have all of it; nothing is built.
+    def _take(self, batch: int, *, is_built: bool) -> bool:
+        """Take the program that stays for a batch size, or begin to try several, if the stores have
+        all of it; nothing is planned or built.
 
         Arguments:
             batch: samples of a call.
-            plans: whether its plan may be searched now.
+            is_built: whether it was built just now, with a compiler that was found.
         """
-        if not (plans or is_known()):
-            return False  # to find a compiler takes longer than a first call may
+        if not (is_built or is_found_at_once(self.asked)):
+            return False
+        if any(batch in trial.batches for trial in self._trials):
+            return True
         one_plan = self.has_one_plan(batch)
         request = self.request if one_plan else self._request_at(batch)
-        find = plan_graph if plans else known_plan
-        planned = find(self.graph, request, whole_range=not one_plan)
+        planned = known_plan(self.graph, request, whole_range=not one_plan)
         if planned is None:
             return False
-        own = self._few_or_many(planned, batch) if one_plan else planned
-        program = self._known(own) or self._program_of(own)
-        if not all(map(program.is_stored, program.usual_masks(self.asked.objective))):
+        known = None
+        if self.has_trials:
+            known = known_called(planned.form, planned.request, whole_range=not one_plan)
+        if known is not None:
+            planned = planned_with(self.graph, planned.form, planned.request, known)
+        program = self._stored_program(planned, batch, one_plan=one_plan)
+        if program is None:
             return False
+        if self.has_trials and known is None and self._try(planned, program, batch):
+            return True
+        if known is not None:
+            self._tuned = (TunedRange(known.batches, planned), *self._tuned)
         if one_plan:
             self._planned = planned
             self._table = self._with_served(self._table, program)
         else:
             self._ranged(planned, batch, program)
+        return True
+
+    def _stored_program(
+        self, planned: PlannedGraph, batch: int, *, one_plan: bool
+    ) -> Program | None:
+        """The program of a plan, if the store has the kernels that calls usually need."""
+        own = self._few_or_many(planned, batch) if one_plan else planned
+        program = self._known(own) or self._program_of(own)
+        stored = map(program.is_stored, program.usual_masks(self.asked.objective))
+        return program if all(stored) else None
+
+    def _try(self, planned: PlannedGraph, program: Program, batch: int) -> bool:
+        """Let calls decide, if the stores have other plans that predictions do not tell apart."""
+        one_plan = self.has_one_plan(batch)
+        found = [Candidate(planned, program)]
+        for choice in known_close(planned.form, planned.request, whole_range=not one_plan):
+            other = planned_with(self.graph, planned.form, planned.request, choice)
+            own = self._stored_program(other, batch, one_plan=one_plan)
+            if own is not None:
+                found.append(Candidate(other, own))
+        if len(found) < 2:
+            return False
+        batches = _served(program) if one_plan else planned.choice.batches
+        self._trials = (*self._trials, Trial(batches, found, self.asked.objective))
         return True
 
     def _request_at(self, batch: int) -> Request:
@@ -404,12 +471,15 @@ class RangedProgram:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
-        names = ("graph", "asked", "asked_one_plan", "arch", "log_scale", "has_tiers", "tuned")
+        names = (
+            "graph", "asked", "asked_one_plan", "arch", "log_scale", "has_tiers", "has_trials",
+            "tuned",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         graph, asked, one_plan = state["graph"], state["asked"], state["asked_one_plan"]
-        given = {name: state[name] for name in ("arch", "log_scale", "has_tiers")}
+        given = {name: state[name] for name in ("arch", "log_scale", "has_tiers", "has_trials")}
         self.__init__(graph, asked, one_plan=one_plan, **given)  # type: ignore[misc]
         for tuned in reversed(state["tuned"]):
             self._use_tuned(tuned)

@@ -18,9 +18,6 @@ from ..planning.request import Request
 from ..support.debug import logger
 from .background import Job, Wanted, build, can_build
 
-# Networks of so few tensors are planned at once: that takes less than to ask for it.
-_FEW_TENSORS = 3
-
 
 def tiers_fit(request: Request, *, log_scale: bool) -> bool:
     """Whether a layer may run torch's calls first.
@@ -70,10 +67,14 @@ class Tiers:
         graph: the network.
         request: what its plan is for, as it was asked for.
         one_plan: whether one plan serves all batch sizes.
+        has_trials: whether plans that are close by prediction are wanted, too.
     """
 
-    def __init__(self, graph: Graph, request: Request, *, one_plan: bool) -> None:
+    def __init__(
+        self, graph: Graph, request: Request, *, one_plan: bool, has_trials: bool = False
+    ) -> None:
         self.graph, self.request, self.one_plan = graph, request, one_plan
+        self.has_trials = has_trials
         self._changes: dict[int, Change] = {}
 
     @property
@@ -87,16 +88,14 @@ class Tiers:
         Arguments:
             batch: samples of the call.
             take: takes the program that stays for so many samples, if the stores have all of it;
-                with ``plans=True`` it may plan it.
+                it is told whether that was built just now.
         """
         if torch.are_deterministic_algorithms_enabled():
             return False  # they would be others before and after
         group = kernel_batch(batch) if self.one_plan else probe_below(batch)
         change = self._changes.get(group)
         if change is None:
-            if take(batch, plans=len(self.graph.tensors) <= _FEW_TENSORS):
-                return False
-            if not can_build():
+            if take(batch, is_built=False) or not can_build():
                 return False
             change = self._changes[group] = Change(batch)
         if change.error:
@@ -111,7 +110,7 @@ class Tiers:
         job = change.job
         if job is not None and job.is_running():
             return False
-        if job is not None and not job.error and take(change.batch):
+        if job is not None and not job.error and take(change.batch, is_built=True):
             change.seconds = time.monotonic() - change.began
             return True
         if job is not None and job.done:
@@ -119,8 +118,15 @@ class Tiers:
             logger.warning("%s runs as torch's calls: %s", self.graph.label, change.error)
             return False
         # The first time, and in a forked child, whose parent's worker does not answer to it.
-        wanted = Wanted(self.graph, self.request, self.one_plan, change.batch)
+        wanted = Wanted(self.graph, self.request, self.one_plan, change.batch, self.has_trials)
         batch = self.request.batch if self.one_plan else 0
-        key = canonicalise(self.graph).key(), self.request, batch, group, wanted.threads
+        key = (
+            canonicalise(self.graph).key(),
+            self.request,
+            batch,
+            group,
+            self.has_trials,
+            wanted.threads,
+        )
         change.job = build(wanted, key)
         return False

@@ -136,10 +136,10 @@ def check_option(value: object, name: str, known: Iterable[str]) -> str:
     return value
 
 
-def check_flag(value: object, name: str) -> bool:
+def check_flag(value: object, name: str, expected: str = "True or False") -> bool:
     """True or False; what is only true or false as a condition is refused."""
     if not isinstance(value, bool):
-        msg = f"{name}={shown(value)}: expected True or False"
+        msg = f"{name}={shown(value)}: expected {expected}"
         raise SpecError(msg)
     return value
 

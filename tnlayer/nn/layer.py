@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -64,6 +64,8 @@ from .symbolic import as_leaf, proxy_in, recorded
 
 # Parameters of fewer bytes are made without a look at what the device has left.
 _SMALL = 2**26
+# What tune= may be beside True and False.
+CALLS = "calls"
 # to_dense() refuses larger matrices.
 _MAX_DENSE_ENTRIES = 2**30
 
@@ -85,7 +87,11 @@ class Layer(DenseWeight):
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
             parameters and theirs.
         effort: "fast", "default" or "high": how long to search for a plan.
-        tune: time the few best candidate plans on the device and keep the fastest: now with
+        tune: "calls": where predictions are within a factor of two, first calls of a loop run one
+            plan and another, three times each at most, and the fastest stays. It is stored, so that
+            another process begins with it. Only with ``tiers``, and not under
+            ``torch.use_deterministic_algorithms(True)``. False: predictions decide alone. True:
+            time the few best candidate plans on the device and keep the fastest: now with
             ``batch``, else at the first call in each range of batch sizes (about a second each,
             nothing where the store has it). On the meta device not before the first real call.
         device, dtype: of the parameters; by default torch's. A complex network makes dtype complex.
@@ -147,7 +153,7 @@ class Layer(DenseWeight):
         objective: str = "train",
         memory_limit: int | None = None,
         effort: str = "default",
-        tune: bool = False,
+        tune: bool | Literal["calls"] = "calls",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         log_scale: bool = False,
@@ -159,7 +165,8 @@ class Layer(DenseWeight):
         check_backend(backend)
         check_option(objective, "objective", OBJECTIVES)
         check_flag(bias, "bias")
-        check_flag(tune, "tune")
+        if tune != CALLS:
+            check_flag(tune, "tune", f"True, False or {CALLS!r}")
         check_flag(tiers, "tiers")
         check_flag(autocast, "autocast")
         check_log_scale(log_scale, memory_limit)
@@ -177,7 +184,7 @@ class Layer(DenseWeight):
         request.checked(graphs[0])
         self._request = request
         self._backend = backend
-        self._tune = tune
+        self._tune = tune is True
         self._log_scale = log_scale
         self._autocast = autocast
         # What a call says whose y is not finite, where the values of the user's tensors are why.
@@ -192,7 +199,8 @@ class Layer(DenseWeight):
             one_plan=self._one_plan,
             log_scale=log_scale,
             beside=self._beside,
-            has_tiers=tiers and not tune,
+            has_tiers=tiers and tune is not True,
+            has_trials=tune == CALLS,
         )
         self._fast: FastCall | None = None
         self._stored = StoredArrays(graphs)
@@ -201,7 +209,7 @@ class Layer(DenseWeight):
         self.register_parameter(BIAS, None if made is None else nn.Parameter(made))
         self._programs_for(dtype)
         self.reset_parameters()
-        if tune and batch is not None and self._kind()[1].type != "meta":
+        if self._tune and batch is not None and self._kind()[1].type != "meta":
             self.tune()
 
     # -- what it is ------------------------------------------------------------------------

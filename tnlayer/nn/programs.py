@@ -56,6 +56,7 @@ class LayerPrograms:
         log_scale: whether results have a scale of their own.
         beside: what a caller holds.
         has_tiers: whether torch's calls may run while kernels are built.
+        has_trials: whether first calls decide between plans whose predictions are close.
     """
 
     def __init__(
@@ -67,9 +68,12 @@ class LayerPrograms:
         log_scale: bool,
         beside: Beside = ALONE,
         has_tiers: bool = True,
+        has_trials: bool = False,
     ) -> None:
         self.graphs, self.request, self.one_plan = tuple(graphs), request, one_plan
         self.log_scale, self.beside, self.has_tiers = log_scale, beside, has_tiers
+        # Of several networks none is timed alone.
+        self.has_trials = has_trials and len(self.graphs) == 1
         self._plain: dict[tuple[torch.dtype, str], tuple[RangedProgram, ...]] = {}
         self._shared: dict[tuple[int, Request, Amount], tuple[RangedProgram, ...]] = {}
         self._sums: dict[tuple[tuple[RangedProgram, ...], bool], SummedRanges] = {}
@@ -275,7 +279,12 @@ class LayerPrograms:
     ) -> tuple[RangedProgram, ...]:
         return tuple(
             RangedProgram(
-                graph, own, one_plan=one_plan, log_scale=self.log_scale, has_tiers=self.has_tiers
+                graph,
+                own,
+                one_plan=one_plan,
+                log_scale=self.log_scale,
+                has_tiers=self.has_tiers,
+                has_trials=self.has_trials,
             )
             for graph, own in zip(self.graphs, requests, strict=True)
         )

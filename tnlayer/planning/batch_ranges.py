@@ -175,10 +175,10 @@ def _memorised(
 
 
 def _exact(search: Search, batch: int) -> Choice:
-    return _first(search, _ranked_at(search, batch), batch, batch)
+    return _first(search, ranked_at(search, batch), batch, batch)
 
 
-def _ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
+def ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
     """The plans of the two probes around a batch size, ranked at that size.
 
     So the plan for one size is never slower there than that of its range, and sizes of one range

@@ -162,6 +162,10 @@ class Backend(ABC):
         """
         return
 
+    def is_checked(self) -> bool:
+        """Whether ``check`` answers at once."""
+        return True
+
     def check_arch(self, arch: str) -> None:
         """Refuse an architecture that it does not build for; called where ``takes_arch``."""
         del arch

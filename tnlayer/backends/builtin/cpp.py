@@ -18,7 +18,7 @@ from ...targets.target import Machine, Target
 from ...time_models import cpu_kernels
 from ..cpp_program import CppProgram, this_cpu
 from ..lowered_for_cpu import LoweredForCpu
-from ..toolchains.find_cpp_compiler import find_compiler
+from ..toolchains.find_cpp_compiler import find_compiler, is_known
 
 COMPILED = (
     "kernels are compiled at the first call that needs them, or by prepare(): seconds, up to a "
@@ -65,6 +65,10 @@ class CppBackend(Backend):
     def check(self) -> None:
         """It needs a compiler."""
         find_compiler()
+
+    def is_checked(self) -> bool:
+        """Whether the compiler was found by this process or an earlier one."""
+        return is_known()
 
     def machine(self, arch: str | None = None) -> Machine:
         """This CPU, as the compiler uses it."""
