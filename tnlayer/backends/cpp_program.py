@@ -86,7 +86,7 @@ class CppProgram(Program):
             )
             raise BuildError(msg)
         super().__init__(graph, plan, tensor_names, limit=limit, device=device, lowered=lowered)
-        self._made: dict[tuple[str, Cpu, Mask], Kernel] = {}
+        self._found: dict[Mask, Kernel] = {}
 
     def load(self, kernel: Kernel) -> ctypes.CDLL:
         """The library that has a kernel."""
@@ -150,25 +150,23 @@ class CppProgram(Program):
     @property
     def forward_kernel(self) -> Kernel:
         """The kernel of the forward."""
-        return self._kernel(self.nothing)
+        name, plan, cpu = f"{self.prefix}forward", self.plan, self.cpu
+        kernel = kernel_of(plan, cpu)
+        return Kernel(name, plan, {"cpu": asdict(cpu)}, lambda: kernel.program_named(name))
 
     def backward_kernel(self, mask: Mask) -> Kernel:
         """The kernel of the gradients that a mask asks for."""
-        return self._kernel(mask)
+        name, plan, cpu = f"{self.prefix}backward", self.plan, self.cpu
+        wanted = self.wanted(mask)
+        kernel = kernel_of(plan, cpu, tuple(wanted))
+        made_from = {"cpu": asdict(cpu), "wanted": wanted}
+        return Kernel(name, plan, made_from, lambda: kernel.program_named(name))
 
-    def _kernel(self, mask: Mask) -> Kernel:
-        """The kernel for a mask, which is looked for in the store once; a test may give it another
-        name or CPU."""
-        key = self.prefix, self.cpu, mask
-        if key not in self._made:
-            name = f"{self.prefix}{'backward' if any(mask) else 'forward'}"
-            wanted = self.wanted(mask) if any(mask) else None
-            kernel = kernel_of(self.plan, self.cpu, None if wanted is None else tuple(wanted))
-            made_from: dict[str, Any] = {"cpu": asdict(self.cpu)}
-            if wanted is not None:
-                made_from["wanted"] = wanted
-            self._made[key] = Kernel(name, self.plan, made_from, lambda: kernel.program_named(name))
-        return self._made[key]
+    def kernel(self, mask: Mask) -> Kernel:
+        """The forward's kernel where a mask asks for nothing, else that of its gradients; one that
+        was found in the store is not looked for twice."""
+        found = self._found.pop(mask, None)
+        return found or (self.backward_kernel(mask) if any(mask) else self.forward_kernel)
 
     def _check_limit(self, mask: Mask) -> None:
         """Refuse a mask whose backward takes more than the memory limit; plans are made for one.
@@ -203,8 +201,13 @@ class CppProgram(Program):
 
     def is_stored(self, mask: Mask) -> bool:
         """Whether the store has both kernels."""
-        kernels = [self.forward_kernel, *([self.backward_kernel(mask)] if any(mask) else ())]
-        return all(kernel.is_stored for kernel in kernels)
+        for one in dict.fromkeys((self.nothing, mask)):
+            if one not in self._found:
+                kernel = self.kernel(one)
+                if not kernel.is_stored:
+                    return False
+                self._found[one] = kernel
+        return True
 
     def prepare_backward(self, mask: Mask) -> None:
         """Compile the backward."""
@@ -219,7 +222,7 @@ class CppProgram(Program):
             return Kernels(forward, _no_backward, (), "", unchecked=forward.unchecked)
         self._check_limit(mask)
         known = self.kernels(self.nothing)
-        kernel = self.backward_kernel(mask)
+        kernel = self.kernel(mask)
         names = [value.name for value in self.plan.inputs]
         needed = tuple(names.index(name) for name, _ in kernel.entry.inputs if name != GRADIENT)
         backward = _Backward(self, kernel, mask)
@@ -230,7 +233,7 @@ class _Forward:
     """The compiled forward."""
 
     def __init__(self, owner: CppProgram) -> None:
-        plan, kernel = owner.plan, owner.forward_kernel
+        plan, kernel = owner.plan, owner.kernel(owner.nothing)
         library = owner.load(kernel)
         assert [name for name, _ in kernel.entry.inputs] == [v.name for v in plan.inputs]
         self.call = _Call(owner, kernel, library, _arithmetic(plan))

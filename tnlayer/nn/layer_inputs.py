@@ -139,6 +139,8 @@ def flatten_inputs(
     flat: list[torch.Tensor] = []
     for port, x in zip(ports, inputs, strict=True):
         shape = graph.input_shape(port)
+        if isinstance(x, torch.Tensor) and x.layout is torch.sparse_coo:
+            x = x.to_dense()  # as nn.Linear takes it
         lead = _check_shape(layer, port, x, shape)
         _check_kind(layer, port, x, dtype, array)
         if not is_traced():

@@ -28,7 +28,7 @@ from .mixture import plan_name, weighed
 from .plan_search import Search
 from .plan_store import Note, PlanKey, StoredPlan, find_plan, write_plan
 from .rank import Ranked, left_out, rank
-from .request import Request
+from .request import BY_TIME, Request
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
@@ -187,7 +187,8 @@ def ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
     low, high = _probes(batch)
     limited = search.request.memory_limit is not None
     is_batched = any(port.batched for port in search.graph.inputs)
-    if batch == low or limited or not is_batched:
+    by_time = search.request.minimize == BY_TIME  # else the one tree for this size is wanted
+    if batch == low or limited or not is_batched or not by_time:
         return rank(search, batch)
     plans = [ranked.plan for ranked in rank(search, low)]
     if high is not None and not search.deadline.passed("comparing batch sizes"):

@@ -27,7 +27,7 @@ _EXHAUSTIVE_TERMS = 14
 # Trials beyond: each a batch of random greedy paths, the best refined by exact subtrees.
 # The greedy order alone, which takes less than a millisecond.
 GREEDY = "greedy"
-_TRIALS = {GREEDY: 0, "fast": 2, "default": 6, "high": 48}
+_TRIALS = {"fast": 2, "default": 6, "high": 48}
 _GREEDY_PATHS = 32
 _SUBTREE_SIZE = 8
 # Beyond so many terms the work of a trial is linear in them: each has fewer paths, at least so
@@ -100,7 +100,7 @@ def search_order(
             f"minimize={minimize!r} is unknown; expected flops, write, size, max, combo-N, limit-N"
         )
         raise SpecError(msg)
-    if effort not in _TRIALS:
+    if effort != GREEDY and effort not in _TRIALS:
         msg = f"effort={effort!r} is unknown; expected one of {', '.join(_TRIALS)}"
         raise SpecError(msg)
     if len(terms) < 2:
@@ -111,7 +111,7 @@ def search_order(
     if exhaustive and not deadline.passed(_STAGE):
         return Found(_exhaustive(problem, minimize), optimal=True)
     trials: list[SsaPath] = []
-    count = 0 if exhaustive else _trial_count(terms, effort)
+    count = 0 if exhaustive or effort == GREEDY else _trial_count(terms, effort)
     with progress("contraction order", count, shown=effort == "high") as advance:
         for seed in range(count):
             trial = _trial(problem, minimize, seed, deadline)
@@ -179,7 +179,7 @@ def _greedy(problem: _Problem) -> SsaPath:
 def _trial_count(terms: Sequence[Sequence[str]], effort: str) -> int:
     """Fewer trials for large networks, whose trials are long."""
     trials = _TRIALS[effort]
-    return trials if len(terms) <= _LARGE_NETWORK else -(-trials // 3)
+    return trials if len(terms) <= _LARGE_NETWORK else max(1, trials // 3)
 
 
 def _trial(problem: _Problem, minimize: str, seed: int, deadline: Deadline) -> SsaPath | None:

@@ -56,6 +56,8 @@ def is_copy(array: torch.Tensor, source: torch.Tensor) -> bool:
     """Whether an array has memory of its own beside that of what it was made from."""
     if not array.numel():
         return False
+    if source.layout is not torch.strided:
+        return True
     return array.untyped_storage()._cdata != source.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
 
 
