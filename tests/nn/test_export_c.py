@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tests.nn.test_layer_behaviour import bilinear_net
 from tests.support.cpp_units import has_compiler
+from tests.support.several_inputs import two_batched_and_one_whole
 from tnlayer.backends.toolchains.find_cpp_compiler import find_compiler
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -70,7 +70,7 @@ def test_library_gives_what_the_layer_gives(
 
 def test_several_inputs(tmp_path: Path) -> None:
     """Inputs stand in the order of the ports, with a batch or without."""
-    layer = tn.Layer(bilinear_net(), backend="torch")
+    layer = tn.Layer(two_batched_and_one_whole(), backend="torch")
     graph, batch = layer.graph, 5
     inputs = [
         torch.randn(batch, *graph.input_shape(port))

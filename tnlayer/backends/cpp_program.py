@@ -189,6 +189,10 @@ class CppProgram(Program):
         """The generated code: forward, and the backward of a training step."""
         return "\n".join(map(print_cpp, self.programs(mask)))
 
+    def forward_source(self, name: str) -> str | None:
+        """The forward's kernel under another name."""
+        return print_cpp(replace(self.forward_kernel.program, name=name))
+
     def prepare_backward(self, mask: Mask) -> None:
         """Compile the backward."""
         backward = self.kernels(mask).backward

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ..backends.cpp_program import CppProgram
 from ..codegen.cpp.exported_library import (
     HEADER_NAME,
     LIBRARY_NAME,
@@ -20,11 +18,12 @@ from ..codegen.cpp.exported_library import (
     print_header,
     print_library,
 )
-from ..codegen.cpp.printer import print_cpp
 from ..dispatch.compile import compile
 from ..errors import SpecError
 from ..graph.graph import Graph
+from ..ir.backend_names import CPP
 from ..planning.request import INFER
+from ..runtime.program import Program
 from ..support.dtypes import DTYPES
 from .layer_inputs import dtype_name
 from .stored_arrays import BIAS
@@ -59,7 +58,10 @@ def export_c(
             "export layer.float()"
         )
         raise SpecError(msg)
-    programs = [_program(graph, known.name, batch) for graph in graphs]
+    programs = [
+        compile(graph, backend=CPP, objective=INFER, dtype=known.name, batch=batch)
+        for graph in graphs
+    ]
     names = list(dict.fromkeys(name for one in programs for name in one.parameter_order))
     names += [BIAS] if BIAS in arrays else []
     parts = 2 if dtype.is_complex else 1
@@ -70,9 +72,12 @@ def export_c(
     }
     sources: list[str] = []
     for program, kernel in zip(programs, library.kernels, strict=True):
-        (loops,) = program.programs(program.nothing)
+        source = program.forward_source(kernel.entry)
+        if source is None:
+            msg = f"{where}: export_c: {program!r} is no compiled kernel for the CPU"
+            raise SpecError(msg)
         sources.append(f"{kernel.entry}.cpp")
-        files[sources[-1]] = print_cpp(replace(loops, name=kernel.entry))
+        files[sources[-1]] = source
     files["CMakeLists.txt"] = print_cmake(sources, _FLAGS)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -81,19 +86,10 @@ def export_c(
     return tuple(folder / name for name in (*files, WEIGHTS_NAME))
 
 
-def _program(graph: Graph, dtype: str, batch: int) -> CppProgram:
-    """A network as one kernel."""
-    program = compile(graph, backend="cpp", objective=INFER, dtype=dtype, batch=batch)
-    if not isinstance(program, CppProgram):
-        msg = f"network {graph.label!r} is no kernel: export_c writes compiled kernels only"
-        raise SpecError(msg)
-    return program
-
-
 def _library(
     where: str,
     graph: Graph,
-    programs: Sequence[CppProgram],
+    programs: Sequence[Program],
     names: Sequence[str],
     arrays: Mapping[str, torch.Tensor],
     c_type: str,

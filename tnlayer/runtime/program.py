@@ -246,6 +246,12 @@ class Program:
         text = error.with_names(dict(self.plan.names))
         return LimitError(f"network {self.graph.label!r}: {text}", error.needed)
 
+    def forward_source(self, name: str) -> str | None:
+        """The forward in C++ that needs nothing of torch, as a function of some name; None where
+        the program is none."""
+        del name
+        return None
+
     def units(self, mask: Mask | None = None) -> Mapping[str, Any]:
         """The units of code for a device that a mask of wanted gradients needs, by name; none
         where kernels run on the CPU or are torch's."""
