@@ -19,7 +19,7 @@ from ..graph.graph import Graph
 from ..ir.counts import Amount
 from ..planning.batch_ranges import upper_end
 from ..planning.request import TRAIN, Request
-from ..runtime import torch_ops
+from ..runtime import cuda_devices, torch_ops
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import Runnable, is_copy
 from .layer_inputs import dtype_name
@@ -228,10 +228,11 @@ class LayerPrograms:
 
     def at(self, like: torch.Tensor, count: int, batch: int, *, trains: bool) -> Runnable:
         """The program for so many arrays, with a bias or without, of a dtype and device."""
-        kind = like.dtype, like.is_cuda, count
+        on_gpu = cuda_devices.is_on_gpu(like)
+        kind = like.dtype, on_gpu, count
         taken = self._taken.get(kind)
         if taken is None:
-            device = "cuda" if like.is_cuda else "cpu"
+            device = "cuda" if on_gpu else "cpu"
             programs = self.of(like.dtype, device, batch=batch, trains=trains)
             has_bias = count == len(self.graphs[0].inputs) + len(self.order) + 1
             taken = self.summed(programs, has_bias=has_bias)
@@ -241,7 +242,7 @@ class LayerPrograms:
 
     def flops(self, like: torch.Tensor, batch: int) -> int:
         """FLOPs of a forward without the bias."""
-        device = "cuda" if like.is_cuda else "cpu"
+        device = "cuda" if cuda_devices.is_on_gpu(like) else "cpu"
         programs = self.of(like.dtype, device, batch=batch)
         return sum(ranged.at(batch).plan.counts.flops.at(batch) for ranged in programs)
 
