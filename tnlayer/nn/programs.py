@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count as counter
 from typing import Any, cast
+from uuid import uuid4
 
 import torch
 
@@ -28,6 +29,9 @@ NOTHING = Amount()
 
 # Tells layers apart that were tuned.
 _apart = counter()
+# Tells processes apart: torch keeps compiled graphs on disk and finds them by what dynamo saw,
+# which does not say what was planned. Another process may plan otherwise, and save other arrays.
+_PROCESS = uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +262,10 @@ class LayerPrograms:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy serves graphs, too."""
         self.__dict__.update(state)
+        is_apart = "#" in self.key
+        self.key = _key(self)
+        if is_apart:
+            self.stand_apart()
         self._known = torch_ops.register(self.key, self)
 
     def _held(self, request: Request, dtype: torch.dtype) -> Amount:
@@ -290,5 +298,6 @@ def _key(programs: LayerPrograms) -> str:
         for g in programs.graphs
     ]  # fmt: skip
     request, beside = programs.request, programs.beside
-    content = (graphs, request, request.batch, programs.one_plan, programs.log_scale, beside)
+    options = (request.batch, programs.one_plan, programs.log_scale, beside)
+    content = (_PROCESS, graphs, request, *options)
     return hashlib.sha256(repr(content).encode()).hexdigest()[:24]
