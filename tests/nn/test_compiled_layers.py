@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
+from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch.nn.utils import prune
 
 import tnlayer as tn
@@ -223,6 +224,28 @@ def test_a_plan_of_torch_calls_is_seen() -> None:
     compiled(layer, backend)(torch.randn(5, 16))
     assert any("mm" in name for name in seen)
     assert not any("tnlayer" in name for name in seen)
+
+
+def test_the_planned_backward_is_seen_too() -> None:
+    """A compiler gets the calls of the plan's own backward, not those of differentiating the
+    forward: Inductor would hand on strides with which torch's CPU goes from matrix to matrix."""
+    layer = tn.Layer(tn.topologies.btt((4, 4), (4, 4), rank=2), bias=True, backend="torch")
+    seen: list[str] = []
+
+    def inner(module: torch.fx.GraphModule, _: Any) -> Any:
+        seen.extend(str(node.target) for node in module.graph.nodes if node.op == "call_function")
+        return make_boxed_func(module)
+
+    call = compiled(layer, torch._dynamo.backends.common.aot_autograd(fw_compiler=inner))  # type: ignore
+    for batch in (5, 40, 7):
+        check_like_eager(layer, call, torch.randn(batch, 16, requires_grad=True))
+    assert graphs() <= 2
+    (program,) = layer._programs_for(torch.float32)
+    products = program.at(5).source().count("bmm(")
+    torch.compiler.reset()
+    seen.clear()
+    check_like_eager(layer, call, torch.randn(5, 16, requires_grad=True))
+    assert products and sum("bmm" in name for name in seen) == products
 
 
 def test_sums_and_several_inputs() -> None:

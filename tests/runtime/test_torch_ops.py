@@ -11,8 +11,8 @@ from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
 import tnlayer as tn
-from tests.nn.test_layer_behaviour import bilinear_net
 from tests.support.each_backend import BACKENDS
+from tests.support.several_inputs import two_batched_and_one_whole
 
 by_backend = pytest.mark.parametrize("backend", BACKENDS)
 ops: Any = torch.ops.tnlayer
@@ -36,7 +36,7 @@ def layers(backend: str) -> list[tuple[tn.Layer, tuple[torch.Tensor, ...]]]:
     half = tn.topologies.low_rank(16, 16, rank=3)
     both = tn.Layer([plain.graph, half], dtype=torch.float64, backend=backend, bias=True)
     limited = train_layer(backend, memory_limit=2**20, batch=8)
-    several = tn.Layer(bilinear_net(), dtype=torch.float64, backend=backend)
+    several = tn.Layer(two_batched_and_one_whole(), dtype=torch.float64, backend=backend)
     single = tn.Layer(half, backend=backend)
     values = tn.Layer(half, backend=backend, dtype=torch.complex64)
     draw = torch.randn

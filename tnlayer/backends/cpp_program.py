@@ -209,6 +209,10 @@ class CppProgram(Program):
                 self._found[one] = kernel
         return True
 
+    def forward_source(self, name: str) -> str | None:
+        """The forward's kernel under another name."""
+        return print_cpp(replace(self.forward_kernel.program, name=name))
+
     def prepare_backward(self, mask: Mask) -> None:
         """Compile the backward."""
         backward = self.kernels(mask).backward

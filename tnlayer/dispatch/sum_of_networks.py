@@ -61,6 +61,14 @@ class SummedProgram:
             total = total + other
         return (total + arrays[-1] if self.has_bias else total,)
 
+    def traced(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """y as torch's own calls, for a compiler that looks."""
+        pairs = zip(self.programs, self.picks, strict=True)
+        total, *others = (program.traced(*pick(arrays)) for program, pick in pairs)
+        for other in others:
+            total = total + other
+        return total + arrays[-1] if self.has_bias else total
+
     @cached_property
     def stand_in(self) -> SummedProgram | None:
         """Keeps the memory limit where the kernels cannot take the arrays."""
@@ -94,9 +102,9 @@ class SummedProgram:
         return self.programs[0].graph
 
     @property
-    def is_torch_calls(self) -> bool:
-        """Whether torch's own calls run all of them, within no memory limit."""
-        return all(program.is_torch_calls for program in self.programs)
+    def is_for_compilers(self) -> bool:
+        """Whether a compiler shall see torch's own calls of all of them."""
+        return all(program.is_for_compilers for program in self.programs)
 
     @property
     def keeps_limit(self) -> bool:

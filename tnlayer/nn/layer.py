@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -51,6 +53,7 @@ from ..support.fresh_thread import in_fresh_thread
 from ..targets.backend import is_free
 from .compiled_call import compiled_call, is_compiled_call
 from .dense_weight import DenseWeight
+from .export_c import export_c
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
 from .initialisation.measure_variance import WHOLE, Planned
@@ -359,6 +362,24 @@ class Layer(DenseWeight):
             return (mantissa * log_scale.exp().unsqueeze(-1)).to(dtype).mT
         tensors = {name: array for name, array in arrays.items() if name != BIAS}
         return self._contract((identity,), tensors).mT
+
+    def export_c(self, folder: str | os.PathLike[str], *, batch: int | None = None) -> None:
+        """Write the compiled forward as C++ source, header, weights and CMake file: a library that
+        needs neither torch nor Python, on the CPU.
+
+        Arguments:
+            folder: is made; files that are there are written anew.
+            batch: samples of a usual call; by default what the layer was planned for.
+
+        Raises:
+            SpecError: half precision, or log_scale=True.
+            BuildError: kernels cannot do it, or there is no C++ compiler to ask.
+        """
+        if self._log_scale:
+            msg = f"{self!r}: export_c has no log_scale; make the layer without it"
+            raise SpecError(msg)
+        size = self._request.batch if batch is None else check_whole(batch, "export_c: batch")
+        export_c(repr(self), self._graphs, self._stored.of(self), Path(folder), size)
 
     def prepare(self, batches: Sequence[int] = ()) -> Layer:
         """Plan and build now all that calls with these batch sizes will run; returns itself.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count as counter
 from typing import Any, cast
+from uuid import uuid4
 
 import torch
 
@@ -19,7 +20,7 @@ from ..graph.graph import Graph
 from ..ir.counts import Amount
 from ..planning.batch_ranges import upper_end
 from ..planning.request import TRAIN, Request
-from ..runtime import torch_ops
+from ..runtime import cuda_devices, torch_ops
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import Runnable, is_copy
 from .layer_inputs import dtype_name
@@ -28,6 +29,9 @@ NOTHING = Amount()
 
 # Tells layers apart that were tuned.
 _apart = counter()
+# Tells processes apart: torch keeps compiled graphs on disk and finds them by what dynamo saw,
+# which does not say what was planned. Another process may plan otherwise, and save other arrays.
+_PROCESS = uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +238,11 @@ class LayerPrograms:
 
     def at(self, like: torch.Tensor, count: int, batch: int, *, trains: bool) -> Runnable:
         """The program for so many arrays, with a bias or without, of a dtype and device."""
-        kind = like.dtype, like.is_cuda, count
+        on_gpu = cuda_devices.is_on_gpu(like)
+        kind = like.dtype, on_gpu, count
         taken = self._taken.get(kind)
         if taken is None:
-            device = "cuda" if like.is_cuda else "cpu"
+            device = "cuda" if on_gpu else "cpu"
             programs = self.of(like.dtype, device, batch=batch, trains=trains)
             has_bias = count == len(self.graphs[0].inputs) + len(self.order) + 1
             taken = self.summed(programs, has_bias=has_bias)
@@ -248,7 +253,7 @@ class LayerPrograms:
 
     def flops(self, like: torch.Tensor, batch: int) -> int:
         """FLOPs of a forward without the bias."""
-        device = "cuda" if like.is_cuda else "cpu"
+        device = "cuda" if cuda_devices.is_on_gpu(like) else "cpu"
         programs = self.of(like.dtype, device, batch=batch)
         return sum(ranged.settled(batch).plan.counts.flops.at(batch) for ranged in programs)
 
@@ -264,6 +269,10 @@ class LayerPrograms:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy serves graphs, too."""
         self.__dict__.update(state)
+        is_apart = "#" in self.key
+        self.key = _key(self)
+        if is_apart:
+            self.stand_apart()
         self._known = torch_ops.register(self.key, self)
 
     def _held(self, request: Request, dtype: torch.dtype) -> Amount:
@@ -303,5 +312,6 @@ def _key(programs: LayerPrograms) -> str:
         for g in programs.graphs
     ]  # fmt: skip
     request, beside = programs.request, programs.beside
-    content = (graphs, request, request.batch, programs.one_plan, programs.log_scale, beside)
+    options = (request.batch, programs.one_plan, programs.log_scale, beside)
+    content = (_PROCESS, graphs, request, *options)
     return hashlib.sha256(repr(content).encode()).hexdigest()[:24]

@@ -127,6 +127,10 @@ class Runnable(Protocol):
         """What torch can trace and differentiate."""
         ...
 
+    def traced(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """y as torch's own calls, forward and backward as planned, for a compiler that looks."""
+        ...
+
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The same of any arrays."""
         ...
@@ -158,8 +162,8 @@ class Runnable(Protocol):
         ...
 
     @property
-    def is_torch_calls(self) -> bool:
-        """Whether torch's own calls run, within no memory limit."""
+    def is_for_compilers(self) -> bool:
+        """Whether a compiler shall see torch's own calls instead of an operation."""
         ...
 
     @property
@@ -246,6 +250,65 @@ class _Contraction(torch.autograd.Function):
             return (None, None, *wanted)
         found = iter(wanted)
         return (None, None, *[next(found) if asked else None for asked in ctx.mask])
+
+
+class _TracedPair(torch.autograd.Function):
+    """Forward and backward made of torch's own calls, which a compiler looks into."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: Kernels, mask: Mask, reference: Any, *arrays: torch.Tensor
+    ) -> torch.Tensor:
+        y, *saved = kernels.forward(*arrays)
+        ctx.kernels, ctx.mask, ctx.reference = kernels, mask, reference
+        ctx.count = len(arrays)
+        ctx.save_for_backward(*arrays, *saved)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        arrays, saved = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        if torch.is_grad_enabled():
+            found = iter(reference_gradients(ctx.reference, ctx.mask, gradients[0], arrays))
+        else:
+            needed = ctx.kernels.pick(arrays)
+            found = iter(ctx.kernels.backward(gradients[0], *needed, *saved))
+        return (None, None, None, *(next(found) if asked else None for asked in ctx.mask))
+
+
+def traced_pair(
+    kernels: Kernels, mask: Mask, reference: Any, arrays: tuple[torch.Tensor, ...]
+) -> torch.Tensor:
+    """Apply functions that are made of torch's own calls, differentiably.
+
+    Arguments:
+        kernels: for a mask of wanted gradients.
+        mask: that one.
+        reference: the forward alone, for gradients of gradients.
+        arrays: all inputs.
+    """
+    return _TracedPair.apply(kernels, mask, reference, *arrays)  # pyright: ignore
+
+
+def reference_gradients(
+    reference: Callable[..., tuple[torch.Tensor, ...]],
+    mask: Sequence[bool],
+    gradient: torch.Tensor,
+    arrays: Sequence[torch.Tensor],
+) -> list[torch.Tensor]:
+    """Gradients of the reference; in grad mode they can be differentiated again."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # One tensor may stand in several places, and each wants its own part of the gradient.
+        arrays = [
+            array.view_as(array) if array.requires_grad else array.detach().requires_grad_(asked)
+            for array, asked in zip(arrays, mask, strict=True)
+        ]
+        y = reference(*arrays)[0]
+        wanted = [array for array, asked in zip(arrays, mask, strict=True) if asked]
+        grads = torch.autograd.grad(y, wanted, gradient, create_graph=again, allow_unused=True)
+    pairs = zip(grads, wanted, strict=True)
+    return [torch.zeros_like(array) if grad is None else grad for grad, array in pairs]
 
 
 # What Function.apply does beyond this is for transforms, under which nothing here comes to it, but

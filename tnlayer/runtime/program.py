@@ -31,11 +31,11 @@ from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
 from .array_checks import Expected, check_array, check_storage
-from .autograd import Runnable, are_plain, is_copy, is_traced, run
+from .autograd import Runnable, are_plain, is_copy, is_traced, run, traced_pair
 from .available_memory import check_room, free_samples
 from .generated_functions import Kernels
 from .kernel_arrays import Held
-from .load_python import FRESH, REUSING, load_source
+from .load_python import FRESH, REUSING, TRACEABLE, load_source
 
 # Canonical name of the gradient of y, an input of each backward.
 GRADIENT = "g"
@@ -90,6 +90,7 @@ class Program:
         self._objective = () if lowered is None else lowered.mask
         self._kernels: dict[Mask, Kernels] = {}
         self._adding: dict[Mask, Kernels] = {}
+        self._traceable: dict[Mask, Kernels] = {}
         self._alike: dict[tuple[Program, Mask], bool] = {}
         self._free: dict[torch.device, int] = {}
         self._lock = Lock(reentrant=True)
@@ -112,6 +113,17 @@ class Program:
         if torch.is_grad_enabled() and not are_plain(arrays):
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
+
+    def traced(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """y as torch's own calls, forward and backward as planned, for a compiler that looks."""
+        wanted = torch.is_grad_enabled()
+        mask = tuple(wanted and array.requires_grad for array in arrays)
+        if not any(mask):
+            return self.reference(*arrays)[0]
+        if mask not in self._traceable:
+            pair = self._pair(replace(self.plan, memory=Memory()), mask)
+            self._traceable[mask] = build_kernels(pair, TRACEABLE)
+        return traced_pair(self._traceable[mask], mask, self.reference, arrays)
 
     def infer_adding(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As ``infer``, but y is added to the last array; where the plan's memory says so."""
@@ -153,8 +165,8 @@ class Program:
         return True
 
     @property
-    def is_torch_calls(self) -> bool:
-        """Whether torch's own calls run, within no memory limit: the reference is as good."""
+    def is_for_compilers(self) -> bool:
+        """Whether a compiler shall see the calls: they are torch's own, within no memory limit."""
         return self.limit is None and (type(self) is Program or bool(self.failure))
 
     @property
@@ -253,6 +265,12 @@ class Program:
         """An error about the limit with the user's names."""
         text = error.with_names(dict(self.plan.names))
         return LimitError(f"network {self.graph.label!r}: {text}", error.needed)
+
+    def forward_source(self, name: str) -> str | None:
+        """The forward in C++ that needs nothing of torch, as a function of some name; None where
+        the program is none."""
+        del name
+        return None
 
     def units(self, mask: Mask | None = None) -> Mapping[str, Any]:
         """The units of code for a device that a mask of wanted gradients needs, by name; none
@@ -359,7 +377,7 @@ class Program:
         """Calls of torch for a mask: those that add to what there is, or the usual ones."""
         plan = self._plan_for(mask)
         plan = replace(plan, memory=replace(plan.memory, adds=adds))
-        kernels = build_kernels(self._pair(plan, mask), reuse=self.limit is None)
+        kernels = build_kernels(self._pair(plan, mask), REUSING if self.limit is None else FRESH)
         if not any(mask):
             return kernels
         return replace(kernels, backward=_Backward(self, kernels.backward, kernels.needed))
@@ -572,9 +590,14 @@ class _Backward:
         return self.function(*arrays)
 
 
-def build_kernels(pair: TrainingSchedules, *, reuse: bool = True) -> Kernels:
-    """Print, compile and load the functions of a pair."""
-    source, known = print_torch(pair.forward, "forward"), REUSING if reuse else FRESH
+def build_kernels(pair: TrainingSchedules, known: Mapping[str, Any] = REUSING) -> Kernels:
+    """Print, compile and load the functions of a pair.
+
+    Arguments:
+        pair: of a forward and its backward.
+        known: what their source may call (runtime/load_python.py).
+    """
+    source = print_torch(pair.forward, "forward")
     if pair.backward is None:
         functions = load_source(source, known)
         return Kernels(functions["forward"], _no_backward, (), source)

@@ -15,7 +15,14 @@ from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 
 from . import torch_ops
-from .autograd import Runnable, autocast_result, functorch_is_active, stands_for_many, zeros_for
+from .autograd import (
+    Runnable,
+    autocast_result,
+    functorch_is_active,
+    reference_gradients,
+    stands_for_many,
+    zeros_for,
+)
 from .torch_ops import Contractions, batch_of, find, outside_traces
 
 _mode_of = torch._C._get_dispatch_mode  # pyright: ignore
@@ -67,8 +74,8 @@ def _contract(_: Any, key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
     trains = torch.is_grad_enabled() and any(array.requires_grad for array in arrays)
     if _is_in_graph():
         program = _settled(found, arrays, trains=trains)
-        if program.is_torch_calls:
-            return program.reference(*arrays)[0]
+        if program.is_for_compilers:
+            return program.traced(*arrays)
     if trains:
         return _Contraction.apply(key, *arrays)  # pyright: ignore
     with _below_autograd():
@@ -146,19 +153,8 @@ def _reference_gradients(
     gradient: torch.Tensor,
     arrays: Sequence[torch.Tensor],
 ) -> list[torch.Tensor]:
-    """Gradients of the reference; in grad mode they can be differentiated again."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # One tensor may stand in several places, and each wants its own part of the gradient.
-        arrays = [
-            array.view_as(array) if array.requires_grad else array.detach().requires_grad_(asked)
-            for array, asked in zip(arrays, mask, strict=True)
-        ]
-        y = _reference(found, arrays)
-        wanted = [array for array, asked in zip(arrays, mask, strict=True) if asked]
-        grads = torch.autograd.grad(y, wanted, gradient, create_graph=again, allow_unused=True)
-    pairs = zip(grads, wanted, strict=True)
-    return [torch.zeros_like(array) if grad is None else grad for grad, array in pairs]
+    reference = _settled(found, arrays, trains=False).reference
+    return reference_gradients(reference, mask, gradient, arrays)
 
 
 # -- the other two, where they are called by themselves ------------------------------------------
