@@ -8,7 +8,7 @@ keeps no memory limit: where torch differentiates, torch keeps what it needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
