@@ -320,9 +320,11 @@ def test_reorder_names_what_is_no_port() -> None:
 def test_calls_without_tensors_are_refused() -> None:
     """An input that is no tensor is named."""
     layer = tn.Layer(tn.topologies.low_rank(4, 3, rank=1), backend="torch")
-    for x in (None, [1.0] * 4, np.zeros(4, dtype=np.float32), 1.0):
+    for x in ([1.0] * 4, np.zeros(4, dtype=np.float32), 1.0):
         with pytest.raises(tn.SpecError, match=r"input 'x' must be a torch.Tensor"):
             layer(x)
+    with pytest.raises(tn.SpecError, match=r"expected 1 inputs \(x\), got 0"):
+        layer(None)
 
 
 # -- what took long --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ..planning.planner import PlannedGraph, known_plan, plan_graph, planned_wit
 from ..planning.request import Request
 from ..runtime.program import Program
 from ..support.locks import Lock
+from ..support.outside_graphs import outside_graphs
 from ..targets.backend import asked_backend, backend_of, same_code
 from .available_backends import is_found_at_once, request_for
 from .build_program import program_of
@@ -151,10 +152,13 @@ class RangedProgram:
     @property
     def main(self) -> Program:
         """The program for ``request.batch``."""
-        if self._main is None:
-            with self._lock:
-                if self._main is None:
-                    self._use(self.planned)
+        return self._main or self._made_main()
+
+    @outside_graphs
+    def _made_main(self) -> Program:
+        with self._lock:
+            if self._main is None:
+                self._use(self.planned)
         assert self._main is not None
         return self._main
 

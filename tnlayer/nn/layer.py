@@ -168,7 +168,7 @@ class Layer(DenseWeight):
         check_backend(backend)
         check_option(objective, "objective", OBJECTIVES)
         check_flag(bias, "bias")
-        if tune != CALLS:
+        if not isinstance(tune, str) or tune != CALLS:
             check_flag(tune, "tune", f"True, False or {CALLS!r}")
         check_flag(tiers, "tiers")
         check_flag(autocast, "autocast")

@@ -26,6 +26,7 @@ from ..planning.memory_limit import LimitError, LimitRefused, keep_limit
 from ..planning.request import TRAIN
 from ..support.debug import debug
 from ..support.locks import Lock
+from ..support.outside_graphs import outside_graphs
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
@@ -94,19 +95,22 @@ class Program:
         self._alike: dict[tuple[Program, Mask], bool] = {}
         self._free: dict[torch.device, int] = {}
         self._lock = Lock(reentrant=True)
+        self._reference: Callable[..., tuple[torch.Tensor, ...]] | None = None
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
         nothing = (False,) * len(plan.inputs)
         self.nothing = nothing
 
     def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What torch can trace and differentiate: each array is made anew, and no limit is kept."""
-        return self._reference(*arrays)
+        return (self._reference or self._made_reference())(*arrays)
 
-    @cached_property
-    def _reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+    @outside_graphs
+    def _made_reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         """Made when it is needed: most calls never do."""
-        free = self._pair(replace(self.plan, memory=Memory()), self.nothing)
-        return load_source(print_torch(free.forward, "forward"))["forward"]
+        if self._reference is None:
+            free = self._pair(replace(self.plan, memory=Memory()), self.nothing)
+            self._reference = load_source(print_torch(free.forward, "forward"))["forward"]
+        return self._reference
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
