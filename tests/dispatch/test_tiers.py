@@ -100,7 +100,7 @@ print(json.dumps([before, str(layer.explain(32)), [p.backend for _, p in ranged.
     )
     backends, text = script(code, tmp_path)
     assert backends == ["cpp"]
-    assert "first calls" not in text
+    assert "first calls:" not in text
 
 
 @needs_compiler

@@ -18,7 +18,7 @@ from ..planning.planner import PlannedGraph, known_plan, plan_graph, planned_wit
 from ..planning.request import Request
 from ..runtime.program import Program
 from ..support.locks import Lock
-from ..support.outside_graphs import outside_graphs
+from ..support.outside_graphs import do, number_of
 from ..targets.backend import asked_backend, backend_of, same_code
 from .available_backends import is_found_at_once, request_for
 from .build_program import program_of
@@ -110,6 +110,7 @@ class RangedProgram:
         # Whether a plan is searched when a call needs it, and not when a layer is made.
         self._is_lazy = tiers_fit(request, log_scale=log_scale)
         self._lock = Lock(reentrant=True)
+        self._number = number_of(self)
         self._request: Request | None = None
         self._planned: PlannedGraph | None = None
         self._main: Program | None = None
@@ -152,15 +153,16 @@ class RangedProgram:
     @property
     def main(self) -> Program:
         """The program for ``request.batch``."""
-        return self._main or self._made_main()
+        do(self._number, "make_main")
+        found: Any = self._main
+        return found
 
-    @outside_graphs
-    def _made_main(self) -> Program:
-        with self._lock:
-            if self._main is None:
-                self._use(self.planned)
-        assert self._main is not None
-        return self._main
+    def make_main(self) -> None:
+        """Plan for ``request.batch``, if that was not done yet."""
+        if self._main is None:
+            with self._lock:
+                if self._main is None:
+                    self._use(self.planned)
 
     def _use(self, planned: PlannedGraph) -> None:
         """Take a plan for ``request.batch``."""
@@ -491,7 +493,8 @@ class RangedProgram:
     def __deepcopy__(self, memo: dict[int, Any]) -> RangedProgram:
         """Programs are values: a copy of a layer shares them."""
         copy = object.__new__(RangedProgram)
-        copy.__dict__ = {**self.__dict__, "_lock": Lock(reentrant=True), "_tuning": Lock()}
+        own = {"_lock": Lock(reentrant=True), "_tuning": Lock(), "_number": number_of(copy)}
+        copy.__dict__ = {**self.__dict__, **own}
         return copy
 
 

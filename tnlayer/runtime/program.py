@@ -26,7 +26,7 @@ from ..planning.memory_limit import LimitError, LimitRefused, keep_limit
 from ..planning.request import TRAIN
 from ..support.debug import debug
 from ..support.locks import Lock
-from ..support.outside_graphs import outside_graphs
+from ..support.outside_graphs import do, number_of
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
@@ -95,6 +95,7 @@ class Program:
         self._alike: dict[tuple[Program, Mask], bool] = {}
         self._free: dict[torch.device, int] = {}
         self._lock = Lock(reentrant=True)
+        self._number = number_of(self)
         self._reference: Callable[..., tuple[torch.Tensor, ...]] | None = None
         self.dtype: torch.dtype = getattr(torch, plan.dtype)
         nothing = (False,) * len(plan.inputs)
@@ -102,15 +103,15 @@ class Program:
 
     def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What torch can trace and differentiate: each array is made anew, and no limit is kept."""
-        return (self._reference or self._made_reference())(*arrays)
+        do(self._number, "make_reference")
+        reference: Any = self._reference
+        return reference(*arrays)
 
-    @outside_graphs
-    def _made_reference(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def make_reference(self) -> None:
         """Made when it is needed: most calls never do."""
         if self._reference is None:
             free = self._pair(replace(self.plan, memory=Memory()), self.nothing)
             self._reference = load_source(print_torch(free.forward, "forward"))["forward"]
-        return self._reference
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""

@@ -1,21 +1,41 @@
-"""Methods that torch.compile calls while it traces, and whose results it takes as they are.
+"""Work that torch.compile has done while it traces, and does not look into.
 
-To plan and to build is no part of a graph, and has locks and files that no trace can follow.
+To plan and to build is no part of a graph, and has locks and files that no trace can follow. What
+torch calls so may be given numbers and texts alone, and give no more: so whoever has such work gets
+a number, and what comes of it is read where it was put.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+_numbers = count()
+_owners: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
 
-def outside_graphs(method: Method) -> Method:
-    """Mark a method without arguments as one whose result is a constant of the graph.
+def number_of(owner: Any) -> int:
+    """A number that stands for an object in :func:`made`."""
+    number = next(_numbers)
+    _owners[number] = owner
+    return number
 
-    It is what torch.compiler.assume_constant_result does, without the seconds that it takes to load
-    torch's compiler.
+
+def do(number: int, method: str) -> bool:
+    """Call a method without arguments.
+
+    Arguments:
+        number: of the object, as ``number_of`` gave it.
+        method: its name.
+
+    Returns:
+        True, a constant of the graph.
     """
-    method._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return method
+    getattr(_owners[number], method)()
+    return True
+
+
+# What torch.compiler.assume_constant_result does, without the seconds that it takes to load torch's
+# compiler.
+do._dynamo_marked_constant = True  # type: ignore[attr-defined]
