@@ -261,8 +261,8 @@ def odd_tensors() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", odd_tensors())
 @pytest.mark.parametrize("log_scale", [False, True])
 def test_odd_tensors_are_refused(kind: str, log_scale: bool) -> None:
-    """As values, as x and as stored arrays they are named, but for what nn.Linear takes, too: sparse
-    values and x are made dense, and a nested x gives a nested y."""
+    """As values, as x and as stored arrays they are named, but for what nn.Linear takes, too:
+    sparse values and x are made dense, and a nested x gives a nested y."""
     odd = odd_tensors()[kind]
     net = tn.topologies.low_rank(2, 2, rank=2)
     if kind != "coo":
