@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from ..graph.canonical import CanonicalForm
+from ..hardware.detect_processor import processor_name
 from ..targets.backend import same_code
 from .batch_ranges import (
     EXACT,
@@ -84,14 +87,17 @@ def keep_called(
     form: CanonicalForm, request: Request, choice: Choice, *, whole_range: bool
 ) -> None:
     """Store the plan that was the fastest of those that calls ran."""
-    store_choice(plan_key(form.key(), request, _called(whole_range=whole_range)), choice)
+    kind = _called(request, whole_range=whole_range)
+    store_choice(plan_key(form.key(), request, kind), choice)
 
 
 def known_called(form: CanonicalForm, request: Request, *, whole_range: bool) -> Choice | None:
     """The plan that was the fastest of those that calls ran, where they did."""
-    key = plan_key(form.key(), request, _called(whole_range=whole_range))
+    key = plan_key(form.key(), request, _called(request, whole_range=whole_range))
     return stored_choice(Search.begin(form.graph, request), key, request.batch)
 
 
-def _called(*, whole_range: bool) -> str:
-    return f"{RANGED if whole_range else EXACT}, called"
+def _called(request: Request, *, whole_range: bool) -> str:
+    """The kind of a plan that was timed: on this processor, with these threads."""
+    where = f"{processor_name(request.device)}, {torch.get_num_threads()} threads"
+    return f"{RANGED if whole_range else EXACT}, called on {where}"
