@@ -322,6 +322,14 @@ def test_copies_and_pickles(change: str, jobs: list[Job]) -> None:
     assert len(jobs) == (1 if change == "copy" else 2)
 
 
+@pytest.mark.parametrize("executable", ["", "/opt/app/blender", "/nowhere/python3"])
+def test_only_an_interpreter_is_started(executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that has Python inside is not started again."""
+    assert background.can_build()
+    monkeypatch.setattr(sys, "executable", executable)
+    assert not background.can_build()
+
+
 def test_initial_entries_do_not_depend_on_tiers(jobs: list[Job]) -> None:
     """The same seed gives the same parameters, whatever runs and wherever."""
     torch.manual_seed(3)

@@ -80,8 +80,12 @@ class Job:
 
 def can_build() -> bool:
     """Whether there is an interpreter to start, and a store that takes what it makes."""
-    executable = sys.executable and os.access(sys.executable, os.X_OK)
-    return bool(executable) and os.name == "posix" and cache_folder() is not None
+    if os.name != "posix" or cache_folder() is None:
+        return False
+    # In a program that has Python inside, or was frozen into one file, this is that program.
+    executable = Path(sys.executable or "")
+    is_python = "py" in executable.name.lower() and not getattr(sys, "frozen", False)
+    return is_python and os.access(executable, os.X_OK)
 
 
 def build(wanted: Wanted, key: object) -> Job:
