@@ -72,10 +72,11 @@ def test_data_loader_workers(layer: tn.Layer, method: str) -> None:
 
 
 COUNTING = """
-import json, os, threading
+import json, os, threading, time
 import torch, tnlayer as tn
 
 def count():
+    time.sleep(0.2)  # a thread that was joined is gone a little later
     return len(os.listdir("/proc/self/task"))
 
 torch.set_num_threads(1)
