@@ -20,6 +20,7 @@ from tests.support.golden import GOLDEN_ROOT, Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.dispatch import tiers
 from tnlayer.hardware.profile.load import reload_profiles, use_profile
+from tnlayer.support import told
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # each worker has a core to itself
@@ -55,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TNLAYER_BACKEND"] = "torch"
     # A call runs what is planned for it; tests of the background say so (test_tiers.py).
     tiers.can_build = lambda: False
+    # What takes long on a busy machine is no part of what a test reads from stderr (test_told.py).
+    told._PATIENCE = 3600.0
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     # Each plan that is stored would wait for the disk twice, and no test cuts the power. Writers
     # that die around a sync are processes of their own, which do sync (store_workers.py).

@@ -16,6 +16,12 @@ from tnlayer.cli.commands import main
 from tnlayer.support.json_text import canonical_json
 
 
+def said(stderr: str) -> str:
+    """What a command said, without the lines of a slow machine on what takes long."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if "once on this machine" not in line)
+
+
 @pytest.fixture
 def net_file(tmp_path: Path) -> str:
     """A small network as a file."""
@@ -202,7 +208,7 @@ def test_module_in_the_current_folder(
     ]
     assert [process.returncode for process in done] == [0, 2]
     assert "304 parameters" in done[0].stdout
-    assert done[1].stderr.count("\n") == 1
+    assert said(done[1].stderr).count("\n") == 1
 
 
 def test_damaged_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +227,7 @@ def test_a_reader_that_stops_is_no_error() -> None:
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done.stderr)) == (0, "")
     assert done.stdout.count("\n") == 1
 
 
@@ -232,4 +238,4 @@ def test_a_pipe_that_nobody_reads_is_no_error() -> None:
     command = [sys.executable, "-m", "tnlayer", "cost", "tnlayer.topologies:mera"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done.stderr)) == (0, "")
