@@ -113,7 +113,8 @@ def _linear(graph: Graph, row: Row, shape: Shape) -> nn.Module:
     """A hidden layer: torch's own where the row is dense, else the network's."""
     if row.dense:
         return _gaussian(nn.Linear(graph.in_features, graph.out_features, bias=False))
-    return tn.Layer(graph, batch=shape.batch)
+    # Its results stay float32 under autocast, as in the runs that are published.
+    return tn.Layer(graph, batch=shape.batch, autocast=False)
 
 
 def _after_hidden(features: int) -> nn.Module:

@@ -575,15 +575,15 @@ def outcome(trial: Trial) -> str:
 
 def make_layer(backend: str) -> tn.Layer:
     """The layer of a backend; "mixed" is a plan of two regions, the second torch's."""
-    layer = tn.Layer(net(), bias=True, backend=BACKEND_OF[backend], batch=BATCH)
+    layer = tn.Layer(net(), bias=True, backend=BACKEND_OF[backend], batch=BATCH, tiers=False)
     if backend == "mixed":
         (ranged,) = layer._programs_for(layer.dtype)
         whole = tn.compile(net(), backend="torch", minimize="flops")
         total = len(batched_steps(whole.plan))
         regions = (BackendSpan("cpp", 1), BackendSpan("torch", total - 1))
         plan = replace(whole.plan, regions=regions).verify()
-        ranged.main = MixedProgram(whole.graph, plan, whole.tensor_names)
-        ranged.replace_range(BatchRange(), ranged.main)
+        ranged._main = MixedProgram(whole.graph, plan, whole.tensor_names)
+        ranged.replace_range(BatchRange(), ranged._main)
     return layer
 
 

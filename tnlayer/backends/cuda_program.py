@@ -23,6 +23,7 @@ from ..lowering.gpu.tensor_cores.matrices import OLDEST, PRECISIONS
 from ..passes.rematerialise import backward_without_saved
 from ..runtime import cuda_devices
 from ..runtime.array_checks import PLAIN
+from ..runtime.autograd import are_plain, stands_for_many
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, Program
@@ -175,6 +176,15 @@ class CudaProgram(Program):
                 msg = f"arrays lie on {first} and on {array.device}; move all to one CUDA device"
                 raise BuildError(msg)
         return True
+
+    def usual_masks(self, objective: str) -> tuple[Mask, ...]:
+        """Those of a training step alone: other kernels are built in milliseconds."""
+        del objective
+        return (self.training_mask(),)
+
+    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
+        """Whether the gradient of y is an array of torch's own, and one."""
+        return are_plain((gradient,)) and not stands_for_many(gradient)
 
     def prepare(self, mask: Mask | None = None) -> None:
         """Build what a training step needs now; load it, where there is a GPU."""

@@ -69,6 +69,10 @@ class MixedProgram(Program):
         """Whether the kernels of each region can read these arrays."""
         return all(region.can_take(arrays) for region in self.regions)
 
+    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
+        """The same for the gradient of y, from which those between the regions are made."""
+        return all(region.can_take_gradient(gradient) for region in self.regions)
+
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
         if not self.can_take(arrays):
