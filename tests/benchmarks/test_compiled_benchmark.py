@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import compiled
+import benchmarks.compiled as compiled
 from benchmarks.common.workloads import TINY_WORKLOADS
 
 
