@@ -25,6 +25,7 @@ from tnlayer.dispatch import background, tiers
 from tnlayer.dispatch.background import Job, Wanted
 from tnlayer.dispatch.programs_by_batch import RangedProgram
 from tnlayer.planning import batch_ranges
+from tnlayer.planning.request import Request
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -92,8 +93,8 @@ assert torch.allclose(first, second, atol=1e-5)
 print(json.dumps([before, str(layer.explain(32)), [p.backend for _, p in ranged.ranges]]))
 """
     before, after, backends = script(code, tmp_path)
-    assert "kernels are being built in the background" in before
-    assert "before the kernels were there" in after
+    assert "what stays is being built in the background" in before
+    assert "before what stays was built" in after
     assert backends == ["cpp"]
     code = (
         "call()\nprint(json.dumps([[p.backend for _, p in ranged.ranges], str(layer.explain())]))"
@@ -254,6 +255,44 @@ def test_a_range_of_sizes_is_asked_for_once(jobs: list[Job]) -> None:
     assert [job.wanted.batch for job in jobs] == [64, 300]
 
 
+def test_a_plan_for_a_part_of_the_sizes_leaves_the_others_to_be_asked_for(
+    jobs: list[Job],
+) -> None:
+    """What is planned together may get two plans: the sizes of the second wait for no foreground,
+    and what was built for the first is not taken for theirs."""
+    graph = tn.topologies.mera(6, 2, 2).freeze()
+    first, second = (tiers.Tiers(graph, Request(), one_plan=False) for _ in range(2))
+    ready: set[int] = set()
+
+    def take(batch: int, *, is_built: bool) -> bool:
+        del is_built
+        return batch in ready
+
+    assert first.serve(256, take)
+    assert second.serve(400, take)
+    assert [job.wanted.batch for job in jobs] == [256, 400]
+    jobs[0].done = True
+    ready.add(256)
+    assert first.serve(400, take)
+    assert [job.wanted.batch for job in jobs] == [256, 400, 400]
+    jobs[2].done = True
+    ready.add(400)
+    assert not first.serve(400, take)
+    assert [change.batch for change in first.changes] == [256, 400]
+    assert not any(change.error for change in first.changes)
+
+
+def test_a_job_is_shared_by_what_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal layers at one size share a job; another size of the group is another one."""
+    graph = tn.topologies.mera(6, 2, 2).freeze()
+    keys: list[object] = []
+    monkeypatch.setattr(tiers, "can_build", lambda: True)
+    monkeypatch.setattr(tiers, "build", lambda wanted, key: keys.append(key) or Job(wanted))
+    for batch in (256, 256, 400):
+        tiers.Tiers(graph, Request(), one_plan=False).serve(batch, lambda n, is_built: False)
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_a_call_is_of_one_tier(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """The backward of a call is that of its forward, whatever came between."""
     layer, ranged = made()
@@ -309,6 +348,10 @@ def test_a_failure_is_told_once(jobs: list[Job], caplog: pytest.LogCaptureFixtur
     assert sum("no disk" in record.message for record in caplog.records) == 1
     assert "no disk" in layer.explain(64)
     assert layer.explain(64).backend == "torch"
+    # Other sizes have plans of their own, and kernels that are built when asked for serve.
+    assert "could not be built" not in layer.explain(4096)
+    layer.prepare((64,))
+    assert "could not be built" not in layer.explain(64)
 
 
 @pytest.mark.parametrize("change", ["copy", "pickle"])

@@ -22,8 +22,8 @@ from .background import Job, Wanted, build, can_build
 def tiers_fit(request: Request, *, log_scale: bool) -> bool:
     """Whether a layer may run torch's calls first.
 
-    Not where a backend was asked for by name or a memory limit has to be kept; and kernels of a GPU
-    are built in milliseconds.
+    Not where a backend was asked for by name or a memory limit has to be kept, nor on a GPU, where
+    that was never run.
     """
     is_free = request.is_free and request.memory_limit is None and not log_scale
     return is_free and request.device == "cpu" and not is_overridden()
@@ -56,8 +56,8 @@ class Change:
         if self.error:
             return f"{ran}, and so will all others: {self.error}"
         if self.seconds is None:
-            return f"{ran} so far; kernels are being built in the background"
-        return f"{ran} in the {self.seconds:.1f} s before the kernels were there"
+            return f"{ran} so far; what stays is being built in the background"
+        return f"{ran} in the {self.seconds:.1f} s before what stays was built"
 
 
 class Tiers:
@@ -75,12 +75,23 @@ class Tiers:
     ) -> None:
         self.graph, self.request, self.one_plan = graph, request, one_plan
         self.has_trials = has_trials
-        self._changes: dict[int, Change] = {}
+        # Those to come, one a group of batch sizes that is planned together, and those that came.
+        self._open: dict[int, Change] = {}
+        self._over: list[Change] = []
 
     @property
     def changes(self) -> tuple[Change, ...]:
         """What came about so far."""
-        return tuple(self._changes.values())
+        return (*self._over, *self._open.values())
+
+    def error(self, batch: int) -> str:
+        """Why calls with so many samples stay torch's calls; "" where they may not."""
+        change = self._open.get(self._group(batch))
+        return "" if change is None else change.error
+
+    def _group(self, batch: int) -> int:
+        """What batch sizes have in common that are planned together."""
+        return kernel_batch(batch) if self.one_plan else probe_below(batch)
 
     def serve(self, batch: int, take: Callable[..., bool]) -> bool:
         """Whether a call runs as torch's calls.
@@ -92,21 +103,23 @@ class Tiers:
         """
         if torch.are_deterministic_algorithms_enabled():
             return False  # they would be others before and after
-        group = kernel_batch(batch) if self.one_plan else probe_below(batch)
-        change = self._changes.get(group)
+        group = self._group(batch)
+        change = self._open.get(group)
         if change is None:
             if take(batch, is_built=False) or not can_build():
                 return False
-            change = self._changes[group] = Change(batch)
+            change = self._open[group] = Change(batch)
         if change.error:
             return True
-        if self._is_over(change, group, take):
-            return False
+        if self._is_over(change, take):
+            self._over.append(self._open.pop(group))
+            # Its plan may serve a part of the group alone, and this call be of another part.
+            return batch != change.batch and self.serve(batch, take)
         change.calls += 1
         return True
 
-    def _is_over(self, change: Change, group: int, take: Callable[..., bool]) -> bool:
-        """Whether the second tier is there, for a call of a size that the change is about."""
+    def _is_over(self, change: Change, take: Callable[..., bool]) -> bool:
+        """Whether the second tier is there, for the batch size that the change is about."""
         job = change.job
         if job is not None and job.is_running():
             return False
@@ -119,14 +132,8 @@ class Tiers:
             return False
         # The first time, and in a forked child, whose parent's worker does not answer to it.
         wanted = Wanted(self.graph, self.request, self.one_plan, change.batch, self.has_trials)
-        batch = self.request.batch if self.one_plan else 0
-        key = (
-            canonicalise(self.graph).key(),
-            self.request,
-            batch,
-            group,
-            self.has_trials,
-            wanted.threads,
-        )
+        # Where each range has a plan of its own, what is built for one size may not serve another.
+        batch = (self.request.batch, kernel_batch(change.batch)) if self.one_plan else change.batch
+        key = canonicalise(self.graph).key(), self.request, batch, self.has_trials, wanted.threads
         change.job = build(wanted, key)
         return False

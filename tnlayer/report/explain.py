@@ -221,8 +221,8 @@ def _failure(ranged: RangedProgram, batch: int) -> str:
     """Why torch runs a plan for kernels that could not be built; "" where that is not so."""
     serving = [program for batches, program in ranged.ranges if batch in batches]
     failure = next((p.failure for p in (*serving, ranged.known) if p.failure), "")
-    changes = ranged.tiers.changes if ranged.tiers else ()
-    failure = failure or next((c.error for c in changes if c.error), "")
+    if not (failure or serving) and ranged.tiers is not None:
+        failure = ranged.tiers.error(batch)
     return failure and f"kernels could not be built: {failure}"
 
 
