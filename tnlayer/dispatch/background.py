@@ -61,7 +61,7 @@ class Job:
 
     Arguments:
         wanted: the kernels.
-        error: why there are none; None while it is not known.
+        error: why there are none; "" while it is not known, and where there are.
         done: whether the worker has answered.
         owner: the process that asked: a forked child hears no answer.
     """

@@ -82,9 +82,9 @@ class Layer(DenseWeight):
         batch: batch size to plan for; every other works too. By default each size gets the plan of
             its range, which is made at the first call with such a size.
         backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto": whichever is predicted to
-            be the fastest, or a mixture; ``explain()`` says which. Kernels are compiled when a call
-            first needs them, once on a machine, which takes seconds and for 50 tensors and more
-            up to a minute; ``prepare()`` does it
+            be the fastest, or a mixture; ``explain()`` says which. Kernels are compiled once on a
+            machine, which takes seconds and for 50 tensors and more up to a minute: with "auto" in
+            the background (see ``tiers``), else when a call first needs them; ``prepare()`` does it
             beforehand.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the

@@ -16,7 +16,7 @@ _owners: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
 
 def number_of(owner: Any) -> int:
-    """A number that stands for an object in :func:`made`."""
+    """A number that stands for an object in :func:`do`."""
     number = next(_numbers)
     _owners[number] = owner
     return number
