@@ -118,6 +118,22 @@ def test_frozen_parameters_and_inputs(emulated_gpu: ctypes.CDLL) -> None:
         assert distance(one, expected) < 2e-6
 
 
+def test_prepare_builds_what_calls_usually_need(
+    emulated_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it no call builds: with gradients of x, without them, and with none."""
+    layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=2), backend="cuda").prepare()
+
+    def build(*_: object) -> None:
+        raise AssertionError("a call builds")
+
+    monkeypatch.setattr(CudaProgram, "_make", build)
+    for differentiable in (True, False):
+        layer(torch.randn(3, 16, requires_grad=differentiable)).sum().backward()
+    with torch.no_grad():
+        layer(torch.randn(3, 16))
+
+
 def test_summed_networks(emulated_gpu: ctypes.CDLL) -> None:
     """A layer that adds two networks launches the kernels of both."""
     torch.manual_seed(0)

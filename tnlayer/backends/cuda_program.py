@@ -177,11 +177,6 @@ class CudaProgram(Program):
                 raise BuildError(msg)
         return True
 
-    def usual_masks(self, objective: str) -> tuple[Mask, ...]:
-        """Those of a training step alone: other kernels are built in milliseconds."""
-        del objective
-        return (self.training_mask(),)
-
     def can_take_gradient(self, gradient: torch.Tensor) -> bool:
         """Whether the gradient of y is an array of torch's own, and one."""
         return are_plain((gradient,)) and not stands_for_many(gradient)
