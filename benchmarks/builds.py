@@ -11,17 +11,15 @@ time in a fresh process: the first one has to plan and to compile, the second on
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import tnlayer as tn
 from benchmarks import starts
+from benchmarks.common.fresh_process import FreshProcessError, run_module
 from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
 from benchmarks.common.workloads import KERNEL_WORKLOADS, TINY_WORKLOADS
 from tnlayer.backends.cpp_program import CppProgram
@@ -61,26 +59,13 @@ def build_times(case: str, seconds: float = SECONDS) -> dict[str, Any]:
     """The stages of a case in two fresh processes that share a store, empty at first."""
     cell: dict[str, Any] = {"case": case, "batch": BATCH, "failure": ""}
     with tempfile.TemporaryDirectory(prefix="tnlayer-builds-") as folder:
-        environment = {**os.environ, "TNLAYER_CACHE": "1", "TNLAYER_CACHE_DIR": folder}
         for which in (COLD, STORED):
             try:
-                done = subprocess.run(
-                    [sys.executable, "-m", "benchmarks.builds", case],
-                    capture_output=True,
-                    text=True,
-                    timeout=seconds,
-                    cwd=Path(__file__).parent.parent,
-                    env=environment,
-                    check=True,
-                )
-            except subprocess.TimeoutExpired:
-                cell["failure"] = f"{which}: stopped after {seconds:g} s"
+                said = run_module("benchmarks.builds", [case], folder, seconds)
+            except FreshProcessError as error:
+                cell["failure"] = f"{which}: {error}"
                 break
-            except subprocess.CalledProcessError as error:
-                lines = error.stderr.strip().splitlines() or ["no message"]
-                cell["failure"] = f"{which}: {lines[-1]}"[:300]
-                break
-            lines = done.stdout.splitlines()
+            lines = said.splitlines()
             cell[which] = {name: s for line in lines for name, s in json.loads(line).items()}
     return cell
 

@@ -10,18 +10,16 @@ machine did to these.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import tnlayer as tn
+from benchmarks.common.fresh_process import FreshProcessError, run_module
 from benchmarks.common.report import format_table
 from tnlayer import topologies
 from tnlayer.graph.network import Network
@@ -63,7 +61,6 @@ def stages(case: str, *, to_the_end: bool) -> dict[str, Any]:
     net = CASES[case]()
     x = torch.randn(BATCH, FEATURES)
     found: dict[str, Any] = {}
-    layer, y = None, None
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
         wall, own = time.perf_counter(), time.thread_time()
@@ -91,21 +88,14 @@ def start_times(case: str) -> dict[str, Any]:
     """Both processes of a case, which share a store."""
     cell: dict[str, Any] = {"case": case, "batch": BATCH, "failure": ""}
     with tempfile.TemporaryDirectory(prefix="tnlayer-starts-") as folder:
-        environment = {**os.environ, "TNLAYER_CACHE": "1", "TNLAYER_CACHE_DIR": folder}
         for which in (EMPTY, FILLED):
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.starts", case, which],
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                cwd=Path(__file__).parent.parent,
-                env=environment,
-                check=False,
-            )
-            if done.returncode:
-                cell["failure"] = f"{which}: {(done.stderr.strip() or 'no message')[-300:]}"
+            try:
+                cell[which] = json.loads(
+                    run_module("benchmarks.starts", [case, which], folder, SECONDS)
+                )
+            except FreshProcessError as error:
+                cell["failure"] = f"{which}: {error}"
                 break
-            cell[which] = json.loads(done.stdout)
     return cell
 
 
