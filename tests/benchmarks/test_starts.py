@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import starts
+import benchmarks.starts as starts
 
 
 def test_the_second_process_finds_what_the_first_one_stored() -> None:
