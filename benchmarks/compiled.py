@@ -39,7 +39,7 @@ METHODS = ("eager", "compiled", "dense", "dense compiled")
 
 def measure(case: str, batches: Sequence[int], budget: float) -> dict[str, Any]:
     """All cells of a case."""
-    layer = tn.Layer(ALL[case](), bias=True)
+    layer = tn.Layer(ALL[case](), bias=True, tiers=False)
     dense = nn.Linear(layer.in_features, layer.out_features)
     cells: list[dict[str, Any]] = []
     firsts: dict[str, float] = {}

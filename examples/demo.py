@@ -81,7 +81,10 @@ def networks(legs: int) -> dict[str, tn.Network]:
 def make_model(name: str, net: tn.Network) -> nn.Module:
     """Pixels, features, hidden layer, classes; the dense hidden layer is torch's own."""
     features = net.in_features
-    hidden = nn.Linear(features, features) if name == "dense" else tn.Layer(net, bias=True)
+    # Steps are timed, and all of them shall run the kernels: the first one waits for these.
+    hidden = (
+        nn.Linear(features, features) if name == "dense" else tn.Layer(net, bias=True, tiers=False)
+    )
     return nn.Sequential(
         nn.Linear(PIXELS, features),
         nn.BatchNorm1d(features),

@@ -116,7 +116,7 @@ def error_of(layer: tn.Layer, batch: tuple[Tensor, Tensor]) -> float:
 def train(name: str, net: tn.Network, steps: int, batch: int, rate: float) -> Outcome:
     """Train one layer on fresh signals; errors are on signals that it never saw."""
     features = net.in_features
-    layer = tn.Layer(net, batch=batch, effort="fast")
+    layer = tn.Layer(net, batch=batch, effort="fast", tiers=False)  # steps are timed
     start_near_identity(layer)
     held_out = draw(features, batch, torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(0)

@@ -72,7 +72,7 @@ def tnlayer_layer(problem: Problem, backend: str = "torch") -> Runner:
     """tn.Layer on a backend, planned for this batch; the notes say what it took."""
     import tnlayer as tn
 
-    layer = tn.Layer(problem.graph, backend=backend, batch=problem.batch)
+    layer = tn.Layer(problem.graph, backend=backend, batch=problem.batch, tiers=False)
     own = dict(layer.named_parameters())
     with torch.no_grad():
         for name, value in problem.parameters.items():

@@ -113,8 +113,9 @@ def _linear(graph: Graph, row: Row, shape: Shape) -> nn.Module:
     """A hidden layer: torch's own where the row is dense, else the network's."""
     if row.dense:
         return _gaussian(nn.Linear(graph.in_features, graph.out_features, bias=False))
-    # Its results stay float32 under autocast, as in the runs that are published.
-    return tn.Layer(graph, batch=shape.batch, autocast=False)
+    # Its results stay float32 under autocast, as in the runs that are published. And what runs a
+    # step must not depend on when a kernel was there: a run that is resumed gives the same numbers.
+    return tn.Layer(graph, batch=shape.batch, autocast=False, tiers=False)
 
 
 def _after_hidden(features: int) -> nn.Module:

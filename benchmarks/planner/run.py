@@ -194,7 +194,7 @@ def dense_cases() -> dict[str, Callable[[], Network]]:
 def measure_dense(name: str, net: Network, batch: int, budget: float) -> dict[str, Any]:
     """Forward and backward of a layer and of nn.Linear, and one rebuild of W, side by side."""
     graph = net.freeze()
-    layer = Layer(graph, batch=batch)
+    layer = Layer(graph, batch=batch, tiers=False)
     linear = torch.nn.Linear(graph.in_features, graph.out_features, bias=False)
     x = torch.randn(batch, graph.in_features).requires_grad_()
     gradient = torch.randn(batch, graph.out_features)
