@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,9 @@ def test_calls_decide_and_the_next_process_begins_with_it(clock: list[float]) ->
     assert all(len(one.seconds) == CALLS for one in trial.candidates)
     assert [program for _, program in ranged.ranges] == [winner.program]
     assert "tried in the first calls, at batch 64" in layer.explain(BATCH)
+    # A pickle may be read by another machine, which has to try for itself.
+    (again,) = pickle.loads(pickle.dumps(layer))._programs_for(layer.dtype)
+    assert ranged.tuned and not again.tuned
     # Another layer, as in another process, has nothing to try.
     other, own = made()
     step(other)

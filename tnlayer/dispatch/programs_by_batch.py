@@ -66,10 +66,12 @@ class TunedRange:
     Arguments:
         batches: those batch sizes.
         planned: the plan, with what was measured in its choice.
+        by_calls: whether first calls timed it: the store has that, for the machine that ran them.
     """
 
     batches: BatchRange
     planned: PlannedGraph
+    by_calls: bool = False
 
 
 class RangedProgram:
@@ -343,7 +345,7 @@ class RangedProgram:
         one_plan = self.has_one_plan(batch)
         keep_called(planned.form, planned.request, planned.choice, whole_range=not one_plan)
         self._trials = tuple(one for one in self._trials if one is not trial)
-        self._tuned = (TunedRange(trial.batches, planned), *self._tuned)
+        self._tuned = (TunedRange(trial.batches, planned, by_calls=True), *self._tuned)
         self._table = self._table.with_range(trial.batches, winner.program)
         return winner.program
 
@@ -356,20 +358,19 @@ class RangedProgram:
 
     def prepare(self, batch: int) -> None:
         """Plan and build all that calls with so many samples need, in training and in inference."""
-        program = self.settled(batch)
-        for mask in program.usual_masks(self.asked.objective):
-            program.prepare(mask)
+        self._prepare(self.settled(batch))
 
     def prepare_close(self, batch: int) -> None:
         """Build plans that are close to the chosen one by prediction, for other processes."""
-        one_plan = self.has_one_plan(batch)
-        request = self.request if one_plan else self._request_at(batch)
-        planned = plan_graph(self.graph, request, whole_range=not one_plan)
-        for choice in find_close(planned.form, planned.request, whole_range=not one_plan):
+        whole_range = not self.has_one_plan(batch)
+        planned = plan_graph(self.graph, self._request_at(batch), whole_range=whole_range)
+        for choice in find_close(planned.form, planned.request, whole_range=whole_range):
             other = planned_with(self.graph, planned.form, planned.request, choice)
-            program = self._program_of(self._few_or_many(other, batch) if one_plan else other)
-            for mask in program.usual_masks(self.asked.objective):
-                program.prepare(mask)
+            self._prepare(self._program_for(other, batch))
+
+    def _prepare(self, program: Program) -> None:
+        for mask in program.usual_masks(self.asked.objective):
+            program.prepare(mask)
 
     def _final(self, batch: int) -> Program:
         """The program that stays; it is planned now."""
@@ -377,8 +378,7 @@ class RangedProgram:
             self._table = self._with_served(self._table, self.main)
             found = self._table.find(batch)
             if found is None:
-                planned = self._few_or_many(self.planned, batch)
-                found = self._known(planned) or self._program_of(planned)
+                found = self._program_for(self.planned, batch)
                 self._table = self._with_served(self._table, found)
             return found
         return self._ranged(
@@ -398,8 +398,7 @@ class RangedProgram:
         if any(batch in trial.batches for trial in self._trials):
             return True
         one_plan = self.has_one_plan(batch)
-        request = self.request if one_plan else self._request_at(batch)
-        planned = known_plan(self.graph, request, whole_range=not one_plan)
+        planned = known_plan(self.graph, self._request_at(batch), whole_range=not one_plan)
         if planned is None:
             return False
         known = None
@@ -407,13 +406,13 @@ class RangedProgram:
             known = known_called(planned.form, planned.request, whole_range=not one_plan)
         if known is not None:
             planned = planned_with(self.graph, planned.form, planned.request, known)
-        program = self._stored_program(planned, batch, one_plan=one_plan)
+        program = self._stored_program(planned, batch)
         if program is None:
             return False
         if self.has_trials and known is None and self._try(planned, program, batch):
             return True
         if known is not None:
-            self._tuned = (TunedRange(known.batches, planned), *self._tuned)
+            self._tuned = (TunedRange(known.batches, planned, by_calls=True), *self._tuned)
         if one_plan:
             self._planned = planned
             self._table = self._with_served(self._table, program)
@@ -421,12 +420,9 @@ class RangedProgram:
             self._ranged(planned, batch, program)
         return True
 
-    def _stored_program(
-        self, planned: PlannedGraph, batch: int, *, one_plan: bool
-    ) -> Program | None:
+    def _stored_program(self, planned: PlannedGraph, batch: int) -> Program | None:
         """The program of a plan, if the store has the kernels that calls usually need."""
-        own = self._few_or_many(planned, batch) if one_plan else planned
-        program = self._known(own) or self._program_of(own)
+        program = self._program_for(planned, batch)
         stored = map(program.is_stored, program.usual_masks(self.asked.objective))
         return program if all(stored) else None
 
@@ -436,7 +432,7 @@ class RangedProgram:
         found = [Candidate(planned, program)]
         for choice in known_close(planned.form, planned.request, whole_range=not one_plan):
             other = planned_with(self.graph, planned.form, planned.request, choice)
-            own = self._stored_program(other, batch, one_plan=one_plan)
+            own = self._stored_program(other, batch)
             if own is not None:
                 found.append(Candidate(other, own))
         if len(found) < 2:
@@ -446,13 +442,18 @@ class RangedProgram:
         return True
 
     def _request_at(self, batch: int) -> Request:
-        return replace(self.request, batch=max(1, batch))
+        """What the plan for a batch size is wanted for: that of the user's size, if one serves."""
+        one_plan = self.has_one_plan(batch)
+        return self.request if one_plan else replace(self.request, batch=max(1, batch))
 
-    def _few_or_many(self, planned: PlannedGraph, batch: int) -> PlannedGraph:
-        """The same plan, with kernels for few samples where it has those for many."""
-        made_for = backend_of(planned.lowered.backend).made_for(batch)
-        lowered = replace(planned.lowered, plan=replace(planned.plan, batch=made_for))
-        return replace(planned, lowered=lowered)
+    def _program_for(self, planned: PlannedGraph, batch: int) -> Program:
+        """The program of a plan for a batch size: where one plan serves all, with kernels for few
+        samples or for many."""
+        if self.has_one_plan(batch):
+            made_for = backend_of(planned.lowered.backend).made_for(batch)
+            lowered = replace(planned.lowered, plan=replace(planned.plan, batch=made_for))
+            planned = replace(planned, lowered=lowered)
+        return self._known(planned) or self._program_of(planned)
 
     def _ranged(self, planned: PlannedGraph, batch: int, program: Program | None = None) -> Program:
         """The program of a plan, which serves the range of a batch size from now on."""
@@ -479,9 +480,9 @@ class RangedProgram:
         """Pickle what is asked for, and plans that were timed; others are made again, or read."""
         names = (
             "graph", "asked", "asked_one_plan", "arch", "log_scale", "has_tiers", "has_trials",
-            "tuned",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        state = {name: getattr(self, name) for name in names}
+        return {**state, "tuned": tuple(one for one in self._tuned if not one.by_calls)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         graph, asked, one_plan = state["graph"], state["asked"], state["asked_one_plan"]
