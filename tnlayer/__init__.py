@@ -1,10 +1,15 @@
 """Describe any tensor network as a graph and get a torch layer with every cost known."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from . import topologies
 from .backends.builtin.register import register_builtin
 from .budget.fit import Fit, fit_budget
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError
+from .graph.argument_checks import did_you_mean
 from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
@@ -44,3 +49,18 @@ __all__ = [
     "register_initialiser",
     "topologies",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name in topologies.__all__:
+            hint = f": it is tnlayer.topologies.{name}"
+        else:
+            hint = did_you_mean(name, __all__)
+        msg = f"module 'tnlayer' has no attribute {name!r}{hint}"
+        raise AttributeError(msg)

@@ -44,7 +44,7 @@ def test_cost(net_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert expected.steps_text() in out
     assert f"{expected.forward_flops:,}" in out
-    assert "stem" in out
+    assert "each sample" in out
     assert main(["cost", net_file, "--batch", "8", "--json"]) == 0
     assert capsys.readouterr().out == canonical_json(expected.numbers(break_even=True)) + "\n"
 
@@ -166,7 +166,10 @@ def test_module_and_function() -> None:
         (["show", "missing.json"], "missing.json"),
         (["show", "no_such_module:f"], "no_such_module"),
         (["show", "tnlayer.topologies:nothing"], "nothing"),
-        (["show", "tnlayer.topologies:tensor_train"], "no arguments"),
+        (["show", "tnlayer.topologies:tensor_train"], "(in_shape, out_shape, rank"),
+        (["show", "tensor_train"], '"tensor_train(in_shape, out_shape, rank'),
+        (["show", "mera(legs)"], "numbers, texts, and sequences"),
+        (["show", "mera(0)"], "mera: got legs=0"),
         (["show", "tests.cli.test_cli:broken"], "raised ValueError: a mistake of the user"),
         (["show", ":function"], "':function'"),
         (["show", "."], "cannot be read"),

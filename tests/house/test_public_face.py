@@ -20,14 +20,14 @@ FUNCTIONS = {
     "compile": "net, batch, backend='auto', arch=None",
 }
 SEVERAL_NETWORKS = {
-    "compare": "nets, *, batch=256, device='cpu'",
+    "compare": "*nets, batch=256, device='cpu'",
     "fit_budget": (
         "topology, in_features, out_features, *, params=None, flops=None, compression=None, "
         "time=None, batch=256"
     ),
 }
 LAYER = (
-    "net, *, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
+    "net, *others, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
     "effort='default', tune='calls', device=None, dtype=None, log_scale=False, "
     "shared=False, tiers=True, autocast=True"
 )
@@ -100,6 +100,8 @@ def test_all_is_what_is_there() -> None:
     wanted |= {"TnlayerError", "SpecError", "PlanError", "BuildError", "Plan", "Cost", "Program"}
     assert wanted <= set(tn.__all__)
     assert [name for name in tn.__all__ if not hasattr(tn, name)] == []
+    assert dir(tn) == sorted([*tn.__all__, "__version__"])
+    assert dir(tn.topologies) == sorted(tn.topologies.__all__)
 
 
 def test_version_is_that_of_the_project() -> None:

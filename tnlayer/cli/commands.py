@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 
@@ -20,8 +17,8 @@ from ..measure.median_time import median_seconds
 from ..nn.layer import Layer
 from ..report.compare import compare
 from ..report.cost_of_network import cost
-from ..support.dtypes import DTYPES
 from ..support.json_text import canonical_json
+from .networks import WAYS, load_network
 from .profile_command import add_profile, run_profile
 
 # torch.einsum takes 52 letters; the dense yardstick must fit in memory.
@@ -52,53 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def load_network(text: str) -> Network:
-    """A network from a JSON file or from MODULE:FUNCTION, a function without arguments.
-
-    Raises:
-        SpecError: the file, module or function is not there, or gives no Network.
-
-    >>> load_network("tnlayer.topologies:mera").parameter_count
-    304
-    """
-    if ":" in text and not Path(text).exists():
-        return _network_from_function(text)
-    try:
-        return Network.from_json(Path(text).read_bytes())
-    except OSError as error:
-        msg = f"{text!r} cannot be read ({error.strerror}); pass a JSON file or MODULE:FUNCTION"
-        raise SpecError(msg) from error
-    except SpecError as error:
-        msg = f"{text!r}: {error}"
-        raise SpecError(msg) from error
-
-
-def _network_from_function(text: str) -> Network:
-    """The network that MODULE:FUNCTION returns; whatever the user's code raises is a SpecError."""
-    module_name, _, function_name = text.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:
-        msg = f"{text!r}: {type(error).__name__}: {error}; expected MODULE:FUNCTION"
-        raise SpecError(msg) from error
-    try:
-        inspect.signature(function).bind()
-    except (TypeError, ValueError) as error:
-        msg = f"{text!r}: {error}; expected MODULE:FUNCTION, a function that needs no arguments"
-        raise SpecError(msg) from error
-    try:
-        made = function()
-    except Exception as error:
-        msg = f"{text!r} raised {type(error).__name__}: {error}"
-        raise SpecError(msg) from error
-    if not isinstance(made, Network):
-        msg = f"{text!r} returned {type(made).__name__}; expected a tnlayer.Network"
-        raise SpecError(msg)
-    return made
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tnlayer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -110,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         ("bench", "time it against dense and the einsum chain"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        text = "a net.json, or MODULE:FUNCTION"
+        text = WAYS
         if name == "compare":
             command.add_argument("network", nargs="+", help=f"each {text}")
         else:
@@ -161,11 +111,7 @@ def _layer(net: Network | Graph, batch: int, dtype_name: str | None) -> Layer:
     if batch < 1:
         msg = f"--batch {batch}: expected a positive number of samples"
         raise SpecError(msg)
-    if dtype_name is not None and dtype_name not in DTYPES:
-        msg = f"--dtype {dtype_name!r} is not supported; expected one of {', '.join(DTYPES)}"
-        raise SpecError(msg)
-    dtype = None if dtype_name is None else getattr(torch, dtype_name)
-    return Layer(net, backend="torch", batch=batch, dtype=dtype)
+    return Layer(net, backend="torch", batch=batch, dtype=dtype_name)
 
 
 def _bench(options: argparse.Namespace) -> str:

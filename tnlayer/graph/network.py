@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
+from ..support.html import block, heading, lines
 from ..support.json_text import read_document, write_document
+from ..support.wording import counted
 from .argument_checks import (
     as_array_value,
     check_dtype_name,
@@ -27,7 +29,7 @@ from .argument_checks import (
 from .bridges.document import document_from_graph, graph_from_document
 from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
 from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
-from .describe import describe, headline
+from .describe import describe, graph_html, headline
 from .drawing.drawing import draw_graph
 from .graph import MAX_NODES, Graph, Port, TensorNode
 from .leg_table import LegTable
@@ -56,8 +58,8 @@ class Network:
     ()
     >>> net.tensor("B", "a i2 j2")
     ()
-    >>> net.in_features, net.out_features, net.parameter_count
-    (6, 20, 138)
+    >>> net.in_features, net.out_features, net.parameter_count, net.stored_count
+    (6, 20, 138, 138)
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -163,6 +165,10 @@ class Network:
 
         Raises SpecError for a second call for the same port, and at freeze() where there is no
         such input.
+
+        >>> net = Network("three spins")
+        >>> spins = net.input([2, 2, 2])
+        >>> net.port("x", product=True)  # x is (..., 3, 2)
         """
         check_name(name, "input port")
         if name in self._options:
@@ -189,6 +195,10 @@ class Network:
             output: the output's legs in their new order.
 
         Raises SpecError where the legs are not those that the port has.
+
+        >>> net = Network()
+        >>> legs = net.input(i=2, k=3)
+        >>> net.reorder(input="k i")  # now the features of x are row major in (k, i)
         """
         if input is not None:
             if not isinstance(input, Mapping):
@@ -234,6 +244,13 @@ class Network:
 
         Arguments:
             legs: leg names; none of them a leg of the output.
+
+        >>> net = Network("sum of all features")
+        >>> legs = net.input(i=4)
+        >>> net.sum("i")
+        >>> net.output()
+        >>> net.parameter_count, net.out_features
+        (0, 1)
         """
         self._summed.update(leg for some in legs for leg in split_legs(some, "sum()"))
 
@@ -246,6 +263,14 @@ class Network:
 
         Raises SpecError for a leg that is fixed twice; at freeze() for a leg that is in no port
         and for an index out of range.
+
+        >>> net = Network()
+        >>> legs = net.input(i=2, k=3)
+        >>> net.output(j=4)
+        >>> made = net.tensor("A", "i k j")
+        >>> net.fix(i=0)
+        >>> net.in_features, net.parameter_count
+        (3, 12)
         """
         if indices is not None:
             check_mapping(indices, "fix()", "index by leg name")
@@ -263,6 +288,15 @@ class Network:
 
         Arguments:
             legs: names of legs that exist. Named legs never need this.
+
+        Raises SpecError for a leg that there is not.
+
+        >>> net = Network("two tensors on one leg")
+        >>> (x,) = net.input([2])
+        >>> net.copy_leg(x)
+        >>> net.output([*net.tensor("A", [x], out=(3,)), *net.tensor("B", [x], out=(3,))])
+        >>> net.out_features
+        9
         """
         for leg in [leg for some in legs for leg in split_legs(some, "copy_leg()")]:
             if leg not in self._legs:
@@ -340,6 +374,9 @@ class Network:
             values: entries at full shape by tensor name; each replaces a value or an init.
 
         Raises SpecError for unknown names, for sharers, and at freeze() for wrong shapes.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 2}, names=["x", "W"])
+        >>> net.set_values({"W": [[1.0, 0.0], [0.0, 1.0]]})
         """
         nodes: dict[str, TensorNode] = {}
         check_mapping(values, "values", "arrays by tensor name")
@@ -362,6 +399,9 @@ class Network:
         """The frozen, hashable Graph of what was said so far.
 
         Raises SpecError where the network is not finished or has no meaning.
+
+        >>> Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}).freeze()
+        <Graph 'j,jk->k': 2 -> 3, 1 tensor, 6 parameters (as many as dense)>
         """
         if self._output is None:
             msg = (
@@ -415,7 +455,16 @@ class Network:
         try:
             return f"<Network {headline(self.freeze())}>"
         except SpecError:
-            return f"<Network {self.label!r}, not finished: {len(self._tensors)} tensors so far>"
+            return (
+                f"<Network {self.label!r}, not finished: "
+                f"{counted(len(self._tensors), 'tensor')} so far>"
+            )
+
+    def _repr_html_(self) -> str:
+        try:
+            return graph_html(self.freeze())
+        except SpecError as error:
+            return block(heading(repr(self)), lines((str(error),)))
 
     def __str__(self) -> str:
         try:
@@ -426,7 +475,14 @@ class Network:
     # -- other forms -------------------------------------------------------------------------
 
     def copy(self) -> Network:
-        """An independent builder with the same content."""
+        """An independent builder with the same content.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> other = net.copy()
+        >>> other.fix(k=0)
+        >>> net.out_features, other.out_features, net.stored_count
+        (3, 1, 6)
+        """
         other = Network(self.label)
         other._legs = self._legs.copy()
         other._inputs = dict(self._inputs)
@@ -439,7 +495,17 @@ class Network:
 
     @classmethod
     def from_graph(cls, graph: Graph) -> Network:
-        """A builder with the content of a frozen graph, to go on editing it."""
+        """A builder with the content of a frozen graph, to go on editing it.
+
+        Arguments:
+            graph: as :meth:`freeze` or a layer's ``graph`` gives it.
+
+        Raises SpecError for anything else.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> Network.from_graph(net.freeze()).freeze() == net.freeze()
+        True
+        """
         if not isinstance(graph, Graph):
             msg = (
                 f"from_graph: expected a tnlayer.Graph (net.freeze() gives one), got {shown(graph)}"
@@ -493,7 +559,12 @@ class Network:
         return net
 
     def to_networkx(self) -> networkx.MultiGraph[Any]:
-        """The network as a networkx multigraph; from_networkx gives it back."""
+        """The network as a networkx multigraph; from_networkx gives it back.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> Network.from_networkx(net.to_networkx()).freeze() == net.freeze()
+        True
+        """
         return networkx_from_graph(self.freeze())
 
     @classmethod
@@ -557,12 +628,29 @@ class Network:
         return einsum_from_graph(self.freeze(), batch=batch)
 
     def to_json(self) -> str:
-        """The network as canonical JSON text of a versioned schema; callables are refused."""
+        """The network as canonical JSON text of a versioned schema; callables are refused.
+
+        Raises SpecError for an init that is a callable.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> Network.from_json(net.to_json()).freeze() == net.freeze()
+        True
+        """
         return write_document(document_from_graph(self.freeze()))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Network:
-        """The network that to_json wrote; unknown keys are refused with a SpecError."""
+        """The network that to_json wrote.
+
+        Arguments:
+            text: the document.
+
+        Raises SpecError for what is no such document; unknown keys are refused.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> Network.from_json(net.to_json()).parameter_count
+        6
+        """
         return cls.from_graph(graph_from_document(read_document(text)))
 
     def draw(self, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
@@ -571,6 +659,12 @@ class Network:
         Arguments:
             path: file to save the picture to; the suffix says its format.
             ax: axes to draw on, or None for a figure of its own.
+
+        Raises BuildError where matplotlib is missing, SpecError for a network too large to be read.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> net.draw().get_title().splitlines()[0]
+        'j,jk->k, 6 parameters'
         """
         return draw_graph(self.freeze(), path, ax)
 
@@ -581,26 +675,6 @@ class Network:
         if len(self._tensors) + len(self._inputs) + 2 > MAX_NODES:
             msg = f"the network has {MAX_NODES} nodes already, more are not allowed"
             raise SpecError(msg)
-
-
-def as_graph(net: object, where: str = "") -> Graph:
-    """The frozen graph of a network.
-
-    Arguments:
-        net: a Network or a Graph.
-        where: what was called, for messages.
-
-    Raises SpecError for anything else, and where the network is not finished.
-    """
-    if isinstance(net, Graph):
-        return net
-    if isinstance(net, Network):
-        return net.freeze()
-    msg = (
-        f"{where}{': ' if where else ''}expected a tnlayer.Network (or its freeze()), got "
-        f"{shown(net)}; describe one with tn.Network() or tn.topologies"
-    )
-    raise SpecError(msg)
 
 
 def _permuted(old: tuple[str, ...], legs: Legs, where: str) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_whole, shown
+from ..graph.as_graph import AnyNetwork, as_graph
 from ..graph.graph import Graph
-from ..graph.network import Network, as_graph
 from ..report.explain import Explanation
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import shape_of
 from ..runtime.module_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
+from ..support.option_words import Device, Dtype
 from .dense_weight import DenseWeight
 from .initialisation.measure_variance import Part
 from .layer import Layer
@@ -71,13 +72,13 @@ class Padded(DenseWeight):
 
     def __init__(
         self,
-        net: Network | Graph,
+        net: AnyNetwork,
         in_features: int,
         out_features: int,
         *,
         bias: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        device: Device | None = None,
+        dtype: Dtype | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -136,10 +137,12 @@ class Padded(DenseWeight):
             node = as_leaf(self, (x,))
             if node is not None:
                 return node  # pyright: ignore[reportReturnType]
+        elif not isinstance(x, torch.Tensor):
+            self.layer(x)  # whose error says what x must be
         elif x.dim() < 1 or shape_of(x)[-1] != self.in_features:
             msg = (
-                f"Padded: x must have shape (..., {self.in_features}), got {shape_of(x)}; "
-                "reshape it, or fit the network to other features"
+                f"x must have shape (..., {self.in_features}), got {shape_of(x)}; reshape it, or "
+                f"fit the network to other features\n  in a call of {self!r}"
             )
             raise SpecError(msg)
         missing = self.layer.in_features - self.in_features
@@ -152,6 +155,16 @@ class Padded(DenseWeight):
         if proxy_in((x,)) is None:
             check_stored(self, bias, Expected(BIAS, (self.out_features,)), y)
         return y + bias
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The network, with its ports of padded sizes."""
+        return self.layer.graphs
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of parameters and arithmetic."""
+        return self.layer.dtype
 
     def to_dense(self) -> torch.Tensor:
         """The dense matrix, (out_features, in_features)."""

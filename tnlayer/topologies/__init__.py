@@ -4,6 +4,11 @@ Each family is one short file on the public graph API. A new one needs nothing e
 ``fit_budget`` to size it, its parameters have the names in budget/topology.py, as the others' have.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..graph.topology_names import missing
 from .block_term import block_term
 from .brickwall import brickwall
 from .btt import btt
@@ -35,3 +40,13 @@ __all__ = [
     "tree",
     "tucker",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        raise AttributeError(missing(name, __all__))
