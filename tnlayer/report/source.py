@@ -62,7 +62,7 @@ def summary(program: Program, *, is_named: bool = True) -> str:
     spans = [f"  {counted(span.steps, 'step')} in {span.backend}" for span in program.plan.regions]
     return "\n".join(
         (
-            headline(network),
+            headline(network).removeprefix("'': "),
             f"runs as {program.backend}; source: {parts}; layer.source(PART) shows one",
             *(["regions, in order:", *spans] if len(spans) > 1 else []),
             plan_text(plan),
