@@ -10,9 +10,11 @@ from .budget.fit import Fit, fit_budget
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError
 from .graph.argument_checks import did_you_mean
+from .graph.energy import energy
 from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
+from .graph.sum_of_networks import SumOfNetworks
 from .ir.plan import Plan
 from .nn.initialisation.entries import register_initialiser
 from .nn.layer import Layer
@@ -38,11 +40,13 @@ __all__ = [
     "PlanError",
     "Program",
     "SpecError",
+    "SumOfNetworks",
     "TnlayerError",
     "backward_plan",
     "compare",
     "compile",
     "cost",
+    "energy",
     "fit_budget",
     "near_identity",
     "plan",

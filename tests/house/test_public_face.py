@@ -71,6 +71,17 @@ TOPOLOGIES = {
     "butterfly": "features",
     "peps": "rows, columns, dim, bond",
     "brickwall": "legs, dim, depth",
+    "augmented_tree": "legs, dim, bond",
+    "blast": "in_features, out_features, blocks, rank",
+    "mera_2d": "rows, columns, dim, bond",
+    "mps": "sites, dim, bond",
+    "mps_classifier": "sites, dim, bond, classes",
+    "peps_classifier": "rows, columns, dim, bond, classes",
+    "peps_state": "rows, columns, dim, bond",
+    "periodic_mera": "legs, dim, bond, share=False",
+    "quanta": "shape, layers=1",
+    "random_circuit": "legs, dim, depth, gates=None, seed=0",
+    "ternary_mera": "legs, dim, bond",
 }
 
 

@@ -29,11 +29,13 @@ from .argument_checks import (
 from .bridges.document import document_from_graph, graph_from_document
 from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
 from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
+from .compose import composed, renamed
 from .describe import describe, graph_html, headline
 from .drawing.drawing import draw_graph
 from .graph import MAX_NODES, Graph, Port, TensorNode
 from .leg_table import LegTable
 from .near_identity import NearIdentity
+from .sum_of_networks import SumOfNetworks
 from .validate import ends_of, resolve_shares, validate
 
 if TYPE_CHECKING:
@@ -493,6 +495,71 @@ class Network:
         other._fixed = dict(self._fixed)
         return other
 
+    # -- networks of networks ----------------------------------------------------------------
+
+    def __add__(self, other: Network | Graph | SumOfNetworks) -> SumOfNetworks:
+        """The sum of two networks with equal ports, as :class:`tnlayer.Layer` takes it."""
+        return SumOfNetworks.of((self.freeze(), *_terms(other)))
+
+    def __radd__(self, other: Graph | SumOfNetworks | int) -> SumOfNetworks:
+        return SumOfNetworks.of((*_terms(other), self.freeze()))
+
+    def compose(self, other: Network | Graph) -> Network:
+        """This network and then another, as one: y of this one is x of the other.
+
+        Arguments:
+            other: with one input, whose legs have the sizes of this one's output, in order.
+
+        Returns:
+            a new network; both others stay as they are.
+
+        Raises SpecError where the legs do not fit, and where a tensor of both has one name:
+        :meth:`renamed` gives others.
+
+        >>> import tnlayer as tn
+        >>> first = tn.topologies.tensor_train((2, 3), (4, 5), rank=2)
+        >>> second = tn.topologies.tensor_train((4, 5), (2, 2), rank=3)
+        >>> both = first.compose(second.renamed(prefix="second_"))
+        >>> both.in_features, both.out_features, both.parameter_count
+        (6, 4, 100)
+        """
+        graph = other.freeze() if isinstance(other, Network) else other
+        if not isinstance(graph, Graph):
+            msg = f"compose: expected a network, got {shown(other)}"
+            raise SpecError(msg)
+        return Network.from_graph(composed(self.freeze(), graph))
+
+    def renamed(
+        self,
+        tensors: Mapping[str, str] | None = None,
+        *,
+        legs: Mapping[str, str] | None = None,
+        ports: Mapping[str, str] | None = None,
+        prefix: str = "",
+    ) -> Network:
+        """The same network with other names, as a new one.
+
+        Arguments:
+            tensors: new names of tensors by old ones; those that are left out stay.
+            legs: the same of legs.
+            ports: the same of inputs.
+            prefix: put before the names of the tensors that are not in ``tensors``.
+
+        Raises SpecError for names that there are not, and for new ones that are taken.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> [tensor.name for tensor in net.renamed({"W": "weights"}).freeze().tensors]
+        ['weights']
+        >>> [tensor.name for tensor in net.renamed(prefix="a_").freeze().tensors]
+        ['a_W']
+        """
+        graph = self.freeze()
+        for names, what in ((tensors, "tensors"), (legs, "legs"), (ports, "ports")):
+            if names is not None:
+                check_mapping(names, f"renamed(): {what}", "new names by old ones")
+        given = {**{t.name: f"{prefix}{t.name}" for t in graph.tensors}, **(tensors or {})}
+        return Network.from_graph(renamed(graph, given, legs or {}, ports or {}))
+
     @classmethod
     def from_graph(cls, graph: Graph) -> Network:
         """A builder with the content of a frozen graph, to go on editing it.
@@ -675,6 +742,20 @@ class Network:
         if len(self._tensors) + len(self._inputs) + 2 > MAX_NODES:
             msg = f"the network has {MAX_NODES} nodes already, more are not allowed"
             raise SpecError(msg)
+
+
+def _terms(other: object) -> tuple[Graph, ...]:
+    """The networks of a term of a sum."""
+    if isinstance(other, SumOfNetworks):
+        return tuple(other)
+    if isinstance(other, Network):
+        return (other.freeze(),)
+    if isinstance(other, Graph):
+        return (other,)
+    if isinstance(other, int) and other == 0:  # where sum() begins
+        return ()
+    msg = f"a network cannot be added to {shown(other)}; add networks, or their sums"
+    raise SpecError(msg)
 
 
 def _permuted(old: tuple[str, ...], legs: Legs, where: str) -> tuple[str, ...]:

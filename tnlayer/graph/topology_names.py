@@ -8,10 +8,9 @@ from .argument_checks import did_you_mean, shown
 
 # Abbreviations of papers and names of other libraries.
 ALSO_CALLED = {
-    "blast": "blast",
+    "attn": "augmented_tree",
     "bt": "block_term",
     "btd": "block_term",
-    "btt": "btt",
     "canonical_polyadic": "cp",
     "candecomp": "cp",
     "cpd": "cp",
@@ -23,8 +22,11 @@ ALSO_CALLED = {
     "lora": "low_rank",
     "lowrank": "low_rank",
     "matrix_product_operator": "tensor_train",
+    "matrix_product_state": "mps",
+    "mera2d": "mera_2d",
     "mpo": "tensor_train",
     "parafac": "cp",
+    "mps_state": "mps",
     "pepo": "peps",
     "svd": "low_rank",
     "tensor_chain": "tensor_ring",

@@ -13,6 +13,7 @@ from ..errors import SpecError
 from ..graph.argument_checks import listed, shown
 from ..graph.as_graph import AnyNetwork, as_graph
 from ..graph.graph import Graph, Port
+from ..graph.port_differences import check_can_be_added
 from ..planning.request import dtype_option
 from ..runtime.array_checks import check_storage, is_odd
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
@@ -62,53 +63,6 @@ def _no_features(net: object, others: tuple[object, ...]) -> str:
         f"tn.Layer(tn.topologies.low_rank({first}, {last}, rank=8)); or let one be sized for a "
         f"budget, tn.fit_budget(tn.topologies.tensor_train, {first}, {last}, "
         "compression=10).layer(); or describe your own with tn.Network()"
-    )
-
-
-def check_can_be_added(first: Graph, other: Graph) -> None:
-    """Refuse two networks whose results are no sum.
-
-    Raises:
-        SpecError: says in words in which of their ports they differ.
-    """
-    differences = _differences(first, other)
-    if differences:
-        names = [first.label or "the first network", other.label or "the other one"]
-        if names[0] == names[1]:
-            names = [f"{names[0]} (the first)", f"{names[1]} (the other)"]
-        told = "; ".join(
-            f"{what}: {one} in {names[0]}, {two} in {names[1]}" for what, one, two in differences
-        )
-        msg = (
-            f"these networks cannot be summed, for their ports differ: {told}. Give them the same "
-            "inputs, in one order, and as many features"
-        )
-        raise SpecError(msg)
-
-
-def _differences(first: Graph, other: Graph) -> list[tuple[str, str, str]]:
-    """Each thing that two networks must have in common to be summed, and have not, in words."""
-    if len(first.inputs) != len(other.inputs):
-        counts = [len(first.inputs), len(other.inputs)]
-        return [("number of inputs", str(counts[0]), str(counts[1]))]
-    pairs: list[tuple[str, str, str]] = []
-    for port, twin in zip(first.inputs, other.inputs, strict=True):
-        one, two = _port_words(first, port), _port_words(other, twin)
-        pairs += [(f"input {port.name!r}", *both) for both in zip(one, two, strict=True)]
-    pairs.append(("y", f"{first.out_features} features", f"{other.out_features} features"))
-    return [found for found in pairs if found[1] != found[2]]
-
-
-def _port_words(graph: Graph, port: Port) -> tuple[str, ...]:
-    """What a port takes, in words."""
-    shape = graph.input_shape(port)
-    features = f"{shape[0]} features"
-    if port.product:
-        features = f"one vector a leg, {shape[0]} x {shape[1]}"
-    return (
-        features,
-        "with leading dimensions" if port.batched else "without leading dimensions",
-        port.dtype or "the layer's dtype",
     )
 
 
