@@ -73,6 +73,19 @@ def isometry(array: torch.Tensor, rows: list[int]) -> torch.Tensor:
     return made.permute(*(order.index(k) for k in range(array.dim())))
 
 
+def near_identity(array: torch.Tensor, rows: list[int], noise: float = 0.05) -> torch.Tensor:
+    """The identity between the first axes and the others, with some noise.
+
+    Arguments:
+        array: of which shape, dtype and device are taken.
+        rows: the axes of one side, which are the first ones.
+        noise: deviation of what is added.
+    """
+    size = math.prod(array.shape[axis] for axis in rows)
+    start = torch.eye(size, array.numel() // size, dtype=array.dtype).reshape(array.shape)
+    return (start + noise * torch.randn_like(array)).detach().requires_grad_()
+
+
 def isometries(layer: tn.Layer) -> dict[str, list[int]]:
     """The axes of one side of each stored tensor that shall be an isometry, by name."""
     found: dict[str, list[int]] = {}
@@ -101,9 +114,8 @@ def train(spins: int, bond_dimension: int, steps: int, seed: int = 0) -> list[fl
     networks = tn.energy(state(spins, bond_dimension), terms(spins), isometric=True)
     layer = tn.Layer(networks, shared=True, backend="torch", effort="fast", dtype="float64")
     sides = isometries(layer)
-    free = {name: layer.get_parameter(name).detach().clone() for name in sides}
-    for array in free.values():
-        array.requires_grad_()
+    # Near the identity the state is near a product; from random tensors no method finds the way.
+    free = {name: near_identity(layer.get_parameter(name), sides[name]) for name in sides}
     optimizer = torch.optim.LBFGS(
         free.values(), max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
     )
@@ -126,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spins", type=int, default=16, help="a power of two")
     parser.add_argument("--bond", type=int, default=4, help="bond dimension")
-    parser.add_argument("--steps", type=int, default=150, help="of L-BFGS")
+    parser.add_argument("--steps", type=int, default=500, help="of L-BFGS")
     options = parser.parse_args()
     exact = exact_energy(options.spins)
     energies = train(options.spins, options.bond, options.steps)

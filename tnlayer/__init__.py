@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from . import topologies
 from .backends.builtin.register import register_builtin
 from .budget.fit import Fit, fit_budget
+from .budget.sweep import Sweep, sweep
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError
 from .graph.argument_checks import did_you_mean
@@ -41,6 +42,7 @@ __all__ = [
     "Program",
     "SpecError",
     "SumOfNetworks",
+    "Sweep",
     "TnlayerError",
     "backward_plan",
     "compare",
@@ -51,6 +53,7 @@ __all__ = [
     "near_identity",
     "plan",
     "register_initialiser",
+    "sweep",
     "topologies",
 ]
 

@@ -19,7 +19,6 @@ from tnlayer.cli.cache_command import PARTS
 from tnlayer.cli.commands import main
 from tnlayer.support.json_text import canonical_json
 
-
 BENCH = ["bench", "--backend", "torch"]
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import networkx
+
 from ..errors import SpecError
 from ..support.html import block, heading, lines
 from ..support.json_text import read_document, write_document
@@ -29,6 +31,8 @@ from .argument_checks import (
 from .bridges.document import document_from_graph, graph_from_document
 from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
 from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
+from .bridges.plain_networkx import graph_from_plain, is_plain
+from .bridges.quimb_network import graph_from_quimb, quimb_from_graph
 from .compose import composed, renamed
 from .describe import describe, graph_html, headline
 from .drawing.drawing import draw_graph
@@ -39,7 +43,6 @@ from .sum_of_networks import SumOfNetworks
 from .validate import ends_of, resolve_shares, validate
 
 if TYPE_CHECKING:
-    import networkx
     from matplotlib.axes import Axes
 
 Legs = str | Sequence[str]
@@ -595,19 +598,38 @@ class Network:
 
     @classmethod
     def from_networkx(
-        cls, multigraph: networkx.MultiGraph[Any], values: Mapping[str, object] | None = None
+        cls,
+        multigraph: networkx.Graph[Any],
+        values: Mapping[str, object] | None = None,
+        *,
+        bond: int | None = None,
+        input: int | Mapping[Any, int] | None = None,
+        output: int | Mapping[Any, int] | None = None,
     ) -> Network:
-        """The network that a networkx multigraph draws (see tnlayer.graph.bridges.networkx_graph).
+        """The network that a networkx graph draws (see tnlayer.graph.bridges.networkx_graph).
+
+        Where no node has a ``kind``, each is a tensor, and each edge a leg.
 
         Arguments:
             multigraph: nodes with ``kind`` (tensor, input, output, copy, fix, sum) and ``legs``, in
                 order, edges with ``leg`` and ``dim``; a plain nx.Graph where no two nodes share
                 two legs. A tensor's name is its node, or the node's attribute ``name``.
             values: entries at full shape by tensor name.
+            bond: of a plain graph: size of the edges without ``dim``.
+            input: of a plain graph: size of a leg of x on each node, or by node on some.
+            output: the same of y.
 
         Raises SpecError for missing or clashing attributes.
 
+        A ring of four tensors, each with a leg of x and a leg of y:
+
         >>> import networkx, tnlayer as tn
+        >>> ring = tn.Network.from_networkx(networkx.cycle_graph(4), bond=3, input=2, output=2)
+        >>> ring.in_features, ring.out_features, ring.parameter_count
+        (16, 16, 144)
+
+        What each node is, in attributes:
+
         >>> drawn = networkx.Graph()
         >>> drawn.add_node("x", kind="input", legs=["i"])
         >>> drawn.add_node("y", kind="output", legs=["j"])
@@ -621,9 +643,55 @@ class Network:
         >>> net.in_features, net.out_features, net.parameter_count
         (8, 6, 28)
         """
-        net = cls.from_graph(graph_from_networkx(multigraph))
+        if isinstance(multigraph, networkx.Graph) and multigraph and is_plain(multigraph):
+            graph = graph_from_plain(multigraph, bond, input, output)
+        else:
+            graph = graph_from_networkx(multigraph)
+        net = cls.from_graph(graph)
         net.set_values({} if values is None else values)
         return net
+
+    @classmethod
+    def from_quimb(
+        cls,
+        network: Any,
+        inputs: Sequence[str] = (),
+        output: Sequence[str] | None = None,
+        *,
+        trainable: bool = True,
+    ) -> Network:
+        """The network of a quimb TensorNetwork, whose tensors start with its entries.
+
+        Arguments:
+            network: any quimb TensorNetwork, such as an MPS or an MPO.
+            inputs: indices by which x enters, in order.
+            output: indices of y, in order; None: all other open ones, as they come.
+            trainable: False for constants.
+
+        Raises SpecError for anything else, and for indices that there are not.
+
+        >>> from types import SimpleNamespace as Any
+        >>> core = Any(inds=("k0", "b0"), data=[[1.0, 2.0], [3.0, 4.0]], tags=["I0"])
+        >>> net = Network.from_quimb(Any(tensors=[core]), inputs=["k0"])
+        >>> net.in_features, net.out_features
+        (2, 2)
+        """
+        return cls.from_graph(graph_from_quimb(network, inputs, output, trainable=trainable))
+
+    def to_quimb(self, values: Mapping[str, object] | None = None) -> Any:
+        """The network as a quimb TensorNetwork (``pip install tnlayer[quimb]``), tagged by name.
+
+        Arguments:
+            values: entries by tensor name, such as ``dict(layer.named_parameters())``; those that
+                have values of their own need none.
+
+        Raises BuildError without quimb, SpecError for tensors without entries and fixed legs.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> net.to_quimb({"W": [[1.0] * 3] * 2}).num_tensors  # doctest: +SKIP
+        1
+        """
+        return quimb_from_graph(self.freeze(), values)
 
     def to_networkx(self) -> networkx.MultiGraph[Any]:
         """The network as a networkx multigraph; from_networkx gives it back.

@@ -34,6 +34,11 @@ class SumOfNetworks(tuple[Graph, ...]):
 
         Raises:
             SpecError: their ports differ.
+
+        >>> import tnlayer as tn
+        >>> net = tn.topologies.low_rank(4, 4, rank=1)
+        >>> len(tn.SumOfNetworks.of([net.freeze(), net.renamed(prefix="b_").freeze()]))
+        2
         """
         found = tuple(graphs)
         for graph in found[1:]:
