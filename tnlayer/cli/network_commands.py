@@ -92,12 +92,7 @@ def run_cost(options: argparse.Namespace) -> str:
 def run_compare(options: argparse.Namespace) -> str:
     """Counts and predictions of several."""
     nets = [load_network(text) for text in options.network]
-    wanted = planning(options)
-    backend = wanted.pop("backend")
-    if backend != "auto":
-        msg = f"compare: --backend {backend} is not taken; tnlayer cost takes it, for one network"
-        raise SpecError(msg)
-    compared = compare(nets, **wanted)
+    compared = compare(nets, **planning(options))
     return canonical_json(compared.numbers()) if options.json else str(compared)
 
 

@@ -16,7 +16,7 @@ from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
 from ..planning.request import dtype_option
 from ..support.html import block, heading, html_table
-from ..support.option_words import Device, Dtype, Effort, Minimize, Objective
+from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..support.wording import counted
 from .cost import Cost
 from .cost_of_network import cost
@@ -149,6 +149,7 @@ def compare(
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
+    backend: Backend = "auto",
 ) -> Comparison:
     """Count what several networks cost, side by side, without running or allocating anything.
 
@@ -156,7 +157,8 @@ def compare(
         nets: the networks, in the order of the columns, or one list of them; of a layer its network
             and dtype.
         batch: samples of one call.
-        device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
+        device, objective, memory_limit, effort, dtype, minimize, backend: as for
+            :func:`tnlayer.cost`.
 
     Raises:
         SpecError: these are no networks, or there is none.
@@ -184,6 +186,7 @@ def compare(
             effort=effort,
             dtype=dtype_option(dtype_asked_for(net, dtype)) or None,
             minimize=minimize,
+            backend=backend,
         )
         for net, graph in zip(listed, graphs, strict=True)
     )
