@@ -1,5 +1,7 @@
 """Describe any tensor network as a graph and get a torch layer with every cost known."""
 
+from typing import TYPE_CHECKING, Any
+
 from . import topologies
 from .backends.builtin.register import register_builtin
 from .budget.fit import Fit, fit_budget
@@ -11,11 +13,15 @@ from .graph.network import Network
 from .ir.plan import Plan
 from .nn.initialisation.entries import register_initialiser
 from .nn.layer import Layer
+from .nn.retract import retract_
 from .planning.planner import backward_plan, plan
 from .report.compare import Comparison, compare
 from .report.cost import Cost
 from .report.cost_of_network import cost
 from .runtime.program import Program
+
+if TYPE_CHECKING:
+    from .nn.leg_parallel import LegParallel
 
 __version__ = "0.1.0"
 
@@ -28,6 +34,7 @@ __all__ = [
     "Fit",
     "Graph",
     "Layer",
+    "LegParallel",
     "Network",
     "Plan",
     "PlanError",
@@ -42,5 +49,16 @@ __all__ = [
     "near_identity",
     "plan",
     "register_initialiser",
+    "retract_",
     "topologies",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch.distributed is loaded when it is asked for."""
+    if name == "LegParallel":
+        from .nn.leg_parallel import LegParallel
+
+        return LegParallel
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

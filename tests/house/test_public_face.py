@@ -29,7 +29,7 @@ SEVERAL_NETWORKS = {
 LAYER = (
     "net, *, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
     "effort='default', tune='calls', device=None, dtype=None, log_scale=False, "
-    "shared=False, tiers=True, autocast=True"
+    "shared=False, tiers=True, autocast=True, isometries='free'"
 )
 # Builder methods that are promised parameter by parameter.
 EXACT_METHODS = {

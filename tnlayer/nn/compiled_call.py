@@ -15,7 +15,7 @@ from torch import nn
 from ..graph.graph import Graph
 from ..runtime import torch_op_rules, torch_ops
 from ..runtime.autograd import functorch_is_active
-from ..runtime.module_arrays import homes_of, look_up
+from ..runtime.module_arrays import homes_of, look_up, maker_of
 from .layer_inputs import flatten_inputs
 from .programs import LayerPrograms
 
@@ -51,7 +51,11 @@ def compiled_call(
         inputs: of the call.
         autocast: whether the result has autocast's dtype.
     """
-    tensors: list[Any] = [_array(layer, name) for name in programs.order]
+    maker = maker_of(layer)
+    made = {} if maker is None else maker.made(maker.names)
+    tensors: list[Any] = [
+        made[name] if name in made else _array(layer, name) for name in programs.order
+    ]
     bias = _array(layer, "bias")
     if bias is not None:
         tensors.append(bias)

@@ -25,6 +25,7 @@ from ..dispatch.programs_by_batch import RangedProgram
 from ..dispatch.tune import random_inputs
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_option, check_whole, shown
+from ..graph.cancel_isometries import can_be_kept, cancel_isometries
 from ..graph.graph import Graph, Parameter, count_parameters
 from ..graph.network import Network
 from ..ir.counts import Amount
@@ -41,10 +42,13 @@ from ..runtime.autograd import (
 )
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import (
+    MAKER,
+    Maker,
     add_parameter,
     check_can_be_set,
     has_array,
     has_no_entries,
+    maker_of,
     set_array,
     would_hide,
 )
@@ -55,20 +59,24 @@ from .compiled_call import compiled_call, is_compiled_call
 from .dense_weight import DenseWeight
 from .export_c import export_c
 from .initialisation.entries import check_initialisers
-from .initialisation.initialise import initialise
+from .initialisation.initialise import draw_cancelled, initialise
 from .initialisation.measure_variance import WHOLE, Planned
+from .kept_isometries import KeptIsometries
 from .layer_inputs import all_inputs, as_graphs, device_of, flatten_inputs, layer_dtype
 from .nested_inputs import is_nested, nested_call
+from .parameter_groups import parameter_groups
 from .programs import ALONE, NOTHING, LayerPrograms
 from .sharded_arrays import scatter_whole, whole_arrays
 from .shared_tensors import stored_parameters
-from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
+from .stored_arrays import BIAS, StoredArrays, arrays_for, check_stored, first_of
 from .symbolic import as_leaf, proxy_in, recorded
 
 # Parameters of fewer bytes are made without a look at what the device has left.
 _SMALL = 2**26
 # What tune= may be beside True and False.
 CALLS = "calls"
+# What isometries= may be.
+FREE, KEEP = "free", "keep"
 # to_dense() refuses larger matrices.
 _MAX_DENSE_ENTRIES = 2**30
 
@@ -115,6 +123,11 @@ class Layer(DenseWeight):
             a memory_limit, log_scale or tune.
         autocast: whether y has autocast's dtype under torch.autocast, as that of nn.Linear; False:
             it keeps the layer's. Arithmetic is the layer's in any case.
+        isometries: "free": tensors with ``isometry=`` start isometric, and training may leave that.
+            "keep": each is a function of a free parameter (the Cayley transform), and stays
+            isometric to rounding whatever the optimiser does. Then a tensor and its conjugate that
+            make the identity are no part of the plan: norms and energies cost what the light cone
+            costs. ``layer.NAME`` is the tensor, ``layer.isometries.free`` has the parameters.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -163,6 +176,7 @@ class Layer(DenseWeight):
         shared: bool | str | Sequence[str] = False,
         tiers: bool = True,
         autocast: bool = True,
+        isometries: Literal["free", "keep"] = FREE,
     ) -> None:
         super().__init__()
         check_backend(backend)
@@ -172,6 +186,7 @@ class Layer(DenseWeight):
             check_flag(tune, "tune", f"True, False or {CALLS!r}")
         check_flag(tiers, "tiers")
         check_flag(autocast, "autocast")
+        check_option(isometries, "isometries", (FREE, KEEP))
         check_log_scale(log_scale, memory_limit)
         if is_free(backend):
             auto_stands_for()
@@ -195,9 +210,11 @@ class Layer(DenseWeight):
         # Of a network without tensors, which has no array to ask.
         self._empty = (dtype, device_of(device))
         self._graphs = graphs
+        keeps = isometries == KEEP
+        planned = tuple(map(cancel_isometries, graphs)) if keeps else graphs
         self._one_plan = batch is not None
         self._programs = LayerPrograms(
-            graphs,
+            planned,
             request,
             one_plan=self._one_plan,
             log_scale=log_scale,
@@ -206,8 +223,10 @@ class Layer(DenseWeight):
             has_trials=tune == CALLS,
         )
         self._fast: FastCall | None = None
+        # Calls this layer where its tensors lie on several processes.
+        self._split: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor] | None = None
         self._stored = StoredArrays(graphs)
-        self._register_arrays(shared, device, dtype)
+        self._register_arrays(shared, device, dtype, keeps=keeps)
         made = torch.empty(self.out_features, device=device, dtype=dtype) if bias else None
         self.register_parameter(BIAS, None if made is None else nn.Parameter(made))
         self._programs_for(dtype)
@@ -258,6 +277,32 @@ class Layer(DenseWeight):
             f"dtype={self.dtype}, backend={self._backend!r}"
             + (", log_scale=True" if self._log_scale else "")
         )
+
+    @property
+    def has_log_scale(self) -> bool:
+        """Whether a result is a mantissa and the log of its scale."""
+        return self._log_scale
+
+    def without_entries(self, net: Network | Graph) -> Layer:
+        """A layer of another network with the options of this one, on the meta device; no bias."""
+        request = self._request
+        return Layer(
+            net,
+            batch=request.batch if self._one_plan else None,
+            backend=self._backend,
+            objective=request.objective,
+            memory_limit=request.memory_limit,
+            effort=request.effort,
+            tune=False,
+            device="meta",
+            dtype=self.dtype,
+            tiers=self._programs.has_tiers,
+            autocast=self._autocast,
+        )
+
+    def split_along(self, call: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor]) -> None:
+        """Let something else call this layer: its tensors lie on several processes now."""
+        self._split, self._fast = call, None
 
     def source(self) -> str:
         """The code that runs in training: forward and backward of each network."""
@@ -319,6 +364,8 @@ class Layer(DenseWeight):
             inputs = all_inputs(self, self.graph, input, others, named)
         if self._log_scale:
             return self._forward_scaled(inputs)
+        if self._split is not None:
+            return self._split(self, inputs)
         if is_compiled_call():
             y = compiled_call(self, self.graph, self._programs, inputs, autocast=self._autocast)
             return self._forward(inputs) if y is None else y
@@ -439,6 +486,28 @@ class Layer(DenseWeight):
         self._programs.stand_apart()
         return self
 
+    def parameter_groups(
+        self, rates: float | Mapping[str, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """One group a tensor, for torch's optimisers: with its "name", its "lr" where one is given,
+        and "is_matrix", by which those are picked that Muon takes.
+
+        Arguments:
+            rates: the learning rate of all tensors, or of some by name; the optimiser's is that of
+                the others.
+
+        Raises:
+            SpecError: a rate for a tensor that there is not, or that is no number.
+
+        >>> import torch, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 4, rank=2))
+        >>> rates = {name: 0.1 for name, _ in list(layer.named_parameters())[:1]}
+        >>> optimiser = torch.optim.Adam(layer.parameter_groups(rates), lr=0.01)
+        >>> [group["lr"] for group in optimiser.param_groups]
+        [0.1, 0.01]
+        """
+        return parameter_groups(self, rates)
+
     def invalidate(self) -> None:
         """Drop what was computed from parameters; nothing is kept between calls in this version."""
 
@@ -481,6 +550,7 @@ class Layer(DenseWeight):
                 for ranged in programs
             ]
             own = {name: array for name, array in arrays.items() if name != BIAS}
+            draw_cancelled(self._graphs, networks, own)
             initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""
         known = not any(map(has_no_entries, arrays.values()))
@@ -495,13 +565,21 @@ class Layer(DenseWeight):
         shared: bool | str | Sequence[str],
         device: torch.device | str | None,
         dtype: torch.dtype,
+        *,
+        keeps: bool,
     ) -> None:
-        """Parameters and buffers under the tensors' names, of which none is outlawed."""
+        """Parameters and buffers under the tensors' names, of which none is outlawed; isometries
+        that are kept are made by a module of their own."""
         for graph in self._graphs:
             check_initialisers(graph)
         parameters = stored_parameters(self._graphs, shared)
         self._check_room(parameters, torch.empty(0, device=device).device, dtype)
+        kept = [one for one in parameters if keeps and can_be_kept(one.node)]
+        if kept:
+            self._modules[MAKER] = KeptIsometries(kept, device, dtype)
         for parameter in parameters:
+            if parameter in kept:
+                continue
             array = torch.empty(parameter.shape, device=device, dtype=dtype)
             node = parameter.node
             if node.value is not None and not node.trainable:
@@ -526,11 +604,35 @@ class Layer(DenseWeight):
     def __setattr__(self, name: str, value: Any) -> None:
         """As every module's; but an array under the name of a method, which a replica of
         nn.DataParallel takes as an attribute, does not hide the method."""
+        maker = maker_of(self) if MAKER in self.__dict__.get("_modules", ()) else None
+        if maker is not None and name in maker.names and isinstance(value, torch.Tensor):
+            check_stored(self, value, self._stored.expected[name], maker.any_parameter())
+            maker.right_inverse(name, value)
+            return
         stored = self.__dict__.get("_stored")
         if stored is not None and name in stored.expected and would_hide(self, name, value):
             self._buffers[name] = value
         else:
             super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """As every module's; an isometry that is kept is made when it is asked for."""
+        maker = self.__dict__.get("_modules", {}).get(MAKER)
+        if isinstance(maker, Maker) and name in maker.names:
+            return maker.made((name,))[name]
+        return super().__getattr__(name)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *others: Any, **named: Any
+    ) -> None:
+        """As every module's; a layer that keeps its isometries takes tensors of one that does not,
+        of each the nearest isometry."""
+        maker = maker_of(self)
+        for name in () if maker is None else maker.names:
+            array = state_dict.get(prefix + name)
+            if maker is not None and isinstance(array, torch.Tensor):
+                maker.take(name, state_dict.pop(prefix + name), state_dict, f"{prefix}{MAKER}.")
+        super()._load_from_state_dict(state_dict, prefix, *others, **named)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Layer:
         """As every module's; a layer without arrays remembers what it was moved to."""

@@ -11,7 +11,14 @@ from ..errors import SpecError
 from ..graph.graph import Graph
 from ..runtime.array_checks import Expected, check_array, check_storage
 from ..runtime.autograd import is_traced
-from ..runtime.module_arrays import array_to_set, home_of, look_up, parametrization_of
+from ..runtime.module_arrays import (
+    array_to_set,
+    home_of,
+    is_made,
+    look_up,
+    look_up_all,
+    maker_of,
+)
 from ..support.dtypes import DTYPES
 
 BIAS = "bias"
@@ -46,7 +53,7 @@ class StoredArrays:
         Raises:
             SpecError: one is gone, or has another shape, dtype or device, or no memory.
         """
-        return self._checked(layer, {name: look_up(layer, name) for name in self.names})
+        return self._checked(layer, look_up_all(layer, self.names))
 
     def to_set(self, layer: nn.Module) -> dict[str, torch.Tensor]:
         """Arrays to fill and to hand to ``set_array``, by name, with "bias" if there is one.
@@ -89,11 +96,14 @@ class StoredArrays:
     def any_of(self, layer: nn.Module) -> torch.Tensor | None:
         """An array that tells dtype and device: one that is not made anew at each look, if there
         is."""
-        stored = [name for name in self.names if parametrization_of(layer, name) is None]
+        stored = [name for name in self.names if not is_made(layer, name)]
         for name in stored:
             home = home_of(layer, name)
             if home is not None:
                 return home[name]
+        maker = maker_of(layer)
+        if maker is not None:
+            return maker.any_parameter()
         with torch.no_grad():
             made = (look_up(layer, name) for name in self.names if name not in stored)
             return next(made, None)
