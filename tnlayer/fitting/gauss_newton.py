@@ -119,12 +119,13 @@ def _flat(array: torch.Tensor) -> torch.Tensor:
 
 
 def _error(problem: Problem, stored: Stored, wanted: torch.Tensor) -> torch.Tensor:
-    total = -wanted
-    for view in problem.views:
-        found = view.contracted(stored).array
-        dense = found if problem.target.covariance is not None else view.net.embedded(found)
-        total = total + _flat(dense)
-    return total
+    dense = problem.dense(stored)
+    covariance, target = problem.target.covariance, problem.target
+    if target.part is not None:
+        dense = target.cut(dense)
+    if covariance is not None:
+        dense = dense @ covariance.root.to(problem.dtype)
+    return _flat(dense) - wanted
 
 
 def _jacobian(problem: Problem, stored: Stored) -> torch.Tensor:
@@ -138,6 +139,9 @@ def _jacobian(problem: Problem, stored: Stored) -> torch.Tensor:
     conjugate = {n: torch.zeros_like(a) for n, a in straight.items()} if is_complex else straight
     for view in problem.views:
         _add_derivatives(problem, view, stored, straight, conjugate)
+    for kind in (straight, conjugate) if is_complex else (straight,):
+        for name in kind if problem.target.part is not None else ():
+            kind[name] = _cut(problem, kind[name])
     parts: list[torch.Tensor] = []
     for name in problem.free:
         one, other = straight[name], conjugate[name]
@@ -154,6 +158,17 @@ def _jacobian(problem: Problem, stored: Stored) -> torch.Tensor:
         projector = _projector(problem, name, stored[name])
         parts.append(block if projector is None else block @ projector)
     return torch.cat(parts, 1)
+
+
+def _cut(problem: Problem, block: torch.Tensor) -> torch.Tensor:
+    """Derivatives that are zero where nothing counts. Columns that are weighted need no cut: padded
+    features have no variance."""
+    assert problem.target.part is not None
+    rows, columns = problem.target.part
+    shape = problem.target.dense.shape
+    counts = torch.zeros(*shape, 1, dtype=block.dtype)
+    counts[:rows, : columns if problem.target.covariance is None else shape[1]] = 1
+    return (block.reshape(*shape, -1) * counts).reshape(block.shape)
 
 
 def _add_derivatives(

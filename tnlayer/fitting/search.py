@@ -247,9 +247,7 @@ def _enough(effort: Effort) -> float:
     return max(EXACT, min(1e-8, effort.tol))
 
 
-def _peel(
-    problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], None]
-) -> None:
+def _peel(problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], None]) -> None:
     """The closed form, for weighted inputs too where they reach one tensor alone."""
     net = problem.nets[0]
     labels = [use.labels for use in net.uses]
