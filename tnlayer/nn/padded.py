@@ -68,7 +68,6 @@ class Padded(PaddedRanks):
     """
 
     bias: nn.Parameter | None
-    layer: PaddedNetwork
 
     def __init__(
         self,
@@ -109,6 +108,11 @@ class Padded(PaddedRanks):
             if bias
             else None
         )
+
+    @property
+    def ranked(self) -> Layer:
+        """The layer inside, whose bonds truncate and grow change."""
+        return self.layer
 
     def reset_parameters(self) -> None:
         """Initialise as Layer does, with Var(y) = Var(x) for the features that are used."""

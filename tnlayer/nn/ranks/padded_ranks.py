@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 class PaddedRanks(DenseWeight):
     """Gives ``fit``, ``truncate``, ``round`` and ``grow`` of the layer inside."""
 
-    layer: Ranked
+    @property
+    def ranked(self) -> Ranked:
+        """The layer inside."""
+        raise NotImplementedError
 
     @property
     def fit(self) -> Fitted | None:
         """As of a Layer, for the features that are used."""
-        return self.layer.fit
+        return self.ranked.fit
 
     def truncate(
         self,
@@ -34,12 +37,12 @@ class PaddedRanks(DenseWeight):
         optimizer: torch.optim.Optimizer | None = None,
     ) -> Self:
         """As of a Layer; entries of the matrix beyond the features that are used do not count."""
-        self.layer.truncate(tol=tol, params=params, time=time, optimizer=optimizer)
+        self.ranked.truncate(tol=tol, params=params, time=time, optimizer=optimizer)
         return self
 
     def round(self, eps: float, *, optimizer: torch.optim.Optimizer | None = None) -> Self:
         """As of a Layer."""
-        self.layer.round(eps, optimizer=optimizer)
+        self.ranked.round(eps, optimizer=optimizer)
         return self
 
     def grow(
@@ -50,5 +53,5 @@ class PaddedRanks(DenseWeight):
         optimizer: torch.optim.Optimizer | None = None,
     ) -> Self:
         """As of a Layer."""
-        self.layer.grow(bond, seed=seed, optimizer=optimizer)
+        self.ranked.grow(bond, seed=seed, optimizer=optimizer)
         return self
