@@ -32,9 +32,7 @@ class Sample:
     @property
     def frozen(self) -> dict[str, np.ndarray]:
         """Entries that a fit has to be told."""
-        return {
-            p.name: self.stored[p.name] for p in self.graph.parameters if not p.node.trainable
-        }
+        return {p.name: self.stored[p.name] for p in self.graph.parameters if not p.node.trainable}
 
 
 def sample_of(graph: tn.Graph, random: np.random.Generator, *, is_complex: bool = False) -> Sample:

@@ -127,7 +127,7 @@ def test_a_train_is_within_the_bound_and_no_worse_than_tt_svd() -> None:
 TREES: dict[str, Callable[[], tn.Network]] = {
     "train of 5": lambda: T.tensor_train((2,) * 5, (2,) * 5, rank=3),
     "Tucker": lambda: T.tucker((4, 4), (4, 4), rank=3),
-    "three blocks": lambda: T.btt((3, 4, 2), (2, 4, 3), rank=2),
+    "three blocks": lambda: T.btt((3, 4, 5), (5, 4, 3), rank=1),
     "butterfly": lambda: T.butterfly(16),
 }
 
@@ -141,7 +141,8 @@ def test_sweeps_after_a_closed_form_lower_the_error(name: str) -> None:
     found = [tn.fit(net, wanted, steps=steps) for steps in (1, 3, 30)]
     residuals = [fit.residual for fit in found]
     assert residuals == sorted(residuals, reverse=True)
-    assert math.isclose(residuals[-1], error(dense_of(graph, found[-1]), wanted), rel_tol=1e-9)
+    told = error(dense_of(graph, found[-1]), wanted)
+    assert math.isclose(residuals[-1], told, rel_tol=1e-9, abs_tol=1e-14)
 
 
 def test_bonds_beyond_the_rank() -> None:

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ..budget.fit import BUDGETS, fit_budget
 from ..errors import SpecError
+from ..fitting.doubles import as_double
 from ..fitting.fit import fit_part
 from ..fitting.fitted import Fitted
 from ..graph.argument_checks import shown
@@ -139,9 +140,10 @@ def _read(linear: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     if not weight.numel():
         msg = f"from_linear: the weight has shape {tuple(weight.shape)}, no entries to be near to"
         raise SpecError(msg)
-    if bias is not None and not bool(torch.isfinite(bias.detach()).all()):
-        msg = "from_linear: the bias has entries that are not finite; mend them first"
-        raise SpecError(msg)
+    # Before a layer is planned: entries that are not finite, or none.
+    as_double(weight, "the weight")
+    if bias is not None:
+        as_double(bias, "the bias")
     return weight, bias
 
 

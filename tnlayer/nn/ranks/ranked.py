@@ -131,7 +131,7 @@ class Ranked(DenseWeight):
 
         At one end of each bond the new indices are zero, at the others random, of the size of the
         old entries: outputs are the same but for rounding, and gradients reach all new entries
-        within two steps. Parameters keep their names and are new nn.Parameters.
+        within a few steps. Parameters keep their names and are new nn.Parameters.
 
         Arguments:
             bond: the size that each inner leg shall have at least, or sizes by leg. Legs that
