@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, Any
 from . import topologies
 from .backends.builtin.register import register_builtin
 from .budget.fit import Fit, fit_budget
+from .convert.from_linear import from_linear
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError
+from .fitting.covariance import Covariance
+from .fitting.fit import fit
+from .fitting.fitted import Fitted
 from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
@@ -31,7 +35,9 @@ __all__ = [
     "BuildError",
     "Comparison",
     "Cost",
+    "Covariance",
     "Fit",
+    "Fitted",
     "Graph",
     "Layer",
     "LegParallel",
@@ -45,7 +51,9 @@ __all__ = [
     "compare",
     "compile",
     "cost",
+    "fit",
     "fit_budget",
+    "from_linear",
     "near_identity",
     "plan",
     "register_initialiser",

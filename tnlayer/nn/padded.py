@@ -15,10 +15,10 @@ from ..report.explain import Explanation
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import shape_of
 from ..runtime.module_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
-from .dense_weight import DenseWeight
 from .initialisation.measure_variance import Part
 from .layer import Layer
 from .programs import Beside
+from .ranks.padded_ranks import PaddedRanks
 from .stored_arrays import BIAS, check_stored
 from .symbolic import as_leaf, proxy_in
 
@@ -45,7 +45,7 @@ class PaddedNetwork(Layer):
         super().__init__(net, **options)
 
 
-class Padded(DenseWeight):
+class Padded(PaddedRanks):
     """A layer whose x is padded with zeros and whose y is cut to the features that are wanted.
 
     Arguments:
@@ -108,6 +108,11 @@ class Padded(DenseWeight):
             if bias
             else None
         )
+
+    @property
+    def ranked(self) -> Layer:
+        """The layer inside, whose bonds truncate and grow change."""
+        return self.layer
 
     def reset_parameters(self) -> None:
         """Initialise as Layer does, with Var(y) = Var(x) for the features that are used."""
