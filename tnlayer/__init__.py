@@ -9,6 +9,8 @@ from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
 from .ir.plan import Plan
+from .nn.conv2d import Conv2d
+from .nn.embedding import Embedding
 from .nn.initialisation.entries import register_initialiser
 from .nn.layer import Layer
 from .planning.planner import backward_plan, plan
@@ -24,7 +26,9 @@ register_builtin()
 __all__ = [
     "BuildError",
     "Comparison",
+    "Conv2d",
     "Cost",
+    "Embedding",
     "Fit",
     "Graph",
     "Layer",
