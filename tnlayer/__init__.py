@@ -18,6 +18,8 @@ from .report.compare import Comparison, compare
 from .report.cost import Cost
 from .report.cost_of_network import cost
 from .runtime.program import Program
+from .saving.load import load
+from .saving.save import save
 
 __version__ = "0.1.0"
 
@@ -43,8 +45,10 @@ __all__ = [
     "compile",
     "cost",
     "fit_budget",
+    "load",
     "near_identity",
     "plan",
     "register_initialiser",
+    "save",
     "topologies",
 ]

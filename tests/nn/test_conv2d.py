@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -74,17 +75,20 @@ def test_is_torchs_convolution(name: str, way: str) -> None:
         torch.testing.assert_close(x.grad, twin.grad)
 
 
+def called(
+    layer: tn.Conv2d, names: tuple[str, ...], x: torch.Tensor, *arrays: torch.Tensor
+) -> torch.Tensor:
+    """The layer with these arrays."""
+    return torch.func.functional_call(layer, dict(zip(names, arrays, strict=True)), (x,))
+
+
 def test_gradients_of_parameters() -> None:
     """Both ways give the parameters the gradients that finite differences give."""
     for way in ("patches", "kernel"):
         layer = ours(CASES["plain"], way)
         names, values = zip(*layer.named_parameters(), strict=True)
         assert names == ("V", "U", "bias")
-        x = torch.randn(1, 4, 4, 4, dtype=F64)
-
-        def run(*arrays: torch.Tensor, layer: tn.Conv2d = layer, x: torch.Tensor = x) -> Any:
-            return torch.func.functional_call(layer, dict(zip(names, arrays, strict=True)), (x,))
-
+        run = partial(called, layer, names, torch.randn(1, 4, 4, 4, dtype=F64))
         assert torch.autograd.gradcheck(run, values)
 
 

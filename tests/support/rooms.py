@@ -26,6 +26,7 @@ ROOMS: tuple[str, ...] = (
     "report",
     "nn",
     "budget",
+    "saving",
     "cli",
     "__init__",
     "__main__",

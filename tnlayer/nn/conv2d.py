@@ -239,7 +239,7 @@ class Conv2d(Padded):
             raise SpecError(msg)
         if not is_given and features * groups != self.in_channels * area:
             msg = (
-                f"Conv2d: the network has {features} features, which is no whole number of channels "
+                f"Conv2d: the network has {features} features, no whole number of channels "
                 f"for a kernel of {self.kernel_size}; pass in_channels=, or make its legs fit"
             )
             raise SpecError(msg)
