@@ -9,6 +9,10 @@ from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
 from .ir.plan import Plan
+from .models.budget_rule import Budget
+from .models.compress import compress
+from .models.suggest import suggest
+from .models.summary import summary
 from .nn.conv2d import Conv2d
 from .nn.embedding import Embedding
 from .nn.initialisation.entries import register_initialiser
@@ -26,6 +30,7 @@ __version__ = "0.1.0"
 register_builtin()
 
 __all__ = [
+    "Budget",
     "BuildError",
     "Comparison",
     "Conv2d",
@@ -43,6 +48,7 @@ __all__ = [
     "backward_plan",
     "compare",
     "compile",
+    "compress",
     "cost",
     "fit_budget",
     "load",
@@ -50,5 +56,7 @@ __all__ = [
     "plan",
     "register_initialiser",
     "save",
+    "suggest",
+    "summary",
     "topologies",
 ]

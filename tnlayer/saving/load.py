@@ -162,7 +162,18 @@ def _layer_for(
 ) -> Layer:
     """The layer that takes the place of a module, on the meta device."""
     _check_sizes(record, name, header, document)
-    layer = record.build(**{**_dtype_beside(old, record), **options})
+    layer = record.build(**{**dtype_beside(old, record), **options})
+    check_place(name, record, layer, old)
+    layer.train(old.training)
+    return layer
+
+
+def check_place(name: str, record: ModuleRecord, layer: Layer, old: nn.Module) -> None:
+    """Refuse a layer that cannot stand where a module stands.
+
+    Raises:
+        SpecError: kinds, features or biases differ.
+    """
     dense = as_dense(old)
     if dense is not None:
         has_bias = getattr(layer, "bias", None) is not None
@@ -178,11 +189,9 @@ def _layer_for(
             f"to {sizes[1]}; make the model as it was made before it was compressed"
         )
         raise SpecError(msg)
-    layer.train(old.training)
-    return layer
 
 
-def _dtype_beside(old: nn.Module, record: ModuleRecord) -> dict[str, torch.dtype]:
+def dtype_beside(old: nn.Module, record: ModuleRecord) -> dict[str, torch.dtype]:
     """The dtype of a module that is replaced, which its neighbours have as well."""
     dtypes = {array.dtype for array in old.parameters()}
     if len(dtypes) != 1 or DTYPES[record.dtype].is_complex:
