@@ -3,8 +3,12 @@
 from . import topologies
 from .backends.builtin.register import register_builtin
 from .budget.fit import Fit, fit_budget
+from .convert.from_linear import from_linear
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError
+from .fitting.covariance import Covariance
+from .fitting.fit import fit
+from .fitting.fitted import Fitted
 from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
@@ -35,8 +39,10 @@ __all__ = [
     "Comparison",
     "Conv2d",
     "Cost",
+    "Covariance",
     "Embedding",
     "Fit",
+    "Fitted",
     "Graph",
     "Layer",
     "Network",
@@ -50,7 +56,9 @@ __all__ = [
     "compile",
     "compress",
     "cost",
+    "fit",
     "fit_budget",
+    "from_linear",
     "load",
     "near_identity",
     "plan",

@@ -160,10 +160,7 @@ def test_rules() -> None:
         ({"head": None, "*": T.low_rank}, ["0", "2"]),
         ({"[02]": net}, ["0", "2"]),
         ({"*": {"0": net}}, ["0"]),
-        (
-            lambda module, name: [net, T.tensor_train((4, 2), (2, 4), 2)] if name == "0" else None,
-            ["0"],
-        ),
+        (lambda module, name: [net, train] if name == "0" else None, ["0"]),
     ]
     for rule, wanted in rules:
         model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))

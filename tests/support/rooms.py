@@ -27,6 +27,7 @@ ROOMS: tuple[str, ...] = (
     "fitting",
     "nn",
     "budget",
+    "convert",
     "saving",
     "huggingface",
     "models",

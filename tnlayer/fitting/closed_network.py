@@ -205,9 +205,7 @@ class ClosedNetwork:
 
 def close(graph: Graph) -> ClosedNetwork:
     """A network as a product of factors over open labels."""
-    sizes = {
-        leg: size for leg, size in graph.leg_sizes if size > 1 and leg not in graph.pinned
-    }
+    sizes = {leg: size for leg, size in graph.leg_sizes if size > 1 and leg not in graph.pinned}
     ports = [graph.output, *(port.legs for port in graph.inputs)]
     axes = tuple(leg for legs in ports for leg in legs if leg in sizes)
     ends = Counter(leg for tensor in graph.tensors for leg in tensor.legs if leg in sizes)

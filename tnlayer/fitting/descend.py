@@ -33,7 +33,8 @@ def descend(
     root = None if covariance is None else covariance.root.to(problem.dtype)
     wanted = target if root is None else target @ root
     norm = float(torch.linalg.vector_norm(wanted)) or 1.0
-    leaves = {name: stored[name].clone().requires_grad_() for name in names}
+    kept = torch.contiguous_format
+    leaves = {n: stored[n].clone(memory_format=kept).requires_grad_() for n in names}
     optimiser = torch.optim.LBFGS(
         list(leaves.values()),
         lr=1.0,
@@ -47,6 +48,7 @@ def descend(
 
     def loss() -> torch.Tensor:
         dense = problem.dense({**stored, **leaves})
+        dense = problem.target.cut(dense)
         error = (dense if root is None else dense @ root) - wanted
         parts = torch.view_as_real(error) if error.is_complex() else error
         return (parts / norm).square().sum()

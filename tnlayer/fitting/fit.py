@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -85,21 +86,71 @@ def fit(
     >>> tn.fit(tn.topologies.low_rank(16, 16, rank=4), weight, data=torch.eye(16)).is_whitened
     True
     """
-    began = time.perf_counter()
     check_flag(progress, "fit: progress")
     check_flag(shared, "fit: shared")
-    _check_numbers(steps, starts, seed, tol)
     nets = _closed(net)
-    parameters = _parameters(nets, shared=shared)
+    covariance = None if data is None else Covariance.of(data, _features(nets[0]))
     dense = as_target(target, nets)
-    covariance = None if data is None else _covariance(data, nets[0])
-    is_complex = dense.is_complex() or any(one.graph.is_complex for one in nets)
+    wanted = Target(dense, covariance)
+    return fit_target(
+        nets, wanted, steps=steps, starts=starts, seed=seed, tol=tol, progress=progress,
+        start=start, shared=shared,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def fit_part(
+    net: Network | Graph | Sequence[Network | Graph],
+    target: torch.Tensor,
+    *,
+    data: Any = None,
+    **options: Any,
+) -> Fitted:
+    """As :func:`fit`, for a matrix that is the first rows and columns of the networks' own: what
+    these have beyond it does not count.
+
+    Arguments:
+        net: networks with one batched input that is no product port.
+        target: (out_features, in_features), as large as the networks' matrix or smaller.
+        data: of in_features, as for a fit.
+        options: as for a fit.
+    """
+    nets = _closed(net)
+    rows, columns = target.shape
+    full_rows, full_columns = nets[0].dense_shape
+    if (rows, columns) == (full_rows, full_columns):
+        return fit(net, target, data=data, **options)
+    covariance = None if data is None else Covariance.of(data, columns).pad(full_columns)
+    dense = as_double(target, "the target")
+    padded = torch.nn.functional.pad(dense, (0, full_columns - columns, 0, full_rows - rows))
+    return fit_target(nets, Target(padded, covariance, (rows, columns)), **options)
+
+
+def fit_target(
+    nets: Sequence[ClosedNetwork],
+    target: Target,
+    *,
+    steps: int | None = None,
+    starts: int | None = None,
+    seed: int = 0,
+    tol: float = _TOLERANCE,
+    progress: bool = False,
+    start: Fitted | Mapping[str, Any] | None = None,
+    shared: bool = False,
+) -> Fitted:
+    """As :func:`fit`, for networks and a target that were checked."""
+    began = time.perf_counter()
+    _check_numbers(steps, starts, seed, tol)
+    parameters = _parameters(nets, shared=shared)
+    covariance = target.covariance
+    is_complex = target.dense.is_complex() or any(one.graph.is_complex for one in nets)
     is_complex = is_complex or (covariance is not None and covariance.matrix.is_complex())
     given, begun = _given(parameters, start)
     is_complex = is_complex or any(a.is_complex() for a in (*given.values(), *begun.values()))
     dtype = torch.complex128 if is_complex else torch.float64
     free = tuple(name for name, parameter in parameters.items() if parameter.node.trainable)
-    problem = Problem(nets, Target(dense.to(dtype), covariance), parameters, free, dtype)
+    target = replace(target, dense=target.dense.to(dtype))
+    problem = Problem(tuple(nets), target, parameters, free, dtype)
     best = _found(problem, steps, starts, seed, tol, given, begun, progress=progress)
     stored = problem.balanced(best.stored)
     made = problem.dense(stored)
@@ -137,11 +188,10 @@ def _found(
         return Best(stored, problem.loss(stored), "the target is zero")
     # Squares of entries have to stay in range.
     size = float(problem.target.dense.abs().max())
-    scale = size if not 1e-100 < size < 1e100 else 1.0
-    if scale != 1.0:
+    if not 1e-100 < size < 1e100:
         msg = (
-            f"the target's largest entry is {size:.3g}; expected 1e-100 to 1e100: scale it, and "
-            "what was found afterwards"
+            f"the target's largest entry is {size:.3g}; expected 1e-100 to 1e100, whose squares are "
+            "in range: scale it, and what was found afterwards"
         )
         raise SpecError(msg)
     effort = effort_for(problem, steps, starts, tol, seed)
@@ -174,7 +224,9 @@ def _closed(net: Any) -> tuple[ClosedNetwork, ...]:
     for one in given:
         graph = as_graph(one, "fit")
         ports = [graph.output, *(port.legs for port in graph.inputs)]
-        entries = math.prod(graph.shape_of(graph.open_legs(tuple(leg for legs in ports for leg in legs))))
+        entries = math.prod(
+            graph.shape_of(graph.open_legs(tuple(leg for legs in ports for leg in legs)))
+        )
         if entries > MOST_ENTRIES:
             msg = (
                 f"fit: the dense tensor of {graph.label!r} has {entries} entries; at most "
@@ -214,15 +266,16 @@ def _parameters(nets: Sequence[ClosedNetwork], *, shared: bool) -> dict[str, Par
     return found
 
 
-def _covariance(data: Any, net: ClosedNetwork) -> Covariance:
+def _features(net: ClosedNetwork) -> int:
+    """Features of the one input, whose covariance can be given."""
     inputs = net.graph.inputs
     if len(inputs) != 1 or inputs[0].product:
         msg = (
             f"fit: data= is for a network with one input that is no product port; "
-            f"{net.graph.label!r} has {len(inputs)}"
+            f"{net.graph.label!r} has {len(inputs)} inputs"
         )
         raise SpecError(msg)
-    return Covariance.of(data, net.dense_shape[1])
+    return net.dense_shape[1]
 
 
 def _given(

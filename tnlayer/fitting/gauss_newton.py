@@ -20,20 +20,38 @@ from .problem import Problem, Stored, View
 
 # Entries of the Jacobian, and multiplications of its Gram, of problems that are small enough.
 _MOST_ENTRIES, _MOST_WORK = 2**23, 2**32
-# A step that lowers the error by less than this share is the last but a few.
-_STALLED, _PATIENCE = 1e-9, 6
+# Steps that are looked at together: where they lower the error by less than this share of it, a
+# start ends.
+_WINDOW, _STALLED = 12, 1e-3
+# Attempts that change nothing, one after another.
+_PATIENCE = 30
 
 
 def is_small(problem: Problem) -> bool:
     """Whether the Jacobian of a problem can be held."""
-    count, rows = problem.free_entries, problem.size
-    if problem.dtype.is_complex:
-        count, rows = 2 * count, 2 * rows
-    return count * rows <= _MOST_ENTRIES and count * count * (rows + count) <= _MOST_WORK
+    count, rows = _sizes(problem)
+    return count * rows <= _MOST_ENTRIES and step_work(problem) <= _MOST_WORK
+
+
+def step_work(problem: Problem) -> int:
+    """Multiplications of one step."""
+    count, rows = _sizes(problem)
+    return count * count * (rows + count)
+
+
+def _sizes(problem: Problem) -> tuple[int, int]:
+    """Real unknowns and equations."""
+    parts = 2 if problem.dtype.is_complex else 1
+    return parts * problem.free_entries, parts * problem.size
 
 
 def gauss_newton(
-    problem: Problem, stored: Stored, steps: int, goal: float, advance: Callable[[], None]
+    problem: Problem,
+    stored: Stored,
+    steps: int,
+    goal: float,
+    advance: Callable[[], None],
+    stalled_below: float = _STALLED,
 ) -> Stored:
     """Lower the error of free arrays, until it stalls.
 
@@ -43,12 +61,14 @@ def gauss_newton(
         steps: at most so many.
         goal: stop at this relative error.
         advance: is called after each step.
+        stalled_below: a dozen steps that lower the error by less than this share of it end.
     """
     wanted = _flat(_rows_of_target(problem))
     norm = float(torch.linalg.vector_norm(wanted))
     error = _error(problem, stored, wanted)
     loss = float(error @ error)
     damping, growth, stalled = -1.0, 2.0, 0
+    seen = [loss]
     matrix: torch.Tensor | None = None
     slope = torch.empty(0)
     for _ in range(steps):
@@ -64,8 +84,7 @@ def gauss_newton(
         step = -torch.cholesky_solve(slope.unsqueeze(-1), factor).squeeze(-1)
         advance()
         if int(info) or not bool(torch.isfinite(step).all()):
-            damping, growth = damping * growth, growth * 2
-            stalled += damping > 1e18
+            damping, growth, stalled = damping * growth, growth * 2, stalled + 1
             continue
         moved = _moved(problem, stored, step)
         new_error = _error(problem, moved, wanted)
@@ -73,14 +92,16 @@ def gauss_newton(
         foreseen = float(step @ (damping * step - slope))
         gain = (loss - new_loss) / foreseen if foreseen > 0 else -1.0
         if gain > 0 and math.isfinite(new_loss):
-            stalled = stalled + 1 if loss - new_loss <= _STALLED * loss else 0
+            stalled = 0
             stored, error, loss, matrix = moved, new_error, new_loss, None
+            seen.append(loss)
+            if len(seen) > _WINDOW and seen[-1] >= (1 - 2 * stalled_below) * seen[-_WINDOW - 1]:
+                break
             damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
             growth = 2.0
         else:
-            stalled += foreseen <= 1e-15 * loss
-            damping, growth = damping * growth, growth * 2
-            if not math.isfinite(damping):
+            damping, growth, stalled = damping * growth, growth * 2, stalled + 1
+            if foreseen <= 1e-15 * loss or not math.isfinite(damping):
                 break
     return stored
 
@@ -98,12 +119,13 @@ def _flat(array: torch.Tensor) -> torch.Tensor:
 
 
 def _error(problem: Problem, stored: Stored, wanted: torch.Tensor) -> torch.Tensor:
-    total = -wanted
-    for view in problem.views:
-        found = view.contracted(stored).array
-        dense = found if problem.target.covariance is not None else view.net.embedded(found)
-        total = total + _flat(dense)
-    return total
+    dense = problem.dense(stored)
+    covariance, target = problem.target.covariance, problem.target
+    if target.part is not None:
+        dense = target.cut(dense)
+    if covariance is not None:
+        dense = dense @ covariance.root.to(problem.dtype)
+    return _flat(dense) - wanted
 
 
 def _jacobian(problem: Problem, stored: Stored) -> torch.Tensor:
@@ -117,6 +139,9 @@ def _jacobian(problem: Problem, stored: Stored) -> torch.Tensor:
     conjugate = {n: torch.zeros_like(a) for n, a in straight.items()} if is_complex else straight
     for view in problem.views:
         _add_derivatives(problem, view, stored, straight, conjugate)
+    for kind in (straight, conjugate) if is_complex else (straight,):
+        for name in kind if problem.target.part is not None else ():
+            kind[name] = _cut(problem, kind[name])
     parts: list[torch.Tensor] = []
     for name in problem.free:
         one, other = straight[name], conjugate[name]
@@ -133,6 +158,17 @@ def _jacobian(problem: Problem, stored: Stored) -> torch.Tensor:
         projector = _projector(problem, name, stored[name])
         parts.append(block if projector is None else block @ projector)
     return torch.cat(parts, 1)
+
+
+def _cut(problem: Problem, block: torch.Tensor) -> torch.Tensor:
+    """Derivatives that are zero where nothing counts. Columns that are weighted need no cut: padded
+    features have no variance."""
+    assert problem.target.part is not None
+    rows, columns = problem.target.part
+    shape = problem.target.dense.shape
+    counts = torch.zeros(*shape, 1, dtype=block.dtype)
+    counts[:rows, : columns if problem.target.covariance is None else shape[1]] = 1
+    return (block.reshape(*shape, -1) * counts).reshape(block.shape)
 
 
 def _add_derivatives(

@@ -145,9 +145,7 @@ class ContractionTree:
         """
         done = self._ups(values)
         wanted = {
-            node
-            for node in range(self._count + len(self._children))
-            if self._below(node) & visited
+            node for node in range(self._count + len(self._children)) if self._below(node) & visited
         }
 
         def go(node: int, given: Labelled | None) -> None:

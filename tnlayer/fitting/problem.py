@@ -89,6 +89,8 @@ class Problem:
     def others(self, place: int, stored: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What one network of the sum has to give: the target without the others."""
         dense = self.target.dense
+        if self.target.part is not None:
+            dense = self.target.completed(self.dense(stored))
         for number, net in enumerate(self.nets):
             if number != place:
                 dense = dense - net.dense(stored)

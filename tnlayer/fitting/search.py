@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from .alternate import can_alternate, measure_work, sweep
 from .descend import can_descend, descend
-from .gauss_newton import gauss_newton, is_small
+from .gauss_newton import gauss_newton, is_small, step_work
 from .labelled import Labelled
 from .peeling import Peeling, find_peeling, peel
 from .problem import Problem, Stored
@@ -22,6 +22,12 @@ from .problem import Problem, Stored
 _WORK = 2.0**36
 _MOST_STEPS, _LEAST_STEPS = 200, 4
 _STARTS = 8
+# The same after a closed form, which is near the best.
+_WORK_REFINING, _MOST_REFINING = 2.0**32, 20
+# Multiplications of all Gauss-Newton steps together.
+_WORK_TOGETHER = 2.0**36
+# Sweeps by which starts of isometries are compared, and so many times as many starts.
+_FIRST_SWEEPS, _SCREENED = 3, 4
 # Polishing steps for each step of alternating least squares that is asked for.
 _POLISH = 2
 # Residuals below this are rounding.
@@ -37,12 +43,18 @@ class Effort:
         starts: random starts, at most.
         tol: a start ends where a sweep lowers the error by less than this share of it.
         seed: of the starts.
+        refining: sweeps after a closed form, at most.
     """
 
     steps: int
     starts: int
     tol: float
     seed: int
+    refining: int
+
+    def after_closed_form(self) -> Effort:
+        """What is left to do where the best is near already."""
+        return replace(self, steps=self.refining)
 
 
 @dataclass
@@ -78,11 +90,12 @@ def effort_for(
     """So many steps and starts as take about a minute, where the user names none."""
     work = max(1.0, measure_work(problem.views))
     most = int(_WORK / work)
+    refining = max(1, min(_MOST_REFINING, int(_WORK_REFINING / work))) if steps is None else steps
     if steps is None:
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, most))
     if starts is None:
         starts = max(1, min(_STARTS, most // max(1, steps)))
-    return Effort(steps, starts, tol, seed)
+    return Effort(steps, starts, tol, seed, refining)
 
 
 def closed_form(problem: Problem) -> Peeling | None:
@@ -148,12 +161,15 @@ def _search(
         if is_best or best.loss <= EXACT:
             best.tried.append(best.loss)
             return
-        _improve(problem, best.stored, best.method, effort, best, advance)
+        _improve(problem, best.stored, best.method, effort.after_closed_form(), best, advance)
         best.tried.append(best.loss)
         return
     if resumes:
         _improve(problem, first, "", effort, best, advance)
         best.tried.append(best.loss)
+        return
+    if is_small(problem):
+        _together(problem, effort, given, first, random, best, advance)
         return
     for number in range(effort.starts):
         stored = first if not number else problem.random_start(random, given)
@@ -162,14 +178,76 @@ def _search(
             break
 
 
+def _together(
+    problem: Problem,
+    effort: Effort,
+    given: Mapping[str, torch.Tensor],
+    first: Stored,
+    random: torch.Generator,
+    best: Best,
+    advance: Callable[[], None],
+) -> None:
+    """Starts of a small problem, whose arrays all move together.
+
+    Free arrays go best from where they are drawn; isometries need a few sweeps of their own first,
+    by which the best of many starts are chosen.
+    """
+    left = max(20, int(_WORK_TOGETHER / step_work(problem)))
+    steps = min(_POLISH * effort.steps, left)
+    starts: list[tuple[float, Stored]] = []
+    sweeps = _FIRST_SWEEPS if problem.isometries and problem.alternating else 0
+    for number in range(effort.starts * (_SCREENED if sweeps else 1)):
+        stored = first if not number else problem.random_start(random, given)
+        for _ in range(sweeps):
+            sweep(problem, stored)
+            advance()
+        starts.append((problem.loss(stored), stored))
+        best.offer(stored, starts[-1][0], "ALS" if sweeps else "start", sweeps)
+        if best.loss <= _enough(effort):
+            best.tried.append(best.loss)
+            return
+    if sweeps:
+        starts.sort(key=lambda one: one[0])
+    for _, stored in starts[: effort.starts]:
+        loss, taken = _moved_together(problem, stored, min(steps, left), best, advance, "")
+        best.tried.append(loss)
+        left -= taken
+        if best.loss <= _enough(effort) or left <= 0:
+            break
+    if best.loss > _enough(effort) and left > 0:
+        method = f"{best.method}, " if best.method == "ALS" else ""
+        _moved_together(problem, best.stored, min(steps, left), best, advance, method, 1e-6)
+
+
+def _moved_together(
+    problem: Problem,
+    stored: Stored,
+    steps: int,
+    best: Best,
+    advance: Callable[[], None],
+    method: str,
+    stalled_below: float = 1e-3,
+) -> tuple[float, int]:
+    """The error after Gauss-Newton steps, and how many there were."""
+    taken = 0
+
+    def counted() -> None:
+        nonlocal taken
+        taken += 1
+        advance()
+
+    moved = gauss_newton(problem, stored, steps, EXACT, counted, stalled_below)
+    loss = problem.loss(moved)
+    best.offer(moved, loss, f"{method}Gauss-Newton", taken)
+    return loss, taken
+
+
 def _enough(effort: Effort) -> float:
     """At such an error no other start is tried."""
     return max(EXACT, min(1e-8, effort.tol))
 
 
-def _peel(
-    problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], None]
-) -> None:
+def _peel(problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], None]) -> None:
     """The closed form, for weighted inputs too where they reach one tensor alone."""
     net = problem.nets[0]
     labels = [use.labels for use in net.uses]
@@ -259,7 +337,9 @@ def _improve(
         advance()
 
     if small:
-        moved = gauss_newton(problem, stored, _POLISH * effort.steps, EXACT, counted)
+        left = max(20, int(_WORK_TOGETHER / step_work(problem)))
+        most = min(_POLISH * effort.steps, left)
+        moved = gauss_newton(problem, stored, most, EXACT, counted, 1e-6)
         name = "Gauss-Newton"
     elif can_descend(problem) and not (problem.is_linear_in_each and method):
         moved = descend(problem, stored, _POLISH * effort.steps, EXACT, counted)

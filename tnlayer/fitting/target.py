@@ -15,6 +15,7 @@ from .closed_network import ClosedNetwork
 from .covariance import Covariance
 from .doubles import as_double
 
+
 def as_target(value: Any, nets: Sequence[ClosedNetwork]) -> torch.Tensor:
     """The dense tensor that networks with equal ports shall have, of their ``dense_shape``.
 
@@ -50,25 +51,47 @@ class Target:
     Arguments:
         dense: of the networks' ``dense_shape``.
         covariance: of the features of the one input; None: all errors count alike.
+        part: rows and columns that count, where a layer is padded: the first ones; None: all.
     """
 
     dense: torch.Tensor
     covariance: Covariance | None = None
+    part: tuple[int, int] | None = None
 
     @cached_property
     def norm(self) -> float:
         """Frobenius norm."""
         return float(torch.linalg.vector_norm(self.dense))
 
+    def cut(self, error: torch.Tensor) -> torch.Tensor:
+        """An error that is zero where nothing counts."""
+        if self.part is None:
+            return error
+        rows, columns = self.part
+        kept = torch.zeros_like(error)
+        kept[:rows, :columns] = error[:rows, :columns]
+        return kept
+
+    def completed(self, dense: torch.Tensor) -> torch.Tensor:
+        """The target, with what a network has already where nothing counts: the nearest to it
+        among those that are as good."""
+        if self.part is None:
+            return self.dense
+        rows, columns = self.part
+        filled = dense.clone()
+        filled[:rows, :columns] = self.dense[:rows, :columns]
+        return filled
+
     def residual(self, dense: torch.Tensor) -> float:
         """Relative Frobenius norm of the error; of a target of zeros 0 where it is met, else inf."""
-        return _relative(float(torch.linalg.vector_norm(self.dense - dense)), self.norm)
+        error = self.cut(self.dense - dense)
+        return _relative(float(torch.linalg.vector_norm(error)), self.norm)
 
     def whitened_residual(self, dense: torch.Tensor) -> float | None:
         """The relative error of the outputs on the data: of (W - W') C^(1/2)."""
         if self.covariance is None:
             return None
-        error = self.covariance.norm(self.dense - dense)
+        error = self.covariance.norm(self.cut(self.dense - dense))
         return _relative(error, self.covariance.norm(self.dense))
 
     def loss(self, dense: torch.Tensor) -> float:

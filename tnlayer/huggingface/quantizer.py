@@ -115,8 +115,8 @@ def records_as_json(model: nn.Module) -> dict[str, Any]:
 
 
 def swap_in(model: nn.Module, modules: Mapping[str, Any]) -> None:
-    """Put the layers of some records in place of a model's modules, on the meta device, in the dtype
-    of what they replace.
+    """Put the layers of some records in place of a model's modules, on the meta device and in the
+    dtype of what they replace.
 
     Arguments:
         model: freshly made, on the meta device.

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..fitting.covariance import Covariance
-from ..fitting.fit import fit
+from ..fitting.fit import fit_part
 from ..fitting.fitted import Fitted
 from ..graph.graph import Graph, count_parameters
 from ..nn.conv2d import Conv2d
@@ -24,7 +23,7 @@ from .targets import Target
 def fit_matrix(
     graphs: tuple[Graph, ...], target: Target, seen: Seen | None, **options: Any
 ) -> Fitted:
-    """Fit networks to the matrix of a module, padded with zeros to their features.
+    """Fit networks to the matrix of a module; what they have beyond it does not count.
 
     Arguments:
         graphs: the networks that are summed.
@@ -32,23 +31,15 @@ def fit_matrix(
         seen: what it saw of data, whose covariance weights the errors, if there is one.
         options: of :func:`tnlayer.fit`.
     """
-    matrix = target.dense.matrix()
-    missing = (
-        graphs[0].in_features - matrix.shape[1],
-        graphs[0].out_features - matrix.shape[0],
-    )
-    if any(missing):
-        matrix = nn.functional.pad(matrix, (0, missing[0], 0, missing[1]))
     whole = graphs[0] if len(graphs) == 1 else graphs
-    return fit(whole, matrix, data=covariance_of(seen, missing[0]), **options)
+    return fit_part(whole, target.dense.matrix(), data=covariance_of(seen), **options)
 
 
-def covariance_of(seen: Seen | None, missing: int) -> Covariance | None:
-    """The covariance of what a module saw, with that of zeros for padded features."""
+def covariance_of(seen: Seen | None) -> Covariance | None:
+    """The covariance of what a module saw, if it was summed."""
     if seen is None or seen.covariance is None or not seen.total:
         return None
-    matrix = seen.covariance / seen.total
-    return Covariance(nn.functional.pad(matrix, (0, missing, 0, missing)))
+    return Covariance(seen.covariance / seen.total)
 
 
 def module_of(
@@ -87,6 +78,7 @@ def module_of(
         source = getattr(old, name, None) if name == "bias" else dense.weight
         wants = source.requires_grad if isinstance(source, torch.Tensor) else True
         array.requires_grad_(array.requires_grad and wants)
+    new.keep_fit(fitted.without_parameters())
     new.train(old.training)
     return new
 

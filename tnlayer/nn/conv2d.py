@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -102,18 +102,13 @@ class Conv2d(Padded):
             "Conv2d: out_channels",
         )
         self._check_channels(own, area, is_given=in_channels is not None)
-        # By number of patches: whether they are contracted, rather than the kernel built.
-        self._taken: dict[int, bool] = {}
         super().__init__(
             graphs, self.in_channels // self.groups * area, self.out_channels, bias=bias, **options
         )
-        like = self._stored.any_of(self)
-        kind = {"dtype": self.dtype, "device": None if like is None else like.device}
-        self._derived = [matrix_of(graph) for graph in graphs]
-        alone = {name: value for name, value in options.items() if name in ("backend", "effort")}
-        self._matrices = nn.ModuleList(
-            Layer(derived.graph, **alone, **kind) for derived in self._derived
-        )
+        self._alone = {
+            name: value for name, value in options.items() if name in ("backend", "effort")
+        }
+        self._derive()
 
     # -- what it is ------------------------------------------------------------------------
 
@@ -211,7 +206,25 @@ class Conv2d(Padded):
         whole = total.reshape(self.graph.out_features, self.graph.in_features)
         return whole[: self.out_features, : self.in_features]
 
+    def replace_networks(
+        self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Take other networks with equal ports, and the arrays that changed."""
+        super().replace_networks(graphs, arrays)
+        self._derive()
+
     # -- inside ----------------------------------------------------------------------------
+
+    def _derive(self) -> None:
+        """The networks that give the kernel, as layers without arrays."""
+        like = self._stored.any_of(self)
+        kind = {"dtype": self.dtype, "device": None if like is None else like.device}
+        # By number of patches: whether they are contracted, rather than the kernel built.
+        self._taken: dict[int, bool] = {}
+        self._derived = [matrix_of(graph) for graph in self.graphs]
+        self._matrices = nn.ModuleList(
+            Layer(derived.graph, **self._alone, **kind) for derived in self._derived
+        )
 
     def _padding_of(self, padding: object) -> tuple[int, int, int, int]:
         """Zeros left, right, above and below, as nn.functional.pad takes them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,14 +78,9 @@ class Embedding(Padded):
         dim = graphs[0].out_features if embedding_dim is None else embedding_dim
         self.padding_idx = _padding_idx(padding_idx, check_whole(rows, "Embedding: num_embeddings"))
         super().__init__(graphs, rows, dim, **options)
-        like = self._stored.any_of(self)
-        kind = {"dtype": self.dtype, "device": None if like is None else like.device}
         known = ("batch", "backend", "objective", "memory_limit", "effort", "tiers")
-        own = {name: value for name, value in options.items() if name in known}
-        self._derived = [rows_of(graph) for graph in graphs]
-        self._rows = nn.ModuleList(
-            Layer(derived.graph, autocast=False, **own, **kind) for derived in self._derived
-        )
+        self._alone = {name: value for name, value in options.items() if name in known}
+        self._derive()
 
     # -- what it is ------------------------------------------------------------------------
 
@@ -185,7 +180,23 @@ class Embedding(Padded):
         device = None if like is None else like.device
         return self.forward(torch.arange(self.num_embeddings, device=device)).mT
 
+    def replace_networks(
+        self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Take other networks with equal ports, and the arrays that changed."""
+        super().replace_networks(graphs, arrays)
+        self._derive()
+
     # -- inside ----------------------------------------------------------------------------
+
+    def _derive(self) -> None:
+        """The networks that are contracted with what was looked up, as layers without arrays."""
+        like = self._stored.any_of(self)
+        kind = {"dtype": self.dtype, "device": None if like is None else like.device}
+        self._derived = [rows_of(graph) for graph in self.graphs]
+        self._rows = nn.ModuleList(
+            Layer(derived.graph, autocast=False, **self._alone, **kind) for derived in self._derived
+        )
 
     def _looked_up(self, features: torch.Tensor) -> torch.Tensor:
         """The rows of the networks' tables, summed."""

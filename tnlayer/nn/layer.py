@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,7 @@ from ..runtime.module_arrays import (
     check_can_be_set,
     has_array,
     has_no_entries,
+    home_of,
     set_array,
     would_hide,
 )
@@ -53,7 +54,6 @@ from ..runtime.program import Program
 from ..support.fresh_thread import in_fresh_thread
 from ..targets.backend import is_free
 from .compiled_call import compiled_call, is_compiled_call
-from .dense_weight import DenseWeight
 from .export_c import export_c
 from .initialisation.entries import check_initialisers
 from .initialisation.initialise import initialise
@@ -61,6 +61,7 @@ from .initialisation.measure_variance import WHOLE, Planned
 from .layer_inputs import all_inputs, as_graphs, device_of, flatten_inputs, layer_dtype
 from .nested_inputs import is_nested, nested_call
 from .programs import ALONE, NOTHING, LayerPrograms
+from .ranks.ranked import Ranked
 from .sharded_arrays import scatter_whole, whole_arrays
 from .shared_tensors import stored_parameters
 from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
@@ -74,7 +75,7 @@ CALLS = "calls"
 _MAX_DENSE_ENTRIES = 2**30
 
 
-class Layer(DenseWeight):
+class Layer(Ranked):
     """A tensor network as a linear (or multilinear) layer.
 
     Arguments:
@@ -392,6 +393,40 @@ class Layer(DenseWeight):
             return (mantissa * log_scale.exp().unsqueeze(-1)).to(dtype).mT
         tensors = {name: array for name, array in arrays.items() if name != BIAS}
         return self._contract((identity,), tensors).mT
+
+    def named_arrays(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The stored tensors by name, without the bias: parameters and constants."""
+        for name, array in self._stored.of(self).items():
+            if name != BIAS:
+                yield name, array
+
+    def networks_for_ranks(self) -> tuple[Sequence[Graph], tuple[int, int] | None, int]:
+        """What truncate and grow change."""
+        part = self._part
+        graph = self.graph
+        whole = (graph.out_features, graph.in_features if graph.inputs else 0)
+        cut = (part.out_features or whole[0], part.in_features or whole[1])
+        return self._graphs, None if part == WHOLE or cut == whole else cut, self._request.batch
+
+    def replace_networks(self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]) -> None:
+        """Take other networks with equal ports, and the arrays that changed. Plans are made anew."""
+        self._graphs = tuple(graphs)
+        programs = self._programs
+        self._programs = LayerPrograms(
+            self._graphs,
+            self._request,
+            one_plan=self._one_plan,
+            log_scale=self._log_scale,
+            beside=self._beside,
+            has_tiers=programs.has_tiers,
+            has_trials=programs.has_trials,
+        )
+        self._fast, self._told = None, ""
+        self._stored = StoredArrays(self._graphs, has_bias=self._adds_bias)
+        for name, array in arrays.items():
+            home = home_of(self, name)
+            assert home is not None
+            home[name] = array
 
     def export_c(self, folder: str | os.PathLike[str], *, batch: int | None = None) -> None:
         """Write the compiled forward as C++ source, header, weights and CMake file: a library that
