@@ -334,7 +334,8 @@ def test_data_weights_the_error() -> None:
         (row,) = report.rows
         assert (row.whitened_residual is None) == (batches is None)
         y, wanted = model(data), base(data)
-        errors.append(float((y - wanted).norm() / (wanted - wanted.mean(0)).norm()))
+        error = (y - wanted).norm() / (wanted - wanted.mean(0)).norm()
+        errors.append(float(error.detach()))
         if batches is not None:
             assert row.residual is not None and row.whitened_residual is not None
             assert row.whitened_residual < row.residual
