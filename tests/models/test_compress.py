@@ -217,7 +217,7 @@ class Derived(nn.Linear):
 def with_hook() -> nn.Module:
     """A hook would be lost."""
     module = nn.Linear(6, 6)
-    module.register_forward_hook(lambda module, inputs, y: 2 * y)
+    module.register_forward_hook(lambda module, inputs, y: torch.as_tensor(y))
     return module
 
 
@@ -348,10 +348,10 @@ def test_data_weights_the_error() -> None:
 def two_kinds() -> nn.Sequential:
     """One matrix of rank 2, one of full rank."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(24, 24, bias=False), nn.Linear(24, 24, bias=False))
+    low = nn.Linear(24, 24, bias=False)
     with torch.no_grad():
-        model[0].weight.copy_(torch.randn(24, 2) @ torch.randn(2, 24))
-    return model
+        low.weight.copy_(torch.randn(24, 2) @ torch.randn(2, 24))
+    return nn.Sequential(low, nn.Linear(24, 24, bias=False))
 
 
 def test_a_budget_goes_where_it_costs_least() -> None:
@@ -434,3 +434,43 @@ def test_labels_of_graphs() -> None:
     report = tn.compress(model, graph, **OPTIONS)
     assert [row.network for row in report.rows] == ["low rank"]
     assert list(itertools.chain(model.state_dict())) == ["0.V", "0.U", "0.bias"]
+
+
+def test_complex_modules() -> None:
+    """Conjugates are where they belong: with data of fewer samples than features a network of full
+    rank gives the same outputs on them."""
+    module = nn.Linear(8, 6, dtype=torch.complex128)
+    x = torch.randn(3, 8, dtype=torch.complex128)
+    model = nn.Sequential(module)
+    report = tn.compress(model, T.low_rank(8, 6, rank=6), x, **OPTIONS)
+    torch.testing.assert_close(model(x), module(x), rtol=1e-6, atol=1e-6)
+    assert report.rows[0].whitened_residual is not None
+    assert report.rows[0].whitened_residual < 1e-6
+
+
+def test_errors_of_fits_name_the_module() -> None:
+    """A weight with a NaN, and a lazy module, are told with their names."""
+    model = nn.Sequential(nn.ReLU(), nn.Linear(8, 8))
+    with torch.no_grad():
+        model.get_parameter("1.weight")[0, 0] = torch.nan
+    with pytest.raises(tn.SpecError, match=r"module '1'.*1 NaN"):
+        tn.compress(model, T.low_rank, compression=1.5, **OPTIONS)
+    with pytest.raises(tn.SpecError, match="'0' is lazy"):
+        tn.compress(nn.Sequential(nn.LazyLinear(3)), T.low_rank, **OPTIONS)
+
+
+def test_inputs_by_name_are_seen() -> None:
+    """A module that its owner calls with input= is whitened as others are."""
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(input=x)
+
+    model = Named()
+    report = tn.compress(model, T.low_rank, torch.randn(5, 8), compression=1.5, **OPTIONS)
+    assert report.rows[0].rows == 5 and report.rows[0].whitened_residual is not None
+    assert model(torch.randn(2, 8)).shape == (2, 8)

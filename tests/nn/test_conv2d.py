@@ -35,7 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def dense(case: dict[str, Any]) -> nn.Conv2d:
     """torch's own convolution of a case, from 4 to 8 channels."""
-    options = {"bias": True, **case}
+    options: dict[str, Any] = {"bias": True, **case}
     return nn.Conv2d(4, 8, **options, dtype=F64)
 
 
@@ -44,7 +44,7 @@ def ours(case: dict[str, Any], way: str = "auto") -> tn.Conv2d:
     conv = dense(case)
     features = conv.weight[0].numel()
     net = T.low_rank(features + 1, 9, rank=4)
-    options = {"bias": True, **case}
+    options: dict[str, Any] = {"bias": True, **case}
     return tn.Conv2d(net, in_channels=4, out_channels=8, way=way, dtype=F64, **options)
 
 
@@ -111,7 +111,7 @@ def test_it_is_a_module() -> None:
 def test_wrong_use() -> None:
     """Channels, options and inputs that do not fit are errors that say so."""
     net = T.low_rank(27, 16, rank=2)
-    for options, said in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"kernel_size": 2}, "whole number of channels"),
         ({"kernel_size": 0}, "kernel_size"),
         ({"kernel_size": 3, "groups": 3, "in_channels": 9}, "groups"),
@@ -119,7 +119,8 @@ def test_wrong_use() -> None:
         ({"kernel_size": 3, "padding": "same", "stride": 2}, "stride 1"),
         ({"kernel_size": 3, "in_channels": 4}, "at least"),
         ({"kernel_size": 3, "way": "fast"}, "way"),
-    ):
+    ]
+    for options, said in cases:
         with pytest.raises(tn.SpecError, match=said):
             tn.Conv2d(net, **options)
     layer = tn.Conv2d(net, kernel_size=3)

@@ -33,11 +33,8 @@ def register() -> tuple[Any, Any]:
         ImportError: transformers is not installed.
     """
     try:
-        from transformers.quantizers import (
-            HfQuantizer,
-            register_quantization_config,
-            register_quantizer,
-        )
+        from transformers.quantizers.auto import register_quantization_config, register_quantizer
+        from transformers.quantizers.base import HfQuantizer
         from transformers.utils.quantization_config import QuantizationConfigMixin
     except ImportError as error:
         msg = f"tnlayer.huggingface needs transformers: pip install 'tnlayer[hf]' ({error})"
@@ -53,7 +50,7 @@ def register() -> tuple[Any, Any]:
             if type(version) is not int or version != VERSION:
                 msg = f"quantization_config: version {shown(version)}; this release reads {VERSION}"
                 raise SpecError(msg)
-            self.quant_method = METHOD
+            self.quant_method: Any = METHOD
             self.version = version
             self.modules = dict(modules or {})
 
@@ -61,6 +58,7 @@ def register() -> tuple[Any, Any]:
     class TnlayerQuantizer(HfQuantizer):  # pyright: ignore
         """Puts layers in place of dense modules before transformers loads the arrays."""
 
+        quantization_config: Any
         requires_calibration = True  # only models that were compressed before can be loaded
 
         def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
@@ -72,11 +70,11 @@ def register() -> tuple[Any, Any]:
             self.quantization_config.modules = records_as_json(model)
             return None, {}
 
-        def is_serializable(self) -> bool:
+        def is_serializable(self) -> bool:  # pyright: ignore
             return True
 
         @property
-        def is_trainable(self) -> bool:
+        def is_trainable(self) -> bool:  # pyright: ignore
             return True
 
         @property

@@ -236,7 +236,7 @@ class Search:
                         dense.out_features,
                         compression=level,
                         batch=self._rows(target),
-                        **({} if legs is None else {"legs": legs}),
+                        legs=legs,
                     )
                 except SpecError:  # no network of this topology is so small, or there is none
                     continue

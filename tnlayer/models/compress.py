@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import SpecError
 from ..fitting.fitted import Fitted
 from ..graph.argument_checks import check_flag, check_option, check_whole, shown
+from ..graph.graph import Graph
 from ..measure.median_time import median_seconds
 from ..nn.dense_modules import CONV1D, EMBEDDING, LINEAR, replace_module
 from ..nn.layer import Layer
@@ -205,7 +206,7 @@ class _Work:
             for target in chosen:
                 graphs = _choice(choices, target).graphs
                 seen = self.seen.get(id(target.module))
-                fitted = fit_matrix(graphs, target, seen, **self.fit_options)
+                fitted = _fitted(graphs, target, seen, self.fit_options)
                 made.append((target, module_of(graphs, target, fitted, options), fitted))
                 advance()
         return made
@@ -271,6 +272,17 @@ class _Work:
         if dense.kind == EMBEDDING:
             return torch.randint(dense.in_features, (rows,), device=device)
         return None
+
+
+def _fitted(
+    graphs: tuple[Graph, ...], target: Target, seen: Seen | None, options: Mapping[str, Any]
+) -> Fitted:
+    """The entries for a module; an error says for which."""
+    try:
+        return fit_matrix(graphs, target, seen, **options)
+    except SpecError as error:
+        msg = f"compress: module {shown(target.name)}: {error}"
+        raise SpecError(msg) from error
 
 
 def _swapped(model: nn.Module, made: Made) -> nn.Module:

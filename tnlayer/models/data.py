@@ -55,7 +55,7 @@ class Seen:
         rows: samples that it met in the first batch: positions of a convolution, indices of a
             table, all leading dimensions of others.
         total: samples of all batches.
-        covariance: sum of x^H x over them, or None.
+        covariance: sum of x x^H over them, as columns, or None.
     """
 
     rows: int = 0
@@ -83,7 +83,9 @@ class Watched:
         Returns:
             what each module saw, by its id; a module that was never called is not there.
         """
-        handles = [module.register_forward_pre_hook(self._see) for module in self.modules]
+        handles = [
+            module.register_forward_pre_hook(self._see, with_kwargs=True) for module in self.modules
+        ]
         try:
             with as_evaluated(model), torch.no_grad():
                 for number, batch in enumerate(batches):
@@ -94,11 +96,11 @@ class Watched:
                 handle.remove()
         return self.seen
 
-    def _see(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if not inputs or not isinstance(inputs[0], torch.Tensor):
+    def _see(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        x = next((one for one in (*inputs, *named.values())), None)
+        if not isinstance(x, torch.Tensor):
             return
         seen = self.seen.setdefault(id(module), Seen())
-        x = inputs[0]
         rows = _rows(module, x)
         seen.total += rows
         if self._is_first:
@@ -107,8 +109,8 @@ class Watched:
             flat = _flat(module, x)
             if flat is not None and flat.shape[-1] <= MOST_FEATURES:
                 part = flat.to(torch.float64 if not flat.is_complex() else torch.complex128)
-                moments = part.mH @ part
-                moments = moments.cpu()
+                # Of x as columns, on which matrices act: conjugates matter where x is complex.
+                moments = (part.mT @ part.conj()).cpu()
                 seen.covariance = moments if seen.covariance is None else seen.covariance + moments
 
 
@@ -138,20 +140,25 @@ def _positions(conv: nn.Conv2d, x: torch.Tensor) -> tuple[int, int]:
     """Sizes of the y of a convolution."""
     found: list[int] = []
     for axis in (0, 1):
-        reach = cast(int, conv.dilation[axis]) * (cast(int, conv.kernel_size[axis]) - 1)
-        pad = conv._reversed_padding_repeated_twice
+        reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
+        pad = _border(conv)
         border = pad[2 * (1 - axis)] + pad[2 * (1 - axis) + 1]
         found.append((x.shape[axis - 2] + border - reach - 1) // conv.stride[axis] + 1)
     return found[0], found[1]
+
+
+def _border(conv: nn.Conv2d) -> list[int]:
+    """What nn.functional.pad takes to pad as a convolution does."""
+    return [int(size) for size in vars(conv)["_reversed_padding_repeated_twice"]]
 
 
 def _flat(module: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     """The samples of a call as rows; patches of a convolution, those of all its groups."""
     if not isinstance(module, nn.Conv2d):
         return x.reshape(-1, x.shape[-1])
-    pad = module._reversed_padding_repeated_twice
+    pad = _border(module)
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    x = nn.functional.pad(x if x.dim() == 4 else x[None], list(pad), mode=mode)
+    x = nn.functional.pad(x if x.dim() == 4 else x[None], pad, mode=mode)
     patches = nn.functional.unfold(
         x, cast(Any, module.kernel_size), cast(Any, module.dilation), 0, cast(Any, module.stride)
     )

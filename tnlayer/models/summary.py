@@ -12,6 +12,7 @@ from ..graph.argument_checks import check_option, check_whole, shown
 from ..ir.plan_text import milliseconds, table
 from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
+from ..runtime.module_arrays import homes_of
 from ..support.dtypes import DTYPES
 from .budget_rule import stay_cost
 from .data import Call, Watched, batches_of, call_model
@@ -134,8 +135,8 @@ def summary(
     rows: list[SummaryRow] = []
     counted: set[int] = set()
     for name, module in model.named_modules():
-        own = sum(p.numel() for p in module._parameters.values() if p is not None)
-        new = [p for p in module._parameters.values() if p is not None and id(p) not in counted]
+        own = sum(p.numel() for p in homes_of(module)[0].values() if p is not None)
+        new = [p for p in homes_of(module)[0].values() if p is not None and id(p) not in counted]
         counted.update(map(id, new))
         if not own and not isinstance(module, Layer):
             continue

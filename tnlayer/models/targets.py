@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from ..errors import SpecError
 from ..graph.argument_checks import shown
@@ -16,6 +17,7 @@ from ..nn.conv2d import Conv2d
 from ..nn.dense_modules import CONV2D, EMBEDDING, LINEAR, DenseModule, as_dense, obstacle
 from ..nn.embedding import Embedding
 from ..nn.layer import Layer
+from ..runtime.module_arrays import homes_of
 
 Filter = Callable[[nn.Module, str], bool]
 
@@ -144,7 +146,7 @@ def _owners(model: nn.Module) -> dict[int, list[tuple[int, str]]]:
     """The modules that hold each parameter, and under which name."""
     found: dict[int, list[tuple[int, str]]] = {}
     for name, module in model.named_modules():
-        for key, array in module._parameters.items():
+        for key, array in homes_of(module)[0].items():
             if array is not None:
                 path = f"{name}.{key}" if name else key
                 found.setdefault(id(array), []).append((id(module), path))
@@ -153,7 +155,7 @@ def _owners(model: nn.Module) -> dict[int, list[tuple[int, str]]]:
 
 def _tie(module: nn.Module, owners: dict[int, list[tuple[int, str]]]) -> str:
     """Why a module stays whose arrays are those of another, too."""
-    for array in module._parameters.values():
+    for array in homes_of(module)[0].values():
         others = [path for owner, path in owners.get(id(array), ()) if owner != id(module)]
         if others:
             return f"its array is that of {others[0]} too: untie them first"
@@ -165,6 +167,9 @@ def _check_wrappers(model: nn.Module) -> None:
     compiled: Any = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", ())
     for name, module in model.named_modules():
         where = f"module {shown(name)}" if name else "the model"
+        if any(isinstance(one, UninitializedParameter) for one in homes_of(module)[0].values()):
+            msg = f"{where} is lazy and has no weight yet; call the model once before"
+            raise SpecError(msg)
         if isinstance(module, compiled) or module.__dict__.get("_compiled_call_impl") is not None:
             msg = f"{where} is compiled; compress the model first, and torch.compile it afterwards"
             raise SpecError(msg)

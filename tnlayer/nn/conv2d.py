@@ -206,9 +206,7 @@ class Conv2d(Padded):
         whole = total.reshape(self.graph.out_features, self.graph.in_features)
         return whole[: self.out_features, : self.in_features]
 
-    def replace_networks(
-        self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]
-    ) -> None:
+    def replace_networks(self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]) -> None:
         """Take other networks with equal ports, and the arrays that changed."""
         super().replace_networks(graphs, arrays)
         self._derive()
@@ -218,9 +216,12 @@ class Conv2d(Padded):
     def _derive(self) -> None:
         """The networks that give the kernel, as layers without arrays."""
         like = self._stored.any_of(self)
-        kind = {"dtype": self.dtype, "device": None if like is None else like.device}
+        kind: dict[str, Any] = {
+            "dtype": self.dtype,
+            "device": None if like is None else like.device,
+        }
         # By number of patches: whether they are contracted, rather than the kernel built.
-        self._taken: dict[int, bool] = {}
+        self._by_count: dict[int, bool] = {}
         self._derived = [matrix_of(graph) for graph in self.graphs]
         self._matrices = nn.ModuleList(
             Layer(derived.graph, **self._alone, **kind) for derived in self._derived
@@ -275,9 +276,9 @@ class Conv2d(Padded):
         if is_traced() or torch.compiler.is_compiling():
             return False
         patches = samples * size[0] * size[1]
-        if patches not in self._taken:
-            self._taken[patches] = patches > 0 and self._patches_are_faster(patches)
-        return self._taken[patches]
+        if patches not in self._by_count:
+            self._by_count[patches] = patches > 0 and self._patches_are_faster(patches)
+        return self._by_count[patches]
 
     def _patches_are_faster(self, patches: int) -> bool:
         """By predictions: the copy of x and the network, against the kernel and a dense product."""

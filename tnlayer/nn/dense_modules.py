@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..runtime.module_arrays import has_no_entries, parametrization_of
+from ..runtime.module_arrays import has_no_entries, homes_of, parametrization_of
 from ..support.dtypes import DTYPES
 
 LINEAR, CONV1D, CONV2D, EMBEDDING = "Linear", "Conv1D", "Conv2d", "Embedding"
@@ -71,7 +71,7 @@ def obstacle(module: nn.Module) -> str | None:
                 return f"{_why_derived(module)} of nn.{kind.__name__}"
         return None
     weight = found.weight
-    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+    if not isinstance(homes_of(module)[0].get("weight"), nn.Parameter):
         return "its weight is made from others (pruned or normalised): make it permanent first"
     if type(weight.data) is not torch.Tensor:
         return f"its weight is a {type(weight.data).__name__}, no plain tensor: convert it first"
@@ -189,7 +189,7 @@ def _embedding(module: Any) -> DenseModule:
 def parents_of(root: nn.Module, module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Each place in a tree of modules at which a module stands: its parent, and its name there."""
     for parent in root.modules():
-        for name, child in parent._modules.items():
+        for name, child in parent.__dict__["_modules"].items():
             if child is module:
                 yield parent, name
 
@@ -200,14 +200,14 @@ def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module
     if root is old:
         return new
     for parent, name in list(parents_of(root, old)):
-        parent._modules[name] = new
+        parent.__dict__["_modules"][name] = new
     return root
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """The model within torch.compile's wrapper and those of data parallelism."""
     while True:
-        inner = module._modules.get("_orig_mod")
+        inner = module.__dict__["_modules"].get("_orig_mod")
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             inner = module.module
         if not isinstance(inner, nn.Module):

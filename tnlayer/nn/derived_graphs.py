@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import embedding as _lookup
@@ -252,7 +253,8 @@ def _of_array(
 def _filled(
     operand: Filled, like: torch.Tensor, indices: Sequence[torch.Tensor] | None
 ) -> torch.Tensor:
-    size, kind = operand.size, {"dtype": like.dtype, "device": like.device}
+    size = operand.size
+    kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
     match operand.kind:
         case "eye":
             return torch.eye(size, **kind)

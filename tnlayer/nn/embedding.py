@@ -180,9 +180,7 @@ class Embedding(Padded):
         device = None if like is None else like.device
         return self.forward(torch.arange(self.num_embeddings, device=device)).mT
 
-    def replace_networks(
-        self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]
-    ) -> None:
+    def replace_networks(self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]) -> None:
         """Take other networks with equal ports, and the arrays that changed."""
         super().replace_networks(graphs, arrays)
         self._derive()
@@ -192,7 +190,10 @@ class Embedding(Padded):
     def _derive(self) -> None:
         """The networks that are contracted with what was looked up, as layers without arrays."""
         like = self._stored.any_of(self)
-        kind = {"dtype": self.dtype, "device": None if like is None else like.device}
+        kind: dict[str, Any] = {
+            "dtype": self.dtype,
+            "device": None if like is None else like.device,
+        }
         self._derived = [rows_of(graph) for graph in self.graphs]
         self._rows = nn.ModuleList(
             Layer(derived.graph, autocast=False, **self._alone, **kind) for derived in self._derived
