@@ -221,7 +221,7 @@ class Embedding(Padded):
             return
         if is_traced() or features.is_cuda:
             fits = (features >= 0) & (features < self.num_embeddings)
-            torch._assert_async(fits.all())
+            torch.ops.aten._assert_async.msg(fits.all(), "Embedding: a number is no row")
             return
         low, high = features.min(), features.max()
         if int(low) < 0 or int(high) >= self.num_embeddings:

@@ -145,7 +145,8 @@ def write_file(
 def _bytes_of(array: torch.Tensor) -> memoryview:
     """The bytes of a tensor, row major."""
     flat = array.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    data: Any = flat.view(torch.uint8).numpy() if flat.numel() else b""
+    return memoryview(data)
 
 
 def _umask() -> int:

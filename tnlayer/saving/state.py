@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import shown
-from ..runtime.module_arrays import has_no_entries
+from ..runtime.module_arrays import has_no_entries, homes_of
 
 Tensors = dict[str, torch.Tensor]
 
@@ -118,16 +118,16 @@ def materialise(module: nn.Module, device: torch.device) -> None:
         return made[id(array)]
 
     for name, one in module.named_modules():
-        for key, array in one._buffers.items():
-            if array is not None and array.is_meta and key in one._non_persistent_buffers_set:
+        kept_out = vars(one)["_non_persistent_buffers_set"]
+        for key, array in homes_of(one)[1].items():
+            if array is not None and array.is_meta and key in kept_out:
                 msg = (
                     f"buffer {shown(f'{name}.{key}'.lstrip('.'))} is on the meta device and in no "
                     "state_dict, so that no file fills it; make the model on a real device"
                 )
                 raise SpecError(msg)
     for one in module.modules():
-        homes: tuple[dict[str, Any], ...] = (one._parameters, one._buffers)
-        for home in homes:
+        for home in homes_of(one)[:2]:
             for key, array in home.items():
                 if array is not None and array.is_meta:
                     home[key] = real(array)
