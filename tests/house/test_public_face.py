@@ -25,6 +25,11 @@ SEVERAL_NETWORKS = {
         "topology, in_features, out_features, *, params=None, flops=None, compression=None, "
         "time=None, batch=256"
     ),
+    "fit": (
+        "net, target, *, data=None, steps=None, starts=None, seed=0, tol=1e-05, progress=False, "
+        "start=None, shared=False"
+    ),
+    "from_linear": "linear, net_or_topology, *, data=None, progress=True, seed=0",
 }
 MODELS = {
     "compress": "model, rule, data=None, filter_fn=None, dry_run=False",
@@ -105,6 +110,7 @@ def test_all_is_what_is_there() -> None:
     wanted = {"Network", "Graph", "Layer", "plan", "cost", "compile", "topologies"}
     wanted |= {"compare", "Comparison", "fit_budget", "Fit"}
     wanted |= {"compress", "Budget", "suggest", "summary", "save", "load", "Conv2d", "Embedding"}
+    wanted |= {"fit", "Fitted", "Covariance", "from_linear"}
     wanted |= {"TnlayerError", "SpecError", "PlanError", "BuildError", "Plan", "Cost", "Program"}
     assert wanted <= set(tn.__all__)
     assert [name for name in tn.__all__ if not hasattr(tn, name)] == []
@@ -164,7 +170,19 @@ def test_layer_signature() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["source", "explain", "to_dense", "prepare", "invalidate", "reset_parameters"]
+    "name",
+    [
+        "source",
+        "explain",
+        "to_dense",
+        "prepare",
+        "invalidate",
+        "reset_parameters",
+        "fit",
+        "truncate",
+        "round",
+        "grow",
+    ],
 )
 def test_layer_methods(name: str) -> None:
     """The layer's own methods exist and are documented."""

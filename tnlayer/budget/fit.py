@@ -312,7 +312,8 @@ def _remarks(found: Found, dense: int, flops: float, arguments: Mapping[str, Any
     if flops > 2 * dense:
         remarks.append(
             f"a sample takes {flops / (2 * dense):.1f} times the FLOPs of the dense layer "
-            f"({2 * dense:,}): expect no speed from it; try another number of legs (legs=) or a smaller budget"
+            f"({2 * dense:,}): expect no speed from it; try another number of legs (legs=) or a "
+            "smaller budget"
         )
     growth = graph.dense_parameter_count / dense
     if growth > 2:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..budget.fit import BUDGETS, fit_budget
 from ..errors import SpecError
+from ..fitting.doubles import as_double
 from ..fitting.fit import fit_part
 from ..fitting.fitted import Fitted
 from ..graph.argument_checks import shown
@@ -114,7 +116,7 @@ def _read(linear: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
             "fits a network to any matrix"
         )
         raise SpecError(msg)
-    if isinstance(linear, nn.modules.lazy.LazyModuleMixin) and linear.has_uninitialized_params():
+    if isinstance(linear, nn.LazyLinear) and is_lazy(linear.weight):
         msg = "from_linear: the LazyLinear has no weight yet; call it once before"
         raise SpecError(msg)
     try:
@@ -137,9 +139,10 @@ def _read(linear: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     if not weight.numel():
         msg = f"from_linear: the weight has shape {tuple(weight.shape)}, no entries to be near to"
         raise SpecError(msg)
-    if bias is not None and not bool(torch.isfinite(bias.detach()).all()):
-        msg = "from_linear: the bias has entries that are not finite; mend them first"
-        raise SpecError(msg)
+    # Before a layer is planned: entries that are not finite, or none.
+    as_double(weight, "the weight")
+    if bias is not None:
+        as_double(bias, "the bias")
     return weight, bias
 
 
@@ -165,7 +168,8 @@ def _networks(
         # The sizes are given: the largest that is smaller than the dense layer.
         rest["params"] = in_features * out_features
     batch = {"batch": layer["batch"]} if "batch" in layer else {}
-    chosen = fit_budget(net, in_features, out_features, **batch, **rest)
+    topology = cast(Callable[..., Network], net)
+    chosen = fit_budget(topology, in_features, out_features, **batch, **rest)
     return (chosen.network().freeze(),), layer
 
 
@@ -187,9 +191,9 @@ def _made(
         raise SpecError(msg)
     if graph.in_features < in_features or graph.out_features < out_features:
         msg = (
-            f"from_linear: {graph.label!r} has {graph.in_features} -> {graph.out_features} features;"
-            f" expected at least those of the module, {in_features} -> {out_features}: make its legs"
-            " larger, or pass the topology, tn.topologies...., with a budget"
+            f"from_linear: {graph.label!r} has {graph.in_features} -> {graph.out_features} "
+            f"features; expected at least those of the module, {in_features} -> {out_features}: "
+            "make its legs larger, or pass the topology, tn.topologies...., with a budget"
         )
         raise SpecError(msg)
     settings: dict[str, Any] = {**options, "dtype": weight.dtype, "bias": bias is not None}

@@ -64,7 +64,7 @@ def uses_rows(view: View) -> bool:
         size = math.prod(view.sizes[label] for label in view.open)
     else:
         size *= view.covariance.features
-    largest = max((len(use.labels) and _entries(use, view)) or 1 for use in view.net.uses)
+    largest = max((_entries(use, view) for use in view.net.uses), default=1)
     return size * largest <= _MOST_ROWS
 
 

@@ -77,9 +77,9 @@ class Use:
             (..., *(slice(None) if d in self.labels else None for d in self._order(distinct)))
         ]
         order = self._order(distinct)
-        spread = spread.expand(*lead, *(sizes[label] for label in order))
+        spread = spread.expand((*lead, *(sizes[label] for label in order)))
         steps = [len(lead) + order.index(label) for label in distinct]
-        view.copy_(spread.permute(*range(len(lead)), *steps))
+        view.copy_(spread.permute((*range(len(lead)), *steps)))
         return full
 
     def _order(self, distinct: Labels) -> Labels:

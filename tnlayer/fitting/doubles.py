@@ -35,7 +35,8 @@ def as_double(value: Any, what: str) -> torch.Tensor:
         array = array if array.layout is torch.strided else array.to_dense()
     else:
         try:
-            array = torch.as_tensor(np.asarray(value))
+            # A copy: read-only arrays are none that torch takes.
+            array = torch.as_tensor(np.array(value))
         except (TypeError, ValueError, RuntimeError) as error:
             msg = f"{what} is no array of numbers ({error}); got {shown(value)}"
             raise SpecError(msg) from error

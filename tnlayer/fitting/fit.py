@@ -50,8 +50,8 @@ def fit(
     tensors at once where these are small, else by L-BFGS. The best that was seen is kept. All
     arithmetic is in float64 or complex128, on the CPU; the same seed gives the same result.
 
-    Tensors with ``isometry=`` stay isometric (with init="scaled": a multiple of an isometry). Frozen
-    ones keep their ``value``, or what ``start`` gives; shared ones are one array.
+    Tensors with ``isometry=`` stay isometric (with init="scaled": a multiple of an isometry).
+    Frozen ones keep their ``value``, or what ``start`` gives; shared ones are one array.
 
     Arguments:
         net: a network, or several whose results are summed.
@@ -190,8 +190,8 @@ def _found(
     size = float(problem.target.dense.abs().max())
     if not 1e-100 < size < 1e100:
         msg = (
-            f"the target's largest entry is {size:.3g}; expected 1e-100 to 1e100, whose squares are "
-            "in range: scale it, and what was found afterwards"
+            f"the target's largest entry is {size:.3g}; expected 1e-100 to 1e100, whose squares "
+            "are in range: scale it, and what was found afterwards"
         )
         raise SpecError(msg)
     effort = effort_for(problem, steps, starts, tol, seed)
@@ -237,8 +237,8 @@ def _closed(net: Any) -> tuple[ClosedNetwork, ...]:
     for other in nets[1:]:
         if other.dense_shape != nets[0].dense_shape:
             msg = (
-                f"fit: networks {nets[0].graph.label!r} and {other.graph.label!r} cannot be summed: "
-                f"their features (out, in) are {nets[0].dense_shape} and {other.dense_shape}"
+                f"fit: networks {nets[0].graph.label!r} and {other.graph.label!r} cannot be summed"
+                f": their features (out, in) are {nets[0].dense_shape} and {other.dense_shape}"
             )
             raise SpecError(msg)
     return tuple(nets)
@@ -253,8 +253,8 @@ def _parameters(nets: Sequence[ClosedNetwork], *, shared: bool) -> dict[str, Par
                 continue
             if not shared:
                 msg = (
-                    f"fit: tensor {parameter.name!r} is in two of the networks; pass shared=True if "
-                    "it is one array, else give each its own names"
+                    f"fit: tensor {parameter.name!r} is in two of the networks; pass shared=True "
+                    "if it is one array, else give each its own names"
                 )
                 raise SpecError(msg)
             if other.shape != parameter.shape or other.node.trainable != parameter.node.trainable:

@@ -9,7 +9,7 @@ of tensors (2010).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -152,9 +152,8 @@ class CanonicalTree:
         self._visit(choose)
         return math.sqrt(max(0.0, error**2 - left))
 
-    def _visit(self, choose: object) -> None:
+    def _visit(self, choose: Callable[[TreeBond, torch.Tensor], int]) -> None:
         """Go through all bonds with the centre at each, and keep so many values as are chosen."""
-        assert callable(choose)
         below: dict[int, list[TreeBond]] = {}
         for bond in self.bonds:
             below.setdefault(bond.above, []).append(bond)
@@ -169,7 +168,7 @@ class CanonicalTree:
             rest = tuple(label for label in one.labels if label != bond.label)
             array = one.ordered((*rest, bond.label))
             u, values, v = torch.linalg.svd(array.reshape(-1, array.shape[-1]), full_matrices=False)
-            count = max(1, min(int(choose(bond, values)), values.numel()))
+            count = max(1, min(choose(bond, values), values.numel()))
             left = u[:, :count].reshape(*array.shape[:-1], count)
             self.factors[bond.above] = Labelled(left, (*rest, bond.label))
             self._absorb(bond.below, bond.label, values[:count, None] * v[:count])

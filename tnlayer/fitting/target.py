@@ -83,7 +83,7 @@ class Target:
         return filled
 
     def residual(self, dense: torch.Tensor) -> float:
-        """Relative Frobenius norm of the error; of a target of zeros 0 where it is met, else inf."""
+        """Relative Frobenius norm of the error; for a target of zeros 0 if it is met, else inf."""
         error = self.cut(self.dense - dense)
         return _relative(float(torch.linalg.vector_norm(error)), self.norm)
 

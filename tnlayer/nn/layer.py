@@ -409,7 +409,7 @@ class Layer(Ranked):
         return self._graphs, None if part == WHOLE or cut == whole else cut, self._request.batch
 
     def replace_networks(self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]) -> None:
-        """Take other networks with equal ports, and the arrays that changed. Plans are made anew."""
+        """Take other networks with equal ports, and the arrays that changed; plan anew."""
         self._graphs = tuple(graphs)
         programs = self._programs
         self._programs = LayerPrograms(

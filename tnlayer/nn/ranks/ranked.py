@@ -110,8 +110,8 @@ class Ranked(DenseWeight):
     def round(self, eps: float, *, optimizer: torch.optim.Optimizer | None = None) -> Self:
         """Make bonds as small as a relative error allows: ``truncate(tol=eps)``.
 
-        The promise: ||W - W'|| <= eps ||W||, Frobenius norms, for the layer's own entries after they
-        were rounded to its dtype. Below what the dtype can tell, nothing is changed.
+        The promise: ||W - W'|| <= eps ||W||, Frobenius norms, for the layer's own entries after
+        they were rounded to its dtype. Below what the dtype can tell, nothing is changed.
 
         >>> import torch, tnlayer as tn
         >>> layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=20))
@@ -131,7 +131,7 @@ class Ranked(DenseWeight):
 
         At one end of each bond the new indices are zero, at the others random, of the size of the
         old entries: outputs are the same but for rounding, and gradients reach all new entries
-        within two steps. Parameters keep their names and are new nn.Parameters.
+        within a few steps. Parameters keep their names and are new nn.Parameters.
 
         Arguments:
             bond: the size that each inner leg shall have at least, or sizes by leg. Legs that
@@ -206,8 +206,8 @@ class Ranked(DenseWeight):
                 is_made = parametrization_of(self, name) is not None
                 if is_made or home is None or (home is self.__dict__):
                     msg = (
-                        f"{what}: tensor {name!r} is parametrized, pruned or a replica's: it is made "
-                        "from other arrays, whose shape cannot be changed; remove that first"
+                        f"{what}: tensor {name!r} is parametrized, pruned or a replica's: it is "
+                        "made from other arrays, whose shape cannot be changed; remove that first"
                     )
                     raise SpecError(msg)
                 array = look_up(self, name)

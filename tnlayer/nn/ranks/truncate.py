@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ...errors import SpecError
-from ...fitting.bonds import Bond, bonds_of, with_sizes
+from ...fitting.bonds import bonds_of, with_sizes
 from ...fitting.closed_network import ClosedNetwork, close
 from ...fitting.doubles import as_double
 from ...fitting.fit import fit_target
