@@ -15,6 +15,12 @@ from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
 from .ir.plan import Plan
+from .models.budget_rule import Budget
+from .models.compress import compress
+from .models.suggest import suggest
+from .models.summary import summary
+from .nn.conv2d import Conv2d
+from .nn.embedding import Embedding
 from .nn.initialisation.entries import register_initialiser
 from .nn.layer import Layer
 from .nn.retract import retract_
@@ -23,6 +29,8 @@ from .report.compare import Comparison, compare
 from .report.cost import Cost
 from .report.cost_of_network import cost
 from .runtime.program import Program
+from .saving.load import load
+from .saving.save import save
 
 if TYPE_CHECKING:
     from .nn.leg_parallel import LegParallel
@@ -32,10 +40,13 @@ __version__ = "0.1.0"
 register_builtin()
 
 __all__ = [
+    "Budget",
     "BuildError",
     "Comparison",
+    "Conv2d",
     "Cost",
     "Covariance",
+    "Embedding",
     "Fit",
     "Fitted",
     "Graph",
@@ -50,14 +61,19 @@ __all__ = [
     "backward_plan",
     "compare",
     "compile",
+    "compress",
     "cost",
     "fit",
     "fit_budget",
     "from_linear",
+    "load",
     "near_identity",
     "plan",
     "register_initialiser",
     "retract_",
+    "save",
+    "suggest",
+    "summary",
     "topologies",
 ]
 

@@ -31,6 +31,13 @@ SEVERAL_NETWORKS = {
     ),
     "from_linear": "linear, net_or_topology, *, data=None, progress=True, seed=0",
 }
+MODELS = {
+    "compress": "model, rule, data=None, filter_fn=None, dry_run=False",
+    "suggest": "in_features, out_features",
+    "summary": "model, *, batch=256",
+    "save": "module, path",
+    "load": "path, *, into=None",
+}
 LAYER = (
     "net, *, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
     "effort='default', tune='calls', device=None, dtype=None, log_scale=False, "
@@ -102,6 +109,7 @@ def test_all_is_what_is_there() -> None:
     """Each name of __all__ exists, and the promised names are among them."""
     wanted = {"Network", "Graph", "Layer", "plan", "cost", "compile", "topologies"}
     wanted |= {"compare", "Comparison", "fit_budget", "Fit"}
+    wanted |= {"compress", "Budget", "suggest", "summary", "save", "load", "Conv2d", "Embedding"}
     wanted |= {"fit", "Fitted", "Covariance", "from_linear"}
     wanted |= {"TnlayerError", "SpecError", "PlanError", "BuildError", "Plan", "Cost", "Program"}
     assert wanted <= set(tn.__all__)
@@ -133,6 +141,19 @@ def test_functions_take_the_promised_parameters(name: str) -> None:
 def test_comparisons_take_the_promised_parameters(name: str) -> None:
     """tn.compare and tn.fit_budget start with the promised parameters, with these defaults."""
     given, wanted = parameters(getattr(tn, name)), promised(SEVERAL_NETWORKS[name])
+    assert inspect.getdoc(getattr(tn, name))
+    for there, promise in zip(given, wanted, strict=False):
+        assert (there.name, there.kind, there.default) == (
+            promise.name,
+            promise.kind,
+            promise.default,
+        )
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_functions_for_models_take_the_promised_parameters(name: str) -> None:
+    """tn.compress and those beside it start with the promised parameters."""
+    given, wanted = parameters(getattr(tn, name)), promised(MODELS[name])
     assert inspect.getdoc(getattr(tn, name))
     for there, promise in zip(given, wanted, strict=False):
         assert (there.name, there.kind, there.default) == (

@@ -85,10 +85,9 @@ def from_linear(
     fitting = {name: options.pop(name) for name in _OF_FIT if name in options}
     graphs, layer_options = _networks(net_or_topology, in_features, out_features, options)
     layer = _made(graphs, weight, bias, layer_options)
-    inner = layer.layer if isinstance(layer, Padded) else layer
     frozen = {
         name: array.detach()
-        for name, array in inner.named_parameters()
+        for name, array in layer.named_parameters()
         if name in _frozen(graphs) and not isinstance(fitting.get("start"), Fitted)
     }
     start = {**frozen, **_started(fitting.pop("start", None))}
@@ -102,7 +101,7 @@ def from_linear(
         shared=layer_options.get("shared", False) is not False,
         **fitting,
     )
-    _take(layer, inner, found, bias)
+    _take(layer, found, bias)
     layer.train(linear.training)
     if not weight.requires_grad and not isinstance(linear, DenseWeight):
         layer.requires_grad_(False)
@@ -202,10 +201,7 @@ def _made(
     settings["device"] = weight.device
     if (graph.in_features, graph.out_features) == (in_features, out_features):
         return Layer(graphs, **settings)
-    if len(graphs) > 1:
-        msg = "from_linear: a sum of networks cannot be padded; give them the module's features"
-        raise SpecError(msg)
-    return Padded(graph, in_features, out_features, **settings)
+    return Padded(graphs, in_features, out_features, **settings)
 
 
 def _frozen(graphs: Sequence[Graph]) -> set[str]:
@@ -223,12 +219,12 @@ def _started(start: Any) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _take(layer: Layer | Padded, inner: Layer, found: Fitted, bias: torch.Tensor | None) -> None:
+def _take(layer: Layer, found: Fitted, bias: torch.Tensor | None) -> None:
     """Put what was found into the layer."""
-    for name, array in inner.named_arrays():
+    for name, array in layer.named_arrays():
         array.copy_(found.parameters[name])
     if bias is not None:
         own = layer.bias
         assert own is not None
         own.copy_(bias)
-    inner.keep_fit(found.without_parameters())
+    layer.keep_fit(found.without_parameters())

@@ -40,6 +40,7 @@ def compiled_call(
     inputs: tuple[torch.Tensor, ...],
     *,
     autocast: bool,
+    has_bias: bool = True,
 ) -> torch.Tensor | None:
     """The result of a call that torch.compile looks at; None where torch's own calls have to be
     seen, for an array has its own arithmetic.
@@ -50,13 +51,14 @@ def compiled_call(
         programs: of the layer.
         inputs: of the call.
         autocast: whether the result has autocast's dtype.
+        has_bias: whether a bias of the layer is added to what the networks give.
     """
     maker = maker_of(layer)
     made = {} if maker is None else maker.made(maker.names)
     tensors: list[Any] = [
         made[name] if name in made else _array(layer, name) for name in programs.order
     ]
-    bias = _array(layer, "bias")
+    bias = _array(layer, "bias") if has_bias else None
     if bias is not None:
         tensors.append(bias)
     if not tensors:

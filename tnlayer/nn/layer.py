@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,8 @@ class Layer(Ranked):
     # The features for which Var(y) = Var(x), and what a memory limit has to count beside the layer;
     # set before __init__ by what pads x and cuts y.
     _part, _beside = WHOLE, ALONE
+    # Whether the bias is added to what the networks give; not where y is cut before.
+    _adds_bias = True
 
     def __init__(
         self,
@@ -204,6 +207,7 @@ class Layer(Ranked):
         self._request = request
         self._backend = backend
         self._tune = tune is True
+        self._made_with = {"tune": tune, "tiers": tiers}
         self._log_scale = log_scale
         self._autocast = autocast
         # What a call says whose y is not finite, where the values of the user's tensors are why.
@@ -226,7 +230,7 @@ class Layer(Ranked):
         self._fast: FastCall | None = None
         # Calls this layer where its tensors lie on several processes.
         self._split: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor] | None = None
-        self._stored = StoredArrays(graphs)
+        self._stored = StoredArrays(graphs, has_bias=self._adds_bias)
         self._register_arrays(shared, device, dtype, keeps=keeps)
         made = torch.empty(self.out_features, device=device, dtype=dtype) if bias else None
         self.register_parameter(BIAS, None if made is None else nn.Parameter(made))
@@ -267,6 +271,25 @@ class Layer(Ranked):
         """Dtype of parameters and arithmetic."""
         return self._kind()[0]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, beside dtype and device, that make such a layer again."""
+        request = self._request
+        uses = Counter(one.name for graph in self._graphs for one in graph.parameters)
+        return {
+            "bias": has_array(self, BIAS),
+            "batch": request.batch if self._one_plan else None,
+            "backend": self._backend,
+            "objective": request.objective,
+            "memory_limit": request.memory_limit,
+            "effort": request.effort,
+            "log_scale": self._log_scale,
+            "shared": [name for name, count in uses.items() if count > 1],
+            **self._made_with,
+            "autocast": self._autocast,
+            **({} if maker_of(self) is None else {"isometries": KEEP}),
+        }
+
     def extra_repr(self) -> str:
         """Features, sizes, dtype and backend."""
         labels = " + ".join(graph.label or "network" for graph in self._graphs)
@@ -286,20 +309,8 @@ class Layer(Ranked):
 
     def without_entries(self, net: Network | Graph) -> Layer:
         """A layer of another network with the options of this one, on the meta device; no bias."""
-        request = self._request
-        return Layer(
-            net,
-            batch=request.batch if self._one_plan else None,
-            backend=self._backend,
-            objective=request.objective,
-            memory_limit=request.memory_limit,
-            effort=request.effort,
-            tune=False,
-            device="meta",
-            dtype=self.dtype,
-            tiers=self._programs.has_tiers,
-            autocast=self._autocast,
-        )
+        changes = {"bias": False, "shared": False, "tune": False}
+        return Layer(net, device="meta", dtype=self.dtype, **{**self.options, **changes})
 
     def split_along(self, call: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor]) -> None:
         """Let something else call this layer: its tensors lie on several processes now."""
@@ -368,7 +379,14 @@ class Layer(Ranked):
         if self._split is not None:
             return self._split(self, inputs)
         if is_compiled_call():
-            y = compiled_call(self, self.graph, self._programs, inputs, autocast=self._autocast)
+            y = compiled_call(
+                self,
+                self.graph,
+                self._programs,
+                inputs,
+                autocast=self._autocast,
+                has_bias=self._adds_bias,
+            )
             return self._forward(inputs) if y is None else y
         if profiler_is_on():
             with record_function(f"tnlayer::{self.graph.label}"):
@@ -395,16 +413,17 @@ class Layer(Ranked):
         if len(ports) != 1 or ports[0].product or not ports[0].batched:
             msg = f"{self!r} has no dense matrix: it needs one batched input that is no product"
             raise SpecError(msg)
-        entries = self.in_features * self.out_features
+        features = self.graph.in_features
+        entries = features * self.graph.out_features
         if entries > _MAX_DENSE_ENTRIES:
             msg = f"{self!r}: the dense matrix has {entries} entries; at most {_MAX_DENSE_ENTRIES}"
             raise SpecError(msg)
         arrays = self._stored.of(self)
         dtype, device = self._kind(first_of(arrays))
-        size = self.in_features**2 * dtype.itemsize
+        size = features**2 * dtype.itemsize
         what = f"{self!r}: to_dense() needs the identity, whose entries"
         check_bytes(size, what, device, SpecError)
-        identity = torch.eye(self.in_features, dtype=dtype, device=device)
+        identity = torch.eye(features, dtype=dtype, device=device)
         if self._log_scale:
             mantissa, log_scale = self._contract_scaled((identity,), arrays).pair
             return (mantissa * log_scale.exp().unsqueeze(-1)).to(dtype).mT
@@ -420,8 +439,9 @@ class Layer(Ranked):
     def networks_for_ranks(self) -> tuple[Sequence[Graph], tuple[int, int] | None, int]:
         """What truncate and grow change."""
         part = self._part
-        cut = (part.out_features or self.out_features, part.in_features or self.in_features)
-        whole = (self.out_features, self.in_features if self.graph.inputs else 0)
+        graph = self.graph
+        whole = (graph.out_features, graph.in_features if graph.inputs else 0)
+        cut = (part.out_features or whole[0], part.in_features or whole[1])
         return self._graphs, None if part == WHOLE or cut == whole else cut, self._request.batch
 
     def replace_networks(self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]) -> None:
@@ -438,7 +458,7 @@ class Layer(Ranked):
             has_trials=programs.has_trials,
         )
         self._fast, self._told = None, ""
-        self._stored = StoredArrays(self._graphs)
+        self._stored = StoredArrays(self._graphs, has_bias=self._adds_bias)
         for name, array in arrays.items():
             home = home_of(self, name)
             assert home is not None
@@ -672,9 +692,17 @@ class Layer(Ranked):
         """As every module's; a layer without arrays remembers what it was moved to."""
         super()._apply(fn, recurse)
         if self._stored.any_of(self) is None:
-            moved = fn(torch.empty(0, dtype=self._empty[0], device=self._empty[1]))
+            dtype, device = self._empty
+            # Nothing can be moved off the meta device, not even nothing.
+            device = torch.device("cpu") if device.type == "meta" else device
+            moved = fn(torch.empty(0, dtype=dtype, device=device))
             self._empty = (moved.dtype, moved.device)
         return self
+
+    def _follow(self, array: torch.Tensor) -> None:
+        """Take dtype and device of an array; only for a layer without arrays of its own."""
+        if self._empty != (array.dtype, array.device):
+            self._empty = (array.dtype, array.device)
 
     def _kind(self, array: torch.Tensor | None = None) -> tuple[torch.dtype, torch.device]:
         """Dtype and device of the layer: those of an array of it, by default of any."""

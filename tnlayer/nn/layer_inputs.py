@@ -20,14 +20,16 @@ from ..support.dtypes import DTYPES, PORT_DTYPES
 _REAL = {kind: kind.to_real() for kind in (torch.complex32, torch.complex64, torch.complex128)}
 
 
-def as_graphs(net: Network | Graph | Sequence[Network | Graph]) -> tuple[Graph, ...]:
-    """One or several networks as frozen graphs with equal ports."""
+def as_graphs(
+    net: Network | Graph | Sequence[Network | Graph], where: str = "Layer"
+) -> tuple[Graph, ...]:
+    """One or several networks as frozen graphs with equal ports; ``where`` stands in errors."""
     several = isinstance(net, Sequence) and not isinstance(net, str | bytes)
     nets: list[Any] = list(cast(Sequence[Any], net)) if several else [net]
     if not nets:
-        msg = "Layer([]) has no network; pass at least one"
+        msg = f"{where}([]) has no network; pass at least one"
         raise SpecError(msg)
-    graphs = tuple(as_graph(one, "Layer") for one in nets)
+    graphs = tuple(as_graph(one, where) for one in nets)
     first = _port_shapes(graphs[0])
     for graph in graphs[1:]:
         if _port_shapes(graph) != first:

@@ -60,13 +60,14 @@ class LegParallel(ParallelStyle):
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         if (
             not isinstance(module, Layer)
+            or type(module).forward is not Layer.forward  # padded, a convolution, ...
             or len(module.graphs) != 1
             or module.has_log_scale
             or maker_of(module) is not None
         ):
             msg = (
-                f"LegParallel({self.leg!r}): expected a tn.Layer of one network, without log_scale "
-                f"and isometries='keep', got {type(module).__name__}; name such a layer in the plan"
+                f"LegParallel({self.leg!r}): expected a tn.Layer of one network, unpadded, "
+                f"without log_scale and isometries='keep', got {type(module).__name__}; name such a layer in the plan"
             )
             raise SpecError(msg)
         axes = _axes(module.graph, self.leg, device_mesh.size())

@@ -10,11 +10,10 @@ from ..graph.cancel_isometries import can_be_kept
 from ..runtime.module_arrays import array_to_set, has_no_entries, look_up, maker_of, set_array
 from .kept_isometries import KeptIsometries, matricised, wide
 from .layer import Layer
-from .padded import Padded
 
 
 @torch.no_grad()
-def retract_(layer: Layer | Padded) -> Layer | Padded:
+def retract_(layer: Layer) -> Layer:
     """Replace each isometric tensor by the isometry nearest to it, in place, and return the layer.
 
     For those who take steps themselves: after each, the polar factor of each trained tensor that
@@ -39,25 +38,24 @@ def retract_(layer: Layer | Padded) -> Layer | Padded:
     >>> tn.retract_(layer) is layer
     True
     """
-    inner = layer.layer if isinstance(layer, Padded) else layer
-    if not isinstance(inner, Layer):
+    if not isinstance(layer, Layer):
         msg = f"retract_: expected a tn.Layer, got {shown(type(layer).__name__)}"
         raise SpecError(msg)
-    maker = maker_of(inner)
+    maker = maker_of(layer)
     if isinstance(maker, KeptIsometries):
         maker.rebase_()
         return layer
-    parameters = {p.name: p for graph in inner.graphs for p in graph.parameters}
+    parameters = {p.name: p for graph in layer.graphs for p in graph.parameters}
     for name, parameter in parameters.items():
         if not can_be_kept(parameter.node):
             continue
-        array, now = array_to_set(inner, name), look_up(inner, name)
+        array, now = array_to_set(layer, name), look_up(layer, name)
         if array is None or now is None or has_no_entries(now):
-            msg = f"retract_: tensor {name!r} of {inner!r} has no entries; load or draw them first"
+            msg = f"retract_: tensor {name!r} of {layer!r} has no entries; load or draw them first"
             raise SpecError(msg)
         one = matricised(parameter)
         block = one.block(wide(now))
         scale = one.scale_of(block) if one.has_scale else 1.0
         matrix = one.matrix(block / (scale or 1.0)) * scale
-        set_array(inner, name, array.copy_(one.tensors(matrix[None])[0]))
+        set_array(layer, name, array.copy_(one.tensors(matrix[None])[0]))
     return layer

@@ -31,9 +31,10 @@ class StoredArrays:
 
     Arguments:
         graphs: the networks of the layer.
+        has_bias: whether a bias of the layer is added to what they give.
     """
 
-    def __init__(self, graphs: Iterable[Graph]) -> None:
+    def __init__(self, graphs: Iterable[Graph], *, has_bias: bool = True) -> None:
         graphs = tuple(graphs)
         self.expected: dict[str, Expected] = {
             parameter.name: Expected(f"tensor {parameter.name!r}", parameter.shape)
@@ -41,11 +42,8 @@ class StoredArrays:
             for parameter in graph.parameters
         }
         self.bias = Expected(BIAS, (graphs[0].out_features,))
-
-    @property
-    def names(self) -> tuple[str, ...]:
+        self.names = (*self.expected, *((BIAS,) if has_bias else ()))
         """Of all arrays that there may be."""
-        return (*self.expected, BIAS)
 
     def of(self, layer: nn.Module) -> dict[str, torch.Tensor]:
         """All arrays by name, "bias" among them if there is one.
