@@ -67,7 +67,8 @@ class LegParallel(ParallelStyle):
         ):
             msg = (
                 f"LegParallel({self.leg!r}): expected a tn.Layer of one network, unpadded, "
-                f"without log_scale and isometries='keep', got {type(module).__name__}; name such a layer in the plan"
+                f"without log_scale and isometries='keep', got {type(module).__name__}; name "
+                "such a layer in the plan"
             )
             raise SpecError(msg)
         axes = _axes(module.graph, self.leg, device_mesh.size())
