@@ -1,19 +1,25 @@
 """Describe any tensor network as a graph and get a torch layer with every cost known."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 from . import topologies
 from .backends.builtin.register import register_builtin
 from .budget.fit import Fit, fit_budget
+from .budget.sweep import Sweep, sweep
 from .convert.from_linear import from_linear
 from .dispatch.compile import compile
 from .errors import BuildError, PlanError, SpecError, TnlayerError
 from .fitting.covariance import Covariance
 from .fitting.fit import fit
 from .fitting.fitted import Fitted
+from .graph.argument_checks import did_you_mean
+from .graph.energy import energy
 from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
+from .graph.sum_of_networks import SumOfNetworks
 from .ir.plan import Plan
 from .models.budget_rule import Budget
 from .models.compress import compress
@@ -57,12 +63,15 @@ __all__ = [
     "PlanError",
     "Program",
     "SpecError",
+    "SumOfNetworks",
+    "Sweep",
     "TnlayerError",
     "backward_plan",
     "compare",
     "compile",
     "compress",
     "cost",
+    "energy",
     "fit",
     "fit_budget",
     "from_linear",
@@ -74,15 +83,25 @@ __all__ = [
     "save",
     "suggest",
     "summary",
+    "sweep",
     "topologies",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What needs torch.distributed is loaded when it is asked for."""
-    if name == "LegParallel":
-        from .nn.leg_parallel import LegParallel
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
 
-        return LegParallel
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name == "LegParallel":  # torch.distributed takes a second to import
+            from .nn.leg_parallel import LegParallel
+
+            return LegParallel
+        if name in topologies.__all__:
+            hint = f": it is tnlayer.topologies.{name}"
+        else:
+            hint = did_you_mean(name, __all__)
+        msg = f"module 'tnlayer' has no attribute {name!r}{hint}"
+        raise AttributeError(msg)

@@ -10,7 +10,15 @@ MAX_MESSAGE = 4000
 
 
 class TnlayerError(Exception):
-    """Base class of every error that tnlayer raises on purpose; its message is short, always."""
+    """Base class of every error that tnlayer raises on purpose; its message is short, always.
+
+    >>> import tnlayer as tn
+    >>> try:
+    ...     tn.plan(tn.topologies.low_rank(4, 4, rank=1), effort="hard")
+    ... except tn.TnlayerError as error:
+    ...     print(error)
+    effort='hard' is unknown; expected one of fast, default, high
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shortened(message))
@@ -36,12 +44,33 @@ def _cut_word(found: re.Match[str]) -> str:
 
 
 class SpecError(TnlayerError, ValueError):
-    """What the user said is wrong: a network, a port, a shape, a dtype or an option."""
+    """What the user said is wrong: a network, a port, a shape, a dtype or an option.
+
+    >>> import tnlayer as tn
+    >>> try:
+    ...     tn.Network().freeze()
+    ... except tn.SpecError as error:
+    ...     print(str(error).partition(";")[0])
+    the network has no output
+    """
 
 
 class PlanError(TnlayerError, ValueError):
-    """No plan can be made: a state is too large, or a limit cannot be kept."""
+    """No plan can be made: a state is too large, or a limit cannot be kept.
+
+    >>> import tnlayer as tn
+    >>> try:
+    ...     tn.plan(tn.topologies.low_rank(64, 64, rank=4), memory_limit=1)
+    ... except tn.PlanError as error:
+    ...     print("memory_limit=1" in str(error))
+    True
+    """
 
 
 class BuildError(TnlayerError, RuntimeError):
-    """Code could not be generated, compiled or loaded for the backend that was asked for."""
+    """Code could not be generated, compiled or loaded for the backend that was asked for.
+
+    >>> import tnlayer as tn
+    >>> issubclass(tn.BuildError, tn.TnlayerError) and issubclass(tn.BuildError, RuntimeError)
+    True
+    """

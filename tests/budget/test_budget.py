@@ -28,7 +28,15 @@ from tnlayer.nn.padded import Padded
 from tnlayer.planning.planner import Request, plan_graph
 from tnlayer.time_models.torch_calls import pair_seconds
 
-FAMILIES = {name: getattr(tn.topologies, name) for name in tn.topologies.__all__}
+# States have no x, classifiers take vectors; the others take few numbers of features, or their
+# parameters mean something else.
+NOT_SIZED = {
+    *("mps", "peps_state", "mps_classifier", "peps_classifier", "random_circuit", "quanta"),
+    *("periodic_mera", "ternary_mera", "mera_2d", "augmented_tree", "blast"),
+}
+FAMILIES = {
+    name: getattr(tn.topologies, name) for name in tn.topologies.__all__ if name not in NOT_SIZED
+}
 GROWING = sorted(set(FAMILIES) - {"monarch", "butterfly"})
 SIZES = [(64, 64), (96, 24), (100, 101)]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +14,12 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tnlayer.cli import commands
+from tnlayer.cli import bench_command, network_commands
+from tnlayer.cli.cache_command import PARTS
 from tnlayer.cli.commands import main
 from tnlayer.support.json_text import canonical_json
+
+BENCH = ["bench", "--backend", "torch"]
 
 
 def said(stderr: str) -> str:
@@ -44,14 +50,14 @@ def test_cost(net_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert expected.steps_text() in out
     assert f"{expected.forward_flops:,}" in out
-    assert "stem" in out
+    assert "each sample" in out
     assert main(["cost", net_file, "--batch", "8", "--json"]) == 0
     assert capsys.readouterr().out == canonical_json(expected.numbers(break_even=True)) + "\n"
 
 
 def test_code(net_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The generated source compiles and has a forward and a backward."""
-    assert main(["code", net_file]) == 0
+    assert main(["code", net_file, "--backend", "torch"]) == 0
     out = capsys.readouterr().out
     compile(out, "out", "exec")
     assert "def forward(" in out
@@ -60,7 +66,7 @@ def test_code(net_file: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_bench(net_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     """All three methods are timed and agree."""
-    assert main(["bench", net_file, "--batch", "4"]) == 0
+    assert main([*BENCH, net_file, "--batch", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines[2:5]} == {"tnlayer", "dense", "einsum"}
     assert "torch.float32" in lines[0]
@@ -73,7 +79,7 @@ def test_bench_of_several_batches(
     net_file: str, dtype: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each batch size has its table, in the dtype asked for."""
-    assert main(["bench", net_file, "--dtype", dtype, "--batch", "2", "3"]) == 0
+    assert main([*BENCH, net_file, "--dtype", dtype, "--batch", "2", "3"]) == 0
     tables = capsys.readouterr().out.split("\n\n")
     assert [
         f"batch {b}, torch.{dtype}" in text for b, text in zip((2, 3), tables, strict=True)
@@ -100,24 +106,24 @@ def test_bench_times_nothing_that_disagrees(
         pytest.fail("timed methods that disagree")
 
     monkeypatch.setattr(tn.Layer, "to_dense", wrong)
-    monkeypatch.setattr(commands, "median_seconds", timed)
-    assert main(["bench", net_file, "--batch", "2"]) == 2
+    monkeypatch.setattr(bench_command, "median_seconds", timed)
+    assert main([*BENCH, net_file, "--batch", "2"]) == 2
     assert "dense and tnlayer disagree" in capsys.readouterr().err
 
 
 def test_bench_says_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
     """A network with fixed legs has no plain einsum; the table says so."""
-    assert main(["bench", "tests.cli.test_cli:fixed_network", "--batch", "2"]) == 0
+    assert main([*BENCH, "tests.cli.test_cli:fixed_network", "--batch", "2"]) == 0
     assert "einsum: left out" in capsys.readouterr().out
 
 
 def test_bench_without_yardsticks(capsys: pytest.CaptureFixture[str]) -> None:
     """Two inputs have no dense layer, 59 legs too few letters; the table says so."""
-    assert main(["bench", "tests.cli.test_cli:two_inputs", "--batch", "2"]) == 0
+    assert main([*BENCH, "tests.cli.test_cli:two_inputs", "--batch", "2"]) == 0
     out = capsys.readouterr().out
     assert "dense: left out, it needs one batched input" in out
     assert "einsum: left out, it needs one batched input" in out
-    assert main(["bench", "tests.cli.test_cli:many_legs", "--batch", "2"]) == 0
+    assert main([*BENCH, "tests.cli.test_cli:many_legs", "--batch", "2"]) == 0
     out = capsys.readouterr().out
     assert "dense: left out, it has more than" in out
     assert "no letters for 59 legs" in out
@@ -166,7 +172,10 @@ def test_module_and_function() -> None:
         (["show", "missing.json"], "missing.json"),
         (["show", "no_such_module:f"], "no_such_module"),
         (["show", "tnlayer.topologies:nothing"], "nothing"),
-        (["show", "tnlayer.topologies:tensor_train"], "no arguments"),
+        (["show", "tnlayer.topologies:tensor_train"], "(in_shape, out_shape, rank"),
+        (["show", "tensor_train"], '"tensor_train(in_shape, out_shape, rank'),
+        (["show", "mera(legs)"], "numbers, texts, and sequences"),
+        (["show", "mera(0)"], "mera: got legs=0"),
         (["show", "tests.cli.test_cli:broken"], "raised ValueError: a mistake of the user"),
         (["show", ":function"], "':function'"),
         (["show", "."], "cannot be read"),
@@ -239,3 +248,130 @@ def test_a_pipe_that_nobody_reads_is_no_error() -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, said(done.stderr)) == (0, "")
+
+
+def test_topologies_with_arguments_and_stdin(
+    net_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call in Python's words, a bare name where it needs no arguments, and JSON on stdin."""
+    assert main(["show", "tensor_train((4, 4), (4, 4), rank=2)"]) == 0
+    called = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(net_file).read_bytes())))
+    assert main(["show", "-"]) == 0
+    assert capsys.readouterr().out == called
+    assert main(["show", "mera", "--json"]) == 0
+    made = tn.Network.from_json(capsys.readouterr().out)
+    assert made.freeze() == tn.topologies.mera().freeze()
+
+
+@pytest.mark.parametrize("words", [["plan"], ["plan", "--backward"], ["compare"], ["cost"]])
+def test_json_of_each(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """One document on stdout."""
+    command, *options = words
+    assert main([command, "low_rank(8, 6, 2)", *options, "--json", "--batch", "4"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
+
+
+def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """The steps are those of tn.cost with the same options, and their backward."""
+    net = tn.topologies.low_rank(8, 6, 2)
+    plan = tn.cost(net, batch=4, dtype="float64", backend="torch").plan
+    words = ["low_rank(8, 6, 2)", "--batch", "4", "--dtype", "float64", "--backend", "torch"]
+    assert main(["plan", *words]) == 0
+    assert capsys.readouterr().out == f"{plan}\n"
+    assert main(["plan", *words, "--backward"]) == 0
+    assert capsys.readouterr().out == f"{tn.backward_plan(plan)}\n"
+
+
+def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fit is that of tn.fit_budget, and its network goes to a file."""
+    path = tmp_path / "net.json"
+    fit = tn.fit_budget(tn.topologies.low_rank, 60, 40, compression=4)
+    words = ["fit", "low_rank", "60", "40", "--compression", "4", "--output", str(path)]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{fit}\n"
+    assert tn.Network.from_json(path.read_bytes()).freeze() == fit.network().freeze()
+    assert main(["fit", "low_rank", "60", "40"]) == 2
+    assert "exactly one of params" in capsys.readouterr().err
+
+
+def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An SVG, a PNG and the contraction order as files."""
+    for name, options in (("n.svg", []), ("n.png", []), ("p.png", ["--plan"])):
+        path = tmp_path / name
+        assert main(["draw", "low_rank(8, 6, 2)", str(path), *options]) == 0
+        assert capsys.readouterr().out == f"wrote {path}\n"
+        assert path.read_bytes()[:4] in (b"<svg", b"\x89PNG")
+    assert main(["draw", "mera", str(tmp_path / "none" / "n.svg")]) == 2
+
+
+def test_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shows what is kept and removes that, and nothing else that lies beside it."""
+    monkeypatch.setenv("TNLAYER_CACHE_DIR", str(tmp_path))
+    (tmp_path / "plans").mkdir(mode=0o700)
+    (tmp_path / "plans" / "one.json").write_text("{}")
+    (tmp_path / "letter.txt").write_text("of the user")
+    assert main(["cache", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parts"]["plans"] == {"files": 1, "bytes": 2}
+    assert main(["cache", "--clear"]) == 0
+    assert "removed 2 bytes" in capsys.readouterr().out
+    assert [one.name for one in tmp_path.iterdir()] == ["letter.txt"]
+    monkeypatch.setenv("TNLAYER_CACHE", "0")
+    assert main(["cache"]) == 0
+    assert "no cache" in capsys.readouterr().out
+
+
+def test_the_cache_has_no_other_parts() -> None:
+    """Each store of the package is one that the command knows."""
+    sources = Path(tn.__file__).parent.rglob("*.py")
+    stores = {
+        name for path in sources for name in re.findall(r'\bStore\("(\w+)"', path.read_text())
+    }
+    assert stores == set(PARTS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The script has each command, its options and the topologies; bash takes it."""
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in ("compare", "memory-limit", "tensor_train", "profile"):
+        assert word in script
+    if shell == "bash":
+        asked = 'COMP_WORDS=(tnlayer cost --mem) COMP_CWORD=2; _tnlayer; echo "${COMPREPLY[@]}"'
+        done = subprocess.run(
+            ["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["--memory-limit"]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """As pip knows it."""
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out == f"tnlayer {tn.__version__}\n"
+
+
+def test_memory_limits_have_units(capsys: pytest.CaptureFixture[str]) -> None:
+    """512KiB is a limit; what is no number of bytes is told."""
+    words = ["plan", "mera(6)", "--backend", "torch", "--batch", "16"]
+    assert main([*words, "--memory-limit", "512KiB"]) == 0
+    assert main([*words, "--memory-limit", "1"]) == 2
+    assert "memory_limit=1 " in capsys.readouterr().err
+    with pytest.raises(SystemExit) as done:
+        main([*words, "--memory-limit", "much"])
+    assert done.value.code == 2
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends with 130, as other programs do."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(network_commands, "cost", interrupted)
+    assert main(["cost", "mera"]) == 130

@@ -300,7 +300,7 @@ def test_printed_unfinished_network() -> None:
 
 def test_repr_is_one_line() -> None:
     """repr says label, features, tensors and parameters."""
-    expected = "'three cores': 4096 -> 4096, 3 tensors, 20480 parameters, compression 819.2"
+    expected = "'three cores': 4096 -> 4096, 3 tensors, 20,480 parameters (819x fewer than dense)"
     assert repr(three_cores()) == f"<Network {expected}>"
 
 

@@ -80,7 +80,10 @@ def test_only_one_file_imports_cotengra() -> None:
 def test_topologies_use_the_public_builder_only() -> None:
     """A topology imports network and errors, how a value is shown in one, or another topology, and
     nothing else of ours."""
-    graph = (f"tnlayer.graph.{name}" for name in ("network", "near_identity", "argument_checks"))
+    graph = (
+        f"tnlayer.graph.{name}"
+        for name in ("network", "near_identity", "argument_checks", "topology_names")
+    )
     public = (*graph, "tnlayer.errors")
     topologies = [found for found in INTERNAL if part(found.importer) == "topologies"]
     assert any(found.imported == public[0] for found in topologies)

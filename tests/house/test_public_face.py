@@ -20,7 +20,7 @@ FUNCTIONS = {
     "compile": "net, batch, backend='auto', arch=None",
 }
 SEVERAL_NETWORKS = {
-    "compare": "nets, *, batch=256, device='cpu'",
+    "compare": "*nets, batch=256, device='cpu'",
     "fit_budget": (
         "topology, in_features, out_features, *, params=None, flops=None, compression=None, "
         "time=None, batch=256"
@@ -39,7 +39,7 @@ MODELS = {
     "load": "path, *, into=None",
 }
 LAYER = (
-    "net, *, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
+    "net, *others, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
     "effort='default', tune='calls', device=None, dtype=None, log_scale=False, "
     "shared=False, tiers=True, autocast=True, isometries='free'"
 )
@@ -83,6 +83,17 @@ TOPOLOGIES = {
     "butterfly": "features",
     "peps": "rows, columns, dim, bond",
     "brickwall": "legs, dim, depth",
+    "augmented_tree": "legs, dim, bond",
+    "blast": "in_features, out_features, blocks, rank",
+    "mera_2d": "rows, columns, dim, bond",
+    "mps": "sites, dim, bond",
+    "mps_classifier": "sites, dim, bond, classes",
+    "peps_classifier": "rows, columns, dim, bond, classes",
+    "peps_state": "rows, columns, dim, bond",
+    "periodic_mera": "legs, dim, bond, share=False",
+    "quanta": "shape, layers=1",
+    "random_circuit": "legs, dim, depth, gates=None, seed=0",
+    "ternary_mera": "legs, dim, bond",
 }
 
 
@@ -114,6 +125,8 @@ def test_all_is_what_is_there() -> None:
     wanted |= {"TnlayerError", "SpecError", "PlanError", "BuildError", "Plan", "Cost", "Program"}
     assert wanted <= set(tn.__all__)
     assert [name for name in tn.__all__ if not hasattr(tn, name)] == []
+    assert dir(tn) == sorted([*tn.__all__, "__version__"])
+    assert dir(tn.topologies) == sorted(tn.topologies.__all__)
 
 
 def test_version_is_that_of_the_project() -> None:

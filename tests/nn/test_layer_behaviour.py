@@ -673,7 +673,7 @@ def test_source_holds_no_text_of_the_user(backend: str) -> None:
     assert f"{define} backward(" in source
     for name in USER_NAMES:
         assert name not in source, f"{name} is in the source"
-    assert tn.compile(named_net()).source() == source
+    assert source.endswith(tn.compile(named_net()).source())
 
 
 def test_renamed_network_has_the_same_source() -> None:

@@ -114,10 +114,10 @@ def test_predicted_times() -> None:
 
 @pytest.mark.parametrize(
     ("nets", "message"),
-    [([], "got none"), (NETS[0], "got one Network"), ([NETS[0], "x"], "got a str in it")],
+    [([], "got none"), ("ab", "got the text 'ab'"), ([NETS[0], "x"], "'x' of type str")],
 )
 def test_wrong_lists(nets: Any, message: str) -> None:
-    """No network, one that stands alone and something else are errors that say so."""
+    """No network, a text and something else are errors that say so."""
     with pytest.raises(tn.SpecError, match=message):
         tn.compare(nets)
 

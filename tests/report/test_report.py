@@ -16,6 +16,7 @@ from tnlayer.cli.commands import main
 from tnlayer.hardware.profile.load import op_times, use_profile
 from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.plan import Plan
+from tnlayer.ir.plan_text import search_words
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
@@ -307,7 +308,7 @@ def test_reason_is_told() -> None:
     cost = tn.cost(CROSSING["train"], batch=64)
     planned = plan_graph(CROSSING["train"], Request(batch=64))
     assert cost.reason == planned.choice.reason
-    assert cost.reason.startswith(f"{cost.plan.minimize}: ")
+    assert cost.reason.startswith(f"{search_words(cost.plan.minimize)}: ")
     assert f"plan: {cost.reason}" in str(cost)
     assert "next best" in cost.reason
     assert cost_of(planned, 300).reason == f"at batch 64, {cost.reason}"

@@ -35,6 +35,17 @@ TOPOLOGIES: dict[str, Callable[[], tn.Network]] = {
     "butterfly": lambda: topologies.butterfly(8),
     "peps": lambda: topologies.peps(2, 2, dim=2, bond=2),
     "brickwall": lambda: topologies.brickwall(4, dim=2, depth=2),
+    "augmented_tree": lambda: topologies.augmented_tree(4, dim=2, bond=2),
+    "blast": lambda: topologies.blast(4, 4, blocks=2, rank=2),
+    "mera_2d": lambda: topologies.mera_2d(2, 2, dim=2, bond=2),
+    "mps": lambda: topologies.mps(3, dim=2, bond=2),
+    "mps_classifier": lambda: topologies.mps_classifier(3, dim=2, bond=2, classes=2),
+    "peps_classifier": lambda: topologies.peps_classifier(2, 2, dim=2, bond=2, classes=2),
+    "peps_state": lambda: topologies.peps_state(2, 2, dim=2, bond=2),
+    "periodic_mera": lambda: topologies.periodic_mera(4, dim=2, bond=2, share=True),
+    "quanta": lambda: topologies.quanta((2, 2, 2)),
+    "random_circuit": lambda: topologies.random_circuit(3, dim=2, depth=3, gates=2),
+    "ternary_mera": lambda: topologies.ternary_mera(3, dim=2, bond=2),
 }
 
 

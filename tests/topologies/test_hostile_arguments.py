@@ -14,6 +14,17 @@ import tnlayer as tn
 from tnlayer import topologies as T
 
 FITTING: dict[str, dict[str, Any]] = {
+    "augmented_tree": {"legs": 4, "dim": 2, "bond": 2},
+    "blast": {"in_features": 4, "out_features": 6, "blocks": 2, "rank": 2},
+    "mera_2d": {"rows": 2, "columns": 4, "dim": 2, "bond": 2},
+    "mps": {"sites": 3, "dim": 2, "bond": 2},
+    "mps_classifier": {"sites": 3, "dim": 2, "bond": 2, "classes": 3},
+    "peps_classifier": {"rows": 2, "columns": 2, "dim": 2, "bond": 2, "classes": 3},
+    "peps_state": {"rows": 2, "columns": 2, "dim": 2, "bond": 2},
+    "periodic_mera": {"legs": 4, "dim": 2, "bond": 2},
+    "quanta": {"shape": (2, 2, 2), "layers": 1},
+    "random_circuit": {"legs": 4, "dim": 2, "depth": 2},
+    "ternary_mera": {"legs": 6, "dim": 2, "bond": 2},
     "block_term": {"in_shape": (2, 2), "out_shape": (2, 2), "terms": 2, "rank": 2},
     "brickwall": {"legs": 4, "dim": 2, "depth": 2},
     "btt": {"in_shape": (2, 2), "out_shape": (2, 2), "rank": 2},

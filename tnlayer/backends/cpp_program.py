@@ -30,7 +30,7 @@ from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state, profiler_is_on, stands_for_many
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
-from ..runtime.program import GRADIENT, Program
+from ..runtime.program import GRADIENT, PARTS, Program
 from ..support.dtypes import DTYPES
 from ..support.pick_items import picker
 from ..support.told import told
@@ -198,6 +198,10 @@ class CppProgram(Program):
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""
         return "\n".join(map(print_cpp, self.programs(mask)))
+
+    def sources(self, mask: Mask | None = None) -> Mapping[str, str]:
+        """The same in parts."""
+        return dict(zip(PARTS, (*map(print_cpp, self.programs(mask)), ""), strict=False))
 
     def is_stored(self, mask: Mask) -> bool:
         """Whether the store has both kernels."""

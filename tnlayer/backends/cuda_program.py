@@ -26,7 +26,7 @@ from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import are_plain, stands_for_many
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
-from ..runtime.program import GRADIENT, Program
+from ..runtime.program import GRADIENT, PARTS, Program
 from ..support.debug import debug
 from ..targets.lowered import Lowered
 from . import cuda_source
@@ -129,6 +129,11 @@ class CudaProgram(Program):
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step."""
         return "\n".join(unit.source().text for unit in self.units(mask).values())
+
+    def sources(self, mask: Mask | None = None) -> Mapping[str, str]:
+        """The same in parts."""
+        found = {name: unit.source().text for name, unit in self.units(mask).items()}
+        return {part: found.get(part, "") for part in PARTS}
 
     @property
     def binary(self) -> Mapping[str, bytes]:

@@ -22,7 +22,7 @@ from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask
 from ..passes.log_scale_spans import Span, degrees, product_vectors, spans
 from ..runtime.autograd import autocast_is_on, is_traced, run
-from ..runtime.program import Program
+from ..runtime.program import Program, joined
 from ..targets.backend import Build, backend_of
 from ..targets.lowered import Lowered
 from .cuda_resources import Resources
@@ -279,6 +279,10 @@ class ScaledProgram(Program):
             "value is divided by a power of two"
         )
         return "\n\n".join((head, *(program.source(own) for program, own in builds)))
+
+    def sources(self, mask: Mask | None = None) -> Mapping[str, str]:
+        """The same in parts, each span by span."""
+        return joined([program.sources(own) for program, own in self._builds(mask)])
 
     @property
     def binary(self) -> Mapping[str, bytes]:

@@ -18,7 +18,7 @@ from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
 from ..passes.partition import region_masks
 from ..runtime.generated_functions import Kernels, Shape
-from ..runtime.program import Program
+from ..runtime.program import Program, joined
 from ..targets.backend import Build, backend_of
 from ..targets.lowered import Lowered
 from .cuda_resources import Resources
@@ -93,6 +93,11 @@ class MixedProgram(Program):
         """The generated code of each region, in order."""
         parts = self._parts(self.training_mask() if mask is None else mask)
         return "\n\n".join(part.region.source(part.mask) for part in parts)
+
+    def sources(self, mask: Mask | None = None) -> Mapping[str, str]:
+        """The same in parts, each region by region."""
+        parts = self._parts(self.training_mask() if mask is None else mask)
+        return joined([part.region.sources(part.mask) for part in parts])
 
     @property
     def binary(self) -> Mapping[str, bytes]:

@@ -17,6 +17,7 @@ from ..nn.padded import Padded
 from ..planning.planner import plan_graph
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
 from ..report.cost_of_network import cost
+from ..support.option_words import Device, Dtype, Effort
 from .search import Found, Limit, Measure, best_network
 from .topology import Topology, candidates, name_of, port_shapes, read_question
 
@@ -42,6 +43,15 @@ class Fit:
         used: share of the budget that is used, at most 1.
         seconds: predicted seconds of a forward and backward call, for a time budget.
         remarks: what a user should know about the choice.
+
+    >>> import tnlayer as tn
+    >>> fit = tn.fit_budget(tn.topologies.low_rank, 60, 40, compression=4)
+    >>> fit.arguments, fit.padding, round(fit.compression, 2)
+    ({'in_features': 60, 'out_features': 40, 'rank': 6}, (0, 0), 4.0)
+    >>> fit.network().parameter_count, fit.numbers()["parameters"]
+    (600, 600)
+    >>> fit.layer(bias=True, backend="torch").out_features
+    40
     """
 
     topology: Topology
@@ -150,9 +160,9 @@ def fit_budget(
     time: float | None = None,
     batch: int = DEFAULT_BATCH,
     legs: int | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    effort: str = "default",
+    device: Device = "cpu",
+    dtype: Dtype | None = None,
+    effort: Effort = "default",
     **arguments: Any,
 ) -> Fit:
     """Find the leg shapes and bond sizes of a topology that use a budget best.

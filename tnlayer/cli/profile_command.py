@@ -27,6 +27,7 @@ def add_profile(commands: Any) -> None:
     """Add the command to those of the command line."""
     text = "show what operations cost on this machine, measured if need be"
     command = commands.add_parser("profile", help=text, description=text)
+    command.set_defaults(run=run_profile)
     command.add_argument("--device", default="cpu", help="cpu or cuda")
     command.add_argument(
         "--dtype", nargs="+", default=["float32"], help="float32, float64, complex64, ..."

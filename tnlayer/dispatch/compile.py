@@ -8,12 +8,20 @@ from typing import Literal, overload
 from ..backends.log_scale_program import ScaledProgram
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_option, shown
-from ..graph.graph import Graph
-from ..graph.network import Network
+from ..graph.as_graph import AnyNetwork, dtype_asked_for
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
 from ..planning.planner import DEFAULT_MINIMIZE, plan_graph
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
 from ..runtime.program import Program
+from ..support.option_words import (
+    Backend,
+    Device,
+    Dtype,
+    Effort,
+    Minimize,
+    Objective,
+    TensorCores,
+)
 from ..targets.backend import asked_backend, backend_of, option_names
 from .available_backends import request_for
 from .build_program import program_of
@@ -22,55 +30,55 @@ from .overflow import warn_of_values
 
 @overload
 def compile(
-    net: Network | Graph,
+    net: AnyNetwork,
     *,
     batch: int = ...,
-    backend: str = ...,
+    backend: Backend = ...,
     arch: str | None = ...,
-    objective: str = ...,
-    device: str = ...,
+    objective: Objective = ...,
+    device: Device = ...,
     memory_limit: int | None = ...,
-    effort: str = ...,
-    dtype: str | None = ...,
-    minimize: str = ...,
-    tensor_cores: str | None = ...,
+    effort: Effort = ...,
+    dtype: Dtype | None = ...,
+    minimize: Minimize = ...,
+    tensor_cores: TensorCores | None = ...,
     log_scale: Literal[False] = ...,
 ) -> Program: ...
 @overload
 def compile(
-    net: Network | Graph,
+    net: AnyNetwork,
     *,
     batch: int = ...,
-    backend: str = ...,
+    backend: Backend = ...,
     arch: str | None = ...,
-    objective: str = ...,
-    device: str = ...,
+    objective: Objective = ...,
+    device: Device = ...,
     memory_limit: int | None = ...,
-    effort: str = ...,
-    dtype: str | None = ...,
-    minimize: str = ...,
-    tensor_cores: str | None = ...,
+    effort: Effort = ...,
+    dtype: Dtype | None = ...,
+    minimize: Minimize = ...,
+    tensor_cores: TensorCores | None = ...,
     log_scale: Literal[True],
 ) -> ScaledProgram: ...
 def compile(
-    net: Network | Graph,
+    net: AnyNetwork,
     *,
     batch: int = DEFAULT_BATCH,
-    backend: str = "auto",
+    backend: Backend = "auto",
     arch: str | None = None,
-    objective: str = "train",
-    device: str = "cpu",
+    objective: Objective = "train",
+    device: Device = "cpu",
     memory_limit: int | None = None,
-    effort: str = "default",
-    dtype: str | None = None,
-    minimize: str = DEFAULT_MINIMIZE,
-    tensor_cores: str | None = None,
+    effort: Effort = "default",
+    dtype: Dtype | None = None,
+    minimize: Minimize = DEFAULT_MINIMIZE,
+    tensor_cores: TensorCores | None = None,
     log_scale: bool = False,
 ) -> Program:
     """Compile a network to a differentiable function of its inputs and parameters.
 
     Arguments:
-        net: the network.
+        net: the network; of a layer its network and dtype.
         batch: the batch size to plan for; the program is right for every other too.
         backend: "torch", "cpp" or "cuda" for compiled kernels, or "auto": the one that is predicted
             to be the fastest on the device, or a mixture; the environment variable TNLAYER_BACKEND
@@ -100,7 +108,7 @@ def compile(
     check_backend(backend, arch)
     check_tensor_cores(tensor_cores, backend)
     check_log_scale(log_scale, memory_limit, tensor_cores)
-    where, own = device_option(device), dtype_option(dtype)
+    where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     request = Request(batch, objective, where, memory_limit, effort, own, minimize, backend)
     planned = plan_graph(net, request_for(request, arch))
     if tensor_cores is not None:
@@ -115,7 +123,7 @@ def compile(
 
 
 def check_log_scale(
-    log_scale: object, memory_limit: int | None, tensor_cores: str | None = None
+    log_scale: object, memory_limit: int | None, tensor_cores: TensorCores | None = None
 ) -> None:
     """Refuse what a mantissa and the log of a scale cannot be had with."""
     check_flag(log_scale, "log_scale")

@@ -12,8 +12,9 @@ import torch
 
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_whole, shown, suggest
+from ..graph.as_graph import as_graph
 from ..graph.graph import Graph, Parameter
-from ..graph.network import Network, as_graph
+from ..graph.network import Network
 from ..support.progress import progress as progress_bar
 from .closed_network import ClosedNetwork, close
 from .covariance import Covariance

@@ -10,7 +10,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ LEG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 RESERVED_NAMES = frozenset({"bias"})
 # Characters of one name times those of another, over all names that a suggestion looks at.
 _COMPARED = 1_000_000
+
+Word = TypeVar("Word", bound=str)
 
 
 def shown(value: object) -> str:
@@ -62,13 +64,17 @@ def listed(names: Sequence[object], separator: str = " ") -> str:
 def suggest(name: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known name, or lists a few; empty where there is none."""
     names = list(known)
-    nearest = difflib.get_close_matches(name, _comparable(name, names), n=1)
-    if nearest:
-        return f" (did you mean {shown(nearest[0])}?)"
-    if not names:
-        return ""
+    nearest = did_you_mean(name, names)
+    if nearest or not names:
+        return nearest
     some = ", ".join(map(shown, names[:8])) + (", ..." if len(names) > 8 else "")
     return f" (known: {some})"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known name; empty where none is near."""
+    nearest = difflib.get_close_matches(name, _comparable(name, known), n=1)
+    return f" (did you mean {shown(nearest[0])}?)" if nearest else ""
 
 
 def _comparable(name: str, names: Iterable[str]) -> list[str]:
@@ -127,13 +133,15 @@ def check_whole(number: object, where: str) -> int:
     raise SpecError(msg)
 
 
-def check_option(value: object, name: str, known: Iterable[str]) -> str:
+def check_option(value: object, name: str, known: Iterable[Word]) -> Word:
     """One of the words that an option takes."""
     words = tuple(known)
-    if not isinstance(value, str) or value not in words:
-        msg = f"{name}={shown(value)} is unknown; expected one of {', '.join(words)}"
-        raise SpecError(msg)
-    return value
+    for word in words:
+        if isinstance(value, str) and value == word:
+            return word
+    hint = did_you_mean(value, words) if isinstance(value, str) else ""
+    msg = f"{name}={shown(value)} is unknown{hint}; expected one of {', '.join(words)}"
+    raise SpecError(msg)
 
 
 def check_flag(value: object, name: str, expected: str = "True or False") -> bool:
@@ -177,6 +185,10 @@ def take_bounded(items: Iterable[Any], where: str) -> tuple[Any, ...]:
 def split_legs(legs: object, where: str) -> tuple[str, ...]:
     """Leg names from a string with spaces or from a sequence of names."""
     if isinstance(legs, str):
+        if "," in legs[: 64 * MAX_LEGS]:
+            parted = " ".join(legs[:200].replace(",", " ").split())
+            msg = f"{where}: legs are parted by spaces, not by commas: write {shown(parted)}"
+            raise SpecError(msg)
         # Splitting a huge text would allocate first; no leg list is that long.
         if len(legs) > 64 * MAX_LEGS:
             msg = f"{where}: the text of legs is {len(legs)} characters long, too many legs"
@@ -190,16 +202,25 @@ def split_legs(legs: object, where: str) -> tuple[str, ...]:
     return tuple(check_leg_name(name, where) for name in names)
 
 
+def dtype_name_of(dtype: object) -> str:
+    """The name that a dtype has, from a name, a numpy or a torch dtype; "" of anything else."""
+    if isinstance(dtype, type):
+        return dtype.__name__
+    # Another object's text may be long, or raise.
+    is_known = isinstance(dtype, str | np.dtype) or type(dtype).__module__.startswith("torch")
+    return str(dtype).removeprefix("torch.") if is_known else ""
+
+
 def check_dtype_name(dtype: object, where: str) -> str | None:
     """The name of a dtype that an input may have, from a name, a numpy or a torch dtype."""
     if dtype is None:
         return None
-    # Another object's text may be long, or raise.
-    is_known = isinstance(dtype, str | np.dtype) or type(dtype).__module__.startswith("torch")
-    name = dtype.__name__ if isinstance(dtype, type) else str(dtype) if is_known else ""
-    name = name.removeprefix("torch.")
+    name = dtype_name_of(dtype)
     if name not in PORT_DTYPES:
-        msg = f"{where}: dtype must be one of {', '.join(PORT_DTYPES)}, got {shown(dtype)}"
+        msg = (
+            f"{where}: dtype must be one of {', '.join(PORT_DTYPES)}, got {shown(dtype)}"
+            f"{did_you_mean(name, PORT_DTYPES)}"
+        )
         raise SpecError(msg)
     return name
 

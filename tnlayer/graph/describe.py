@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import math
 
-from .graph import Graph, Parameter, Port, TensorNode
+from ..support.html import block, heading, html_table
+from ..support.html import lines as lines_of
+from ..support.wording import counted, fewer
+from .drawing.placement import place
+from .drawing.svg import picture_svg
+from .graph_values import GraphValues, Parameter, Port, TensorNode
+
+# A notebook shows a picture of at most so many nodes and port legs, and so many rows.
+_HTML_NODES, _HTML_ROWS = 150, 60
 
 
-def headline(graph: Graph) -> str:
-    """One line: label, features in and out, parameters, compression against the dense map."""
+def headline(graph: GraphValues) -> str:
+    """One line: label, features in and out, parameters beside those of the dense map."""
     fed = " x ".join(str(math.prod(graph.input_shape(port))) for port in graph.inputs) or "no input"
     count = graph.parameter_count
     # A closed network, or one without parameters, compresses nothing.
-    ratio = f", compression {graph.dense_parameter_count / count:.4g}" if count else ""
+    ratio = f" ({fewer(graph.dense_parameter_count, count)})" if count else ""
     return (
-        f"{graph.label!r}: {fed} -> {graph.out_features}, {len(graph.tensors)} tensors, "
-        f"{count} parameters{ratio}"
+        f"{graph.label!r}: {fed} -> {graph.out_features}, {counted(len(graph.tensors), 'tensor')}, "
+        f"{counted(count, 'parameter')}{ratio}"
     )
 
 
-def describe(graph: Graph) -> str:
-    """A readable table of the whole graph, one line a port and a tensor."""
+def rows_of(graph: GraphValues) -> list[tuple[str, str, str, str]]:
+    """A row a port and a tensor: what it is, its name, its legs with their sizes, remarks."""
     parameters = {parameter.name: parameter for parameter in graph.parameters}
-    rows = [
+    return [
         *(("input", port.name, _legs(graph, port.legs), _port(graph, port))
           for port in graph.inputs),
-        ("output", "", _legs(graph, graph.output), f"{graph.out_features} features"),
+        ("output", "", _legs(graph, graph.output), counted(graph.out_features, "feature")),
         *(("tensor", tensor.name, _legs(graph, tensor.legs), _tensor(tensor, parameters))
           for tensor in graph.tensors),
     ]  # fmt: skip
+
+
+def describe(graph: GraphValues) -> str:
+    """A readable table of the whole graph, one line a port and a tensor."""
+    rows = rows_of(graph)
     name_width = max(len(name) for _, name, _, _ in rows)
     # One long leg list must not push every other line's last column off the screen.
     legs_width = min(48, max(len(legs) for _, _, legs, _ in rows))
@@ -37,36 +50,58 @@ def describe(graph: Graph) -> str:
         f"  {kind:<6}  {name:<{name_width}}  {legs:<{legs_width}}  {note}".rstrip()
         for kind, name, legs, note in rows
     ]
-    if graph.fixed:
-        lines.append("  fixed   " + " ".join(f"{leg}={index}" for leg, index in graph.fixed))
-    if graph.summed:
-        lines.append("  summed  " + " ".join(sorted(graph.summed)))
-    if graph.stored_count != graph.parameter_count:
-        lines.append(f"  stored  {graph.stored_count} entries, trainable or not")
+    lines += [f"  {remark}" for remark in _remarks(graph)]
     return "\n".join(lines)
 
 
-def _legs(graph: Graph, legs: tuple[str, ...]) -> str:
+def _remarks(graph: GraphValues) -> list[str]:
+    """What holds for the whole graph: fixed and summed legs, entries beside the parameters."""
+    found: list[str] = []
+    if graph.fixed:
+        found.append("fixed   " + " ".join(f"{leg}={index}" for leg, index in graph.fixed))
+    if graph.summed:
+        found.append("summed  " + " ".join(sorted(graph.summed)))
+    if graph.stored_count != graph.parameter_count:
+        stored = counted(graph.stored_count, "entry", "entries")
+        found.append(f"stored  {stored}, trainable or not")
+    return found
+
+
+def graph_html(graph: GraphValues) -> str:
+    """The same as HTML, with a picture where the network is small enough for one."""
+    rows = rows_of(graph)
+    shown = rows[:_HTML_ROWS]
+    remarks = _remarks(graph)
+    if len(rows) > len(shown):
+        remarks.append(f"and {len(rows) - len(shown)} more: print(net) lists them all")
+    nodes = len(graph.tensors) + len(graph.output) + sum(len(p.legs) for p in graph.inputs)
+    picture = picture_svg(graph, place(graph)) if nodes <= _HTML_NODES else ""
+    table = html_table([("", "name", "legs", ""), *shown])
+    return block(heading(f"Network {headline(graph)}"), picture, table, lines_of(remarks))
+
+
+def _legs(graph: GraphValues, legs: tuple[str, ...]) -> str:
     return " ".join(f"{leg}={graph.sizes[leg]}" for leg in legs) or "no legs"
 
 
-def _port(graph: Graph, port: Port) -> str:
+def _port(graph: GraphValues, port: Port) -> str:
     flags = [
         *([] if port.batched else ["not batched"]),
         *(["product state"] if port.product else []),
         *([port.dtype] if port.dtype else []),
     ]
-    return ", ".join([f"{math.prod(graph.input_shape(port))} features", *flags])
+    return ", ".join([counted(math.prod(graph.input_shape(port)), "feature"), *flags])
 
 
 def _tensor(tensor: TensorNode, parameters: dict[str, Parameter]) -> str:
     conj = ", conjugated" if tensor.conj else ""
     if tensor.share is not None:
         return f"shares {tensor.share}{conj}"
-    kind = "parameters"
+    one, several = "parameter", "parameters"
     if not tensor.trainable:
-        kind = "frozen entries" if tensor.value is None else "constant entries"
-    notes = f"{parameters[tensor.name].size} {kind}{conj}"
+        kind = "frozen" if tensor.value is None else "constant"
+        one, several = f"{kind} entry", f"{kind} entries"
+    notes = f"{counted(parameters[tensor.name].size, one, several)}{conj}"
     if tensor.isometry:
         notes += ", isometry " + " ".join(tensor.legs[axis] for axis in tensor.isometry)
     if tensor.init is not None:

@@ -8,8 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import networkx
+
 from ..errors import SpecError
+from ..support.html import block, heading, lines
 from ..support.json_text import read_document, write_document
+from ..support.wording import counted
 from .argument_checks import (
     as_array_value,
     check_dtype_name,
@@ -27,15 +31,18 @@ from .argument_checks import (
 from .bridges.document import document_from_graph, graph_from_document
 from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
 from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
-from .describe import describe, headline
+from .bridges.plain_networkx import graph_from_plain, is_plain
+from .bridges.quimb_network import graph_from_quimb, quimb_from_graph
+from .compose import composed, renamed
+from .describe import describe, graph_html, headline
 from .drawing.drawing import draw_graph
 from .graph import MAX_NODES, Graph, Port, TensorNode
 from .leg_table import LegTable
 from .near_identity import NearIdentity
+from .sum_of_networks import SumOfNetworks
 from .validate import ends_of, resolve_shares, validate
 
 if TYPE_CHECKING:
-    import networkx
     from matplotlib.axes import Axes
 
 Legs = str | Sequence[str]
@@ -56,8 +63,8 @@ class Network:
     ()
     >>> net.tensor("B", "a i2 j2")
     ()
-    >>> net.in_features, net.out_features, net.parameter_count
-    (6, 20, 138)
+    >>> net.in_features, net.out_features, net.parameter_count, net.stored_count
+    (6, 20, 138, 138)
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -163,6 +170,10 @@ class Network:
 
         Raises SpecError for a second call for the same port, and at freeze() where there is no
         such input.
+
+        >>> net = Network("three spins")
+        >>> spins = net.input([2, 2, 2])
+        >>> net.port("x", product=True)  # x is (..., 3, 2)
         """
         check_name(name, "input port")
         if name in self._options:
@@ -189,6 +200,10 @@ class Network:
             output: the output's legs in their new order.
 
         Raises SpecError where the legs are not those that the port has.
+
+        >>> net = Network()
+        >>> legs = net.input(i=2, k=3)
+        >>> net.reorder(input="k i")  # now the features of x are row major in (k, i)
         """
         if input is not None:
             if not isinstance(input, Mapping):
@@ -234,6 +249,13 @@ class Network:
 
         Arguments:
             legs: leg names; none of them a leg of the output.
+
+        >>> net = Network("sum of all features")
+        >>> legs = net.input(i=4)
+        >>> net.sum("i")
+        >>> net.output()
+        >>> net.parameter_count, net.out_features
+        (0, 1)
         """
         self._summed.update(leg for some in legs for leg in split_legs(some, "sum()"))
 
@@ -246,6 +268,14 @@ class Network:
 
         Raises SpecError for a leg that is fixed twice; at freeze() for a leg that is in no port
         and for an index out of range.
+
+        >>> net = Network()
+        >>> legs = net.input(i=2, k=3)
+        >>> net.output(j=4)
+        >>> made = net.tensor("A", "i k j")
+        >>> net.fix(i=0)
+        >>> net.in_features, net.parameter_count
+        (3, 12)
         """
         if indices is not None:
             check_mapping(indices, "fix()", "index by leg name")
@@ -263,6 +293,15 @@ class Network:
 
         Arguments:
             legs: names of legs that exist. Named legs never need this.
+
+        Raises SpecError for a leg that there is not.
+
+        >>> net = Network("two tensors on one leg")
+        >>> (x,) = net.input([2])
+        >>> net.copy_leg(x)
+        >>> net.output([*net.tensor("A", [x], out=(3,)), *net.tensor("B", [x], out=(3,))])
+        >>> net.out_features
+        9
         """
         for leg in [leg for some in legs for leg in split_legs(some, "copy_leg()")]:
             if leg not in self._legs:
@@ -340,6 +379,9 @@ class Network:
             values: entries at full shape by tensor name; each replaces a value or an init.
 
         Raises SpecError for unknown names, for sharers, and at freeze() for wrong shapes.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 2}, names=["x", "W"])
+        >>> net.set_values({"W": [[1.0, 0.0], [0.0, 1.0]]})
         """
         nodes: dict[str, TensorNode] = {}
         check_mapping(values, "values", "arrays by tensor name")
@@ -362,6 +404,9 @@ class Network:
         """The frozen, hashable Graph of what was said so far.
 
         Raises SpecError where the network is not finished or has no meaning.
+
+        >>> Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}).freeze()
+        <Graph 'j,jk->k': 2 -> 3, 1 tensor, 6 parameters (as many as dense)>
         """
         if self._output is None:
             msg = (
@@ -415,7 +460,16 @@ class Network:
         try:
             return f"<Network {headline(self.freeze())}>"
         except SpecError:
-            return f"<Network {self.label!r}, not finished: {len(self._tensors)} tensors so far>"
+            return (
+                f"<Network {self.label!r}, not finished: "
+                f"{counted(len(self._tensors), 'tensor')} so far>"
+            )
+
+    def _repr_html_(self) -> str:
+        try:
+            return graph_html(self.freeze())
+        except SpecError as error:
+            return block(heading(repr(self)), lines((str(error),)))
 
     def __str__(self) -> str:
         try:
@@ -426,7 +480,14 @@ class Network:
     # -- other forms -------------------------------------------------------------------------
 
     def copy(self) -> Network:
-        """An independent builder with the same content."""
+        """An independent builder with the same content.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> other = net.copy()
+        >>> other.fix(k=0)
+        >>> net.out_features, other.out_features, net.stored_count
+        (3, 1, 6)
+        """
         other = Network(self.label)
         other._legs = self._legs.copy()
         other._inputs = dict(self._inputs)
@@ -437,9 +498,84 @@ class Network:
         other._fixed = dict(self._fixed)
         return other
 
+    # -- networks of networks ----------------------------------------------------------------
+
+    def __add__(self, other: Network | Graph | SumOfNetworks) -> SumOfNetworks:
+        """The sum of two networks with equal ports, as :class:`tnlayer.Layer` takes it."""
+        return SumOfNetworks.of((self.freeze(), *_terms(other)))
+
+    def __radd__(self, other: Graph | SumOfNetworks | int) -> SumOfNetworks:
+        return SumOfNetworks.of((*_terms(other), self.freeze()))
+
+    def compose(self, other: Network | Graph) -> Network:
+        """This network and then another, as one: y of this one is x of the other.
+
+        Arguments:
+            other: with one input, whose legs have the sizes of this one's output, in order.
+
+        Returns:
+            a new network; both others stay as they are.
+
+        Raises SpecError where the legs do not fit, and where a tensor of both has one name:
+        :meth:`renamed` gives others.
+
+        >>> import tnlayer as tn
+        >>> first = tn.topologies.tensor_train((2, 3), (4, 5), rank=2)
+        >>> second = tn.topologies.tensor_train((4, 5), (2, 2), rank=3)
+        >>> both = first.compose(second.renamed(prefix="second_"))
+        >>> both.in_features, both.out_features, both.parameter_count
+        (6, 4, 100)
+        """
+        graph = other.freeze() if isinstance(other, Network) else other
+        if not isinstance(graph, Graph):
+            msg = f"compose: expected a network, got {shown(other)}"
+            raise SpecError(msg)
+        return Network.from_graph(composed(self.freeze(), graph))
+
+    def renamed(
+        self,
+        tensors: Mapping[str, str] | None = None,
+        *,
+        legs: Mapping[str, str] | None = None,
+        ports: Mapping[str, str] | None = None,
+        prefix: str = "",
+    ) -> Network:
+        """The same network with other names, as a new one.
+
+        Arguments:
+            tensors: new names of tensors by old ones; those that are left out stay.
+            legs: the same of legs.
+            ports: the same of inputs.
+            prefix: put before the names of the tensors that are not in ``tensors``.
+
+        Raises SpecError for names that there are not, and for new ones that are taken.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> [tensor.name for tensor in net.renamed({"W": "weights"}).freeze().tensors]
+        ['weights']
+        >>> [tensor.name for tensor in net.renamed(prefix="a_").freeze().tensors]
+        ['a_W']
+        """
+        graph = self.freeze()
+        for names, what in ((tensors, "tensors"), (legs, "legs"), (ports, "ports")):
+            if names is not None:
+                check_mapping(names, f"renamed(): {what}", "new names by old ones")
+        given = {**{t.name: f"{prefix}{t.name}" for t in graph.tensors}, **(tensors or {})}
+        return Network.from_graph(renamed(graph, given, legs or {}, ports or {}))
+
     @classmethod
     def from_graph(cls, graph: Graph) -> Network:
-        """A builder with the content of a frozen graph, to go on editing it."""
+        """A builder with the content of a frozen graph, to go on editing it.
+
+        Arguments:
+            graph: as :meth:`freeze` or a layer's ``graph`` gives it.
+
+        Raises SpecError for anything else.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> Network.from_graph(net.freeze()).freeze() == net.freeze()
+        True
+        """
         if not isinstance(graph, Graph):
             msg = (
                 f"from_graph: expected a tnlayer.Graph (net.freeze() gives one), got {shown(graph)}"
@@ -462,19 +598,38 @@ class Network:
 
     @classmethod
     def from_networkx(
-        cls, multigraph: networkx.MultiGraph[Any], values: Mapping[str, object] | None = None
+        cls,
+        multigraph: networkx.Graph[Any],
+        values: Mapping[str, object] | None = None,
+        *,
+        bond: int | None = None,
+        input: int | Mapping[Any, int] | None = None,
+        output: int | Mapping[Any, int] | None = None,
     ) -> Network:
-        """The network that a networkx multigraph draws (see tnlayer.graph.bridges.networkx_graph).
+        """The network that a networkx graph draws (see tnlayer.graph.bridges.networkx_graph).
+
+        Where no node has a ``kind``, each is a tensor, and each edge a leg.
 
         Arguments:
             multigraph: nodes with ``kind`` (tensor, input, output, copy, fix, sum) and ``legs``, in
                 order, edges with ``leg`` and ``dim``; a plain nx.Graph where no two nodes share
                 two legs. A tensor's name is its node, or the node's attribute ``name``.
             values: entries at full shape by tensor name.
+            bond: of a plain graph: size of the edges without ``dim``.
+            input: of a plain graph: size of a leg of x on each node, or by node on some.
+            output: the same of y.
 
         Raises SpecError for missing or clashing attributes.
 
+        A ring of four tensors, each with a leg of x and a leg of y:
+
         >>> import networkx, tnlayer as tn
+        >>> ring = tn.Network.from_networkx(networkx.cycle_graph(4), bond=3, input=2, output=2)
+        >>> ring.in_features, ring.out_features, ring.parameter_count
+        (16, 16, 144)
+
+        What each node is, in attributes:
+
         >>> drawn = networkx.Graph()
         >>> drawn.add_node("x", kind="input", legs=["i"])
         >>> drawn.add_node("y", kind="output", legs=["j"])
@@ -488,12 +643,63 @@ class Network:
         >>> net.in_features, net.out_features, net.parameter_count
         (8, 6, 28)
         """
-        net = cls.from_graph(graph_from_networkx(multigraph))
+        if isinstance(multigraph, networkx.Graph) and multigraph and is_plain(multigraph):
+            graph = graph_from_plain(multigraph, bond, input, output)
+        else:
+            graph = graph_from_networkx(multigraph)
+        net = cls.from_graph(graph)
         net.set_values({} if values is None else values)
         return net
 
+    @classmethod
+    def from_quimb(
+        cls,
+        network: Any,
+        inputs: Sequence[str] = (),
+        output: Sequence[str] | None = None,
+        *,
+        trainable: bool = True,
+    ) -> Network:
+        """The network of a quimb TensorNetwork, whose tensors start with its entries.
+
+        Arguments:
+            network: any quimb TensorNetwork, such as an MPS or an MPO.
+            inputs: indices by which x enters, in order.
+            output: indices of y, in order; None: all other open ones, as they come.
+            trainable: False for constants.
+
+        Raises SpecError for anything else, and for indices that there are not.
+
+        >>> from types import SimpleNamespace as Any
+        >>> core = Any(inds=("k0", "b0"), data=[[1.0, 2.0], [3.0, 4.0]], tags=["I0"])
+        >>> net = Network.from_quimb(Any(tensors=[core]), inputs=["k0"])
+        >>> net.in_features, net.out_features
+        (2, 2)
+        """
+        return cls.from_graph(graph_from_quimb(network, inputs, output, trainable=trainable))
+
+    def to_quimb(self, values: Mapping[str, object] | None = None) -> Any:
+        """The network as a quimb TensorNetwork (``pip install tnlayer[quimb]``), tagged by name.
+
+        Arguments:
+            values: entries by tensor name, such as ``dict(layer.named_parameters())``; those that
+                have values of their own need none.
+
+        Raises BuildError without quimb, SpecError for tensors without entries and fixed legs.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> net.to_quimb({"W": [[1.0] * 3] * 2}).num_tensors  # doctest: +SKIP
+        1
+        """
+        return quimb_from_graph(self.freeze(), values)
+
     def to_networkx(self) -> networkx.MultiGraph[Any]:
-        """The network as a networkx multigraph; from_networkx gives it back."""
+        """The network as a networkx multigraph; from_networkx gives it back.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}, names=["x", "W"])
+        >>> Network.from_networkx(net.to_networkx()).freeze() == net.freeze()
+        True
+        """
         return networkx_from_graph(self.freeze())
 
     @classmethod
@@ -557,12 +763,29 @@ class Network:
         return einsum_from_graph(self.freeze(), batch=batch)
 
     def to_json(self) -> str:
-        """The network as canonical JSON text of a versioned schema; callables are refused."""
+        """The network as canonical JSON text of a versioned schema; callables are refused.
+
+        Raises SpecError for an init that is a callable.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> Network.from_json(net.to_json()).freeze() == net.freeze()
+        True
+        """
         return write_document(document_from_graph(self.freeze()))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Network:
-        """The network that to_json wrote; unknown keys are refused with a SpecError."""
+        """The network that to_json wrote.
+
+        Arguments:
+            text: the document.
+
+        Raises SpecError for what is no such document; unknown keys are refused.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> Network.from_json(net.to_json()).parameter_count
+        6
+        """
         return cls.from_graph(graph_from_document(read_document(text)))
 
     def draw(self, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
@@ -571,6 +794,12 @@ class Network:
         Arguments:
             path: file to save the picture to; the suffix says its format.
             ax: axes to draw on, or None for a figure of its own.
+
+        Raises BuildError where matplotlib is missing, SpecError for a network too large to be read.
+
+        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
+        >>> net.draw().get_title().splitlines()[0]
+        'j,jk->k, 6 parameters'
         """
         return draw_graph(self.freeze(), path, ax)
 
@@ -583,23 +812,17 @@ class Network:
             raise SpecError(msg)
 
 
-def as_graph(net: object, where: str = "") -> Graph:
-    """The frozen graph of a network.
-
-    Arguments:
-        net: a Network or a Graph.
-        where: what was called, for messages.
-
-    Raises SpecError for anything else, and where the network is not finished.
-    """
-    if isinstance(net, Graph):
-        return net
-    if isinstance(net, Network):
-        return net.freeze()
-    msg = (
-        f"{where}{': ' if where else ''}expected a tnlayer.Network (or its freeze()), got "
-        f"{shown(net)}; describe one with tn.Network() or tn.topologies"
-    )
+def _terms(other: object) -> tuple[Graph, ...]:
+    """The networks of a term of a sum."""
+    if isinstance(other, SumOfNetworks):
+        return tuple(other)
+    if isinstance(other, Network):
+        return (other.freeze(),)
+    if isinstance(other, Graph):
+        return (other,)
+    if isinstance(other, int) and other == 0:  # where sum() begins
+        return ()
+    msg = f"a network cannot be added to {shown(other)}; add networks, or their sums"
     raise SpecError(msg)
 
 

@@ -139,8 +139,7 @@ def _check_known_legs(graph: Graph) -> None:
             if leg not in graph.sizes:
                 msg = (
                     f"{node} has the leg {shown(leg)}, which is not declared"
-                    f"{suggest(leg, graph.sizes)}; declare it with net.bond({shortened(leg)}=SIZE),"
-                    " or as a leg of input() or output()"
+                    f"{suggest(leg, graph.sizes)}; {_how_to_declare(leg)}"
                 )
                 raise SpecError(msg)
     for what, legs in (("sum", graph.summed), ("fix", graph.pinned)):
@@ -151,6 +150,16 @@ def _check_known_legs(graph: Graph) -> None:
                     f"{suggest(leg, graph.sizes)}"
                 )
                 raise SpecError(msg)
+
+
+def _how_to_declare(leg: str) -> str:
+    """Python that gives a leg a size: a wire, whose name is none of Python's, comes from a call."""
+    if "." in leg:
+        return (
+            "a name with a dot is that of a wire: take it from what input() or tensor(out=...) "
+            "returned"
+        )
+    return f"declare it with net.bond({shortened(leg)}=SIZE), or as a leg of input() or output()"
 
 
 def _check_ends(graph: Graph) -> None:

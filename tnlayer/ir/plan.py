@@ -12,9 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import PlanError
+from ..support.html import block, heading, html_table, lines
+from ..support.wording import counted
 from .cuts import wrong_regions
 from .plan_drawing import draw_plan
-from .plan_text import plan_text
+from .plan_svg import plan_svg
+from .plan_text import plan_headline, plan_rows, plan_text, plan_totals
 from .plan_values import PlanValues
 from .steps import Contract, Diagonal, Expand, Reduce, Select, Step
 
@@ -23,19 +26,66 @@ if TYPE_CHECKING:
 
 
 class Plan(PlanValues):
-    """A contraction plan: inputs, steps in order, outputs; its fields are those of PlanValues."""
+    """A contraction plan: inputs, steps in order, outputs; its fields are those of PlanValues.
+
+    >>> import tnlayer as tn
+    >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), batch=16, minimize="flops")
+    >>> print(plan)
+    plan for batch 16, float32, the order of fewest FLOPs (proven optimal)
+    runs         result  legs  operation      FLOPs      bytes
+    each sample  t0      b r   x x V, sum i    32*B  40*B + 64
+    each sample  t1      b j   t0 x U, sum r   24*B  32*B + 48
+    B samples a call: FLOPs 56*B, elementwise 0, bytes read 40*B + 112, written 32*B
+    >>> [step.result.name for step in plan.stem_steps], plan.branch_steps, sorted(plan.branch)
+    (['t0', 't1'], (), ['n0', 'n1'])
+    >>> plan.counts.flops.at(16), plan.counts_of(plan.steps[0]).flops.per_sample
+    (896, 32)
+    >>> plan.backend, plan.is_batched, plan.is_complex, plan.itemsize
+    ('torch', True, False, 4)
+    >>> x = plan.ports[0]
+    >>> len(plan.inputs), plan.bytes_of(x).at(16), plan.axes_of(x), plan.axis_size(x.legs[1:])
+    (3, 512, (('b',), ('e0',)), 8)
+    >>> plan.sizes["e0"], plan.saved_bytes.at(16), plan.recomputed
+    (8, 0, frozenset())
+    """
 
     # -- display ---------------------------------------------------------------------------
 
     def with_names(self, names: Mapping[str, str]) -> Plan:
-        """The same plan with the user's names, which are shown beside the canonical ones."""
+        """The same plan with the user's names, which are shown beside the canonical ones.
+
+        Arguments:
+            names: the user's by canonical name, of inputs, tensors and legs.
+
+        >>> import tnlayer as tn
+        >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2))
+        >>> plan.with_names(dict(plan.names)) == plan
+        True
+        """
         return replace(self, names=tuple(sorted(names.items())))
+
+    def __repr__(self) -> str:
+        return f"<Plan of {counted(len(self.steps), 'step')}: {plan_headline(self)}>"
 
     def __str__(self) -> str:
         return plan_text(self)
 
+    def _repr_html_(self) -> str:
+        table = html_table(plan_rows(self))
+        return block(heading(plan_headline(self)), plan_svg(self), table, lines(plan_totals(self)))
+
     def draw(self, path: str | None = None) -> Figure:
-        """Draw the contraction tree; see :func:`tnlayer.ir.plan_drawing.draw_plan`."""
+        """Draw the contraction order with matplotlib (``pip install tnlayer[viz]``): a row a step.
+
+        Arguments:
+            path: file to save the picture to; the suffix says its format.
+
+        Raises:
+            PlanError: the plan has too many steps for a picture.
+
+        >>> import tnlayer as tn
+        >>> figure = tn.plan(tn.topologies.low_rank(8, 6, rank=2)).draw()
+        """
         return draw_plan(self, path)
 
     # -- legality --------------------------------------------------------------------------
@@ -45,6 +95,11 @@ class Plan(PlanValues):
 
         Raises:
             PlanError: names the step that uses an unknown value, or has illegal legs.
+
+        >>> import tnlayer as tn
+        >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2))
+        >>> plan.verify() is plan
+        True
         """
         known = {value.name: value for value in self.inputs}
         for step in self.steps:

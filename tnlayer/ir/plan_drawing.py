@@ -1,6 +1,7 @@
 """Drawing of a plan: its contraction tree, one row a step, with legs, sizes and FLOPs beside it.
 
-The column on the right is the stem (or the root's longest chain): what joins it stands to its left.
+The column on the right has what runs for each sample (or the root's longest chain): what joins it
+stands to its left.
 matplotlib and networkx are loaded here only, when a plan is drawn.
 """
 
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PlanError
+from ..support.wording import counted
+from .plan_text import search_words
 from .plan_values import PlanValues
 from .steps import BATCH, Step, Value
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 MAX_DRAWN_STEPS = 300
 _TEXT_WIDTH = 50  # characters of leg names that fit in the table
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_COLOURS = {
+COLOURS = {
     "port": "#f4a6a0",
     "parameter": "#a9cbe8",
     "saved": "#d9c3e8",
@@ -35,8 +38,8 @@ _MEANING = {
     "port": "input",
     "parameter": "parameter",
     "saved": "kept by the forward",
-    "branch": "branch: parameters only",
-    "stem": "stem: an input enters",
+    "branch": "once a call: parameters only",
+    "stem": "each sample: an input enters",
     "output": "result",
 }
 # Coordinates are inches. Each column of the table: its distance from the stem, and its title.
@@ -46,7 +49,7 @@ _TABLE_WIDTH = 6.6
 
 
 @dataclass
-class _Layout:
+class Layout:
     """Places of the nodes while the tree is walked; a leaf is placed anew at each use."""
 
     plan: PlanValues
@@ -97,7 +100,7 @@ def draw_plan(plan: PlanValues, path: str | Path | None = None) -> Figure:
         raise PlanError(msg)
     from matplotlib.figure import Figure
 
-    layout = _lay_out(plan)
+    layout = lay_out(plan)
     left = min((x for x, _ in layout.places.values()), default=0.0) - layout.column_width / 2
     bottom, top = -layout.rows * _ROW, 4 * _ROW
     figure = Figure(figsize=(_TABLE_WIDTH - left + 2 * _MARGIN, top - bottom + 2 * _MARGIN))
@@ -116,14 +119,14 @@ def draw_plan(plan: PlanValues, path: str | Path | None = None) -> Figure:
 # -- layout ------------------------------------------------------------------------------------
 
 
-def _lay_out(plan: PlanValues) -> _Layout:
+def lay_out(plan: PlanValues) -> Layout:
     """Rows by a walk from the outputs up, columns by distance from the main chain."""
     steps = {step.result.name: step for step in plan.steps}
     heights = {value.name: 0 for value in plan.inputs}
     for step in plan.steps:
         heights[step.result.name] = 1 + max(heights[o.value.name] for o in step.operands)
-    longest = max((len(_label(plan, value)) for value in plan.inputs), default=0)
-    layout = _Layout(plan, steps, heights, column_width=0.35 + _CHARACTER * longest)
+    longest = max((len(label_of(plan, value)) for value in plan.inputs), default=0)
+    layout = Layout(plan, steps, heights, column_width=0.35 + _CHARACTER * longest)
     for output in plan.outputs:
         root = output.operand.value
         known = root.name in layout.places
@@ -135,7 +138,7 @@ def _lay_out(plan: PlanValues) -> _Layout:
     return layout
 
 
-def _walk(layout: _Layout, root: Value, column: int) -> None:
+def _walk(layout: Layout, root: Value, column: int) -> None:
     """Place a chain of steps from its first operand down to ``root``, side chains before each."""
     if root.name in layout.places:
         return
@@ -153,7 +156,7 @@ def _walk(layout: _Layout, root: Value, column: int) -> None:
             _place_step(layout, step, column, continues=value is not chain[-1])
 
 
-def _place_step(layout: _Layout, step: Step, column: int, *, continues: bool) -> None:
+def _place_step(layout: Layout, step: Step, column: int, *, continues: bool) -> None:
     """Place a step below what it continues, and to its left what joins it there."""
     sides = [operand.value for operand in step.operands]
     main = _main_operand(layout, step)
@@ -177,14 +180,14 @@ def _place_step(layout: _Layout, step: Step, column: int, *, continues: bool) ->
         layout.join(leaf, node, reused=False)
 
 
-def _main_operand(layout: _Layout, step: Step) -> Value:
+def _main_operand(layout: Layout, step: Step) -> Value:
     """The operand that goes on the chain: of the stem if any is, and of the longest way up."""
     values = [operand.value for operand in step.operands]
     branch = layout.plan.branch
     return max(values, key=lambda value: (value.name not in branch, layout.heights[value.name]))
 
 
-def _leaf_kind(layout: _Layout, value: Value) -> str:
+def _leaf_kind(layout: Layout, value: Value) -> str:
     """What an input of the plan is."""
     if value in layout.plan.parameters:
         return "parameter"
@@ -219,7 +222,7 @@ def names_text(plan: PlanValues, legs: Iterable[str]) -> str:
     return text
 
 
-def _label(plan: PlanValues, value: Value) -> str:
+def label_of(plan: PlanValues, value: Value) -> str:
     """Text of a box: the user's name of a value, and the sizes of its legs."""
     return f"{dict(plan.names).get(value.name, value.name)}  {shape_text(plan, value.legs)}"
 
@@ -238,10 +241,16 @@ def _step_flops(plan: PlanValues, step: Step) -> int:
     return (counts.flops + counts.elementwise).at(plan.batch)
 
 
+def meanings(layout: Layout) -> list[tuple[str, str]]:
+    """The kinds of nodes that are in the picture, with what they mean."""
+    there = set(layout.kinds.values())
+    return [(kind, words) for kind, words in _MEANING.items() if kind in there]
+
+
 # -- drawing -----------------------------------------------------------------------------------
 
 
-def _draw_tree(layout: _Layout, axes: Axes) -> None:
+def _draw_tree(layout: Layout, axes: Axes) -> None:
     """Nodes and edges; leaves are boxes with their names, steps are dots."""
     import networkx
 
@@ -269,22 +278,22 @@ def _draw_tree(layout: _Layout, axes: Axes) -> None:
         layout.places,
         nodelist=steps,
         node_size=110,
-        node_color=[_COLOURS[layout.kinds[node]] for node in steps],
+        node_color=[COLOURS[layout.kinds[node]] for node in steps],
         edgecolors="#333333",
         ax=axes,
     )
     for node, (x, y) in layout.places.items():
         if node not in layout.steps:
-            _draw_box(axes, x, y, _label(layout.plan, layout.values[node]), layout.kinds[node])
+            _draw_box(axes, x, y, label_of(layout.plan, layout.values[node]), layout.kinds[node])
 
 
 def _draw_box(axes: Axes, x: float, y: float, text: str, kind: str, align: str = "center") -> None:
     """A text in a box of the colour of its kind."""
-    box = {"boxstyle": "round,pad=0.25", "fc": _COLOURS[kind], "ec": "#333333"}
+    box = {"boxstyle": "round,pad=0.25", "fc": COLOURS[kind], "ec": "#333333"}
     axes.text(x, y, text, ha=align, va="center", fontsize=8, bbox=box)
 
 
-def _draw_table(layout: _Layout, axes: Axes) -> None:
+def _draw_table(layout: Layout, axes: Axes) -> None:
     """Beside each step: the legs that it sums, its result's sizes, its FLOPs and their share."""
     plan = layout.plan
     whole = sum(_step_flops(plan, step) for step in plan.steps)
@@ -308,17 +317,17 @@ def _draw_table(layout: _Layout, axes: Axes) -> None:
             axes.text(x, y, cell, fontsize=8, va="center", bbox=blank)
 
 
-def _draw_heading(layout: _Layout, axes: Axes, left: float, top: float) -> None:
+def _draw_heading(layout: Layout, axes: Axes, left: float, top: float) -> None:
     """What is drawn, and what the colours mean."""
     plan = layout.plan
     whole = sum(_step_flops(plan, step) for step in plan.steps)
-    proof = "no tree is cheaper" if plan.proven_optimal else "the best tree found"
+    proof = "proven optimal" if plan.proven_optimal else "best found"
     title = (
-        f"Contraction tree: {len(plan.steps)} steps, {_number_text(whole)}FLOP at batch "
-        f"B = {plan.batch}; by {plan.minimize} {proof}"
+        f"Contraction order: {counted(len(plan.steps), 'step')}, {_number_text(whole)}FLOP at "
+        f"batch B = {plan.batch}; {search_words(plan.minimize)} ({proof})"
     )
     axes.text(left, top, title, fontsize=11, va="center", weight="bold")
     x = left + 0.05
-    for kind in (kind for kind in _MEANING if kind in layout.kinds.values()):
-        _draw_box(axes, x, top - 1.2 * _ROW, _MEANING[kind], kind, align="left")
-        x += 0.3 + 0.062 * len(_MEANING[kind])
+    for kind, words in meanings(layout):
+        _draw_box(axes, x, top - 1.2 * _ROW, words, kind, align="left")
+        x += 0.3 + 0.062 * len(words)

@@ -9,29 +9,48 @@ from .plan_parts import Memory
 from .plan_values import PlanValues
 from .steps import Contract, Operand, Scatter, Select, Step
 
+# How often a step runs: what parameters alone are in is made once a call, whatever the batch.
+ONCE, EACH = "once a call", "each sample"
+
 
 def plan_text(plan: PlanValues, seconds: Mapping[str, float] | None = None, batch: int = 0) -> str:
-    """The plan as a table: part, result with its legs, how it is made, FLOPs, bytes.
+    """The plan as a table: how often a step runs, its result with its legs, how it is made, FLOPs,
+    bytes.
 
     Arguments:
         plan: the plan.
         seconds: predicted time of steps by the name of their result, for one more column.
         batch: the batch size of those times.
     """
-    names = dict(plan.names)
+    rows = plan_rows(plan, seconds, batch)
+    return "\n".join((plan_headline(plan), *table(rows), *plan_totals(plan)))
+
+
+def plan_headline(plan: PlanValues) -> str:
+    """One line: what the plan is for, and what it was searched for."""
     proof = "proven optimal" if plan.proven_optimal else "best found"
     if plan.aborted:
         proof = "best until planning was cut short"
-    head = f"plan for batch {plan.batch}, {plan.dtype}, minimize {plan.minimize} ({proof})"
+    return (
+        f"plan for batch {plan.batch}, {plan.dtype}, the order of {search_words(plan.minimize)} "
+        f"({proof})"
+    )
+
+
+def plan_rows(
+    plan: PlanValues, seconds: Mapping[str, float] | None = None, batch: int = 0
+) -> list[tuple[str, ...]]:
+    """A header and a row a step; arguments as for :func:`plan_text`."""
+    names = dict(plan.names)
     last = () if seconds is None else (f"ms at batch {batch}",)
-    rows: list[tuple[str, ...]] = [("part", "result", "legs", "operation", "FLOPs", "bytes", *last)]
+    rows: list[tuple[str, ...]] = [("runs", "result", "legs", "operation", "FLOPs", "bytes", *last)]
     for step in plan.steps:
         counts = plan.counts_of(step)
         moved = counts.bytes_read + counts.bytes_written
         name = step.result.name
         rows.append(
             (
-                "branch" if name in plan.branch else "stem",
+                ONCE if name in plan.branch else EACH,
                 name,
                 " ".join(names.get(leg, leg) for leg in step.result.legs) or "-",
                 _operation(step, names),
@@ -40,17 +59,51 @@ def plan_text(plan: PlanValues, seconds: Mapping[str, float] | None = None, batc
                 *(() if seconds is None else (milliseconds(seconds.get(name, 0.0)),)),
             )
         )
+    return rows
+
+
+def plan_totals(plan: PlanValues) -> list[str]:
+    """The lines below the table of steps: sums, what is kept, how a memory limit is kept."""
     total = plan.counts
-    lines = [head, *table(rows)]
-    lines.append(
-        f"FLOPs {amount_text(total.flops)}, elementwise {amount_text(total.elementwise)}, "
+    lines = [
+        f"B samples a call: FLOPs {amount_text(total.flops)}, "
+        f"elementwise {amount_text(total.elementwise)}, "
         f"bytes read {amount_text(total.bytes_read)}, written {amount_text(total.bytes_written)}"
-    )
+    ]
     if plan.saved:
         lines.append(f"saved by the forward: {amount_text(plan.saved_bytes)} bytes")
     if plan.memory != Memory():
-        lines.append(f"memory: {memory_text(plan.memory, names)}")
-    return "\n".join(lines)
+        lines.append(f"memory: {memory_text(plan.memory, dict(plan.names))}")
+    return lines
+
+
+def search_words(minimize: str) -> str:
+    """What a search looked for, in words; docs/glossary.md explains them.
+
+    Arguments:
+        minimize: the word of :func:`tnlayer.plan`.
+
+    >>> search_words("flops"), search_words("combo-64")
+    ('fewest FLOPs', 'fewest FLOPs + 64 x writes')
+    """
+    kind, _, number = minimize.partition("-")
+    match kind:
+        case "flops":
+            return "fewest FLOPs"
+        case "write":
+            return "fewest writes"
+        case "size":
+            return "smallest values"
+        case "max":
+            return "cheapest longest step"
+        case "combo":
+            return f"fewest FLOPs + {number or 64} x writes"
+        case "limit":
+            return f"fewest max(FLOPs, {number or 64} x writes)"
+        case "rebuild":
+            return "the dense map first"
+        case _:
+            return minimize
 
 
 def milliseconds(seconds: float) -> str:

@@ -70,7 +70,11 @@ class PlanValues:
         return dict(self.leg_sizes)
 
     def axes_of(self, value: Value) -> tuple[tuple[str, ...], ...]:
-        """Legs of each axis with which an input comes: merged for ports, one each otherwise."""
+        """Legs of each axis with which an input comes: merged for ports, one each otherwise.
+
+        Arguments:
+            value: one of ``inputs``.
+        """
         return self._axes.get(value.name) or tuple((leg,) for leg in value.legs)
 
     @cached_property
@@ -78,7 +82,11 @@ class PlanValues:
         return dict(self.port_axes)
 
     def axis_size(self, legs: tuple[str, ...]) -> int | None:
-        """Size of an axis; None if it is the batch."""
+        """Size of an axis; None if it is the batch.
+
+        Arguments:
+            legs: canonical names of the legs that the axis merges.
+        """
         size = elements(legs, self.sizes)
         return None if size.per_sample else size.fixed
 
@@ -141,7 +149,11 @@ class PlanValues:
     # -- counts ----------------------------------------------------------------------------
 
     def counts_of(self, step: Step) -> Counts:
-        """FLOPs and bytes of one step."""
+        """FLOPs and bytes of one step.
+
+        Arguments:
+            step: one of ``steps``.
+        """
         return count_step(step, self.sizes, self.itemsize, is_complex=self.is_complex)
 
     @property
@@ -156,7 +168,11 @@ class PlanValues:
         return total(self.counts_of(step) for step in self.steps)
 
     def bytes_of(self, value: Value) -> Amount:
-        """Bytes of a value."""
+        """Bytes of a value.
+
+        Arguments:
+            value: an input, or the result of a step.
+        """
         return elements(value.legs, self.sizes) * self.itemsize
 
     @cached_property

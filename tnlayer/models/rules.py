@@ -12,8 +12,9 @@ from ..budget.fit import Fit, fit_budget
 from ..budget.topology import SHAPE_PARAMETERS, Topology, name_of
 from ..errors import SpecError
 from ..graph.argument_checks import listed, shown
+from ..graph.as_graph import as_graph
 from ..graph.graph import Graph
-from ..graph.network import Network, as_graph
+from ..graph.network import Network
 from .targets import Target
 
 Networks = tuple[Graph, ...]

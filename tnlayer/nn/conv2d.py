@@ -83,7 +83,7 @@ class Conv2d(Padded):
         way: str = "auto",
         **options: Any,
     ) -> None:
-        graphs = as_graphs(net, "Conv2d")
+        graphs = as_graphs(net, where="Conv2d")
         self.kernel_size = _pair(kernel_size, "kernel_size", 1)
         self.stride = _pair(stride, "stride", 1)
         self.dilation = _pair(dilation, "dilation", 1)

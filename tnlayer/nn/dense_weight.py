@@ -14,13 +14,21 @@ class DenseWeight(nn.Module):
     read of their linear parts."""
 
     def to_dense(self) -> torch.Tensor:
-        """The dense matrix, (out_features, in_features)."""
+        """The dense matrix, (out_features, in_features).
+
+        Raises:
+            SpecError: there is none, or it is too large.
+        """
         raise NotImplementedError
 
     @property
     def weight(self) -> torch.Tensor:
         """The array of that name, or, where no tensor bears it, the dense matrix, made anew at each
-        look: read-only, for what is written into it is lost. Gradients go through it."""
+        look: read-only, for what is written into it is lost. Gradients go through it.
+
+        Raises:
+            AttributeError: the layer has no dense matrix.
+        """
         own = look_up(self, "weight")
         if own is not None:
             return own

@@ -73,7 +73,7 @@ class Embedding(Padded):
             if options.pop(name, False) is not False:
                 msg = f"Embedding: {name} is not an option of it; leave it out"
                 raise SpecError(msg)
-        graphs = as_graphs(net, "Embedding")
+        graphs = as_graphs(net, where="Embedding")
         rows = graphs[0].in_features if num_embeddings is None else num_embeddings
         dim = graphs[0].out_features if embedding_dim is None else embedding_dim
         self.padding_idx = _padding_idx(padding_idx, check_whole(rows, "Embedding: num_embeddings"))

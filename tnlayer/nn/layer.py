@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import torch
 from torch import nn
@@ -26,13 +26,14 @@ from ..dispatch.programs_by_batch import RangedProgram
 from ..dispatch.tune import random_inputs
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_option, check_whole, shown
+from ..graph.as_graph import AnyNetwork
 from ..graph.cancel_isometries import can_be_kept, cancel_isometries
 from ..graph.graph import Graph, Parameter, count_parameters
-from ..graph.network import Network
 from ..ir.counts import Amount
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
-from ..report.cost import Cost
+from ..report.cost import Costs
 from ..report.explain import Explanation, explain
+from ..report.source import SourcePart, source_text
 from ..runtime import cuda_devices
 from ..runtime.autograd import (
     autocast_result,
@@ -56,6 +57,8 @@ from ..runtime.module_arrays import (
 )
 from ..runtime.program import Program
 from ..support.fresh_thread import in_fresh_thread
+from ..support.html import block, heading, html_of
+from ..support.option_words import Backend, Device, Dtype, Effort, Objective
 from ..targets.backend import is_free
 from .compiled_call import compiled_call, is_compiled_call
 from .export_c import export_c
@@ -143,6 +146,18 @@ class Layer(Ranked):
     >>> layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=2), bias=True)
     >>> layer(torch.zeros(7, 16)).shape
     torch.Size([7, 16])
+    >>> layer.in_features, layer.out_features, layer.parameter_count, layer.dtype
+    (16, 16, 64, torch.float32)
+    >>> print(layer.graph)
+    Network 'tensor train': 16 -> 16, 2 tensors, 64 parameters (4x fewer than dense)
+      input   x       i0=4 i1=4       16 features
+      output          j0=4 j1=4       16 features
+      tensor  core_0  i0=4 j0=4 b0=2  32 parameters
+      tensor  core_1  b0=2 i1=4 j1=4  32 parameters
+    >>> [name for name, _ in layer.named_parameters()], len(layer.graphs)
+    (['core_0', 'core_1', 'bias'], 1)
+    >>> layer.to_dense().shape, layer.weight.shape
+    (torch.Size([16, 16]), torch.Size([16, 16]))
 
     The trace of the 200th power of a matrix of ones, 2 ** 200:
 
@@ -165,17 +180,17 @@ class Layer(Ranked):
 
     def __init__(
         self,
-        net: Network | Graph | Sequence[Network | Graph],
-        *,
+        net: AnyNetwork | Sequence[AnyNetwork],
+        *others: Never,
         bias: bool = False,
         batch: int | None = None,
-        backend: str = "auto",
-        objective: str = "train",
+        backend: Backend = "auto",
+        objective: Objective = "train",
         memory_limit: int | None = None,
-        effort: str = "default",
+        effort: Effort = "default",
         tune: bool | Literal["calls"] = "calls",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        device: Device | None = None,
+        dtype: Dtype | None = None,
         log_scale: bool = False,
         shared: bool | str | Sequence[str] = False,
         tiers: bool = True,
@@ -194,7 +209,7 @@ class Layer(Ranked):
         check_log_scale(log_scale, memory_limit)
         if is_free(backend):
             auto_stands_for()
-        graphs = as_graphs(net)
+        graphs = as_graphs(net, others)
         dtype = layer_dtype(graphs, dtype)
         request = Request(
             batch=DEFAULT_BATCH if batch is None else batch,
@@ -291,7 +306,13 @@ class Layer(Ranked):
         }
 
     def extra_repr(self) -> str:
-        """Features, sizes, dtype and backend."""
+        """Features, sizes, dtype and backend: what stands between the brackets of its repr.
+
+        >>> import tnlayer as tn
+        >>> print(tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").extra_repr())
+        low rank, in_features=8, out_features=6, parameters=28, bias=False, dtype=torch.float32, \
+backend='torch'
+        """
         labels = " + ".join(graph.label or "network" for graph in self._graphs)
         shapes = map(self.graph.input_shape, self.graph.inputs)
         features = " x ".join(str(math.prod(shape)) for shape in shapes)
@@ -307,18 +328,37 @@ class Layer(Ranked):
         """Whether a result is a mantissa and the log of its scale."""
         return self._log_scale
 
-    def without_entries(self, net: Network | Graph) -> Layer:
+    def without_entries(self, net: AnyNetwork) -> Layer:
         """A layer of another network with the options of this one, on the meta device; no bias."""
-        changes = {"bias": False, "shared": False, "tune": False}
+        changes: dict[str, Any] = {"bias": False, "shared": False, "tune": False}
         return Layer(net, device="meta", dtype=self.dtype, **{**self.options, **changes})
 
     def split_along(self, call: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor]) -> None:
         """Let something else call this layer: its tensors lie on several processes now."""
         self._split, self._fast = call, None
 
-    def source(self) -> str:
-        """The code that runs in training: forward and backward of each network."""
-        return "\n\n".join(program.main.source() for program in self._programs_for(self.dtype))
+    def _repr_html_(self) -> str:
+        return block(heading(repr(self)), *map(html_of, self._graphs))
+
+    def source(self, part: SourcePart | None = None) -> str:
+        """The code that runs in training: forward and backward of each network.
+
+        That of compiled kernels is long, and opens with a summary: what runs, the steps in order
+        and their sizes, and the lines of each part.
+
+        Arguments:
+            part: "summary", "forward" or "backward" for that alone.
+
+        Raises:
+            SpecError: there is no such part.
+
+        >>> import tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> print(layer.source("forward"))  # doctest: +ELLIPSIS
+        def forward(...
+        """
+        programs = [ranged.main for ranged in self._programs_for(self.dtype)]
+        return source_text(programs, part)
 
     def resources(self, arch: str | None = None) -> tuple[Resources, ...]:
         """What each CUDA kernel of a training step takes: registers, spills, shared memory, ...;
@@ -329,6 +369,10 @@ class Layer(Ranked):
 
         Raises:
             BuildError: kernels cannot be built; without a GPU they need ``arch``.
+
+        >>> import tnlayer as tn
+        >>> tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").resources()
+        ()
         """
         programs = [
             ranged.main if arch is None else program_of(ranged.planned, arch)
@@ -336,8 +380,20 @@ class Layer(Ranked):
         ]
         return tuple(one for program in programs for one in program.resources)
 
-    def costs(self, batch: int | None = None) -> tuple[Cost, ...]:
-        """The cost of each network at a batch size, by default the one planned for."""
+    def costs(self, batch: int | None = None) -> Costs:
+        """The cost of each network at a batch size, by default the one planned for.
+
+        Arguments:
+            batch: samples of one call.
+
+        Raises:
+            SpecError: batch is no positive whole number.
+
+        >>> import tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> layer.costs(batch=16)[0].parameters
+        28
+        """
         return self.explain(batch).costs
 
     def explain(self, batch: int | None = None) -> Explanation:
@@ -348,6 +404,12 @@ class Layer(Ranked):
 
         Raises:
             SpecError: batch is no positive whole number.
+
+        >>> import tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> found = layer.explain(batch=16)  # print(found) tells all
+        >>> found.backend, found.asked, "low rank" in found
+        ('torch', 'torch', True)
         """
         size = self._request.batch if batch is None else batch
         check_whole(size, "explain: batch")
@@ -368,8 +430,21 @@ class Layer(Ranked):
         loses too much in half precision, and y to autocast's. For arithmetic in half precision make
         the layer with that dtype.
 
+        Arguments:
+            input: the first input, (..., in_features), or (..., n, d) for a product port.
+            others: the other inputs, with equal leading dimensions.
+            named: inputs by the names of their ports.
+
+        Returns:
+            y, (..., out_features); 1 feature where the network has no output leg.
+
         Raises:
             SpecError: number, shape, dtype or device of the inputs is wrong, or of a stored array.
+
+        >>> import torch, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> layer(torch.zeros(5, 7, 8)).shape, layer(x=torch.zeros(8)).shape
+        (torch.Size([5, 7, 6]), torch.Size([6]))
         """
         inputs = (input,)
         if input is None or type(others) is not tuple or others or named:
@@ -408,6 +483,12 @@ class Layer(Ranked):
 
         Raises:
             SpecError: the layer has several inputs or a product port, or the matrix is too large.
+
+        >>> import torch, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> x = torch.randn(5, 8)
+        >>> torch.allclose(layer(x), x @ layer.to_dense().T, atol=1e-5)
+        True
         """
         ports = self._graphs[0].inputs
         if len(ports) != 1 or ports[0].product or not ports[0].batched:
@@ -475,6 +556,11 @@ class Layer(Ranked):
         Raises:
             SpecError: half precision, or log_scale=True.
             BuildError: kernels cannot do it, or there is no C++ compiler to ask.
+
+        >>> import tempfile, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     layer.export_c(folder)  # doctest: +SKIP
         """
         if self._log_scale:
             msg = f"{self!r}: export_c has no log_scale; make the layer without it"
@@ -490,6 +576,15 @@ class Layer(Ranked):
 
         Arguments:
             batches: batch sizes; without any, the one that the layer was made for.
+
+        Raises:
+            SpecError: a batch size is no whole number.
+            BuildError: kernels that were asked for by name cannot be built.
+
+        >>> import tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> layer.prepare((256, 7)) is layer
+        True
         """
         sizes = batches if isinstance(batches, Sequence) else None
         if sizes is None or not all(check_whole(n, "prepare: a batch") >= 0 for n in sizes):
@@ -563,7 +658,11 @@ class Layer(Ranked):
         return parameter_groups(self, rates)
 
     def invalidate(self) -> None:
-        """Drop what was computed from parameters; nothing is kept between calls in this version."""
+        """Drop what was computed from parameters; nothing is kept between calls in this version.
+
+        >>> import tnlayer as tn
+        >>> tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").invalidate()
+        """
 
     def reset_parameters(self) -> None:
         """Initialise: Var(y) = Var(x); Haar-random isometries; the bias is zero.
@@ -580,6 +679,13 @@ class Layer(Ranked):
         Raises:
             SpecError: no scale keeps the network's values in the range of the dtype, or a
                 parametrization has no right_inverse.
+
+        >>> import torch, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> before = layer.to_dense()
+        >>> layer.reset_parameters()
+        >>> torch.equal(before, layer.to_dense())
+        False
         """
         check_can_be_set(self, self._stored.names)
         stored = self._stored.to_set(self)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from ..errors import SpecError
-from ..graph.argument_checks import shown
+from ..graph.argument_checks import listed, shown
+from ..graph.as_graph import AnyNetwork, as_graph
 from ..graph.graph import Graph, Port
-from ..graph.network import Network, as_graph
+from ..graph.port_differences import check_can_be_added
+from ..planning.request import dtype_option
 from ..runtime.array_checks import check_storage, is_odd
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 from ..support.dtypes import DTYPES, PORT_DTYPES
@@ -21,46 +24,65 @@ _REAL = {kind: kind.to_real() for kind in (torch.complex32, torch.complex64, tor
 
 
 def as_graphs(
-    net: Network | Graph | Sequence[Network | Graph], where: str = "Layer"
+    net: AnyNetwork | Sequence[AnyNetwork], others: tuple[object, ...] = (), where: str = "Layer"
 ) -> tuple[Graph, ...]:
-    """One or several networks as frozen graphs with equal ports; ``where`` stands in errors."""
+    """One or several networks as frozen graphs with equal ports.
+
+    Arguments:
+        net: what the layer was asked for with.
+        others: what stood behind it, in order: nothing that a layer takes.
+        where: what stands in errors.
+
+    Raises:
+        SpecError: these are no networks, or their ports differ.
+    """
+    if others or (isinstance(net, int) and not isinstance(net, bool)):
+        raise SpecError(_no_features(net, others))
     several = isinstance(net, Sequence) and not isinstance(net, str | bytes)
     nets: list[Any] = list(cast(Sequence[Any], net)) if several else [net]
     if not nets:
         msg = f"{where}([]) has no network; pass at least one"
         raise SpecError(msg)
     graphs = tuple(as_graph(one, where) for one in nets)
-    first = _port_shapes(graphs[0])
     for graph in graphs[1:]:
-        if _port_shapes(graph) != first:
-            msg = (
-                f"networks {graphs[0].label!r} and {graph.label!r} cannot be summed: their ports "
-                f"are {first} and {_port_shapes(graph)}; make features and flags equal"
-            )
-            raise SpecError(msg)
+        check_can_be_added(graphs[0], graph)
     return graphs
 
 
-def _port_shapes(graph: Graph) -> tuple[object, ...]:
-    """What two networks must have in common to be summed."""
-    ports = tuple((graph.input_shape(p), p.batched, p.product, p.dtype) for p in graph.inputs)
-    return (*ports, graph.out_features)
+def _no_features(net: object, others: tuple[object, ...]) -> str:
+    """What to do where a layer was asked for as nn.Linear is, by position."""
+    call = f"Layer({', '.join(shown(one) for one in (net, *others))})"
+    sizes = [one for one in (net, *others[:1]) if isinstance(one, int)]
+    if len(sizes) != 1 + len(others[:1]):
+        return (
+            f"{call}: expected one network, and all options by name; a sum of networks is a list, "
+            "Layer([net1, net2])"
+        )
+    first, last = sizes[0], sizes[-1]
+    return (
+        f"{call}: a layer is made from a network, not from numbers of features. Take a topology, "
+        f"tn.Layer(tn.topologies.low_rank({first}, {last}, rank=8)); or let one be sized for a "
+        f"budget, tn.fit_budget(tn.topologies.tensor_train, {first}, {last}, "
+        "compression=10).layer(); or describe your own with tn.Network()"
+    )
 
 
-def layer_dtype(graphs: tuple[Graph, ...], dtype: torch.dtype | None) -> torch.dtype:
-    """The dtype asked for, or torch's default, complex if a network is."""
+def layer_dtype(graphs: tuple[Graph, ...], dtype: object) -> torch.dtype:
+    """The dtype asked for, or torch's default, complex if a network is.
+
+    Raises:
+        SpecError: no layer has that dtype, or it is real and a network is complex.
+    """
     is_complex = any(graph.is_complex for graph in graphs)
-    if dtype is None:
+    name = dtype_option(dtype)
+    if not name:
         default = torch.get_default_dtype()
         return default.to_complex() if is_complex else default
-    if not isinstance(dtype, torch.dtype) or dtype_name(dtype) not in DTYPES:
-        known = ", ".join(f"torch.{name}" for name in DTYPES)
-        msg = f"dtype={shown(dtype)} is not supported; expected one of {known}"
+    found = getattr(torch, name)
+    if is_complex and not found.is_complex:
+        msg = f"dtype={found} is real, but the network holds complex values or ports; use complex64"
         raise SpecError(msg)
-    if is_complex and not dtype.is_complex:
-        msg = f"dtype={dtype} is real, but the network holds complex values or ports; use complex64"
-        raise SpecError(msg)
-    return dtype
+    return found
 
 
 def device_of(device: object) -> torch.device:
@@ -73,11 +95,27 @@ def device_of(device: object) -> torch.device:
         return torch.empty(0, device=device).device  # type: ignore[arg-type]
     # Of a wrong kind, beyond 64 bits, no name; a torch without that device asserts, or imports it.
     except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
-        msg = f"device={shown(device)}: {error}; expected a device that torch has, such as 'cpu'"
+        # torch's own text may list all its backends: its first sentence is enough.
+        cause = " ".join(str(error).split()).partition(". ")[0]
+        msg = (
+            f"device={shown(device)} is none that torch has here; expected {_devices_here()}, or "
+            f"leave it out. torch says: {shown(cause)}"
+        )
         raise SpecError(msg) from error
 
 
+def _devices_here() -> str:
+    """The devices of this machine, in words."""
+    found = ["'cpu'"]
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        count = torch.accelerator.device_count()
+        found += [repr(f"{kind and kind.type}:{number}") for number in range(count)]
+    return listed([*found, "'meta'"], ", ")
+
+
 def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype as options have it, such as "float32"."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -104,11 +142,11 @@ def all_inputs(layer: object, graph: Graph, first: Any, others: Any, named: Any)
     free = names[len(given) :]
     if set(named) - set(free):
         msg = (
-            f"{layer!r}: expected inputs named {', '.join(names) or 'nothing'}, each once, got "
+            f"expected inputs named {', '.join(names) or 'nothing'}, each once, got "
             f"{len(given)} in order and {', '.join(map(repr, named))} by name; the first may also "
             "be called 'input'"
         )
-        raise SpecError(msg)
+        raise SpecError(_of_layer(msg, layer))
     return (*given, *(named[name] for name in free if name in named))
 
 
@@ -134,8 +172,9 @@ def flatten_inputs(
     ports = graph.inputs
     if len(inputs) != len(ports):
         names = ", ".join(port.name for port in ports)
-        msg = f"{layer!r}: expected {len(ports)} inputs ({names}), got {len(inputs)}"
-        raise SpecError(msg)
+        plural = "" if len(ports) == 1 else "s"
+        msg = f"expected {len(ports)} input{plural} ({names}), got {len(inputs)}"
+        raise SpecError(_of_layer(msg, layer))
     leading: tuple[int, ...] | None = None
     sizes: tuple[int, ...] | None = None
     flat: list[torch.Tensor] = []
@@ -143,7 +182,7 @@ def flatten_inputs(
         shape = graph.input_shape(port)
         if isinstance(x, torch.Tensor) and x.layout is torch.sparse_coo:
             x = x.to_dense()  # as nn.Linear takes it
-        lead = _check_shape(layer, port, x, shape)
+        lead = _check_shape(layer, port, x, shape, dtype)
         _check_kind(layer, port, x, dtype, array)
         if not is_traced():
             check_storage(layer, f"input {port.name!r}", x)
@@ -151,10 +190,10 @@ def flatten_inputs(
             own = shape_of(x)[: len(lead)]
             if sizes is not None and own != sizes:
                 msg = (
-                    f"{layer!r}: input {port.name!r} has leading dimensions {own}, those "
-                    f"before it {sizes}; pass equal ones, inputs are not broadcast"
+                    f"input {port.name!r} has leading dimensions {own}, those before it {sizes}; "
+                    "pass equal ones, inputs are not broadcast"
                 )
-                raise SpecError(msg)
+                raise SpecError(_of_layer(msg, layer))
             leading, sizes = lead, own
             if len(lead) != 1:
                 x = x.reshape(math.prod(lead), *shape)
@@ -162,32 +201,75 @@ def flatten_inputs(
     return leading or (), tuple(flat)
 
 
+def _of_layer(problem: str, layer: object) -> str:
+    """A message: what is wrong first, whose call it was at the end."""
+    return f"{problem}\n  in a call of {layer!r}"
+
+
 def _check_shape(
-    layer: object, port: Port, x: torch.Tensor, shape: tuple[int, ...]
+    layer: object, port: Port, x: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
 ) -> tuple[int, ...]:
     """Leading dimensions of an input of the right shape."""
     if not isinstance(x, torch.Tensor):
-        msg = (
-            f"{layer!r}: input {port.name!r} must be a torch.Tensor, got {shown(x)}; convert it, "
-            "for example with torch.as_tensor"
-        )
-        raise SpecError(msg)
+        raise SpecError(_of_layer(_no_tensor(port, x, dtype), layer))
     if is_odd(x):
         msg = (
-            f"{layer!r}: input {port.name!r} must be dense, got {x.layout}"
+            f"input {port.name!r} must be dense, got {x.layout}"
             f"{', nested' if x.is_nested else ''}; convert it, for example with x.to_dense()"
         )
-        raise SpecError(msg)
+        raise SpecError(_of_layer(msg, layer))
     split, found = x.dim() - len(shape), shape_of(x)
     if split < 0 or found[split:] != shape or (split and not port.batched):
-        lead = "..., " if port.batched else ""
-        expected = f"({lead}{', '.join(map(str, shape))})"
-        msg = (
-            f"{layer!r}: input {port.name!r} must have shape {expected}, got {found}; "
-            f"reshape it, or describe a network with these legs"
-        )
-        raise SpecError(msg)
+        raise SpecError(_of_layer(_wrong_shape(port, shape, found), layer))
     return tuple(x.shape[:split])
+
+
+def _no_tensor(port: Port, x: object, dtype: torch.dtype) -> str:
+    """What to do where an input is no tensor."""
+    wanted = port.dtype or dtype_name(dtype)
+    if isinstance(x, np.ndarray):
+        what = f"a numpy array of shape {x.shape} and dtype {x.dtype}"
+    elif isinstance(x, Sequence | Mapping) and not isinstance(x, str | bytes):
+        what = f"a {type(x).__name__}, {shown(x)}"
+    else:
+        return f"input {port.name!r} must be a torch.Tensor, got {shown(x)}"
+    return (
+        f"input {port.name!r} must be a torch.Tensor, got {what}; pass "
+        f"torch.as_tensor({port.name}, dtype=torch.{wanted})"
+    )
+
+
+def _wrong_shape(port: Port, shape: tuple[int, ...], found: tuple[int, ...]) -> str:
+    """What is wrong with the shape of an input, and what to do."""
+    lead = "..., " if port.batched else ""
+    tail = "," if len(shape) == 1 and not lead else ""
+    expected = f"({lead}{', '.join(map(str, shape))}{tail})"
+    head = f"input {port.name!r} must have shape {expected}, got {found}"
+    if port.product:
+        return f"{head}: one vector of {shape[-1]} entries for each of {shape[0]} legs"
+    if not port.batched and found[-1:] == shape:
+        return f"{head}: it has no leading dimensions, for net.port({port.name!r}, batched=False)"
+    got = f"{found[-1]} features" if found else "no axis"
+    # Which axes hold the features: those at the end, or at the front.
+    entries, first = 1, len(found)
+    while first and entries < shape[0]:
+        first -= 1
+        entries *= found[first]
+    while first > 1 and found[first - 1] == 1:
+        first -= 1  # as the one channel of grey images
+    if first < len(found) - 1 and entries == shape[0]:
+        how = f"{port.name}.flatten({first or ''})"
+        return f"{head}: expected {shape[0]} features, got {got}; call it with {how}"
+    if shape[0] in found[:-1]:
+        axis = found.index(shape[0])
+        return (
+            f"{head}: expected {shape[0]} features, got {got}; they are those of axis {axis}: call "
+            f"it with {port.name}.movedim({axis}, -1)"
+        )
+    return (
+        f"{head}: expected {shape[0]} features, got {got}; describe a network for {got}, or let "
+        "tn.fit_budget find one, which pads"
+    )
 
 
 def _check_kind(
@@ -199,16 +281,16 @@ def _check_kind(
     if x.dtype not in allowed and not cast:
         names = " or ".join(map(str, allowed))
         msg = (
-            f"{layer!r}: input {port.name!r} must have dtype {names}, got {x.dtype}; convert it "
-            f"with x.to({allowed[0]}), or {_other_way(port, x.dtype)}"
+            f"input {port.name!r} must have dtype {names}, got {x.dtype}; convert it with "
+            f"{port.name}.to({allowed[0]}), or {_other_way(port, x.dtype)}"
         )
-        raise SpecError(msg)
+        raise SpecError(_of_layer(msg, layer))
     if array is not None and array.device != x.device:
         msg = (
-            f"{layer!r}: input {port.name!r} is on {x.device}, the parameters on "
-            f"{array.device}; move one, for example layer.to({str(x.device)!r})"
+            f"input {port.name!r} is on {x.device}, the parameters on {array.device}; move one, "
+            f"for example layer.to({str(x.device)!r})"
         )
-        raise SpecError(msg)
+        raise SpecError(_of_layer(msg, layer))
 
 
 def _other_way(port: Port, dtype: torch.dtype) -> str:

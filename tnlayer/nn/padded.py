@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_whole, shown
+from ..graph.as_graph import AnyNetwork
 from ..graph.graph import Graph
-from ..graph.network import Network
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import shape_of
 from ..runtime.module_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
@@ -54,14 +55,14 @@ class Padded(Layer):
 
     def __init__(
         self,
-        net: Network | Graph | Any,
+        net: AnyNetwork | Sequence[AnyNetwork],
         in_features: int,
         out_features: int,
         *,
         bias: bool = False,
         **options: Any,
     ) -> None:
-        graphs = as_graphs(net, "Padded")
+        graphs = as_graphs(net, where="Padded")
         graph, ports = graphs[0], graphs[0].inputs
         if len(ports) != 1 or ports[0].product or not ports[0].batched:
             msg = f"{graph.label!r} cannot be padded: it needs one batched input that is no product"
@@ -164,13 +165,14 @@ class Padded(Layer):
     def _checked(self, inputs: tuple[Any, ...]) -> torch.Tensor:
         """The one x of a call, of the right shape."""
         if len(inputs) != 1 or not isinstance(inputs[0], torch.Tensor):
+            super().forward(*inputs)  # whose error says what x must be
             msg = f"{self!r}: expected one torch.Tensor, got {shown(inputs)}; pass x alone"
             raise SpecError(msg)
         x = inputs[0]
         if x.dim() < 1 or shape_of(x)[-1] != self.in_features:
             msg = (
-                f"Padded: x must have shape (..., {self.in_features}), got {shape_of(x)}; "
-                "reshape it, or fit the network to other features"
+                f"x must have shape (..., {self.in_features}), got {shape_of(x)}; reshape it, or "
+                f"fit the network to other features\n  in a call of {self!r}"
             )
             raise SpecError(msg)
         return x.to_dense() if x.layout is torch.sparse_coo else x

@@ -17,6 +17,7 @@ from ..ir.counts import elements
 from ..ir.cuts import batched_steps, cuts
 from ..ir.plan import Plan
 from ..ir.plan_parts import BackendSpan
+from ..ir.plan_text import search_words
 from ..passes.partition import region_masks, split, with_branches
 from ..targets.backend import Backend, backend_of
 from ..targets.lowered import Lowered
@@ -31,8 +32,8 @@ def weighed(lowered: Lowered, batch: int) -> float:
 def plan_name(plan: Plan) -> str:
     """The objective that found a plan, with the backend where it is not torch alone."""
     if not backend_of(plan.backend).is_compiled:
-        return plan.minimize
-    return f"{plan.minimize} in {plan.backend}"
+        return search_words(plan.minimize)
+    return f"{search_words(plan.minimize)} in {plan.backend}"
 
 
 # -- whole plans as kernels ----------------------------------------------------------------------

@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import DEBUG
 
-from ..errors import PlanError
+from ..errors import PlanError, SpecError
+from ..graph.argument_checks import shown, suggest
+from ..graph.as_graph import AnyNetwork, as_graph, dtype_asked_for
 from ..graph.canonical import CanonicalForm, canonicalise
 from ..graph.graph import Graph
-from ..graph.network import Network, as_graph
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
+from ..support.option_words import Device, Dtype, Effort, Minimize, Objective
 from ..support.told import told
 from ..targets.backend import lower
 from ..targets.lowered import Lowered
@@ -76,29 +78,30 @@ class PlannedGraph:
 
 
 def plan(
-    net: Network | Graph,
+    net: AnyNetwork,
     *,
     batch: int = DEFAULT_BATCH,
-    objective: str = "train",
-    device: str = "cpu",
+    objective: Objective = "train",
+    device: Device = "cpu",
     memory_limit: int | None = None,
-    effort: str = "default",
-    dtype: str | None = None,
-    minimize: str = DEFAULT_MINIMIZE,
+    effort: Effort = "default",
+    dtype: Dtype | None = None,
+    minimize: Minimize = DEFAULT_MINIMIZE,
 ) -> Plan:
     """Find a contraction plan of a network; ``backward_plan`` gives the plan of its gradients.
 
     Arguments:
-        net: the network.
+        net: the network; of a layer its network and dtype.
         batch: the batch size to plan for; the plan is right for every other too.
         objective: "train" (forward and backward) or "infer".
         device: where it will run.
         memory_limit: bytes that may be allocated beyond x, y, parameters and their gradients.
         effort: "fast", "default" or "high": how long to search beyond 12 tensors.
-        dtype: name of the dtype of the arithmetic; by default float32, complex64 if need be.
-        minimize: "time" ranks the trees of several objectives by predicted time; flops, write,
-            size, combo-N and limit-N (cotengra's words) take the best tree by that count, and
-            "rebuild" contracts all tensors before any input.
+        dtype: of the arithmetic, a name or a torch.dtype; by default float32, complex64 if need be.
+        minimize: "time" ranks the trees of several searches by predicted time. The other words take
+            the best tree by one count: "flops", "write" (entries written), "size" (the largest
+            value), "combo-N" (FLOPs and N times the entries written) or "limit-N" (the larger of
+            the two), as cotengra has them; "rebuild" multiplies all tensors before any input.
 
     Raises:
         SpecError: an option is unknown.
@@ -110,14 +113,12 @@ def plan(
     >>> p.proven_optimal, len(p.steps), p.counts.flops.per_sample
     (True, 2, 512)
     """
-    where, own = device_option(device), dtype_option(dtype)
+    where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     request = Request(batch, objective, where, memory_limit, effort, own, minimize)
     return plan_graph(net, request).plan
 
 
-def plan_graph(
-    net: Network | Graph, request: Request, *, whole_range: bool = False
-) -> PlannedGraph:
+def plan_graph(net: AnyNetwork, request: Request, *, whole_range: bool = False) -> PlannedGraph:
     """As :func:`plan`, with the graph, its canonical form and the choice beside the plan.
 
     Arguments:
@@ -160,14 +161,42 @@ def planned_with(
     return PlannedGraph(graph, form, choice.lowered.with_plan(named), request, choice)
 
 
-def backward_plan(forward: Plan, wanted: Iterable[str] | None = None) -> Plan:
-    """The plan of the gradients of a forward plan.
+def backward_plan(
+    forward: Plan | AnyNetwork,
+    wanted: Iterable[str] | None = None,
+    *,
+    batch: int = DEFAULT_BATCH,
+) -> Plan:
+    """The plan of the gradients of a forward plan, or of a network.
 
     Arguments:
-        forward: as :func:`plan` gives it.
-        wanted: canonical names of the inputs whose gradients are wanted; by default all.
+        forward: as :func:`plan` gives it; or a network, which is planned as :func:`plan` does
+            without other options.
+        wanted: names of the inputs and tensors whose gradients are wanted, the user's or those in
+            the plan; by default all.
+        batch: of a network: the batch size to plan for; a plan has its own.
+
+    Raises:
+        SpecError: a name is unknown.
+        PlanError: of a network: no plan fits.
+
+    >>> import tnlayer as tn
+    >>> net = tn.topologies.low_rank(6, 4, rank=2)
+    >>> len(tn.backward_plan(net).outputs), len(tn.backward_plan(tn.plan(net), ["U"]).outputs)
+    (3, 1)
     """
-    names = [value.name for value in forward.inputs] if wanted is None else wanted
+    if not isinstance(forward, Plan):
+        forward = plan(forward, batch=batch)
+    canonical = [value.name for value in forward.inputs]
+    if wanted is None:
+        return adjoint(forward, canonical)
+    users = {user: name for name, user in forward.names if name in canonical}
+    names = [users.get(name, name) for name in wanted]
+    for name in names:
+        if name not in canonical:
+            known = suggest(name, users or canonical)
+            msg = f"backward_plan: there is no input or tensor {shown(name)}{known}"
+            raise SpecError(msg)
     return adjoint(forward, names)
 
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ..errors import SpecError
-from ..graph.argument_checks import check_option, shown
+from ..graph.argument_checks import check_option, did_you_mean, dtype_name_of, shown
 from ..graph.graph import Graph
 from ..hardware.cpu import Cpu
 from ..hardware.gpu import Gpu
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
-from ..support.dtypes import DTYPES
+from ..support.dtypes import DTYPES, WHOLE_DTYPES
+from ..support.option_words import INFER, TRAIN, Effort, Objective
 from ..targets.backend import Contest, contest_of, is_free
 from ..targets.target import Machine, Target, target_for
 
-TRAIN, INFER = "train", "infer"
-OBJECTIVES = (TRAIN, INFER)
+OBJECTIVES: tuple[Objective, ...] = (TRAIN, INFER)
 
 # The search objective that stands for: several, ranked by the time model.
 BY_TIME = "time"
@@ -31,7 +31,7 @@ DEFAULT_BATCH, MAX_BATCH = 256, 2**62
 
 _DEVICE = r"([a-z][a-z0-9_]{0,31})(?::[0-9]{1,4})?"
 
-EFFORTS = ("fast", "default", "high")
+EFFORTS: tuple[Effort, ...] = ("fast", "default", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Request:
     """
 
     batch: int = field(default=DEFAULT_BATCH, compare=False)
-    objective: str = TRAIN
+    objective: Objective = TRAIN
     device: str = "cpu"
     memory_limit: int | None = None
-    effort: str = "default"
+    effort: Effort = "default"
     dtype: str = ""
     minimize: str = BY_TIME
     backend: str = TORCH
@@ -124,15 +124,25 @@ def _is_int(value: object) -> bool:
 def dtype_option(dtype: object) -> str:
     """What a user's ``dtype`` is in a request: "" where none is named.
 
+    Arguments:
+        dtype: a name, such as "float32", a torch or a numpy dtype, or None.
+
     Raises:
         SpecError: it is no dtype that is supported.
     """
     if dtype is None:
         return ""
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        msg = f"dtype {shown(dtype)} is not supported; expected one of {', '.join(DTYPES)}"
-        raise SpecError(msg)
-    return dtype
+    name = dtype_name_of(dtype)
+    if name in DTYPES:
+        return name
+    hint = did_you_mean(name, DTYPES)
+    if name in WHOLE_DTYPES:
+        hint = f"; an input may have it: net.port('x', dtype={name!r})"
+    msg = (
+        f"dtype={shown(dtype)} is not supported{hint}; expected one of {', '.join(DTYPES)}, "
+        "as a name or as torch has it"
+    )
+    raise SpecError(msg)
 
 
 def device_option(device: object) -> str:
@@ -144,7 +154,10 @@ def device_option(device: object) -> str:
     name = str(device) if isinstance(device, torch.device) else device
     found = re.fullmatch(_DEVICE, name) if isinstance(name, str) else None
     if found is None:
-        msg = f"device={shown(device)}: expected the name of a type of device, such as 'cpu'"
+        msg = (
+            f"device={shown(device)}: expected the name of a type of device, 'cpu' or 'cuda', with "
+            "or without a number"
+        )
         raise SpecError(msg)
     return found[1]
 

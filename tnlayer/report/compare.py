@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
+from ..graph.argument_checks import shown
+from ..graph.as_graph import AnyNetwork, as_graph, dtype_asked_for
 from ..graph.graph import Graph
-from ..graph.network import Network, as_graph
 from ..ir.plan_text import milliseconds, table
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
+from ..planning.request import dtype_option
+from ..support.html import block, heading, html_table
+from ..support.option_words import Device, Dtype, Effort, Minimize, Objective
+from ..support.wording import counted
 from .cost import Cost
 from .cost_of_network import cost
 
@@ -26,6 +31,13 @@ class Comparison:
         costs: one a network, in the order given.
         same_ports: whether all take and give the same features, so that one dense layer stands
             for all.
+
+    >>> import tnlayer as tn
+    >>> found = tn.compare(tn.topologies.low_rank(8, 6, rank=2), batch=16)
+    >>> print(str(found).splitlines()[0])
+    1 network at batch 16, float32
+    >>> found.costs[0].parameters, found.same_ports, found.numbers()["batch"]
+    (28, True, 16)
     """
 
     batch: int
@@ -41,10 +53,19 @@ class Comparison:
         }
 
     def __str__(self) -> str:
+        title, rows = self._table()
+        return "\n".join((title, *table(rows)))
+
+    def _repr_html_(self) -> str:
+        title, rows = self._table()
+        return block(heading(title), html_table(rows))
+
+    def _table(self) -> tuple[str, list[tuple[str, ...]]]:
+        """What is compared, and a row a count with a cell a network."""
         heads = ("", *_heads(self.costs), *((DENSE,) if self.same_ports else ()))
         dtypes = ", ".join(dict.fromkeys(one.plan.dtype for one in self.costs))
-        title = f"{len(self.costs)} networks at batch {self.batch}, {dtypes}"
-        return "\n".join((title, *table([heads, *self._rows()])))
+        title = f"{counted(len(self.costs), 'network')} at batch {self.batch}, {dtypes}"
+        return title, [heads, *self._rows()]
 
     def _rows(self) -> list[tuple[str, ...]]:
         batch, first = self.batch, self.costs[0]
@@ -120,41 +141,39 @@ def _milliseconds(seconds: tuple[float, float] | None, part: int) -> str:
 
 
 def compare(
-    nets: Sequence[Network | Graph],
-    *,
+    *nets: AnyNetwork | Sequence[AnyNetwork],
     batch: int = DEFAULT_BATCH,
-    device: str = "cpu",
-    objective: str = "train",
+    device: Device = "cpu",
+    objective: Objective = "train",
     memory_limit: int | None = None,
-    effort: str = "default",
-    dtype: str | None = None,
-    minimize: str = DEFAULT_MINIMIZE,
+    effort: Effort = "default",
+    dtype: Dtype | None = None,
+    minimize: Minimize = DEFAULT_MINIMIZE,
 ) -> Comparison:
     """Count what several networks cost, side by side, without running or allocating anything.
 
     Arguments:
-        nets: the networks, in the order of the columns.
+        nets: the networks, in the order of the columns, or one list of them; of a layer its network
+            and dtype.
         batch: samples of one call.
         device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
 
     Raises:
-        SpecError: nets is empty, or no sequence of networks.
+        SpecError: these are no networks, or there is none.
 
     >>> from tnlayer.topologies import low_rank, tensor_train
-    >>> nets = [low_rank(64, 64, rank=4), tensor_train((8, 8), (8, 8), rank=4)]
-    >>> found = compare(nets, batch=16)
+    >>> train = tensor_train((8, 8), (8, 8), rank=4)
+    >>> found = compare(low_rank(64, 64, rank=4), train, batch=16)
     >>> [one.parameters for one in found.costs], found.same_ports
     ([512, 512], True)
     """
-    if isinstance(nets, Network | Graph) or not isinstance(nets, Sequence) or not nets:
-        got = "none" if isinstance(nets, Sequence) else f"one {type(nets).__name__}"
-        msg = f"compare: expected a list of networks, got {got}; pass [net1, net2, ...]"
+    several = nets[0] if len(nets) == 1 else nets
+    listed = several if isinstance(several, Sequence) else nets
+    if not listed or isinstance(listed, str):
+        got = "none" if not listed else f"the text {shown(listed)}"
+        msg = f"compare: expected networks, got {got}; pass compare(net1, net2, ...)"
         raise SpecError(msg)
-    wrong = next((net for net in nets if not isinstance(net, Network | Graph)), None)
-    if wrong is not None:
-        msg = f"compare: expected a list of networks, got a {type(wrong).__name__} in it"
-        raise SpecError(msg)
-    graphs = [as_graph(net, "compare") for net in nets]
+    graphs = [as_graph(net, "compare") for net in listed]
     costs = tuple(
         cost(
             graph,
@@ -163,10 +182,10 @@ def compare(
             objective=objective,
             memory_limit=memory_limit,
             effort=effort,
-            dtype=dtype,
+            dtype=dtype_option(dtype_asked_for(net, dtype)) or None,
             minimize=minimize,
         )
-        for graph in graphs
+        for net, graph in zip(listed, graphs, strict=True)
     )
     return Comparison(batch, costs, len({_ports(graph) for graph in graphs}) == 1)
 

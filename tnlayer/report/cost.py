@@ -12,12 +12,14 @@ from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.planner import PlannedGraph
 from ..planning.predictions import DENSE, Prediction
+from ..support.html import bars_svg, block, heading, html_of, html_table, lines
+from ..support.wording import fewer
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
 from .verdict import verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Cost:
     """Counts of one network at one batch size, beside those of the dense layer it replaces.
 
@@ -40,6 +42,32 @@ class Cost:
         planned: where the plan comes from.
         lowered: what it was lowered to, for a training step.
         one_plan: whether the plan serves every batch size, as in a Layer with ``batch``.
+
+    >>> import tnlayer as tn
+    >>> net = tn.topologies.low_rank(64, 64, rank=4)
+    >>> cost = tn.cost(net, batch=16, backend="torch", minimize="flops")
+    >>> cost.parameters, cost.dense_parameters, cost.compression
+    (512, 4096, 8.0)
+    >>> cost.forward_flops, cost.backward_flops  # of one call with 16 samples
+    (16384, 32768)
+    >>> cost.dense_forward_flops, cost.dense_backward_flops
+    (131072, 262144)
+    >>> cost.forward_peak <= cost.training_peak, cost.dense_forward_peak, cost.dense_bytes
+    (True, 4096, 24576)
+    >>> round(cost.intensity, 2), cost.backend, cost.objective, cost.notes
+    (1.52, 'torch', 'train', ())
+    >>> cost.predicted("dense").training > 0, cost.fastest.backend, cost.reason[:6]
+    (True, 'torch', 'fewest')
+    >>> {"", *(step.result.name for step in cost.plan.steps)} <= set(cost.step_seconds())
+    True
+    >>> print(cost.table_lines()[0])
+    cost of low rank at batch 16, float32
+    >>> print(cost.steps_text().splitlines()[0])
+    plan for batch 16, float32, the order of fewest FLOPs (proven optimal)
+    >>> cost.numbers()["parameters"], cost.kernel_bytes(), cost.lowered_for(None).backend
+    (512, 0, 'torch')
+    >>> cost.break_even().checked
+    65536
     """
 
     label: str
@@ -109,7 +137,14 @@ class Cost:
     # -- predictions -----------------------------------------------------------------------
 
     def predicted(self, backend: str) -> Prediction | None:
-        """The predicted times on a backend, or of "dense"."""
+        """The predicted times on a backend, or of "dense".
+
+        Arguments:
+            backend: its name.
+
+        Returns:
+            seconds of one call; None where nothing is predicted for it.
+        """
         return next((one for one in self.predictions if one.backend == backend), None)
 
     @property
@@ -164,11 +199,19 @@ class Cost:
         return self.lowered.step_seconds(self.batch)
 
     def kernel_bytes(self, mask: Mask | None = None) -> int:
-        """Bytes of the workspace of the plan's compiled kernels, by default in training."""
+        """Bytes of the workspace of the plan's compiled kernels, by default in training.
+
+        Arguments:
+            mask: for each input of the plan, whether its gradient is wanted.
+        """
         return self.lowered_for(mask).workspace
 
     def lowered_for(self, mask: Mask | None) -> Lowered:
-        """The plan lowered for a mask of wanted gradients, by default those of training."""
+        """The plan lowered for a mask of wanted gradients, by default those of training.
+
+        Arguments:
+            mask: for each input of the plan, whether its gradient is wanted.
+        """
         if mask is None or mask == self.lowered.mask:
             return self.lowered
         return self.planned.lowered_for(mask)
@@ -224,10 +267,25 @@ class Cost:
             for part in parts
         }
 
+    def __repr__(self) -> str:
+        return f"<Cost of {self.label or 'network'} at batch {self.batch}, {self.plan.dtype}>"
+
     def __str__(self) -> str:
-        lines = [*self.table_lines(), f"plan: {self.reason}"]
-        lines += verdict(self.batch, self.fastest, self.predicted(DENSE), self.break_even())
-        return "\n".join(lines)
+        return "\n".join((*self.table_lines(), *self._remarks()))
+
+    def _remarks(self) -> list[str]:
+        """Why this plan, and whether it is faster than dense."""
+        told = verdict(self.batch, self.fastest, self.predicted(DENSE), self.break_even())
+        return [f"plan: {self.reason}", *told]
+
+    def _repr_html_(self) -> str:
+        title, *_, times = self.table_lines()
+        table = html_table([("", "network", "dense"), *self._rows()])
+        bars = bars_svg(
+            [(one.backend, (1e3 * one.forward, 1e3 * one.backward)) for one in self.predictions],
+            ("ms forward", "ms backward"),
+        )
+        return block(heading(title), bars, table, lines([times, *self._remarks()]))
 
     def table_lines(self) -> list[str]:
         """The counts and times beside those of dense, and the profile: quick, without a search."""
@@ -245,7 +303,7 @@ class Cost:
         batch = self.batch
         moved = [(c.bytes_read + c.bytes_written).at(batch) for c in (self.forward, self.backward)]
         of_dense = self.dense_bytes
-        compression = f"{self.compression:,.1f}x fewer"
+        compression = fewer(self.dense_parameters, self.parameters).removesuffix(" than dense")
         flops = [self.forward_flops, self.backward_flops]
         dense_flops = [self.dense_forward_flops, self.dense_backward_flops]
         intensity = self.dense_forward_flops / of_dense
@@ -296,3 +354,24 @@ class Cost:
                 ("inference", "forward without grad"),
             )
         ]
+
+
+class Costs(tuple[Cost, ...]):
+    """The costs of the networks of a layer; printed, one below the other.
+
+    >>> import tnlayer as tn
+    >>> costs = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").costs()
+    >>> print(costs)  # doctest: +ELLIPSIS
+    cost of low rank at batch 256, float32
+    ...
+    >>> costs[0].parameters
+    28
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+    def _repr_html_(self) -> str:
+        return block(*map(html_of, self))

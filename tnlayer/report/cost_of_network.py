@@ -4,40 +4,45 @@ from __future__ import annotations
 
 from ..dispatch.available_backends import foreseen_request
 from ..graph.argument_checks import check_option
-from ..graph.graph import Graph
-from ..graph.network import Network
+from ..graph.as_graph import AnyNetwork, dtype_asked_for
 from ..ir.counts import Counts
 from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
 from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
+from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..targets.backend import option_names
 from .cost import Cost
 
 
 def cost(
-    net: Network | Graph,
+    net: AnyNetwork,
     *,
     batch: int = DEFAULT_BATCH,
-    device: str = "cpu",
-    objective: str = "train",
+    device: Device = "cpu",
+    objective: Objective = "train",
     memory_limit: int | None = None,
-    effort: str = "default",
-    dtype: str | None = None,
-    minimize: str = DEFAULT_MINIMIZE,
-    backend: str = "auto",
+    effort: Effort = "default",
+    dtype: Dtype | None = None,
+    minimize: Minimize = DEFAULT_MINIMIZE,
+    backend: Backend = "auto",
 ) -> Cost:
     """Count and predict what a network costs, without running or allocating anything.
 
     Printing it may search for plans at other batch sizes, to say from which on it beats dense.
 
     Arguments:
-        net: the network.
+        net: the network; of a layer its network and dtype: what the layer itself runs, with its
+            own options, is in ``layer.costs()``.
         batch: samples of one call.
         device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
         backend: "torch", "cpp", "cuda", or "auto", whose choice is predicted here as a Layer makes
             it.
+
+    Raises:
+        SpecError: an option is unknown, or this is no network.
+        PlanError: no plan fits.
 
     >>> import tnlayer as tn
     >>> c = tn.cost(tn.topologies.tensor_train((16, 16, 16), (16, 16, 16), rank=8), batch=1)
@@ -45,7 +50,7 @@ def cost(
     (20480, 16777216, 819)
     """
     check_option(backend, "backend", option_names())
-    where, own = device_option(device), dtype_option(dtype)
+    where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     request = Request(batch, objective, where, memory_limit, effort, own, minimize, backend)
     return cost_of(plan_graph(net, foreseen_request(request)), batch)
 

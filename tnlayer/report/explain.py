@@ -17,14 +17,14 @@ from ..graph.argument_checks import check_whole, shown
 from ..graph.graph import count_parameters
 from ..ir.backend_names import MIXED, TORCH
 from ..ir.batch_range import BatchRange
-from ..ir.plan_text import milliseconds, table
+from ..ir.plan_text import milliseconds, search_words, table
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.planner import PlannedGraph, plan_graph
 from ..planning.predictions import DENSE, Prediction, predict
 from ..planning.request import INFER, MAX_BATCH
 from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, same_code
-from .cost import Cost
+from .cost import Cost, Costs
 from .cost_of_network import cost_of
 from .verdict import verdict
 
@@ -40,7 +40,7 @@ class PlannedRange:
 
     Arguments:
         batches: those sizes.
-        origin: the search objective that found the plan.
+    origin: the search that found the plan, as ``minimize`` of :func:`tnlayer.plan` names it.
         batch: a batch size of the range, for the times.
         predicted: predicted times at that size.
     """
@@ -75,7 +75,7 @@ class Explanation:
     why: str
     batch: int
     memory_limit: int | None
-    costs: tuple[Cost, ...]
+    costs: Costs
     ranges: tuple[tuple[PlannedRange, ...], ...]
     timed: bool = False
     log_scale: bool = False
@@ -167,7 +167,9 @@ class Explanation:
         for one in ranges:
             times = milliseconds(one.predicted.forward), milliseconds(one.predicted.backward)
             backend = (one.predicted.backend,) if several else ()
-            rows.append((str(one.batches), one.origin, *backend, f"{one.batch:,}", *times))
+            rows.append(
+                (str(one.batches), search_words(one.origin), *backend, f"{one.batch:,}", *times)
+            )
         return [head, *table(rows)]
 
 
@@ -198,7 +200,7 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         msg = f"explain: batch={shown(batch)}, expected a positive number of samples"
         raise SpecError(msg)
     first = programs[0]
-    costs = tuple(cost_of(planned_at(r, batch), batch, one_plan=r.one_plan) for r in programs)
+    costs = Costs(cost_of(planned_at(r, batch), batch, one_plan=r.one_plan) for r in programs)
     backends = {cost.backend for cost in costs}
     failure = next((f for ranged in programs if (f := _failure(ranged, batch))), "")
     return Explanation(

@@ -27,6 +27,7 @@ class Kernels:
             backward, which makes the gradients again, needs them.
         saved_shapes: shapes of what the forward gives behind y, by which torch's compiler knows it;
             None is the batch.
+        parts: the text in parts: of the forward, and of the backward where there is one.
 
     ``pick`` takes from all inputs those that are needed.
     """
@@ -39,6 +40,7 @@ class Kernels:
     unchecked: Callable[..., tuple[torch.Tensor, ...]] | None = None
     origins: tuple[int, ...] = ()
     saved_shapes: tuple[Shape, ...] = ()
+    parts: tuple[str, ...] = ()
     pick: Callable[..., tuple[torch.Tensor, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -42,6 +42,10 @@ from .load_python import FRESH, REUSING, TRACEABLE, load_source
 GRADIENT = "g"
 
 
+# The parts of the generated code.
+PARTS = FORWARD, BACKWARD = "forward", "backward"
+
+
 class Program:
     """A compiled network; made by :func:`tnlayer.compile`.
 
@@ -58,6 +62,20 @@ class Program:
 
     A program may be called by many threads at once; kernels are built under a lock, once for each
     set of wanted gradients.
+
+    >>> import torch, tnlayer as tn
+    >>> net = tn.topologies.low_rank(8, 6, rank=2)
+    >>> program = tn.compile(net, batch=16, backend="torch")
+    >>> arrays = {p.name: torch.ones(p.shape) for p in net.freeze().parameters}
+    >>> program(torch.ones(3, 8), parameters=arrays)[0, 0]
+    tensor(16.)
+    >>> 3 in program.batch_range, program.resources
+    (True, ())
+    >>> program.prepare()  # builds what a training step needs, now
+    >>> print(program.sources()["backward"].splitlines()[0])  # doctest: +ELLIPSIS
+    def backward(...
+    >>> program.source().startswith(program.sources()["forward"])
+    True
     """
 
     backend = "torch"
@@ -362,7 +380,14 @@ class Program:
             return self._kernels[mask]
 
     def prepare(self, mask: Mask | None = None) -> None:
-        """Build what a training step, or a mask of wanted gradients, needs now."""
+        """Build what a training step, or a mask of wanted gradients, needs now.
+
+        Arguments:
+            mask: for each input of the plan, whether its gradient is wanted.
+
+        Raises:
+            BuildError: it cannot be built.
+        """
         mask = self.training_mask() if mask is None else mask
         self._used(mask)
         if not self.failure:
@@ -389,13 +414,33 @@ class Program:
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step; the forward alone where
-        the memory limit allows no more."""
+        the memory limit allows no more.
+
+        Arguments:
+            mask: for each input of the plan, whether its gradient is wanted; by default those of a
+                training step.
+        """
         if mask is not None:
             return self._used(mask).source
         try:
             return self._used(self.training_mask()).source
         except LimitError:
             return self._used(self.nothing).source
+
+    def sources(self, mask: Mask | None = None) -> Mapping[str, str]:
+        """The generated code in parts, "forward" and "backward"; "" where there is none.
+
+        Arguments:
+            mask: as for :meth:`source`.
+        """
+        if mask is None:
+            try:
+                found = self._used(self.training_mask()).parts
+            except LimitError:
+                found = self._used(self.nothing).parts
+        else:
+            found = self._used(mask).parts
+        return dict(zip(PARTS, (*found, "", ""), strict=False))
 
     def __call__(
         self, *inputs: torch.Tensor, parameters: Mapping[str, torch.Tensor]
@@ -595,6 +640,13 @@ class _Backward:
         return self.function(*arrays)
 
 
+def joined(sources: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The parts of several programs that run one after the other."""
+    return {
+        part: "\n\n".join(text for one in sources if (text := one.get(part, ""))) for part in PARTS
+    }
+
+
 def build_kernels(pair: TrainingSchedules, known: Mapping[str, Any] = REUSING) -> Kernels:
     """Print, compile and load the functions of a pair.
 
@@ -602,11 +654,12 @@ def build_kernels(pair: TrainingSchedules, known: Mapping[str, Any] = REUSING) -
         pair: of a forward and its backward.
         known: what their source may call (runtime/load_python.py).
     """
-    source = print_torch(pair.forward, "forward")
+    forward = print_torch(pair.forward, "forward")
     if pair.backward is None:
-        functions = load_source(source, known)
-        return Kernels(functions["forward"], _no_backward, (), source)
-    source += "\n\n" + print_torch(pair.backward, "backward")
+        functions = load_source(forward, known)
+        return Kernels(functions["forward"], _no_backward, (), forward, parts=(forward,))
+    parts = (forward, print_torch(pair.backward, "backward"))
+    source = "\n\n".join(parts)
     functions = load_source(source, known)
     kept, plan = pair.forward.saved, pair.forward.plan
     return Kernels(
@@ -615,6 +668,7 @@ def build_kernels(pair: TrainingSchedules, known: Mapping[str, Any] = REUSING) -
         pair.needed,
         source,
         len(kept),
+        parts=parts,
         origins=pair.origins,
         saved_shapes=tuple(tuple(plan.axis_size((leg,)) for leg in one.legs) for one in kept),
     )

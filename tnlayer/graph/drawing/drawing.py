@@ -6,27 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BuildError, SpecError
-from ..graph import Graph
+from ..graph_values import GraphValues
+from .colours import COLOURS, tensor_kinds
 from .placement import Line, Picture, Vertex, place
+from .svg import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_DRAWN_NODES = 600
-COLOURS = {
-    "tensor": "#bcd6f2",
-    "frozen": "#d9d9d9",
-    "shared": "#e3d4f0",
-    "input": "#bfe3c0",
-    "output": "#fbd3a2",
-    "fix": "#f4a6a0",
-    "sum": "#f2e394",
-    "copy": "#222222",
-}
 SHAPES = {"input": "square,pad=0.25", "output": "square,pad=0.25", "fix": "circle,pad=0.2"}
 
 
-def draw_graph(graph: Graph, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
+def draw_graph(graph: GraphValues, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
     """Draw nodes, leg names and sizes; inputs below, each output leg a stub beside its node.
 
     Arguments:
@@ -46,7 +38,7 @@ def draw_graph(graph: Graph, path: str | Path | None = None, ax: Axes | None = N
     if ax is None:
         # A figure of our own, not pyplot's: no global state and no window system.
         ax = Figure(figsize=_figure_size(picture), layout="constrained").add_subplot()
-    colours = {name: COLOURS[kind] for name, kind in _tensor_kinds(graph).items()}
+    colours = {name: COLOURS[kind] for name, kind in tensor_kinds(graph).items()}
     for line in picture.lines:
         _draw_line(ax, picture, line)
     for vertex in picture.vertices.values():
@@ -58,7 +50,7 @@ def draw_graph(graph: Graph, path: str | Path | None = None, ax: Axes | None = N
     return ax
 
 
-def place_checked(graph: Graph) -> Picture:
+def place_checked(graph: GraphValues) -> Picture:
     """The picture of a graph that is small enough to be read."""
     nodes = len(graph.tensors) + sum(len(port.legs) for port in graph.inputs) + len(graph.output)
     if nodes > MAX_DRAWN_NODES:
@@ -77,16 +69,6 @@ def _figure_size(picture: Picture) -> tuple[float, float]:
     return (min(60.0, max(5.0, width)), min(60.0, max(3.0, 0.9 * (max(ys) - min(ys)) + 2.0)))
 
 
-def _tensor_kinds(graph: Graph) -> dict[str, str]:
-    """Which colour each tensor has."""
-    return {
-        tensor.name: "shared"
-        if tensor.share is not None
-        else ("tensor" if tensor.trainable else "frozen")
-        for tensor in graph.tensors
-    }
-
-
 def _draw_vertex(ax: Axes, vertex: Vertex, colour: str) -> None:
     if vertex.kind == "copy":
         ax.plot([vertex.x], [vertex.y], "o", color=colour, markersize=7, zorder=3)
@@ -100,7 +82,7 @@ def _draw_vertex(ax: Axes, vertex: Vertex, colour: str) -> None:
     ax.text(
         vertex.x,
         vertex.y,
-        _wrapped(vertex.text) if vertex.kind == "tensor" else vertex.text,
+        "\n".join(wrapped(vertex.text)) if vertex.kind == "tensor" else vertex.text,
         ha="center",
         va="center",
         fontsize=8.5,
@@ -108,12 +90,6 @@ def _draw_vertex(ax: Axes, vertex: Vertex, colour: str) -> None:
         zorder=4,
         linespacing=1.0,
     )
-
-
-def _wrapped(name: str) -> str:
-    """A long name on two lines, parted at an underscore."""
-    head, bar, tail = name.partition("_")
-    return f"{head}\n{tail}" if bar and head and tail and len(name) > 7 else name
 
 
 def _draw_line(ax: Axes, picture: Picture, line: Line) -> None:
@@ -149,7 +125,7 @@ def _label(ax: Axes, x: float, y: float, text: str) -> None:
         )
 
 
-def _draw_traces(ax: Axes, graph: Graph, picture: Picture) -> None:
+def _draw_traces(ax: Axes, graph: GraphValues, picture: Picture) -> None:
     """A loop beside the tensor for each leg that joins two of its own axes."""
     from matplotlib.patches import Circle
 
@@ -163,7 +139,7 @@ def _draw_traces(ax: Axes, graph: Graph, picture: Picture) -> None:
         _label(ax, centre[0] - radius, vertex.y + 0.15 * earlier, line.label)
 
 
-def _finish(ax: Axes, graph: Graph, picture: Picture) -> None:
+def _finish(ax: Axes, graph: GraphValues, picture: Picture) -> None:
     """Limits, title and legend."""
     from matplotlib.patches import Patch
 
@@ -176,9 +152,10 @@ def _finish(ax: Axes, graph: Graph, picture: Picture) -> None:
     fresh = any("." in leg for leg, _ in graph.leg_sizes)
     note = "\nleg=size; .2 is the leg NODE.2 of the node below it" if fresh else "\nleg=size"
     title = f"{graph.label or 'network'}, {graph.parameter_count} parameters{note}"
-    ax.set_title(title, fontsize=9)
+    # A label is free text: no mathematics between dollar signs.
+    ax.set_title(title, fontsize=9).set_parse_math(False)
     kinds = {vertex.kind for vertex in picture.vertices.values()} - {"tensor"}
-    kinds |= set(_tensor_kinds(graph).values())
+    kinds |= set(tensor_kinds(graph).values())
     patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items() if kind in kinds]
     if patches:
         ax.legend(

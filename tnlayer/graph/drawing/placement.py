@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from ..graph import Graph
+from ..graph_values import GraphValues
 
 # Distances in drawing units; a tensor's box is about one unit wide.
 COLUMN = 1.35
@@ -47,14 +47,14 @@ class Picture:
 class _Board:
     """The picture while it grows. Anchors: keys of the vertices that each leg joins."""
 
-    graph: Graph
+    graph: GraphValues
     anchors: dict[str, list[str]]
     layers: dict[str, int] = field(default_factory=dict)
     vertices: dict[str, Vertex] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
 
-def place(graph: Graph) -> Picture:
+def place(graph: GraphValues) -> Picture:
     """Positions for all nodes of a graph: input legs in a row below, each output leg a stub."""
     board = _Board(graph, {leg: [] for leg, _ in graph.leg_sizes})
     _place_inputs(board)
@@ -69,7 +69,7 @@ def place(graph: Graph) -> Picture:
     return Picture(board.vertices, tuple(board.lines))
 
 
-def short_label(graph: Graph, leg: str) -> str:
+def short_label(graph: GraphValues, leg: str) -> str:
     """The leg's name and size; of a fresh name, which starts with its maker's, the end."""
     _, dot, suffix = leg.rpartition(".")
     return f"{dot}{suffix}={graph.sizes[leg]}"

@@ -81,6 +81,15 @@ _REGISTERED: dict[str, Initialiser] = {
 def register_initialiser(name: str, initialiser: Initialiser) -> None:
     """Make ``init=name`` fill tensors with a function that works in place, at full shape.
 
+    These names are there without it: "normal" and "uniform", which are drawn and scaled so that
+    Var(y) = Var(x); "zeros"; "ones"; "eye", ones where all indices are equal; "orthogonal", a Haar
+    isometry between the first half of the axes and the second; "identity", near which signals
+    pass; and, with ``isometry=``, "scaled".
+
+    Arguments:
+        name: a Python identifier.
+        initialiser: gets a tensor of the full shape, on the CPU, and fills it.
+
     Raises:
         SpecError: the name is taken.
 

@@ -1,0 +1,62 @@
+"""Options that commands have in common, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+from ..planning.request import DEFAULT_BATCH
+from .networks import WAYS
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes, with a unit or without.
+
+    >>> byte_count("512MiB"), byte_count("2G"), byte_count("1000")
+    (536870912, 2000000000, 1000)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?|)b?", text.strip().lower())
+    if found is None:
+        msg = f"{text!r} is no number of bytes, such as 1000000, 512MiB or 2GB"
+        raise argparse.ArgumentTypeError(msg)
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def add_network(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The network that a command is about, or several of them."""
+    if several:
+        command.add_argument("network", nargs="+", metavar="NETWORK", help=f"each {WAYS}")
+    else:
+        command.add_argument("network", metavar="NETWORK", help=WAYS)
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Numbers for other programs."""
+    command.add_argument("--json", action="store_true", help="as JSON, for other programs")
+
+
+def add_planning(command: argparse.ArgumentParser, *, batches: bool = False) -> None:
+    """What plans depend on: the batch, backend, device, dtype, memory limit and effort."""
+    text = "samples of one call"
+    if batches:
+        several = f"{text}; several make a table each"
+        command.add_argument("--batch", type=int, nargs="+", default=[DEFAULT_BATCH], help=several)
+    else:
+        command.add_argument("--batch", type=int, default=DEFAULT_BATCH, help=text)
+    command.add_argument("--backend", default="auto", help="auto, torch, cpp or cuda")
+    command.add_argument("--device", default="cpu", help="cpu or cuda")
+    command.add_argument("--dtype", default=None, help="float32, float64, complex64, ...")
+    limit = "bytes that a call may allocate, such as 512MiB"
+    command.add_argument("--memory-limit", type=byte_count, default=None, help=limit)
+    command.add_argument("--objective", default="train", help="train or infer")
+    command.add_argument("--effort", default="default", help="fast, default or high")
+    add_json(command)
+
+
+def planning(options: argparse.Namespace) -> dict[str, Any]:
+    """These options, as tn.cost takes them."""
+    names = ("batch", "backend", "device", "dtype", "memory_limit", "objective", "effort")
+    return {name: getattr(options, name) for name in names}

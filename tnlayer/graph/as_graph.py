@@ -1,0 +1,69 @@
+"""What is asked for as a network: a builder, a graph, or a layer, which has graphs."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from ..errors import SpecError
+from .argument_checks import shown
+from .graph import Graph
+from .network import Network
+
+
+@runtime_checkable
+class HasGraphs(Protocol):
+    """What was made from networks and keeps them, such as a Layer."""
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The networks whose results are summed."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of parameters and arithmetic."""
+        ...
+
+
+AnyNetwork = Network | Graph | HasGraphs
+
+
+def as_graph(net: object, where: str = "") -> Graph:
+    """The frozen graph of a network.
+
+    Arguments:
+        net: a Network, a Graph, or a layer of one network.
+        where: what was called, for messages.
+
+    Raises SpecError for anything else, and where the network is not finished.
+    """
+    if isinstance(net, Graph):
+        return net
+    if isinstance(net, Network):
+        return net.freeze()
+    what = f"{where}: " if where else ""
+    if isinstance(net, HasGraphs):
+        graphs = net.graphs
+        if len(graphs) == 1:
+            return graphs[0]
+        msg = (
+            f"{what}expected one network, got a layer that sums {len(graphs)} of them; pass one of "
+            "layer.graphs, or ask layer.costs() and layer.explain()"
+        )
+        raise SpecError(msg)
+    msg = (
+        f"{what}expected a network, got {_what(net)}; describe one with tn.Network(), or take one "
+        "of tn.topologies, such as tn.topologies.tensor_train((16, 16), (16, 16), rank=4)"
+    )
+    raise SpecError(msg)
+
+
+def _what(net: object) -> str:
+    """A value in a few words, with its type where the value does not show it."""
+    text = shown(net)
+    return text if type(net).__name__ in text else f"{text} of type {type(net).__name__}"
+
+
+def dtype_asked_for(net: object, dtype: object) -> object:
+    """The dtype that was asked for; where none was, and the network is that of a layer, its own."""
+    return net.dtype if dtype is None and isinstance(net, HasGraphs) else dtype

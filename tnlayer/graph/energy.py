@@ -1,0 +1,269 @@
+"""Expectation values: the networks of <state|operator|state>, closed, ready to be trained."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import SpecError
+from .argument_checks import as_array_value, check_flag, check_mapping, check_whole, shown
+from .as_graph import AnyNetwork, as_graph
+from .graph import SCALED, Graph, TensorNode
+from .network import Network
+from .sum_of_networks import SumOfNetworks
+
+Sites = int | Sequence[int]
+
+
+def energy(
+    state: AnyNetwork, operator: Mapping[Sites, object], *, isometric: bool = False
+) -> SumOfNetworks:
+    """The networks of <state|operator|state>, one a term of the operator.
+
+    Each has the state's tensors twice, shared, once conjugated, and a term of the operator as a
+    constant between them. ``tn.Layer(tn.energy(...), shared=True)()`` is their
+    sum, and trains the state. It is divided by nothing: <state|state> is
+    ``energy(state, {(): 1.0})``.
+
+    Arguments:
+        state: its open legs, those of its inputs and then those of the output, are the sites, in
+            order from 0; what is fixed is no site.
+        operator: a term by the sites that it acts on, (3, 4) or 3, each a matrix, rows and columns
+            row major in these sites, or an array with the legs of the rows and then of the columns.
+            () for a number.
+        isometric: whether tensors with ``isometry=`` are isometries now, and are kept so by
+            training: pairs of them that do not see a term are left out, as in a MERA all but those
+            in its causal cone.
+
+    Raises:
+        SpecError: a site is not there, a term has another size, or a tensor is called "bias".
+
+    >>> import numpy as np, tnlayer as tn
+    >>> x = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> z = np.diag([1.0, -1.0])
+    >>> chain = {(k, k + 1): -np.kron(z, z) for k in range(3)} | {k: -x for k in range(4)}
+    >>> terms = tn.energy(tn.topologies.mps(4, dim=2, bond=2), chain)
+    >>> len(terms), terms.parameter_count
+    (7, 24)
+    >>> layer = tn.Layer(terms, shared=True, backend="torch", effort="fast", dtype="float64")
+    >>> layer().shape
+    torch.Size([1])
+    """
+    check_flag(isometric, "energy: isometric")
+    check_mapping(operator, "energy: operator", "terms by the sites that they act on")
+    graph = as_graph(state, "energy")
+    sites = _sites(graph)
+    if not operator:
+        msg = "energy: the operator has no term; pass {(0, 1): matrix, ...}"
+        raise SpecError(msg)
+    return SumOfNetworks.of(
+        _term(graph, sites, _places(where, sites), value, number, isometric)
+        for number, (where, value) in enumerate(operator.items())
+    )
+
+
+def _sites(graph: Graph) -> list[str]:
+    """The open legs of the inputs and of the output."""
+    legs = [leg for port in graph.inputs for leg in graph.open_legs(port.legs)]
+    legs += graph.open_legs(graph.output)
+    twice = [leg for leg, count in Counter(legs).items() if count > 1]
+    if twice:
+        msg = f"energy: leg {twice[0]!r} stands in two ports of {graph.label!r}; it is no site"
+        raise SpecError(msg)
+    return legs
+
+
+def _places(where: Sites, sites: Sequence[str]) -> tuple[int, ...]:
+    """The sites of a term, checked."""
+    several = where if isinstance(where, Sequence) else (where,)
+    places = tuple(check_whole(site, "energy: a site") for site in several)
+    for place in places:
+        if not 0 <= place < len(sites):
+            msg = f"energy: there is no site {place}; the state has {len(sites)}, from 0 on"
+            raise SpecError(msg)
+    if len(set(places)) != len(places):
+        msg = f"energy: a term names a site twice: {shown(where)}"
+        raise SpecError(msg)
+    return places
+
+
+def _term(
+    graph: Graph,
+    sites: Sequence[str],
+    places: tuple[int, ...],
+    value: object,
+    number: int,
+    isometric: bool,
+) -> Graph:
+    """The closed network of one term."""
+    seen = [sites[place] for place in places]
+    shape = tuple(graph.sizes[leg] for leg in seen)
+    doubled = _doubled(graph, sites, seen)
+    if isometric:
+        doubled = _cone(doubled)
+    rows = tuple(doubled.beside[leg] for leg in seen)
+    array = _matrix(value, shape, places)
+    taken = {node.name for node in doubled.nodes}
+    name = _free(f"operator_{number}", taken)
+    constant = as_array_value(array, f"energy: the term on {shown(places)}")
+    term = TensorNode(name, (*rows, *seen), trainable=False, value=constant)
+    tensors = (*doubled.nodes, term)
+    used = {leg for tensor in tensors for leg in tensor.legs}
+    # What is fixed leaves both the state and its conjugate by the output, as a basis state.
+    pins = {one: at for leg, at in graph.fixed for one in (leg, doubled.beside[leg]) if one in used}
+    return Network.from_graph(
+        Graph(
+            label=f"<{graph.label or 'state'}|{','.join(map(str, places)) or '1'}>",
+            leg_sizes=tuple((leg, size) for leg, size in doubled.sizes.items() if leg in used),
+            inputs=(),
+            output=tuple(pins),
+            tensors=tensors,
+            summed=frozenset(leg for leg in doubled.summed if leg in used),
+            fixed=tuple(sorted(pins.items())),
+        )
+    ).freeze()
+
+
+def _matrix(value: object, shape: tuple[int, ...], places: tuple[int, ...]) -> np.ndarray:
+    """A term as an array with the legs of its rows and then of its columns."""
+    array = as_array_value(value, f"energy: the term on sites {shown(places)}").array
+    size = math.prod(shape)
+    if array.shape not in ((size, size), (*shape, *shape)) and not (not shape and array.size == 1):
+        msg = (
+            f"energy: the term on sites {shown(places)} has shape {shown(array.shape)}, expected "
+            f"a matrix of {size} x {size}, or {shown((*shape, *shape))}"
+        )
+        raise SpecError(msg)
+    return array.reshape((*shape, *shape))
+
+
+# -- the state twice -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubled:
+    """A state and its conjugate.
+
+    Arguments:
+        nodes: tensors of both.
+        pairs: names of a tensor and of its conjugate.
+        beside: for each leg of the state that of the conjugate in its place.
+        sizes: of all legs.
+        summed: legs with one end, in both.
+    """
+
+    nodes: tuple[TensorNode, ...]
+    pairs: tuple[tuple[str, str], ...]
+    beside: Mapping[str, str]
+    sizes: Mapping[str, int]
+    summed: frozenset[str]
+
+
+def _doubled(graph: Graph, sites: Sequence[str], seen: Sequence[str]) -> _Doubled:
+    """Both, joined at all sites but those that are seen."""
+    shared = set(sites) - set(seen)
+    sizes = dict(graph.sizes)
+    beside: dict[str, str] = {}
+    for leg in graph.sizes:
+        beside[leg] = leg if leg in shared else _free(f"{leg}_conj", sizes, "." in leg)
+        sizes[beside[leg]] = graph.sizes[leg]
+    taken = {tensor.name for tensor in graph.tensors}
+    nodes, pairs = list(graph.tensors), list[tuple[str, str]]()
+    for tensor in graph.tensors:
+        name = _free(f"{tensor.name}_conj", taken)
+        taken.add(name)
+        pairs.append((tensor.name, name))
+        nodes.append(
+            TensorNode(
+                name,
+                tuple(beside[leg] for leg in tensor.legs),
+                share=tensor.share or tensor.name,
+                conj=not tensor.conj,
+            )
+        )
+    summed = graph.summed | {beside[leg] for leg in graph.summed}
+    return _Doubled(tuple(nodes), tuple(pairs), beside, sizes, summed)
+
+
+def _free(name: str, taken: Any, is_wire: bool = False) -> str:
+    """A name that is not taken, as near as can be."""
+    while name in taken:
+        name += ".0" if is_wire else "_"
+    return name
+
+
+# -- the causal cone -------------------------------------------------------------------------------
+
+
+def _cone(doubled: _Doubled) -> _Doubled:
+    """Without the pairs of isometries that are the identity: those that meet on one whole side.
+
+    Of an isometry the smaller side is orthonormal: summed over all legs of the larger one with its
+    conjugate it is the identity between the legs of the smaller one and those of the conjugate.
+    """
+    nodes = {node.name: node for node in doubled.nodes}
+    owners = {node.name: nodes[node.share or node.name] for node in doubled.nodes}
+    beside = dict(doubled.beside)
+    waiting = True
+    while waiting:
+        waiting = False
+        ends = Counter(leg for node in nodes.values() for leg in node.legs)
+        for ket, bra in doubled.pairs:
+            if ket not in nodes:
+                continue
+            axes = _orthonormal(nodes[ket], nodes[bra], owners[ket], doubled.sizes, ends)
+            if axes is None:
+                continue
+            moved = {nodes[bra].legs[axis]: nodes[ket].legs[axis] for axis in axes}
+            beside |= {leg: leg for leg in moved.values()}
+            del nodes[ket], nodes[bra]
+            nodes = {
+                name: replace(node, legs=tuple(moved.get(leg, leg) for leg in node.legs))
+                for name, node in nodes.items()
+            }
+            waiting = True
+            break
+    return replace(doubled, nodes=_owned(tuple(nodes.values()), owners), beside=beside)
+
+
+def _owned(
+    nodes: tuple[TensorNode, ...], owners: Mapping[str, TensorNode]
+) -> tuple[TensorNode, ...]:
+    """The nodes, of which the first takes the place of an owner that was left out: the parameter
+    keeps its name."""
+    there = {node.name for node in nodes}
+    found: list[TensorNode] = []
+    for node in nodes:
+        owner = owners[node.name]
+        if owner.name in there:
+            found.append(node)
+            continue
+        there.add(owner.name)
+        found.append(replace(owner, legs=node.legs, conj=node.conj))
+    return tuple(found)
+
+
+def _orthonormal(
+    ket: TensorNode,
+    bra: TensorNode,
+    owner: TensorNode,
+    sizes: Mapping[str, int],
+    ends: Mapping[str, int],
+) -> tuple[int, ...] | None:
+    """Axes of the smaller side of an isometry, where the pair meets on all legs of the other."""
+    first = owner.isometry
+    if not first or owner.value is not None or owner.init not in (None, SCALED):
+        return None
+    second = tuple(axis for axis in range(len(ket.legs)) if axis not in first)
+    for large, small in ((first, second), (second, first)):
+        pairs = [(ket.legs[axis], bra.legs[axis]) for axis in large]
+        joined = (one == other and ends[one] == 2 for one, other in pairs)
+        size = math.prod(sizes[ket.legs[axis]] for axis in large)
+        if all(joined) and size >= math.prod(sizes[ket.legs[axis]] for axis in small):
+            return small
+    return None

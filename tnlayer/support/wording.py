@@ -1,0 +1,41 @@
+"""Counts and ratios in words, as all texts for users have them."""
+
+from __future__ import annotations
+
+
+def counted(count: int, what: str, several: str = "") -> str:
+    """A count with its noun.
+
+    Arguments:
+        count: how many.
+        what: of what, for one.
+        several: the same for several; by default with an s.
+
+    >>> counted(1, "tensor"), counted(2000, "tensor"), counted(2, "entry", "entries")
+    ('1 tensor', '2,000 tensors', '2 entries')
+    """
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
+
+
+def times(ratio: float) -> str:
+    """How many times as much, with three digits.
+
+    >>> times(55188.2), times(819.2), times(2.0), times(0.256)
+    ('55,188x', '819x', '2x', '0.256x')
+    """
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
+def fewer(dense: int, count: int) -> str:
+    """Parameters beside those of the dense layer, in words.
+
+    >>> fewer(1000, 10), fewer(10, 25), fewer(10, 10)
+    ('100x fewer than dense', '2.5x as many as dense', 'as many as dense')
+    """
+    if count == dense:
+        return "as many as dense"
+    return (
+        f"{times(dense / count)} fewer than dense"
+        if count < dense
+        else (f"{times(count / dense)} as many as dense")
+    )
