@@ -315,6 +315,26 @@ def test_an_energy_costs_its_light_cone() -> None:
     assert counts[1] < 2.5 * counts[0]
 
 
+def test_energies_of_states_with_fixed_legs() -> None:
+    """tn.energy of a MERA whose outputs are fixed: a layer that keeps isometries contracts the light
+    cones alone, and gives what the whole networks give."""
+    torch.manual_seed(0)
+    state = tn.topologies.mera(8, 2, 2)
+    state.fix(dict.fromkeys(state.freeze().output, 0))
+    z = np.diag([1.0, -1.0])
+    terms = tn.energy(state, {(k, k + 1): np.kron(z, z) for k in (0, 3, 6)})
+    kept = tn.Layer(terms, shared=True, isometries="keep", dtype=torch.float64, tiers=False)
+    plain = tn.Layer(terms, shared=True, dtype=torch.float64, tiers=False)
+    with torch.no_grad():
+        for name, array in plain.named_parameters():
+            array.copy_(getattr(kept, name))
+    torch.testing.assert_close(kept(), plain())
+    kept().backward()
+    assert all(array.grad is not None for array in kept.parameters())
+    own, whole = (sum(cost.forward_flops for cost in layer.costs(1)) for layer in (kept, plain))
+    assert own < whole
+
+
 def test_a_pair_between_two_legs_of_a_port_stays() -> None:
     """Its wire would join the legs, which no port can be without being another port."""
     net = tn.Network("projector")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .graph import SCALED, Graph, TensorNode
 
@@ -25,24 +25,40 @@ def is_scaled_isometry(node: TensorNode) -> bool:
     return bool(node.isometry) and node.init == SCALED
 
 
-def cancel_isometries(graph: Graph) -> Graph:
+def cancel_isometries(graph: Graph, *, even_scaled: bool = False) -> Graph:
     """The graph without pairs of an isometric tensor and its conjugate that make the identity.
 
-    The two legs that remain of a pair become one. What has fixed legs stays, and so does a pair
-    whose wire would join two legs of one port. One node is left where else there would be none.
+    The two legs that remain of a pair become one; where both are fixed at one index they are gone.
+    A pair stays whose wire would join two legs of one port, and one node is left where else there
+    would be none.
 
     Arguments:
         graph: whose trainable tensors with ``isometry`` are exactly isometric.
+        even_scaled: whether those with init="scaled" are isometries, too, and no multiples.
     """
     while True:
-        pair = next(_pairs(graph), None)
+        pair = next(_pairs(graph, even_scaled=even_scaled), None)
         if pair is None:
             return graph
-        graph = _without(graph, *pair)
+        graph = _without(graph, pair)
 
 
-def _pairs(graph: Graph) -> Iterator[tuple[TensorNode, TensorNode, Mapping[str, str]]]:
-    """Two nodes that make the identity, and the legs that become others."""
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two nodes that make the identity.
+
+    Arguments:
+        nodes: the tensor and its conjugate.
+        wires: for legs of the one the legs of the other that they become.
+        gone: fixed legs that nothing has any more.
+    """
+
+    nodes: tuple[TensorNode, TensorNode]
+    wires: Mapping[str, str]
+    gone: frozenset[str]
+
+
+def _pairs(graph: Graph, *, even_scaled: bool) -> Iterator[_Pair]:
     if len(graph.tensors) <= 2 and not graph.inputs:
         return
     ends = Counter(leg for tensor in graph.tensors for leg in tensor.legs)
@@ -51,16 +67,15 @@ def _pairs(graph: Graph) -> Iterator[tuple[TensorNode, TensorNode, Mapping[str, 
     users: dict[str, list[TensorNode]] = {}
     for tensor in graph.tensors:
         owner = owners[tensor.share or tensor.name]
-        is_exact = can_be_kept(owner) and not is_scaled_isometry(owner)
-        if is_exact and not any(leg in graph.pinned for leg in tensor.legs):
+        if can_be_kept(owner) and (even_scaled or not is_scaled_isometry(owner)):
             users.setdefault(owner.name, []).append(tensor)
     for name, nodes in users.items():
         for one in (node for node in nodes if not node.conj):
             for other in (node for node in nodes if node.conj):
                 for inner in _inner_sides(graph, owners[name]):
-                    wires = _wires(graph, one, other, inner, ends)
-                    if wires is not None:
-                        yield one, other, wires
+                    pair = _pair(graph, one, other, inner, ends)
+                    if pair is not None:
+                        yield pair
 
 
 def _port_legs(graph: Graph) -> Iterator[tuple[str, ...]]:
@@ -78,53 +93,62 @@ def _inner_sides(graph: Graph, owner: TensorNode) -> list[tuple[int, ...]]:
     return [side for size, side in sides if size == max(sizes)]
 
 
-def _wires(
+def _pair(
     graph: Graph,
     one: TensorNode,
     other: TensorNode,
     inner: Sequence[int],
     ends: Mapping[str, int],
-) -> Mapping[str, str] | None:
-    """Which legs become others where a pair goes; None where it has to stay."""
+) -> _Pair | None:
+    """A tensor and its conjugate, if they meet on all inner axes; None where they have to stay."""
     if len(set(one.legs)) < len(one.legs) or len(set(other.legs)) < len(other.legs):
         return None  # a diagonal
+    pinned, summed = graph.pinned, graph.summed
     for axis in inner:
         leg = one.legs[axis]
-        if leg != other.legs[axis] or ends[leg] != 2 or leg in graph.summed:
+        if leg != other.legs[axis] or ends[leg] != 2 or leg in summed or leg in pinned:
             return None
     wires: dict[str, str] = {}
-    for axis in range(len(one.legs)):
-        if axis in inner:
+    gone: set[str] = set()
+    for axis in (axis for axis in range(len(one.legs)) if axis not in inner):
+        kept, left = one.legs[axis], other.legs[axis]
+        if kept in pinned or left in pinned:
+            # A node and a port each, or both nodes and a port.
+            few = ends[kept] == 3 if kept == left else ends[kept] == ends[left] == 2
+            if pinned.get(kept) != pinned.get(left) or not few:
+                return None
+            gone |= {kept, left}
             continue
-        kept, gone = one.legs[axis], other.legs[axis]
-        if {kept, gone} & graph.summed or kept in wires.values() or gone in wires:
+        if {kept, left} & summed or kept in wires.values() or left in wires:
             return None
-        if kept == gone:
+        if kept == left:
             if ends[kept] < 4:
                 return None  # the trace of an identity is a number, which no leg holds
             continue
-        if any(kept in legs and gone in legs for legs in _port_legs(graph)):
+        if any(kept in legs and left in legs for legs in _port_legs(graph)):
             return None
-        wires[gone] = kept
-    return None if set(wires) & set(wires.values()) else wires
+        wires[left] = kept
+    if set(wires) & set(wires.values()):
+        return None
+    return _Pair((one, other), wires, frozenset(gone))
 
 
-def _without(graph: Graph, one: TensorNode, other: TensorNode, wires: Mapping[str, str]) -> Graph:
+def _without(graph: Graph, pair: _Pair) -> Graph:
     """The graph without two nodes, its legs joined; who shares their array owns it now."""
-    rest = [tensor for tensor in graph.tensors if tensor is not one and tensor is not other]
-    name = one.share or one.name
+    rest = [tensor for tensor in graph.tensors if tensor not in pair.nodes]
+    name = pair.nodes[0].share or pair.nodes[0].name
     owner = graph.nodes[name]
     heir = None
-    if owner is one or owner is other:
+    if owner in pair.nodes:
         heir = next((tensor for tensor in rest if tensor.share == name), None)
     tensors: list[TensorNode] = []
     for tensor in rest:
         node = tensor
         if tensor is heir:  # the array keeps its name
             node = replace(owner, legs=tensor.legs, conj=tensor.conj)
-        tensors.append(replace(node, legs=_renamed(node.legs, wires)))
-    inputs = tuple(replace(port, legs=_renamed(port.legs, wires)) for port in graph.inputs)
-    output = _renamed(graph.output, wires)
+        tensors.append(replace(node, legs=_joined(node.legs, pair)))
+    inputs = tuple(replace(port, legs=_joined(port.legs, pair)) for port in graph.inputs)
+    output = _joined(graph.output, pair)
     used = {leg for legs in (output, *(p.legs for p in inputs)) for leg in legs}
     used.update(leg for tensor in tensors for leg in tensor.legs)
     return Graph(
@@ -134,9 +158,9 @@ def _without(graph: Graph, one: TensorNode, other: TensorNode, wires: Mapping[st
         output=output,
         tensors=tuple(tensors),
         summed=graph.summed,
-        fixed=graph.fixed,
+        fixed=tuple((leg, index) for leg, index in graph.fixed if leg in used),
     )
 
 
-def _renamed(legs: tuple[str, ...], wires: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(wires.get(leg, leg) for leg in legs)
+def _joined(legs: tuple[str, ...], pair: _Pair) -> tuple[str, ...]:
+    return tuple(pair.wires.get(leg, leg) for leg in legs if leg not in pair.gone)
