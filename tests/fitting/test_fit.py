@@ -98,7 +98,7 @@ def test_isometric_steps_of_large_networks_never_raise_the_error(
     assert seen[-1] < seen[0]
 
 
-@pytest.mark.parametrize("name", ["odd", "cp", "peps", "kronecker", "block_term"])
+@pytest.mark.parametrize("name", ["cp", "peps", "kronecker", "block_term"])
 @pytest.mark.parametrize("whitened", [False, True])
 def test_both_ways_of_a_sweep_give_the_same(
     name: str, whitened: bool, monkeypatch: pytest.MonkeyPatch
@@ -234,14 +234,14 @@ def test_whitened_low_rank_is_the_best_for_the_data() -> None:
 FEW_ROWS = 5
 
 
-@pytest.mark.parametrize("name", ["long_train", "monarch", "cp", "tucker"])
+@pytest.mark.parametrize("name", ["monarch", "block_term", "kronecker"])
 def test_data_of_fewer_rows_than_features(name: str) -> None:
     """A singular covariance: the error on the data is what it is said to be, and no larger than
     without data."""
     net = NETWORKS[name]()
     graph = net.freeze()
     wanted, x = weight(graph.out_features, graph.in_features), inputs(FEW_ROWS, graph.in_features)
-    fit, plain = tn.fit(net, wanted, data=x, starts=2), tn.fit(net, wanted, starts=2)
+    fit, plain = (tn.fit(net, wanted, data=data, starts=1, steps=10) for data in (x, None))
     outputs = np.linalg.norm(x @ wanted.T)
     layer = tn.Layer(net, dtype=torch.float64, backend="torch", effort="fast")
     found: list[float] = []

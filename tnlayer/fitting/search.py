@@ -337,7 +337,8 @@ def _improve(
         advance()
 
     if small:
-        left = max(20, int(_WORK_TOGETHER / step_work(problem)))
+        work = _WORK_REFINING if method else _WORK_TOGETHER
+        left = max(_LEAST_STEPS, int(work / step_work(problem)))
         most = min(_POLISH * effort.steps, left)
         moved = gauss_newton(problem, stored, most, EXACT, counted, 1e-6)
         name = "Gauss-Newton"
