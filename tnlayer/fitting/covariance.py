@@ -123,7 +123,9 @@ def _of_batches(batches: Iterable[Any], in_features: int | None) -> Covariance:
     total: torch.Tensor | None = None
     count = 0
     for number, batch in enumerate(batches):
-        x = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
+        # Of a pair, as a DataLoader gives it, the inputs.
+        pair = isinstance(batch, tuple | list) and len(batch) and hasattr(batch[0], "shape")
+        x = batch[0] if pair else batch
         rows = _as_rows(x, f"data: batch {number}")
         if in_features is not None and rows.shape[-1] != in_features:
             msg = (
@@ -139,6 +141,9 @@ def _of_batches(batches: Iterable[Any], in_features: int | None) -> Covariance:
         count += len(rows)
     if total is None or not count:
         msg = "data: there is no input in it; pass at least one row (n, in_features)"
+        raise SpecError(msg)
+    if not bool(total.any()):
+        msg = "data: all inputs are zero, which weight no error"
         raise SpecError(msg)
     # E[|(W - W') x^T|^2] = tr E C^T E^H with x as rows: the transpose of x^H x.
     return Covariance((total / count).mT)
