@@ -254,6 +254,15 @@ def test_data_of_fewer_rows_than_features(name: str) -> None:
     assert found[0] < found[1]
 
 
+def test_directions_without_data_are_those_of_the_target() -> None:
+    """A network that can be the target is it, although the data leave most of it open."""
+    wanted, x = weight(8, 12), inputs(3, 12)
+    for net in (T.low_rank(12, 8, rank=8), T.cp((3, 4), (4, 2), rank=24)):
+        fit = tn.fit(net, wanted, data=x, starts=2)
+        assert fit.residual < 0.02
+        assert fit.loss < 1e-5
+
+
 def test_forms_of_data() -> None:
     """A tensor, leading dimensions, batches, pairs of a DataLoader and a covariance are one."""
     wanted, x = weight(6, 8), torch.from_numpy(inputs(60, 8))

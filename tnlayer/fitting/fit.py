@@ -74,8 +74,8 @@ def fit(
         data: inputs, by whose covariance errors are weighted: (n, in_features), an iterable of such
             batches (of pairs, as a DataLoader gives, the first), or ``tn.Covariance(matrix)``. Only
             for networks with one input that is no product port. Directions that the data do not
-            have count nothing then: where they are few, pass ``tn.Covariance(c + 0.01 *
-            c.diagonal().mean() * torch.eye(len(c)))``.
+            have count 1e-8 of the mean: where data are few, more is better, by
+            ``tn.Covariance(c + 0.01 * c.diagonal().mean() * torch.eye(len(c)))``.
         steps: sweeps over all tensors of each start, at most; by default up to 200, for large
             targets as many as take about a minute.
         starts: random starts, at most; by default up to 8, for large targets fewer.
