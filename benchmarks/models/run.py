@@ -182,10 +182,20 @@ def trained(size: Size, text: Text, path: Path | None) -> Gpt:
     if path is not None and path.exists():
         tn.load(path, into=model)
         return model
-    train(model, text, size, size.steps, rate=size.rate, seed=0)
+
+    def watch(step: int, loss: float) -> None:
+        if step % 100 == 0:
+            print(f"step {step}: loss {loss:.3f}", file=sys.stderr, flush=True)
+
+    train(model, text, size, size.steps, rate=size.rate, seed=0, watch=watch)
     if path is not None:
         tn.save(model, path)
     return model
+
+
+def size_of(steps: int, width: int) -> Size:
+    """Sizes of the model, all but these as they are."""
+    return Size(steps=steps, width=width)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -198,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--levels", help="compressions, separated by commas")
     parser.add_argument("--output", type=Path, default=RESULTS / "models-gpt.json")
     asked = parser.parse_args(arguments)
-    size = Size(steps=asked.steps, width=asked.width)
+    size = size_of(asked.steps, asked.width)
     text = load_text()
     model = trained(size, text, asked.dense)
     held_out = text.held_out(512, size.length)
