@@ -84,7 +84,7 @@ class Small(nn.Module):
 X = torch.arange(7).repeat(4).reshape(4, 7)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     features=st.integers(3, 7),
     kind=st.sampled_from(["linear", "conv1d"]),

@@ -33,7 +33,7 @@ def test_shrink_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     """The model has half the parameters or fewer, and both tables were printed."""
     names = run(SNIPPETS[1])
     assert names["report"].compression >= 2
-    assert names["model"](names["data"]).shape == (512, 64)
+    assert names["model"](names["data"]).shape == (512, 32)
     printed = capsys.readouterr().out
     assert "total" in printed and str(names["report"]) in printed
 

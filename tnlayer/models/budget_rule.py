@@ -13,6 +13,7 @@ from torch import nn
 from ..budget.fit import fit_budget
 from ..budget.topology import Topology, name_of
 from ..errors import PlanError, SpecError
+from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
 from ..graph.argument_checks import shown
 from ..graph.graph import Graph
@@ -237,6 +238,7 @@ class Search:
                         compression=level,
                         batch=self._rows(target),
                         legs=legs,
+                        effort=self.setting.effort,
                     )
                 except SpecError:  # no network of this topology is so small, or there is none
                     continue
@@ -348,10 +350,11 @@ def residual_on(
     """The relative error of a module's outputs on what it saw; of its matrix, if it saw nothing."""
     if seen is None or seen.covariance is None:
         return fitted.residual
-    layer = Layer(graphs, dtype=seen.covariance.dtype, device="meta", backend="torch")
-    layer.to_empty(device="cpu").load_state_dict(dict(fitted.parameters))
     wanted = target.dense.matrix().to(seen.covariance)
-    made = layer.to_dense()[: wanted.shape[0], : wanted.shape[1]]
+    arrays = {name: array.to(wanted.dtype) for name, array in fitted.parameters.items()}
+    made = torch.zeros_like(wanted)
+    for graph in graphs:
+        made += close(graph).dense(arrays)[: wanted.shape[0], : wanted.shape[1]]
     return _size(wanted - made, seen.covariance) / max(_size(wanted, seen.covariance), 1e-300)
 
 

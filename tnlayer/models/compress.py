@@ -27,6 +27,9 @@ from .report import CompressReport, ModuleRow
 from .rules import Choice, check_patterns, check_rule, choose
 from .targets import Filter, Target, find_targets
 
+# A model has many modules: what a single fit would take a minute for is cut.
+_FIT = {"steps": 20, "starts": 2}
+
 
 def compress(
     model: nn.Module,
@@ -72,7 +75,8 @@ def compress(
             error matters, with that module alone replaced. Without it all count alike.
         call: (model, batch): how to run the model on data, if not as ``model(batch)``.
         measure: whether to time each module and the model, before and after.
-        fit_options: of :func:`tnlayer.fit`, such as steps and starts.
+        fit_options: of :func:`tnlayer.fit`; steps=20 and starts=2 are meant for many modules, more
+            take longer and come nearer where there is no closed form.
         progress: whether to show bars on a terminal.
         layer_options: of the layers, as for :class:`tnlayer.Layer`, such as backend.
 
@@ -113,7 +117,9 @@ def compress(
         )
         raise SpecError(msg)
     work = _Work(
-        model, targets, batch, objective, call or call_model, dict(fit_options or {}), progress
+        *(model, targets, batch, objective, call or call_model),
+        {**_FIT, **(fit_options or {})},
+        progress,
     )
     batches = None if data is None else batches_of(data)
     if batches is not None:
