@@ -53,7 +53,7 @@ def state(spins: int, bond_dimension: int) -> tn.Network:
 def terms(spins: int) -> dict[tuple[int, int], np.ndarray]:
     """One term a pair of neighbours, half of each field."""
     fields = np.kron(X, np.eye(2)) + np.kron(np.eye(2), X)
-    return {(k, (k + 1) % spins): -np.kron(Z, Z) - fields / 2 for k in range(spins)}
+    return {(k, (k + 1) % spins): np.kron(-Z, Z) - fields / 2 for k in range(spins)}
 
 
 def isometry(array: torch.Tensor, rows: list[int]) -> torch.Tensor:

@@ -24,6 +24,7 @@ from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_parts import Memory
 from tnlayer.lowering.calls.training_schedules import Mask
 from tnlayer.runtime.program import Program
+from tnlayer.support.option_words import Objective
 
 T = tn.topologies
 
@@ -164,7 +165,7 @@ def chunks(layer: tn.Layer) -> list[int]:
 
 
 @pytest.mark.parametrize(("count", "objective"), [(2, "train"), (4, "infer")])
-def test_a_sum_takes_chunks_as_large_as_one_network(count: int, objective: str) -> None:
+def test_a_sum_takes_chunks_as_large_as_one_network(count: int, objective: Objective) -> None:
     """Within the bytes of x, where a second y alone has as many."""
     net = T.mera(8, 2, 2)
     limit = BATCH * 256 * 4

@@ -198,7 +198,7 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a topology of another field": (
         lambda: T.wavelet,  # type: ignore[attr-defined]
         "tnlayer.topologies has no 'wavelet'",
-        "there are: block_term, brickwall",
+        "there are: augmented_tree, blast",
     ),
     "a topology in the wrong place": (
         lambda: tn.tensor_train,  # type: ignore[attr-defined]

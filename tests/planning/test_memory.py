@@ -27,6 +27,7 @@ from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.passes.slice_legs import looped_together, sliceable_legs
 from tnlayer.planning.memory_limit import keep_limit
 from tnlayer.runtime.program import Program
+from tnlayer.support.option_words import Objective
 from tnlayer.targets.lowered_calls import LoweredCalls
 from tnlayer.targets.target import target_for
 
@@ -128,7 +129,7 @@ def test_predicted_peak_is_what_is_allocated(name: str, memory: str) -> None:
 @pytest.mark.crossed
 @pytest.mark.parametrize("objective", ["train", "infer"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_limits_are_kept_as_measured(name: str, objective: str) -> None:
+def test_limits_are_kept_as_measured(name: str, objective: Objective) -> None:
     """Half of what the plan needs without a limit, and the least that is possible, are kept."""
     net = NETWORKS[name]()
     free = tn.compile(net, batch=BATCH, objective=objective)

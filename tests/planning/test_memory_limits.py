@@ -21,6 +21,7 @@ from tests.support.strategies import Bounds, fixed_series, networks
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
 from tnlayer.runtime.scratch import SCRATCH
+from tnlayer.support.option_words import Objective
 
 T = tn.topologies
 BATCH = 96
@@ -49,7 +50,7 @@ class Way:
     """
 
     mode: str
-    objective: str = "train"
+    objective: Objective = "train"
     kind: str = "plain"
     batch: int = BATCH
 
@@ -204,7 +205,7 @@ def test_limits_are_kept_in_every_way(name: str, dtype: torch.dtype) -> None:
     torch's calls keep the limit, or a typed error tells one that they keep."""
     nets, bias = NETS[name]
 
-    def make(limit: int | None, objective: str) -> tn.Layer:
+    def make(limit: int | None, objective: Objective) -> tn.Layer:
         return tn.Layer(
             nets(), bias=bias, batch=BATCH, memory_limit=limit, objective=objective, dtype=dtype,
             effort="fast", backend="torch",
@@ -220,7 +221,7 @@ def test_limits_are_kept_in_every_way(name: str, dtype: torch.dtype) -> None:
 def test_padding_counts(features: tuple[int, int], bias: bool) -> None:
     """The padded x, the longer y and their gradients are within the limit."""
 
-    def make(limit: int | None, objective: str) -> Padded:
+    def make(limit: int | None, objective: Objective) -> Padded:
         return Padded(
             train(), *features, bias=bias, batch=BATCH, memory_limit=limit, objective=objective,
             effort="fast", backend="torch",
@@ -247,7 +248,7 @@ def test_random_networks_keep_limits(is_complex: bool) -> None:
         several = choose.random() < 0.4
         bias, way = choose.random() < 0.4, choose.choice(WAYS)
 
-        def make(limit: int | None, objective: str) -> tn.Layer:
+        def make(limit: int | None, objective: Objective) -> tn.Layer:
             nets = [net, renamed(net, "_b")] if several and graph.parameters else [net]
             return tn.Layer(
                 nets, bias=bias, batch=BATCH, memory_limit=limit, objective=objective,

@@ -40,8 +40,7 @@ class State:
 
     def __init__(self, x: np.ndarray, shape: Sequence[int]) -> None:
         self.array = x.reshape(len(x), *shape)
-        self.sites = list(range(len(shape)))  # labels, by position
-        self.axes = ["batch", *self.sites]
+        self.axes: list[object] = ["batch", *range(len(shape))]  # sites are called by position
         self.outputs: list[str] = []
 
     def apply(self, array: np.ndarray, sites: Sequence[int], made: Sequence[object]) -> None:

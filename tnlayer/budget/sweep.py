@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -193,10 +194,11 @@ def sweep(
     check_mapping(grid, "sweep: grid", "values by the name of an argument")
     check_flag(measure, "sweep: measure")
     lists = {name: list(values) for name, values in grid.items()}
-    points = [dict(zip(lists, one, strict=True)) for one in product(*lists.values())]
-    if not lists or not 1 <= len(points) <= _MOST_POINTS:
-        msg = f"sweep: the grid has {len(points)} points, expected 1 to {_MOST_POINTS}"
+    count = math.prod(map(len, lists.values()))
+    if not lists or not 1 <= count <= _MOST_POINTS:
+        msg = f"sweep: the grid has {count} points, expected 1 to {_MOST_POINTS}"
         raise SpecError(msg)
+    points = [dict(zip(lists, one, strict=True)) for one in product(*lists.values())]
     rows: list[SweepRow] = []
     for point in points:
         net = topology(**arguments, **point)

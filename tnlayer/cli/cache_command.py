@@ -38,7 +38,8 @@ def run_cache(options: argparse.Namespace) -> str:
         return "\n".join((*done, f"{folder}: empty"))
     rows = [("", "files", "bytes")]
     rows += [(name, f"{files:,}", f"{size:,}") for name, (files, size) in parts.items()]
-    rows.append(("all", *(f"{sum(one[k] for one in parts.values()):,}" for k in (0, 1))))
+    files, size = (sum(one[k] for one in parts.values()) for k in (0, 1))
+    rows.append(("all", f"{files:,}", f"{size:,}"))
     return "\n".join((*done, str(folder), *table(rows)))
 
 

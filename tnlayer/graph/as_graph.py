@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import SpecError
@@ -60,6 +61,8 @@ def as_graph(net: object, where: str = "") -> Graph:
 
 def _what(net: object) -> str:
     """A value in a few words, with its type where the value does not show it."""
+    if isfunction(net):
+        return f"the function {net.__name__}, which was not called with its arguments"
     text = shown(net)
     return text if type(net).__name__ in text else f"{text} of type {type(net).__name__}"
 

@@ -22,7 +22,7 @@ Sites = int | Sequence[int]
 
 
 def energy(
-    state: AnyNetwork, operator: Mapping[Sites, object], *, isometric: bool = False
+    state: AnyNetwork, operator: Mapping[Any, object], *, isometric: bool = False
 ) -> SumOfNetworks:
     """The networks of <state|operator|state>, one a term of the operator.
 

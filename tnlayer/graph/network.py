@@ -643,10 +643,11 @@ class Network:
         >>> net.in_features, net.out_features, net.parameter_count
         (8, 6, 28)
         """
+        given: Any = multigraph
         if isinstance(multigraph, networkx.Graph) and multigraph and is_plain(multigraph):
             graph = graph_from_plain(multigraph, bond, input, output)
         else:
-            graph = graph_from_networkx(multigraph)
+            graph = graph_from_networkx(given)
         net = cls.from_graph(graph)
         net.set_values({} if values is None else values)
         return net

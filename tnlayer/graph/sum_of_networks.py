@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..support.wording import counted
 from .graph import Graph
 from .port_differences import check_can_be_added
 
@@ -49,7 +50,7 @@ class SumOfNetworks(tuple[Graph, ...]):
         return " + ".join(graph.label or "network" for graph in self)
 
     def __repr__(self) -> str:
-        return f"<Sum of {len(self)} networks: {self}>"
+        return f"<Sum of {counted(len(self), 'network')}: {self}>"
 
     @property
     def parameter_count(self) -> int:

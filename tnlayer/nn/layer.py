@@ -590,7 +590,9 @@ backend='torch'
         """
         sizes = batches if isinstance(batches, Sequence) else None
         if sizes is None or not all(check_whole(n, "prepare: a batch") >= 0 for n in sizes):
-            msg = f"prepare: expected a sequence of batch sizes, got {shown(batches)}"
+            got = shown(batches)
+            hint = f"; for one write prepare(({got},))" if isinstance(batches, int) else ""
+            msg = f"prepare: expected a sequence of batch sizes, got {got}{hint}"
             raise SpecError(msg)
         with cuda_devices.on_device_of(self._stored.any_of(self)):
             for batch in batches or (None,):

@@ -18,6 +18,7 @@ from ..planning.request import dtype_option
 from ..runtime.array_checks import check_storage, is_odd
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 from ..support.dtypes import DTYPES, PORT_DTYPES
+from ..support.wording import counted
 
 # dynamo cannot look into dtype.to_real().
 _REAL = {kind: kind.to_real() for kind in (torch.complex32, torch.complex64, torch.complex128)}
@@ -172,8 +173,8 @@ def flatten_inputs(
     ports = graph.inputs
     if len(inputs) != len(ports):
         names = ", ".join(port.name for port in ports)
-        plural = "" if len(ports) == 1 else "s"
-        msg = f"expected {len(ports)} input{plural} ({names}), got {len(inputs)}"
+        wanted = f"{counted(len(ports), 'input')} ({names})" if ports else "no input"
+        msg = f"expected {wanted}, got {len(inputs)}"
         raise SpecError(_of_layer(msg, layer))
     leading: tuple[int, ...] | None = None
     sizes: tuple[int, ...] | None = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from ..graph_values import GraphValues, TensorNode
+from .placement import Vertex
 
 COLOURS = {
     "tensor": "#bcd6f2",
@@ -32,3 +35,17 @@ def tensor_kind(tensor: TensorNode) -> str:
 def tensor_kinds(graph: GraphValues) -> dict[str, str]:
     """The kind of each tensor by name."""
     return {tensor.name: tensor_kind(tensor) for tensor in graph.tensors}
+
+
+def narrowing(graph: GraphValues, vertex: Vertex) -> int:
+    """Whether a mark is an isometry that is narrower above, 1, or below, -1, where the legs stand
+    that ``isometry=`` names; 0 of square ones, which keep all, and of other tensors."""
+    node = graph.nodes.get(vertex.text) if vertex.kind == "tensor" else None
+    if node is None:
+        return 0
+    node = graph.nodes[node.share] if node.share else node
+    size = math.prod(graph.sizes[leg] for leg in node.legs)
+    side = math.prod(graph.sizes[node.legs[axis]] for axis in node.isometry)
+    if not node.isometry or side * side == size:
+        return 0
+    return 1 if side * side > size else -1

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import BuildError, SpecError
 from ..graph_values import GraphValues
-from .colours import COLOURS, tensor_kinds
+from .colours import COLOURS, narrowing, tensor_kinds
+from .labels import Box, label_boxes, outline, rows_of, vertex_box
 from .placement import Line, Picture, Vertex, place
-from .svg import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_DRAWN_NODES = 600
-SHAPES = {"input": "square,pad=0.25", "output": "square,pad=0.25", "fix": "circle,pad=0.2"}
 
 
 def draw_graph(graph: GraphValues, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
@@ -41,8 +40,11 @@ def draw_graph(graph: GraphValues, path: str | Path | None = None, ax: Axes | No
     colours = {name: COLOURS[kind] for name, kind in tensor_kinds(graph).items()}
     for line in picture.lines:
         _draw_line(ax, picture, line)
+    for number, box in label_boxes(picture).items():
+        _label(ax, box, picture.lines[number].label)
     for vertex in picture.vertices.values():
-        _draw_vertex(ax, vertex, colours.get(vertex.text, COLOURS.get(vertex.kind, "")))
+        own = colours.get(vertex.text, "") if vertex.kind == "tensor" else ""
+        _draw_vertex(ax, vertex, own or COLOURS[vertex.kind], narrowing(graph, vertex))
     _draw_traces(ax, graph, picture)
     _finish(ax, graph, picture)
     if path is not None:
@@ -69,25 +71,23 @@ def _figure_size(picture: Picture) -> tuple[float, float]:
     return (min(60.0, max(5.0, width)), min(60.0, max(3.0, 0.9 * (max(ys) - min(ys)) + 2.0)))
 
 
-def _draw_vertex(ax: Axes, vertex: Vertex, colour: str) -> None:
+def _draw_vertex(ax: Axes, vertex: Vertex, colour: str, narrow: int) -> None:
+    from matplotlib.patches import Polygon
+
     if vertex.kind == "copy":
         ax.plot([vertex.x], [vertex.y], "o", color=colour, markersize=7, zorder=3)
         return
-    box: dict[str, Any] = {
-        "boxstyle": SHAPES.get(vertex.kind, "round,pad=0.35"),
-        "facecolor": colour,
-        "edgecolor": "#444444",
-        "linewidth": 0.8,
-    }
+    corners = outline(vertex_box(vertex), narrow)
+    edge = {"edgecolor": "#444444", "linewidth": 0.8, "zorder": 4}
+    ax.add_patch(Polygon(corners, closed=True, facecolor=colour, **edge))
     ax.text(
         vertex.x,
         vertex.y,
-        "\n".join(wrapped(vertex.text)) if vertex.kind == "tensor" else vertex.text,
+        "\n".join(rows_of(vertex)),
         ha="center",
         va="center",
         fontsize=8.5,
-        bbox=box,
-        zorder=4,
+        zorder=5,
         linespacing=1.0,
     )
 
@@ -111,18 +111,14 @@ def _draw_line(ax: Axes, picture: Picture, line: Line) -> None:
             linewidth=1.2,
         )
     )
-    # The middle of the arc, a quadratic Bezier curve.
-    x = (a.x + b.x + line.bend * (b.y - a.y)) / 2
-    y = (a.y + b.y - line.bend * (b.x - a.x)) / 2
-    _label(ax, x, y, line.label)
 
 
-def _label(ax: Axes, x: float, y: float, text: str) -> None:
-    if text:
-        box = {"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"}
-        ax.text(
-            x, y, text, ha="center", va="center", fontsize=8, color="#203060", bbox=box, zorder=2
-        )
+def _label(ax: Axes, box: Box, text: str) -> None:
+    ground = {"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"}
+    ax.text(
+        box.x, box.y, text, ha="center", va="center", fontsize=8, color="#203060", bbox=ground,
+        zorder=2,
+    )  # fmt: skip
 
 
 def _draw_traces(ax: Axes, graph: GraphValues, picture: Picture) -> None:
@@ -136,7 +132,6 @@ def _draw_traces(ax: Axes, graph: GraphValues, picture: Picture) -> None:
         radius = 0.22 + 0.14 * earlier
         centre = (vertex.x - 0.1 - radius, vertex.y)
         ax.add_patch(Circle(centre, radius, fill=False, color="#555555", zorder=1))
-        _label(ax, centre[0] - radius, vertex.y + 0.15 * earlier, line.label)
 
 
 def _finish(ax: Axes, graph: GraphValues, picture: Picture) -> None:

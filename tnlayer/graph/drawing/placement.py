@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from ..graph_values import GraphValues
+from .shapes import Places, regular_places, stub_directions
 
 # Distances in drawing units; a tensor's box is about one unit wide.
-COLUMN = 1.35
+COLUMN = 1.5
 ROW = 1.7
 STUB = 0.72
 
@@ -55,7 +56,11 @@ class _Board:
 
 
 def place(graph: GraphValues) -> Picture:
-    """Positions for all nodes of a graph: input legs in a row below, each output leg a stub."""
+    """Positions for all nodes of a graph: a ring as a ring and a grid as a grid, with the marks of
+    ports beside their tensors; else input legs in a row below, each output leg a stub."""
+    regular = regular_places(graph)
+    if regular is not None:
+        return _beside(graph, regular)
     board = _Board(graph, {leg: [] for leg, _ in graph.leg_sizes})
     _place_inputs(board)
     for tensor in graph.tensors:
@@ -67,6 +72,44 @@ def place(graph: GraphValues) -> Picture:
     _place_stubs(board)
     _draw_legs(board)
     return Picture(board.vertices, tuple(board.lines))
+
+
+def _beside(graph: GraphValues, places: Places) -> Picture:
+    """A ring or a grid: tensors where they are told to stand, marks of ports beside them."""
+    vertices = {_tensor_key(name): Vertex("tensor", name, x, y) for name, (x, y) in places.items()}
+    lines: list[Line] = []
+    entering = {
+        leg: (f"input:{port.name}:{axis}", f"{port.name}\n{axis}", "input")
+        for port in graph.inputs
+        for axis, leg in enumerate(port.legs)
+    }
+    leaving = {leg: (f"out:{leg}", f"y\n{axis}", "output") for axis, leg in enumerate(graph.output)}
+    leaving |= {leg: (f"sum:{leg}", "Σ", "sum") for leg in sorted(graph.summed)}
+    for tensor in graph.tensors:
+        x, y = places[tensor.name]
+        sides = [[leg for leg in tensor.legs if leg in marks] for marks in (entering, leaving)]
+        both = stub_directions(places, tensor.name, *map(len, sides))
+        for legs, marks, directions in zip(sides, (entering, leaving), both, strict=True):
+            for leg, (dx, dy) in zip(legs, directions, strict=True):
+                key, text, kind = marks[leg]
+                if leg in graph.pinned:
+                    text, kind = f"|{graph.pinned[leg]}⟩", "fix"
+                vertices[key] = Vertex(kind, text, x + dx, y + dy)
+                lines.append(Line(_tensor_key(tensor.name), key, short_label(graph, leg)))
+    joined: dict[frozenset[str], list[str]] = {}
+    owners: dict[str, list[str]] = {}
+    for tensor in graph.tensors:
+        for leg in tensor.legs:
+            owners.setdefault(leg, []).append(_tensor_key(tensor.name))
+    for leg, ends in owners.items():
+        if len(ends) == 2:
+            joined.setdefault(frozenset(ends), []).append(leg)
+    for legs in joined.values():
+        for number, leg in enumerate(legs):
+            first, second = owners[leg]
+            bend = 0.3 * (number - (len(legs) - 1) / 2)
+            lines.append(Line(first, second, short_label(graph, leg), bend))
+    return Picture(vertices, tuple(lines))
 
 
 def short_label(graph: GraphValues, leg: str) -> str:
@@ -210,7 +253,7 @@ def _place_stubs(board: _Board) -> None:
             shift = spread if side == 0 else side * (0.42 * STUB + abs(position) * STUB)
             rise = STUB
             if root.kind == "copy":
-                shift, rise = (side or 1) * 1.2 * STUB, 0.3 * STUB
+                shift, rise = (side or 1) * 0.95 * STUB, 0.7 * STUB
             key = f"{kind}:{leg}:out"
             board.vertices[key] = Vertex(kind, text, root.x + shift, root.y + rise)
             board.lines.append(Line(base, key, short_label(graph, leg)))

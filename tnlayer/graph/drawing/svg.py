@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 
 from ...support.html import text
 from ..graph_values import GraphValues
-from .colours import COLOURS, tensor_kinds
+from .colours import COLOURS, narrowing, tensor_kinds
+from .labels import Box, control, label_boxes, outline, rows_of, vertex_box
 from .placement import Line, Picture, Vertex
 
-# Pixels of a drawing unit, of a character and of a line of text.
-UNIT, CHARACTER, LINE = 62.0, 6.3, 12.0
+# Pixels of a drawing unit, and of a line of text.
+UNIT, LINE = 62.0, 12.0
 _MARGIN = 46.0
 _EDGE, _LABEL = "#555555", "#203060"
 
@@ -36,7 +37,8 @@ def picture_svg(graph: GraphValues, picture: Picture) -> str:
     kinds = tensor_kinds(graph)
     parts = [_line(picture, line, at) for line in picture.lines if line.first != line.second]
     parts += _loops(picture, at)
-    parts += [_label(picture, line, at) for line in picture.lines if line.label]
+    boxes = label_boxes(picture)
+    parts += [_label(picture.lines[number], box, at) for number, box in boxes.items()]
     parts += [_vertex(graph, vertex, at, kinds) for vertex in picture.vertices.values()]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -51,34 +53,21 @@ def _line(picture: Picture, line: Line, at: _Place) -> str:
     (x1, y1), (x2, y2) = at(a.x, a.y), at(b.x, b.y)
     if not line.bend:
         return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{_EDGE}" fill="none"/>'
-    x, y = at(*_control(a, b, line.bend))
+    x, y = at(*control(a, b, line.bend))
     return (
         f'<path d="M{x1:.1f} {y1:.1f}Q{x:.1f} {y:.1f} {x2:.1f} {y2:.1f}" stroke="{_EDGE}" '
         'fill="none"/>'
     )
 
 
-def _control(a: Vertex, b: Vertex, bend: float) -> tuple[float, float]:
-    """The point that pulls the arc, as matplotlib's arc3 has it."""
-    return (a.x + b.x) / 2 + bend * (b.y - a.y), (a.y + b.y) / 2 - bend * (b.x - a.x)
-
-
-def middle(picture: Picture, line: Line) -> tuple[float, float]:
-    """The middle of a leg, where its label stands; of a loop a point beside its tensor."""
-    a, b = picture.vertices[line.first], picture.vertices[line.second]
-    if line.first == line.second:
-        return a.x - 0.75, a.y
-    x, y = _control(a, b, line.bend)
-    return ((a.x + b.x) / 2 + x) / 2, ((a.y + b.y) / 2 + y) / 2
-
-
-def _label(picture: Picture, line: Line, at: _Place) -> str:
+def _label(line: Line, box: Box, at: _Place) -> str:
     """Name and size of a leg, on a ground that hides the line."""
-    x, y = at(*middle(picture, line))
-    half = CHARACTER * 0.92 * len(line.label) / 2 + 1
+    x, y = at(box.x, box.y)
+    half_x, half_y = UNIT * box.half_x, UNIT * box.half_y
     return (
-        f'<rect x="{x - half:.1f}" y="{y - 7:.1f}" width="{2 * half:.1f}" height="13" fill="white" '
-        f'fill-opacity="0.85"/><text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" '
+        f'<rect x="{x - half_x:.1f}" y="{y - half_y:.1f}" width="{2 * half_x:.1f}" '
+        f'height="{2 * half_y:.1f}" fill="white" fill-opacity="0.85"/>'
+        f'<text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" '
         f'font-size="10" fill="{_LABEL}">{text(line.label)}</text>'
     )
 
@@ -100,10 +89,7 @@ def _vertex(graph: GraphValues, vertex: Vertex, at: _Place, kinds: Mapping[str, 
     if vertex.kind == "copy":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS["copy"]}"/>'
     colour = COLOURS[kinds.get(vertex.text, "tensor") if vertex.kind == "tensor" else vertex.kind]
-    rows = wrapped(vertex.text) if vertex.kind == "tensor" else vertex.text.split("\n")
-    half_x = CHARACTER * max(map(len, rows)) / 2 + 5
-    half_y = LINE * len(rows) / 2 + 3
-    radius = {"tensor": 6, "fix": 9}.get(vertex.kind, 0)
+    box, rows = vertex_box(vertex), rows_of(vertex)
     told = ""
     if vertex.kind == "tensor" and vertex.text in graph.nodes:
         legs = " ".join(f"{leg}={graph.sizes[leg]}" for leg in graph.nodes[vertex.text].legs)
@@ -113,14 +99,9 @@ def _vertex(graph: GraphValues, vertex: Vertex, at: _Place, kinds: Mapping[str, 
         f'<tspan x="{x:.1f}" y="{first + LINE * number:.1f}">{text(row)}</tspan>'
         for number, row in enumerate(rows)
     )
+    points = [at(*point) for point in outline(box, narrowing(graph, vertex))]
+    shape = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
     return (
-        f'<g>{told}<rect x="{x - half_x:.1f}" y="{y - half_y:.1f}" width="{2 * half_x:.1f}" '
-        f'height="{2 * half_y:.1f}" rx="{radius}" fill="{colour}" stroke="#444444" '
-        f'stroke-width="0.8"/><text text-anchor="middle">{words}</text></g>'
+        f'<g>{told}<polygon points="{shape}" fill="{colour}" stroke="#444444" '
+        f'stroke-width="0.8" stroke-linejoin="round"/><text text-anchor="middle">{words}</text></g>'
     )
-
-
-def wrapped(name: str) -> list[str]:
-    """A long name on two lines, parted at an underscore."""
-    head, bar, tail = name.partition("_")
-    return [head, tail] if bar and head and tail and len(name) > 7 else [name]
