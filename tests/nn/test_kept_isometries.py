@@ -316,8 +316,8 @@ def test_an_energy_costs_its_light_cone() -> None:
 
 
 def test_energies_of_states_with_fixed_legs() -> None:
-    """tn.energy of a MERA whose outputs are fixed: a layer that keeps isometries contracts the light
-    cones alone, and gives what the whole networks give."""
+    """tn.energy of a MERA whose outputs are fixed: a layer that keeps isometries contracts the
+    light cones alone, and gives what the whole networks give."""
     torch.manual_seed(0)
     state = tn.topologies.mera(8, 2, 2)
     state.fix(dict.fromkeys(state.freeze().output, 0))

@@ -36,8 +36,17 @@ class Covariance:
         SpecError: it is not square, not Hermitian, or not finite.
 
     >>> import torch, tnlayer as tn
-    >>> tn.Covariance.of(torch.eye(3)).matrix.diagonal()
+    >>> found = tn.Covariance.of(torch.eye(3))
+    >>> found.matrix.diagonal()
     tensor([0.3333, 0.3333, 0.3333], dtype=torch.float64)
+    >>> error = torch.ones(2, 3, dtype=torch.float64)
+    >>> found.features, round(found.norm(error), 3), round(found.ridged_norm(error), 3)
+    (3, 1.414, 1.414)
+    >>> root = found.root
+    >>> bool(torch.allclose(root @ root.mH, found.ridged)), found.unweighted(root).shape
+    (True, torch.Size([3, 3]))
+    >>> found.pad(4).features
+    4
     """
 
     matrix: torch.Tensor
@@ -95,7 +104,11 @@ class Covariance:
         return len(self.matrix)
 
     def norm(self, error: torch.Tensor) -> float:
-        """Frobenius norm of E C^(1/2), for E of shape (rows, features)."""
+        """Frobenius norm of E C^(1/2).
+
+        Arguments:
+            error: E, of shape (rows, features).
+        """
         weighted = (error @ self.matrix.to(error.dtype)) * error.conj()
         return math.sqrt(max(0.0, float(weighted.sum().real)))
 
@@ -111,7 +124,11 @@ class Covariance:
         return self.matrix + more.diag()
 
     def ridged_norm(self, error: torch.Tensor) -> float:
-        """The norm that a fit makes small."""
+        """The norm that a fit makes small.
+
+        Arguments:
+            error: of shape (rows, features).
+        """
         weighted = (error @ self.ridged.to(error.dtype)) * error.conj()
         return math.sqrt(max(0.0, float(weighted.sum().real)))
 
@@ -127,7 +144,11 @@ class Covariance:
         return vectors * values.clamp_min(0).sqrt()
 
     def unweighted(self, matrix: torch.Tensor) -> torch.Tensor:
-        """The smallest M with M S = matrix, where there is one; else the nearest."""
+        """The smallest M with M S = matrix, where there is one; else the nearest.
+
+        Arguments:
+            matrix: of shape (rows, features).
+        """
         root = self.root.to(matrix.dtype)
         u, values, v = torch.linalg.svd(root, full_matrices=False)
         kept = values > math.sqrt(_RANK) * values[0] if values.numel() else values > 0
@@ -135,7 +156,11 @@ class Covariance:
         return ((matrix @ v.mH) * inverse) @ u.mH
 
     def pad(self, features: int) -> Covariance:
-        """The same with more features, which are always zero."""
+        """The same with more features, which are always zero.
+
+        Arguments:
+            features: how many there are then.
+        """
         more = features - self.features
         padded = torch.nn.functional.pad(self.matrix, (0, more, 0, more))
         return Covariance(padded, self.features)

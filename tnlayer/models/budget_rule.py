@@ -65,8 +65,9 @@ class Budget:
         SpecError: there is not exactly one budget, or it is no such number.
 
     >>> import tnlayer as tn
-    >>> tn.Budget(compression=8).kind
-    'compression'
+    >>> budget = tn.Budget(compression=8)
+    >>> budget.kind, budget.amount, len(budget.tried)
+    ('compression', 8, 4)
     """
 
     compression: float | None = None

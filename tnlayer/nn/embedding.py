@@ -58,6 +58,8 @@ class Embedding(Padded):
     >>> table = tn.Embedding(net, 999, 64)
     >>> table(torch.tensor([[1, 2, 998]])).shape, table.parameter_count
     (torch.Size([1, 3, 64]), 960)
+    >>> table.num_embeddings, table.embedding_dim
+    (999, 64)
     """
 
     def __init__(

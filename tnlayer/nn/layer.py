@@ -288,7 +288,12 @@ class Layer(Ranked):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options, beside dtype and device, that make such a layer again."""
+        """The options, beside dtype and device, that make such a layer again.
+
+        >>> import tnlayer as tn
+        >>> tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").options["backend"]
+        'torch'
+        """
         request = self._request
         uses = Counter(one.name for graph in self._graphs for one in graph.parameters)
         return {

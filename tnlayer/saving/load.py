@@ -61,6 +61,14 @@ def load(
     Raises:
         SpecError: the file is damaged, hostile, not written by tn.save, or does not fit the model.
         OSError: the file cannot be read.
+
+    >>> import tempfile, torch, tnlayer as tn
+    >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tn.save(layer, f"{folder}/layer.safetensors")
+    ...     again = tn.load(f"{folder}/layer.safetensors")
+    >>> bool(torch.equal(again.weight, layer.weight))
+    True
     """
     file = Path(path)
     header = read_header(file)

@@ -35,7 +35,12 @@ class Ranked(DenseWeight):
     @property
     def fit(self) -> Fitted | None:
         """How near the entries come to what they were fitted to, or truncated from; None: they were
-        not. It says what was true when that was done, whatever training did since."""
+        not. It says what was true when that was done, whatever training did since.
+
+        >>> import torch, tnlayer as tn
+        >>> print(tn.Layer(tn.topologies.low_rank(4, 4, rank=2), backend="torch").fit)
+        None
+        """
         return self._fit
 
     def keep_fit(self, fitted: Fitted | None) -> None:
@@ -113,6 +118,10 @@ class Ranked(DenseWeight):
 
         The promise: ||W - W'|| <= eps ||W||, Frobenius norms, for the layer's own entries after
         they were rounded to its dtype. Below what the dtype can tell, nothing is changed.
+
+        Arguments:
+            eps: the relative error, below 1.
+            optimizer: as for ``truncate``.
 
         >>> import torch, tnlayer as tn
         >>> layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=20))
