@@ -108,7 +108,8 @@ def test_data_weights_the_error() -> None:
     x = torch.randn(400, 30) * (0.8 ** torch.arange(30))
     for rows in (24, 23):
         module = linear(rows, 30)
-        for topology, options in ((T.low_rank, {}), (T.tensor_train, {"legs": 2})):
+        cases: list[tuple[Any, dict[str, Any]]] = [(T.low_rank, {}), (T.tensor_train, {"legs": 2})]
+        for topology, options in cases:
             errors: list[float] = []
             for data in (x, None):
                 layer = tn.from_linear(module, topology, compression=3, data=data, **options)

@@ -80,6 +80,19 @@ def from_linear(
     >>> exact.fit.residual < 1e-12
     True
     """
+    # A layer of tensors that were made in inference mode could never be trained.
+    with torch.inference_mode(False):
+        return _from_linear(linear, net_or_topology, data, progress, seed, options)
+
+
+def _from_linear(
+    linear: nn.Module,
+    net_or_topology: NetOrTopology,
+    data: Any,
+    progress: bool,
+    seed: int,
+    options: dict[str, Any],
+) -> Layer | Padded:
     weight, bias = _read(linear)
     out_features, in_features = weight.shape
     fitting = {name: options.pop(name) for name in _OF_FIT if name in options}

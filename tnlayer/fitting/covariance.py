@@ -16,6 +16,9 @@ from .doubles import as_double
 
 # Eigenvalues below this share of the largest are rounding.
 _RANK = 1e-12
+# What a fit adds to each variance, as a part of their mean: directions that the data do not have
+# are fitted to the target where nothing else asks for them.
+_RIDGE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Covariance:
 
     Arguments:
         matrix: (in_features, in_features), Hermitian, with no negative eigenvalue.
+        used: features that are no padding; None: all.
 
     Raises:
         SpecError: it is not square, not Hermitian, or not finite.
@@ -37,6 +41,7 @@ class Covariance:
     """
 
     matrix: torch.Tensor
+    used: int | None = None
 
     def __post_init__(self) -> None:
         matrix = _as_rows(self.matrix, "Covariance: the matrix")
@@ -95,14 +100,30 @@ class Covariance:
         return math.sqrt(max(0.0, float(weighted.sum().real)))
 
     @cached_property
+    def ridged(self) -> torch.Tensor:
+        """The matrix by which a fit weights errors: with a little more on the diagonal, so that
+        directions which the data do not have are not arbitrary."""
+        used = self.features if self.used is None else self.used
+        if not used:
+            return self.matrix
+        more = torch.zeros(self.features, dtype=self.matrix.dtype, device="cpu")
+        more[:used] = _RIDGE * self.matrix.diagonal()[:used].real.mean()
+        return self.matrix + more.diag()
+
+    def ridged_norm(self, error: torch.Tensor) -> float:
+        """The norm that a fit makes small."""
+        weighted = (error @ self.ridged.to(error.dtype)) * error.conj()
+        return math.sqrt(max(0.0, float(weighted.sum().real)))
+
+    @cached_property
     def root(self) -> torch.Tensor:
-        """A matrix S with S S^H = C: its Cholesky factor, or where C is singular V sqrt(D)."""
-        factor, info = torch.linalg.cholesky_ex(self.matrix)
+        """A matrix S with S S^H = C, ridged: its Cholesky factor, or V sqrt(D) for a singular C."""
+        factor, info = torch.linalg.cholesky_ex(self.ridged)
         if not int(info):
             diagonal = factor.diagonal().real
             if float(diagonal.min()) > 1e-5 * float(diagonal.max()):
                 return factor
-        values, vectors = torch.linalg.eigh(self.matrix)
+        values, vectors = torch.linalg.eigh(self.ridged)
         return vectors * values.clamp_min(0).sqrt()
 
     def unweighted(self, matrix: torch.Tensor) -> torch.Tensor:
@@ -116,14 +137,17 @@ class Covariance:
     def pad(self, features: int) -> Covariance:
         """The same with more features, which are always zero."""
         more = features - self.features
-        return Covariance(torch.nn.functional.pad(self.matrix, (0, more, 0, more)))
+        padded = torch.nn.functional.pad(self.matrix, (0, more, 0, more))
+        return Covariance(padded, self.features)
 
 
 def _of_batches(batches: Iterable[Any], in_features: int | None) -> Covariance:
     total: torch.Tensor | None = None
     count = 0
     for number, batch in enumerate(batches):
-        x = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
+        # Of a pair, as a DataLoader gives it, the inputs.
+        pair = isinstance(batch, tuple | list) and len(batch) and hasattr(batch[0], "shape")
+        x = batch[0] if pair else batch
         rows = _as_rows(x, f"data: batch {number}")
         if in_features is not None and rows.shape[-1] != in_features:
             msg = (
@@ -139,6 +163,9 @@ def _of_batches(batches: Iterable[Any], in_features: int | None) -> Covariance:
         count += len(rows)
     if total is None or not count:
         msg = "data: there is no input in it; pass at least one row (n, in_features)"
+        raise SpecError(msg)
+    if not bool(total.any()):
+        msg = "data: all inputs are zero, which weight no error"
         raise SpecError(msg)
     # E[|(W - W') x^T|^2] = tr E C^T E^H with x as rows: the transpose of x^H x.
     return Covariance((total / count).mT)

@@ -36,7 +36,7 @@ def as_double(value: Any, what: str) -> torch.Tensor:
     else:
         try:
             # A copy: read-only arrays are none that torch takes.
-            array = torch.as_tensor(np.array(value))
+            array = torch.as_tensor(np.array(value), device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             msg = f"{what} is no array of numbers ({error}); got {shown(value)}"
             raise SpecError(msg) from error

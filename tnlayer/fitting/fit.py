@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from functools import wraps
+from typing import Any, ParamSpec, cast
 
 import torch
 
@@ -23,11 +24,24 @@ from .problem import Problem, Stored
 from .search import Best, effort_for, search
 from .target import Target, as_target
 
+P = ParamSpec("P")
+
 # A sweep that lowers the error by less than this share of it ends a start.
 _TOLERANCE = 1e-5
 
 
-@torch.no_grad()
+def _plain(function: Callable[P, Fitted]) -> Callable[P, Fitted]:
+    """Without gradients, but not in inference mode, in which L-BFGS could not ask for its own."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> Fitted:
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*arguments, **options)
+
+    return call
+
+
+@_plain
 def fit(
     net: Network | Graph | Sequence[Network | Graph],
     target: Any,
@@ -59,7 +73,9 @@ def fit(
             nn.Linear, with one axis more for each further input; or one axis a leg of the ports.
         data: inputs, by whose covariance errors are weighted: (n, in_features), an iterable of such
             batches (of pairs, as a DataLoader gives, the first), or ``tn.Covariance(matrix)``. Only
-            for networks with one input that is no product port.
+            for networks with one input that is no product port. Directions that the data do not
+            have count 1e-8 of the mean: where data are few, more is better, by
+            ``tn.Covariance(c + 0.01 * c.diagonal().mean() * torch.eye(len(c)))``.
         steps: sweeps over all tensors of each start, at most; by default up to 200, for large
             targets as many as take about a minute.
         starts: random starts, at most; by default up to 8, for large targets fewer.
@@ -98,7 +114,7 @@ def fit(
     )  # fmt: skip
 
 
-@torch.no_grad()
+@_plain
 def fit_part(
     net: Network | Graph | Sequence[Network | Graph],
     target: torch.Tensor,
@@ -126,6 +142,7 @@ def fit_part(
     return fit_target(nets, Target(padded, covariance, (rows, columns)), **options)
 
 
+@_plain
 def fit_target(
     nets: Sequence[ClosedNetwork],
     target: Target,
@@ -151,7 +168,14 @@ def fit_target(
     free = tuple(name for name, parameter in parameters.items() if parameter.node.trainable)
     target = replace(target, dense=target.dense.to(dtype))
     problem = Problem(tuple(nets), target, parameters, free, dtype)
-    best = _found(problem, steps, starts, seed, tol, given, begun, progress=progress)
+    with torch.device("cpu"):
+        best = _found(problem, steps, starts, seed, tol, given, begun, progress=progress)
+        return _report(problem, best, began)
+
+
+def _report(problem: Problem, best: Best, began: float) -> Fitted:
+    """What was found, as it is measured at the end."""
+    parameters = problem.parameters
     stored = problem.balanced(best.stored)
     made = problem.dense(stored)
     return Fitted(

@@ -61,7 +61,6 @@ class ContractionTree:
         self, factors: Sequence[Labels], output: Sequence[str], sizes: Mapping[str, int]
     ) -> None:
         self.output = tuple(output)
-        self._count = len(factors)
         pairs = search_order(
             factors,
             self.output,
@@ -77,6 +76,7 @@ class ContractionTree:
         for made, (left, right) in enumerate(pairs, len(factors)):
             self._children[made] = (left, right)
             under.append(under[left] | under[right])
+        self._under = under
         holders: dict[str, set[int]] = {}
         for number, labels in enumerate(factors):
             for label in labels:
@@ -144,30 +144,23 @@ class ContractionTree:
             visited: the factors to visit.
         """
         done = self._ups(values)
-        wanted = {
-            node for node in range(self._count + len(self._children)) if self._below(node) & visited
-        }
-
-        def go(node: int, given: Labelled | None) -> None:
+        wanted = {node for node, below in enumerate(self._under) if below & visited}
+        # Without recursion: trees may be as deep as networks are long.
+        todo: list[tuple[int, int | None, Labelled | None]] = [(self._root, None, None)]
+        while todo:
+            node, child, given = todo.pop()
             if node not in self._children:
                 new = visit(node, given)
                 if new is not None:
                     values[node] = done[node] = new
-                return
+                continue
             left, right = self._children[node]
-            for child, other in ((left, right), (right, left)):
-                if child not in wanted:
-                    continue
-                down = done[other]
+            if child is None:
+                todo += [(node, node, None), (node, right, given), (node, left, given)]
+            elif child == node:
+                done[node] = self._join(done[left], done[right], self._kept[node])
+            elif child in wanted:
+                down = done[right if child == left else left]
                 if given is not None:
                     down = self._join(given, down, self._given[child])
-                go(child, down)
-            done[node] = self._join(done[left], done[right], self._kept[node])
-
-        go(self._root, None)
-
-    def _below(self, node: int) -> frozenset[int]:
-        if node not in self._children:
-            return frozenset({node})
-        left, right = self._children[node]
-        return self._below(left) | self._below(right)
+                todo.append((child, None, down))

@@ -221,7 +221,7 @@ class View:
     def overlap_target(self, dense: torch.Tensor) -> Labelled:
         """conj(T C) over the open labels: the network's overlap with it is the linear part."""
         if self.covariance is not None:
-            dense = dense.to(self.dtype) @ self.covariance.matrix.to(self.dtype)
+            dense = dense.to(self.dtype) @ self.covariance.ridged.to(self.dtype)
         return Labelled(self.net.restricted(dense).to(self.dtype).conj(), self.open)
 
     @cached_property
@@ -268,7 +268,7 @@ class View:
         assert self.covariance is not None
         inputs = self.net.input_labels
         shape = [self.sizes[label] for label in inputs]
-        matrix = self.covariance.matrix.to(self.dtype).reshape(*shape, *shape)
+        matrix = self.covariance.ridged.to(self.dtype).reshape(*shape, *shape)
         axes = (*inputs, *(self._in_bra(label) for label in inputs))
         distinct = tuple(dict.fromkeys(axes))
         return Labelled(diagonal_view(matrix, axes, distinct), distinct)

@@ -28,6 +28,8 @@ _WORK_REFINING, _MOST_REFINING = 2.0**32, 20
 _WORK_TOGETHER = 2.0**36
 # Sweeps by which starts of isometries are compared, and so many times as many starts.
 _FIRST_SWEEPS, _SCREENED = 3, 4
+# Sweeps in a row that bring nothing, before a start of isometries ends.
+_PATIENCE = 5
 # Polishing steps for each step of alternating least squares that is asked for.
 _POLISH = 2
 # Residuals below this are rounding.
@@ -316,6 +318,8 @@ def _improve(
     small = is_small(problem)
     # A problem that is small is better served by moving all at once: a few sweeps bring it near.
     most = min(effort.steps, 10) if small else effort.steps
+    # Isometries creep over plateaus before they find a way down.
+    stalled, patience = 0, _PATIENCE if problem.isometries else 1
     for _ in range(most if alternates else 0):
         before = loss
         sweep(problem, stored)
@@ -324,7 +328,8 @@ def _improve(
         advance()
         name = f"{method}, ALS" if method else "ALS"
         best.offer(stored, loss, name, steps)
-        if loss <= EXACT or before - loss <= effort.tol * before:
+        stalled = stalled + 1 if before - loss <= effort.tol * before else 0
+        if loss <= EXACT or stalled >= patience:
             break
     alternated = f"{method}, ALS" if method and loss < start else method or "ALS" * bool(steps)
     if loss <= EXACT:
@@ -337,7 +342,8 @@ def _improve(
         advance()
 
     if small:
-        left = max(20, int(_WORK_TOGETHER / step_work(problem)))
+        work = _WORK_REFINING if method else _WORK_TOGETHER
+        left = max(_LEAST_STEPS, int(work / step_work(problem)))
         most = min(_POLISH * effort.steps, left)
         moved = gauss_newton(problem, stored, most, EXACT, counted, 1e-6)
         name = "Gauss-Newton"

@@ -96,8 +96,10 @@ class Target:
 
     def loss(self, dense: torch.Tensor) -> float:
         """What is minimised: whitened where there is a covariance."""
-        whitened = self.whitened_residual(dense)
-        return self.residual(dense) if whitened is None else whitened
+        if self.covariance is None:
+            return self.residual(dense)
+        error = self.covariance.ridged_norm(self.cut(self.dense - dense))
+        return _relative(error, self.covariance.ridged_norm(self.dense))
 
 
 def _relative(error: float, norm: float) -> float:

@@ -427,6 +427,8 @@ class Layer(Ranked):
             home = home_of(self, name)
             assert home is not None
             home[name] = array
+        # As __init__ does: what torch traces has a plan.
+        self._programs_for(self.dtype)
 
     def export_c(self, folder: str | os.PathLike[str], *, batch: int | None = None) -> None:
         """Write the compiled forward as C++ source, header, weights and CMake file: a library that

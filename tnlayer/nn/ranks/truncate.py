@@ -342,7 +342,10 @@ def _first_that_fits(
         return fits([with_sizes(g, new) for g, new in zip(graphs, sizes, strict=True)])
 
     if not is_enough(len(cuts)):
-        msg = f"truncate: {what} is too small: the network is larger with all bonds of size 1"
+        msg = (
+            f"truncate: {what} is too small: with all bonds that can change at size 1 the network "
+            "is still larger"
+        )
         raise SpecError(msg)
     low, high = 0, len(cuts)
     while high - low > 1:
