@@ -118,13 +118,14 @@ class Calls:
         return (y.detach(), *(gradient for gradient in found if gradient is not None))
 
 
-Make = Callable[[int | None, str], tn.Layer | Padded]
+Make = Callable[[int | None, Objective], tn.Layer | Padded]
 
 
 def check_limits(make: Make, graph: tn.Graph, ways: tuple[Way, ...] = WAYS) -> int:
     """Several limits are kept in each way, or refused with one that is then kept; how many were."""
     kept = 0
-    for objective in sorted({way.objective for way in ways}):
+    asked: list[Objective] = sorted({way.objective for way in ways})
+    for objective in asked:
         step = Way("no_grad" if objective == "infer" else "train")
         full = peak_beside(Calls(make(None, objective), graph, step))
         for share in SHARES:
