@@ -80,12 +80,12 @@ def test_wrong_arguments() -> None:
     for call in (
         lambda: tn.summary(torch.zeros(2)),  # type: ignore[arg-type]
         lambda: tn.summary(model, batch=0),
-        lambda: tn.summary(model, objective="x"),
+        lambda: tn.summary(model, objective="x"),  # pyright: ignore[reportArgumentType]
         lambda: tn.summary(model, data=3),
         lambda: tn.suggest(4, 4),
         lambda: tn.suggest(4, 4, compression=2, params=3),
         lambda: tn.suggest(0, 4, compression=2),
-        lambda: tn.suggest(4, 4, compression=2, objective="x"),
+        lambda: tn.suggest(4, 4, compression=2, objective="x"),  # pyright: ignore[reportArgumentType]
     ):
         with pytest.raises(tn.SpecError):
             call()

@@ -17,6 +17,7 @@ from ..planning.planner import backward_plan
 from ..report.compare import compare
 from ..report.cost_of_network import cost
 from ..support.json_text import canonical_json
+from ..targets.backend import is_free
 from .networks import load_network
 from .shared_options import add_json, add_network, add_planning, planning
 
@@ -94,7 +95,7 @@ def run_compare(options: argparse.Namespace) -> str:
     nets = [load_network(text) for text in options.network]
     wanted = planning(options)
     backend = wanted.pop("backend")
-    if backend != "auto":
+    if not is_free(backend):
         msg = f"compare: --backend {backend} is not taken; tnlayer cost takes it, for one network"
         raise SpecError(msg)
     compared = compare(nets, **wanted)

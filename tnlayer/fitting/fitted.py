@@ -52,7 +52,7 @@ class Fitted:
     >>> found.residual < 1e-12, found.loss == found.residual, found.is_whitened
     (True, True, False)
     >>> sorted(found.parameters), found.without_parameters().parameters
-    (['left', 'right'], {})
+    (['U', 'V'], {})
     >>> found.numbers()["method"]
     'SVD'
     """

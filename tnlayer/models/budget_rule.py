@@ -67,7 +67,7 @@ class Budget:
     >>> import tnlayer as tn
     >>> budget = tn.Budget(compression=8)
     >>> budget.kind, budget.amount, len(budget.tried)
-    ('compression', 8, 4)
+    ('compression', 8.0, 5)
     """
 
     compression: float | None = None

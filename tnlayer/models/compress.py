@@ -18,6 +18,7 @@ from ..nn.dense_modules import CONV1D, EMBEDDING, LINEAR, replace_module
 from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
 from ..support.dtypes import DTYPES
+from ..support.option_words import Objective
 from ..support.progress import progress as progress_bar
 from .budget_rule import Budget, Search, stay_cost
 from .data import Call, Seen, Watched, as_evaluated, batches_of, call_model
@@ -40,7 +41,7 @@ def compress(
     *,
     compression: float = 4.0,
     batch: int = 256,
-    objective: str = "train",
+    objective: Objective = "train",
     loss: Callable[..., Any] | None = None,
     call: Call | None = None,
     measure: bool = False,
@@ -165,13 +166,14 @@ class _Work:
         model: nn.Module,
         targets: list[Target],
         batch: int,
-        objective: str,
+        objective: Objective,
         call: Call,
         fit_options: dict[str, Any],
         progress: bool,
     ) -> None:
         self.model, self.targets, self.batch = model, targets, batch
-        self.objective, self.call, self.fit_options = objective, call, fit_options
+        self.objective: Objective = objective
+        self.call, self.fit_options = call, fit_options
         self.progress = progress
         self.seen: dict[int, Seen] = {}
 
@@ -315,7 +317,7 @@ def _choice(choices: Mapping[str, Choice], target: Target) -> Choice:
     return choices.get(target.name, Choice((), "it is factorized already"))
 
 
-def _step(module: nn.Module, x: torch.Tensor, objective: str) -> Callable[[], object]:
+def _step(module: nn.Module, x: torch.Tensor, objective: Objective) -> Callable[[], object]:
     """One call to time."""
 
     def infer() -> object:

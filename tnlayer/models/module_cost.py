@@ -14,6 +14,7 @@ from ..planning.predictions import times_of
 from ..planning.request import INFER, Request
 from ..report.cost import Cost
 from ..report.cost_of_network import cost
+from ..support.option_words import Effort, Objective
 from ..time_models.torch_calls import dense_seconds
 
 
@@ -26,10 +27,10 @@ class Setting:
         device, dtype, effort: as for :func:`tnlayer.cost`.
     """
 
-    objective: str = "train"
+    objective: Objective = "train"
     device: str = "cpu"
     dtype: str = "float32"
-    effort: str = "fast"
+    effort: Effort = "fast"
 
     @property
     def is_inference(self) -> bool:

@@ -13,6 +13,7 @@ from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_option, check_whole
 from ..ir.plan_text import milliseconds, table
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
+from ..support.option_words import Effort, Objective
 from .module_cost import ModuleCost, Setting, dense_cost, network_cost
 
 # Those that stand for others, or need sizes that few matrices have, are tried on request.
@@ -63,7 +64,7 @@ class Suggestions:
     out_features: int
     batch: int
     budget: str
-    objective: str
+    objective: Objective
     rows: tuple[Suggestion, ...]
     left_out: tuple[tuple[str, str], ...]
 
@@ -126,10 +127,10 @@ def suggest(
     time: float | None = None,
     flops: float | None = None,
     topologies: Sequence[Topology] = DEFAULT,
-    objective: str = "train",
+    objective: Objective = "train",
     device: str = "cpu",
     dtype: str = "float32",
-    effort: str = "fast",
+    effort: Effort = "fast",
 ) -> Suggestions:
     """Which topologies keep a budget for a matrix, and how fast each is predicted to be.
 

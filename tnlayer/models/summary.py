@@ -14,6 +14,7 @@ from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
 from ..runtime.module_arrays import homes_of
 from ..support.dtypes import DTYPES
+from ..support.option_words import Objective
 from .budget_rule import stay_cost
 from .data import Call, Watched, batches_of, call_model
 from .module_cost import NO_COST, ModuleCost, Setting, dense_cost
@@ -56,7 +57,7 @@ class Summary:
     rows: tuple[SummaryRow, ...]
     total: ModuleCost
     dense: ModuleCost
-    objective: str
+    objective: Objective
     batch: int
 
     def numbers(self) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def summary(
     *,
     batch: int = 256,
     data: Any = None,
-    objective: str = "train",
+    objective: Objective = "train",
     call: Call | None = None,
 ) -> Summary:
     """Count parameters, FLOPs, predicted time and memory of each layer of a model, and of all.
@@ -154,7 +155,7 @@ def _row(
     module: nn.Module,
     target: Target | None,
     rows: int,
-    objective: str,
+    objective: Objective,
     parameters: int,
     tied: int,
 ) -> SummaryRow:
