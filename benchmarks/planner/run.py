@@ -4,7 +4,9 @@
 
 For each case all candidate plans are built and timed, forward and backward, in shuffled turns. Then
 the chosen plan and the fastest one are timed again in alternation, so that the winner's luck does
-not count: their ratio is the regret. A second part compares layers with nn.Linear.
+not count: their ratio is the regret. What the choice costs after the trials of a layer's first
+calls is worked out from the same times, for this machine's profile and for profiles that are wrong
+on purpose (falsified.py). A second part compares layers with nn.Linear.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ from benchmarks.common.report import RESULTS, format_table, headline, provenance
 from benchmarks.common.timing import time_alternating
 from benchmarks.common.workloads import draw_parameters
 from benchmarks.planner.cases import PlannerCase, planner_cases
+from benchmarks.planner.falsified import falsified
 from tnlayer import topologies
 from tnlayer.graph.canonical import canonicalise
 from tnlayer.graph.graph import Graph
 from tnlayer.graph.network import Network
-from tnlayer.hardware.profile.load import load_profile, op_times
+from tnlayer.hardware.profile.load import load_profile, op_times, use_profile
 from tnlayer.ir.plan import Plan
 from tnlayer.nn.layer import Layer
 from tnlayer.planning.candidates import candidates
@@ -46,6 +49,10 @@ from tnlayer.time_models.torch_calls import dense_seconds
 SLOW = 0.6
 MOST_BYTES = 6 * 2**30
 BUDGET = 0.12
+# As the trials of dispatch/trials.py and planning/close_choices.py: which plans are tried, how many
+# beside the chosen one, and what another must take at most.
+CLOSE, MOST_CLOSE, CLEARLY = 2.0, 2, 0.95
+FALSE_SEEDS = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,9 @@ class CaseResult:
     candidates: tuple[Timed, ...]
     regret: float | None
     planning_seconds: float
+    after_trials: float | None
+    falsified: tuple[float, ...]
+    falsified_after_trials: tuple[float, ...]
 
     @property
     def timed(self) -> list[Timed]:
@@ -154,7 +164,47 @@ def measure_case(case: PlannerCase, budget: float) -> CaseResult:
         Timed(plan.minimize, _flops(plan, case.batch), predicted[n], measured.get(n), n == picked)
         for n, plan in enumerate(plans)
     )
-    return CaseResult(case.name, case.batch, "torch", rows, regret, planning)
+    quickest = {int(name): timing.minimum for name, timing in timings.items()}
+    wrong = [_falsely(search.graph, request, plans, case.batch, seed) for seed in FALSE_SEEDS]
+    return CaseResult(
+        case.name,
+        case.batch,
+        "torch",
+        rows,
+        regret,
+        planning,
+        _after_trials(predicted, measured, quickest)[1] if measured else None,
+        tuple(_after_trials(one, measured, quickest)[0] for one in wrong if measured),
+        tuple(_after_trials(one, measured, quickest)[1] for one in wrong if measured),
+    )
+
+
+def _falsely(
+    graph: Graph, request: Request, plans: Sequence[Plan], batch: int, seed: int
+) -> list[float]:
+    """What a falsified profile predicts for plans."""
+    with use_profile(falsified(load_profile().profile, seed)):
+        search = Search.begin(graph, request)
+        return [search.lowered(plan).seconds(batch).total for plan in plans]
+
+
+def _after_trials(
+    predicted: Sequence[float], measured: Mapping[int, float], quickest: Mapping[int, float]
+) -> tuple[float, float]:
+    """What the plan that is predicted to be the fastest costs over the fastest one; and what the
+    one costs that a layer's first calls would take: of those predicted within a factor of two, the
+    one with the fastest call, if it is clearly faster.
+
+    Plans that were too slow to be timed cannot be tried; where the prediction picks one of them,
+    the best timed one stands for it.
+    """
+    order = sorted(measured, key=lambda n: predicted[n])
+    picked = order[0]
+    close = [n for n in order if predicted[n] <= CLOSE * predicted[picked]][: 1 + MOST_CLOSE]
+    best = min(close, key=lambda n: quickest[n])
+    taken = best if quickest[best] < CLEARLY * quickest[picked] else picked
+    fastest = min(measured.values())
+    return measured[picked] / fastest, measured[taken] / fastest
 
 
 def _again(
@@ -255,6 +305,9 @@ def summary(results: Sequence[CaseResult]) -> dict[str, Any]:
     model = [c for r in results if (c := r.correlation(by_flops=False)) is not None]
     flops = [c for r in results if (c := r.correlation(by_flops=True)) is not None]
     regrets = sorted(r.regret for r in results if r.regret is not None)
+    tried = sorted(r.after_trials for r in results if r.after_trials is not None)
+    wrong = sorted(one for r in results for one in r.falsified)
+    mended = sorted(one for r in results for one in r.falsified_after_trials)
     return {
         "cases": len(results),
         "candidates_timed": len(timed),
@@ -264,7 +317,15 @@ def summary(results: Sequence[CaseResult]) -> dict[str, Any]:
         "median_correlation_of_flops": statistics.median(flops),
         "share_of_regrets_up_to_1.10": sum(r <= 1.10 for r in regrets) / len(regrets),
         "largest_regret": regrets[-1],
+        "after_trials_up_to_1.10": _share(tried),
+        "falsified_up_to_1.10": _share(wrong),
+        "falsified_after_trials_up_to_1.10": _share(mended),
+        "falsified_after_trials_largest": mended[-1],
     }
+
+
+def _share(regrets: Sequence[float]) -> float:
+    return sum(one <= 1.10 for one in regrets) / max(1, len(regrets))
 
 
 def tables(results: Sequence[CaseResult], dense: Sequence[dict[str, Any]]) -> str:

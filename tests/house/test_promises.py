@@ -37,21 +37,44 @@ def numbered(text: str) -> dict[str, str]:
 # -- README ----------------------------------------------------------------------------------------
 
 
-def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """It runs as it stands there, and gives the numbers of its comments."""
-    (code,) = blocks(README)
+def test_the_examples_of_the_readme_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run as they stand there, one after the other, and give the numbers of their comments."""
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks(README))
     names: dict[str, object] = {}
     exec(code, names)  # as a reader would
     printed = capsys.readouterr().out
     net, layer = names["net"], names["layer"]
     assert isinstance(net, tn.Network) and isinstance(layer, tn.Layer)
     count, dense = re.search(r"# (\d+), where the dense layer has ([\d,]+)", code).groups()  # type: ignore[union-attr]
-    assert printed.startswith(f"{count}\n")
+    assert f"\n{count}\n" in printed
     assert net.parameter_count == int(count)
     assert net.freeze().dense_parameter_count == int(dense.replace(",", ""))
     assert "peak bytes, training" in printed
     assert layer(torch.zeros(3, 4096)).shape == (3, 4096)
     assert f"in_features = {net.in_features}" in code
+    assert (tmp_path / "small.safetensors").exists()
+
+
+def test_parameters_of_the_table_of_the_readme() -> None:
+    """Those of the networks that its rows name, from 4096 features to 4096."""
+    cube, bits = (16,) * 3, (2,) * 12
+    networks = {
+        "`low_rank`, rank 32": T.low_rank(4096, 4096, 32),
+        "`btt`, rank 2": T.btt((64, 64), (64, 64), 2),
+        "`butterfly`": T.butterfly(4096),
+        "`tensor_train` 16^3, rank 8": T.tensor_train(cube, cube, 8),
+        "`tensor_train` 2^12, rank 3": T.tensor_train(bits, bits, 3),
+        "`tree` 2^12, bond 2": T.tree(12, 2, 2),
+        "`mera` 2^12, bond 2": T.mera(12, 2, 2),
+        "`mera` 2^12, bond 3": T.mera(12, 2, 3),
+        "`tensor_train` 16^3, rank 32": T.tensor_train(cube, cube, 32),
+    }
+    rows = [line.strip("| ").split(" | ") for line in README.splitlines()]
+    found = {row[1]: int(row[2].replace(",", "")) for row in rows if row[1:] and row[1] in networks}
+    assert found == {name: net.parameter_count for name, net in networks.items()}
 
 
 def test_counts_of_the_demo_are_those_of_the_readme() -> None:
@@ -131,7 +154,6 @@ def test_steps_of_the_guide_are_numbered_as_its_table(capsys: pytest.CaptureFixt
     folders = [re.match(r"`(\w+)/`", row) for row in rows.values()]
     rooms = [room for room in ROOMS if (ROOT / "tnlayer" / room).is_dir() and room != "support"]
     assert [found and found[1] for found in folders] == rooms
-    assert re.findall(r"^    (\w+)/ ", README, re.MULTILINE) == rooms
     said = dict(re.findall(r"print\((.*)\)  # (\d+):", code))
     made_by = {"net": "graph/", "plan": "planning/", "program.source()": "codegen/"}
     assert said.keys() == made_by.keys()

@@ -19,6 +19,17 @@ OF_BACKENDS = {
     if name not in ("batch_range", "prepare", "resources", "source", "sources")
 }
 
+# What other parts of the package ask a layer for, and users never do.
+OF_LAYERS = {
+    "has_log_scale",
+    "keep_fit",
+    "named_arrays",
+    "networks_for_ranks",
+    "replace_networks",
+    "split_along",
+    "without_entries",
+}
+
 
 def function_of(member: Any) -> Callable[..., Any] | None:
     """The function behind a method or a property; None for anything else."""
@@ -32,8 +43,11 @@ def function_of(member: Any) -> Callable[..., Any] | None:
 
 
 def members(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Public methods and properties of a class that are ours, by name."""
+    """Public methods and properties of a class that are ours, by name; without those that it has
+    from another public class, or has in another way than that: what they are is said there."""
     seen: set[str] = set()
+    above = {getattr(tn, name) for name in tn.__all__} - {cls}
+    of_others = {name for owner in cls.__mro__ if owner in above for name in dir(owner)}
     for owner in cls.__mro__:
         if not owner.__module__.startswith("tnlayer"):
             continue
@@ -42,7 +56,8 @@ def members(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
             if name.startswith("_") or name in seen or function is None:
                 continue
             seen.add(name)
-            if not (cls is tn.Program and name in OF_BACKENDS):
+            internal = OF_BACKENDS if cls is tn.Program else OF_LAYERS
+            if name not in internal and name not in of_others:
                 yield name, function
 
 

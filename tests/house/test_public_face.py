@@ -25,11 +25,23 @@ SEVERAL_NETWORKS = {
         "topology, in_features, out_features, *, params=None, flops=None, compression=None, "
         "time=None, batch=256"
     ),
+    "fit": (
+        "net, target, *, data=None, steps=None, starts=None, seed=0, tol=1e-05, progress=False, "
+        "start=None, shared=False"
+    ),
+    "from_linear": "linear, net_or_topology, *, data=None, progress=True, seed=0",
+}
+MODELS = {
+    "compress": "model, rule, data=None, filter_fn=None, dry_run=False",
+    "suggest": "in_features, out_features",
+    "summary": "model, *, batch=256",
+    "save": "module, path",
+    "load": "path, *, into=None",
 }
 LAYER = (
     "net, *others, bias=False, batch=None, backend='auto', objective='train', memory_limit=None, "
     "effort='default', tune='calls', device=None, dtype=None, log_scale=False, "
-    "shared=False, tiers=True, autocast=True"
+    "shared=False, tiers=True, autocast=True, isometries='free'"
 )
 # Builder methods that are promised parameter by parameter.
 EXACT_METHODS = {
@@ -108,6 +120,8 @@ def test_all_is_what_is_there() -> None:
     """Each name of __all__ exists, and the promised names are among them."""
     wanted = {"Network", "Graph", "Layer", "plan", "cost", "compile", "topologies"}
     wanted |= {"compare", "Comparison", "fit_budget", "Fit"}
+    wanted |= {"compress", "Budget", "suggest", "summary", "save", "load", "Conv2d", "Embedding"}
+    wanted |= {"fit", "Fitted", "Covariance", "from_linear"}
     wanted |= {"TnlayerError", "SpecError", "PlanError", "BuildError", "Plan", "Cost", "Program"}
     assert wanted <= set(tn.__all__)
     assert [name for name in tn.__all__ if not hasattr(tn, name)] == []
@@ -149,6 +163,19 @@ def test_comparisons_take_the_promised_parameters(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_functions_for_models_take_the_promised_parameters(name: str) -> None:
+    """tn.compress and those beside it start with the promised parameters."""
+    given, wanted = parameters(getattr(tn, name)), promised(MODELS[name])
+    assert inspect.getdoc(getattr(tn, name))
+    for there, promise in zip(given, wanted, strict=False):
+        assert (there.name, there.kind, there.default) == (
+            promise.name,
+            promise.kind,
+            promise.default,
+        )
+
+
 def test_layer_signature() -> None:
     """tn.Layer takes exactly the promised parameters, with their kinds and defaults."""
     assert issubclass(tn.Layer, torch.nn.Module)
@@ -156,7 +183,19 @@ def test_layer_signature() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["source", "explain", "to_dense", "prepare", "invalidate", "reset_parameters"]
+    "name",
+    [
+        "source",
+        "explain",
+        "to_dense",
+        "prepare",
+        "invalidate",
+        "reset_parameters",
+        "fit",
+        "truncate",
+        "round",
+        "grow",
+    ],
 )
 def test_layer_methods(name: str) -> None:
     """The layer's own methods exist and are documented."""

@@ -214,7 +214,7 @@ def test_the_option_is_for_cuda_and_known() -> None:
     """Other backends and unknown words are refused; one that no step can use fails at once."""
     net = NETWORKS["mera"]()
     with pytest.raises(tn.SpecError, match="3xtf32"):
-        tn.compile(net, backend="cuda", arch="sm_90", tensor_cores="fp8")
+        tn.compile(net, backend="cuda", arch="sm_90", tensor_cores="fp8")  # pyright: ignore[reportArgumentType]
     with pytest.raises(tn.SpecError, match="backend='cuda'"):
         tn.compile(net, backend="cpp", tensor_cores="tf32")
 

@@ -291,7 +291,7 @@ def test_padded_bias(layer: tn.Layer, change: str) -> None:
     padded(x)
     if "spectral" not in change:
         CHANGES[change](padded, "bias")
-    CHANGES[change](padded.layer, "core_0")
+    CHANGES[change](padded, "core_0")
     padded.eval()
     y = padded(x)
     expected = nn.functional.linear(x, padded.to_dense(), padded.bias)
@@ -420,9 +420,9 @@ def test_reset_of_a_sum_and_of_padded(layer: tn.Layer) -> None:
     scale is parametrized."""
     nets = [layer.graph, topologies.low_rank(16, 16, 4)]
     whole, padded = tn.Layer(nets, backend="torch"), Padded(layer.graph, 9, 16, backend="torch")
-    for module, inner, features in ((whole, whole, 16), (padded, padded.layer, 9)):
-        for name in [name for name, _ in inner.named_parameters()]:
-            parametrize.register_parametrization(inner, name, Doubled())
+    for module, features in ((whole, 16), (padded, 9)):
+        for name in [name for name, _ in module.named_parameters()]:
+            parametrize.register_parametrization(module, name, Doubled())
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.zero_()

@@ -85,12 +85,11 @@ class Calls:
 
     def __init__(self, layer: tn.Layer | Padded, graph: tn.Graph, way: Way) -> None:
         self.layer, self.way = layer, way
-        inner = layer.layer if isinstance(layer, Padded) else layer
         features = (layer.in_features,) if isinstance(layer, Padded) else None
         self.inputs = [
             entries(
                 ((way.batch,) if port.batched else ()) + (features or graph.input_shape(port)),
-                inner.dtype,
+                layer.dtype,
                 way.kind,
             )
             for port in graph.inputs
@@ -98,7 +97,7 @@ class Calls:
         for x in self.inputs:
             x.requires_grad_(way.mode in ("train", "x", "retain"))
         trained = way.mode in ("train", "parameters", "retain")
-        trainable = {p.name for g in inner.graphs for p in g.parameters if p.node.trainable}
+        trainable = {p.name for g in layer.graphs for p in g.parameters if p.node.trainable}
         for name, parameter in layer.named_parameters():
             own = name.rpartition(".")[2]
             parameter.requires_grad_(trained and (own in trainable or own == "bias"))

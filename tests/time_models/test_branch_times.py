@@ -20,6 +20,7 @@ from tnlayer.lowering.cpu.pipeline import forward_program, schedule_lanes
 from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.report.cost import Cost
 from tnlayer.report.cost_of_network import cost_of
+from tnlayer.support.option_words import Objective
 
 LARGE = 10**6
 THREADS = (1, 2)
@@ -38,7 +39,7 @@ def train(rank: int) -> tn.Network:
     return tn.topologies.tensor_train((8, 8, 8), (8, 16, 16), rank=rank)
 
 
-def planned(rank: int, batch: int, backend: str, objective: str = "infer") -> PlannedGraph:
+def planned(rank: int, batch: int, backend: str, objective: Objective = "infer") -> PlannedGraph:
     """A plan for 512-bit vectors or for an H100."""
     device = "cuda" if backend == "cuda" else "cpu"
     cpu, gpu = (None, gpu_of("sm_90")) if backend == "cuda" else (Cpu(), None)
@@ -55,7 +56,7 @@ def large_branch_steps(cost: Cost) -> dict[str, int]:
 
 @pytest.mark.parametrize("objective", ["infer", "train"])
 @pytest.mark.parametrize("backend", ["torch", "cpp", "cuda", "auto"])
-def test_steps_on_parameters_have_times(backend: str, objective: str) -> None:
+def test_steps_on_parameters_have_times(backend: str, objective: Objective) -> None:
     """Times of all steps sum to the prediction; no large one is foreseen to be faster than any
     product was measured, and none is shown as 0.00 ms."""
     cost = cost_of(planned(32, 200, backend, objective), 200)

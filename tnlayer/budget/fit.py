@@ -169,8 +169,9 @@ def fit_budget(
 
     The network is one that uses the budget well: bonds grow together up to the useful size of each
     (no larger bond describes more maps), then in turn where the topology takes one size a bond, for
-    params and compression until none can be raised. Among networks within 2 percent of the fullest
-    found the one with the least padding is taken. One with less equal bonds may be larger.
+    params and compression until none can be raised. Among networks within 5 percent of the fullest
+    found the one with the least padding is taken, then the one with the fewest legs. One with less
+    equal bonds may be larger.
     Legs are balanced: where a size has no factors for that, x is padded with the fewest zeros that
     help, and y is cut. A shape is padded if its largest leg is above twice the geometric mean.
 
@@ -214,6 +215,7 @@ def fit_budget(
     limit = _limit(kind, amount, in_features * out_features, request)
     found = best_network(candidates(question), limit)
     in_shape, out_shape = port_shapes(found.graph)
+    flops_found = _flops_a_sample(found.graph, request)
     return Fit(
         topology=topology,
         chosen=tuple(found.candidate.with_sizes(found.sizes).items()),
@@ -225,13 +227,13 @@ def fit_budget(
         out_shape=out_shape,
         bonds=tuple((bond, found.graph.sizes[bond]) for bond in found.bonds),
         parameters=found.graph.parameter_count,
-        flops=_flops_a_sample(found.graph, request),
+        flops=flops_found,
         batch=batch,
         budget=kind,
         amount=amount,
         used=found.value / limit.most,
         seconds=found.value if kind == "time" else None,
-        remarks=tuple(_remarks(found, in_features * out_features, arguments)),
+        remarks=tuple(_remarks(found, in_features * out_features, flops_found, arguments)),
     )
 
 
@@ -304,7 +306,7 @@ def _seconds(request: Request) -> Measure:
     return measure
 
 
-def _remarks(found: Found, dense: int, arguments: Mapping[str, Any]) -> list[str]:
+def _remarks(found: Found, dense: int, flops: float, arguments: Mapping[str, Any]) -> list[str]:
     """What a user should know about the choice."""
     graph, question = found.graph, found.candidate.question
     remarks = [
@@ -316,6 +318,12 @@ def _remarks(found: Found, dense: int, arguments: Mapping[str, Any]) -> list[str
         remarks.append(
             f"compression is below 1: a dense layer has {dense:,} parameters, "
             f"{graph.parameter_count - dense:,} fewer"
+        )
+    if flops > 2 * dense:
+        remarks.append(
+            f"a sample takes {flops / (2 * dense):.1f} times the FLOPs of the dense layer "
+            f"({2 * dense:,}): expect no speed from it; try another number of legs (legs=) or a "
+            "smaller budget"
         )
     growth = graph.dense_parameter_count / dense
     if growth > 2:

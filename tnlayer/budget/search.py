@@ -12,7 +12,7 @@ from .topology import Candidate, Sizes, worst_imbalance
 from .useful_bond_sizes import useful_sizes
 
 # Networks that use the budget as well as the best, within this share of it, count as equal.
-_TOLERANCE = 0.02
+_TOLERANCE = 0.05
 
 # Where each value needs a plan, port shapes with more tensors than this are left to the user.
 _FEW_TENSORS = 8
@@ -72,9 +72,9 @@ def best_network(options: Sequence[Candidate], limit: Limit) -> Found:
 
     Only shapes whose smallest network is within the limit count, and of these the ones whose
     padding makes the dense map at most an eighth larger than the least padding does. Networks
-    within 2 percent of the best count as equal, and so do all with as many parameters as the dense
-    map; among them the one with the least padding wins, then the best balanced legs, then the
-    fewest legs.
+    within 5 percent of the best count as equal, and so do all with as many parameters as the dense
+    map; among them the one with the least padding wins, then the fewest legs, which take the fewest
+    FLOPs and calls, then the best balanced legs.
 
     Raises:
         SpecError: not even the smallest network is within the limit; says how small it is.
@@ -116,10 +116,10 @@ def _share(found: Found, limit: Limit) -> float:
     return 1.0 if graph.parameter_count >= graph.dense_parameter_count else found.value / limit.most
 
 
-def _preference(found: Found) -> tuple[int, float, int]:
+def _preference(found: Found) -> tuple[int, int, float]:
     graph = found.graph
     legs = len(graph.inputs[0].legs) + len(graph.output)
-    return (graph.dense_parameter_count, worst_imbalance(graph), legs)
+    return (graph.dense_parameter_count, legs, worst_imbalance(graph))
 
 
 def _few_tensors(options: Sequence[Candidate]) -> list[Candidate]:

@@ -27,7 +27,7 @@ from ..runtime.autograd import (
     is_traced,
     with_leading,
 )
-from ..runtime.module_arrays import home_of, homes_of, parametrization_of
+from ..runtime.module_arrays import home_of, homes_of, is_made, look_up_all
 from ..runtime.torch_guards import Guard, guard_of
 from ..support.pick_items import picker
 from .programs_by_batch import RangedProgram
@@ -55,8 +55,8 @@ class FastCall:
         leading: number of leading dimensions of x.
         row_bytes, itemsize: bytes of a sample of x, and of an entry.
         differentiable: whether one of the arrays requires a gradient.
-        made: names of arrays that a parametrization makes at each call, behind all others, with
-            their dtypes and shapes.
+        made: names of arrays that are made at each call, behind all others, with their dtypes and
+            shapes.
         cast: under autocast the dtype of the program and whether the result has autocast's.
     """
 
@@ -133,7 +133,7 @@ class FastCall:
         differentiable = self.differentiable and torch.is_grad_enabled()
         if self.made:
             # Made once a call, so after all that may send it the long way, but for their own looks.
-            made = tuple(getattr(module, name) for name in self.made)
+            made = tuple(look_up_all(module, self.made).values())
             if not all(map(_is_like, made, self.made.values())):
                 return None
             arrays += made
@@ -171,8 +171,10 @@ def _run_under_autocast(
     return autocast_result(y) if casts else y
 
 
-def _is_like(array: torch.Tensor, kind: tuple[torch.dtype, torch.Size]) -> bool:
+def _is_like(array: torch.Tensor | None, kind: tuple[torch.dtype, torch.Size]) -> bool:
     """Whether compiled code can read an array, of some dtype and shape, as it lies there."""
+    if array is None:
+        return False
     return (array.dtype, array.shape) == kind and _is_ready(array, array.dtype)
 
 
@@ -192,13 +194,13 @@ def fast_call_like(
         feature_dims: number of its last dimensions that are no batch.
         ranged: the programs by batch size.
         module: that has the arrays.
-        known: the arrays of that call; a parametrization makes others each time.
+        known: the arrays of that call; what is made is another each time.
         casts: whether the result has autocast's dtype under autocast.
     """
     if is_traced() or _mode_count():
         return None
     main = ranged.known
-    made = tuple(n for n in main.parameter_order if parametrization_of(module, n) is not None)
+    made = tuple(name for name in main.parameter_order if is_made(module, name))
     if "bias" in made:
         return None  # whether there is one is asked before it is made
     names = [name for name in main.parameter_order if name not in made]

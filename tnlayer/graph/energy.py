@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import SpecError
 from .argument_checks import as_array_value, check_flag, check_mapping, check_whole, shown
 from .as_graph import AnyNetwork, as_graph
-from .graph import SCALED, Graph, TensorNode
+from .cancel_isometries import cancel_isometries
+from .graph import Graph, TensorNode
 from .network import Network
 from .sum_of_networks import SumOfNetworks
 
@@ -104,19 +105,16 @@ def _term(
     seen = [sites[place] for place in places]
     shape = tuple(graph.sizes[leg] for leg in seen)
     doubled = _doubled(graph, sites, seen)
-    if isometric:
-        doubled = _cone(doubled)
     rows = tuple(doubled.beside[leg] for leg in seen)
     array = _matrix(value, shape, places)
-    taken = {node.name for node in doubled.nodes}
-    name = _free(f"operator_{number}", taken)
+    name = _free(f"operator_{number}", {node.name for node in doubled.nodes})
     constant = as_array_value(array, f"energy: the term on {shown(places)}")
     term = TensorNode(name, (*rows, *seen), trainable=False, value=constant)
     tensors = (*doubled.nodes, term)
     used = {leg for tensor in tensors for leg in tensor.legs}
     # What is fixed leaves both the state and its conjugate by the output, as a basis state.
     pins = {one: at for leg, at in graph.fixed for one in (leg, doubled.beside[leg]) if one in used}
-    return Network.from_graph(
+    whole = Network.from_graph(
         Graph(
             label=f"<{graph.label or 'state'}|{','.join(map(str, places)) or '1'}>",
             leg_sizes=tuple((leg, size) for leg, size in doubled.sizes.items() if leg in used),
@@ -127,6 +125,7 @@ def _term(
             fixed=tuple(sorted(pins.items())),
         )
     ).freeze()
+    return cancel_isometries(whole, even_scaled=True) if isometric else whole
 
 
 def _matrix(value: object, shape: tuple[int, ...], places: tuple[int, ...]) -> np.ndarray:
@@ -151,14 +150,12 @@ class _Doubled:
 
     Arguments:
         nodes: tensors of both.
-        pairs: names of a tensor and of its conjugate.
         beside: for each leg of the state that of the conjugate in its place.
         sizes: of all legs.
         summed: legs with one end, in both.
     """
 
     nodes: tuple[TensorNode, ...]
-    pairs: tuple[tuple[str, str], ...]
     beside: Mapping[str, str]
     sizes: Mapping[str, int]
     summed: frozenset[str]
@@ -173,11 +170,10 @@ def _doubled(graph: Graph, sites: Sequence[str], seen: Sequence[str]) -> _Double
         beside[leg] = leg if leg in shared else _free(f"{leg}_conj", sizes, "." in leg)
         sizes[beside[leg]] = graph.sizes[leg]
     taken = {tensor.name for tensor in graph.tensors}
-    nodes, pairs = list(graph.tensors), list[tuple[str, str]]()
+    nodes = list(graph.tensors)
     for tensor in graph.tensors:
         name = _free(f"{tensor.name}_conj", taken)
         taken.add(name)
-        pairs.append((tensor.name, name))
         nodes.append(
             TensorNode(
                 name,
@@ -187,7 +183,7 @@ def _doubled(graph: Graph, sites: Sequence[str], seen: Sequence[str]) -> _Double
             )
         )
     summed = graph.summed | {beside[leg] for leg in graph.summed}
-    return _Doubled(tuple(nodes), tuple(pairs), beside, sizes, summed)
+    return _Doubled(tuple(nodes), beside, sizes, summed)
 
 
 def _free(name: str, taken: Any, is_wire: bool = False) -> str:
@@ -195,75 +191,3 @@ def _free(name: str, taken: Any, is_wire: bool = False) -> str:
     while name in taken:
         name += ".0" if is_wire else "_"
     return name
-
-
-# -- the causal cone -------------------------------------------------------------------------------
-
-
-def _cone(doubled: _Doubled) -> _Doubled:
-    """Without the pairs of isometries that are the identity: those that meet on one whole side.
-
-    Of an isometry the smaller side is orthonormal: summed over all legs of the larger one with its
-    conjugate it is the identity between the legs of the smaller one and those of the conjugate.
-    """
-    nodes = {node.name: node for node in doubled.nodes}
-    owners = {node.name: nodes[node.share or node.name] for node in doubled.nodes}
-    beside = dict(doubled.beside)
-    waiting = True
-    while waiting:
-        waiting = False
-        ends = Counter(leg for node in nodes.values() for leg in node.legs)
-        for ket, bra in doubled.pairs:
-            if ket not in nodes:
-                continue
-            axes = _orthonormal(nodes[ket], nodes[bra], owners[ket], doubled.sizes, ends)
-            if axes is None:
-                continue
-            moved = {nodes[bra].legs[axis]: nodes[ket].legs[axis] for axis in axes}
-            beside |= {leg: leg for leg in moved.values()}
-            del nodes[ket], nodes[bra]
-            nodes = {
-                name: replace(node, legs=tuple(moved.get(leg, leg) for leg in node.legs))
-                for name, node in nodes.items()
-            }
-            waiting = True
-            break
-    return replace(doubled, nodes=_owned(tuple(nodes.values()), owners), beside=beside)
-
-
-def _owned(
-    nodes: tuple[TensorNode, ...], owners: Mapping[str, TensorNode]
-) -> tuple[TensorNode, ...]:
-    """The nodes, of which the first takes the place of an owner that was left out: the parameter
-    keeps its name."""
-    there = {node.name for node in nodes}
-    found: list[TensorNode] = []
-    for node in nodes:
-        owner = owners[node.name]
-        if owner.name in there:
-            found.append(node)
-            continue
-        there.add(owner.name)
-        found.append(replace(owner, legs=node.legs, conj=node.conj))
-    return tuple(found)
-
-
-def _orthonormal(
-    ket: TensorNode,
-    bra: TensorNode,
-    owner: TensorNode,
-    sizes: Mapping[str, int],
-    ends: Mapping[str, int],
-) -> tuple[int, ...] | None:
-    """Axes of the smaller side of an isometry, where the pair meets on all legs of the other."""
-    first = owner.isometry
-    if not first or owner.value is not None or owner.init not in (None, SCALED):
-        return None
-    second = tuple(axis for axis in range(len(ket.legs)) if axis not in first)
-    for large, small in ((first, second), (second, first)):
-        pairs = [(ket.legs[axis], bra.legs[axis]) for axis in large]
-        joined = (one == other and ends[one] == 2 for one, other in pairs)
-        size = math.prod(sizes[ket.legs[axis]] for axis in large)
-        if all(joined) and size >= math.prod(sizes[ket.legs[axis]] for axis in small):
-            return small
-    return None

@@ -15,7 +15,7 @@ from torch import nn
 from ..graph.graph import Graph
 from ..runtime import torch_op_rules, torch_ops
 from ..runtime.autograd import functorch_is_active
-from ..runtime.module_arrays import homes_of, look_up
+from ..runtime.module_arrays import homes_of, look_up, maker_of
 from .layer_inputs import flatten_inputs
 from .programs import LayerPrograms
 
@@ -40,6 +40,7 @@ def compiled_call(
     inputs: tuple[torch.Tensor, ...],
     *,
     autocast: bool,
+    has_bias: bool = True,
 ) -> torch.Tensor | None:
     """The result of a call that torch.compile looks at; None where torch's own calls have to be
     seen, for an array has its own arithmetic.
@@ -50,9 +51,14 @@ def compiled_call(
         programs: of the layer.
         inputs: of the call.
         autocast: whether the result has autocast's dtype.
+        has_bias: whether a bias of the layer is added to what the networks give.
     """
-    tensors: list[Any] = [_array(layer, name) for name in programs.order]
-    bias = _array(layer, "bias")
+    maker = maker_of(layer)
+    made = {} if maker is None else maker.made(maker.names)
+    tensors: list[Any] = [
+        made[name] if name in made else _array(layer, name) for name in programs.order
+    ]
+    bias = _array(layer, "bias") if has_bias else None
     if bias is not None:
         tensors.append(bias)
     if not tensors:

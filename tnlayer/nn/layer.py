@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Never
@@ -26,6 +27,7 @@ from ..dispatch.tune import random_inputs
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_option, check_whole, shown
 from ..graph.as_graph import AnyNetwork
+from ..graph.cancel_isometries import can_be_kept, cancel_isometries
 from ..graph.graph import Graph, Parameter, count_parameters
 from ..ir.counts import Amount
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
@@ -42,10 +44,14 @@ from ..runtime.autograd import (
 )
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import (
+    MAKER,
+    Maker,
     add_parameter,
     check_can_be_set,
     has_array,
     has_no_entries,
+    home_of,
+    maker_of,
     set_array,
     would_hide,
 )
@@ -55,28 +61,32 @@ from ..support.html import block, heading, html_of
 from ..support.option_words import Backend, Device, Dtype, Effort, Objective
 from ..targets.backend import is_free
 from .compiled_call import compiled_call, is_compiled_call
-from .dense_weight import DenseWeight
 from .export_c import export_c
 from .initialisation.entries import check_initialisers
-from .initialisation.initialise import initialise
+from .initialisation.initialise import draw_cancelled, initialise
 from .initialisation.measure_variance import WHOLE, Planned
+from .kept_isometries import KeptIsometries
 from .layer_inputs import all_inputs, as_graphs, device_of, flatten_inputs, layer_dtype
 from .nested_inputs import is_nested, nested_call
+from .parameter_groups import parameter_groups
 from .programs import ALONE, NOTHING, LayerPrograms
+from .ranks.ranked import Ranked
 from .sharded_arrays import scatter_whole, whole_arrays
 from .shared_tensors import stored_parameters
-from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
+from .stored_arrays import BIAS, StoredArrays, arrays_for, check_stored, first_of
 from .symbolic import as_leaf, proxy_in, recorded
 
 # Parameters of fewer bytes are made without a look at what the device has left.
 _SMALL = 2**26
 # What tune= may be beside True and False.
 CALLS = "calls"
+# What isometries= may be.
+FREE, KEEP = "free", "keep"
 # to_dense() refuses larger matrices.
 _MAX_DENSE_ENTRIES = 2**30
 
 
-class Layer(DenseWeight):
+class Layer(Ranked):
     """A tensor network as a linear (or multilinear) layer.
 
     Arguments:
@@ -118,6 +128,11 @@ class Layer(DenseWeight):
             a memory_limit, log_scale or tune.
         autocast: whether y has autocast's dtype under torch.autocast, as that of nn.Linear; False:
             it keeps the layer's. Arithmetic is the layer's in any case.
+        isometries: "free": tensors with ``isometry=`` start isometric, and training may leave that.
+            "keep": each is a function of a free parameter (the Cayley transform), and stays
+            isometric to rounding whatever the optimiser does. Then a tensor and its conjugate that
+            make the identity are no part of the plan: norms and energies cost what the light cone
+            costs. ``layer.NAME`` is the tensor, ``layer.isometries.free`` has the parameters.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -160,6 +175,8 @@ class Layer(DenseWeight):
     # The features for which Var(y) = Var(x), and what a memory limit has to count beside the layer;
     # set before __init__ by what pads x and cuts y.
     _part, _beside = WHOLE, ALONE
+    # Whether the bias is added to what the networks give; not where y is cut before.
+    _adds_bias = True
 
     def __init__(
         self,
@@ -178,6 +195,7 @@ class Layer(DenseWeight):
         shared: bool | str | Sequence[str] = False,
         tiers: bool = True,
         autocast: bool = True,
+        isometries: Literal["free", "keep"] = FREE,
     ) -> None:
         super().__init__()
         check_backend(backend)
@@ -187,6 +205,7 @@ class Layer(DenseWeight):
             check_flag(tune, "tune", f"True, False or {CALLS!r}")
         check_flag(tiers, "tiers")
         check_flag(autocast, "autocast")
+        check_option(isometries, "isometries", (FREE, KEEP))
         check_log_scale(log_scale, memory_limit)
         if is_free(backend):
             auto_stands_for()
@@ -203,6 +222,7 @@ class Layer(DenseWeight):
         self._request = request
         self._backend = backend
         self._tune = tune is True
+        self._made_with = {"tune": tune, "tiers": tiers}
         self._log_scale = log_scale
         self._autocast = autocast
         # What a call says whose y is not finite, where the values of the user's tensors are why.
@@ -210,9 +230,11 @@ class Layer(DenseWeight):
         # Of a network without tensors, which has no array to ask.
         self._empty = (dtype, device_of(device))
         self._graphs = graphs
+        keeps = isometries == KEEP
+        planned = tuple(map(cancel_isometries, graphs)) if keeps else graphs
         self._one_plan = batch is not None
         self._programs = LayerPrograms(
-            graphs,
+            planned,
             request,
             one_plan=self._one_plan,
             log_scale=log_scale,
@@ -221,8 +243,10 @@ class Layer(DenseWeight):
             has_trials=tune == CALLS,
         )
         self._fast: FastCall | None = None
-        self._stored = StoredArrays(graphs)
-        self._register_arrays(shared, device, dtype)
+        # Calls this layer where its tensors lie on several processes.
+        self._split: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor] | None = None
+        self._stored = StoredArrays(graphs, has_bias=self._adds_bias)
+        self._register_arrays(shared, device, dtype, keeps=keeps)
         made = torch.empty(self.out_features, device=device, dtype=dtype) if bias else None
         self.register_parameter(BIAS, None if made is None else nn.Parameter(made))
         self._programs_for(dtype)
@@ -262,6 +286,30 @@ class Layer(DenseWeight):
         """Dtype of parameters and arithmetic."""
         return self._kind()[0]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, beside dtype and device, that make such a layer again.
+
+        >>> import tnlayer as tn
+        >>> tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").options["backend"]
+        'torch'
+        """
+        request = self._request
+        uses = Counter(one.name for graph in self._graphs for one in graph.parameters)
+        return {
+            "bias": has_array(self, BIAS),
+            "batch": request.batch if self._one_plan else None,
+            "backend": self._backend,
+            "objective": request.objective,
+            "memory_limit": request.memory_limit,
+            "effort": request.effort,
+            "log_scale": self._log_scale,
+            "shared": [name for name, count in uses.items() if count > 1],
+            **self._made_with,
+            "autocast": self._autocast,
+            **({} if maker_of(self) is None else {"isometries": KEEP}),
+        }
+
     def extra_repr(self) -> str:
         """Features, sizes, dtype and backend: what stands between the brackets of its repr.
 
@@ -279,6 +327,20 @@ backend='torch'
             f"dtype={self.dtype}, backend={self._backend!r}"
             + (", log_scale=True" if self._log_scale else "")
         )
+
+    @property
+    def has_log_scale(self) -> bool:
+        """Whether a result is a mantissa and the log of its scale."""
+        return self._log_scale
+
+    def without_entries(self, net: AnyNetwork) -> Layer:
+        """A layer of another network with the options of this one, on the meta device; no bias."""
+        changes: dict[str, Any] = {"bias": False, "shared": False, "tune": False}
+        return Layer(net, device="meta", dtype=self.dtype, **{**self.options, **changes})
+
+    def split_along(self, call: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor]) -> None:
+        """Let something else call this layer: its tensors lie on several processes now."""
+        self._split, self._fast = call, None
 
     def _repr_html_(self) -> str:
         return block(heading(repr(self)), *map(html_of, self._graphs))
@@ -394,8 +456,17 @@ backend='torch'
             inputs = all_inputs(self, self.graph, input, others, named)
         if self._log_scale:
             return self._forward_scaled(inputs)
+        if self._split is not None:
+            return self._split(self, inputs)
         if is_compiled_call():
-            y = compiled_call(self, self.graph, self._programs, inputs, autocast=self._autocast)
+            y = compiled_call(
+                self,
+                self.graph,
+                self._programs,
+                inputs,
+                autocast=self._autocast,
+                has_bias=self._adds_bias,
+            )
             return self._forward(inputs) if y is None else y
         if profiler_is_on():
             with record_function(f"tnlayer::{self.graph.label}"):
@@ -428,21 +499,58 @@ backend='torch'
         if len(ports) != 1 or ports[0].product or not ports[0].batched:
             msg = f"{self!r} has no dense matrix: it needs one batched input that is no product"
             raise SpecError(msg)
-        entries = self.in_features * self.out_features
+        features = self.graph.in_features
+        entries = features * self.graph.out_features
         if entries > _MAX_DENSE_ENTRIES:
             msg = f"{self!r}: the dense matrix has {entries} entries; at most {_MAX_DENSE_ENTRIES}"
             raise SpecError(msg)
         arrays = self._stored.of(self)
         dtype, device = self._kind(first_of(arrays))
-        size = self.in_features**2 * dtype.itemsize
+        size = features**2 * dtype.itemsize
         what = f"{self!r}: to_dense() needs the identity, whose entries"
         check_bytes(size, what, device, SpecError)
-        identity = torch.eye(self.in_features, dtype=dtype, device=device)
+        identity = torch.eye(features, dtype=dtype, device=device)
         if self._log_scale:
             mantissa, log_scale = self._contract_scaled((identity,), arrays).pair
             return (mantissa * log_scale.exp().unsqueeze(-1)).to(dtype).mT
         tensors = {name: array for name, array in arrays.items() if name != BIAS}
         return self._contract((identity,), tensors).mT
+
+    def named_arrays(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The stored tensors by name, without the bias: parameters and constants."""
+        for name, array in self._stored.of(self).items():
+            if name != BIAS:
+                yield name, array
+
+    def networks_for_ranks(self) -> tuple[Sequence[Graph], tuple[int, int] | None, int]:
+        """What truncate and grow change."""
+        part = self._part
+        graph = self.graph
+        whole = (graph.out_features, graph.in_features if graph.inputs else 0)
+        cut = (part.out_features or whole[0], part.in_features or whole[1])
+        return self._graphs, None if part == WHOLE or cut == whole else cut, self._request.batch
+
+    def replace_networks(self, graphs: Sequence[Graph], arrays: Mapping[str, torch.Tensor]) -> None:
+        """Take other networks with equal ports, and the arrays that changed; plan anew."""
+        self._graphs = tuple(graphs)
+        programs = self._programs
+        self._programs = LayerPrograms(
+            self._graphs,
+            self._request,
+            one_plan=self._one_plan,
+            log_scale=self._log_scale,
+            beside=self._beside,
+            has_tiers=programs.has_tiers,
+            has_trials=programs.has_trials,
+        )
+        self._fast, self._told = None, ""
+        self._stored = StoredArrays(self._graphs, has_bias=self._adds_bias)
+        for name, array in arrays.items():
+            home = home_of(self, name)
+            assert home is not None
+            home[name] = array
+        # As __init__ does: what torch traces has a plan.
+        self._programs_for(self.dtype)
 
     def export_c(self, folder: str | os.PathLike[str], *, batch: int | None = None) -> None:
         """Write the compiled forward as C++ source, header, weights and CMake file: a library that
@@ -536,6 +644,28 @@ backend='torch'
         self._programs.stand_apart()
         return self
 
+    def parameter_groups(
+        self, rates: float | Mapping[str, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """One group a tensor, for torch's optimisers: with its "name", its "lr" where one is given,
+        and "is_matrix", by which those are picked that Muon takes.
+
+        Arguments:
+            rates: the learning rate of all tensors, or of some by name; the optimiser's is that of
+                the others.
+
+        Raises:
+            SpecError: a rate for a tensor that there is not, or that is no number.
+
+        >>> import torch, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 4, rank=2))
+        >>> rates = {name: 0.1 for name, _ in list(layer.named_parameters())[:1]}
+        >>> optimiser = torch.optim.Adam(layer.parameter_groups(rates), lr=0.01)
+        >>> [group["lr"] for group in optimiser.param_groups]
+        [0.1, 0.01]
+        """
+        return parameter_groups(self, rates)
+
     def invalidate(self) -> None:
         """Drop what was computed from parameters; nothing is kept between calls in this version.
 
@@ -589,6 +719,7 @@ backend='torch'
                 for ranged in programs
             ]
             own = {name: array for name, array in arrays.items() if name != BIAS}
+            draw_cancelled(self._graphs, networks, own)
             initialise(networks, own, self._part, is_scaled=self._log_scale)
         self._told = ""
         known = not any(map(has_no_entries, arrays.values()))
@@ -603,13 +734,21 @@ backend='torch'
         shared: bool | str | Sequence[str],
         device: torch.device | str | None,
         dtype: torch.dtype,
+        *,
+        keeps: bool,
     ) -> None:
-        """Parameters and buffers under the tensors' names, of which none is outlawed."""
+        """Parameters and buffers under the tensors' names, of which none is outlawed; isometries
+        that are kept are made by a module of their own."""
         for graph in self._graphs:
             check_initialisers(graph)
         parameters = stored_parameters(self._graphs, shared)
         self._check_room(parameters, torch.empty(0, device=device).device, dtype)
+        kept = [one for one in parameters if keeps and can_be_kept(one.node)]
+        if kept:
+            self._modules[MAKER] = KeptIsometries(kept, device, dtype)
         for parameter in parameters:
+            if parameter in kept:
+                continue
             array = torch.empty(parameter.shape, device=device, dtype=dtype)
             node = parameter.node
             if node.value is not None and not node.trainable:
@@ -634,19 +773,51 @@ backend='torch'
     def __setattr__(self, name: str, value: Any) -> None:
         """As every module's; but an array under the name of a method, which a replica of
         nn.DataParallel takes as an attribute, does not hide the method."""
+        maker = maker_of(self) if MAKER in self.__dict__.get("_modules", ()) else None
+        if maker is not None and name in maker.names and isinstance(value, torch.Tensor):
+            check_stored(self, value, self._stored.expected[name], maker.any_parameter())
+            maker.right_inverse(name, value)
+            return
         stored = self.__dict__.get("_stored")
         if stored is not None and name in stored.expected and would_hide(self, name, value):
             self._buffers[name] = value
         else:
             super().__setattr__(name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        """As every module's; an isometry that is kept is made when it is asked for."""
+        maker = self.__dict__.get("_modules", {}).get(MAKER)
+        if isinstance(maker, Maker) and name in maker.names:
+            return maker.made((name,))[name]
+        return super().__getattr__(name)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *others: Any, **named: Any
+    ) -> None:
+        """As every module's; a layer that keeps its isometries takes tensors of one that does not,
+        of each the nearest isometry."""
+        maker = maker_of(self)
+        for name in () if maker is None else maker.names:
+            array = state_dict.get(prefix + name)
+            if maker is not None and isinstance(array, torch.Tensor):
+                maker.take(name, state_dict.pop(prefix + name), state_dict, f"{prefix}{MAKER}.")
+        super()._load_from_state_dict(state_dict, prefix, *others, **named)
+
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Layer:
         """As every module's; a layer without arrays remembers what it was moved to."""
         super()._apply(fn, recurse)
         if self._stored.any_of(self) is None:
-            moved = fn(torch.empty(0, dtype=self._empty[0], device=self._empty[1]))
+            dtype, device = self._empty
+            # Nothing can be moved off the meta device, not even nothing.
+            device = torch.device("cpu") if device.type == "meta" else device
+            moved = fn(torch.empty(0, dtype=dtype, device=device))
             self._empty = (moved.dtype, moved.device)
         return self
+
+    def _follow(self, array: torch.Tensor) -> None:
+        """Take dtype and device of an array; only for a layer without arrays of its own."""
+        if self._empty != (array.dtype, array.device):
+            self._empty = (array.dtype, array.device)
 
     def _kind(self, array: torch.Tensor | None = None) -> tuple[torch.dtype, torch.device]:
         """Dtype and device of the layer: those of an array of it, by default of any."""

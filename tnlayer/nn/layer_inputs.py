@@ -25,13 +25,14 @@ _REAL = {kind: kind.to_real() for kind in (torch.complex32, torch.complex64, tor
 
 
 def as_graphs(
-    net: AnyNetwork | Sequence[AnyNetwork], others: tuple[object, ...] = ()
+    net: AnyNetwork | Sequence[AnyNetwork], others: tuple[object, ...] = (), where: str = "Layer"
 ) -> tuple[Graph, ...]:
     """One or several networks as frozen graphs with equal ports.
 
     Arguments:
         net: what the layer was asked for with.
         others: what stood behind it, in order: nothing that a layer takes.
+        where: what stands in errors.
 
     Raises:
         SpecError: these are no networks, or their ports differ.
@@ -41,9 +42,9 @@ def as_graphs(
     several = isinstance(net, Sequence) and not isinstance(net, str | bytes)
     nets: list[Any] = list(cast(Sequence[Any], net)) if several else [net]
     if not nets:
-        msg = "Layer([]) has no network; pass at least one"
+        msg = f"{where}([]) has no network; pass at least one"
         raise SpecError(msg)
-    graphs = tuple(as_graph(one, "Layer") for one in nets)
+    graphs = tuple(as_graph(one, where) for one in nets)
     for graph in graphs[1:]:
         check_can_be_added(graphs[0], graph)
     return graphs

@@ -11,7 +11,14 @@ from ..errors import SpecError
 from ..graph.graph import Graph
 from ..runtime.array_checks import Expected, check_array, check_storage
 from ..runtime.autograd import is_traced
-from ..runtime.module_arrays import array_to_set, home_of, look_up, parametrization_of
+from ..runtime.module_arrays import (
+    array_to_set,
+    home_of,
+    is_made,
+    look_up,
+    look_up_all,
+    maker_of,
+)
 from ..support.dtypes import DTYPES
 
 BIAS = "bias"
@@ -24,9 +31,10 @@ class StoredArrays:
 
     Arguments:
         graphs: the networks of the layer.
+        has_bias: whether a bias of the layer is added to what they give.
     """
 
-    def __init__(self, graphs: Iterable[Graph]) -> None:
+    def __init__(self, graphs: Iterable[Graph], *, has_bias: bool = True) -> None:
         graphs = tuple(graphs)
         self.expected: dict[str, Expected] = {
             parameter.name: Expected(f"tensor {parameter.name!r}", parameter.shape)
@@ -34,11 +42,8 @@ class StoredArrays:
             for parameter in graph.parameters
         }
         self.bias = Expected(BIAS, (graphs[0].out_features,))
-
-    @property
-    def names(self) -> tuple[str, ...]:
+        self.names = (*self.expected, *((BIAS,) if has_bias else ()))
         """Of all arrays that there may be."""
-        return (*self.expected, BIAS)
 
     def of(self, layer: nn.Module) -> dict[str, torch.Tensor]:
         """All arrays by name, "bias" among them if there is one.
@@ -46,7 +51,7 @@ class StoredArrays:
         Raises:
             SpecError: one is gone, or has another shape, dtype or device, or no memory.
         """
-        return self._checked(layer, {name: look_up(layer, name) for name in self.names})
+        return self._checked(layer, look_up_all(layer, self.names))
 
     def to_set(self, layer: nn.Module) -> dict[str, torch.Tensor]:
         """Arrays to fill and to hand to ``set_array``, by name, with "bias" if there is one.
@@ -89,11 +94,14 @@ class StoredArrays:
     def any_of(self, layer: nn.Module) -> torch.Tensor | None:
         """An array that tells dtype and device: one that is not made anew at each look, if there
         is."""
-        stored = [name for name in self.names if parametrization_of(layer, name) is None]
+        stored = [name for name in self.names if not is_made(layer, name)]
         for name in stored:
             home = home_of(layer, name)
             if home is not None:
                 return home[name]
+        maker = maker_of(layer)
+        if maker is not None:
+            return maker.any_parameter()
         with torch.no_grad():
             made = (look_up(layer, name) for name in self.names if name not in stored)
             return next(made, None)

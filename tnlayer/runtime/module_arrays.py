@@ -6,7 +6,8 @@ bear the name of a method. And ``_parameters`` alone will not do, for torch keep
 - a parametrization makes the array anew at each look and has a property for it in the class;
 - replicas of nn.DataParallel, pruning, the older weight_norm and spectral_norm, and sharded modules
   hold it as a plain attribute;
-- a constant is a buffer.
+- a constant is a buffer;
+- a module of its own may make several arrays at once (:class:`Maker`).
 """
 
 from __future__ import annotations
@@ -24,17 +25,76 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import SpecError
 
+# The name under which a module has its Maker.
+MAKER = "isometries"
+
+
+class Maker(nn.Module):
+    """Makes arrays of the module that has it from parameters of its own, all together."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arrays that are made."""
+        raise NotImplementedError
+
+    def made(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Arrays of these names, made anew."""
+        raise NotImplementedError
+
+    def right_inverse(self, name: str, value: torch.Tensor) -> None:
+        """Set the parameters so that an array has these entries, or the nearest that it can."""
+        raise NotImplementedError
+
+    def take(self, name: str, value: torch.Tensor, state: dict[str, Any], prefix: str) -> None:
+        """Put what makes a saved array into a state_dict, under this module's keys."""
+        raise NotImplementedError
+
+    def any_parameter(self) -> torch.Tensor:
+        """A parameter that tells dtype and device of all arrays."""
+        raise NotImplementedError
+
+
+def maker_of(module: nn.Module) -> Maker | None:
+    """What makes some of a module's arrays, or None."""
+    found = module.__dict__["_modules"].get(MAKER)
+    return found if isinstance(found, Maker) else None
+
+
+def is_made(module: nn.Module, name: str) -> bool:
+    """Whether an array is made anew at each look."""
+    if parametrization_of(module, name) is not None:
+        return True
+    maker = maker_of(module)
+    return maker is not None and name in maker.names
+
 
 def look_up(module: nn.Module, name: str) -> torch.Tensor | None:
-    """A module's array of some name, or None. A parametrization makes it anew: look once a call."""
-    if parametrization_of(module, name) is not None:
-        return getattr(module, name)
-    home = home_of(module, name)
-    return None if home is None else home[name]
+    """A module's array of some name, or None. What is made is made anew: look once a call."""
+    return look_up_all(module, (name,))[name]
+
+
+def look_up_all(module: nn.Module, names: Iterable[str]) -> dict[str, torch.Tensor | None]:
+    """A module's arrays of some names, or None in their place; what can be made together is."""
+    names = tuple(names)
+    maker = maker_of(module)
+    together: tuple[str, ...] = ()
+    if maker is not None:
+        together = tuple(name for name in maker.names if name in names)
+    made = maker.made(together) if maker is not None and together else {}
+    found: dict[str, torch.Tensor | None] = {}
+    for name in names:
+        if name in made:
+            found[name] = made[name]
+        elif parametrization_of(module, name) is not None:
+            found[name] = getattr(module, name)
+        else:
+            home = home_of(module, name)
+            found[name] = None if home is None else home[name]
+    return found
 
 
 def home_of(module: nn.Module, name: str) -> dict[str, Any] | None:
-    """The dictionary in which an array lies that is not parametrized; None: there is none."""
+    """The dictionary in which an array lies that is not made; None: there is none."""
     parameters, buffers, own = homes_of(module)
     # As torch, attributes first; a flag or a setting of the module may bear a tensor's name.
     if isinstance(own.get(name), torch.Tensor):
@@ -52,7 +112,7 @@ def homes_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[st
 
 def has_array(module: nn.Module, name: str) -> bool:
     """Whether there is one, without making it."""
-    return parametrization_of(module, name) is not None or home_of(module, name) is not None
+    return is_made(module, name) or home_of(module, name) is not None
 
 
 def add_parameter(module: nn.Module, name: str, array: nn.Parameter) -> None:
@@ -74,7 +134,7 @@ def would_hide(module: nn.Module, name: str, value: object) -> bool:
     flag of the module's."""
     if not isinstance(value, torch.Tensor) or isinstance(value, nn.Parameter):
         return False
-    if name in homes_of(module)[0] or parametrization_of(module, name) is not None:
+    if name in homes_of(module)[0] or is_made(module, name):
         return False  # torch refuses it, or sets what it is made from
     taken = module.__dict__.get(name)
     return hasattr(type(module), name) or not (taken is None or isinstance(taken, torch.Tensor))
@@ -132,7 +192,7 @@ def array_to_set(module: nn.Module, name: str) -> torch.Tensor | None:
     array = look_up(module, name)
     if array is None:
         return None
-    made = parametrization_of(module, name) is not None or _hook_of(module, name) is not None
+    made = is_made(module, name) or _hook_of(module, name) is not None
     return torch.empty_like(array).detach() if made else array
 
 
@@ -148,6 +208,10 @@ def set_array(module: nn.Module, name: str, value: torch.Tensor) -> None:
     Raises:
         SpecError: its parametrization has no right_inverse.
     """
+    maker = maker_of(module)
+    if maker is not None and name in maker.names:
+        maker.right_inverse(name, value)
+        return
     parametrization = parametrization_of(module, name)
     if parametrization is not None:
         check_can_be_set(module, (name,))

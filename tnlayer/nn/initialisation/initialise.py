@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ...errors import SpecError
+from ...graph.graph import Graph
 from ...runtime.array_checks import PLAIN
 from .entries import STORED_ONLY, cut, given_entries, is_free, unit_entries
 from .log_scale_run import log_scaled
@@ -71,6 +72,25 @@ def initialise(
             arrays[name].copy_(scaled_entries)
     if dtype in STORED_ONLY:
         _correct_rounding(networks, solved, drawn, arrays, part)
+
+
+@torch.no_grad()
+def draw_cancelled(
+    graphs: Sequence[Graph], networks: Sequence[Planned], arrays: Mapping[str, torch.Tensor]
+) -> None:
+    """Fill the arrays of isometries that no plan needs, since they cancel.
+
+    Arguments:
+        graphs: the networks as the user gave them.
+        networks: as they are planned.
+        arrays: stored arrays by tensor name.
+    """
+    planned = {p.name for one in networks for p in one.graph.parameters}
+    for graph in graphs:
+        for parameter in graph.parameters:
+            if parameter.name not in planned:
+                array = arrays[parameter.name]
+                array.copy_(cut(given_entries(graph, parameter, array.dtype), parameter))
 
 
 def _check_apart(arrays: Mapping[str, torch.Tensor]) -> None:

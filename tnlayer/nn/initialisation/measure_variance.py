@@ -23,7 +23,7 @@ from .log_scale_run import LogScaled, Run, Size, log_scaled, run_scaled, total
 _EXACT_FEATURES = 1024
 _SAMPLES = 256
 # Where the mean is known exactly samples only tell how large values are.
-_FEW_SAMPLES = 16
+_FEW_SAMPLES = 4
 # Entries of x and y, and of the largest value of a plan, that are held at once; entries of that
 # value in all, above which basis states would take too long.
 _PORT_ENTRIES = 2**19

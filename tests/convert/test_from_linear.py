@@ -1,0 +1,249 @@
+"""tn.from_linear: outputs near the module's, everything else its own, nothing shared."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+import tnlayer as tn
+from tnlayer.nn.padded import Padded
+
+T = tn.topologies
+
+
+def linear(rows: int, columns: int, **options: Any) -> nn.Linear:
+    """A module with entries that depend on nothing else."""
+    torch.manual_seed(0)
+    return nn.Linear(columns, rows, **options)
+
+
+FULL = {
+    "low rank": lambda: T.low_rank(12, 8, rank=8),
+    "train": lambda: T.tensor_train((3, 4), (4, 2), rank=8),
+    "Monarch": lambda: T.monarch((12, 1), (1, 8)),
+    "Tucker": lambda: T.tucker((3, 4), (4, 2), rank=(3, 4, 4, 2)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", sorted(FULL))
+def test_a_full_rank_gives_the_module(name: str, dtype: torch.dtype) -> None:
+    """Same outputs as the module's, to a few roundings of its dtype; same dtype, bias and mode."""
+    module = linear(8, 12, dtype=dtype).eval()
+    layer = tn.from_linear(module, FULL[name](), backend="torch")
+    assert layer.fit is not None
+    assert layer.fit.residual < 1e-12
+    x = torch.randn(5, 12).to(dtype)
+    error = (layer(x) - module(x)).double().norm() / module(x).double().norm()
+    assert float(error.detach()) < 40 * torch.finfo(dtype).eps
+    assert layer(x).dtype == dtype
+    assert isinstance(layer, tn.Layer)
+    assert layer.bias is not None
+    assert torch.equal(layer.bias, module.bias)
+    assert not layer.training
+
+
+def test_nothing_is_shared_with_the_module() -> None:
+    """Training the layer in place leaves every byte of the module."""
+    module = linear(8, 12)
+    before = copy.deepcopy(module.state_dict())
+    layer = tn.from_linear(module, T.low_rank(12, 8, rank=8))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(before[n], a) for n, a in module.state_dict().items())
+    storages = {a.untyped_storage().data_ptr() for a in module.state_dict().values()}
+    assert not storages & {a.untyped_storage().data_ptr() for a in layer.state_dict().values()}
+
+
+@pytest.mark.parametrize(
+    ("topology", "options"),
+    [
+        (T.btt, {"compression": 2}),
+        (T.low_rank, {"params": 500}),
+        (T.tensor_train, {"rank": 2}),
+        (T.cp, {"rank": 3, "legs": 2, "starts": 1, "steps": 5}),
+        (T.monarch, {}),
+    ],
+)
+def test_topologies_with_a_budget(topology: Any, options: dict[str, Any]) -> None:
+    """Features that do not factor are padded: outputs differ from the module's by the residual that
+    is told, which counts nothing that is cut."""
+    module = linear(47, 61, dtype=torch.float64)
+    layer = tn.from_linear(module, topology, backend="torch", **options)
+    assert (layer.in_features, layer.out_features) == (61, 47)
+    assert layer.fit is not None
+    found = layer.to_dense().detach() - module.weight.detach()
+    error = float(found.norm() / module.weight.detach().norm())
+    assert math.isclose(error, layer.fit.residual, rel_tol=1e-9)
+    assert 0 < error < 1
+    x = torch.randn(3, 61, dtype=torch.float64)
+    wanted = x @ layer.to_dense().mT + module.bias
+    assert torch.allclose(layer(x), wanted)
+    if "params" in options:
+        assert sum(p.numel() for p in layer.parameters()) - 47 <= options["params"]
+
+
+def test_padding_is_no_part_of_the_fit() -> None:
+    """A padded network that can have the matrix has it: what is cut is free. By blocks its best is
+    found although rows are missing."""
+    module = linear(7, 11, dtype=torch.float64)
+    layer = tn.from_linear(module, T.tensor_train((3, 4), (2, 4), rank=6))
+    assert isinstance(layer, Padded)
+    assert layer.fit is not None
+    # 7 x 11 entries rearranged to a 6 x 16 matrix of which some are free.
+    assert layer.fit.residual < 1e-6
+
+
+def test_data_weights_the_error() -> None:
+    """Outputs on the data are nearer with data than without, padded or not."""
+    torch.manual_seed(1)
+    x = torch.randn(400, 30) * (0.8 ** torch.arange(30))
+    for rows in (24, 23):
+        module = linear(rows, 30)
+        cases: list[tuple[Any, dict[str, Any]]] = [(T.low_rank, {}), (T.tensor_train, {"legs": 2})]
+        for topology, options in cases:
+            errors: list[float] = []
+            for data in (x, None):
+                layer = tn.from_linear(module, topology, compression=3, data=data, **options)
+                with torch.no_grad():
+                    wanted = module(x)
+                    errors.append(float((layer(x) - wanted).norm() / (x @ module.weight.mT).norm()))
+                fit = layer.fit
+                assert fit is not None
+                assert fit.is_whitened == (data is not None)
+                if fit.whitened_residual is not None:
+                    assert math.isclose(fit.whitened_residual, errors[-1], rel_tol=1e-3)
+            assert errors[0] < errors[1]
+
+
+def test_a_parametrized_or_pruned_module_is_taken_as_it_computes() -> None:
+    """The weight is that of a call, with weight norm and with a mask; a subclass is a Linear."""
+
+    class Own(nn.Linear):
+        pass
+
+    normed = parametrizations.weight_norm(linear(8, 12))
+    pruned = linear(8, 12)
+    prune.l1_unstructured(pruned, "weight", amount=0.5)
+    for module in (normed, pruned, Own(12, 8)):
+        layer = tn.from_linear(module, T.low_rank(12, 8, rank=8))
+        x = torch.randn(4, 12)
+        assert torch.allclose(layer(x), module(x), atol=1e-5)
+
+
+def test_what_is_frozen_stays_frozen() -> None:
+    """A module without gradients gives a layer without."""
+    module = linear(8, 12).requires_grad_(False)
+    layer = tn.from_linear(module, T.low_rank(12, 8, rank=3))
+    assert not any(p.requires_grad for p in layer.parameters())
+
+
+def test_a_layer_is_compressed_again() -> None:
+    """A Layer and a Padded one are taken, too."""
+    first = tn.from_linear(linear(47, 61), T.low_rank, params=2500)
+    second = tn.from_linear(first, T.low_rank, params=800)
+    assert second.fit is not None
+    assert second.fit.residual < 1
+    padded = tn.from_linear(linear(7, 11), T.tensor_train((3, 4), (2, 4), rank=6))
+    again = tn.from_linear(padded, T.low_rank(11, 7, rank=7))
+    x = torch.randn(2, 11)
+    assert torch.allclose(again(x), padded(x), atol=1e-5)
+
+
+def test_sums_frozen_tensors_and_options_of_the_layer() -> None:
+    """A sum of networks; a tensor that is frozen where it starts; backend and batch."""
+    module = linear(6, 6, dtype=torch.float64)
+    diagonal = tn.Network("diagonal")
+    diagonal.input(i=6)
+    diagonal.output("i")
+    diagonal.tensor("D", "i")
+    layer = tn.from_linear(module, [T.low_rank(6, 6, rank=5), diagonal], backend="torch", batch=7)
+    assert layer.fit is not None
+    assert layer.fit.residual < 1e-6
+    net = tn.Network("frozen")
+    net.input(i=6)
+    net.output(j=6)
+    net.bond(a=6)
+    net.tensor("A", "j a")
+    net.tensor("F", "a i", trainable=False)
+    layer = tn.from_linear(module, net)
+    assert layer.fit is not None
+    assert layer.fit.residual < 1e-8
+    assert not dict(layer.named_parameters())["F"].requires_grad
+
+
+def test_one_by_one() -> None:
+    """The smallest linear map there is."""
+    module = linear(1, 1)
+    layer = tn.from_linear(module, T.low_rank(1, 1, rank=1))
+    assert torch.allclose(layer(torch.ones(2, 1)), module(torch.ones(2, 1)))
+
+
+def test_complex_modules() -> None:
+    """A complex weight gives a complex layer."""
+    module = linear(5, 7, dtype=torch.complex64)
+    layer = tn.from_linear(module, T.low_rank(7, 5, rank=5))
+    x = torch.randn(3, 7, dtype=torch.complex64)
+    assert torch.allclose(layer(x), module(x), atol=1e-5)
+    assert isinstance(layer, tn.Layer)
+    assert layer.dtype == torch.complex64
+
+
+def test_copies_and_pickles_keep_the_report() -> None:
+    """deepcopy and state_dict: the report goes with the first and is no part of the second."""
+    layer = tn.from_linear(linear(8, 12), T.low_rank(12, 8, rank=3))
+    other = copy.deepcopy(layer)
+    assert other.fit is not None
+    assert layer.fit is not None
+    assert other.fit.residual == layer.fit.residual
+    assert set(layer.state_dict()) == {"U", "V", "bias"}
+    assert tn.Layer(T.low_rank(12, 8, rank=3)).fit is None
+
+
+def nan_module() -> nn.Linear:
+    """A weight that was trained to NaN."""
+    module = linear(8, 12)
+    with torch.no_grad():
+        module.weight[0, :2] = math.nan
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "net", "options", "message"),
+    [
+        (nan_module(), T.low_rank(12, 8, 2), {}, "2 NaN"),
+        (nn.Linear(12, 8, device="meta"), T.low_rank(12, 8, 2), {}, "meta device"),
+        (nn.LazyLinear(8), T.low_rank(12, 8, 2), {}, "no weight yet"),
+        (nn.Conv1d(2, 2, 1), T.low_rank(12, 8, 2), {}, "expected an nn.Linear"),
+        (nn.Linear(12, 8), T.low_rank(11, 8, 2), {}, "at least those of the module"),
+        (nn.Linear(12, 8), T.low_rank(12, 8, 2), {"rank": 3}, "a network has no such argument"),
+        (nn.Linear(12, 8), T.low_rank, {"rank": 3, "bias": True}, "the module's own"),
+        (nn.Linear(12, 8), T.low_rank, {"ranks": 3}, "no parameter 'ranks'"),
+        (nn.Linear(12, 8), 3, {}, "expected"),
+        (nn.Linear(12, 8), T.low_rank(12, 8, 2), {"data": np.ones((3, 5))}, r"\(n, 12\)"),
+    ],
+)
+def test_what_is_refused(
+    module: nn.Module, net: Any, options: dict[str, Any], message: str
+) -> None:
+    """One typed error each, which says what is wrong."""
+    with pytest.raises(tn.SpecError, match=message):
+        tn.from_linear(module, net, **options)
+
+
+def test_zero_weights() -> None:
+    """Zeros give zeros and the bias."""
+    module = linear(8, 12)
+    nn.init.zeros_(module.weight)
+    layer = tn.from_linear(module, T.low_rank(12, 8, rank=2))
+    assert layer.fit is not None
+    assert layer.fit.residual == 0
+    assert torch.equal(layer(torch.ones(12)), module.bias)

@@ -1,0 +1,1 @@
+"""From modules that people have to layers of networks, near what was trained."""

@@ -1,0 +1,231 @@
+"""Alternating least squares: one tensor after another is solved for, all others as they are.
+
+A network is linear in each tensor that stands once, so each step is a linear least-squares
+problem, and the error never grows. The environment of a tensor, the matrix of that problem, is the
+adjoint of the contraction, evaluated depth first (labelled.py). Where it is small it is solved as
+it is, by singular values; else by normal equations, whose matrix E^H E is the network beside its
+conjugate without that tensor, and whose right-hand side is the adjoint applied to the target.
+
+Isometric tensors: for M = E^H E <= m, the isometry that is nearest to X - (M X - b) / m lowers the
+error (majorisation); where M is a multiple of the identity it is the polar factor of the
+environment, as in Evenbly and Vidal (2009).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .closed_network import Use
+from .isometries import Isometry
+from .labelled import Labelled, Labels
+from .problem import Problem, Stored, View
+
+# Environments of at most so many entries are solved as they are.
+_MOST_ROWS = 2**21
+# Grams of more entries are not made.
+MOST_GRAM = 2**26
+# Eigenvalues of E^H E below this share of the largest are rounding.
+_RANK = 1e-13
+# Steps of one isometry before the next tensor's turn: they cost little beside the environment.
+_ISOMETRY_STEPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Kinds of labels of a factor, as axes of its least-squares problem."""
+
+    blocks: Labels
+    bonds: Labels
+    own: Labels
+
+    def matrix(self, factor: Labelled) -> torch.Tensor:
+        """The factor as (blocks, bonds, own)."""
+        array = factor.ordered((*self.blocks, *self.bonds, *self.own))
+        count = len(self.blocks)
+        lead, inner = array.shape[:count], array.shape[count : count + len(self.bonds)]
+        return array.reshape(math.prod(lead), math.prod(inner), -1)
+
+    def factor(self, matrix: torch.Tensor, like: Labelled) -> Labelled:
+        """Such a matrix as the factor."""
+        labels = (*self.blocks, *self.bonds, *self.own)
+        sizes = dict(zip(like.labels, like.array.shape, strict=True))
+        array = matrix.reshape([sizes[label] for label in labels])
+        return Labelled(Labelled(array, labels).ordered(like.labels), like.labels)
+
+
+def uses_rows(view: View) -> bool:
+    """Whether environments of a network are small enough to be solved as they are."""
+    size = math.prod(view.sizes[label] for label in view.net.output_labels)
+    if view.covariance is None:
+        size = math.prod(view.sizes[label] for label in view.open)
+    else:
+        size *= view.covariance.features
+    largest = max((_entries(use, view) for use in view.net.uses), default=1)
+    return size * largest <= _MOST_ROWS
+
+
+def _entries(use: Use, view: View) -> int:
+    return math.prod(view.sizes[label] for label in use.labels if label not in view.open)
+
+
+def can_alternate(view: View) -> bool:
+    """Whether steps are small enough to be made at all."""
+    return uses_rows(view) or view.largest_gram() <= MOST_GRAM
+
+
+def sweep(problem: Problem, stored: Stored) -> None:
+    """Solve for each free array that stands once, in place."""
+    names = frozenset(problem.alternating)
+    for place, view in enumerate(problem.views):
+        numbers = frozenset(k for k, use in enumerate(view.net.uses) if use.name in names)
+        if not numbers or not can_alternate(view):
+            continue
+        dense = problem.others(place, stored)
+        if uses_rows(view):
+            _sweep_rows(problem, view, stored, dense, numbers)
+        else:
+            _sweep_gram(problem, view, stored, dense, numbers)
+
+
+def _sweep_rows(
+    problem: Problem, view: View, stored: Stored, dense: torch.Tensor, numbers: frozenset[int]
+) -> None:
+    wanted = view.wanted(dense)
+    values = view.values(stored)
+
+    def visit(number: int, given: Labelled | None) -> Labelled:
+        use = view.net.uses[number]
+        environment = given or Labelled(torch.ones((), dtype=problem.dtype), ())
+        has = set(environment.labels)
+        opened = set(wanted.labels)
+        axes = _Axes(
+            tuple(k for k in use.labels if k in opened and k in has),
+            tuple(k for k in use.labels if k not in opened),
+            tuple(k for k in use.labels if k in opened and k not in has),
+        )
+        rest = tuple(k for k in wanted.labels if k not in use.labels)
+        shape = [math.prod(view.sizes[k] for k in part) for part in (axes.blocks, rest, axes.bonds)]
+        rows = environment.ordered((*axes.blocks, *rest, *axes.bonds)).reshape(shape)
+        goal = wanted.ordered((*axes.blocks, *rest, *axes.own)).reshape(*shape[:2], -1)
+        current = axes.matrix(values[number])
+        isometry = problem.isometries.get(use.name)
+        if isometry is None:
+            # For the change: where several are as good, the smallest.
+            change = torch.linalg.lstsq(rows, goal - rows @ current, driver="gelsd").solution
+            new = axes.factor(current + change, values[number])
+            stored[use.name] = use.lifted(new, stored[use.name])
+        else:
+            gram, right = rows.mH @ rows, rows.mH @ goal
+            _move_isometry(use, isometry, axes, gram, right, stored)
+        return use.factor(stored[use.name])
+
+    view.tree.sweep(values, visit, numbers)
+
+
+def _sweep_gram(
+    problem: Problem, view: View, stored: Stored, dense: torch.Tensor, numbers: frozenset[int]
+) -> None:
+    count = len(view.net.uses)
+    values = [
+        *(use.factor(stored[use.name]) for use in view.net.uses),
+        *view.constants,
+        view.overlap_target(dense),
+    ]
+
+    def visit(number: int, given: Labelled | None) -> Labelled:
+        assert given is not None, "the target is another factor"
+        use = view.net.uses[number]
+        gram = view.gram(number, values[:count])
+        bonds = tuple(k for k in use.labels if f"{k}'" in gram.labels)
+        blocks = tuple(k for k in use.labels if k in gram.labels and k not in bonds)
+        axes = _Axes(blocks, bonds, tuple(k for k in use.labels if k not in (*blocks, *bonds)))
+        size = math.prod(view.sizes[k] for k in bonds)
+        order = (*blocks, *(f"{k}'" for k in bonds), *bonds)
+        matrix = gram.ordered(order).reshape(-1, size, size)
+        right = axes.matrix(given.conj())
+        isometry = problem.isometries.get(use.name)
+        if isometry is None:
+            current = axes.matrix(values[number])
+            change = _solve(matrix, right - matrix @ current)
+            new = axes.factor(current + change, values[number])
+            stored[use.name] = use.lifted(new, stored[use.name])
+        else:
+            _move_isometry(use, isometry, axes, matrix, right, stored)
+        return use.factor(stored[use.name])
+
+    view.overlap_tree.sweep(values, visit, numbers)
+
+
+def _solve(gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The smallest least-squares solution for Hermitian matrices without negative eigenvalues."""
+    factor, info = torch.linalg.cholesky_ex((gram + gram.mH) / 2)
+    if not bool(info.any()):
+        diagonal = factor.diagonal(dim1=-2, dim2=-1).real
+        if bool((diagonal.amin(-1) > 1e-5 * diagonal.amax(-1)).all()):
+            return torch.cholesky_solve(right, factor)
+    values, vectors = torch.linalg.eigh((gram + gram.mH) / 2)
+    kept = values > _RANK * values.amax(-1, keepdim=True)
+    inverse = torch.where(kept, 1 / values.clamp_min(1e-300), torch.zeros_like(values))
+    return vectors @ (inverse.unsqueeze(-1) * (vectors.mH @ right))
+
+
+def _move_isometry(
+    use: Use,
+    isometry: Isometry,
+    axes: _Axes,
+    gram: torch.Tensor,
+    right: torch.Tensor,
+    stored: Stored,
+) -> None:
+    """Lower the error along the isometries, in a few steps."""
+    largest = float(torch.linalg.matrix_norm(gram, 2).max()) * use.repeats
+    if not math.isfinite(largest) or not largest:
+        return
+    array = stored[use.name]
+    for _ in range(_ISOMETRY_STEPS):
+        factor = use.factor(array)
+        current = axes.matrix(factor)
+        slope = gram @ current - right
+        back = use.back(axes.factor(slope, factor).ordered(use.labels))
+        back = back.conj() if use.conj else back
+        if isometry.scaled:
+            array = _scaled_step(use, isometry, axes, gram, right, array, back, largest)
+        else:
+            array = isometry.nearest(array - back / largest)
+    stored[use.name] = array
+
+
+def _scaled_step(
+    use: Use,
+    isometry: Isometry,
+    axes: _Axes,
+    gram: torch.Tensor,
+    right: torch.Tensor,
+    array: torch.Tensor,
+    back: torch.Tensor,
+    largest: float,
+) -> torch.Tensor:
+    """A step of the direction at its scale, then the best scale for it."""
+    scale = float(torch.linalg.vector_norm(array))
+    if not scale:
+        return array
+    moved = Isometry(isometry.rows).nearest(array - back / largest)
+    moved = moved * (scale / float(torch.linalg.vector_norm(moved)))
+    vector = axes.matrix(use.factor(moved))
+    square = float((vector.conj() * (gram @ vector)).sum().real)
+    overlap = float((vector.conj() * right).sum().real)
+    # A negative scale is an isometry, too.
+    return moved * (overlap / square) if square > 0 and overlap else moved
+
+
+def measure_work(views: Sequence[View]) -> float:
+    """Multiplications of one sweep over all networks, roughly."""
+    total = 0.0
+    for view in views:
+        tree = view.tree if uses_rows(view) else view.overlap_tree
+        total += 3.0 * tree.work + 4.0 * math.prod(view.sizes[label] for label in view.open)
+    return total

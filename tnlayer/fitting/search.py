@@ -1,0 +1,357 @@
+"""The search for a fit: closed form or starts, then alternating least squares, then a polish.
+
+Of all that is seen the best is kept, so that no step makes a residual larger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from .alternate import can_alternate, measure_work, sweep
+from .descend import can_descend, descend
+from .gauss_newton import gauss_newton, is_small, step_work
+from .labelled import Labelled
+from .peeling import Peeling, find_peeling, peel
+from .problem import Problem, Stored
+
+# Multiplications that all sweeps of a fit may take together, where the user names no number.
+_WORK = 2.0**36
+_MOST_STEPS, _LEAST_STEPS = 200, 4
+_STARTS = 8
+# The same after a closed form, which is near the best.
+_WORK_REFINING, _MOST_REFINING = 2.0**32, 20
+# Multiplications of all Gauss-Newton steps together.
+_WORK_TOGETHER = 2.0**36
+# Sweeps by which starts of isometries are compared, and so many times as many starts.
+_FIRST_SWEEPS, _SCREENED = 3, 4
+# Sweeps in a row that bring nothing, before a start of isometries ends.
+_PATIENCE = 5
+# Polishing steps for each step of alternating least squares that is asked for.
+_POLISH = 2
+# Residuals below this are rounding.
+EXACT = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to search.
+
+    Arguments:
+        steps: sweeps of each start, at most.
+        starts: random starts, at most.
+        tol: a start ends where a sweep lowers the error by less than this share of it.
+        seed: of the starts.
+        refining: sweeps after a closed form, at most.
+    """
+
+    steps: int
+    starts: int
+    tol: float
+    seed: int
+    refining: int
+
+    def after_closed_form(self) -> Effort:
+        """What is left to do where the best is near already."""
+        return replace(self, steps=self.refining)
+
+
+@dataclass
+class Best:
+    """The best arrays that were seen.
+
+    Arguments:
+        stored: the arrays.
+        loss: their error.
+        method: how they were found.
+        steps: of their start.
+        tried: the error of each start.
+        cut: of a closed form: the norm that each split left out, by name.
+    """
+
+    stored: Stored
+    loss: float = math.inf
+    method: str = ""
+    steps: int = 0
+    tried: list[float] = field(default_factory=list[float])
+    cut: dict[str, float] = field(default_factory=dict[str, float])
+    is_interrupted: bool = False
+
+    def offer(self, stored: Stored, loss: float, method: str, steps: int) -> None:
+        """Take arrays if they are better."""
+        if loss < self.loss or (not self.method and not self.loss < loss):
+            self.stored, self.loss, self.method, self.steps = dict(stored), loss, method, steps
+
+
+def effort_for(
+    problem: Problem, steps: int | None, starts: int | None, tol: float, seed: int
+) -> Effort:
+    """So many steps and starts as take about a minute, where the user names none."""
+    work = max(1.0, measure_work(problem.views))
+    most = int(_WORK / work)
+    refining = max(1, min(_MOST_REFINING, int(_WORK_REFINING / work))) if steps is None else steps
+    if steps is None:
+        steps = max(_LEAST_STEPS, min(_MOST_STEPS, most))
+    if starts is None:
+        starts = max(1, min(_STARTS, most // max(1, steps)))
+    return Effort(steps, starts, tol, seed, refining)
+
+
+def closed_form(problem: Problem) -> Peeling | None:
+    """How the one network comes apart, if it does; all its tensors are free then."""
+    if len(problem.nets) != 1 or problem.isometries or not problem.is_linear_in_each:
+        return None
+    net = problem.nets[0]
+    if {use.name for use in net.uses} - set(problem.free) or not net.uses:
+        return None
+    reached = tuple(label for label in net.open if label not in net.ones)
+    return find_peeling([use.labels for use in net.uses], reached, net.sizes)
+
+
+def search(
+    problem: Problem,
+    effort: Effort,
+    given: Mapping[str, torch.Tensor],
+    start: Mapping[str, torch.Tensor] | None,
+    advance: Callable[[], None],
+) -> Best:
+    """The best arrays that were found; Ctrl-C ends the search and keeps them.
+
+    Arguments:
+        problem: what to fit.
+        effort: how long.
+        given: entries of arrays that are not free, or where the user says how to begin.
+        start: entries of all arrays to go on from: then there is no other start.
+        advance: is called after each step.
+    """
+    random = torch.Generator().manual_seed(effort.seed)
+    first = problem.random_start(random, given if start is None else {**given, **start})
+    if start is not None:
+        first = {**first, **{name: start[name].to(problem.dtype) for name in start}}
+    best = Best(first)
+    try:
+        _search(problem, effort, given, first, start is not None, random, best, advance)
+    except KeyboardInterrupt:
+        best.is_interrupted = True
+        if not best.method:
+            best.loss, best.method = problem.loss(best.stored), "start"
+    return best
+
+
+def _search(
+    problem: Problem,
+    effort: Effort,
+    given: Mapping[str, torch.Tensor],
+    first: Stored,
+    resumes: bool,
+    random: torch.Generator,
+    best: Best,
+    advance: Callable[[], None],
+) -> None:
+    if not problem.free:
+        best.offer(first, problem.loss(first), "nothing is free", 0)
+        return
+    if resumes:
+        best.offer(first, problem.loss(first), "start", 0)
+    peeling = None if resumes else closed_form(problem)
+    if peeling is not None:
+        _peel(problem, peeling, best, advance)
+        is_best = peeling.is_optimal and problem.target.covariance is None
+        if is_best or best.loss <= EXACT:
+            best.tried.append(best.loss)
+            return
+        _improve(problem, best.stored, best.method, effort.after_closed_form(), best, advance)
+        best.tried.append(best.loss)
+        return
+    if resumes:
+        _improve(problem, first, "", effort, best, advance)
+        best.tried.append(best.loss)
+        return
+    if is_small(problem):
+        _together(problem, effort, given, first, random, best, advance)
+        return
+    for number in range(effort.starts):
+        stored = first if not number else problem.random_start(random, given)
+        best.tried.append(_improve(problem, stored, "", effort, best, advance))
+        if best.loss <= _enough(effort):
+            break
+
+
+def _together(
+    problem: Problem,
+    effort: Effort,
+    given: Mapping[str, torch.Tensor],
+    first: Stored,
+    random: torch.Generator,
+    best: Best,
+    advance: Callable[[], None],
+) -> None:
+    """Starts of a small problem, whose arrays all move together.
+
+    Free arrays go best from where they are drawn; isometries need a few sweeps of their own first,
+    by which the best of many starts are chosen.
+    """
+    left = max(20, int(_WORK_TOGETHER / step_work(problem)))
+    steps = min(_POLISH * effort.steps, left)
+    starts: list[tuple[float, Stored]] = []
+    sweeps = _FIRST_SWEEPS if problem.isometries and problem.alternating else 0
+    for number in range(effort.starts * (_SCREENED if sweeps else 1)):
+        stored = first if not number else problem.random_start(random, given)
+        for _ in range(sweeps):
+            sweep(problem, stored)
+            advance()
+        starts.append((problem.loss(stored), stored))
+        best.offer(stored, starts[-1][0], "ALS" if sweeps else "start", sweeps)
+        if best.loss <= _enough(effort):
+            best.tried.append(best.loss)
+            return
+    if sweeps:
+        starts.sort(key=lambda one: one[0])
+    for _, stored in starts[: effort.starts]:
+        loss, taken = _moved_together(problem, stored, min(steps, left), best, advance, "")
+        best.tried.append(loss)
+        left -= taken
+        if best.loss <= _enough(effort) or left <= 0:
+            break
+    if best.loss > _enough(effort) and left > 0:
+        method = f"{best.method}, " if best.method == "ALS" else ""
+        _moved_together(problem, best.stored, min(steps, left), best, advance, method, 1e-6)
+
+
+def _moved_together(
+    problem: Problem,
+    stored: Stored,
+    steps: int,
+    best: Best,
+    advance: Callable[[], None],
+    method: str,
+    stalled_below: float = 1e-3,
+) -> tuple[float, int]:
+    """The error after Gauss-Newton steps, and how many there were."""
+    taken = 0
+
+    def counted() -> None:
+        nonlocal taken
+        taken += 1
+        advance()
+
+    moved = gauss_newton(problem, stored, steps, EXACT, counted, stalled_below)
+    loss = problem.loss(moved)
+    best.offer(moved, loss, f"{method}Gauss-Newton", taken)
+    return loss, taken
+
+
+def _enough(effort: Effort) -> float:
+    """At such an error no other start is tried."""
+    return max(EXACT, min(1e-8, effort.tol))
+
+
+def _peel(problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], None]) -> None:
+    """The closed form, for weighted inputs too where they reach one tensor alone."""
+    net = problem.nets[0]
+    labels = [use.labels for use in net.uses]
+    dense = Labelled(net.restricted(problem.target.dense).to(problem.dtype), net.open)
+    reached = tuple(label for label in net.open if label not in net.ones)
+    if net.ones:
+        axes = [net.open.index(label) for label in net.ones]
+        dense = Labelled(dense.array.mean(axes), reached)
+    whole = _peeled_whitened(problem, dense, peeling)
+    if whole is None:
+        factors, cut = peel(peeling, labels, dense, net.sizes, advance)
+        name = peeling.name
+    else:
+        factors, cut = whole
+        name = f"{peeling.name}, whitened"
+    stored = dict(best.stored)
+    for use, factor in zip(net.uses, factors, strict=True):
+        stored[use.name] = use.lifted(factor)
+    norm = problem.target.norm or 1.0
+    if whole is None:
+        best.cut = {
+            use.name: math.sqrt(weight) / norm for use, weight in zip(net.uses, cut, strict=True)
+        }
+    best.offer(stored, problem.loss(stored), name, 0)
+
+
+def _peeled_whitened(
+    problem: Problem, dense: Labelled, peeling: Peeling
+) -> tuple[list[Labelled], list[float]] | None:
+    """The closed form of W S for C = S S^H, where one tensor alone has all legs of the inputs: it
+    takes S^-1. Source: SVD-LLM (Wang et al., arXiv:2403.07378), section 3.1."""
+    net, covariance = problem.nets[0], problem.target.covariance
+    if covariance is None or net.ones or net.places is not None:
+        return None
+    inputs = net.input_labels
+    holders = [k for k, use in enumerate(net.uses) if set(inputs) & set(use.labels)]
+    if len(holders) != 1 or not inputs or not set(inputs) <= set(net.uses[holders[0]].labels):
+        return None
+    whitened = problem.target.dense.to(problem.dtype) @ covariance.root.to(problem.dtype)
+    weighted = Labelled(net.restricted(whitened), net.open)
+    labels = [use.labels for use in net.uses]
+    factors, cut = peel(peeling, labels, weighted, net.sizes)
+    one = factors[holders[0]]
+    rest = tuple(label for label in one.labels if label not in inputs)
+    array = one.ordered((*rest, *inputs))
+    matrix = covariance.unweighted(array.reshape(-1, covariance.features))
+    found = Labelled(matrix.reshape(array.shape), (*rest, *inputs))
+    factors[holders[0]] = Labelled(found.ordered(one.labels), one.labels)
+    return factors, cut
+
+
+def _improve(
+    problem: Problem,
+    stored: Stored,
+    method: str,
+    effort: Effort,
+    best: Best,
+    advance: Callable[[], None],
+) -> float:
+    """Alternating least squares from a start, then all arrays together."""
+    stored = dict(stored)
+    loss, steps = problem.loss(stored), 0
+    start = loss
+    best.offer(stored, loss, method or "start", 0)
+    alternates = bool(problem.alternating) and any(map(can_alternate, problem.views))
+    small = is_small(problem)
+    # A problem that is small is better served by moving all at once: a few sweeps bring it near.
+    most = min(effort.steps, 10) if small else effort.steps
+    # Isometries creep over plateaus before they find a way down.
+    stalled, patience = 0, _PATIENCE if problem.isometries else 1
+    for _ in range(most if alternates else 0):
+        before = loss
+        sweep(problem, stored)
+        loss = problem.loss(stored)
+        steps += 1
+        advance()
+        name = f"{method}, ALS" if method else "ALS"
+        best.offer(stored, loss, name, steps)
+        stalled = stalled + 1 if before - loss <= effort.tol * before else 0
+        if loss <= EXACT or stalled >= patience:
+            break
+    alternated = f"{method}, ALS" if method and loss < start else method or "ALS" * bool(steps)
+    if loss <= EXACT:
+        return loss
+    moved, name = stored, ""
+
+    def counted() -> None:
+        nonlocal steps
+        steps += 1
+        advance()
+
+    if small:
+        work = _WORK_REFINING if method else _WORK_TOGETHER
+        left = max(_LEAST_STEPS, int(work / step_work(problem)))
+        most = min(_POLISH * effort.steps, left)
+        moved = gauss_newton(problem, stored, most, EXACT, counted, 1e-6)
+        name = "Gauss-Newton"
+    elif can_descend(problem) and not (problem.is_linear_in_each and method):
+        moved = descend(problem, stored, _POLISH * effort.steps, EXACT, counted)
+        name = "L-BFGS"
+    if name:
+        polished = problem.loss(moved)
+        best.offer(moved, polished, f"{alternated}, {name}" if alternated else name, steps)
+        loss = min(loss, polished)
+    return loss

@@ -1,0 +1,1 @@
+"""Whole models: what each module costs, which networks could stand there, putting them there."""

@@ -1,0 +1,379 @@
+"""Budget: topology and size of each module of a model, so that the whole keeps a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..budget.fit import fit_budget
+from ..budget.topology import Topology, name_of
+from ..errors import PlanError, SpecError
+from ..fitting.closed_network import close
+from ..fitting.fitted import Fitted
+from ..graph.argument_checks import shown
+from ..graph.graph import Graph
+from ..nn.dense_modules import replace_module
+from ..nn.layer import Layer
+from ..support.progress import progress as progress_bar
+from ..topologies.btt import btt
+from ..topologies.kronecker import kronecker
+from ..topologies.low_rank import low_rank
+from ..topologies.tensor_train import tensor_train
+from .allocate import Option, TooSmallError, allocate
+from .data import Seen, as_evaluated
+from .matrix_fit import fit_matrix, module_of, parameters_of
+from .module_cost import ModuleCost, Setting, dense_cost, network_cost
+from .rules import Choice
+from .targets import Target
+
+# Topologies and numbers of legs that are tried; more legs rarely win where the error counts.
+TRIED: tuple[tuple[Topology, int | None], ...] = (
+    (low_rank, None),
+    (tensor_train, 2),
+    (tensor_train, 3),
+    (btt, 2),
+    (kronecker, 2),
+)
+# Compressions of single modules that are tried.
+LEVELS = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
+# Of those, by how much less and more than the budget's own they may be.
+_LESS, _MORE = 4, 8
+
+Loss = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A budget for a whole model, as a rule of :func:`tnlayer.compress`.
+
+    Exactly one of the first three. All parameters of the model count, those of modules that stay
+    too; an array that several share counts once.
+
+    Arguments:
+        compression: parameters of the model as it is for one of the compressed, or
+        params: most parameters, or
+        time: share of the predicted time of the model's matrices as they are, from 0 to 1.
+        topologies: what is tried for each module, by default low_rank, tensor_train, btt (which at
+            rank 1 is Monarch) and kronecker, the last three with few legs.
+
+    Raises:
+        SpecError: there is not exactly one budget, or it is no such number.
+
+    >>> import tnlayer as tn
+    >>> budget = tn.Budget(compression=8)
+    >>> budget.kind, budget.amount, len(budget.tried)
+    ('compression', 8.0, 5)
+    """
+
+    compression: float | None = None
+    params: float | None = None
+    time: float | None = None
+    topologies: Sequence[Topology] | None = None
+
+    def __post_init__(self) -> None:
+        given = {
+            name: value
+            for name in ("compression", "params", "time")
+            if (value := getattr(self, name)) is not None
+        }
+        if len(given) != 1:
+            got = ", ".join(given) or "none"
+            msg = f"Budget: expected exactly one of compression, params and time, got {got}"
+            raise SpecError(msg)
+        ((name, value),) = given.items()
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value < math.inf or (name == "time" and value > 1):
+            most = "a number above 0 and at most 1" if name == "time" else "a positive number"
+            msg = f"Budget: {name}={shown(value)}, expected {most}"
+            raise SpecError(msg)
+        if self.topologies is not None and not (
+            isinstance(self.topologies, Sequence)
+            and self.topologies
+            and all(callable(one) for one in self.topologies)
+        ):
+            msg = (
+                f"Budget: topologies={shown(self.topologies)}, expected functions of tn.topologies"
+            )
+            raise SpecError(msg)
+
+    @property
+    def kind(self) -> str:
+        """ "compression", "params" or "time"."""
+        return next(
+            name for name in ("compression", "params", "time") if getattr(self, name) is not None
+        )
+
+    @property
+    def amount(self) -> float:
+        """The number that was given."""
+        return float(getattr(self, self.kind))
+
+    @property
+    def tried(self) -> tuple[tuple[Topology, int | None], ...]:
+        """Topologies and numbers of legs."""
+        return TRIED if self.topologies is None else tuple((one, None) for one in self.topologies)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to have a module.
+
+    Arguments:
+        graphs: networks; none: as it is.
+        text: what it is, in words.
+        cost: predicted.
+        error: square of the relative residual, whitened where there was data, times the module's
+            sensitivity.
+    """
+
+    graphs: tuple[Graph, ...]
+    text: str
+    cost: ModuleCost
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the choice rests on.
+
+    Arguments:
+        budget: to keep.
+        model: the model.
+        seen: what each module saw of data, by its id.
+        batch: rows of modules that saw none.
+        setting: how modules are run, for predictions.
+        loss: of the model, or None: residuals count alone.
+        fit_options: of :func:`tnlayer.fit`.
+        progress: whether to show a bar.
+    """
+
+    budget: Budget
+    model: nn.Module
+    seen: Mapping[int, Seen]
+    batch: int
+    setting: Setting
+    loss: Loss | None
+    fit_options: Mapping[str, Any]
+    progress: bool
+
+    def choose(self, targets: Sequence[Target]) -> dict[str, Choice]:
+        """A network or none for each module, by name.
+
+        Raises:
+            SpecError: the budget is smaller than any choice can be.
+        """
+        free = [target for target in targets if not target.obstacle and not target.is_layer]
+        ways: list[list[Way]] = []
+        with progress_bar("trying networks", len(free), shown=self.progress) as advance:
+            for target in free:
+                ways.append(self._ways(target))
+                advance()
+        options = [
+            [Option(self._amount(way), way.error, number) for number, way in enumerate(of_one)]
+            for of_one in ways
+        ]
+        fixed, most = self._fixed_and_most(targets, free, ways)
+        try:
+            chosen = allocate(options, most - fixed)
+        except TooSmallError as error:
+            raise SpecError(self._too_small(error.least + fixed, most)) from None
+        return {
+            target.name: self._choice(of_one, option)
+            for target, of_one, option in zip(free, ways, chosen, strict=True)
+        }
+
+    # -- one module ------------------------------------------------------------------------
+
+    def _ways(self, target: Target) -> list[Way]:
+        """All that is tried for a module, dense first."""
+        dense, rows = target.dense, self._rows(target)
+        cost = dense_cost(
+            dense.kind,
+            dense.in_features,
+            dense.out_features,
+            rows,
+            self.setting,
+            bias=dense.has_bias,
+        )
+        found = [Way((), "dense", cost, 0.0)]
+        best: tuple[float, tuple[Graph, ...], Fitted] | None = None
+        for graph, text in self._networks(target):
+            graphs = (graph,)
+            try:
+                own = network_cost(
+                    dense.kind,
+                    graphs,
+                    rows,
+                    self.setting,
+                    bias=parameters_of(graphs, target) - graph.parameter_count,
+                    options=dense.options,
+                )
+                fitted = fit_matrix(graphs, target, None, steps=1, starts=1, seed=0)
+            except (PlanError, SpecError):
+                continue
+            error = residual_on(graphs, target, fitted, self.seen.get(id(target.module))) ** 2
+            found.append(Way(graphs, text, own, error))
+            # The sensitivity is measured where the error is moderate.
+            if best is None or abs(math.log((error + 1e-12) / 0.05)) < best[0]:
+                best = (abs(math.log((error + 1e-12) / 0.05)), graphs, fitted)
+        if self.loss is None or best is None:
+            return found
+        scale = self._sensitivity(target, best[1], best[2])
+        return [Way(one.graphs, one.text, one.cost, one.error * scale) for one in found]
+
+    def _networks(self, target: Target) -> Iterator[tuple[Graph, str]]:
+        """Networks of all topologies and sizes for a module, each once."""
+        dense, seen = target.dense, set[Graph]()
+        for topology, legs in self.budget.tried:
+            for level in self._levels():
+                try:
+                    found = fit_budget(
+                        topology,
+                        dense.in_features,
+                        dense.out_features,
+                        compression=level,
+                        batch=self._rows(target),
+                        legs=legs,
+                        effort=self.setting.effort,
+                    )
+                except SpecError:  # no network of this topology is so small, or there is none
+                    continue
+                graph = found.network().freeze()
+                if graph in seen or graph.parameter_count >= dense.in_features * dense.out_features:
+                    continue
+                seen.add(graph)
+                yield graph, _text(topology, found.arguments)
+
+    def _levels(self) -> list[float]:
+        budget = self.budget
+        if budget.kind == "time":
+            middle = 1 / budget.amount
+        elif budget.kind == "compression":
+            middle = budget.amount
+        else:
+            middle = _parameters(self.model) / budget.amount
+        return [level for level in LEVELS if middle / _LESS <= level <= middle * _MORE]
+
+    def _sensitivity(self, target: Target, graphs: tuple[Graph, ...], fitted: Fitted) -> float:
+        """How much the loss rises for one unit of a module's squared residual, measured with that
+        module alone replaced."""
+        assert self.loss is not None
+        error = residual_on(graphs, target, fitted, self.seen.get(id(target.module))) ** 2
+        if not error:
+            return 0.0
+        new = module_of(graphs, target, fitted, {"backend": "torch", "effort": "fast"})
+        with as_evaluated(self.model), torch.no_grad():
+            before = float(self.loss(self.model))
+            root = replace_module(self.model, target.module, new)
+            try:
+                root.eval()
+                after = float(self.loss(root))
+            finally:
+                replace_module(root, new, target.module)
+        # Noise may lower a loss; no module is free.
+        return max(after - before, 1e-6 * abs(before)) / error
+
+    def _rows(self, target: Target) -> int:
+        seen = self.seen.get(id(target.module))
+        return seen.rows if seen is not None and seen.rows else self.batch
+
+    # -- the budget ------------------------------------------------------------------------
+
+    def _amount(self, way: Way) -> float:
+        return way.cost.seconds if self.budget.kind == "time" else way.cost.parameters
+
+    def _fixed_and_most(
+        self, targets: Sequence[Target], free: Sequence[Target], ways: Sequence[Sequence[Way]]
+    ) -> tuple[float, float]:
+        """What modules that stay take of the budget, and the budget in the same unit."""
+        budget = self.budget
+        now = [self._amount(of_one[0]) for of_one in ways]
+        if budget.kind == "time":
+            staying = [target for target in targets if target not in free]
+            rest = sum(stay_cost(one, self._rows(one), self.setting).seconds for one in staying)
+            return rest, budget.amount * (sum(now) + rest)
+        total = _parameters(self.model)
+        if budget.kind == "compression":
+            return total - sum(now), total / budget.amount
+        return total - sum(now), budget.amount
+
+    def _too_small(self, least: float, most: float) -> str:
+        budget = self.budget
+        advice = "leave fewer modules out, allow more topologies, or ask for less"
+        if budget.kind == "time":
+            share = budget.amount * least / most
+            return (
+                f"compress: time={budget.amount:g} of what the model's matrices take cannot be "
+                f"had: the fastest choice takes {share:.3g}; {advice}"
+            )
+        total = _parameters(self.model)
+        return (
+            f"compress: {budget.kind}={budget.amount:g} cannot be had: the smallest choice leaves "
+            f"{int(least):,} of {total:,} parameters, a compression of {total / least:.3g}, for "
+            f"modules that stay count as well; {advice}"
+        )
+
+    def _choice(self, ways: Sequence[Way], option: Option) -> Choice:
+        way, dense = ways[option.number], ways[0]
+        saved = dense.cost.parameters - way.cost.parameters
+        gained = 1e3 * (dense.cost.seconds - way.cost.seconds)
+        if not way.graphs:
+            return Choice((), "dense is the best use of the budget here")
+        what = "error" if self.loss is None else "loss"
+        why = (
+            f"{way.text}: saves {saved:,} parameters and {gained:.3g} ms for {way.error:.2g} of "
+            f"{what}"
+        )
+        return Choice(way.graphs, why)
+
+
+def stay_cost(target: Target, rows: int, setting: Setting) -> ModuleCost:
+    """The cost of a module as it is."""
+    dense = target.dense
+    if isinstance(target.module, Layer):
+        bias = target.dense.out_features if dense.has_bias else 0
+        graphs = target.module.graphs
+        return network_cost(dense.kind, graphs, rows, setting, bias=bias, options=dense.options)
+    return dense_cost(
+        dense.kind, dense.in_features, dense.out_features, rows, setting, bias=dense.has_bias
+    )
+
+
+@torch.no_grad()
+def residual_on(
+    graphs: tuple[Graph, ...], target: Target, fitted: Fitted, seen: Seen | None
+) -> float:
+    """The relative error of a module's outputs on what it saw; of its matrix, if it saw nothing."""
+    if seen is None or seen.covariance is None:
+        return fitted.residual
+    wanted = target.dense.matrix().to(seen.covariance)
+    arrays = {name: array.to(wanted.dtype) for name, array in fitted.parameters.items()}
+    made = torch.zeros_like(wanted)
+    for graph in graphs:
+        made += close(graph).dense(arrays)[: wanted.shape[0], : wanted.shape[1]]
+    return _size(wanted - made, seen.covariance) / max(_size(wanted, seen.covariance), 1e-300)
+
+
+def _size(matrix: torch.Tensor, covariance: torch.Tensor) -> float:
+    """The norm of a matrix on inputs of this covariance."""
+    return math.sqrt(max(0.0, float(((matrix @ covariance) * matrix.conj()).sum().real)))
+
+
+def _parameters(model: nn.Module) -> int:
+    """Parameters of a model, each once."""
+    return sum(array.numel() for array in model.parameters())
+
+
+def _text(topology: Topology, arguments: Mapping[str, Any]) -> str:
+    """A topology with the sizes that were chosen."""
+    sizes = [
+        f"{name} {value}"
+        for name, value in arguments.items()
+        if name not in ("in_features", "out_features")
+    ]
+    return " ".join((name_of(topology), ", ".join(sizes))).rstrip()

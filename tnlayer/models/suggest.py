@@ -1,0 +1,194 @@
+"""suggest: topologies for a matrix and a budget, by predicted time, dense among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import topologies as all_topologies
+from ..budget.fit import Fit, fit_budget
+from ..budget.topology import Topology, name_of
+from ..errors import PlanError, SpecError
+from ..graph.argument_checks import check_option, check_whole
+from ..ir.plan_text import milliseconds, table
+from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
+from ..support.option_words import Effort, Objective
+from .module_cost import ModuleCost, Setting, dense_cost, network_cost
+
+# Those that stand for others, or need sizes that few matrices have, are tried on request.
+DEFAULT = (
+    all_topologies.low_rank,
+    all_topologies.tensor_train,
+    all_topologies.tensor_ring,
+    all_topologies.btt,
+    all_topologies.monarch,
+    all_topologies.kronecker,
+    all_topologies.tucker,
+    all_topologies.cp,
+    all_topologies.block_term,
+    all_topologies.tree,
+    all_topologies.butterfly,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """One topology with the sizes that were chosen; or dense.
+
+    Arguments:
+        name: of the topology, or "dense".
+        fit: the sizes; None for dense.
+        cost: predicted.
+    """
+
+    name: str
+    fit: Fit | None
+    cost: ModuleCost
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestions:
+    """What :func:`tnlayer.suggest` found, the fastest first; ``print`` it.
+
+    Arguments:
+        in_features, out_features: of the matrix.
+        batch: rows of a call.
+        budget: in words.
+        objective: "train" or "infer": what times are of.
+        rows: topologies, dense among them.
+        left_out: those that cannot keep the budget, and why.
+    """
+
+    in_features: int
+    out_features: int
+    batch: int
+    budget: str
+    objective: Objective
+    rows: tuple[Suggestion, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+    @property
+    def best(self) -> Suggestion:
+        """What is predicted to be the fastest; dense, if that is."""
+        return self.rows[0]
+
+    def numbers(self) -> dict[str, Any]:
+        """The table as plain values, for a file."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "batch": self.batch,
+            "budget": self.budget,
+            "objective": self.objective,
+            "rows": [
+                {
+                    "name": row.name,
+                    "fit": None if row.fit is None else row.fit.numbers(),
+                    **{key: getattr(row.cost, key) for key in row.cost.__dataclass_fields__},
+                }
+                for row in self.rows
+            ],
+            "left_out": dict(self.left_out),
+        }
+
+    def __str__(self) -> str:
+        lines = [("topology", "sizes", "parameters", "x fewer", "FLOPs", "ms", "KiB")]
+        dense = self.in_features * self.out_features
+        for row in self.rows:
+            sizes = "" if row.fit is None else _sizes(row.fit)
+            cost = row.cost
+            lines.append(
+                (
+                    row.name,
+                    sizes,
+                    f"{cost.parameters:,}",
+                    f"{dense / max(1, cost.parameters):,.1f}",
+                    f"{cost.flops:,}",
+                    milliseconds(cost.seconds),
+                    f"{cost.memory / 1024:,.0f}",
+                )
+            )
+        title = (
+            f"{self.in_features} x {self.out_features}, {self.budget}, batch {self.batch}: "
+            f"predicted, {self.objective}"
+        )
+        rest = [f"left out: {name}: {why}" for name, why in self.left_out]
+        return "\n".join((title, *table(lines), *rest))
+
+
+def suggest(
+    in_features: int,
+    out_features: int,
+    *,
+    batch: int = DEFAULT_BATCH,
+    compression: float | None = None,
+    params: float | None = None,
+    time: float | None = None,
+    flops: float | None = None,
+    topologies: Sequence[Topology] = DEFAULT,
+    objective: Objective = "train",
+    device: str = "cpu",
+    dtype: str = "float32",
+    effort: Effort = "fast",
+) -> Suggestions:
+    """Which topologies keep a budget for a matrix, and how fast each is predicted to be.
+
+    Speed and size are all that can be told of a shape. How near a network comes to trained weights
+    is what :func:`tnlayer.from_linear` and :func:`tnlayer.compress` tell.
+
+    Arguments:
+        in_features, out_features: of the matrix.
+        batch: rows of a call.
+        compression, params, time, flops: exactly one, as for :func:`tnlayer.fit_budget`.
+        topologies: what is tried.
+        objective: "train" for a forward and backward, "infer" for a forward.
+        device, dtype, effort: as for :func:`tnlayer.cost`.
+
+    Raises:
+        SpecError: an argument is wrong, or there is not exactly one budget.
+
+    >>> import tnlayer as tn
+    >>> found = tn.suggest(256, 256, compression=8, topologies=[tn.topologies.low_rank])
+    >>> sorted(row.name for row in found.rows)
+    ['dense', 'low_rank']
+    """
+    check_option(objective, "objective", OBJECTIVES)
+    for size, name in ((in_features, "in_features"), (out_features, "out_features")):
+        if check_whole(size, f"suggest: {name}") < 1:
+            msg = f"suggest: {name}={size}, expected a number from 1 on"
+            raise SpecError(msg)
+    setting = Setting(objective, device_option(device), dtype_option(dtype) or "float32", effort)
+    budget = {"compression": compression, "params": params, "time": time, "flops": flops}
+    given = {name: value for name, value in budget.items() if value is not None}
+    if len(given) != 1:
+        got = ", ".join(given) or "none"
+        msg = f"suggest: expected exactly one of {', '.join(budget)}, got {got}"
+        raise SpecError(msg)
+    dense = dense_cost("Linear", in_features, out_features, batch, setting, bias=False)
+    rows, left_out = [Suggestion("dense", None, dense)], list[tuple[str, str]]()
+    for topology in topologies:
+        name = name_of(topology)
+        options: dict[str, Any] = {"batch": batch, "device": device, "dtype": dtype}
+        try:
+            fit = fit_budget(topology, in_features, out_features, effort=effort, **given, **options)
+            graphs = (fit.network().freeze(),)
+            rows.append(Suggestion(name, fit, network_cost("Linear", graphs, batch, setting)))
+        except (SpecError, PlanError) as error:
+            left_out.append((name, str(error)))
+    ((kind, amount),) = given.items()
+    return Suggestions(
+        in_features,
+        out_features,
+        batch,
+        f"{kind}={amount:g}",
+        objective,
+        tuple(sorted(rows, key=lambda row: row.cost.seconds)),
+        tuple(left_out),
+    )
+
+
+def _sizes(fit: Fit) -> str:
+    """The arguments that were chosen."""
+    own = {k: v for k, v in fit.arguments.items() if k not in ("in_features", "out_features")}
+    return ", ".join(f"{name} {value}" for name, value in own.items())

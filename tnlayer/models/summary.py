@@ -1,0 +1,198 @@
+"""summary: what each layer of a model costs, and the whole, beside dense layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..errors import SpecError
+from ..graph.argument_checks import check_option, check_whole, shown
+from ..ir.plan_text import milliseconds, table
+from ..nn.layer import Layer
+from ..planning.request import OBJECTIVES
+from ..runtime.module_arrays import homes_of
+from ..support.dtypes import DTYPES
+from ..support.option_words import Objective
+from .budget_rule import stay_cost
+from .data import Call, Watched, batches_of, call_model
+from .module_cost import NO_COST, ModuleCost, Setting, dense_cost
+from .targets import Target, find_targets
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One layer.
+
+    Arguments:
+        name: of it in the model.
+        kind: its class, or the label of its network.
+        rows: samples that it meets in a call.
+        calls: whether costs are known: of matrices and networks they are.
+        own: its cost.
+        dense: that of the dense layer with the same features.
+    """
+
+    name: str
+    kind: str
+    rows: int
+    is_counted: bool
+    own: ModuleCost
+    dense: ModuleCost
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What :func:`tnlayer.summary` counted; ``print`` it.
+
+    Arguments:
+        rows: one a layer that has parameters of its own.
+        total: of all; seconds and FLOPs are those of matrices and networks only.
+        dense: the same with dense layers.
+        objective: "train" or "infer": what times are of.
+        batch: rows where no data told.
+    """
+
+    rows: tuple[SummaryRow, ...]
+    total: ModuleCost
+    dense: ModuleCost
+    objective: Objective
+    batch: int
+
+    def numbers(self) -> dict[str, Any]:
+        """The summary as plain values, for a file."""
+        return {
+            "objective": self.objective,
+            "batch": self.batch,
+            "total": _plain(self.total),
+            "dense": _plain(self.dense),
+            "layers": [
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "rows": row.rows,
+                    "is_counted": row.is_counted,
+                    **_plain(row.own),
+                    "dense": _plain(row.dense),
+                }
+                for row in self.rows
+            ],
+        }
+
+    def __str__(self) -> str:
+        heads = ("layer", "kind", "rows", "parameters", "dense", "FLOPs", "dense", "ms", "dense")
+        lines = [(*heads, "KiB", "dense")]
+        lines += [_cells(row.name or "(the model)", row.kind, row) for row in self.rows]
+        whole = SummaryRow("", "", 0, True, self.total, self.dense)
+        lines.append(_cells("total", "", whole))
+        title = (
+            f"{self.total.parameters:,} parameters, {self.dense.parameters:,} with dense layers; "
+            f"predicted ms and memory of one call, {self.objective}"
+        )
+        return "\n".join((title, *table(lines)))
+
+
+def summary(
+    model: nn.Module,
+    *,
+    batch: int = 256,
+    data: Any = None,
+    objective: Objective = "train",
+    call: Call | None = None,
+) -> Summary:
+    """Count parameters, FLOPs, predicted time and memory of each layer of a model, and of all.
+
+    Matrices of torch (Linear, Conv2d, Embedding, transformers' Conv1D) and layers of this package
+    are counted and predicted, others have parameters only.
+
+    Arguments:
+        model: is not changed.
+        batch: rows that a layer meets in a call, where no data tells: of a transformer samples
+            times positions, of a convolution images times positions.
+        data: a batch of the model's inputs, to see how many rows each layer meets.
+        objective: "train" for a forward and backward, "infer" for a forward.
+        call: (model, batch): how to run the model on data, if not as ``model(batch)``.
+
+    Raises:
+        SpecError: an argument is wrong, or the model is compiled or wrapped.
+
+    >>> import torch, tnlayer as tn
+    >>> net = tn.topologies.low_rank(64, 64, rank=4)
+    >>> found = tn.summary(torch.nn.Sequential(tn.Layer(net), torch.nn.Linear(64, 8)))
+    >>> found.total.parameters, found.dense.parameters
+    (1032, 4616)
+    """
+    if not isinstance(model, nn.Module):
+        msg = f"summary: expected a torch.nn.Module, got {shown(model)}"
+        raise SpecError(msg)
+    check_option(objective, "objective", OBJECTIVES)
+    if check_whole(batch, "summary: batch") < 1:
+        msg = f"summary: batch={batch}, expected a number from 1 on"
+        raise SpecError(msg)
+    targets = {id(target.module): target for target in find_targets(model, None)}
+    watched = Watched([target.module for target in targets.values()])
+    seen = {} if data is None else watched.run(model, batches_of(data)[:1], call or call_model)
+    rows: list[SummaryRow] = []
+    counted: set[int] = set()
+    for name, module in model.named_modules():
+        own = sum(p.numel() for p in homes_of(module)[0].values() if p is not None)
+        new = [p for p in homes_of(module)[0].values() if p is not None and id(p) not in counted]
+        counted.update(map(id, new))
+        if not own and not isinstance(module, Layer):
+            continue
+        size = seen[id(module)].rows if id(module) in seen else batch
+        target = targets.get(id(module))
+        tied = own - sum(p.numel() for p in new)
+        rows.append(_row(name, module, target, size, objective, own, tied))
+    total = sum((row.own for row in rows), NO_COST)
+    dense = sum((row.dense for row in rows), NO_COST)
+    return Summary(tuple(rows), total, dense, objective, batch)
+
+
+def _row(
+    name: str,
+    module: nn.Module,
+    target: Target | None,
+    rows: int,
+    objective: Objective,
+    parameters: int,
+    tied: int,
+) -> SummaryRow:
+    """One layer; an array that an earlier one has, too, counts there."""
+    alone = ModuleCost(parameters - tied, 0, 0.0, 0)
+    kind = type(module).__name__
+    if target is None or not target.dense.options:
+        return SummaryRow(name, kind, rows, False, alone, alone)
+    weight = str(target.dense.weight.dtype).removeprefix("torch.")
+    device = "cuda" if target.dense.weight.is_cuda else "cpu"
+    setting = Setting(objective, device, weight if weight in DTYPES else "float32")
+    found = stay_cost(target, rows, setting)
+    own = ModuleCost(parameters - tied, found.flops, found.seconds, found.memory)
+    if not isinstance(module, Layer):
+        return SummaryRow(name, kind, rows, True, own, own)
+    shape = (target.dense.in_features, target.dense.out_features)
+    dense = dense_cost(target.dense.kind, *shape, rows, setting, bias=target.dense.has_bias)
+    label = " + ".join(graph.label or "network" for graph in module.graphs)
+    return SummaryRow(name, f"{kind}: {label}", rows, True, own, dense)
+
+
+def _cells(name: str, kind: str, row: SummaryRow) -> tuple[str, ...]:
+    def pair(own: str, dense: str) -> tuple[str, str]:
+        return (own, dense) if row.is_counted else ("-", "-")
+
+    own, dense = row.own, row.dense
+    return (
+        name,
+        kind,
+        f"{row.rows:,}" if row.rows else "",
+        f"{own.parameters:,}",
+        f"{dense.parameters:,}",
+        *pair(f"{own.flops:,}", f"{dense.flops:,}"),
+        *pair(milliseconds(own.seconds), milliseconds(dense.seconds)),
+        *pair(f"{own.memory / 1024:,.0f}", f"{dense.memory / 1024:,.0f}"),
+    )
+
+
+def _plain(cost: ModuleCost) -> dict[str, Any]:
+    return {name: getattr(cost, name) for name in cost.__dataclass_fields__}

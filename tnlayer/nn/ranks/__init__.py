@@ -1,0 +1,1 @@
+"""Other sizes of bonds of a layer that has entries: fewer indices, or more."""

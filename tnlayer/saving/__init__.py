@@ -1,0 +1,1 @@
+"""Models as files: safetensors with the networks in the metadata."""
