@@ -127,7 +127,10 @@ class _Arrays(nn.Module):
             self._buffers[name] = array
 
     def get(self, name: str) -> torch.Tensor:
-        array = look_up(self, name)
+        # A replica of nn.DataParallel has it elsewhere.
+        array = self._parameters.get(name)
+        if array is None:
+            array = look_up(self, name)
         assert array is not None
         return array
 
@@ -151,6 +154,11 @@ class KeptIsometries(Maker):
     ) -> None:
         super().__init__()
         self._shapes = {parameter.name: matricised(parameter) for parameter in parameters}
+        groups: dict[tuple[object, ...], list[Matricised]] = {}
+        for one in self._shapes.values():
+            form = (one.rows, one.columns, one.has_scale)
+            groups.setdefault(form, []).append(one)
+        self._groups = tuple(map(tuple, groups.values()))
         self.free, self.start, self.scale = _Arrays(), _Arrays(), _Arrays()
         for name, one in self._shapes.items():
             empty = torch.zeros(one.rows, one.columns, device=device, dtype=dtype)
@@ -170,13 +178,12 @@ class KeptIsometries(Maker):
 
     def made(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """The isometric tensors of these names; all of one form by one call."""
-        groups: dict[tuple[object, ...], list[Matricised]] = {}
         wanted = set(names)
-        for name, one in self._shapes.items():
-            if name in wanted:
-                form = (one.rows, one.columns, one.has_scale)
-                groups.setdefault(form, []).append(one)
-        return {name: array for group in groups.values() for name, array in self._group(group)}
+        found: dict[str, torch.Tensor] = {}
+        for group in self._groups:
+            own = [one for one in group if one.name in wanted]
+            found.update(self._group(own) if own else ())
+        return found
 
     def _group(self, group: Sequence[Matricised]) -> list[tuple[str, torch.Tensor]]:
         free = torch.stack([self.free.get(one.name) for one in group])
@@ -189,6 +196,12 @@ class KeptIsometries(Maker):
         for one, matrix in zip(group, matrices.unbind(), strict=True):
             found.append((one.name, one.tensors(matrix)[0].contiguous()))
         return found
+
+    def empty(self, name: str) -> torch.Tensor:
+        """An array like a tensor; nothing is made of parameters that may be uninitialised."""
+        one, like = self._shapes[name], self.free.get(name)
+        pairs = zip(one.shape, one.pins, strict=True)
+        return like.detach().new_empty([size for size, pin in pairs if pin is None])
 
     @torch.no_grad()
     def right_inverse(self, name: str, value: torch.Tensor) -> None:

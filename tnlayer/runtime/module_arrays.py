@@ -41,6 +41,11 @@ class Maker(nn.Module):
         """Arrays of these names, made anew."""
         raise NotImplementedError
 
+    def empty(self, name: str) -> torch.Tensor:
+        """An array of the kind that is made, without entries that mean anything: what it would be
+        made from may have none yet."""
+        raise NotImplementedError
+
     def right_inverse(self, name: str, value: torch.Tensor) -> None:
         """Set the parameters so that an array has these entries, or the nearest that it can."""
         raise NotImplementedError
@@ -189,6 +194,9 @@ def _not_invertible(module: nn.Module, name: str, kind: str) -> str:
 def array_to_set(module: nn.Module, name: str) -> torch.Tensor | None:
     """An array to fill in place and to hand to :func:`set_array`: the stored one, if it is the
     parameter itself, else one like it."""
+    maker = maker_of(module)
+    if maker is not None and name in maker.names:
+        return maker.empty(name)
     array = look_up(module, name)
     if array is None:
         return None
