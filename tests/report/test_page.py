@@ -21,6 +21,7 @@ from tnlayer.report.source_steps import steps_of_lines
 T = tn.topologies
 LABEL = '<script>alert("x")</script> & ]]> \ud800'
 SVG = "{http://www.w3.org/2000/svg}"
+GOLDEN = Path(__file__).parents[1] / "golden" / "cuda_kernels"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -158,6 +159,20 @@ def test_kernels_are_read_by_their_comments() -> None:
         none, none, both, both, both, both, none, none, none,
         ("B", "D"), ("B", "D"), ("B", "D"), ("B",), ("B",), both, none,
     ]  # fmt: skip
+
+
+def test_lines_of_torch_calls_and_of_cuda_kernels() -> None:
+    """What is copied or summed up to a result belongs to its step; so do the lines of a kernel that
+    follow its comment, and those before the next."""
+    calls = "def f(x):\n    t1_k = bmm(x)\n    t1 = sum(t1_k)\n    t1_p1 = copy(t1)\n    del t1"
+    assert steps_of_lines(calls, {"t1": "A"}) == [(), ("A",), ("A",), ("A",), ()]
+    source = (GOLDEN / "test_golden_cuda-steps.cu").read_text(encoding="utf-8")
+    lines = source.splitlines()
+    found = steps_of_lines(source, {"t0": "A", "t1": "B"})
+    first = lines.index("  // t0 = n2 x n3")
+    second = next(k for k in range(first, len(lines)) if lines[k].startswith("  // t1 = "))
+    assert found[first:second] == [("A",)] * (second - first)
+    assert found[second] == ("B",) and found[first - 1] == ()
 
 
 def test_times_are_those_of_the_cost(page_of: Callable[[str], str]) -> None:
