@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import tnlayer as tn
+from tnlayer.graph.drawing.options import adjusted
 from tnlayer.graph.drawing.placement import place
 from tnlayer.graph.drawing.svg import picture_svg
 from tnlayer.ir.plan_svg import plan_svg
@@ -91,7 +92,11 @@ def picture() -> str:
     top = f"1. The network: {graph.in_features} to {graph.out_features} features, "
     top += f"{graph.parameter_count} parameters ({counted.dense_parameters:,} if dense)"
     drawn, high = inside(
-        picture_svg(graph, place(graph)), MARGIN + 40, MARGIN + HEAD, WIDTH - 2 * MARGIN - 80, 600
+        picture_svg(graph, adjusted(place(graph), None, "sizes")),
+        MARGIN + 40,
+        MARGIN + HEAD,
+        690,
+        600,
     )
     below = MARGIN + HEAD + high + 24
     plan, plan_high = inside(

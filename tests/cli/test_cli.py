@@ -412,6 +412,32 @@ def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "mera", str(tmp_path / "none" / "n.svg")]) == 2
 
 
+def test_draw_for_tex_and_with_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """TikZ of the network and of the plan; labels are those that are asked for."""
+    for name, options in (("n.tikz", []), ("p.tex", ["--plan"])):
+        path = tmp_path / name
+        assert main(["draw", "low_rank(8, 6, 2)", str(path), *options]) == 0
+        assert "tikzpicture" in path.read_text(encoding="utf-8")
+    path = tmp_path / "n.svg"
+    assert main(["draw", "low_rank(8, 6, 2)", str(path), "--labels", "names"]) == 0
+    assert ">r<" in path.read_text(encoding="utf-8")
+    assert "r=2" not in re.sub("<title>.*?</title>", "", path.read_text(encoding="utf-8"))
+    capsys.readouterr()
+
+
+def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page is that of layer.report with these options."""
+    path, twin = tmp_path / "page.html", tmp_path / "twin.html"
+    words = ["report", "low_rank(8, 6, 2)", str(path), "--backend", "torch", "--batch", "16"]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    net = tn.topologies.low_rank(8, 6, 2)
+    tn.Layer(net, backend="torch", batch=16, tiers=False).report(twin)
+    assert path.read_text(encoding="utf-8") == twin.read_text(encoding="utf-8")
+    assert main(["report", "low_rank(8, 6, 2)", str(tmp_path / "none" / "page.html")]) == 2
+    assert "none" in capsys.readouterr().err
+
+
 def test_cache(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Polygon
 
 import tnlayer as tn
-from tnlayer.graph.drawing.labels import label_boxes, vertex_box
+from tnlayer.graph.drawing.labels import label_boxes, rows_of, vertex_box
+from tnlayer.graph.drawing.options import adjusted
 from tnlayer.graph.drawing.placement import place
 from tnlayer.graph.drawing.shapes import SPACING, regular_places
 from tnlayer.graph.drawing.svg import picture_svg
+from tnlayer.support.tex import tex
 
 T = tn.topologies
 PICTURES: dict[str, Callable[[], tn.Network]] = {
@@ -109,3 +116,121 @@ def test_isometries_and_kinds_are_told_apart() -> None:
     triangle = svg.split("<title>W: ")[1].split('points="')[1].split('"')[0]
     xs = [float(point.split(",")[0]) for point in triangle.split()]
     assert xs[1] - xs[0] > 1.5 * (xs[2] - xs[3])
+
+
+# -- what a user changes ---------------------------------------------------------------------------
+
+
+def two_cores() -> tn.Network:
+    """Legs i0 i1, j0 j1 of size 4, and a bond of size 2."""
+    return T.tensor_train((4, 4), (4, 4), rank=2)
+
+
+def test_tensors_stand_where_they_are_told_to() -> None:
+    """Their ports move with them, and what is not named stays; the dot of a hyperedge is amid."""
+    placed = place(two_cores().freeze())
+    moved = adjusted(placed, {"core_1": (7.0, -2.0)}, "all").vertices
+    core, was = moved["tensor:core_1"], placed.vertices["tensor:core_1"]
+    assert (core.x, core.y) == (7.0, -2.0)
+    assert moved["tensor:core_0"] == placed.vertices["tensor:core_0"]
+    marks = [key for key, vertex in moved.items() if vertex != placed.vertices[key]]
+    assert sorted(marks) == sorted(["tensor:core_1", "input:x:1", "output:j1:out"])
+    for key in marks:
+        before = placed.vertices[key]
+        shift = (moved[key].x - before.x, moved[key].y - before.y)
+        assert shift == pytest.approx((7.0 - was.x, -2.0 - was.y))
+    dots = PICTURES["cp"]().freeze()
+    names = [tensor.name for tensor in dots.tensors]
+    across = {name: (3.0 * k, 1.0) for k, name in enumerate(names)}
+    after = adjusted(place(dots), across, "all").vertices
+    (dot,) = [vertex for vertex in after.values() if vertex.kind == "copy"]
+    assert (dot.x, dot.y) == pytest.approx((1.5 * (len(names) - 1), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [("all", {"b0=2"}), ("names", {"b0"}), ("sizes", {"2"}), ("none", set[str]())],
+)
+def test_labels_of_legs(labels: Any, expected: set[str]) -> None:
+    """Name and size, one of them, or nothing; matplotlib and SVG show the same."""
+    picture = adjusted(place(two_cores().freeze()), None, labels)
+    shown = {line.label for line in picture.lines} - {""}
+    assert expected <= shown
+    assert bool(shown) == bool(expected)
+    axes = two_cores().draw(labels=labels)
+    drawn = {text.get_text() for text in axes.texts}
+    assert shown <= drawn and ("b0=2" in drawn) == (labels == "all")
+
+
+def test_colours_by_kind_and_by_name() -> None:
+    """A tensor's own colour counts before that of its kind, in every format."""
+    style = {"tensor": "#111111", "core_0": "#222222", "input": "#333333"}
+    graph = two_cores().freeze()
+    picture = place(graph)
+    svg = picture_svg(graph, picture, style=style)
+    fills = [part.split('fill="')[1][:7] for part in svg.split("<polygon ")[1:]]
+    wanted = {"#111111": 1, "#222222": 1, "#333333": 2, "#fbd3a2": 2}
+    assert {colour: fills.count(colour) for colour in set(fills)} == wanted
+    axes = two_cores().draw(style=style)
+    faces = [to_hex(patch.get_facecolor()) for patch in axes.patches if isinstance(patch, Polygon)]
+    assert {colour: faces.count(colour) for colour in set(faces)} == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"positions": {"core_2": (0, 0)}}, "there is no tensor 'core_2' (did you mean"),
+        ({"positions": {"core_0": (0, float("nan"))}}, "expected two numbers"),
+        ({"positions": {"core_0": 3}}, "expected two numbers"),
+        ({"positions": [(0, 0)]}, "expected a mapping"),
+        ({"labels": "size"}, "did you mean 'sizes'"),
+        ({"style": {"tensors": "#123456"}}, "did you mean 'tensor'"),
+        ({"style": {"tensor": "red"}}, "expected a colour such as '#bcd6f2'"),
+        ({"style": {"tensor": '#123456" onload="x'}}, "expected a colour"),
+    ],
+)
+def test_what_is_no_place_no_label_and_no_colour(options: Any, told: str) -> None:
+    """The message names the mistake and what is expected."""
+    with pytest.raises(tn.SpecError) as caught:
+        two_cores().draw(**options)
+    assert told in str(caught.value)
+
+
+def tex_commands(text: str) -> set[str]:
+    """The commands in a text of TeX."""
+    return set(re.findall(r"\\([A-Za-z]+)", text))
+
+
+@pytest.mark.parametrize("name", ["mera", "tensor_ring", "cp", "peps"])
+def test_tikz_has_what_the_picture_has(name: str, tmp_path: Path) -> None:
+    """Each mark, each leg and each label, in balanced TeX; .tex is a document around it."""
+    net = PICTURES[name]()
+    net.label = r"\input{/etc/passwd} $100 & {"
+    net.draw(tmp_path / "a.tikz")
+    net.draw(tmp_path / "a.tex")
+    text = (tmp_path / "a.tikz").read_text(encoding="utf-8")
+    assert text in (tmp_path / "a.tex").read_text(encoding="utf-8")
+    picture = place(net.freeze())
+    marks = [vertex for vertex in picture.vertices.values() if vertex.kind != "copy"]
+    assert text.count(r"\filldraw") == len(marks)
+    assert text.count("\n  \\draw[") == len(picture.lines)
+    assert text.count("fill=white") == sum(bool(line.label) for line in picture.lines)
+    for tensor in net.freeze().tensors:
+        rows = rows_of(picture.vertices[f"tensor:{tensor.name}"])
+        assert all(row.replace("_", r"\_") in text for row in rows)
+    plain = re.sub(r"\\[\\{}]", "", text)
+    depth = 0
+    for character in plain:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    known = {"definecolor", "begin", "end", "draw", "node", "filldraw", "fill", "tiny"}
+    assert tex_commands(text) <= known | {"scriptsize", "Sigma", "rangle", "textbar"}
+
+
+def test_no_text_is_a_command_of_tex() -> None:
+    """Whatever stands in a name."""
+    told = tex(r"\input{x} %$#&_^~" + "\n\x00")
+    assert tex_commands(told) == {"textbackslash", "textasciicircum", "textasciitilde"}
+    assert re.sub(r"\\.", "", told).count("%") == 0
+    assert "\n" not in told and "\x00" not in told

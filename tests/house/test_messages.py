@@ -129,7 +129,9 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         lambda: tn.Layer(256, 128),  # type: ignore[arg-type]
         "Layer(256, 128): a layer is made from a network, not from numbers of features.",
         "tn.Layer(tn.topologies.low_rank(256, 128, rank=8)); or let one be sized for a budget, "
-        "tn.fit_budget(tn.topologies.tensor_train, 256, 128, compression=10).layer()",
+        "tn.fit_budget(tn.topologies.tensor_train, 256, 128, compression=10).layer(); "
+        "tn.suggest(256, 128, compression=10) says which are fast. Or describe your own with "
+        "tn.Network()",
     ),
     "one number": (
         lambda: tn.Layer(256),  # type: ignore[arg-type]

@@ -187,6 +187,7 @@ def test_layer_signature() -> None:
     [
         "source",
         "explain",
+        "report",
         "to_dense",
         "prepare",
         "invalidate",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import tnlayer as tn
-from tnlayer.ir.plan_drawing import MAX_DRAWN_STEPS, names_text, shape_text
+from tnlayer.ir.plan_drawing import MAX_DRAWN_STEPS, changed, lay_out, names_text, shape_text
+from tnlayer.ir.plan_svg import plan_svg
 
 
 def texts(figure: Figure) -> list[str]:
@@ -68,3 +71,59 @@ def test_too_many_steps_are_refused() -> None:
     plan = tn.plan(net, batch=2)
     with pytest.raises(tn.PlanError, match=f"{len(plan.steps)} steps"):
         plan.draw()
+
+
+def test_places_labels_and_colours_of_plans(tmp_path: Path) -> None:
+    """Steps stand where they are told to, boxes have what is wanted, colours go by meaning."""
+    plan = tn.plan(tn.topologies.tensor_train((2, 3), (2, 3), rank=4), batch=8)
+    first = plan.steps[0].result.name
+    layout = changed(lay_out(plan), {first: (-3.0, 1.5)}, "names", {"parameter": "#123456"})
+    was = lay_out(plan)
+    assert layout.places[first] == (-3.0, 1.5)
+    assert {k: v for k, v in layout.places.items() if k != first} == {
+        k: v for k, v in was.places.items() if k != first
+    }
+    style = {"parameter": "#123456"}
+    figure = plan.draw(positions={first: (-3.0, 1.5)}, labels="names", style=style)
+    shown = texts(figure)
+    assert "core_0" in shown and not any(text.startswith("core_0 ") for text in shown)
+    boxes = {text.get_text(): text.get_bbox_patch() for text in figure.axes[0].texts}
+    box = boxes["core_0"]
+    assert box is not None and to_hex(box.get_facecolor()) == "#123456"
+    assert "core_0" not in texts(plan.draw(labels="sizes"))
+    for wrong, told in (
+        ({"positions": {"t99": (0, 0)}}, "there is no step 't99'"),
+        ({"style": {"stem": "#123456"}}, "no kind and no name 'stem'"),
+        ({"labels": "some"}, "expected one of all"),
+    ):
+        with pytest.raises(tn.SpecError, match=told):
+            plan.draw(**wrong)  # type: ignore[arg-type]
+
+
+def test_plans_for_tex(tmp_path: Path) -> None:
+    """A node a mark, a line an edge, and every step's sizes; .tex is a document around it."""
+    plan = tn.backward_plan(tn.plan(tn.topologies.mera(6, dim=2, bond=2), batch=4))
+    plan.draw(tmp_path / "plan.tikz")
+    plan.draw(str(tmp_path / "plan.tex"))
+    text = (tmp_path / "plan.tikz").read_text(encoding="utf-8")
+    document = (tmp_path / "plan.tex").read_text(encoding="utf-8")
+    assert text in document and document.startswith(r"\documentclass")
+    layout = lay_out(plan)
+    assert text.count(r"\node[circle") == len(plan.steps)
+    assert len(re.findall(r"\\node\[.*?\] \(n\d+\) at", text)) == len(layout.places)
+    assert text.count(r"\draw[") == len(layout.edges) + len(layout.reused)
+    assert text.count("{") == text.count("}")
+    assert "²" not in text and r"\_" in text
+
+
+def test_pictures_of_plans_can_be_marked() -> None:
+    """Every step, what goes into it and its edges carry its mark; without marks there are none."""
+    plan = tn.plan(tn.topologies.tensor_train((2, 3, 2), (2, 3, 2), rank=4), batch=8)
+    marks = {step.result.name: f"m-{step.result.name}" for step in plan.steps}
+    svg = plan_svg(plan, marks)
+    found = re.findall(r'data-steps="([^"]*)"', svg)
+    assert {one for told in found for one in told.split()} == set(marks.values())
+    layout = lay_out(plan)
+    assert len(found) == len(layout.places) + len(layout.edges) + len(layout.reused)
+    assert "data-steps" not in plan_svg(plan)
+    assert plan_svg(plan, marks, most=1) == ""

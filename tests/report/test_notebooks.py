@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 import tnlayer as tn
 from tnlayer.support.html import HasHtml, html_of
@@ -38,6 +39,13 @@ def everything() -> tn.Network:
     return made
 
 
+def model() -> torch.nn.Module:
+    """Two matrices, of which one has a name that is markup."""
+    made = torch.nn.Sequential(torch.nn.Linear(16, 16))
+    made.add_module(LABEL, torch.nn.Linear(16, 4))
+    return made
+
+
 SHOWN: dict[str, Callable[[], Any]] = {
     "network": net,
     "graph": lambda: net().freeze(),
@@ -47,6 +55,11 @@ SHOWN: dict[str, Callable[[], Any]] = {
     "costs": lambda: tn.Layer(net(), backend="torch").costs(),
     "comparison": lambda: tn.compare(net(), net("other")),
     "layer": lambda: tn.Layer(net(), backend="torch"),
+    "summary": lambda: tn.summary(model()),
+    "suggestions": lambda: tn.suggest(
+        24, 24, params=20, topologies=[tn.topologies.low_rank, tn.topologies.butterfly]
+    ),
+    "compressed": lambda: tn.compress(model(), tn.topologies.low_rank, compression=1.5),
     "unfinished": lambda: tn.Network(LABEL),
     "everything": everything,
     "large": lambda: tn.topologies.tensor_train((1,) * 200, (1,) * 200, rank=1),
@@ -65,7 +78,17 @@ def test_well_formed_and_escaped(name: str) -> None:
     html = html_of(shown)
     page = parsed(html)
     assert not page.findall(".//script") and "<script>" not in html
-    if name in ("network", "graph", "cost", "layer", "unfinished", "comparison"):
+    told = (
+        "network",
+        "graph",
+        "cost",
+        "layer",
+        "unfinished",
+        "comparison",
+        "summary",
+        "compressed",
+    )
+    if name in told:
         assert "alert" in "".join(page.itertext())
 
 
@@ -121,3 +144,13 @@ def test_no_words_of_the_workshop(make: Callable[[], object]) -> None:
     text = f"{make()}\n{make()!r}".lower()
     for word in ("combo", "branch", "stem", "rebuild", "e+0", " 1 tensors", " 1 parameters"):
         assert word not in text, word
+
+
+@pytest.mark.parametrize("name", ["summary", "suggestions", "compressed"])
+def test_what_models_cost_is_a_table(name: str) -> None:
+    """Every word that is printed stands in a notebook, too, and the numbers in a table."""
+    shown = SHOWN[name]()
+    page = parsed(html_of(shown))
+    text = " ".join(page.itertext())
+    assert [word for word in str(shown).split() if word not in text] == []
+    assert page.findall(".//tbody/tr")

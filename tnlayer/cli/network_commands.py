@@ -1,4 +1,4 @@
-"""Commands that look at a network: show, draw, plan, cost, compare and code."""
+"""Commands that look at a network: show, draw, plan, cost, compare, code and report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.drawing.placement import place
+from ..graph.drawing.drawing import place_checked
+from ..graph.drawing.options import adjusted
 from ..graph.drawing.svg import picture_svg
 from ..graph.graph import Graph
 from ..graph.network import Network
@@ -28,8 +29,10 @@ def add_network_commands(commands: Any) -> None:
     add_json(show)
     draw = _command(commands, "draw", "draw the network, or its contraction order", run_draw)
     add_network(draw)
-    draw.add_argument("output", type=Path, help="a file: .svg, .png, .pdf, ...")
+    draw.add_argument("output", type=Path, help="a file: .svg, .png, .pdf, .tikz, .tex, ...")
     draw.add_argument("--plan", action="store_true", help="the contraction order instead")
+    words = ("all", "names", "sizes", "none")
+    draw.add_argument("--labels", choices=words, default="all", help="what stands beside legs")
     add_planning(draw)
     plan = _command(commands, "plan", "print in which order it is contracted", run_plan)
     add_network(plan)
@@ -47,6 +50,10 @@ def add_network_commands(commands: Any) -> None:
     parts = ("summary", "forward", "backward")
     code.add_argument("--part", choices=parts, default=None, help="that part alone")
     add_planning(code)
+    report = _command(commands, "report", "write a page: picture, plan, costs, source", run_report)
+    add_network(report)
+    report.add_argument("output", type=Path, help="a file: page.html")
+    add_planning(report)
 
 
 def _command(commands: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
@@ -65,12 +72,13 @@ def run_draw(options: argparse.Namespace) -> str:
     """Writes the picture; an SVG of the network needs no other library."""
     net, path = load_network(options.network), options.output
     if options.plan:
-        cost(net, **planning(options)).plan.draw(str(path))
+        cost(net, **planning(options)).plan.draw(path, labels=options.labels)
     elif path.suffix == ".svg":
         graph = net.freeze()
-        path.write_text(picture_svg(graph, place(graph)), encoding="utf-8")
+        picture = adjusted(place_checked(graph), None, options.labels)
+        path.write_text(picture_svg(graph, picture), encoding="utf-8")
     else:
-        net.draw(path)
+        net.draw(path, labels=options.labels)
     return canonical_json({"file": str(path)}) if options.json else f"wrote {path}"
 
 
@@ -105,6 +113,13 @@ def run_code(options: argparse.Namespace) -> str:
         if (options.json)
         else source
     )
+
+
+def run_report(options: argparse.Namespace) -> str:
+    """Writes the page of a layer."""
+    layer = layer_of(load_network(options.network), options, options.batch)
+    path = layer.report(options.output)
+    return canonical_json({"file": str(path)}) if options.json else f"wrote {path}"
 
 
 def layer_of(net: Network | Graph, options: argparse.Namespace, batch: int) -> Layer:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import SpecError
 from ..support.dtypes import DTYPES, PORT_DTYPES
-from .graph import MAX_LEG_SIZE, MAX_LEGS, ArrayValue
+from .graph_values import MAX_LEG_SIZE, MAX_LEGS, ArrayValue
 from .near_identity import NearIdentity
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

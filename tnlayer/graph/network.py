@@ -13,6 +13,7 @@ import networkx
 from ..errors import SpecError
 from ..support.html import block, heading, lines
 from ..support.json_text import read_document, write_document
+from ..support.option_words import Labels
 from ..support.wording import counted
 from .argument_checks import (
     as_array_value,
@@ -36,6 +37,7 @@ from .bridges.quimb_network import graph_from_quimb, quimb_from_graph
 from .compose import composed, renamed
 from .describe import describe, graph_html, headline
 from .drawing.drawing import draw_graph
+from .drawing.options import Positions, Style
 from .graph import MAX_NODES, Graph, Port, TensorNode
 from .leg_table import LegTable
 from .near_identity import NearIdentity
@@ -789,20 +791,35 @@ class Network:
         """
         return cls.from_graph(graph_from_document(read_document(text)))
 
-    def draw(self, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
+    def draw(
+        self,
+        path: str | Path | None = None,
+        ax: Axes | None = None,
+        *,
+        positions: Positions | None = None,
+        labels: Labels = "all",
+        style: Style | None = None,
+    ) -> Axes:
         """Draw nodes, leg names and sizes with matplotlib (``pip install tnlayer[viz]``).
 
         Arguments:
-            path: file to save the picture to; the suffix says its format.
+            path: file to save the picture to; the suffix says its format: .svg, .png, .pdf, ...;
+                .tikz for a picture to put into a TeX document, .tex for a document of its own.
             ax: axes to draw on, or None for a figure of its own.
+            positions: of tensors by name, (x, y) with y upward; neighbours stand 1.5 to 2.4 apart
+                otherwise. Ports move with their tensor; what is left out stays.
+            labels: what stands beside legs: "all" (names and sizes), "names", "sizes" or "none".
+            style: colours such as "#bcd6f2", by kind (tensor, frozen, constant, shared, conjugated,
+                input, output, fix, sum, copy) or by the name of a tensor.
 
-        Raises BuildError where matplotlib is missing, SpecError for a network too large to be read.
+        Raises BuildError where matplotlib is missing, SpecError for a network too large to be read,
+        and for positions, labels and colours that are none.
 
         >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
         >>> net.draw().get_title().splitlines()[0]
         'j,jk->k, 6 parameters'
         """
-        return draw_graph(self.freeze(), path, ax)
+        return draw_graph(self.freeze(), path, ax, positions=positions, labels=labels, style=style)
 
     # -- inner -------------------------------------------------------------------------------
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PlanError
+from ..graph.drawing.options import Positions, Style
 from ..support.html import block, heading, html_table, lines
+from ..support.option_words import Labels
 from ..support.wording import counted
 from .cuts import wrong_regions
-from .plan_drawing import draw_plan
+from .plan_picture import draw_plan
 from .plan_svg import plan_svg
 from .plan_text import plan_headline, plan_rows, plan_text, plan_totals
 from .plan_values import PlanValues
@@ -74,19 +77,33 @@ class Plan(PlanValues):
         table = html_table(plan_rows(self))
         return block(heading(plan_headline(self)), plan_svg(self), table, lines(plan_totals(self)))
 
-    def draw(self, path: str | None = None) -> Figure:
+    def draw(
+        self,
+        path: str | Path | None = None,
+        *,
+        positions: Positions | None = None,
+        labels: Labels = "all",
+        style: Style | None = None,
+    ) -> Figure:
         """Draw the contraction order with matplotlib (``pip install tnlayer[viz]``): a row a step.
 
         Arguments:
-            path: file to save the picture to; the suffix says its format.
+            path: file to save the picture to; the suffix says its format: .svg, .png, .pdf, ...;
+                .tikz for a picture to put into a TeX document, .tex for a document of its own.
+            positions: of steps by the name of their result, such as "t0": (x, y) in inches, y
+                upward and 0 the first row; what is left out stays.
+            labels: what stands in boxes: "all" (names and sizes), "names", "sizes" or "none".
+            style: colours such as "#a9cbe8", by what they mean: input, parameter, kept (by the
+                forward), once (a call), each (sample), output.
 
         Raises:
             PlanError: the plan has too many steps for a picture.
+            SpecError: a position, a label or a colour is none.
 
         >>> import tnlayer as tn
         >>> figure = tn.plan(tn.topologies.low_rank(8, 6, rank=2)).draw()
         """
-        return draw_plan(self, path)
+        return draw_plan(self, path, positions=positions, labels=labels, style=style)
 
     # -- legality --------------------------------------------------------------------------
 

@@ -8,12 +8,18 @@ matplotlib and networkx are loaded here only, when a plan is drawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..errors import PlanError
+from ..graph.drawing.options import (
+    Positions,
+    Style,
+    check_labels,
+    check_positions,
+    check_style,
+)
+from ..support.option_words import Labels
 from ..support.wording import counted
 from .plan_text import search_words
 from .plan_values import PlanValues
@@ -33,6 +39,15 @@ COLOURS = {
     "branch": "#66a182",
     "stem": "#edae49",
     "output": "#dddddd",
+}
+# What a user calls them where he wants other colours.
+STYLE_OF = {
+    "input": "port",
+    "parameter": "parameter",
+    "kept": "saved",
+    "once": "branch",
+    "each": "stem",
+    "output": "output",
 }
 _MEANING = {
     "port": "input",
@@ -62,6 +77,8 @@ class Layout:
     edges: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     reused: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     rows: int = 0
+    colours: Mapping[str, str] = field(default_factory=lambda: COLOURS)
+    labels: Labels = "all"
 
     def place(self, node: str, value: Value, column: float, row: float, kind: str) -> None:
         """Fix where a node stands and what it is."""
@@ -79,30 +96,13 @@ class Layout:
         return self.rows - 1
 
 
-def draw_plan(plan: PlanValues, path: str | Path | None = None) -> Figure:
-    """Draw the contraction tree of a plan with matplotlib and networkx.
-
-    Each row is a step: what it contracts, the legs that it sums, the sizes of its result's legs (B
-    is the batch) and its FLOPs at the batch size of the plan.
-
-    Arguments:
-        plan: the plan to draw, forward or backward.
-        path: file to write, its ending tells the format; or None, to write nothing.
-
-    Raises:
-        PlanError: the plan has too many steps for a readable picture.
-    """
-    if len(plan.steps) > MAX_DRAWN_STEPS:
-        msg = (
-            f"plan.draw(): the plan has {len(plan.steps)} steps, at most {MAX_DRAWN_STEPS} make a "
-            "readable picture: print(plan) lists them all"
-        )
-        raise PlanError(msg)
+def figure_of(layout: Layout) -> Figure:
+    """The picture of a layout, with matplotlib and networkx."""
     from matplotlib.figure import Figure
 
-    layout = lay_out(plan)
+    ys = [y for _, y in layout.places.values()]
     left = min((x for x, _ in layout.places.values()), default=0.0) - layout.column_width / 2
-    bottom, top = -layout.rows * _ROW, 4 * _ROW
+    bottom, top = min(-layout.rows * _ROW, *ys, 0.0), max(0.0, *ys, 0.0) + 4 * _ROW
     figure = Figure(figsize=(_TABLE_WIDTH - left + 2 * _MARGIN, top - bottom + 2 * _MARGIN))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -111,9 +111,33 @@ def draw_plan(plan: PlanValues, path: str | Path | None = None) -> Figure:
     _draw_table(layout, axes)
     _draw_tree(layout, axes)
     _draw_heading(layout, axes, left, top)
-    if path is not None:
-        figure.savefig(path, dpi=130)
     return figure
+
+
+def changed(
+    layout: Layout, positions: Positions | None, labels: Labels, style: Style | None
+) -> Layout:
+    """A layout with what a user wants to be otherwise.
+
+    Arguments:
+        layout: as it was laid out; is not changed.
+        positions: of steps by the name of their result, such as "t0": (x, y) in inches, y upward;
+            what is left out stays.
+        labels: what stands in boxes: "all" (names and sizes), "names", "sizes" or "none".
+        style: colours such as "#a9cbe8", by the words of STYLE_OF.
+
+    Raises:
+        SpecError: one of them is none.
+    """
+    places = check_positions(positions, layout.steps, "step")
+    colours = check_style(style, STYLE_OF)
+    own = {STYLE_OF[word]: colour for word, colour in colours.items()}
+    return replace(
+        layout,
+        places={**layout.places, **places},
+        colours={**layout.colours, **own},
+        labels=check_labels(labels),
+    )
 
 
 # -- layout ------------------------------------------------------------------------------------
@@ -222,9 +246,10 @@ def names_text(plan: PlanValues, legs: Iterable[str]) -> str:
     return text
 
 
-def label_of(plan: PlanValues, value: Value) -> str:
+def label_of(plan: PlanValues, value: Value, labels: Labels = "all") -> str:
     """Text of a box: the user's name of a value, and the sizes of its legs."""
-    return f"{dict(plan.names).get(value.name, value.name)}  {shape_text(plan, value.legs)}"
+    name, sizes = dict(plan.names).get(value.name, value.name), shape_text(plan, value.legs)
+    return {"all": f"{name}  {sizes}", "names": name, "sizes": sizes, "none": ""}[labels]
 
 
 def _number_text(number: int) -> str:
@@ -278,18 +303,21 @@ def _draw_tree(layout: Layout, axes: Axes) -> None:
         layout.places,
         nodelist=steps,
         node_size=110,
-        node_color=[COLOURS[layout.kinds[node]] for node in steps],
+        node_color=[layout.colours[layout.kinds[node]] for node in steps],
         edgecolors="#333333",
         ax=axes,
     )
     for node, (x, y) in layout.places.items():
         if node not in layout.steps:
-            _draw_box(axes, x, y, label_of(layout.plan, layout.values[node]), layout.kinds[node])
+            words = label_of(layout.plan, layout.values[node], layout.labels)
+            _draw_box(axes, x, y, words, layout.colours[layout.kinds[node]])
 
 
-def _draw_box(axes: Axes, x: float, y: float, text: str, kind: str, align: str = "center") -> None:
-    """A text in a box of the colour of its kind."""
-    box = {"boxstyle": "round,pad=0.25", "fc": COLOURS[kind], "ec": "#333333"}
+def _draw_box(
+    axes: Axes, x: float, y: float, text: str, colour: str, align: str = "center"
+) -> None:
+    """A text in a box."""
+    box = {"boxstyle": "round,pad=0.25", "fc": colour, "ec": "#333333"}
     axes.text(x, y, text, ha=align, va="center", fontsize=8, bbox=box)
 
 
@@ -329,5 +357,5 @@ def _draw_heading(layout: Layout, axes: Axes, left: float, top: float) -> None:
     axes.text(left, top, title, fontsize=11, va="center", weight="bold")
     x = left + 0.05
     for kind, words in meanings(layout):
-        _draw_box(axes, x, top - 1.2 * _ROW, words, kind, align="left")
+        _draw_box(axes, x, top - 1.2 * _ROW, words, layout.colours[kind], align="left")
         x += 0.3 + 0.062 * len(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..support.html import text
 from .plan_drawing import COLOURS, Layout, label_of, lay_out, meanings, shape_text
 from .plan_values import PlanValues
@@ -12,15 +14,21 @@ _LEGEND_CHARACTER = 5.0
 MAX_STEPS = 60
 
 
-def plan_svg(plan: PlanValues) -> str:
-    """The contraction order as an SVG element; "" where it would be too long for a notebook.
+def plan_svg(
+    plan: PlanValues, marks: Mapping[str, str] | None = None, most: int = MAX_STEPS
+) -> str:
+    """The contraction order as an SVG element; "" where it would be too long.
 
     Arguments:
         plan: the plan; a dot tells its step where the mouse rests on it.
+        marks: for a page that connects pictures: what stands in ``data-steps`` of a step's parts,
+            by the name of its result.
+        most: steps; a picture of more is none.
     """
-    if not 0 < len(plan.steps) <= MAX_STEPS:
+    if not 0 < len(plan.steps) <= most:
         return ""
     layout = lay_out(plan)
+    steps = steps_of_nodes(layout)
     xs = [x for x, _ in layout.places.values()]
     ys = [y for _, y in layout.places.values()]
     left = min(xs) - layout.column_width / 2
@@ -33,15 +41,37 @@ def plan_svg(plan: PlanValues) -> str:
         x, y = layout.places[node]
         return _MARGIN + _INCH * (x - left), head + _MARGIN + 8 + _INCH * (max(ys) - y)
 
-    parts = [_edge(at(a), at(b), dashed=False) for a, b in layout.edges]
-    parts += [_edge(at(a), at(b), dashed=True) for a, b in layout.reused]
-    parts += [_node(layout, node, at(node)) for node in layout.places]
+    def marked(part: str, names: list[str]) -> str:
+        """A part of the picture, with the steps that it belongs to."""
+        told = [] if marks is None else [marks[name] for name in names if name in marks]
+        return f'<g data-steps="{text(" ".join(told))}">{part}</g>' if told else part
+
+    parts: list[str] = []
+    for edges, dashed in ((layout.edges, False), (layout.reused, True)):
+        for a, b in edges:
+            names = [b] if b in layout.steps else [a]
+            parts.append(marked(_edge(at(a), at(b), dashed=dashed), names))
+    parts += [marked(_node(layout, node, at(node)), steps[node]) for node in layout.places]
     parts.append(legend)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="10" '
         f'role="img" aria-label="contraction order">{"".join(parts)}</svg>'
     )
+
+
+def steps_of_nodes(layout: Layout) -> dict[str, list[str]]:
+    """The steps that each node of a picture belongs to: itself; of what goes in those that take it,
+    of what comes out the one that gives it."""
+    found: dict[str, list[str]] = {
+        node: [node] if node in layout.steps else [] for node in layout.places
+    }
+    for start, end in (*layout.edges, *layout.reused):
+        if start not in layout.steps and end in layout.steps:
+            found[start].append(end)
+        elif end not in layout.steps and start in layout.steps:
+            found[end].append(start)
+    return found
 
 
 def _edge(a: tuple[float, float], b: tuple[float, float], *, dashed: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..ir.plan_text import milliseconds, table
+from ..support.html import block, heading, html_table, lines
 from .module_cost import ModuleCost
 
 
@@ -113,8 +114,16 @@ class CompressReport:
         }
 
     def __str__(self) -> str:
+        return "\n".join([*self._remarks(), *table(self._table())])
+
+    def _repr_html_(self) -> str:
+        first, *rest = self._remarks()
+        return block(heading(first), lines(rest), html_table(self._table()))
+
+    def _remarks(self) -> list[str]:
+        """What was done, and what it does to size and time."""
         verb = "would become" if self.is_dry else "are now"
-        lines = [
+        found = [
             f"{len(self.replaced)} of {len(self.rows)} matrices {verb} networks: "
             f"{self.parameters_before:,} parameters, then {self.parameters:,} "
             f"({self.compression:.3g}x fewer in the whole model)",
@@ -122,11 +131,14 @@ class CompressReport:
             f"{milliseconds(self.seconds)}",
         ]
         if self.measured is not None and self.measured_before is not None:
-            lines.append(
+            found.append(
                 f"measured ms of the model's forward: {milliseconds(self.measured_before)}, then "
                 f"{milliseconds(self.measured)}"
             )
-        return "\n".join([*lines, *table([self._heads(), *map(self._cells, self.rows)])])
+        return found
+
+    def _table(self) -> list[tuple[str, ...]]:
+        return [self._heads(), *map(self._cells, self.rows)]
 
     def _heads(self) -> tuple[str, ...]:
         heads = ("module", "kind", "size", "network", "parameters", "then", "error", "whitened")

@@ -13,6 +13,7 @@ from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_option, check_whole
 from ..ir.plan_text import milliseconds, table
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
+from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.option_words import Effort, Objective
 from .module_cost import ModuleCost, Setting, dense_cost, network_cost
 
@@ -93,12 +94,30 @@ class Suggestions:
         }
 
     def __str__(self) -> str:
-        lines = [("topology", "sizes", "parameters", "x fewer", "FLOPs", "ms", "KiB")]
+        return "\n".join((self._title, *table(self._table()), *self._remarks()))
+
+    def _repr_html_(self) -> str:
+        bars = bars_svg([(row.name, (1e3 * row.cost.seconds,)) for row in self.rows], ("ms",))
+        return block(heading(self._title), bars, html_table(self._table()), lines(self._remarks()))
+
+    @property
+    def _title(self) -> str:
+        return (
+            f"{self.in_features} x {self.out_features}, {self.budget}, batch {self.batch}: "
+            f"predicted, {self.objective}"
+        )
+
+    def _remarks(self) -> list[str]:
+        return [f"left out: {name}: {why}" for name, why in self.left_out]
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """A header and a row a topology."""
+        rows = [("topology", "sizes", "parameters", "x fewer", "FLOPs", "ms", "KiB")]
         dense = self.in_features * self.out_features
         for row in self.rows:
             sizes = "" if row.fit is None else _sizes(row.fit)
             cost = row.cost
-            lines.append(
+            rows.append(
                 (
                     row.name,
                     sizes,
@@ -109,12 +128,7 @@ class Suggestions:
                     f"{cost.memory / 1024:,.0f}",
                 )
             )
-        title = (
-            f"{self.in_features} x {self.out_features}, {self.budget}, batch {self.batch}: "
-            f"predicted, {self.objective}"
-        )
-        rest = [f"left out: {name}: {why}" for name, why in self.left_out]
-        return "\n".join((title, *table(lines), *rest))
+        return list(rows)
 
 
 def suggest(

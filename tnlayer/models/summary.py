@@ -14,6 +14,7 @@ from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
 from ..runtime.module_arrays import homes_of
 from ..support.dtypes import DTYPES
+from ..support.html import block, heading, html_table
 from ..support.option_words import Objective
 from .budget_rule import stay_cost
 from .data import Call, Watched, batches_of, call_model
@@ -81,16 +82,26 @@ class Summary:
         }
 
     def __str__(self) -> str:
-        heads = ("layer", "kind", "rows", "parameters", "dense", "FLOPs", "dense", "ms", "dense")
-        lines = [(*heads, "KiB", "dense")]
-        lines += [_cells(row.name or "(the model)", row.kind, row) for row in self.rows]
-        whole = SummaryRow("", "", 0, True, self.total, self.dense)
-        lines.append(_cells("total", "", whole))
-        title = (
+        return "\n".join((self._title, *table(self._table())))
+
+    def _repr_html_(self) -> str:
+        return block(heading(self._title), html_table(self._table()))
+
+    @property
+    def _title(self) -> str:
+        return (
             f"{self.total.parameters:,} parameters, {self.dense.parameters:,} with dense layers; "
             f"predicted ms and memory of one call, {self.objective}"
         )
-        return "\n".join((title, *table(lines)))
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """A header, a row a layer, and the whole."""
+        heads = ("layer", "kind", "rows", "parameters", "dense", "FLOPs", "dense", "ms", "dense")
+        rows: list[tuple[str, ...]] = [(*heads, "KiB", "dense")]
+        rows += [_cells(row.name or "(the model)", row.kind, row) for row in self.rows]
+        whole = SummaryRow("", "", 0, True, self.total, self.dense)
+        rows.append(_cells("total", "", whole))
+        return rows
 
 
 def summary(

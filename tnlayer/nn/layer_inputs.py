@@ -64,7 +64,8 @@ def _no_features(net: object, others: tuple[object, ...]) -> str:
         f"{call}: a layer is made from a network, not from numbers of features. Take a topology, "
         f"tn.Layer(tn.topologies.low_rank({first}, {last}, rank=8)); or let one be sized for a "
         f"budget, tn.fit_budget(tn.topologies.tensor_train, {first}, {last}, "
-        "compression=10).layer(); or describe your own with tn.Network()"
+        f"compression=10).layer(); tn.suggest({first}, {last}, compression=10) says which are fast."
+        " Or describe your own with tn.Network()"
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
+from ..ir.backend_names import MIXED
 from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from .deadline import DEADLINES, Deadline, remember_uncut
@@ -32,6 +33,21 @@ Ranges = tuple[tuple[int, int | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Predicted seconds at one batch size, of the network and of dense.
+
+    Arguments:
+        batch: samples of one call.
+        ours: those of the plan that is taken there; None where none keeps the memory limit.
+        dense: those of the dense layer.
+    """
+
+    batch: int
+    ours: Prediction | None
+    dense: Prediction
+
+
+@dataclass(frozen=True, slots=True)
 class BreakEven:
     """Batch sizes at which a network is faster than dense, by prediction.
 
@@ -39,11 +55,13 @@ class BreakEven:
         training: of a forward and backward; ranges (low, high), None: no end.
         inference: of a forward without grad, with the same plans.
         checked: the largest batch size that was looked at.
+        points: both at some batch sizes, for a curve.
     """
 
     training: Ranges
     inference: Ranges
     checked: int
+    points: tuple[CurvePoint, ...] = field(default=(), compare=False, repr=False)
 
     def text(self, ranges: Ranges) -> str:
         """One of the two in words.
@@ -109,10 +127,14 @@ def _find(
     ends = {end for curve in curves for end in curve.turns}
     probes = sorted({*PROBES, *(plan.batch for _, plan, _ in known), *ends})
 
-    def faster(batch: int, seconds: Callable[[Prediction], float]) -> bool:
+    def point(batch: int) -> CurvePoint:
         ours = [best for curve in curves if (best := curve.best(batch)) is not None]
         dense = predict_dense(known[0][0], batch, times)
-        return len(ours) == len(curves) and sum(map(seconds, ours)) < seconds(dense)
+        return CurvePoint(batch, _summed(ours) if len(ours) == len(curves) else None, dense)
+
+    def faster(batch: int, seconds: Callable[[Prediction], float]) -> bool:
+        at = point(batch)
+        return at.ours is not None and seconds(at.ours) < seconds(at.dense)
 
     for batch in PROBES:
         if not faster(batch, lambda one: one.wanted(request.objective)):
@@ -123,6 +145,18 @@ def _find(
         training=_ranges(probes, lambda batch: faster(batch, lambda one: one.training)),
         inference=_ranges(probes, lambda batch: faster(batch, lambda one: one.inference)),
         checked=probes[-1],
+        points=tuple(point(batch) for batch in probes if batch <= PROBES[-1]),
+    )
+
+
+def _summed(each: Sequence[Prediction]) -> Prediction:
+    """Of networks that run one after the other."""
+    names = {one.backend for one in each}
+    return Prediction(
+        names.pop() if len(names) == 1 else MIXED,
+        sum(one.forward for one in each),
+        sum(one.backward for one in each),
+        sum(one.inference for one in each),
     )
 
 

@@ -26,7 +26,7 @@ from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, same_code
 from .cost import Cost, Costs
 from .cost_of_network import cost_of
-from .verdict import verdict
+from .verdict import verdict as verdict_lines
 
 _SCALED = (
     "log_scale: values are divided by powers of two on the way; times and memory are those of the "
@@ -106,17 +106,20 @@ class Explanation:
     def __contains__(self, text: str) -> bool:
         return text in str(self)
 
+    def head(self) -> list[str]:
+        """The layer, its backend and why that, and how calls came to it."""
+        scaled = [_SCALED] if self.log_scale else []
+        changes = [f"first calls: {change}" for change in self.changes]
+        return [self.layer, self._backend_text(), *scaled, *changes]
+
     def __str__(self) -> str:
-        blocks = [[self.layer, self._backend_text()]]
-        if self.log_scale:
-            blocks[0].append(_SCALED)
-        blocks[0] += [f"first calls: {change}" for change in self.changes]
+        blocks = [self.head()]
         for cost, ranges in zip(self.costs, self.ranges, strict=True):
             blocks.append(self._range_lines(cost, ranges))
             if self.memory_limit is not None:
                 blocks[-1].append(_memory_line(cost, self.memory_limit))
             blocks += [cost.table_lines(), [cost.steps_text(), f"why this plan: {cost.reason}"]]
-        blocks.append(self._verdict())
+        blocks.append(self.verdict())
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
     def _backend_text(self) -> str:
@@ -137,8 +140,9 @@ class Explanation:
             f"fastest {'of those timed' if self.timed else 'by prediction'}){later}"
         )
 
-    def _verdict(self) -> list[str]:
-        total = verdict(
+    def verdict(self) -> list[str]:
+        """Whether the layer or one dense layer is faster by prediction, in some lines."""
+        total = verdict_lines(
             self.batch, self.predicted, self.costs[0].predicted(DENSE), self.break_even()
         )
         if len(self.costs) == 1:

@@ -27,3 +27,6 @@ Dtype = DtypeName | str | torch.dtype
 Minimize = Literal["time", "flops", "write", "size", "max", "rebuild"] | str
 
 TensorCores = Literal["tf32", "3xtf32", "bf16"]
+
+# What stands beside the legs of a picture.
+Labels = Literal["all", "names", "sizes", "none"]

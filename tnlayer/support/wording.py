@@ -29,9 +29,11 @@ def times(ratio: float) -> str:
 def fewer(dense: int, count: int) -> str:
     """Parameters beside those of the dense layer, in words.
 
-    >>> fewer(1000, 10), fewer(10, 25), fewer(10, 10)
-    ('100x fewer than dense', '2.5x as many as dense', 'as many as dense')
+    >>> fewer(1000, 10), fewer(10, 25), fewer(10, 10), fewer(10, 0)
+    ('100x fewer than dense', '2.5x as many as dense', 'as many as dense', 'no parameters')
     """
+    if not count:
+        return "no parameters"
     if count == dense:
         return "as many as dense"
     return (

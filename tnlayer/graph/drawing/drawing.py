@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BuildError, SpecError
+from ...support.option_words import Labels
+from ...support.tex import TEX
 from ..graph_values import GraphValues
 from .colours import COLOURS, narrowing, tensor_kinds
 from .labels import Box, label_boxes, outline, rows_of, vertex_box
+from .options import Positions, Style, adjusted, colours_of
 from .placement import Line, Picture, Vertex, place
+from .tikz import picture_tikz
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,38 +21,55 @@ if TYPE_CHECKING:
 MAX_DRAWN_NODES = 600
 
 
-def draw_graph(graph: GraphValues, path: str | Path | None = None, ax: Axes | None = None) -> Axes:
+def draw_graph(
+    graph: GraphValues,
+    path: str | Path | None = None,
+    ax: Axes | None = None,
+    *,
+    positions: Positions | None = None,
+    labels: Labels = "all",
+    style: Style | None = None,
+) -> Axes:
     """Draw nodes, leg names and sizes; inputs below, each output leg a stub beside its node.
 
     Arguments:
         graph: what to draw, of at most MAX_DRAWN_NODES nodes.
-        path: file to save to (its suffix says the format), or None.
+        path: file to save to, or None. Its suffix says the format: those of matplotlib, .tikz for a
+            picture to put into a TeX document, .tex for a document of its own.
         ax: axes to draw on, or None for a figure of its own.
+        positions: of tensors by name; see :func:`.options.adjusted`.
+        labels: what stands beside legs.
+        style: colours by kind or by name; see :func:`.options.colours_of`.
 
-    Raises BuildError where matplotlib is missing, SpecError for a graph too large to read and
-    for a file format that matplotlib does not write.
+    Raises BuildError where matplotlib is missing, SpecError for a graph too large to read, for a
+    file format that matplotlib does not write, and for wrong positions, labels and colours.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         msg = f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
         raise BuildError(msg) from None
-    picture = place_checked(graph)
+    picture = adjusted(place_checked(graph), positions, labels)
+    colours = colours_of(graph, picture, style)
     if ax is None:
         # A figure of our own, not pyplot's: no global state and no window system.
         ax = Figure(figsize=_figure_size(picture), layout="constrained").add_subplot()
-    colours = {name: COLOURS[kind] for name, kind in tensor_kinds(graph).items()}
     for line in picture.lines:
         _draw_line(ax, picture, line)
     for number, box in label_boxes(picture).items():
         _label(ax, box, picture.lines[number].label)
-    for vertex in picture.vertices.values():
-        own = colours.get(vertex.text, "") if vertex.kind == "tensor" else ""
-        _draw_vertex(ax, vertex, own or COLOURS[vertex.kind], narrowing(graph, vertex))
+    for key, vertex in picture.vertices.items():
+        _draw_vertex(ax, vertex, colours[key], narrowing(graph, vertex))
     _draw_traces(ax, graph, picture)
-    _finish(ax, graph, picture)
-    if path is not None:
-        _save(ax, Path(path))
+    _finish(ax, graph, picture, style or {}, labels)
+    if path is None:
+        return ax
+    file = Path(path)
+    if file.suffix in TEX:
+        made = picture_tikz(graph, picture, colours)
+        file.write_text(TEX[file.suffix](made), encoding="utf-8")
+    else:
+        _save(ax, file)
     return ax
 
 
@@ -134,7 +155,7 @@ def _draw_traces(ax: Axes, graph: GraphValues, picture: Picture) -> None:
         ax.add_patch(Circle(centre, radius, fill=False, color="#555555", zorder=1))
 
 
-def _finish(ax: Axes, graph: GraphValues, picture: Picture) -> None:
+def _finish(ax: Axes, graph: GraphValues, picture: Picture, style: Style, labels: Labels) -> None:
     """Limits, title and legend."""
     from matplotlib.patches import Patch
 
@@ -145,13 +166,17 @@ def _finish(ax: Axes, graph: GraphValues, picture: Picture) -> None:
     ax.set_ylim(min(ys) - 0.8, max(ys) + 0.9)
     ax.set_axis_off()
     fresh = any("." in leg for leg, _ in graph.leg_sizes)
-    note = "\nleg=size; .2 is the leg NODE.2 of the node below it" if fresh else "\nleg=size"
+    legend = {"all": "leg=size", "names": "leg", "sizes": "sizes of legs", "none": ""}[labels]
+    if fresh and labels in ("all", "names"):
+        legend += "; .2 is the leg NODE.2 of the node below it"
+    note = f"\n{legend}" if legend else ""
     title = f"{graph.label or 'network'}, {graph.parameter_count} parameters{note}"
     # A label is free text: no mathematics between dollar signs.
     ax.set_title(title, fontsize=9).set_parse_math(False)
     kinds = {vertex.kind for vertex in picture.vertices.values()} - {"tensor"}
     kinds |= set(tensor_kinds(graph).values())
-    patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items() if kind in kinds]
+    shown = [kind for kind in COLOURS if kind in kinds]
+    patches = [Patch(color=style.get(kind, COLOURS[kind]), label=kind) for kind in shown]
     if patches:
         ax.legend(
             handles=patches,

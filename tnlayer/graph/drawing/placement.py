@@ -65,7 +65,7 @@ def place(graph: GraphValues) -> Picture:
     _place_inputs(board)
     for tensor in graph.tensors:
         for leg in tensor.legs:
-            board.anchors[leg].append(_tensor_key(tensor.name))
+            board.anchors[leg].append(tensor_key(tensor.name))
     _layer_tensors(board)
     _place_tensors(board)
     _place_copies(board)
@@ -76,7 +76,7 @@ def place(graph: GraphValues) -> Picture:
 
 def _beside(graph: GraphValues, places: Places) -> Picture:
     """A ring or a grid: tensors where they are told to stand, marks of ports beside them."""
-    vertices = {_tensor_key(name): Vertex("tensor", name, x, y) for name, (x, y) in places.items()}
+    vertices = {tensor_key(name): Vertex("tensor", name, x, y) for name, (x, y) in places.items()}
     lines: list[Line] = []
     entering = {
         leg: (f"input:{port.name}:{axis}", f"{port.name}\n{axis}", "input")
@@ -95,12 +95,12 @@ def _beside(graph: GraphValues, places: Places) -> Picture:
                 if leg in graph.pinned:
                     text, kind = f"|{graph.pinned[leg]}⟩", "fix"
                 vertices[key] = Vertex(kind, text, x + dx, y + dy)
-                lines.append(Line(_tensor_key(tensor.name), key, short_label(graph, leg)))
+                lines.append(Line(tensor_key(tensor.name), key, short_label(graph, leg)))
     joined: dict[frozenset[str], list[str]] = {}
     owners: dict[str, list[str]] = {}
     for tensor in graph.tensors:
         for leg in tensor.legs:
-            owners.setdefault(leg, []).append(_tensor_key(tensor.name))
+            owners.setdefault(leg, []).append(tensor_key(tensor.name))
     for leg, ends in owners.items():
         if len(ends) == 2:
             joined.setdefault(frozenset(ends), []).append(leg)
@@ -118,7 +118,8 @@ def short_label(graph: GraphValues, leg: str) -> str:
     return f"{dot}{suffix}={graph.sizes[leg]}"
 
 
-def _tensor_key(name: str) -> str:
+def tensor_key(name: str) -> str:
+    """The key of a tensor in a picture."""
     return f"tensor:{name}"
 
 
@@ -141,7 +142,7 @@ def _layer_tensors(board: _Board) -> None:
     """Wires point upward from their maker; elsewhere the distance from the inputs counts."""
     distances = _distances(board)
     for tensor in board.graph.tensors:
-        key = _tensor_key(tensor.name)
+        key = tensor_key(tensor.name)
         makers = [
             board.layers[end]
             for leg in tensor.legs
@@ -159,7 +160,7 @@ def _distances(board: _Board) -> dict[str, int]:
     found = dict.fromkeys(board.vertices, 0)
     waiting = deque(found)
     for tensor in board.graph.tensors:
-        key = _tensor_key(tensor.name)
+        key = tensor_key(tensor.name)
         while waiting:
             near = waiting.popleft()
             for end in neighbours.get(near, ()):
@@ -176,9 +177,9 @@ def _place_tensors(board: _Board) -> None:
     """Row by row: each tensor above the mean of what it joins below, kept apart."""
     rows: dict[int, list[str]] = {}
     for tensor in board.graph.tensors:
-        key = _tensor_key(tensor.name)
+        key = tensor_key(tensor.name)
         rows.setdefault(board.layers[key], []).append(key)
-    names = {_tensor_key(tensor.name): tensor.name for tensor in board.graph.tensors}
+    names = {tensor_key(tensor.name): tensor.name for tensor in board.graph.tensors}
     for layer in sorted(rows):
         wanted: list[float] = []
         for position, key in enumerate(rows[layer]):

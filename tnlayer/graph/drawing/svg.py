@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 from ...support.html import text
 from ..graph_values import GraphValues
-from .colours import COLOURS, narrowing, tensor_kinds
+from .colours import narrowing
 from .labels import Box, control, label_boxes, outline, rows_of, vertex_box
+from .options import Style, colours_of
 from .placement import Line, Picture, Vertex
 
 # Pixels of a drawing unit, and of a line of text.
@@ -19,12 +20,19 @@ _EDGE, _LABEL = "#555555", "#203060"
 _Place = Callable[[float, float], tuple[float, float]]
 
 
-def picture_svg(graph: GraphValues, picture: Picture) -> str:
+def picture_svg(
+    graph: GraphValues,
+    picture: Picture,
+    marks: Mapping[str, str] | None = None,
+    style: Style | None = None,
+) -> str:
     """The picture of a graph as an SVG element, to stand inside a page.
 
     Arguments:
         graph: what is drawn; each tensor tells its legs where the mouse rests on it.
         picture: where everything stands.
+        marks: for a page that connects pictures: what stands in ``data-steps`` of tensors, by name.
+        style: colours by kind or by name; see :func:`.options.colours_of`.
     """
     xs = [vertex.x for vertex in picture.vertices.values()] or [0.0]
     ys = [vertex.y for vertex in picture.vertices.values()] or [0.0]
@@ -34,12 +42,15 @@ def picture_svg(graph: GraphValues, picture: Picture) -> str:
     def at(x: float, y: float) -> tuple[float, float]:
         return _MARGIN + UNIT * (x - min(xs)), height - _MARGIN - UNIT * (y - min(ys))
 
-    kinds = tensor_kinds(graph)
+    colours = colours_of(graph, picture, style)
     parts = [_line(picture, line, at) for line in picture.lines if line.first != line.second]
     parts += _loops(picture, at)
     boxes = label_boxes(picture)
     parts += [_label(picture.lines[number], box, at) for number, box in boxes.items()]
-    parts += [_vertex(graph, vertex, at, kinds) for vertex in picture.vertices.values()]
+    for key, vertex in picture.vertices.items():
+        drawn = _vertex(graph, vertex, at, colours[key])
+        mark = (marks or {}).get(vertex.text) if vertex.kind == "tensor" else None
+        parts.append(f'<g data-steps="{text(mark)}">{drawn}</g>' if mark else drawn)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="11" '
@@ -83,12 +94,11 @@ def _loops(picture: Picture, at: _Place) -> list[str]:
     return found
 
 
-def _vertex(graph: GraphValues, vertex: Vertex, at: _Place, kinds: Mapping[str, str]) -> str:
+def _vertex(graph: GraphValues, vertex: Vertex, at: _Place, colour: str) -> str:
     """A mark with its name, and its legs for the mouse."""
     x, y = at(vertex.x, vertex.y)
     if vertex.kind == "copy":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS["copy"]}"/>'
-    colour = COLOURS[kinds.get(vertex.text, "tensor") if vertex.kind == "tensor" else vertex.kind]
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
     box, rows = vertex_box(vertex), rows_of(vertex)
     told = ""
     if vertex.kind == "tensor" and vertex.text in graph.nodes:

@@ -1,0 +1,58 @@
+"""``draw_plan``: a plan as a picture, into a file of matplotlib's formats or for TeX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import PlanError
+from ..graph.drawing.options import Positions, Style
+from ..support.option_words import Labels
+from ..support.tex import TEX
+from .plan_drawing import MAX_DRAWN_STEPS, changed, figure_of, lay_out
+from .plan_tikz import plan_tikz
+from .plan_values import PlanValues
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_plan(
+    plan: PlanValues,
+    path: str | Path | None = None,
+    *,
+    positions: Positions | None = None,
+    labels: Labels = "all",
+    style: Style | None = None,
+) -> Figure:
+    """Draw the contraction tree of a plan with matplotlib and networkx.
+
+    Each row is a step: what it contracts, the legs that it sums, the sizes of its result's legs (B
+    is the batch) and its FLOPs at the batch size of the plan.
+
+    Arguments:
+        plan: the plan to draw, forward or backward.
+        path: file to write, its ending tells the format (.tikz and .tex for TeX); or None, to write
+            nothing.
+        positions, labels, style: see :func:`changed`.
+
+    Raises:
+        PlanError: the plan has too many steps for a readable picture.
+        SpecError: a position, a label or a colour is none.
+    """
+    if len(plan.steps) > MAX_DRAWN_STEPS:
+        msg = (
+            f"plan.draw(): the plan has {len(plan.steps)} steps, at most {MAX_DRAWN_STEPS} make a "
+            "readable picture: print(plan) lists them all"
+        )
+        raise PlanError(msg)
+    layout = changed(lay_out(plan), positions, labels, style)
+    figure = figure_of(layout)
+    if path is None:
+        return figure
+    file = Path(path)
+    if file.suffix in TEX:
+        file.write_text(TEX[file.suffix](plan_tikz(layout)), encoding="utf-8")
+    else:
+        figure.savefig(file, dpi=130)
+    return figure
