@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import Any
 
@@ -144,6 +145,33 @@ def test_what_is_frozen_stays_frozen() -> None:
     module = linear(8, 12).requires_grad_(False)
     layer = tn.from_linear(module, T.low_rank(12, 8, rank=3))
     assert not any(p.requires_grad for p in layer.parameters())
+
+
+def frozen(kind: str, *, weight: bool, bias: bool) -> nn.Module:
+    """A module with these wants, whose weight may be made from others, last without gradients."""
+    module: Any = linear(8, 12)
+    if kind == "pruned":
+        prune.l1_unstructured(module, "weight", amount=0.5)
+    if kind == "weight norm":
+        parametrizations.weight_norm(module)
+    if kind == "layer":
+        module = tn.from_linear(module, T.low_rank(12, 8, rank=3))
+    for name, array in module.named_parameters():
+        array.requires_grad_(bias if name == "bias" else weight)
+    with torch.no_grad():
+        module(torch.ones(12))
+    return module
+
+
+@pytest.mark.parametrize("kind", ["linear", "pruned", "weight norm", "layer"])
+def test_bias_and_tensors_want_gradients_as_bias_and_weight(kind: str) -> None:
+    """Each by itself, also where a weight is made from others, and where gradients are off."""
+    for weight, bias in itertools.product((False, True), repeat=2):
+        module = frozen(kind, weight=weight, bias=bias)
+        with torch.no_grad():
+            layer = tn.from_linear(module, T.low_rank(12, 8, rank=3))
+        flags = {name: array.requires_grad for name, array in layer.named_parameters()}
+        assert flags == {"U": weight, "V": weight, "bias": bias}
 
 
 def test_a_layer_is_compressed_again() -> None:

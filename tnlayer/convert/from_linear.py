@@ -17,6 +17,7 @@ from ..fitting.fitted import Fitted
 from ..graph.argument_checks import shown
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..nn.dense_modules import follow_gradients
 from ..nn.dense_weight import DenseWeight
 from ..nn.layer import Layer
 from ..nn.layer_inputs import as_graphs
@@ -116,8 +117,7 @@ def _from_linear(
     )
     _take(layer, found, bias)
     layer.train(linear.training)
-    if not weight.requires_grad and not isinstance(linear, DenseWeight):
-        layer.requires_grad_(False)
+    follow_gradients(layer, linear)
     return layer
 
 

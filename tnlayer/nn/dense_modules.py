@@ -204,6 +204,22 @@ def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module
     return root
 
 
+def follow_gradients(new: nn.Module, old: nn.Module) -> None:
+    """Let a layer's arrays want gradients as those of the module that it stands for: the bias as
+    its bias, the tensors as its weight, or what that is made from. What a network freezes stays so.
+
+    Arguments:
+        new: the layer; changed in place.
+        old: the module.
+    """
+    flags = {name: array.requires_grad for name, array in old.named_parameters()}
+    of_bias = flags.pop("bias", None)
+    of_weight = any(flags.values())
+    for name, array in new.named_parameters():
+        wants = of_bias if name == "bias" and of_bias is not None else of_weight
+        array.requires_grad_(array.requires_grad and wants)
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """The model within torch.compile's wrapper and those of data parallelism."""
     while True:
