@@ -239,6 +239,28 @@ def quantised() -> nn.Module:
     return module
 
 
+def padding_row() -> nn.Module:
+    """A table whose row for padding is not zero, as where it was trained by another library."""
+    module = nn.Embedding(6, 6, padding_idx=2)
+    with torch.no_grad():
+        module.weight[2] = 1
+    return module
+
+
+def with_hook_of_the_state() -> nn.Module:
+    """Something happens when its state is read."""
+    module = nn.Linear(6, 6)
+    module.register_state_dict_pre_hook(lambda *arguments: None)
+    return module
+
+
+def with_hook_of_an_array() -> nn.Module:
+    """Something happens to the gradients of its bias."""
+    module = nn.Linear(6, 6)
+    module.bias.register_post_accumulate_grad_hook(lambda array: None)
+    return module
+
+
 ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "derived": (lambda: Derived(6, 6), "Derived"),
     "attention": (lambda: nn.MultiheadAttention(6, 2).out_proj, "NonDynamicallyQuantizableLinear"),
@@ -248,6 +270,9 @@ ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "quantised": (quantised, "Other"),
     "meta": (lambda: nn.Linear(6, 6, device="meta"), "meta"),
     "max_norm": (lambda: nn.Embedding(6, 6, max_norm=1.0), "max_norm"),
+    "padding row": (padding_row, "padding_idx=2 is not zero"),
+    "hook of the state": (with_hook_of_the_state, "hooks"),
+    "hook of an array": (with_hook_of_an_array, "hooks"),
 }
 
 

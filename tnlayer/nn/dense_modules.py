@@ -100,10 +100,18 @@ def _hooks(module: nn.Module) -> bool:
         "_backward_hooks",
         "_backward_pre_hooks",
         "_state_dict_hooks",
+        "_state_dict_pre_hooks",
         "_load_state_dict_pre_hooks",
+        "_load_state_dict_post_hooks",
     )
     # A forward that was put on the object itself, as accelerate does, is a hook as well.
-    return any(module.__dict__.get(name) for name in names) or "forward" in module.__dict__
+    has_own = any(module.__dict__.get(name) for name in names) or "forward" in module.__dict__
+    return has_own or any(map(_array_hooks, homes_of(module)[0].values()))
+
+
+def _array_hooks(array: Any) -> bool:
+    """Whether something is called with the gradients of an array."""
+    return array is not None and bool(array._backward_hooks or array._post_accumulate_grad_hooks)
 
 
 def _odd_option(module: nn.Module) -> str | None:
@@ -112,6 +120,12 @@ def _odd_option(module: nn.Module) -> str | None:
         for name in ("max_norm", "scale_grad_by_freq", "sparse"):
             if getattr(module, name):
                 return f"it has {name}={getattr(module, name)}, which tn.Embedding has not"
+        row = module.padding_idx
+        if row is not None and bool(module.weight.detach()[row].any()):
+            return (
+                f"its row padding_idx={row} is not zero, as that of tn.Embedding is: set it to "
+                "zero, or padding_idx to None, first"
+            )
     return None
 
 
