@@ -139,9 +139,10 @@ def compress(
     times = work.time(made) if measure else {}
     whole_before = _model_seconds(model, batches, work.call) if measure else None
     rows = tuple(work.row(target, choices, made, times) for target in targets)
-    whole, after, root = None, 0, _swapped(model, made)
+    whole, after, root = None, 0, model
     is_kept = False
     try:
+        root = _swapped(model, made)
         whole = _model_seconds(root, batches, work.call) if measure else None
         after = _parameters(root)
         is_kept = not dry_run

@@ -30,9 +30,13 @@ def fit_matrix(
         target: the module.
         seen: what it saw of data, whose covariance weights the errors, if there is one.
         options: of :func:`tnlayer.fit`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended the fit, and with it the work on the whole model.
     """
     whole = graphs[0] if len(graphs) == 1 else graphs
-    return fit_part(whole, target.dense.matrix(), data=covariance_of(seen), **options)
+    matrix = target.dense.matrix()
+    return or_interrupt(fit_part(whole, matrix, data=covariance_of(seen), **options))
 
 
 def covariance_of(seen: Seen | None) -> Covariance | None:
