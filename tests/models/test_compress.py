@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import tnlayer as tn
+from tnlayer.fitting import search
 from tnlayer.graph.graph import Graph
 from tnlayer.nn.padded import Padded
 
@@ -499,3 +502,62 @@ def test_inputs_by_name_are_seen() -> None:
     report = tn.compress(model, T.low_rank, torch.randn(5, 8), compression=1.5, **OPTIONS)
     assert report.rows[0].rows == 5 and report.rows[0].whitened_residual is not None
     assert model(torch.randn(2, 8)).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    "rule", [T.low_rank, tn.Budget(compression=1.5, topologies=[T.low_rank])], ids=["each", "all"]
+)
+def test_ctrl_c_leaves_the_model(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the second fit is passed on, though a single fit would keep its best, and each
+    module is the one that it was."""
+    real, calls = search.peel, itertools.count()
+
+    def peel(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(search, "peel", peel)
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+    before = list(model)
+    with pytest.raises(KeyboardInterrupt):
+        tn.compress(model, rule, compression=2, **OPTIONS)
+    assert all(one is other for one, other in zip(model, before, strict=True))
+
+
+def test_inputs_of_zeros_weight_no_error() -> None:
+    """A module that sees zeros alone, behind one that starts at zero, comes as near to its matrix
+    as its rank allows; any matrix would give its outputs."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    for array in model[0].parameters():
+        nn.init.zeros_(array)
+    wanted = model.get_parameter("1.weight").detach().double().numpy()
+    data = torch.randn(9, 16)
+    report = tn.compress(model, {"1": T.low_rank(16, 16, rank=4)}, data, **OPTIONS)
+    (row,) = report.replaced
+    assert row.whitened_residual is None
+    new: Any = model[1]
+    error = np.linalg.norm(new.to_dense().detach().double().numpy() - wanted)
+    values = np.linalg.svd(wanted, compute_uv=False)
+    assert math.isclose(error, np.linalg.norm(values[4:]), rel_tol=1e-5)
+
+
+def test_a_budget_wipes_no_module_that_sees_zeros() -> None:
+    """A module of zeros is left out for nothing; one that sees zeros is not, and stays dense."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    for array in model[0].parameters():
+        nn.init.zeros_(array)
+    budget = tn.Budget(compression=1.5, topologies=[T.low_rank])
+    report = tn.compress(model, budget, torch.randn(9, 16), **OPTIONS)
+    assert [row.name for row in report.replaced] == ["0"]
+
+
+def test_in_inference_mode_layers_can_be_trained_afterwards() -> None:
+    """Who measures a model in inference mode and compresses it there can heal it outside."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Embedding(16, 16), nn.Conv2d(4, 4, 2))
+    x = torch.randn(3, 16)
+    with torch.inference_mode():
+        tn.compress(model, {"*": T.low_rank}, **OPTIONS)
+    model[0](x).square().sum().backward()
+    assert all(p.grad is not None for p in model[0].parameters())
+    assert not any(p.is_inference() for p in model.parameters())
