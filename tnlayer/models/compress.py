@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import SpecError
 from ..fitting.fitted import Fitted
-from ..graph.argument_checks import check_flag, check_option, check_whole, shown
+from ..graph.argument_checks import as_number, check_flag, check_option, check_whole, shown
 from ..graph.graph import Graph
 from ..measure.median_time import median_seconds
 from ..nn.dense_modules import CONV1D, EMBEDDING, LINEAR, replace_module
@@ -94,6 +94,30 @@ def compress(
     >>> report.parameters_before, report.parameters, [row.name for row in report.replaced]
     (4680, 1608, ['0'])
     """
+    # Layers of tensors that were made in inference mode could never be trained.
+    with torch.inference_mode(False):
+        return _compress(
+            model, rule, data, filter_fn, dry_run, compression, batch, objective, loss, call,
+            measure, fit_options, progress, layer_options,
+        )  # fmt: skip
+
+
+def _compress(
+    model: nn.Module,
+    rule: Any,
+    data: Any,
+    filter_fn: Filter | None,
+    dry_run: bool,
+    compression: float,
+    batch: int,
+    objective: Objective,
+    loss: Callable[..., Any] | None,
+    call: Call | None,
+    measure: bool,
+    fit_options: Mapping[str, Any] | None,
+    progress: bool,
+    layer_options: Mapping[str, Any],
+) -> CompressReport:
     if not isinstance(model, nn.Module):
         msg = f"compress: expected a torch.nn.Module, got {shown(model)}"
         raise SpecError(msg)
@@ -103,8 +127,8 @@ def compress(
     if check_whole(batch, "compress: batch") < 1:
         msg = f"compress: batch={batch}, expected a number from 1 on"
         raise SpecError(msg)
-    is_number = isinstance(compression, int | float) and not isinstance(compression, bool)
-    if not is_number or not compression > 0:
+    ratio = as_number(compression)
+    if ratio is None or not ratio > 0:
         msg = f"compress: compression={shown(compression)}, expected a positive number"
         raise SpecError(msg)
     if not isinstance(rule, Budget):
@@ -130,7 +154,7 @@ def compress(
         choices = work.search(rule, total).choose(targets)
     else:
         choices = {
-            target.name: choose(rule, target, compression, work.rows(target))
+            target.name: choose(rule, target, ratio, work.rows(target))
             for target in targets
             if not target.obstacle
         }
