@@ -256,6 +256,8 @@ def nan_module() -> nn.Linear:
         (nn.Linear(12, 8), T.low_rank, {"rank": 3, "bias": True}, "the module's own"),
         (nn.Linear(12, 8), T.low_rank, {"ranks": 3}, "no parameter 'ranks'"),
         (nn.Linear(12, 8), 3, {}, "expected"),
+        (nn.Linear(12, 8), T.low_rank, {"rank": 8}, "without a budget, .*dense layer, 96"),
+        (nn.Linear(12, 8), "btt", {"compression": 2}, "expected a network, got 'btt'"),
         (nn.Linear(12, 8), T.low_rank(12, 8, 2), {"data": np.ones((3, 5))}, r"\(n, 12\)"),
     ],
 )

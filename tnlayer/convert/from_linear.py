@@ -170,19 +170,28 @@ def _networks(
     layer = {name: value for name, value in options.items() if name in _OF_LAYER}
     rest = {name: value for name, value in options.items() if name not in _OF_LAYER}
     if not callable(net) or isinstance(net, Network | Graph):
+        graphs = as_graphs(net, where="from_linear")
         if rest:
             msg = (
                 f"from_linear: {', '.join(rest)}: a network has no such argument; pass a topology, "
                 "such as tn.topologies.btt, to choose its sizes"
             )
             raise SpecError(msg)
-        return as_graphs(net), layer
-    if not any(name in rest for name in BUDGETS):
+        return graphs, layer
+    is_asked = any(name in rest for name in BUDGETS)
+    if not is_asked:
         # The sizes are given: the largest that is smaller than the dense layer.
         rest["params"] = in_features * out_features
     batch = {"batch": layer["batch"]} if "batch" in layer else {}
     topology = cast(Callable[..., Network], net)
-    chosen = fit_budget(topology, in_features, out_features, **batch, **rest)
+    try:
+        chosen = fit_budget(topology, in_features, out_features, **batch, **rest)
+    except SpecError as error:
+        if is_asked:
+            raise
+        most = f"{in_features * out_features:,}"
+        msg = f"{error} (without a budget, such as params=, it is that of the dense layer, {most})"
+        raise SpecError(msg) from error
     return (chosen.network().freeze(),), layer
 
 
