@@ -31,7 +31,11 @@ def fewer(dense: int, count: int) -> str:
 
     >>> fewer(1000, 10), fewer(10, 25), fewer(10, 10)
     ('100x fewer than dense', '2.5x as many as dense', 'as many as dense')
+    >>> fewer(10, 0)
+    'no parameters'
     """
+    if not count:
+        return "no parameters"
     if count == dense:
         return "as many as dense"
     return (
