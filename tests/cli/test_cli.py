@@ -16,7 +16,8 @@ import torch
 import tnlayer as tn
 from tnlayer.cli import bench_command, network_commands
 from tnlayer.cli.cache_command import PARTS
-from tnlayer.cli.commands import main
+from tnlayer.cli.commands import command_parser, main
+from tnlayer.cli.completion_command import words_of
 from tnlayer.support.json_text import canonical_json
 
 BENCH = ["bench", "--backend", "torch"]
@@ -295,6 +296,112 @@ def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "exactly one of params" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["fit", "low_rank", "8", "8", "--params", "20", "--backend", "cpp"], "fastest"),
+        (["fit", "low_rank", "8", "8", "--params", "20", "--memory-limit", "1M"], "--memory-limit"),
+        (["fit", "low_rank", "8", "8", "--params", "20", "--objective", "infer"], "backward"),
+        (["suggest", "8", "8", "--params", "20", "--backend", "cpp"], "its fastest"),
+        (["suggest", "8", "8", "--params", "20", "--memory-limit", "1M"], "KiB"),
+        (["compress", "torch.nn:Linear(8, 8)", "--compression", "2", "--dtype", "float64"], "cast"),
+        (["compress", "torch.nn:Linear(8, 8)", "--compression", "2", "--device", "cpu"], "move it"),
+    ],
+)
+def test_options_that_cannot_be_kept_are_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a reason, instead of being ignored."""
+    with pytest.raises(SystemExit) as done:
+        main(words)
+    assert done.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_suggest(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table is that of tn.suggest, as text and as JSON; wrong budgets are one line."""
+    topologies = [tn.topologies.low_rank, tn.topologies.kronecker]
+    found = tn.suggest(64, 64, compression=4.0, batch=32, topologies=topologies, objective="infer")
+    words = ["suggest", "64", "64", "--batch", "32", "--objective", "infer"]
+    words += ["--topology", "low_rank", "--topology", "kronecker"]
+    assert main([*words, "--compression", "4"]) == 0
+    assert capsys.readouterr().out == f"{found}\n"
+    assert main([*words, "--compression", "4", "--json"]) == 0
+    assert capsys.readouterr().out == canonical_json(found.numbers()) + "\n"
+    assert main(words) == 2
+    assert "exactly one of compression" in capsys.readouterr().err
+    assert main([*words, "--params", "100", "--topology", "tt"]) == 2
+    assert "did you mean 'tensor_train'" in capsys.readouterr().err
+
+
+def small_model(features: int = 16) -> torch.nn.Module:
+    """Two matrices, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(features, features), torch.nn.Linear(features, 4))
+    for array in model.parameters():
+        with torch.no_grad():
+            array.copy_(torch.randn(array.shape, generator=generator))
+    return model
+
+
+MODEL = small_model()
+
+
+def test_compress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report is that of tn.compress with the same rule, and the file has the same model."""
+    path = tmp_path / "small.safetensors"
+    words = ["compress", "tests.cli.test_cli:small_model(24)", "--topology", "low_rank"]
+    words += ["--compression", "3", "--batch", "8", "--backend", "torch"]
+    expected = tn.compress(
+        small_model(24), tn.topologies.low_rank, compression=3, batch=8, backend="torch"
+    )
+    assert main([*words, "--output", str(path)]) == 0
+    assert capsys.readouterr().out == f"{expected}\nwrote {path}\n"
+    again = tn.load(path, into=small_model(24))
+    x = torch.ones(2, 24)
+    assert torch.allclose(again(x), expected.model(x), atol=1e-5)
+    assert expected.replaced
+
+
+def test_compress_for_a_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget of the whole model; a dry run leaves a model that is there as it was."""
+    before = {name: array.clone() for name, array in MODEL.state_dict().items()}
+    words = ["compress", "tests.cli.test_cli:MODEL", "--params", "300", "--dry-run", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["is_dry"] is True
+    assert found["parameters"] <= 300 < found["parameters_before"]
+    now = MODEL.state_dict()
+    assert now.keys() == before.keys()
+    assert all(torch.equal(now[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["torch.nn:Linear(8, 8)"], "exactly one of compression"),
+        (["torch.nn:Linear(8, 8)", "--topology", "low_rank"], "takes --compression"),
+        (["torch.nn:Linear(8, 8)", "--topology", "tt", "--compression", "2"], "tensor_train"),
+        (["torch.nn:Linear(8)", "--compression", "2"], "out_features"),
+        (["torch.nn:nothing", "--compression", "2"], "nothing"),
+        (["mera", "--compression", "2"], "expected MODULE:FUNCTION"),
+        (["os:getcwd", "--compression", "2"], "expected a torch.nn.Module"),
+        (["tests.cli.test_cli:broken", "--compression", "2"], "raised ValueError"),
+        (["torch.nn:Tanh", "--compression", "2"], "nothing can be compressed"),
+        (["torch.nn:Linear(8, 8)", "--compression", "2", "--dry-run", "--output", "x"], "dry run"),
+        (["torch.nn:Linear(8, 8)", "--compression", "2", "--output", "no/x"], "no folder 'no'"),
+    ],
+)
+def test_compress_says_what_is_wrong(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, before anything is fitted."""
+    assert main(["compress", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
 def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An SVG, a PNG and the contraction order as files."""
     for name, options in (("n.svg", []), ("n.png", []), ("p.png", ["--plan"])):
@@ -338,8 +445,11 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The script has each command, its options and the topologies; bash takes it."""
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    for word in ("compare", "memory-limit", "tensor_train", "profile"):
+    for word in ("compare", "suggest", "compress", "memory-limit", "tensor_train", "profile"):
         assert word in script
+    options = words_of(command_parser())
+    assert "--dry-run" in options["compress"] and "--backend" in options["cost"]
+    assert "--backend" not in options["fit"]
     if shell == "bash":
         asked = 'COMP_WORDS=(tnlayer cost --mem) COMP_CWORD=2; _tnlayer; echo "${COMPREPLY[@]}"'
         done = subprocess.run(

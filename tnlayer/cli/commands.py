@@ -15,9 +15,11 @@ from ..errors import TnlayerError
 from .bench_command import add_bench
 from .cache_command import add_cache
 from .completion_command import add_completion
+from .compress_command import add_compress
 from .fit_command import add_fit
 from .network_commands import add_network_commands
 from .profile_command import add_profile
+from .suggest_command import add_suggest
 
 INTERRUPTED = 130
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
-    options = _parser().parse_args(argv)
+    options = command_parser().parse_args(argv)
     try:
         print(options.run(options), flush=True)
     except BrokenPipeError:
@@ -53,13 +55,16 @@ def _version() -> str:
         return "not installed"
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """What reads the words: every command with its options."""
     text = "Describe tensor networks, and see what they cost and what runs."
     parser = argparse.ArgumentParser(prog="tnlayer", description=text)
     parser.add_argument("--version", action="version", version=f"tnlayer {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_network_commands(commands)
     add_fit(commands)
+    add_suggest(commands)
+    add_compress(commands)
     add_bench(commands)
     add_profile(commands)
     add_cache(commands)

@@ -26,7 +26,8 @@ def words_of(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # pyright: ignore[reportPrivateUsage]
     found: dict[str, list[str]] = {}
     for name, command in commands.choices.items():
-        options = (one for action in command._actions for one in action.option_strings)
+        shown = [one for one in command._actions if one.help != argparse.SUPPRESS]
+        options = (one for action in shown for one in action.option_strings)
         found[name] = sorted(option for option in options if option.startswith("--"))
     return found
 

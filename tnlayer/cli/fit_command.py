@@ -11,6 +11,15 @@ from ..support.json_text import canonical_json
 from .networks import topology
 from .shared_options import add_planning
 
+# What fit_budget does not take: the shape is the same for all backends.
+REFUSED = {
+    "--backend": "fit has no backend: sizes are found for the one that is predicted to be the "
+    "fastest; tnlayer cost NETWORK --backend tells what one costs",
+    "--memory-limit": "fit keeps no memory limit; write the network with --output, and try "
+    "tnlayer plan FILE --memory-limit",
+    "--objective": "fit has no objective: --time is of a forward and backward",
+}
+
 
 def add_fit(commands: Any) -> None:
     """Add the command to those of the command line."""
@@ -24,7 +33,7 @@ def add_fit(commands: Any) -> None:
         command.add_argument(f"--{name}", type=float, default=None, help=f"the budget, {unit}")
     command.add_argument("--legs", type=int, default=None, help="legs of each port")
     command.add_argument("--output", type=Path, default=None, help="write the network as JSON")
-    add_planning(command)
+    add_planning(command, refused=REFUSED)
 
 
 def run_fit(options: argparse.Namespace) -> str:

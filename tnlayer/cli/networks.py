@@ -106,11 +106,45 @@ def _function(name: str) -> tuple[Any, str]:
 
 
 def _made(function: Any, text: str, given: str) -> Network:
-    """The network that a function returns; whatever the user's code raises is a SpecError."""
-    positional, named = _arguments(given, text)
+    """The network that a function returns."""
+    made = called(function, text, given)
+    if not isinstance(made, Network):
+        msg = f"{text!r} returned {type(made).__name__}; expected a tnlayer.Network"
+        raise SpecError(msg)
+    return made
+
+
+def named(text: str) -> tuple[Any, str | None]:
+    """What MODULE:NAME names, and the arguments behind it as text; None where there are none.
+
+    Arguments:
+        text: MODULE:NAME, with arguments in brackets or without.
+
+    Raises:
+        SpecError: it has another form, or there is nothing of that name.
+    """
+    call = _CALL.fullmatch(text.strip())
+    if call is None or ":" not in call[1]:
+        msg = f"{shown(text)}: expected MODULE:FUNCTION, with arguments or without"
+        raise SpecError(msg)
+    return _function(call[1])[0], call[2]
+
+
+def called(function: Any, text: str, given: str) -> Any:
+    """What a function returns; whatever the user's code raises is a SpecError.
+
+    Arguments:
+        function: to call.
+        text: as the user wrote it.
+        given: the arguments, as they stand between brackets.
+
+    Raises:
+        SpecError: the arguments do not fit, or the function raised.
+    """
+    positional, keywords = _arguments(given, text)
     try:
         signature = inspect.signature(function)
-        signature.bind(*positional, **named)
+        signature.bind(*positional, **keywords)
     except (TypeError, ValueError) as error:
         wanted = ""
         if callable(function):
@@ -120,16 +154,12 @@ def _made(function: Any, text: str, given: str) -> Network:
         msg = f"{text!r}: {error}{wanted}"
         raise SpecError(msg) from error
     try:
-        made = function(*positional, **named)
+        return function(*positional, **keywords)
     except SpecError:
         raise
     except Exception as error:
         msg = f"{text!r} raised {type(error).__name__}: {error}"
         raise SpecError(msg) from error
-    if not isinstance(made, Network):
-        msg = f"{text!r} returned {type(made).__name__}; expected a tnlayer.Network"
-        raise SpecError(msg)
-    return made
 
 
 def _shape(function: Callable[..., Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..planning.request import DEFAULT_BATCH
@@ -38,21 +39,65 @@ def add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
 
-def add_planning(command: argparse.ArgumentParser, *, batches: bool = False) -> None:
-    """What plans depend on: the batch, backend, device, dtype, memory limit and effort."""
+class _Refused(argparse.Action):
+    """An option that other commands have and this one cannot keep: says why."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        raise argparse.ArgumentError(self, str(self.const))
+
+
+def refuse(command: argparse.ArgumentParser, reasons: Mapping[str, str]) -> None:
+    """Options that other commands have and this one does not: no help, and a reason if given.
+
+    Arguments:
+        command: what does not have them.
+        reasons: why, by option, with what to do instead.
+    """
+    for option, why in reasons.items():
+        command.add_argument(option, action=_Refused, const=why, help=argparse.SUPPRESS)
+
+
+def add_planning(
+    command: argparse.ArgumentParser,
+    *,
+    batches: bool = False,
+    refused: Mapping[str, str] | None = None,
+    effort: str = "default",
+) -> None:
+    """What plans depend on: the batch, backend, device, dtype, memory limit and effort.
+
+    Arguments:
+        command: gets the options.
+        batches: whether --batch takes several.
+        refused: those of them that the command cannot keep, and why.
+        effort: how long plans are searched for, if nothing is said.
+    """
+    without = refused or {}
+    refuse(command, without)
+
+    def add(option: str, **named: Any) -> None:
+        if option not in without:
+            command.add_argument(option, **named)
+
     text = "samples of one call"
     if batches:
         several = f"{text}; several make a table each"
-        command.add_argument("--batch", type=int, nargs="+", default=[DEFAULT_BATCH], help=several)
+        add("--batch", type=int, nargs="+", default=[DEFAULT_BATCH], help=several)
     else:
-        command.add_argument("--batch", type=int, default=DEFAULT_BATCH, help=text)
-    command.add_argument("--backend", default="auto", help="auto, torch, cpp or cuda")
-    command.add_argument("--device", default="cpu", help="cpu or cuda")
-    command.add_argument("--dtype", default=None, help="float32, float64, complex64, ...")
+        add("--batch", type=int, default=DEFAULT_BATCH, help=text)
+    add("--backend", default="auto", help="auto, torch, cpp or cuda")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--dtype", default=None, help="float32, float64, complex64, ...")
     limit = "bytes that a call may allocate, such as 512MiB"
-    command.add_argument("--memory-limit", type=byte_count, default=None, help=limit)
-    command.add_argument("--objective", default="train", help="train or infer")
-    command.add_argument("--effort", default="default", help="fast, default or high")
+    add("--memory-limit", type=byte_count, default=None, help=limit)
+    add("--objective", default="train", help="train or infer")
+    add("--effort", default=effort, help="fast, default or high")
     add_json(command)
 
 

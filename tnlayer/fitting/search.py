@@ -158,8 +158,9 @@ def _search(
         best.offer(first, problem.loss(first), "start", 0)
     peeling = None if resumes else closed_form(problem)
     if peeling is not None:
-        _peel(problem, peeling, best, advance)
-        is_best = peeling.is_optimal and problem.target.covariance is None
+        is_weighted = _peel(problem, peeling, best, advance)
+        unweighted = problem.target.covariance is not None and not is_weighted
+        is_best = peeling.is_optimal and not unweighted
         if is_best or best.loss <= EXACT:
             best.tried.append(best.loss)
             return
@@ -249,8 +250,8 @@ def _enough(effort: Effort) -> float:
     return max(EXACT, min(1e-8, effort.tol))
 
 
-def _peel(problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], None]) -> None:
-    """The closed form, for weighted inputs too where they reach one tensor alone."""
+def _peel(problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], None]) -> bool:
+    """The closed form; of weighted inputs where they reach one tensor alone: whether it is that."""
     net = problem.nets[0]
     labels = [use.labels for use in net.uses]
     dense = Labelled(net.restricted(problem.target.dense).to(problem.dtype), net.open)
@@ -274,6 +275,7 @@ def _peel(problem: Problem, peeling: Peeling, best: Best, advance: Callable[[], 
             use.name: math.sqrt(weight) / norm for use, weight in zip(net.uses, cut, strict=True)
         }
     best.offer(stored, problem.loss(stored), name, 0)
+    return whole is not None
 
 
 def _peeled_whitened(

@@ -8,6 +8,7 @@ from .plan_values import PlanValues
 
 # Pixels of an inch of the layout, of a character; more steps than this make no small picture.
 _INCH, _CHARACTER, _MARGIN = 74.0, 6.0, 14.0
+_LEGEND_CHARACTER = 5.0
 MAX_STEPS = 60
 
 
@@ -24,7 +25,8 @@ def plan_svg(plan: PlanValues) -> str:
     ys = [y for _, y in layout.places.values()]
     left = min(xs) - layout.column_width / 2
     head = 26.0
-    width = _INCH * (max(xs) - left + 1.6) + 2 * _MARGIN
+    legend, legend_width = _legend(layout)
+    width = max(_INCH * (max(xs) - left + 1.6), legend_width) + 2 * _MARGIN
     height = _INCH * (max(ys) - min(ys)) + 2 * _MARGIN + head + 16
 
     def at(node: str) -> tuple[float, float]:
@@ -34,7 +36,7 @@ def plan_svg(plan: PlanValues) -> str:
     parts = [_edge(at(a), at(b), dashed=False) for a, b in layout.edges]
     parts += [_edge(at(a), at(b), dashed=True) for a, b in layout.reused]
     parts += [_node(layout, node, at(node)) for node in layout.places]
-    parts.append(_legend(layout))
+    parts.append(legend)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="10" '
@@ -73,7 +75,8 @@ def _node(layout: Layout, node: str, at: tuple[float, float]) -> str:
     )
 
 
-def _legend(layout: Layout) -> str:
+def _legend(layout: Layout) -> tuple[str, float]:
+    """What the colours mean, and how wide that is."""
     parts: list[str] = []
     x = _MARGIN
     for kind, words in meanings(layout):
@@ -82,5 +85,5 @@ def _legend(layout: Layout) -> str:
             'stroke="#333333" stroke-width="0.6"/>'
             f'<text x="{x + 14:.1f}" y="17">{text(words)}</text>'
         )
-        x += 26 + _CHARACTER * len(words)
-    return "".join(parts)
+        x += 26 + _LEGEND_CHARACTER * len(words)
+    return "".join(parts), x - _MARGIN

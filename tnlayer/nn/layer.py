@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Never
 
@@ -15,10 +13,8 @@ import torch
 from torch import nn
 from torch.profiler import record_function
 
-from ..backends.cuda_resources import Resources
 from ..backends.log_scale_program import Scaled, ScaledProgram, add_scaled, scaled
 from ..dispatch.available_backends import auto_stands_for
-from ..dispatch.build_program import program_of
 from ..dispatch.compile import check_backend, check_log_scale
 from ..dispatch.fast_call import FastCall, fast_call_like
 from ..dispatch.overflow import is_in_range, out_of_range
@@ -27,13 +23,10 @@ from ..dispatch.tune import random_inputs
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_option, check_whole, shown
 from ..graph.as_graph import AnyNetwork
-from ..graph.cancel_isometries import can_be_kept, cancel_isometries
-from ..graph.graph import Graph, Parameter, count_parameters
+from ..graph.cancel_isometries import cancel_isometries
+from ..graph.graph import Graph
 from ..ir.counts import Amount
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
-from ..report.cost import Costs
-from ..report.explain import Explanation, explain
-from ..report.source import SourcePart, source_text
 from ..runtime import cuda_devices
 from ..runtime.autograd import (
     autocast_result,
@@ -44,40 +37,29 @@ from ..runtime.autograd import (
 )
 from ..runtime.available_memory import check_bytes
 from ..runtime.module_arrays import (
-    MAKER,
-    Maker,
-    add_parameter,
     check_can_be_set,
     has_array,
     has_no_entries,
     home_of,
     maker_of,
     set_array,
-    would_hide,
 )
 from ..runtime.program import Program
 from ..support.fresh_thread import in_fresh_thread
-from ..support.html import block, heading, html_of
 from ..support.option_words import Backend, Device, Dtype, Effort, Objective
 from ..targets.backend import is_free
 from .compiled_call import compiled_call, is_compiled_call
 from .export_c import export_c
-from .initialisation.entries import check_initialisers
 from .initialisation.initialise import draw_cancelled, initialise
 from .initialisation.measure_variance import WHOLE, Planned
-from .kept_isometries import KeptIsometries
 from .layer_inputs import all_inputs, as_graphs, device_of, flatten_inputs, layer_dtype
+from .layer_reports import ReportedLayer
 from .nested_inputs import is_nested, nested_call
-from .parameter_groups import parameter_groups
 from .programs import ALONE, NOTHING, LayerPrograms
-from .ranks.ranked import Ranked
 from .sharded_arrays import scatter_whole, whole_arrays
-from .shared_tensors import stored_parameters
-from .stored_arrays import BIAS, StoredArrays, arrays_for, check_stored, first_of
+from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
 from .symbolic import as_leaf, proxy_in, recorded
 
-# Parameters of fewer bytes are made without a look at what the device has left.
-_SMALL = 2**26
 # What tune= may be beside True and False.
 CALLS = "calls"
 # What isometries= may be.
@@ -86,7 +68,7 @@ FREE, KEEP = "free", "keep"
 _MAX_DENSE_ENTRIES = 2**30
 
 
-class Layer(Ranked):
+class Layer(ReportedLayer):
     """A tensor network as a linear (or multilinear) layer.
 
     Arguments:
@@ -257,36 +239,6 @@ class Layer(Ranked):
     # -- what it is ------------------------------------------------------------------------
 
     @property
-    def in_features(self) -> int:
-        """Features of the (first) input."""
-        return self._graphs[0].in_features
-
-    @property
-    def out_features(self) -> int:
-        """Features of y."""
-        return self._graphs[0].out_features
-
-    @property
-    def graph(self) -> Graph:
-        """The network; the first, where several are summed."""
-        return self._graphs[0]
-
-    @property
-    def graphs(self) -> tuple[Graph, ...]:
-        """The networks that are summed."""
-        return self._graphs
-
-    @property
-    def parameter_count(self) -> int:
-        """Trainable entries of the networks, a tensor that several share counted once; no bias."""
-        return count_parameters(self._graphs)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of parameters and arithmetic."""
-        return self._kind()[0]
-
-    @property
     def options(self) -> dict[str, Any]:
         """The options, beside dtype and device, that make such a layer again.
 
@@ -310,24 +262,6 @@ class Layer(Ranked):
             **({} if maker_of(self) is None else {"isometries": KEEP}),
         }
 
-    def extra_repr(self) -> str:
-        """Features, sizes, dtype and backend: what stands between the brackets of its repr.
-
-        >>> import tnlayer as tn
-        >>> print(tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").extra_repr())
-        low rank, in_features=8, out_features=6, parameters=28, bias=False, dtype=torch.float32, \
-backend='torch'
-        """
-        labels = " + ".join(graph.label or "network" for graph in self._graphs)
-        shapes = map(self.graph.input_shape, self.graph.inputs)
-        features = " x ".join(str(math.prod(shape)) for shape in shapes)
-        return (
-            f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
-            f"parameters={self.parameter_count}, bias={has_array(self, BIAS)}, "
-            f"dtype={self.dtype}, backend={self._backend!r}"
-            + (", log_scale=True" if self._log_scale else "")
-        )
-
     @property
     def has_log_scale(self) -> bool:
         """Whether a result is a mantissa and the log of its scale."""
@@ -341,85 +275,6 @@ backend='torch'
     def split_along(self, call: Callable[[Layer, Sequence[torch.Tensor]], torch.Tensor]) -> None:
         """Let something else call this layer: its tensors lie on several processes now."""
         self._split, self._fast = call, None
-
-    def _repr_html_(self) -> str:
-        return block(heading(repr(self)), *map(html_of, self._graphs))
-
-    def source(self, part: SourcePart | None = None) -> str:
-        """The code that runs in training: forward and backward of each network.
-
-        That of compiled kernels is long, and opens with a summary: what runs, the steps in order
-        and their sizes, and the lines of each part.
-
-        Arguments:
-            part: "summary", "forward" or "backward" for that alone.
-
-        Raises:
-            SpecError: there is no such part.
-
-        >>> import tnlayer as tn
-        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
-        >>> print(layer.source("forward"))  # doctest: +ELLIPSIS
-        def forward(...
-        """
-        programs = [ranged.main for ranged in self._programs_for(self.dtype)]
-        return source_text(programs, part)
-
-    def resources(self, arch: str | None = None) -> tuple[Resources, ...]:
-        """What each CUDA kernel of a training step takes: registers, spills, shared memory, ...;
-        nothing where other backends run.
-
-        Arguments:
-            arch: what to build for, such as "sm_90", with a GPU or without; by default the device.
-
-        Raises:
-            BuildError: kernels cannot be built; without a GPU they need ``arch``.
-
-        >>> import tnlayer as tn
-        >>> tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").resources()
-        ()
-        """
-        programs = [
-            ranged.main if arch is None else program_of(ranged.planned, arch)
-            for ranged in self._programs_for(self.dtype)
-        ]
-        return tuple(one for program in programs for one in program.resources)
-
-    def costs(self, batch: int | None = None) -> Costs:
-        """The cost of each network at a batch size, by default the one planned for.
-
-        Arguments:
-            batch: samples of one call.
-
-        Raises:
-            SpecError: batch is no positive whole number.
-
-        >>> import tnlayer as tn
-        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
-        >>> layer.costs(batch=16)[0].parameters
-        28
-        """
-        return self.explain(batch).costs
-
-    def explain(self, batch: int | None = None) -> Explanation:
-        """What runs and why: backend, plans by batch size, costs, and whether dense is faster.
-
-        Arguments:
-            batch: samples of one call; by default what the layer was planned for.
-
-        Raises:
-            SpecError: batch is no positive whole number.
-
-        >>> import tnlayer as tn
-        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
-        >>> found = layer.explain(batch=16)  # print(found) tells all
-        >>> found.backend, found.asked, "low rank" in found
-        ('torch', 'torch', True)
-        """
-        size = self._request.batch if batch is None else batch
-        check_whole(size, "explain: batch")
-        found = explain(repr(self), self._backend, self._programs_at(size), size)
-        return replace(found, memory_limit=self._request.memory_limit)
 
     # -- what it does ----------------------------------------------------------------------
 
@@ -515,12 +370,6 @@ backend='torch'
             return (mantissa * log_scale.exp().unsqueeze(-1)).to(dtype).mT
         tensors = {name: array for name, array in arrays.items() if name != BIAS}
         return self._contract((identity,), tensors).mT
-
-    def named_arrays(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The stored tensors by name, without the bias: parameters and constants."""
-        for name, array in self._stored.of(self).items():
-            if name != BIAS:
-                yield name, array
 
     def networks_for_ranks(self) -> tuple[Sequence[Graph], tuple[int, int] | None, int]:
         """What truncate and grow change."""
@@ -644,28 +493,6 @@ backend='torch'
         self._programs.stand_apart()
         return self
 
-    def parameter_groups(
-        self, rates: float | Mapping[str, float] | None = None
-    ) -> list[dict[str, Any]]:
-        """One group a tensor, for torch's optimisers: with its "name", its "lr" where one is given,
-        and "is_matrix", by which those are picked that Muon takes.
-
-        Arguments:
-            rates: the learning rate of all tensors, or of some by name; the optimiser's is that of
-                the others.
-
-        Raises:
-            SpecError: a rate for a tensor that there is not, or that is no number.
-
-        >>> import torch, tnlayer as tn
-        >>> layer = tn.Layer(tn.topologies.low_rank(8, 4, rank=2))
-        >>> rates = {name: 0.1 for name, _ in list(layer.named_parameters())[:1]}
-        >>> optimiser = torch.optim.Adam(layer.parameter_groups(rates), lr=0.01)
-        >>> [group["lr"] for group in optimiser.param_groups]
-        [0.1, 0.01]
-        """
-        return parameter_groups(self, rates)
-
     def invalidate(self) -> None:
         """Drop what was computed from parameters; nothing is kept between calls in this version.
 
@@ -728,101 +555,6 @@ backend='torch'
             self._told = self._told or out_of_range(ranged.first, given)
         if BIAS in arrays:
             nn.init.zeros_(arrays[BIAS])
-
-    def _register_arrays(
-        self,
-        shared: bool | str | Sequence[str],
-        device: torch.device | str | None,
-        dtype: torch.dtype,
-        *,
-        keeps: bool,
-    ) -> None:
-        """Parameters and buffers under the tensors' names, of which none is outlawed; isometries
-        that are kept are made by a module of their own."""
-        for graph in self._graphs:
-            check_initialisers(graph)
-        parameters = stored_parameters(self._graphs, shared)
-        self._check_room(parameters, torch.empty(0, device=device).device, dtype)
-        kept = [one for one in parameters if keeps and can_be_kept(one.node)]
-        if kept:
-            self._modules[MAKER] = KeptIsometries(kept, device, dtype)
-        for parameter in parameters:
-            if parameter in kept:
-                continue
-            array = torch.empty(parameter.shape, device=device, dtype=dtype)
-            node = parameter.node
-            if node.value is not None and not node.trainable:
-                self._buffers[parameter.name] = array
-            else:
-                add_parameter(self, parameter.name, nn.Parameter(array, node.trainable))
-
-    def _check_room(
-        self, parameters: Sequence[Parameter], device: torch.device, dtype: torch.dtype
-    ) -> None:
-        """Refuse parameters for which the device has no memory left."""
-        sizes = {parameter.name: math.prod(parameter.full_shape) for parameter in parameters}
-        needed = sum(sizes.values()) * dtype.itemsize
-        if needed > _SMALL:
-            largest = max(sizes, key=lambda name: sizes[name])
-            what = (
-                f"the parameters of {self._graphs[0].label!r} ({largest!r}, the largest, has "
-                f"{sizes[largest]} entries)"
-            )
-            check_bytes(needed, what, device, SpecError)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """As every module's; but an array under the name of a method, which a replica of
-        nn.DataParallel takes as an attribute, does not hide the method."""
-        maker = maker_of(self) if MAKER in self.__dict__.get("_modules", ()) else None
-        if maker is not None and name in maker.names and isinstance(value, torch.Tensor):
-            check_stored(self, value, self._stored.expected[name], maker.any_parameter())
-            maker.right_inverse(name, value)
-            return
-        stored = self.__dict__.get("_stored")
-        if stored is not None and name in stored.expected and would_hide(self, name, value):
-            self._buffers[name] = value
-        else:
-            super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        """As every module's; an isometry that is kept is made when it is asked for."""
-        maker = self.__dict__.get("_modules", {}).get(MAKER)
-        if isinstance(maker, Maker) and name in maker.names:
-            return maker.made((name,))[name]
-        return super().__getattr__(name)
-
-    def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, *others: Any, **named: Any
-    ) -> None:
-        """As every module's; a layer that keeps its isometries takes tensors of one that does not,
-        of each the nearest isometry."""
-        maker = maker_of(self)
-        for name in () if maker is None else maker.names:
-            array = state_dict.get(prefix + name)
-            if maker is not None and isinstance(array, torch.Tensor):
-                maker.take(name, state_dict.pop(prefix + name), state_dict, f"{prefix}{MAKER}.")
-        super()._load_from_state_dict(state_dict, prefix, *others, **named)
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Layer:
-        """As every module's; a layer without arrays remembers what it was moved to."""
-        super()._apply(fn, recurse)
-        if self._stored.any_of(self) is None:
-            dtype, device = self._empty
-            # Nothing can be moved off the meta device, not even nothing.
-            device = torch.device("cpu") if device.type == "meta" else device
-            moved = fn(torch.empty(0, dtype=dtype, device=device))
-            self._empty = (moved.dtype, moved.device)
-        return self
-
-    def _follow(self, array: torch.Tensor) -> None:
-        """Take dtype and device of an array; only for a layer without arrays of its own."""
-        if self._empty != (array.dtype, array.device):
-            self._empty = (array.dtype, array.device)
-
-    def _kind(self, array: torch.Tensor | None = None) -> tuple[torch.dtype, torch.device]:
-        """Dtype and device of the layer: those of an array of it, by default of any."""
-        array = self._stored.any_of(self) if array is None else array
-        return self._empty if array is None else (array.dtype, array.device)
 
     def _programs_for(
         self, dtype: torch.dtype, array: torch.Tensor | None = None

@@ -28,10 +28,10 @@ def plain_state(module: nn.Module) -> tuple[Tensors, dict[str, str], tuple[str, 
     tensors: Tensors = {}
     tied: dict[str, str] = {}
     complex_names: list[str] = []
-    owners: dict[tuple[Any, ...], str] = {}
+    owners = _Owners()
     for name, value in sorted(module.state_dict().items()):
         array = _checked(name, value)
-        owner = owners.setdefault(_identity(array), name) if array.numel() else name
+        owner = owners.of(name, array)
         if owner != name:
             tied[name] = owner
             continue
@@ -62,10 +62,23 @@ def _checked(name: str, value: object) -> torch.Tensor:
     return plain
 
 
-def _identity(array: torch.Tensor) -> tuple[Any, ...]:
-    """What two tensors that are one have in common."""
-    place = (array.untyped_storage().data_ptr(), array.storage_offset())
-    return (*place, array.dtype, array.device, tuple(array.shape), array.stride())
+class _Owners:
+    """The tensors seen so far, to find those that are one."""
+
+    def __init__(self) -> None:
+        self._alike: dict[tuple[Any, ...], list[tuple[str, torch.Tensor]]] = {}
+
+    def of(self, name: str, array: torch.Tensor) -> str:
+        """The first name of a tensor; its own, if it is new or has no entries."""
+        if not array.numel():
+            return name
+        kind = (array.dtype, array.device, tuple(array.shape), array.stride())
+        alike = self._alike.setdefault((*kind, array.storage_offset()), [])
+        for owner, other in alike:
+            if array.is_set_to(other):
+                return owner
+        alike.append((name, array))
+        return name
 
 
 def as_stored(name: str, array: torch.Tensor, complex_names: Iterable[str]) -> torch.Tensor:
@@ -88,11 +101,11 @@ def check_equal_ties(module: nn.Module, state: Mapping[str, torch.Tensor]) -> No
     Raises:
         SpecError: names both.
     """
-    owners: dict[tuple[Any, ...], str] = {}
+    owners = _Owners()
     for name, array in module.state_dict().items():
-        if not isinstance(array, torch.Tensor) or has_no_entries(array) or not array.numel():
+        if not isinstance(array, torch.Tensor) or has_no_entries(array):
             continue
-        owner = owners.setdefault(_identity(array), name)
+        owner = owners.of(name, array)
         if owner != name and name in state and not torch.equal(state[name], state[owner]):
             msg = (
                 f"{shown(name)} and {shown(owner)} are one array in the model, but differ in the "

@@ -1,0 +1,138 @@
+"""What a layer says of itself: what runs, what it costs, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from ..backends.cuda_resources import Resources
+from ..dispatch.build_program import program_of
+from ..dispatch.programs_by_batch import RangedProgram
+from ..graph.argument_checks import check_whole
+from ..planning.request import Request
+from ..report.cost import Costs
+from ..report.explain import Explanation, explain
+from ..report.source import SourcePart, source_text
+from ..runtime.module_arrays import (
+    has_array,
+)
+from ..support.html import block, heading, html_of
+from .held_arrays import HeldArrays
+from .stored_arrays import BIAS
+
+
+class ReportedLayer(HeldArrays):
+    """Gives ``source``, ``resources``, ``costs`` and ``explain``, and what is printed."""
+
+    _request: Request
+    _backend: str
+    _log_scale: bool
+
+    def _programs_for(
+        self, dtype: torch.dtype, array: torch.Tensor | None = None
+    ) -> tuple[RangedProgram, ...]:
+        """The programs for a dtype and for the kind of device of an array."""
+        raise NotImplementedError
+
+    def _programs_at(self, batch: int | None) -> tuple[RangedProgram, ...]:
+        """Those that a call with so many samples takes."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Features, sizes, dtype and backend: what stands between the brackets of its repr.
+
+        >>> import tnlayer as tn
+        >>> print(tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").extra_repr())
+        low rank, in_features=8, out_features=6, parameters=28, bias=False, dtype=torch.float32, \
+backend='torch'
+        """
+        labels = " + ".join(graph.label or "network" for graph in self._graphs)
+        shapes = map(self.graph.input_shape, self.graph.inputs)
+        features = " x ".join(str(math.prod(shape)) for shape in shapes)
+        return (
+            f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
+            f"parameters={self.parameter_count}, bias={has_array(self, BIAS)}, "
+            f"dtype={self.dtype}, backend={self._backend!r}"
+            + (", log_scale=True" if self._log_scale else "")
+        )
+
+    def _repr_html_(self) -> str:
+        return block(heading(repr(self)), *map(html_of, self._graphs))
+
+    def source(self, part: SourcePart | None = None) -> str:
+        """The code that runs in training: forward and backward of each network.
+
+        That of compiled kernels is long, and opens with a summary: what runs, the steps in order
+        and their sizes, and the lines of each part.
+
+        Arguments:
+            part: "summary", "forward" or "backward" for that alone.
+
+        Raises:
+            SpecError: there is no such part.
+
+        >>> import tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> print(layer.source("forward"))  # doctest: +ELLIPSIS
+        def forward(...
+        """
+        programs = [ranged.main for ranged in self._programs_for(self.dtype)]
+        return source_text(programs, part)
+
+    def resources(self, arch: str | None = None) -> tuple[Resources, ...]:
+        """What each CUDA kernel of a training step takes: registers, spills, shared memory, ...;
+        nothing where other backends run.
+
+        Arguments:
+            arch: what to build for, such as "sm_90", with a GPU or without; by default the device.
+
+        Raises:
+            BuildError: kernels cannot be built; without a GPU they need ``arch``.
+
+        >>> import tnlayer as tn
+        >>> tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").resources()
+        ()
+        """
+        programs = [
+            ranged.main if arch is None else program_of(ranged.planned, arch)
+            for ranged in self._programs_for(self.dtype)
+        ]
+        return tuple(one for program in programs for one in program.resources)
+
+    def costs(self, batch: int | None = None) -> Costs:
+        """The cost of each network at a batch size, by default the one planned for.
+
+        Arguments:
+            batch: samples of one call.
+
+        Raises:
+            SpecError: batch is no positive whole number.
+
+        >>> import tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> layer.costs(batch=16)[0].parameters
+        28
+        """
+        return self.explain(batch).costs
+
+    def explain(self, batch: int | None = None) -> Explanation:
+        """What runs and why: backend, plans by batch size, costs, and whether dense is faster.
+
+        Arguments:
+            batch: samples of one call; by default what the layer was planned for.
+
+        Raises:
+            SpecError: batch is no positive whole number.
+
+        >>> import tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
+        >>> found = layer.explain(batch=16)  # print(found) tells all
+        >>> found.backend, found.asked, "low rank" in found
+        ('torch', 'torch', True)
+        """
+        size = self._request.batch if batch is None else batch
+        check_whole(size, "explain: batch")
+        found = explain(repr(self), self._backend, self._programs_at(size), size)
+        return replace(found, memory_limit=self._request.memory_limit)
