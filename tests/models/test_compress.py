@@ -561,3 +561,23 @@ def test_in_inference_mode_layers_can_be_trained_afterwards() -> None:
     model[0](x).square().sum().backward()
     assert all(p.grad is not None for p in model[0].parameters())
     assert not any(p.is_inference() for p in model.parameters())
+
+
+def test_unknown_options_are_told_before_anything_is_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A typo costs no hour of fits: it is named, with what was meant."""
+
+    def fitted(*_: object, **__: object) -> None:
+        pytest.fail("a matrix was fitted")
+
+    monkeypatch.setattr("tnlayer.models.matrix_fit.fit_part", fitted)
+    model = nn.Sequential(nn.Linear(8, 8))
+    for options, message in (
+        ({"compresion": 2}, "compresion.*did you mean 'compression'"),
+        ({"backnd": "torch"}, "backnd.*did you mean 'backend'"),
+        ({"bias": True}, "bias"),
+        ({"dtype": torch.float64}, "dtype"),
+    ):
+        with pytest.raises(tn.SpecError, match=message):
+            tn.compress(model, T.low_rank, progress=False, **options)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,14 @@ from torch import nn
 
 from ..errors import SpecError
 from ..fitting.fitted import Fitted
-from ..graph.argument_checks import as_number, check_flag, check_option, check_whole, shown
+from ..graph.argument_checks import (
+    as_number,
+    check_flag,
+    check_option,
+    check_whole,
+    did_you_mean,
+    shown,
+)
 from ..graph.graph import Graph
 from ..measure.median_time import median_seconds
 from ..nn.dense_modules import CONV1D, EMBEDDING, LINEAR, replace_module
@@ -131,6 +139,7 @@ def _compress(
     if ratio is None or not ratio > 0:
         msg = f"compress: compression={shown(compression)}, expected a positive number"
         raise SpecError(msg)
+    _check_layer_options(layer_options)
     if not isinstance(rule, Budget):
         check_rule(rule)
     targets = find_targets(model, filter_fn)
@@ -178,6 +187,24 @@ def _compress(
 
         attach(root)
     return CompressReport(root, rows, before, after, objective, dry_run, whole_before, whole)
+
+
+# Options of a layer that are those of the module which it replaces, and two that need entries or
+# names of several networks before there are any.
+_OF_MODULE = ("net", "others", "bias", "dtype", "device", "isometries", "shared")
+
+
+def _check_layer_options(options: Mapping[str, Any]) -> None:
+    """Refuse unknown options, before an hour is spent on fits."""
+    of_layer = [name for name in inspect.signature(Layer).parameters if name not in _OF_MODULE]
+    for name in options:
+        if name not in of_layer:
+            hint = did_you_mean(name, [*inspect.signature(compress).parameters, *of_layer])
+            msg = (
+                f"compress: {name}= is no option of it{hint}; those of layers are "
+                f"{', '.join(of_layer)}"
+            )
+            raise SpecError(msg)
 
 
 Made = list[tuple[Target, Layer, Fitted]]
