@@ -277,3 +277,21 @@ def test_zero_weights() -> None:
     assert layer.fit is not None
     assert layer.fit.residual == 0
     assert torch.equal(layer(torch.ones(12)), module.bias)
+
+
+def test_isometries_that_stay() -> None:
+    """isometries="keep" is the layer's: entries are those that were fitted, and stay isometric in a
+    step of an optimizer."""
+    module = linear(16, 16, dtype=torch.float64, bias=False)
+    net = T.mera(4, 2, 2)
+    fitted = tn.from_linear(module, net, steps=2, starts=1)
+    layer = tn.from_linear(module, net, steps=2, starts=1, isometries="keep")
+    assert isinstance(fitted, tn.Layer) and isinstance(layer, tn.Layer)
+    assert torch.allclose(layer.to_dense(), fitted.to_dense(), atol=1e-9)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(torch.ones(2, 16, dtype=torch.float64)).square().sum().backward()
+    optimizer.step()
+    arrays = dict(layer.named_arrays())
+    name = next(node.name for node in layer.graph.tensors if node.isometry)
+    matrix = arrays[name].detach().reshape(4, 4).numpy()
+    assert np.allclose(matrix.T @ matrix, np.eye(4), atol=1e-9)

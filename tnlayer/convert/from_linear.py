@@ -31,7 +31,7 @@ _OF_FIT = ("steps", "starts", "tol", "start")
 _OF_BUDGET = (*BUDGETS, "legs")
 _OF_LAYER = (
     "batch", "backend", "objective", "memory_limit", "effort", "tune", "log_scale", "shared",
-    "tiers", "autocast",
+    "tiers", "autocast", "isometries",
 )  # fmt: skip
 # Taken from the module itself.
 _OF_MODULE = ("bias", "dtype", "device")
@@ -243,10 +243,7 @@ def _started(start: Any) -> dict[str, Any]:
 @torch.no_grad()
 def _take(layer: Layer, found: Fitted, bias: torch.Tensor | None) -> None:
     """Put what was found into the layer."""
-    for name, array in layer.named_arrays():
-        array.copy_(found.parameters[name])
-    if bias is not None:
-        own = layer.bias
-        assert own is not None
-        own.copy_(bias)
+    state = {name: found.parameters[name] for name, _ in layer.named_arrays()}
+    # Not into the arrays: isometries that are kept are made from others, which this finds.
+    layer.load_state_dict(state if bias is None else {**state, "bias": bias})
     layer.keep_fit(found.without_parameters())
