@@ -60,8 +60,7 @@ def measure_calls(budget: float) -> list[dict[str, Any]]:
     cells: list[dict[str, Any]] = []
     for mode, call in (("forward", _forward), ("step", _step)):
         calls: dict[str, Callable[[], Any]] = {
-            name: partial(_repeat, call, module, x)
-            for name, module in modules.items()
+            name: partial(_repeat, call, module, x) for name, module in modules.items()
         }
         found = time_alternating(calls, budget=budget)
         dense = found["nn.Linear"].median

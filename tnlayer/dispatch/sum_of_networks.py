@@ -52,6 +52,10 @@ class SummedProgram:
         self.adds = (False, *(program.plan.memory.adds for program in self.programs[1:]))
         self._kernels: dict[Mask, Kernels] = {}
         self._owns_results = all(program.owns_results for program in self.programs)
+        # Whether each refuses an array without memory.
+        self.checks_addresses = all(program.checks_addresses for program in self.programs)
+        # Of one network all arrays but the bias are its own, in order: nothing has to be picked.
+        self._is_alone = len(self.programs) == 1
 
     def reference(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What torch can trace and differentiate."""
@@ -94,7 +98,16 @@ class SummedProgram:
             program.adding_kernels(program.nothing).checked if adds else program.infer_checked
             for program, adds in zip(self.programs, self.adds, strict=True)
         ]
-        return lambda *arrays: self._added(functions, arrays)
+        return self._adding(functions)
+
+    def _adding(
+        self, functions: Sequence[Callable[..., Any]]
+    ) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The sum of what forwards give; of one network without a detour: it runs at each call."""
+        if not self._is_alone:
+            return lambda *arrays: self._added(functions, arrays)
+        (function,) = functions
+        return _with_bias(function) if self.has_bias else function
 
     @property
     def graph(self) -> Graph:
@@ -124,11 +137,6 @@ class SummedProgram:
             one.saves_like(two, tuple(mask[place] for place in places))
             for one, two, places in pairs
         )
-
-    @property
-    def checks_addresses(self) -> bool:
-        """Whether each refuses an array without memory."""
-        return all(program.checks_addresses for program in self.programs)
 
     def check_inputs(
         self,
@@ -182,16 +190,19 @@ class SummedProgram:
             parts.append(_Part(kernels, own, places, len(program.plan.ports) if adds else 0))
         needed = tuple(sorted({place for part in parts for place in part.read}))
         saved = sum(part.kernels.saved for part in parts)
-        backward = _Backward(tuple(parts), needed, mask, has_bias=self.has_bias)
+        summed = _Backward(tuple(parts), needed, mask, has_bias=self.has_bias)
+        alone = self._is_alone and needed == tuple(parts[0].read) and any(parts[0].mask)
+        wants_bias = self.has_bias and mask[-1]
+        backward = _backward_of_one(parts[0], with_bias=wants_bias) if alone else summed
         forwards = [part.kernels.forward for part in parts]
         checked = [part.kernels.checked for part in parts]
         return Kernels(
-            lambda *arrays: self._added(forwards, arrays),
+            self._adding(forwards),
             backward,
             needed,
             "",
             saved,
-            lambda *arrays: self._added(checked, arrays),
+            self._adding(checked),
             tuple(sorted({place for part in parts for place in part.origins}.difference(needed))),
             tuple(shape for part in parts for shape in part.kernels.saved_shapes),
         )
@@ -213,6 +224,34 @@ class SummedProgram:
         if self.has_bias:
             total.add_(arrays[-1])
         return (total, *saved)
+
+
+def _with_bias(function: Callable[..., Any]) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """A forward of all arrays but the last, which is added to y."""
+
+    def call(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        results = function(*arrays[:-1])
+        results[0].add_(arrays[-1])
+        return results
+
+    return call
+
+
+def _backward_of_one(part: _Part, *, with_bias: bool) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """The backward of one network, with the gradient of a bias or without."""
+    own = part.kernels.backward
+    if not with_bias:
+        return own
+
+    def call(gradient: torch.Tensor, *kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (*own(gradient, *kept), _bias_gradient(gradient))
+
+    return call
+
+
+def _bias_gradient(gradient: torch.Tensor) -> torch.Tensor:
+    # A copy, where y has no batch: autograd may hand the gradient itself to others.
+    return gradient.sum(0) if gradient.dim() > 1 else gradient.clone()
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +318,7 @@ class _Backward:
                 # No name for what it gives: it would be alive beside what the next one gives.
                 self._add(found, part.wanted, backward(gradient, *read, *saved, *known))
         if self.bias is not None:
-            # A copy, where y has no batch: autograd may hand the gradient itself to others.
-            found[self.bias] = gradient.sum(0) if gradient.dim() > 1 else gradient.clone()
+            found[self.bias] = _bias_gradient(gradient)
         return tuple(found[place] for place, asked in enumerate(self.mask) if asked)
 
     @staticmethod
@@ -306,9 +344,15 @@ class SummedRanges:
     def __init__(self, ranged: Sequence[RangedProgram], has_bias: bool) -> None:
         self.ranged, self.has_bias = tuple(ranged), has_bias
         self._known: dict[tuple[Program, ...], SummedProgram] = {}
+        self._last: SummedProgram | None = None
 
     def at(self, batch: int) -> SummedProgram:
         """The program for a batch size."""
+        if len(self.ranged) == 1:
+            program, last = self.ranged[0].at(batch), self._last
+            if last is None or last.programs[0] is not program:
+                self._last = last = self._sum_of((program,))
+            return last
         programs = tuple(ranged.at(batch) for ranged in self.ranged)
         if any(p is ranged.first_tier for p, ranged in zip(programs, self.ranged, strict=True)):
             # All of a call is of one tier.
