@@ -488,3 +488,15 @@ def test_a_fit_is_a_value() -> None:
     first, second = fit.network(), fit.network()
     first.fix(j0=0)
     assert second.freeze() != first.freeze()
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64])
+def test_numbers_of_numpy_are_numbers(kind: Callable[[int], Any]) -> None:
+    """Budgets from np.arange and np.linspace are taken as those of Python, truth values are not."""
+    of_python = tn.fit_budget(tn.topologies.low_rank, 64, 64, compression=4)
+    of_numpy = tn.fit_budget(tn.topologies.low_rank, 64, 64, compression=kind(4))
+    assert of_numpy == of_python
+    assert tn.Budget(compression=kind(4)).amount == 4
+    for wrong in (np.bool_(True), True, "4", kind(-4)):
+        with pytest.raises(tn.SpecError):
+            tn.fit_budget(tn.topologies.low_rank, 64, 64, compression=wrong)  # type: ignore[arg-type]

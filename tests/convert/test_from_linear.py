@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import Any
 
@@ -146,6 +147,33 @@ def test_what_is_frozen_stays_frozen() -> None:
     assert not any(p.requires_grad for p in layer.parameters())
 
 
+def frozen(kind: str, *, weight: bool, bias: bool) -> nn.Module:
+    """A module with these wants, whose weight may be made from others, last without gradients."""
+    module: Any = linear(8, 12)
+    if kind == "pruned":
+        prune.l1_unstructured(module, "weight", amount=0.5)
+    if kind == "weight norm":
+        parametrizations.weight_norm(module)
+    if kind == "layer":
+        module = tn.from_linear(module, T.low_rank(12, 8, rank=3))
+    for name, array in module.named_parameters():
+        array.requires_grad_(bias if name == "bias" else weight)
+    with torch.no_grad():
+        module(torch.ones(12))
+    return module
+
+
+@pytest.mark.parametrize("kind", ["linear", "pruned", "weight norm", "layer"])
+def test_bias_and_tensors_want_gradients_as_bias_and_weight(kind: str) -> None:
+    """Each by itself, also where a weight is made from others, and where gradients are off."""
+    for weight, bias in itertools.product((False, True), repeat=2):
+        module = frozen(kind, weight=weight, bias=bias)
+        with torch.no_grad():
+            layer = tn.from_linear(module, T.low_rank(12, 8, rank=3))
+        flags = {name: array.requires_grad for name, array in layer.named_parameters()}
+        assert flags == {"U": weight, "V": weight, "bias": bias}
+
+
 def test_a_layer_is_compressed_again() -> None:
     """A Layer and a Padded one are taken, too."""
     first = tn.from_linear(linear(47, 61), T.low_rank, params=2500)
@@ -228,6 +256,8 @@ def nan_module() -> nn.Linear:
         (nn.Linear(12, 8), T.low_rank, {"rank": 3, "bias": True}, "the module's own"),
         (nn.Linear(12, 8), T.low_rank, {"ranks": 3}, "no parameter 'ranks'"),
         (nn.Linear(12, 8), 3, {}, "expected"),
+        (nn.Linear(12, 8), T.low_rank, {"rank": 8}, "without a budget, .*dense layer, 96"),
+        (nn.Linear(12, 8), "btt", {"compression": 2}, "expected a network, got 'btt'"),
         (nn.Linear(12, 8), T.low_rank(12, 8, 2), {"data": np.ones((3, 5))}, r"\(n, 12\)"),
     ],
 )
@@ -247,3 +277,21 @@ def test_zero_weights() -> None:
     assert layer.fit is not None
     assert layer.fit.residual == 0
     assert torch.equal(layer(torch.ones(12)), module.bias)
+
+
+def test_isometries_that_stay() -> None:
+    """isometries="keep" is the layer's: entries are those that were fitted, and stay isometric in a
+    step of an optimizer."""
+    module = linear(16, 16, dtype=torch.float64, bias=False)
+    net = T.mera(4, 2, 2)
+    fitted = tn.from_linear(module, net, steps=2, starts=1)
+    layer = tn.from_linear(module, net, steps=2, starts=1, isometries="keep")
+    assert isinstance(fitted, tn.Layer) and isinstance(layer, tn.Layer)
+    assert torch.allclose(layer.to_dense(), fitted.to_dense(), atol=1e-9)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(torch.ones(2, 16, dtype=torch.float64)).square().sum().backward()
+    optimizer.step()
+    arrays = dict(layer.named_arrays())
+    name = next(node.name for node in layer.graph.tensors if node.isometry)
+    matrix = arrays[name].detach().reshape(4, 4).numpy()
+    assert np.allclose(matrix.T @ matrix, np.eye(4), atol=1e-9)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import tnlayer as tn
+from tnlayer.fitting import search
 from tnlayer.graph.graph import Graph
 from tnlayer.nn.padded import Padded
 
@@ -239,6 +242,28 @@ def quantised() -> nn.Module:
     return module
 
 
+def padding_row() -> nn.Module:
+    """A table whose row for padding is not zero, as where it was trained by another library."""
+    module = nn.Embedding(6, 6, padding_idx=2)
+    with torch.no_grad():
+        module.weight[2] = 1
+    return module
+
+
+def with_hook_of_the_state() -> nn.Module:
+    """Something happens when its state is read."""
+    module = nn.Linear(6, 6)
+    module.register_state_dict_pre_hook(lambda *arguments: None)
+    return module
+
+
+def with_hook_of_an_array() -> nn.Module:
+    """Something happens to the gradients of its bias."""
+    module = nn.Linear(6, 6)
+    module.bias.register_post_accumulate_grad_hook(lambda array: None)
+    return module
+
+
 ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "derived": (lambda: Derived(6, 6), "Derived"),
     "attention": (lambda: nn.MultiheadAttention(6, 2).out_proj, "NonDynamicallyQuantizableLinear"),
@@ -248,6 +273,9 @@ ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "quantised": (quantised, "Other"),
     "meta": (lambda: nn.Linear(6, 6, device="meta"), "meta"),
     "max_norm": (lambda: nn.Embedding(6, 6, max_norm=1.0), "max_norm"),
+    "padding row": (padding_row, "padding_idx=2 is not zero"),
+    "hook of the state": (with_hook_of_the_state, "hooks"),
+    "hook of an array": (with_hook_of_an_array, "hooks"),
 }
 
 
@@ -474,3 +502,82 @@ def test_inputs_by_name_are_seen() -> None:
     report = tn.compress(model, T.low_rank, torch.randn(5, 8), compression=1.5, **OPTIONS)
     assert report.rows[0].rows == 5 and report.rows[0].whitened_residual is not None
     assert model(torch.randn(2, 8)).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    "rule", [T.low_rank, tn.Budget(compression=1.5, topologies=[T.low_rank])], ids=["each", "all"]
+)
+def test_ctrl_c_leaves_the_model(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the second fit is passed on, though a single fit would keep its best, and each
+    module is the one that it was."""
+    real, calls = search.peel, itertools.count()
+
+    def peel(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(search, "peel", peel)
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+    before = list(model)
+    with pytest.raises(KeyboardInterrupt):
+        tn.compress(model, rule, compression=2, **OPTIONS)
+    assert all(one is other for one, other in zip(model, before, strict=True))
+
+
+def test_inputs_of_zeros_weight_no_error() -> None:
+    """A module that sees zeros alone, behind one that starts at zero, comes as near to its matrix
+    as its rank allows; any matrix would give its outputs."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    for array in model[0].parameters():
+        nn.init.zeros_(array)
+    wanted = model.get_parameter("1.weight").detach().double().numpy()
+    data = torch.randn(9, 16)
+    report = tn.compress(model, {"1": T.low_rank(16, 16, rank=4)}, data, **OPTIONS)
+    (row,) = report.replaced
+    assert row.whitened_residual is None
+    new: Any = model[1]
+    error = np.linalg.norm(new.to_dense().detach().double().numpy() - wanted)
+    values = np.linalg.svd(wanted, compute_uv=False)
+    assert math.isclose(error, np.linalg.norm(values[4:]), rel_tol=1e-5)
+
+
+def test_a_budget_wipes_no_module_that_sees_zeros() -> None:
+    """A module of zeros is left out for nothing; one that sees zeros is not, and stays dense."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    for array in model[0].parameters():
+        nn.init.zeros_(array)
+    budget = tn.Budget(compression=1.5, topologies=[T.low_rank])
+    report = tn.compress(model, budget, torch.randn(9, 16), **OPTIONS)
+    assert [row.name for row in report.replaced] == ["0"]
+
+
+def test_in_inference_mode_layers_can_be_trained_afterwards() -> None:
+    """Who measures a model in inference mode and compresses it there can heal it outside."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.Embedding(16, 16), nn.Conv2d(4, 4, 2))
+    x = torch.randn(3, 16)
+    with torch.inference_mode():
+        tn.compress(model, {"*": T.low_rank}, **OPTIONS)
+    model[0](x).square().sum().backward()
+    assert all(p.grad is not None for p in model[0].parameters())
+    assert not any(p.is_inference() for p in model.parameters())
+
+
+def test_unknown_options_are_told_before_anything_is_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A typo costs no hour of fits: it is named, with what was meant."""
+
+    def fitted(*_: object, **__: object) -> None:
+        pytest.fail("a matrix was fitted")
+
+    monkeypatch.setattr("tnlayer.models.matrix_fit.fit_part", fitted)
+    model = nn.Sequential(nn.Linear(8, 8))
+    for options, message in (
+        ({"compresion": 2}, "compresion.*did you mean 'compression'"),
+        ({"backnd": "torch"}, "backnd.*did you mean 'backend'"),
+        ({"bias": True}, "bias"),
+        ({"dtype": torch.float64}, "dtype"),
+    ):
+        with pytest.raises(tn.SpecError, match=message):
+            tn.compress(model, T.low_rank, progress=False, **options)  # type: ignore[arg-type]

@@ -120,3 +120,13 @@ def test_a_budget_of_time() -> None:
     limit = dense.rows[-1].cost.seconds
     found = tn.suggest(512, 512, time=limit, topologies=[T.low_rank])
     assert all(row.cost.seconds <= limit for row in found.rows if row.fit is not None)
+
+
+def test_layers_within_layers_are_no_rows() -> None:
+    """A table and a convolution are a row each: what they are made of is not told beside them."""
+    model = nn.Sequential(
+        tn.Embedding(T.low_rank(12, 6, rank=2)), tn.Conv2d(T.low_rank(18, 4, 2), kernel_size=3)
+    )
+    found = tn.summary(model)
+    assert [row.name for row in found.rows] == ["0", "1"]
+    assert found.total.parameters == sum(p.numel() for p in model.parameters())

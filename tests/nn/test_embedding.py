@@ -158,3 +158,11 @@ def test_it_is_a_module() -> None:
     empty.to_empty(device="cpu").load_state_dict(twin.state_dict())
     assert torch.equal(empty(index), twin(index))
     assert "batch" in str(table.explain(7))
+
+
+def test_its_text_is_that_of_a_table() -> None:
+    """One line with the sizes of the table: neither padding that is none nor the layers within."""
+    layer = tn.Embedding(T.tensor_train((3, 4), (2, 3), 2), 12, 5)
+    text = repr(layer)
+    assert text.startswith("Embedding(12, 5, tensor train, in_features=12, out_features=5 (+1), ")
+    assert "\n" not in text and "_rows" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -327,3 +328,59 @@ def test_layers_that_cannot_change() -> None:
     net.tensor("B", "a j", share="A")
     with pytest.raises(tn.SpecError, match="zero at both ends"):
         tn.Layer(net).grow(bond=4)
+
+
+@pytest.mark.parametrize("options", [{"tol": 0.3}, {"params": 100}])
+def test_ctrl_c_leaves_the_layer(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the refit of a network with loops is passed on, and the layer is as it was: what a
+    single fit would keep may be far beyond the error that was asked for."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    layer = made("ring")
+    before, entries = dense(layer), count(layer)
+    assert entries > 100
+    monkeypatch.setattr("tnlayer.fitting.search._search", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        layer.truncate(**options)
+    assert count(layer) == entries
+    assert np.array_equal(dense(layer), before)
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "Adagrad", "ASGD", "NAdam", "RMSprop", "Rprop"])
+def test_every_optimizer_of_torch_goes_on(name: str) -> None:
+    """Whatever it keeps, a number for each entry, sums over rows or numbers for all: it trains the
+    grown layer and the truncated one, each tensor of it, to finite entries."""
+    layer = made("train")
+    optimizer: torch.optim.Optimizer = getattr(torch.optim, name)(layer.parameters(), lr=1e-3)
+    x = torch.linspace(-1, 1, 4 * layer.in_features, dtype=torch.float64).reshape(4, -1)
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: None,
+        lambda: layer.grow(7, optimizer=optimizer),
+        lambda: layer.truncate(params=60, optimizer=optimizer),
+    )
+    for change in changes:
+        change()
+        before = {n: p.detach().clone() for n, p in layer.named_parameters()}
+        optimizer.zero_grad()
+        layer(x).square().sum().backward()
+        optimizer.step()
+        for n, p in layer.named_parameters():
+            assert bool(torch.isfinite(p).all()), n
+            assert not torch.equal(p, before[n]), n
+
+
+def test_lbfgs_is_refused() -> None:
+    """It keeps vectors as long as all parameters, and a list of the old ones: it would go on with
+    these, in silence."""
+    layer = made("train")
+    optimizer = torch.optim.LBFGS(layer.parameters())
+    before = count(layer)
+    for change in (
+        lambda: layer.grow(7, optimizer=optimizer),
+        lambda: layer.truncate(params=60, optimizer=optimizer),
+    ):
+        with pytest.raises(tn.SpecError, match="LBFGS"):
+            change()
+    assert count(layer) == before

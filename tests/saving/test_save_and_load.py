@@ -297,3 +297,24 @@ def test_files_are_those_of_the_safetensors_library(tmp_path: Path) -> None:
         for one in (found[name], back[name]):
             assert (one.dtype, one.shape) == (tensor.dtype, tensor.shape)
             assert torch.equal(one.float(), tensor.float())
+
+
+def test_what_is_frozen_stays_frozen(tmp_path: Path) -> None:
+    """A model that freezes arrays when it is made has them frozen after it was compressed, and
+    after it was loaded; the bias by itself."""
+
+    def make() -> nn.Module:
+        model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+        model[0].requires_grad_(False)
+        model.get_parameter("1.bias").requires_grad_(False)
+        return model
+
+    model = make()
+    tn.compress(model, T.low_rank(8, 8, rank=2), backend="torch", progress=False)
+    flags = {name: array.requires_grad for name, array in model.named_parameters()}
+    tn.save(model, tmp_path / "model.safetensors")
+    for fresh in (make(), model):
+        twin = tn.load(tmp_path / "model.safetensors", into=fresh)
+        assert {name: array.requires_grad for name, array in twin.named_parameters()} == flags
+    assert flags["2.bias"] and flags["1.U"]
+    assert not (flags["1.bias"] or flags["0.U"] or flags["0.bias"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.argument_checks import check_whole, shown
+from ..graph.argument_checks import as_number, check_whole, shown
 from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
 from ..nn.layer import Layer
@@ -244,10 +244,10 @@ def _one_budget(given: Mapping[str, float | None]) -> tuple[str, float]:
         got = ", ".join(kind for kind, _ in budgets) or "none"
         msg = f"fit_budget: expected exactly one of {', '.join(BUDGETS)}, got {got}"
         raise SpecError(msg)
-    kind, amount = budgets[0]
-    is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
-    if not is_number or not 0 < amount <= sys.float_info.max:
-        msg = f"fit_budget: {kind}={shown(amount)}, expected a positive finite number"
+    kind, value = budgets[0]
+    amount = as_number(value)
+    if amount is None or not 0 < amount <= sys.float_info.max:
+        msg = f"fit_budget: {kind}={shown(value)}, expected a positive finite number"
         raise SpecError(msg)
     return kind, amount
 

@@ -17,6 +17,7 @@ from ..fitting.fitted import Fitted
 from ..graph.argument_checks import shown
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..nn.dense_modules import follow_gradients
 from ..nn.dense_weight import DenseWeight
 from ..nn.layer import Layer
 from ..nn.layer_inputs import as_graphs
@@ -30,7 +31,7 @@ _OF_FIT = ("steps", "starts", "tol", "start")
 _OF_BUDGET = (*BUDGETS, "legs")
 _OF_LAYER = (
     "batch", "backend", "objective", "memory_limit", "effort", "tune", "log_scale", "shared",
-    "tiers", "autocast",
+    "tiers", "autocast", "isometries",
 )  # fmt: skip
 # Taken from the module itself.
 _OF_MODULE = ("bias", "dtype", "device")
@@ -116,8 +117,7 @@ def _from_linear(
     )
     _take(layer, found, bias)
     layer.train(linear.training)
-    if not weight.requires_grad and not isinstance(linear, DenseWeight):
-        layer.requires_grad_(False)
+    follow_gradients(layer, linear)
     return layer
 
 
@@ -170,19 +170,28 @@ def _networks(
     layer = {name: value for name, value in options.items() if name in _OF_LAYER}
     rest = {name: value for name, value in options.items() if name not in _OF_LAYER}
     if not callable(net) or isinstance(net, Network | Graph):
+        graphs = as_graphs(net, where="from_linear")
         if rest:
             msg = (
                 f"from_linear: {', '.join(rest)}: a network has no such argument; pass a topology, "
                 "such as tn.topologies.btt, to choose its sizes"
             )
             raise SpecError(msg)
-        return as_graphs(net), layer
-    if not any(name in rest for name in BUDGETS):
+        return graphs, layer
+    is_asked = any(name in rest for name in BUDGETS)
+    if not is_asked:
         # The sizes are given: the largest that is smaller than the dense layer.
         rest["params"] = in_features * out_features
     batch = {"batch": layer["batch"]} if "batch" in layer else {}
     topology = cast(Callable[..., Network], net)
-    chosen = fit_budget(topology, in_features, out_features, **batch, **rest)
+    try:
+        chosen = fit_budget(topology, in_features, out_features, **batch, **rest)
+    except SpecError as error:
+        if is_asked:
+            raise
+        most = f"{in_features * out_features:,}"
+        msg = f"{error} (without a budget, such as params=, it is that of the dense layer, {most})"
+        raise SpecError(msg) from error
     return (chosen.network().freeze(),), layer
 
 
@@ -234,10 +243,7 @@ def _started(start: Any) -> dict[str, Any]:
 @torch.no_grad()
 def _take(layer: Layer, found: Fitted, bias: torch.Tensor | None) -> None:
     """Put what was found into the layer."""
-    for name, array in layer.named_arrays():
-        array.copy_(found.parameters[name])
-    if bias is not None:
-        own = layer.bias
-        assert own is not None
-        own.copy_(bias)
+    state = {name: found.parameters[name] for name, _ in layer.named_arrays()}
+    # Not into the arrays: isometries that are kept are made from others, which this finds.
+    layer.load_state_dict(state if bias is None else {**state, "bias": bias})
     layer.keep_fit(found.without_parameters())

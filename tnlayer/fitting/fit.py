@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, cast
 import torch
 
 from ..errors import SpecError
-from ..graph.argument_checks import check_flag, check_whole, shown, suggest
+from ..graph.argument_checks import as_number, check_flag, check_whole, shown, suggest
 from ..graph.as_graph import as_graph
 from ..graph.graph import Graph, Parameter
 from ..graph.network import Network
@@ -234,7 +234,8 @@ def _check_numbers(steps: int | None, starts: int | None, seed: int, tol: float)
     if not 0 <= check_whole(seed, "fit: seed") < 2**63:
         msg = f"fit: seed={shown(seed)}, expected 0 or more"
         raise SpecError(msg)
-    if isinstance(tol, bool) or not isinstance(tol, int | float) or not 0 <= tol < 1:
+    number = as_number(tol)
+    if number is None or not 0 <= number < 1:
         msg = f"fit: tol={shown(tol)}, expected a number from 0 to 1"
         raise SpecError(msg)
 

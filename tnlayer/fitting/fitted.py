@@ -120,3 +120,14 @@ class Fitted:
 
     def __repr__(self) -> str:
         return f"Fitted(residual={self.residual:.3g}, method={self.method!r})"
+
+
+def or_interrupt(found: Fitted) -> Fitted:
+    """A fit that is a part of more work: where Ctrl-C ended it, the work ends, too.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended it.
+    """
+    if found.is_interrupted:
+        raise KeyboardInterrupt
+    return found

@@ -10,6 +10,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import islice
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -131,6 +132,13 @@ def check_whole(number: object, where: str) -> int:
             pass
     msg = f"{where} must be a whole number, got {shown(number)} of type {type(number).__name__}"
     raise SpecError(msg)
+
+
+def as_number(value: object) -> float | None:
+    """A real number of Python or numpy as one of Python; None of anything else, a bool too."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def check_option(value: object, name: str, known: Iterable[Word]) -> Word:

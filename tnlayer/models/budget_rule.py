@@ -15,7 +15,7 @@ from ..budget.topology import Topology, name_of
 from ..errors import PlanError, SpecError
 from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
-from ..graph.argument_checks import shown
+from ..graph.argument_checks import as_number, shown
 from ..graph.graph import Graph
 from ..nn.dense_modules import replace_module
 from ..nn.layer import Layer
@@ -86,8 +86,8 @@ class Budget:
             msg = f"Budget: expected exactly one of compression, params and time, got {got}"
             raise SpecError(msg)
         ((name, value),) = given.items()
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value < math.inf or (name == "time" and value > 1):
+        number = as_number(value)
+        if number is None or not 0 < number < math.inf or (name == "time" and number > 1):
             most = "a number above 0 and at most 1" if name == "time" else "a positive number"
             msg = f"Budget: {name}={shown(value)}, expected {most}"
             raise SpecError(msg)

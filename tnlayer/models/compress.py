@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,14 @@ from torch import nn
 
 from ..errors import SpecError
 from ..fitting.fitted import Fitted
-from ..graph.argument_checks import check_flag, check_option, check_whole, shown
+from ..graph.argument_checks import (
+    as_number,
+    check_flag,
+    check_option,
+    check_whole,
+    did_you_mean,
+    shown,
+)
 from ..graph.graph import Graph
 from ..measure.median_time import median_seconds
 from ..nn.dense_modules import CONV1D, EMBEDDING, LINEAR, replace_module
@@ -94,6 +102,30 @@ def compress(
     >>> report.parameters_before, report.parameters, [row.name for row in report.replaced]
     (4680, 1608, ['0'])
     """
+    # Layers of tensors that were made in inference mode could never be trained.
+    with torch.inference_mode(False):
+        return _compress(
+            model, rule, data, filter_fn, dry_run, compression, batch, objective, loss, call,
+            measure, fit_options, progress, layer_options,
+        )  # fmt: skip
+
+
+def _compress(
+    model: nn.Module,
+    rule: Any,
+    data: Any,
+    filter_fn: Filter | None,
+    dry_run: bool,
+    compression: float,
+    batch: int,
+    objective: Objective,
+    loss: Callable[..., Any] | None,
+    call: Call | None,
+    measure: bool,
+    fit_options: Mapping[str, Any] | None,
+    progress: bool,
+    layer_options: Mapping[str, Any],
+) -> CompressReport:
     if not isinstance(model, nn.Module):
         msg = f"compress: expected a torch.nn.Module, got {shown(model)}"
         raise SpecError(msg)
@@ -103,10 +135,11 @@ def compress(
     if check_whole(batch, "compress: batch") < 1:
         msg = f"compress: batch={batch}, expected a number from 1 on"
         raise SpecError(msg)
-    is_number = isinstance(compression, int | float) and not isinstance(compression, bool)
-    if not is_number or not compression > 0:
+    ratio = as_number(compression)
+    if ratio is None or not ratio > 0:
         msg = f"compress: compression={shown(compression)}, expected a positive number"
         raise SpecError(msg)
+    _check_layer_options(layer_options)
     if not isinstance(rule, Budget):
         check_rule(rule)
     targets = find_targets(model, filter_fn)
@@ -130,7 +163,7 @@ def compress(
         choices = work.search(rule, total).choose(targets)
     else:
         choices = {
-            target.name: choose(rule, target, compression, work.rows(target))
+            target.name: choose(rule, target, ratio, work.rows(target))
             for target in targets
             if not target.obstacle
         }
@@ -139,9 +172,10 @@ def compress(
     times = work.time(made) if measure else {}
     whole_before = _model_seconds(model, batches, work.call) if measure else None
     rows = tuple(work.row(target, choices, made, times) for target in targets)
-    whole, after, root = None, 0, _swapped(model, made)
+    whole, after, root = None, 0, model
     is_kept = False
     try:
+        root = _swapped(model, made)
         whole = _model_seconds(root, batches, work.call) if measure else None
         after = _parameters(root)
         is_kept = not dry_run
@@ -153,6 +187,24 @@ def compress(
 
         attach(root)
     return CompressReport(root, rows, before, after, objective, dry_run, whole_before, whole)
+
+
+# Options of a layer that are those of the module which it replaces, and two that need entries or
+# names of several networks before there are any.
+_OF_MODULE = ("net", "others", "bias", "dtype", "device", "isometries", "shared")
+
+
+def _check_layer_options(options: Mapping[str, Any]) -> None:
+    """Refuse unknown options, before an hour is spent on fits."""
+    of_layer = [name for name in inspect.signature(Layer).parameters if name not in _OF_MODULE]
+    for name in options:
+        if name not in of_layer:
+            hint = did_you_mean(name, [*inspect.signature(compress).parameters, *of_layer])
+            msg = (
+                f"compress: {name}= is no option of it{hint}; those of layers are "
+                f"{', '.join(of_layer)}"
+            )
+            raise SpecError(msg)
 
 
 Made = list[tuple[Target, Layer, Fitted]]

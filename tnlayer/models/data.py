@@ -55,7 +55,7 @@ class Seen:
         rows: samples that it met in the first batch: positions of a convolution, indices of a
             table, all leading dimensions of others.
         total: samples of all batches.
-        covariance: sum of x x^H over them, as columns, or None.
+        covariance: sum of x x^H over them, as columns, or None: not summed, or all were zero.
     """
 
     rows: int = 0
@@ -94,6 +94,11 @@ class Watched:
         finally:
             for handle in handles:
                 handle.remove()
+        for one in self.seen.values():
+            # Inputs that are all zero, behind a part that starts so, weight no error: a matrix of
+            # zeros would be as good as any.
+            if one.covariance is not None and not bool(one.covariance.any()):
+                one.covariance = None
         return self.seen
 
     def _see(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:

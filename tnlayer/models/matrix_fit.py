@@ -9,10 +9,10 @@ import torch
 
 from ..fitting.covariance import Covariance
 from ..fitting.fit import fit_part
-from ..fitting.fitted import Fitted
+from ..fitting.fitted import Fitted, or_interrupt
 from ..graph.graph import Graph, count_parameters
 from ..nn.conv2d import Conv2d
-from ..nn.dense_modules import CONV2D, EMBEDDING
+from ..nn.dense_modules import CONV2D, EMBEDDING, follow_gradients
 from ..nn.embedding import Embedding
 from ..nn.layer import Layer
 from ..nn.padded import Padded
@@ -30,9 +30,13 @@ def fit_matrix(
         target: the module.
         seen: what it saw of data, whose covariance weights the errors, if there is one.
         options: of :func:`tnlayer.fit`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended the fit, and with it the work on the whole model.
     """
     whole = graphs[0] if len(graphs) == 1 else graphs
-    return fit_part(whole, target.dense.matrix(), data=covariance_of(seen), **options)
+    matrix = target.dense.matrix()
+    return or_interrupt(fit_part(whole, matrix, data=covariance_of(seen), **options))
 
 
 def covariance_of(seen: Seen | None) -> Covariance | None:
@@ -74,10 +78,7 @@ def module_of(
         assert isinstance(bias, torch.Tensor)
         state["bias"] = bias.detach()
     new.load_state_dict(state)
-    for name, array in new.named_parameters():
-        source = getattr(old, name, None) if name == "bias" else dense.weight
-        wants = source.requires_grad if isinstance(source, torch.Tensor) else True
-        array.requires_grad_(array.requires_grad and wants)
+    follow_gradients(new, old)
     new.keep_fit(fitted.without_parameters())
     new.train(old.training)
     return new

@@ -146,7 +146,13 @@ def summary(
     seen = {} if data is None else watched.run(model, batches_of(data)[:1], call or call_model)
     rows: list[SummaryRow] = []
     counted: set[int] = set()
+    inside: set[int] = set()
     for name, module in model.named_modules():
+        if isinstance(module, Layer):
+            if id(module) in inside:
+                # Layers within a table or a convolution are how it is done, without arrays.
+                continue
+            inside.update(id(inner) for inner in module.modules())
         own = sum(p.numel() for p in homes_of(module)[0].values() if p is not None)
         new = [p for p in homes_of(module)[0].values() if p is not None and id(p) not in counted]
         counted.update(map(id, new))

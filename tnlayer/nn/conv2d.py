@@ -149,6 +149,10 @@ class Conv2d(Padded):
         )
         return f"{own}, {super().extra_repr()}"
 
+    def __repr__(self) -> str:
+        # The layers within are how it is done: they have no arrays, and features of another kind.
+        return f"{self._get_name()}({self.extra_repr()})"
+
     # -- what it does ----------------------------------------------------------------------
 
     def forward(self, input: Any = None, *others: Any, **named: Any) -> torch.Tensor:

@@ -100,10 +100,18 @@ def _hooks(module: nn.Module) -> bool:
         "_backward_hooks",
         "_backward_pre_hooks",
         "_state_dict_hooks",
+        "_state_dict_pre_hooks",
         "_load_state_dict_pre_hooks",
+        "_load_state_dict_post_hooks",
     )
     # A forward that was put on the object itself, as accelerate does, is a hook as well.
-    return any(module.__dict__.get(name) for name in names) or "forward" in module.__dict__
+    has_own = any(module.__dict__.get(name) for name in names) or "forward" in module.__dict__
+    return has_own or any(map(_array_hooks, homes_of(module)[0].values()))
+
+
+def _array_hooks(array: Any) -> bool:
+    """Whether something is called with the gradients of an array."""
+    return array is not None and bool(array._backward_hooks or array._post_accumulate_grad_hooks)
 
 
 def _odd_option(module: nn.Module) -> str | None:
@@ -112,6 +120,12 @@ def _odd_option(module: nn.Module) -> str | None:
         for name in ("max_norm", "scale_grad_by_freq", "sparse"):
             if getattr(module, name):
                 return f"it has {name}={getattr(module, name)}, which tn.Embedding has not"
+        row = module.padding_idx
+        if row is not None and bool(module.weight.detach()[row].any()):
+            return (
+                f"its row padding_idx={row} is not zero, as that of tn.Embedding is: set it to "
+                "zero, or padding_idx to None, first"
+            )
     return None
 
 
@@ -202,6 +216,22 @@ def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module
     for parent, name in list(parents_of(root, old)):
         parent.__dict__["_modules"][name] = new
     return root
+
+
+def follow_gradients(new: nn.Module, old: nn.Module) -> None:
+    """Let a layer's arrays want gradients as those of the module that it stands for: the bias as
+    its bias, the tensors as its weight, or what that is made from. What a network freezes stays so.
+
+    Arguments:
+        new: the layer; changed in place.
+        old: the module.
+    """
+    flags = {name: array.requires_grad for name, array in old.named_parameters()}
+    of_bias = flags.pop("bias", None)
+    of_weight = any(flags.values())
+    for name, array in new.named_parameters():
+        wants = of_bias if name == "bias" and of_bias is not None else of_weight
+        array.requires_grad_(array.requires_grad and wants)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

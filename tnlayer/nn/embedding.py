@@ -122,6 +122,10 @@ class Embedding(Padded):
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{own}{padding}, {super().extra_repr()}"
 
+    def __repr__(self) -> str:
+        # The layers within are how it is done: they have no arrays, and features of another kind.
+        return f"{self._get_name()}({self.extra_repr()})"
+
     def explain(self, batch: int | None = None) -> Explanation:
         """What is contracted of the parts that are looked up, and what it costs."""
         rows = self._rows[0]

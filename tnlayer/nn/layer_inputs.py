@@ -37,7 +37,7 @@ def as_graphs(
     Raises:
         SpecError: these are no networks, or their ports differ.
     """
-    if others or (isinstance(net, int) and not isinstance(net, bool)):
+    if others or (where == "Layer" and isinstance(net, int) and not isinstance(net, bool)):
         raise SpecError(_no_features(net, others))
     several = isinstance(net, Sequence) and not isinstance(net, str | bytes)
     nets: list[Any] = list(cast(Sequence[Any], net)) if several else [net]

@@ -112,10 +112,12 @@ class Padded(Layer):
     def extra_repr(self) -> str:
         """Features and what was added to them, sizes and backend."""
         graph = self.graph
+        added_in = graph.in_features - self.in_features
+        added_out = graph.out_features - self.out_features
         label = " + ".join(one.label or "network" for one in self.graphs)
         return (
-            f"{label}, in_features={self.in_features} (+{graph.in_features - self.in_features}), "
-            f"out_features={self.out_features} (+{graph.out_features - self.out_features}), "
+            f"{label}, in_features={self.in_features}{_added(added_in)}, "
+            f"out_features={self.out_features}{_added(added_out)}, "
             f"bias={has_array(self, BIAS)}, parameters={self.parameter_count}, "
             f"dtype={self.dtype}, backend={self._backend!r}"
         )
@@ -191,6 +193,11 @@ class Padded(Layer):
         if proxy_in(inputs) is None:
             check_stored(self, bias, Expected(BIAS, (self.out_features,)), y)
         return y + bias
+
+
+def _added(features: int) -> str:
+    """Features that padding adds, where there are some."""
+    return f" (+{features})" if features else ""
 
 
 def _beside(graph: Graph, in_features: int, out_features: int, *, bias: bool) -> Beside:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import SpecError
-from ..graph.argument_checks import listed, shown, suggest
+from ..graph.argument_checks import as_number, listed, shown, suggest
 from ..runtime.module_arrays import Maker
 
 
@@ -38,8 +38,8 @@ def parameter_groups(
     else:
         by_name = {} if rates is None else dict.fromkeys(found, rates)
     for name, rate in by_name.items():
-        is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
-        if not is_number or not rate >= 0:
+        number = as_number(rate)
+        if number is None or not number >= 0:
             msg = (
                 f"parameter_groups: the rate of {name!r} must be a number from 0, got {shown(rate)}"
             )

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import listed, shown, suggest
-from ..nn.dense_modules import CONV1D, as_dense, replace_module, unwrapped
+from ..nn.dense_modules import CONV1D, as_dense, follow_gradients, replace_module, unwrapped
 from ..nn.layer import Layer
 from ..nn.layer_inputs import device_of
 from ..support.dtypes import DTYPES
@@ -173,6 +173,7 @@ def _layer_for(
     layer = record.build(**{**dtype_beside(old, record), **options})
     check_place(name, record, layer, old)
     layer.train(old.training)
+    follow_gradients(layer, old)
     return layer
 
 

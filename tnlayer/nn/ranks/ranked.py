@@ -10,7 +10,7 @@ from torch import nn
 
 from ...errors import SpecError
 from ...fitting.fitted import Fitted
-from ...graph.argument_checks import check_whole, shown
+from ...graph.argument_checks import as_number, check_whole, shown
 from ...graph.graph import Graph, count_parameters
 from ...report.cost_of_network import cost
 from ...runtime.module_arrays import has_no_entries, home_of, look_up, parametrization_of
@@ -75,7 +75,8 @@ class Ranked(DenseWeight):
 
         Arguments:
             tol: the largest relative error ||W - W'|| / ||W||, in the layer's own dtype, or
-            params: most trainable entries, or
+            params: most trainable entries of the tensors, as ``parameter_count`` counts them: the
+                bias is not among them, or
             time: most seconds, as predicted, of a forward and backward call of ``batch`` samples.
             optimizer: gets the new parameters in place of the old. What it knew of these is
                 dropped: their indices mean something else now.
@@ -275,10 +276,10 @@ def _widening(shape: tuple[int, ...]) -> _Widen:
 
 
 def _check_positive(value: Any, name: str, most: float = float("inf")) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < most:
+    number = as_number(value)
+    if number is None or not 0 < number < most:
         msg = f"truncate: {name}={shown(value)}, expected a number above 0" + (
             f" and below {most:g}" if most < float("inf") else ""
         )
         raise SpecError(msg)
-    return float(value)
+    return float(number)

@@ -14,7 +14,7 @@ from ...fitting.bonds import bonds_of, with_sizes
 from ...fitting.closed_network import ClosedNetwork, close
 from ...fitting.doubles import as_double
 from ...fitting.fit import fit_target
-from ...fitting.fitted import Fitted, TensorFit
+from ...fitting.fitted import Fitted, TensorFit, or_interrupt
 from ...fitting.round_tree import CanonicalTree, tree_bonds
 from ...fitting.target import Target
 from ...graph.graph import Graph
@@ -238,10 +238,11 @@ def _refit(
     found = fit_target(
         [close(graph) for graph in made], wanted, start=start, steps=_STEPS, shared=shared
     )
+    or_interrupt(found)
     # A closed form may be better than what is left of the old entries.
     if all(p.node.trainable for graph in made for p in graph.parameters):
         other = fit_target([close(g) for g in made], wanted, steps=_STEPS, starts=1, shared=shared)
-        found = min(found, other, key=lambda one: one.residual)
+        found = min(found, or_interrupt(other), key=lambda one: one.residual)
     fitted = Fitted(
         {}, found.residual, None, f"cut, {found.method}", time.perf_counter() - began,
         found.per_tensor, found.steps,
