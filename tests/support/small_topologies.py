@@ -28,6 +28,21 @@ NETWORKS: dict[str, Callable[[], tn.Network]] = {
     "odd": lambda: topologies.tensor_train((2, 3, 5, 7), (7, 5, 3, 2), rank=3),
     "threes": lambda: topologies.tree(5, 3, 2),
 }
+# Topologies that are made of the same kinds of steps as another: what is held for that one by
+# compiling or measuring each is not repeated for them. Their values are held everywhere.
+ALIKE = {
+    "augmented_tree": "tree",
+    "blast": "cp",
+    "mera_2d": "mera",
+    "mps": "tensor_train",
+    "mps_classifier": "tensor_train",
+    "peps_classifier": "peps",
+    "peps_state": "peps",
+    "periodic_mera": "mera",
+    "quanta": "brickwall",
+    "random_circuit": "brickwall",
+    "ternary_mera": "mera",
+}
 # Long chains, and wide states.
 CHAINS: dict[str, Callable[[], tn.Network]] = {
     "mera": lambda: topologies.mera(12, 2),
