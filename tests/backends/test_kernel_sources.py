@@ -11,10 +11,24 @@ BEGINNINGS = (
     "tnlayer.lowering.cpu.pipeline",
     "tnlayer.backends.toolchains.translation_units",
 )
-# Files that these need and that shape no kernel.
+# Files that these need and that shape no kernel: a plan draws and prints itself.
+PICTURES = (
+    "tnlayer.graph.argument_checks",
+    "tnlayer.graph.drawing.colours",
+    "tnlayer.graph.drawing.options",
+    "tnlayer.graph.drawing.placement",
+    "tnlayer.graph.drawing.shapes",
+    "tnlayer.graph.graph_values",
+    "tnlayer.graph.near_identity",
+    "tnlayer.support.html",
+    "tnlayer.support.option_words",
+    "tnlayer.support.tex",
+    "tnlayer.support.wording",
+)
 SHAPE_NOTHING = {
     "tnlayer.errors": "says what cannot be made",
     "tnlayer.support.debug": "shows what was made",
+    **dict.fromkeys(PICTURES, "shows plans"),
 }
 
 
