@@ -116,7 +116,9 @@ def test_no_process_outlives_the_interpreter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_no_process_outlives_one_that_is_killed(how: signal.Signals, tmp_path: Path) -> None:
     """Nor one that is killed, or stopped by Ctrl-C."""
+    # Whoever starts tests in the background of a shell has Ctrl-C ignored, and so have they.
     code = SCRIPT + (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "call()\nprint(tn.dispatch.background._QUEUE._process.pid, flush=True)\ntime.sleep(100)"
     )
     environment = {"TNLAYER_CACHE_DIR": str(tmp_path), "TNLAYER_BACKEND": "cpp"}

@@ -67,7 +67,8 @@ def test_steps_on_parameters_have_times(backend: str, objective: Objective) -> N
     peak = fixed_profile().flops_per_second if backend != "cuda" else 67e12
     for name, flops in large.items():
         assert found[name] >= flops / peak, name
-    lines = [line for line in cost.steps_text().splitlines() if line.startswith(("branch", "stem"))]
+    rows = ("once a call", "each sample")
+    lines = [line for line in cost.steps_text().splitlines() if line.startswith(rows)]
     assert len(lines) == len(cost.plan.steps)
     assert not [line for line in lines if re.search(r" 0\.00$", line)]
 
@@ -122,6 +123,6 @@ def test_samples_read_whole_lines_of_made_weights(rank: int) -> None:
 def test_explain_shows_no_free_step() -> None:
     """What a layer of compiled kernels prints has a time for each step."""
     text = str(tn.Layer(train(32), objective="infer", backend="cpp").explain(200))
-    branch = [line for line in text.splitlines() if line.startswith("branch ")]
+    branch = [line for line in text.splitlines() if line.startswith("once a call ")]
     assert len(branch) == 2
     assert all(float(line.split()[-1].replace(",", "")) > 0 for line in branch)
