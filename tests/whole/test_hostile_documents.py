@@ -180,7 +180,7 @@ NO_NETWORK: tuple[Any, ...] = (
 def test_what_is_no_network_is_refused(made: Callable[[Any], object]) -> None:
     """Layer(None) and its like give a SpecError that says what was expected."""
     for net in NO_NETWORK:
-        with pytest.raises(tn.SpecError, match=r"expected .*[Nn]etwork"):
+        with pytest.raises(tn.SpecError, match=r"expected .*[Nn]etwork|is made from a network"):
             made(net)
 
 
@@ -298,7 +298,7 @@ def test_a_layer_of_another_dtype_says_so(dtype: torch.dtype, limit: int | None)
         layer.prepare,
         layer.tune,
     ):
-        with pytest.raises(tn.SpecError, match=f"dtype .*{str(dtype)[6:]}"):
+        with pytest.raises(tn.SpecError, match=f"dtype.*{str(dtype)[6:]}"):
             ask()
     assert str(dtype) in repr(layer)
 
@@ -323,7 +323,7 @@ def test_calls_without_tensors_are_refused() -> None:
     for x in ([1.0] * 4, np.zeros(4, dtype=np.float32), 1.0):
         with pytest.raises(tn.SpecError, match=r"input 'x' must be a torch.Tensor"):
             layer(x)
-    with pytest.raises(tn.SpecError, match=r"expected 1 inputs \(x\), got 0"):
+    with pytest.raises(tn.SpecError, match=r"expected 1 input \(x\), got 0"):
         layer(None)
 
 
