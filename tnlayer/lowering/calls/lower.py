@@ -320,5 +320,17 @@ def _runs(layout: StorageOrder, arrays: Sequence[Value]) -> list[list[str]]:
 
 
 def _permuted(source: Value, layout: StorageOrder) -> View:
-    """See an array in another order, legs that stay neighbours merged."""
+    """See an array in another order, legs that stay neighbours merged.
+
+    Of a leg that stands twice the first axis stays the first one: only the diagonal of such an
+    array is read, which is the same whichever of the two is which.
+    """
+    if len(set(layout)) < len(layout):
+        left = list(enumerate(source.legs))
+        order: list[int] = []
+        for leg in layout:
+            place = next(entry for entry in left if entry[1] == leg)
+            left.remove(place)
+            order.append(place[0])
+        return View(source, tuple((leg,) for leg in source.legs), tuple(order))
     return view_as(source, tuple(map(tuple, _runs(layout, (source,)))))
