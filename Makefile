@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/stamp-demo  ## train the digits network with four kinds of hidden layer
 	$(BIN)/python -m examples.demo
 
-test: .venv/stamp-test  ## the whole test suite, about 15 minutes on 2 cores
+test: .venv/stamp-test  ## the whole test suite, about 30 minutes on 2 cores
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 full: .venv/stamp-test  ## the long runs: 10,000 random networks, all crossed parameters
