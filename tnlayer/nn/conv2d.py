@@ -219,11 +219,8 @@ class Conv2d(Padded):
 
     def _derive(self) -> None:
         """The networks that give the kernel, as layers without arrays."""
-        like = self._stored.any_of(self)
-        kind: dict[str, Any] = {
-            "dtype": self.dtype,
-            "device": None if like is None else like.device,
-        }
+        dtype, device = self._kind()
+        kind: dict[str, Any] = {"dtype": dtype, "device": device}
         # By number of patches: whether they are contracted, rather than the kernel built.
         self._by_count: dict[int, bool] = {}
         self._derived = [matrix_of(graph) for graph in self.graphs]

@@ -195,11 +195,8 @@ class Embedding(Padded):
 
     def _derive(self) -> None:
         """The networks that are contracted with what was looked up, as layers without arrays."""
-        like = self._stored.any_of(self)
-        kind: dict[str, Any] = {
-            "dtype": self.dtype,
-            "device": None if like is None else like.device,
-        }
+        dtype, device = self._kind()
+        kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self._derived = [rows_of(graph) for graph in self.graphs]
         self._rows = nn.ModuleList(
             Layer(derived.graph, autocast=False, **self._alone, **kind) for derived in self._derived
