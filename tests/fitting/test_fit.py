@@ -477,3 +477,13 @@ def test_the_report() -> None:
     assert numbers["residual"] == fit.residual
     assert [one["name"] for one in numbers["per_tensor"]] == ["V", "U"]
     assert fit.without_parameters().parameters == {}
+
+
+def test_a_covariance_by_hand_is_that_of_the_data() -> None:
+    """As its messages say, of complex inputs, too."""
+    x = torch.randn(50, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        tn.Covariance((x.mT @ x.conj()) / len(x)).matrix, tn.Covariance.of(x).matrix
+    )
+    with pytest.raises(tn.SpecError, match=r"pass \(x\.mT @ x\.conj\(\)\) / n of inputs x"):
+        tn.Covariance(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))

@@ -19,11 +19,12 @@ _RANK = 1e-12
 # What a fit adds to each variance, as a part of their mean: directions that the data do not have
 # are fitted to the target where nothing else asks for them.
 _RIDGE = 1e-8
+_FIX = "pass (x.mT @ x.conj()) / n of inputs x"
 
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """The second moments of inputs, E[x^H x], that weight the error of a fit.
+    """The second moments of inputs, the mean of x.mT @ x.conj() for rows x, that weight the error.
 
     ``tn.Covariance(matrix)`` says that a matrix is a covariance, and no batch of inputs.
     ``tn.Covariance.of(batches)`` makes one from data; ``in_features`` zeros are no data.
@@ -62,10 +63,10 @@ class Covariance:
             raise SpecError(msg)
         size = float(matrix.abs().max()) if matrix.numel() else 0.0
         if size and float((matrix - matrix.mH).abs().max()) > 1e-5 * size:
-            msg = "Covariance: the matrix is not Hermitian; pass (x.mH @ x) / n of the inputs"
+            msg = f"Covariance: the matrix is not Hermitian; {_FIX}"
             raise SpecError(msg)
         if bool((matrix.diagonal().real < -1e-6 * size).any()):
-            msg = "Covariance: the matrix has negative variances; pass (x.mH @ x) / n of the inputs"
+            msg = f"Covariance: the matrix has negative variances; {_FIX}"
             raise SpecError(msg)
         object.__setattr__(self, "matrix", (matrix + matrix.mH) / 2)
 
