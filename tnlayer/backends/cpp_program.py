@@ -234,7 +234,9 @@ class CppProgram(Program):
         names = [value.name for value in self.plan.inputs]
         needed = tuple(names.index(name) for name, _ in kernel.entry.inputs if name != GRADIENT)
         backward = _Backward(self, kernel, mask)
-        return Kernels(known.forward, backward, needed, "", unchecked=known.unchecked)
+        # Where the backward does not read the gradient, or copies all, there is no quick way.
+        quick = backward.quick if backward.is_quick else None
+        return Kernels(known.forward, backward, needed, "", unchecked=known.unchecked, quick=quick)
 
 
 class _Forward:
@@ -253,12 +255,32 @@ class _Forward:
         shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in plan.inputs]
         self.like = shapes.index(self.sizes) if self.sizes in shapes else None
         # Arithmetic in another dtype needs copies, which nobody can have made before.
-        self.unchecked = self._unchecked if self.call.dtype is owner.dtype else None
+        self.unchecked = self._direct() if self.call.dtype is owner.dtype else None
 
     def __call__(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """y of any arrays."""
+        if self.unchecked is not None and self.call.ready.is_known(arrays):
+            return self.unchecked(*arrays)
         y = self._unchecked(*self.call.ready(arrays))[0]
         return (y if y.dtype is self.dtype else y.to(self.dtype),)
+
+    def _direct(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The same as ``_unchecked`` in one function: it runs at each call of a layer."""
+        call, like, batched = self.call, self.like, self.batched
+        if like is None or batched is None:
+            return self._unchecked
+        pack, function = call.pack, call.function
+
+        def unchecked(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            if profiler_is_on():
+                return self._unchecked(*arrays)
+            result = torch.empty_like(arrays[like])
+            addresses = pack(*map(_address, arrays), _address(result))
+            if function(addresses, arrays[batched].size(0), _threads()):
+                return self._unchecked(*arrays)  # which says what is wrong
+            return (result,)
+
+        return unchecked
 
     def _unchecked(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """y of contiguous arrays in the dtype of the arithmetic."""
@@ -293,6 +315,10 @@ class _Backward:
         # Nearly always there is one for each; asking for each would take as long as the kernel.
         self.all_like = None if -1 in self.like else picker(self.like)
         self.batched = BATCH in plan.outputs[0].operand.legs
+        self.is_quick = self.takes_gradient and self.dtype is self.outer_dtype
+        # Inputs that have the batch, beside the gradient.
+        batched = {value.name for value in plan.inputs if BATCH in value.legs}
+        self.rows = [place for place, name in enumerate(inputs) if name in batched]
         self.call: _Call | None = None
 
     def prepare(self) -> _Call:
@@ -313,6 +339,31 @@ class _Backward:
         if self.dtype is self.outer_dtype:
             return results
         return tuple(result.to(self.outer_dtype) for result in results)
+
+    def quick(
+        self, gradient: torch.Tensor, kept: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...] | None:
+        """The same, if the arrays are like those of the call before, but for the strides of the
+        gradient: that of a sum is one number, expanded."""
+        call = self.call
+        if call is None or gradient.layout is not torch.strided or profiler_is_on():
+            return None
+        if not gradient.is_contiguous():
+            gradient = gradient.contiguous()
+        inputs = (gradient, *kept)
+        guard = call.ready.guard
+        if guard is None or not guard(*inputs):
+            return None
+        # Each step in a function of its own would take as long as a small kernel.
+        batch = gradient.size(0) if self.batched else 0
+        for place in self.rows:
+            array = inputs[place]
+            if array.size(0) != batch or not array.is_contiguous():
+                return None
+        results = self._made(inputs, batch)
+        addresses = call.pack(*map(_address, inputs), *map(_address, self.ordered(results)))
+        # What it has to say it says where it is called the long way.
+        return None if call.function(addresses, batch, _threads()) else results
 
     def _made(self, inputs: Sequence[torch.Tensor], batch: int) -> tuple[torch.Tensor, ...]:
         """Fresh arrays for the gradients, of the plan's shapes: what is read was held to it."""
@@ -336,7 +387,8 @@ class _Call:
     ) -> None:
         self.dtype = dtype
         label = f"tnlayer::{kernel.name} {owner.graph.label}"
-        self.run = LoadedEntry(kernel.name, kernel.entry, library, label).run
+        entry = LoadedEntry(kernel.name, kernel.entry, library, label)
+        self.run, self.function, self.pack = entry.run, entry.function, entry.pack
         self.ready = Ready(
             f"program of {owner.graph.label!r}",
             [owner.expected[name] for name, _ in kernel.entry.inputs],
@@ -435,6 +487,7 @@ def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
 
 
 _address = torch.Tensor.data_ptr
+_threads = torch.get_num_threads
 
 
 def _no_backward(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:

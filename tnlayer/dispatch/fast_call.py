@@ -17,9 +17,11 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
+from ..lowering.calls.training_schedules import Mask
 from ..runtime import cuda_devices
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import (
+    Step,
     autocast_is_on,
     autocast_result,
     contract_checked,
@@ -54,16 +56,15 @@ class FastCall:
         bias: its place among the arrays; None: there is none.
         leading: number of leading dimensions of x.
         row_bytes, itemsize: bytes of a sample of x, and of an entry.
-        differentiable: whether one of the arrays requires a gradient.
+        mask: which of what they are called with require a gradient, but for what is made.
         made: names of arrays that are made at each call, behind all others, with their dtypes and
             shapes.
         cast: under autocast the dtype of the program and whether the result has autocast's.
     """
 
     __slots__ = (
-        "bias", "buffered", "cast", "differentiable", "guard", "itemsize", "leading", "made",
-        "names", "pick",
-        "ranged", "row_bytes", "stored",
+        "bias", "buffered", "cast", "guard", "itemsize", "leading", "made", "mask", "names",
+        "pick", "ranged", "row_bytes", "step", "stored",
     )  # fmt: skip
 
     def __init__(
@@ -78,14 +79,16 @@ class FastCall:
         leading: int,
         row_bytes: int,
         itemsize: int,
-        differentiable: bool,
+        mask: Mask,
         made: Mapping[str, tuple[torch.dtype, torch.Size]],
         cast: tuple[torch.dtype, bool] | None,
     ) -> None:
         self.guard, self.ranged, self.pick = guard, ranged, pick
         self.stored, self.names, self.buffered = stored, names, buffered
-        self.bias, self.leading, self.differentiable = bias, leading, differentiable
+        self.bias, self.leading, self.mask = bias, leading, mask
         self.row_bytes, self.itemsize, self.made, self.cast = row_bytes, itemsize, made, cast
+        # The last one that ran.
+        self.step: Step | None = None
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
         """The result, or None where the call has to take the long way."""
@@ -130,24 +133,38 @@ class FastCall:
         program = self.ranged.at(batch)
         if not program.checks_addresses and not all(map(_address, arrays[1:])):
             return None
-        differentiable = self.differentiable and torch.is_grad_enabled()
         if self.made:
             # Made once a call, so after all that may send it the long way, but for their own looks.
             made = tuple(look_up_all(module, self.made).values())
             if not all(map(_is_like, made, self.made.values())):
                 return None
             arrays += made
-            differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
         taken = arrays if self.pick is None else self.pick(arrays)
+        step = self._step(program, taken) if torch.is_grad_enabled() else None
         if self.cast is not None:
-            y = _run_under_autocast(program, taken, self.cast, differentiable=differentiable)
-        elif differentiable:
-            y = contract_checked(program, taken)  # pyright: ignore[reportArgumentType]
+            y = _run_under_autocast(program, step, taken, self.cast)
+        elif step is not None:
+            y = contract_checked(step, taken)
         else:
             y = program.infer_checked(*taken)[0]
         if self.leading == 1:
             return y
         return with_leading(y, shape[: self.leading])
+
+    def _step(self, program: Any, taken: tuple[torch.Tensor, ...]) -> Step | None:
+        """The functions of a program for the gradients that arrays want; None: they want none."""
+        mask = tuple(a.requires_grad for a in taken) if self.made else self.mask
+        if True not in mask:
+            return None
+        step = self.step
+        if (
+            step is None
+            or step.program is not program
+            or step.mask != mask
+            or step.kernels is not program.kernels(mask)  # it had to do with torch's meanwhile
+        ):
+            step = self.step = Step(program, mask, is_checked=True)
+        return step
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a layer has to check its own first call."""
@@ -156,10 +173,9 @@ class FastCall:
 
 def _run_under_autocast(
     program: Any,
+    step: Step | None,
     taken: tuple[torch.Tensor, ...],
     cast: tuple[torch.dtype, bool],
-    *,
-    differentiable: bool,
 ) -> torch.Tensor:
     """The same in the program's dtype; the result in autocast's, if that is wanted."""
     dtype, casts = cast
@@ -167,7 +183,7 @@ def _run_under_autocast(
         x = taken[0]
         if x.dtype is not dtype:
             taken = (x.to(dtype), *taken[1:])
-        y = contract_checked(program, taken) if differentiable else program.infer_checked(*taken)[0]
+        y = program.infer_checked(*taken)[0] if step is None else contract_checked(step, taken)
     return autocast_result(y) if casts else y
 
 
@@ -223,10 +239,11 @@ def fast_call_like(
     ordered = [name for group in (*grouped, made) for name in group]
     places = {name: place for place, name in enumerate(ordered, start=1)}
     hidden = frozenset({*grouped[0], *grouped[1], "bias"} - set(grouped[2])) - set(module.__dict__)
+    pick = _picks([places[name] for name in main.parameter_order], len(arrays))
     return FastCall(
         guard,
         ranged,
-        _picks([places[name] for name in main.parameter_order], len(arrays)),
+        pick,
         (picker(grouped[0]), buffers, attributes),
         hidden,
         frozenset(grouped[1]),
@@ -234,7 +251,7 @@ def fast_call_like(
         leading,
         math.prod(x.shape[leading:]) * x.itemsize,
         x.itemsize,
-        any(array.requires_grad for array in arrays),
+        tuple(array.requires_grad for array in (arrays if pick is None else pick(arrays))),
         {name: (known[name].dtype, known[name].shape) for name in made},
         (main.dtype, casts) if under_autocast else None,
     )  # fmt: skip

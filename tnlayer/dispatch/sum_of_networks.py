@@ -16,7 +16,7 @@ from ..graph.graph import Graph
 from ..lowering.calls.training_schedules import Mask
 from ..runtime.array_checks import Expected, check_array
 from ..runtime.autograd import Runnable
-from ..runtime.generated_functions import Kernels
+from ..runtime.generated_functions import Kernels, Quick
 from ..runtime.program import Program
 from ..support.debug import debug
 from ..support.pick_items import picker
@@ -152,6 +152,15 @@ class SummedProgram:
             expected = Expected(BIAS, (self.graph.out_features,))
             check_array(where, arrays[-1], expected, fix=fix, device=arrays[0].device)
 
+    @property
+    def input_shapes(self) -> Sequence[Sequence[int | None]]:
+        """Shapes of all inputs; None is the batch."""
+        found: dict[int, Sequence[int | None]] = {}
+        for program, places in zip(self.programs, self.places, strict=True):
+            found.update(zip(places, program.input_shapes, strict=True))
+        shapes = [found[place] for place in sorted(found)]
+        return [*shapes, (self.graph.out_features,)] if self.has_bias else shapes
+
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether the kernels of each can read these arrays."""
         return all(program.can_take(arrays) for program in self.programs)
@@ -194,6 +203,7 @@ class SummedProgram:
         alone = self._is_alone and needed == tuple(parts[0].read) and any(parts[0].mask)
         wants_bias = self.has_bias and mask[-1]
         backward = _backward_of_one(parts[0], with_bias=wants_bias) if alone else summed
+        quick = _quick_of_one(parts[0], with_bias=wants_bias) if alone else None
         forwards = [part.kernels.forward for part in parts]
         checked = [part.kernels.checked for part in parts]
         return Kernels(
@@ -205,6 +215,7 @@ class SummedProgram:
             self._adding(checked),
             tuple(sorted({place for part in parts for place in part.origins}.difference(needed))),
             tuple(shape for part in parts for shape in part.kernels.saved_shapes),
+            quick=quick,
         )
 
     def _added(
@@ -245,6 +256,32 @@ def _backward_of_one(part: _Part, *, with_bias: bool) -> Callable[..., tuple[tor
 
     def call(gradient: torch.Tensor, *kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (*own(gradient, *kept), _bias_gradient(gradient))
+
+    return call
+
+
+def _quick_of_one(part: _Part, *, with_bias: bool) -> Quick | None:
+    """The same for arrays that are like those of the call before."""
+    own = part.kernels.quick
+    if own is None or not with_bias:
+        return own
+
+    def call(
+        gradient: torch.Tensor, kept: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...] | None:
+        # Of one sample it is the bias's gradient, too, if nobody else has it.
+        is_ours = (
+            gradient.layout is torch.strided
+            and gradient.dim() > 1
+            and gradient.size(0) == 1
+            and not gradient.is_contiguous()
+        )
+        if is_ours:
+            gradient = gradient.contiguous()
+        found = own(gradient, kept)
+        if found is None:
+            return None
+        return (*found, gradient.view(-1) if is_ours else _bias_gradient(gradient))
 
     return call
 
@@ -349,10 +386,7 @@ class SummedRanges:
     def at(self, batch: int) -> SummedProgram:
         """The program for a batch size."""
         if len(self.ranged) == 1:
-            program, last = self.ranged[0].at(batch), self._last
-            if last is None or last.programs[0] is not program:
-                self._last = last = self._sum_of((program,))
-            return last
+            return self._sum_of_one(self.ranged[0].at(batch))
         programs = tuple(ranged.at(batch) for ranged in self.ranged)
         if any(p is ranged.first_tier for p, ranged in zip(programs, self.ranged, strict=True)):
             # All of a call is of one tier.
@@ -363,7 +397,15 @@ class SummedRanges:
 
     def settled(self, batch: int) -> SummedProgram:
         """The program that stays for a batch size; it is planned now if need be."""
+        if len(self.ranged) == 1:
+            return self._sum_of_one(self.ranged[0].settled(batch))
         return self._sum_of(tuple(ranged.settled(batch) for ranged in self.ranged))
+
+    def _sum_of_one(self, program: Program) -> SummedProgram:
+        last = self._last
+        if last is None or last.programs[0] is not program:
+            self._last = last = self._sum_of((program,))
+        return last
 
     def _sum_of(self, programs: tuple[Program, ...]) -> SummedProgram:
         known = self._known.get(programs)

@@ -132,6 +132,7 @@ class Timed:
             forward=self._timed_forward(known.forward),
             backward=self._timed_backward(known.backward),
             unchecked=unchecked,
+            quick=None,  # each is timed
         )
 
     @property

@@ -15,6 +15,7 @@ import torch
 from torch.autograd import forward_ad, profiler
 
 from ..errors import BuildError
+from ..support.pick_items import picker
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
@@ -29,6 +30,7 @@ functorch_is_active = torch._C._are_functorch_transforms_active  # pyright: igno
 stands_for_many = torch._C._functorch.is_legacy_batchedtensor  # pyright: ignore
 
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
+_any_autocast = torch._C._is_any_autocast_enabled  # pyright: ignore
 _mode_of = torch._C._get_dispatch_mode  # pyright: ignore
 # Modes that record calls, or put arrays without entries in the place of others.
 _RECORDING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # pyright: ignore
@@ -162,6 +164,11 @@ class Runnable(Protocol):
         ...
 
     @property
+    def input_shapes(self) -> Sequence[Sequence[int | None]]:
+        """Shapes of all inputs; None is the batch."""
+        ...
+
+    @property
     def is_for_compilers(self) -> bool:
         """Whether a compiler shall see torch's own calls instead of an operation."""
         ...
@@ -204,52 +211,81 @@ def _run(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
         if not program.can_take(arrays):
             return program.reference(*arrays)[0]
-        return _Contraction.apply(program, False, *arrays)  # pyright: ignore
+        mask = tuple(array.requires_grad for array in arrays)
+        step = Step(program, mask, is_checked=False)
+        return _Contraction.apply(step, *arrays)  # pyright: ignore
     return program.infer(*arrays)[0]
+
+
+class Step:
+    """A program's functions for one mask of wanted gradients: of one call, or of all that are like
+    a checked one.
+
+    Arguments:
+        program: the compiled network.
+        mask: for each input, whether its gradient is wanted.
+        is_checked: whether the arrays are known to be as compiled code wants them.
+    """
+
+    __slots__ = ("forward", "is_plain", "kernels", "mask", "place", "program", "quick")
+
+    def __init__(self, program: Runnable, mask: Mask, *, is_checked: bool) -> None:
+        kernels = program.kernels(mask)
+        self.program, self.mask, self.kernels = program, mask, kernels
+        self.forward = kernels.checked if is_checked else kernels.forward
+        self.quick = kernels.quick
+        # Whether a backward reads inputs alone, as that of most compiled kernels does.
+        self.is_plain = not (kernels.saved or kernels.origins)
+        # Puts gradients, behind a None, where autograd looks for them, the first for the step.
+        numbers = iter(range(1, 1 + len(mask)))
+        self.place = picker([0, *(next(numbers) if asked else 0 for asked in mask)])
 
 
 class _Contraction(torch.autograd.Function):
     """The generated forward and the generated backward for one mask of wanted gradients."""
 
     @staticmethod
-    def forward(
-        ctx: Any, program: Runnable, is_checked: bool, *arrays: torch.Tensor
-    ) -> torch.Tensor:
-        mask = ctx.needs_input_grad[2:]
-        kernels: Kernels = program.kernels(mask)
-        forward = kernels.checked if is_checked else kernels.forward
-        y, *saved = forward(*arrays)
-        if y._is_view():  # of an array that nobody else has: it may be changed in place
-            y = y.data
-        ctx.program, ctx.kernels, ctx.mask = program, kernels, mask
-        if len(kernels.needed) < len(arrays):  # a double backward asks for the shapes of the others
-            ctx.shapes = tuple(array.shape for array in arrays)
-        origins = [arrays[index] for index in kernels.origins]
-        ctx.save_for_backward(*kernels.pick(arrays), *saved, *origins)
-        return y
+    def forward(ctx: Any, step: Step, *arrays: torch.Tensor) -> torch.Tensor:
+        ctx.step = step
+        kernels = step.kernels
+        if step.is_plain:
+            (y,) = step.forward(*arrays)
+            ctx.save_for_backward(*kernels.pick(arrays))
+        else:
+            y, *saved = step.forward(*arrays)
+            origins = [arrays[index] for index in kernels.origins]
+            ctx.save_for_backward(*kernels.pick(arrays), *saved, *origins)
+        # Of an array that nobody else has: it may be changed in place.
+        return y.data if y._is_view() else y
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        kernels: Kernels = ctx.kernels
-        if torch.is_grad_enabled() or not ctx.program.can_take_gradient(gradients[0]):
-            return (None, None, *_reference_backward(ctx, gradients[0]))
-        kind = gradients[0].device.type
+        step: Step = ctx.step
+        kernels, (gradient,) = step.kernels, gradients
+        if torch.is_grad_enabled():
+            return (None, *_reference_backward(ctx, gradient))
         kept = ctx.saved_tensors
         if kernels.origins:
             kept = kept[: -len(kernels.origins)]
+        if step.quick is not None and not (
+            functorch_is_active() or _mode_count() or _any_autocast() or jit_state() is not None
+        ):
+            quick = step.quick(gradient, kept)
+            if quick is not None:
+                return step.place((None, *quick))
+        if not step.program.can_take_gradient(gradient):
+            return (None, *_reference_backward(ctx, gradient))
+        kind = gradient.device.type
         try:
             if autocast_is_on(kind):  # the caller may run the backward under it, too
                 with torch.autocast(kind, enabled=False):
-                    wanted = kernels.backward(gradients[0], *kept)
+                    wanted = kernels.backward(gradient, *kept)
             else:
-                wanted = kernels.backward(gradients[0], *kept)
+                wanted = kernels.backward(gradient, *kept)
         except BuildError as error:  # compiled at the first backward
-            ctx.program.use_torch(ctx.mask, error)
-            return (None, None, *_reference_backward(ctx, gradients[0]))
-        if len(wanted) == len(ctx.mask):
-            return (None, None, *wanted)
-        found = iter(wanted)
-        return (None, None, *[next(found) if asked else None for asked in ctx.mask])
+            step.program.use_torch(step.mask, error)
+            return (None, *_reference_backward(ctx, gradient))
+        return step.place((None, *wanted))
 
 
 class _TracedPair(torch.autograd.Function):
@@ -316,11 +352,15 @@ def reference_gradients(
 _apply = super(torch.autograd.Function, _Contraction).apply  # pyright: ignore
 
 
-def contract_checked(program: Runnable, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def contract_checked(step: Step, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Apply a program, differentiably, to arrays that are like those of a call that went through
     :func:`run` with no transform, mode or autocast.
+
+    Arguments:
+        step: of the program, for what these arrays want.
+        arrays: ports, then parameters, in the program's order.
     """
-    return _apply(program, True, *arrays)
+    return _apply(step, *arrays)
 
 
 def zeros_for(shape: Sequence[int], gradient: torch.Tensor) -> torch.Tensor:
@@ -336,25 +376,28 @@ def _reference_backward(ctx: Any, gradient: torch.Tensor) -> list[torch.Tensor |
     Arrays that are neither read by the backward nor origins of what was saved were not kept; the
     gradients do not depend on them, so zeros stand in for them.
     """
-    kernels: Kernels = ctx.kernels
+    program, mask, kernels = ctx.step.program, ctx.step.mask, ctx.step.kernels
     saved = ctx.saved_tensors
     kept = dict(zip(kernels.needed, saved, strict=False))
     kept.update(zip(kernels.origins, saved[len(saved) - len(kernels.origins) :], strict=True))
+    batch = gradient.shape[0] if gradient.dim() > 1 else 1
     arrays = [
-        kept[index] if index in kept else zeros_for(ctx.shapes[index], gradient)
-        for index in range(len(ctx.mask))
+        kept[index]
+        if index in kept
+        else zeros_for([batch if size is None else size for size in shape], gradient)
+        for index, shape in enumerate(program.input_shapes)
     ]
-    where = f"program of {ctx.program.graph.label!r}"
+    where = f"program of {program.graph.label!r}"
     fix = "leave it as it is until the backward has run"
-    ctx.program.check_inputs(where, arrays, fix, gradient)
+    program.check_inputs(where, arrays, fix, gradient)
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         # One tensor may stand in several places (tied parameters, a product of x with itself), and
         # each place wants its own part of the gradient.
         arrays = [array.view_as(array) for array in arrays]
-        y = ctx.program.reference(*arrays)[0]
-        wanted = [array for array, asked in zip(arrays, ctx.mask, strict=True) if asked]
+        y = program.reference(*arrays)[0]
+        wanted = [array for array, asked in zip(arrays, mask, strict=True) if asked]
         found = iter(
             torch.autograd.grad(y, wanted, gradient, create_graph=again, allow_unused=True)
         )
-    return [next(found) if asked else None for asked in ctx.mask]
+    return [next(found) if asked else None for asked in mask]

@@ -10,6 +10,7 @@ import torch
 from ..support.pick_items import picker
 
 Shape = tuple[int | None, ...]
+Quick = Callable[..., tuple[torch.Tensor, ...] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Kernels:
         saved_shapes: shapes of what the forward gives behind y, by which torch's compiler knows it;
             None is the batch.
         parts: the text in parts: of the forward, and of the backward where there is one.
+        quick: the backward for a gradient and arrays that are like those of the call before; it
+            gives None where they are not, having done nothing.
 
     ``pick`` takes from all inputs those that are needed.
     """
@@ -41,6 +44,7 @@ class Kernels:
     origins: tuple[int, ...] = ()
     saved_shapes: tuple[Shape, ...] = ()
     parts: tuple[str, ...] = ()
+    quick: Quick | None = None
     pick: Callable[..., tuple[torch.Tensor, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -37,6 +37,9 @@ from .available_memory import check_room, free_samples
 from .generated_functions import Kernels
 from .kernel_arrays import Held
 from .load_python import FRESH, REUSING, TRACEABLE, load_source
+from .small_arrays import batch_place, by_samples, most_samples
+
+_address = torch.Tensor.data_ptr
 
 # Canonical name of the gradient of y, an input of each backward.
 GRADIENT = "g"
@@ -407,10 +410,21 @@ class Program:
         """Calls of torch for a mask: those that add to what there is, or the usual ones."""
         plan = self._plan_for(mask)
         plan = replace(plan, memory=replace(plan.memory, adds=adds))
-        kernels = build_kernels(self._pair(plan, mask), REUSING if self.limit is None else FRESH)
+        pair = self._pair(plan, mask)
+        kernels = build_kernels(pair, FRESH)
+        place, most = batch_place(plan), most_samples(plan)
+        if self.limit is None and (place is not None or most < 0):
+            many = build_kernels(pair, REUSING)
+            if place is None or most <= 0:
+                kernels = many
+            else:
+                forward = by_samples(kernels.forward, many.forward, place, most)
+                backward = by_samples(kernels.backward, many.backward, 0, most)
+                kernels = replace(kernels, forward=forward, backward=backward)
         if not any(mask):
             return kernels
-        return replace(kernels, backward=_Backward(self, kernels.backward, kernels.needed))
+        backward = _Backward(self, kernels.backward, kernels.needed)
+        return replace(kernels, backward=backward, quick=None if adds else backward.quick)
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code: forward, and the backward of a training step; the forward alone where
@@ -595,6 +609,11 @@ class Program:
             if expected.is_batched:
                 batch = array.shape[0]
 
+    @property
+    def input_shapes(self) -> Sequence[Sequence[int | None]]:
+        """Shapes of all inputs; None is the batch."""
+        return [self.expected[value.name].shape for value in self.plan.inputs]
+
     @cached_property
     def expected(self) -> Mapping[str, Expected]:
         """What each input of the plan must be, by its canonical name, and the gradient of y."""
@@ -632,11 +651,21 @@ class _Backward:
         names = [GRADIENT, *(program.plan.inputs[place].name for place in needed)]
         expected = [program.expected[name] for name in names]
         where = f"program of {program.graph.label!r}"
-        self.check = Held(where, expected).check
+        self.held = Held(where, expected)
         self.function, self.count = function, len(names)
 
     def __call__(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        self.check(arrays[: self.count])
+        self.held.check(arrays[: self.count])
+        return self.function(*arrays)
+
+    def quick(
+        self, gradient: torch.Tensor, kept: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...] | None:
+        """The same, if the arrays are like those of the call before."""
+        arrays = (gradient, *kept)
+        held = arrays[: self.count]
+        if not self.held.is_known(held) or not all(map(_address, held[1:])):
+            return None
         return self.function(*arrays)
 
 

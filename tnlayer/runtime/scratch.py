@@ -27,6 +27,8 @@ _LEAST_BYTES = 2**20
 _LEAST_SHARE = 0.75
 # Entries of the matrices from which on a product with one column runs as one with a row.
 _LEAST_ROW_FIRST = 2**16
+# Smaller arrays, whatever their dtype, are made as torch makes them.
+LEAST_ENTRIES = min(_LEAST_ROW_FIRST, _LEAST_BYTES // torch.complex128.itemsize)
 # Of the machine's memory, at most this share is kept.
 _DEFAULT_SHARE = 8
 _LEAST_LIMIT = 2**30
