@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations_with_replacement
 
 import torch
@@ -29,6 +30,8 @@ from .log_scale_run import LogScaled, log_scaled, run_scaled, total
 # second of one core, and 128 MiB in float64.
 _MOST_OPERATIONS = 2**33
 _MOST_ENTRIES = 2**24
+# Models have many equal layers: so many doubled networks are kept.
+_MOST_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,9 @@ def double(left: Graph, right: Graph, *, is_complex: bool) -> Doubled | None:
     return Doubled(plan, tuple(names), log)
 
 
+_kept_double = lru_cache(maxsize=_MOST_KEPT)(double)
+
+
 def _join(left: Graph, right: Graph) -> Mapping[tuple[int, str], str] | None:
     """A name for each leg of the left (0) and the right (1) network; joined legs have one."""
     graphs = (left, right)
@@ -143,7 +149,10 @@ def exact_log_gain(graphs: Sequence[Graph], stored: Mapping[str, LogScaled]) -> 
     is_complex = any(array.mantissa.is_complex() for array in stored.values())
     found: list[tuple[Doubled, float]] = []
     for a, b in combinations_with_replacement(range(len(graphs)), 2):
-        doubled = double(graphs[a], graphs[b], is_complex=is_complex)
+        # A graph that holds entries would keep them alive.
+        pair = graphs[a], graphs[b]
+        holds = any(tensor.value is not None for graph in pair for tensor in graph.tensors)
+        doubled = (double if holds else _kept_double)(*pair, is_complex=is_complex)
         if doubled is None or not _is_small(doubled.plan):
             return None
         # A term that stands for two: with left and right exchanged it is the conjugate.
@@ -157,5 +166,6 @@ def _run(doubled: Doubled, stored: Mapping[str, LogScaled]) -> LogScaled:
     if doubled.plan is None:
         return log_scaled(torch.ones((), dtype=torch.float64, device="cpu"))
     pairs = zip(doubled.plan.parameters, doubled.names, strict=True)
-    y = run_scaled(doubled.plan, (), {value.name: stored[name] for value, name in pairs}).y
+    arrays = {value.name: stored[name] for value, name in pairs}
+    y = run_scaled(doubled.plan, (), arrays, has_means=False).y
     return log_scaled(y.mantissa.real, y.log)

@@ -10,6 +10,7 @@ import torch
 from ...errors import SpecError
 from ...graph.graph import SCALED, Graph, Parameter
 from ...graph.near_identity import IDENTITY, NearIdentity
+from ...runtime.array_checks import PLAIN
 from ...support.dtypes import DTYPES
 from ..layer_inputs import dtype_name
 from .near_identity import near_identity_entries
@@ -124,10 +125,19 @@ def is_free(parameter: Parameter) -> bool:
     return node.init is None or (isinstance(node.init, str) and node.init in _SCALED)
 
 
-def unit_entries(parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
-    """Entries at full shape of a free tensor, with variance 1."""
+def unit_entries(parameter: Parameter, array: torch.Tensor) -> torch.Tensor:
+    """Entries at full shape of a free tensor, with variance 1.
+
+    Arguments:
+        parameter: the tensor.
+        array: that they are for. They are drawn there if that gives the same ones.
+    """
     node = parameter.node
-    full = torch.empty(parameter.full_shape, dtype=_wide(dtype), device="cpu")
+    full = array
+    wide, shape = _wide(array.dtype), parameter.full_shape
+    if not (type(array) in PLAIN and array.is_cpu and array.dtype is wide
+            and array.shape == shape and array.is_contiguous()):  # fmt: skip
+        full = torch.empty(shape, dtype=wide, device="cpu")
     if node.isometry:
         orthogonal_(full, node.isometry)
         rows = math.prod(parameter.full_shape[axis] for axis in node.isometry)

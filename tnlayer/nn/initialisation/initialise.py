@@ -57,10 +57,11 @@ def initialise(
             array.copy_(cut(given_entries(owners[name][0], parameter, array.dtype), parameter))
             continue
         # What is only stored is rounded once, at the end: on its grid it cannot be scaled a bit.
-        entries = cut(unit_entries(parameter, array.dtype), parameter)
+        entries = cut(unit_entries(parameter, array), parameter)
         rounds = array.dtype in STORED_ONLY
         drawn[name] = torch.empty_like(array, dtype=entries.dtype) if rounds else array
-        drawn[name].copy_(entries)
+        if entries is not array:
+            drawn[name].copy_(entries)
     if not free:
         return
     stored = {name: log_scaled(drawn.get(name, array)) for name, array in arrays.items()}
