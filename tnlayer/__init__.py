@@ -31,6 +31,7 @@ from .nn.initialisation.entries import register_initialiser
 from .nn.layer import Layer
 from .nn.retract import retract_
 from .planning.planner import backward_plan, plan
+from .planning.search_workers import search_workers
 from .report.compare import Comparison, compare
 from .report.cost import Cost
 from .report.cost_of_network import cost
@@ -81,6 +82,7 @@ __all__ = [
     "register_initialiser",
     "retract_",
     "save",
+    "search_workers",
     "suggest",
     "summary",
     "sweep",

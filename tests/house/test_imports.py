@@ -71,10 +71,13 @@ def test_no_cycles() -> None:
         edges = {name: needed for name, needed in edges.items() if name not in leaves}
 
 
-def test_only_one_file_imports_cotengra() -> None:
-    """planning/contraction_order.py is the one file that imports cotengra."""
+def test_two_files_import_cotengra() -> None:
+    """planning/contraction_order.py, and search_workers.py for its executors."""
     importers = {found.importer for found in IMPORTS if external(found) == "cotengra"}
-    assert importers == {"tnlayer.planning.contraction_order"}
+    assert importers == {
+        "tnlayer.planning.contraction_order",
+        "tnlayer.planning.search_workers",
+    }
 
 
 def test_topologies_use_the_public_builder_only() -> None:

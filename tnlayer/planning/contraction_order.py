@@ -1,4 +1,4 @@
-"""The search for a contraction order: the only file that imports cotengra.
+"""The search for a contraction order: with search_workers.py the only file that imports cotengra.
 
 The same problem gives the same order in every process: legs become symbols in order of first use,
 exhaustive search needs no chance, and beyond it a fixed number of seeded trials runs serially,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ from ..errors import PlanError, SpecError
 from ..support.progress import progress
 from .deadline import Deadline
 from .refine_order import Objective, SsaPath, StopRefining, refine, walk_legs
+from .search_workers import run_all
 
 # Up to so many tensors (inputs come on top) every order is tried, outer products included.
 EXHAUSTIVE_TENSORS = 12
@@ -113,8 +114,7 @@ def search_order(
     trials: list[SsaPath] = []
     count = 0 if exhaustive or effort == GREEDY else _trial_count(terms, effort)
     with progress("contraction order", count, shown=effort == "high") as advance:
-        for seed in range(count):
-            trial = _trial(problem, minimize, seed, deadline)
+        for trial in _trials(problem, minimize, count, deadline):
             if trial is not None:
                 trials.append(trial)
             advance()
@@ -180,6 +180,33 @@ def _trial_count(terms: Sequence[Sequence[str]], effort: str) -> int:
     """Fewer trials for large networks, whose trials are long."""
     trials = _TRIALS[effort]
     return trials if len(terms) <= _LARGE_NETWORK else max(1, trials // 3)
+
+
+def _trials(
+    problem: _Problem, minimize: str, count: int, deadline: Deadline
+) -> Iterator[SsaPath | None]:
+    """What trials find, in the order of their seeds: here, or on workers."""
+    left = deadline.left
+    calls = [(problem, minimize, seed, left) for seed in range(count)]
+    found = run_all(_trial_elsewhere, calls)
+    if found is None:
+        for seed in range(count):
+            yield _trial(problem, minimize, seed, deadline)
+        return
+    for trial, seconds in found:
+        deadline.spend(seconds)
+        if deadline.passed(_STAGE):
+            break
+        yield trial
+
+
+def _trial_elsewhere(
+    problem: _Problem, minimize: str, seed: int, seconds: float
+) -> tuple[SsaPath | None, float]:
+    """A trial on a worker, with the time of a processor that it took."""
+    deadline = Deadline(seconds)
+    trial = _trial(problem, minimize, seed, deadline)
+    return trial, seconds - deadline.left if math.isfinite(seconds) else 0.0
 
 
 def _trial(problem: _Problem, minimize: str, seed: int, deadline: Deadline) -> SsaPath | None:

@@ -39,6 +39,15 @@ class Deadline:
         self.end = thread_time() + seconds
         self.cut: list[str] = []
 
+    @property
+    def left(self) -> float:
+        """Seconds of this thread's processor time that are left."""
+        return self.end - thread_time()
+
+    def spend(self, seconds: float) -> None:
+        """Count time that another thread or process took for this planning."""
+        self.end -= seconds
+
     def passed(self, stage: str) -> bool:
         """Whether time is up. Who asks then stops with what it has, so its name is noted.
 
