@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ..errors import BuildError, SpecError
 from ..lowering.calls.training_schedules import Mask
 from .array_checks import Expected, check_array
-from .autograd import Runnable
+from .autograd import Runnable, functorch_is_active, jit_state
 from .generated_functions import Kernels
 
 # The library is one for the process; torch drops its operations with it.
@@ -40,6 +40,7 @@ contract_saving: Any = torch.ops.tnlayer.contract_saving.default
 contract_backward: Any = torch.ops.tnlayer.contract_backward.default
 
 
+_mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 _autocast_is_on = torch._C._is_any_autocast_enabled  # pyright: ignore
 _no_autocast = torch._C._DisableAutocast  # pyright: ignore
 
@@ -154,7 +155,11 @@ def without_autocast(function: Callable[..., Any], *arguments: Any) -> Any:
 def _contract(key: str, arrays: list[torch.Tensor]) -> torch.Tensor:
     found = find(key)
     program = found.at(arrays[0], len(arrays), batch_of(found, arrays), trains=False)
-    (y,) = without_autocast(program.infer, *arrays)
+    if _is_watched():
+        (y,) = without_autocast(program.infer, *arrays)
+    else:  # plain arrays: nothing else comes so far
+        forward = program.kernels((False,) * len(arrays)).forward
+        (y,) = without_autocast(forward, *arrays)
     return y if program.owns_results else _fresh([y], arrays)[0]
 
 
@@ -181,10 +186,17 @@ def _contract_backward(
     saved: list[torch.Tensor],
 ) -> list[torch.Tensor]:
     found = find(key)
-    given = dict(zip(places, arrays, strict=True))
     batched = found.batched
     batch = 1 if batched is None else gradient.shape[0]
     program, kernels = chosen(found, gradient, batch, planned, tuple(mask))
+    quick = kernels.quick if program.owns_results else None
+    # Nearly always the graph keeps what these functions need, and nothing else.
+    keeps = len(saved) == kernels.saved and tuple(places) == kernels.needed
+    if quick is not None and keeps and not (_is_watched() or _autocast_is_on()):
+        at_once = quick(gradient, (*arrays, *saved))
+        if at_once is not None:
+            return [*at_once]
+    given = dict(zip(places, arrays, strict=True))
     kept = saved
     if len(saved) != kernels.saved or not given.keys() >= set(kernels.needed):
         # Another program serves this batch size now than did when the graph was made: it makes
@@ -198,6 +210,11 @@ def _contract_backward(
         program.use_torch(tuple(mask), error)
         return _contract_backward(key, planned, mask, places, gradient, arrays, [])
     return [*results] if program.owns_results else _fresh(results, [gradient, *arrays, *saved])
+
+
+def _is_watched() -> bool:
+    """Whether modes or transforms want to see each call."""
+    return bool(_mode_count()) or functorch_is_active() or jit_state() is not None
 
 
 def _sized(shape: Sequence[int | None], batch: int) -> list[int]:
