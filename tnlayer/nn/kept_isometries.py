@@ -52,6 +52,11 @@ class Matricised:
     pins: tuple[int | None, ...]
     has_scale: bool
 
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """What puts a matrix's axes in the tensor's order."""
+        return self.shape, self.axes, self.pins
+
     def tensors(self, matrices: torch.Tensor) -> torch.Tensor:
         """Stored tensors of matrices, (count, rows, columns): the axes in the tensor's order, those
         with a fixed leg gone."""
@@ -186,16 +191,18 @@ class KeptIsometries(Maker):
         return found
 
     def _group(self, group: Sequence[Matricised]) -> list[tuple[str, torch.Tensor]]:
-        free = torch.stack([self.free.get(one.name) for one in group])
-        start = torch.stack([self.start.get(one.name) for one in group])
+        free = _stacked([self.free.get(one.name) for one in group])
+        start = _stacked([self.start.get(one.name) for one in group])
         matrices = turned(start, free)
         if group[0].has_scale:
-            scales = torch.stack([self.scale.get(one.name) for one in group])
+            scales = _stacked([self.scale.get(one.name) for one in group])
             matrices = matrices * scales[:, None, None]
-        found: list[tuple[str, torch.Tensor]] = []
-        for one, matrix in zip(group, matrices.unbind(), strict=True):
-            found.append((one.name, one.tensors(matrix)[0].contiguous()))
-        return found
+        first = group[0]
+        if all(one.layout == first.layout for one in group):  # one call puts all axes in order
+            tensors = first.tensors(matrices).contiguous().unbind()
+            return [(one.name, tensor) for one, tensor in zip(group, tensors, strict=True)]
+        pairs = zip(group, matrices.unbind(), strict=True)
+        return [(one.name, one.tensors(matrix)[0].contiguous()) for one, matrix in pairs]
 
     def empty(self, name: str) -> torch.Tensor:
         """An array like a tensor; nothing is made of parameters that may be uninitialised."""
@@ -245,20 +252,25 @@ def turned(start: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
     """
     dtype = start.dtype
     start, free = wide(start), wide(free)
-    count, rows, columns = start.shape
+    _, rows, columns = start.shape
     if rows <= max(_DENSE_ROWS, 2 * columns):
-        half = free @ start.mH
-        half = (half - half.mH) / 2
-        one = torch.eye(rows, dtype=start.dtype, device=start.device).expand(count, rows, rows)
-        matrix = torch.linalg.solve(one - half, start + half @ start)
+        # Both sides twice, for each call of torch takes as long as the arithmetic of small matrices.
+        skew = free @ start.mH
+        skew = skew - skew.mH
+        two = torch.eye(rows, dtype=start.dtype, device=start.device) * 2
+        matrix = torch.linalg.solve(two - skew, torch.baddbmm(start, skew, start, beta=2))
     else:
         left = torch.cat([free, start], dim=-1)
         right = torch.cat([start, -free], dim=-1)
         small = right.mH @ left / 2
         one = torch.eye(2 * columns, dtype=start.dtype, device=start.device)
         matrix = start + left @ torch.linalg.solve(one - small, right.mH @ start)
-    matrix = 1.5 * matrix - 0.5 * (matrix @ (matrix.mH @ matrix))
+    matrix = torch.baddbmm(matrix, matrix, matrix.mH @ matrix, beta=1.5, alpha=-0.5)
     return matrix.to(dtype)
+
+
+def _stacked(arrays: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(arrays)) if len(arrays) > 1 else arrays[0].unsqueeze(0)
 
 
 def polar(matrix: torch.Tensor) -> torch.Tensor:
