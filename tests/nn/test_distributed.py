@@ -27,7 +27,8 @@ def test_three_steps_are_those_of_one_process(processes: int, tmp_path: Path) ->
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["data_parallel", "fully_sharded", "along_legs", "pipeline"]
+    names = ["data_parallel", "fully_sharded", "along_legs", "split_batches", "pipeline"]
+    assert done.stdout.split() == names
 
 
 def test_legs_that_cannot_be_split_are_refused() -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -20,12 +21,21 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import (
+    DTensor,
+    Replicate,
+    Shard,
+    distribute_module,
+    distribute_tensor,
+)
 from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 import tnlayer as tn
+from tests.support.mixed_cases import divisions, mixed
+from tnlayer.ir.batch_range import BatchRange
+from tnlayer.runtime.program import Program
 
 STEPS, ROWS = 3, 8
 
@@ -35,13 +45,13 @@ def train_net() -> tn.Network:
     return tn.topologies.tensor_train((4, 4, 4), (4, 4, 4), rank=4)
 
 
-def model(backend: str = "torch") -> nn.Sequential:
+def model(backend: str = "torch", batch: int | None = None) -> nn.Sequential:
     """Two layers with something between them."""
     torch.manual_seed(0)
     return nn.Sequential(
-        tn.Layer(train_net(), bias=True, backend=backend),
+        tn.Layer(train_net(), bias=True, backend=backend, batch=batch),
         nn.Tanh(),
-        tn.Layer(train_net(), bias=True, backend=backend),
+        tn.Layer(train_net(), bias=True, backend=backend, batch=batch),
     )
 
 
@@ -133,6 +143,84 @@ def along_legs(mesh: DeviceMesh, folder: Path) -> None:
             torch.testing.assert_close(whole(array.detach()), other[name].detach(), msg=name)
 
 
+def split_batches(mesh: DeviceMesh, folder: Path) -> None:
+    """Inputs of which each process has some rows (DTensor): results, their placements and three
+    steps are those of one process, and the kernels run on those rows."""
+    for backend in ("torch", "cpp", "mixed"):
+        is_mixed = backend == "mixed"  # for one sample there are steps to divide
+        module: Any = model("torch", 1) if is_mixed else model(backend)
+        if is_mixed:
+            mix(module)
+        distribute_module(module, mesh)
+        ran = [0]
+        for rows in (ROWS, ROWS - 1):  # one row less in one of the processes
+            x = batches()[0][:rows].requires_grad_()
+            split = distribute_tensor(x.detach(), mesh, [Shard(0)]).requires_grad_()
+            with patch.object(Program, "reference", refused(ran)):
+                y = module(split)
+                assert y.placements == (Shard(0),)
+                y.full_tensor().square().sum().backward()
+            wanted = model("torch")
+            same = wanted(x)
+            torch.testing.assert_close(y.full_tensor(), same)
+            same.square().sum().backward()
+            torch.testing.assert_close(whole(split.grad), x.grad)
+            for one, other in zip(module.parameters(), wanted.parameters(), strict=True):
+                assert all(placement.is_replicate() for placement in one.grad.placements)
+                torch.testing.assert_close(whole(one.grad), other.grad, rtol=1e-4, atol=1e-4)
+                one.grad = None
+        optimiser = torch.optim.AdamW(module.parameters(), lr=1e-2)
+        for x in batches():
+            optimiser.zero_grad()
+            y = module(distribute_tensor(x, mesh, [Shard(0)]))
+            y.square().mean().full_tensor().backward()
+            optimiser.step()
+        assert not ran[0]
+        assert_like_one(module)
+    refuse_and_move(mesh)
+
+
+def mix(module: Any) -> None:
+    """Let plans of two regions serve both layers: kernels, and torch's calls."""
+    for layer in (module[0], module[2]):
+        (ranged,) = layer._programs_for(layer.dtype)
+        program = ranged.main
+        regions = next(divisions(program.plan, ("cpp", "torch")))
+        ranged.replace_range(BatchRange(), mixed(program, regions))
+
+
+def refused(ran: list[int]) -> Callable[..., Any]:
+    """Stands for torch's calls that look at whole arrays."""
+
+    def reference(*_: Any) -> Any:
+        ran[0] += 1
+        raise AssertionError
+
+    return reference
+
+
+def refuse_and_move(mesh: DeviceMesh) -> None:
+    """Tokens may be split, too; a layer that nobody distributed is refused; where features are
+    split torch's calls move entries."""
+    layer: Any = tn.Layer(train_net(), bias=True, backend="torch")
+    x = batches()[0].reshape(2, ROWS // 2, 64)
+    wanted = layer(x)
+    split = distribute_tensor(x, mesh, [Shard(1)])
+    try:
+        layer(split)
+    except tn.SpecError as error:
+        assert "distribute_module" in str(error)
+    else:
+        raise AssertionError
+    distribute_module(layer, mesh)
+    y = layer(split)
+    assert y.placements == (Shard(1),)
+    torch.testing.assert_close(y.full_tensor(), wanted)
+    torch.testing.assert_close(layer(distribute_tensor(x, mesh, [Replicate()])).to_local(), wanted)
+    y = layer(distribute_tensor(x, mesh, [Shard(2)]))
+    torch.testing.assert_close(y.full_tensor(), wanted)
+
+
 def pipeline(mesh: DeviceMesh, folder: Path) -> None:
     """A stage a process: the layers of one model after another."""
     rank, count = mesh.get_rank(), mesh.size()
@@ -157,6 +245,7 @@ CASES: tuple[Callable[[DeviceMesh, Path], None], ...] = (
     data_parallel,
     fully_sharded,
     along_legs,
+    split_batches,
     pipeline,
 )
 

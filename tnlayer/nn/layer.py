@@ -56,7 +56,7 @@ from .layer_inputs import all_inputs, as_graphs, device_of, flatten_inputs, laye
 from .layer_reports import ReportedLayer
 from .nested_inputs import is_nested, nested_call
 from .programs import ALONE, NOTHING, LayerPrograms
-from .sharded_arrays import scatter_whole, whole_arrays
+from .sharded_arrays import is_sharded, scatter_whole, whole_arrays
 from .stored_arrays import BIAS, StoredArrays, arrays_for, first_of
 from .symbolic import as_leaf, proxy_in, recorded
 
@@ -582,7 +582,14 @@ class Layer(ReportedLayer):
             return self._recorded(inputs)
         if is_nested(inputs):
             return nested_call(self, self, inputs)
-        arrays = self._stored.of(self)
+        arrays: Mapping[str, torch.Tensor] = self._stored.of(self)
+        shards = None
+        if any(map(is_sharded, inputs)):
+            from .sharded_call import shards_of  # torch.distributed takes a second to import
+
+            shards = shards_of(repr(self), self.graph, inputs, arrays)
+            if shards is not None:
+                inputs, arrays = shards.inputs, shards.arrays
         first = first_of(arrays)
         dtype, _ = self._kind(first)
         leading, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
@@ -595,9 +602,10 @@ class Layer(ReportedLayer):
         y = self._contract(flat, arrays, copied)
         if len(leading) != 1:
             y = with_leading(y, leading, traced=traced)
-        if not traced:
+        if not traced and shards is None:
             self._fast = self._fast_call(inputs, arrays)
-        return autocast_result(y) if self._autocast else y
+        y = autocast_result(y) if self._autocast else y
+        return y if shards is None else shards.whole(y)
 
     def _recorded(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         """A call that torch.fx.symbolic_trace looks at."""
