@@ -305,9 +305,9 @@ def test_a_call_is_of_one_tier(jobs: list[Job], monkeypatch: pytest.MonkeyPatch)
     layer(x)
     assert [p is ranged.first for _, p in ranged.ranges] == [False]
     node: Any = y.grad_fn
-    while not hasattr(node, "program"):
+    while not hasattr(node, "step"):
         node = node.next_functions[0][0]
-    assert node.program is ranged.first
+    assert node.step.program is ranged.first
     y.sum().backward()
 
 

@@ -254,7 +254,7 @@ def turned(start: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
     start, free = wide(start), wide(free)
     _, rows, columns = start.shape
     if rows <= max(_DENSE_ROWS, 2 * columns):
-        # Both sides twice, for each call of torch takes as long as the arithmetic of small matrices.
+        # Twice both sides: a call of torch takes as long as the arithmetic of small matrices.
         skew = free @ start.mH
         skew = skew - skew.mH
         two = torch.eye(rows, dtype=start.dtype, device=start.device) * 2
