@@ -164,7 +164,9 @@ def split_batches(mesh: DeviceMesh, folder: Path) -> None:
             same = wanted(x)
             torch.testing.assert_close(y.full_tensor(), same)
             same.square().sum().backward()
-            torch.testing.assert_close(whole(split.grad), x.grad)
+            x_gradient = split.grad
+            assert x_gradient is not None
+            torch.testing.assert_close(whole(x_gradient), x.grad)
             for one, other in zip(module.parameters(), wanted.parameters(), strict=True):
                 assert all(placement.is_replicate() for placement in one.grad.placements)
                 torch.testing.assert_close(whole(one.grad), other.grad, rtol=1e-4, atol=1e-4)
