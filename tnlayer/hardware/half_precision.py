@@ -1,7 +1,7 @@
 """How fast this processor multiplies numbers of 16 bits.
 
 Where it has no instructions for them, torch's products of float16 take 80 to 200 times as long as
-those of float32 (seen on an AMD EPYC of Zen 4). Calls of torch make these products in float32 then
+those of float32 (measured; decision 35). Calls of torch make these products in float32 then
 and round each result, as an instruction would.
 """
 
