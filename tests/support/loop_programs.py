@@ -23,7 +23,7 @@ def run_compiled(
     program: LoopProgram, given: dict[str, np.ndarray], batch: int
 ) -> dict[str, np.ndarray]:
     """The same as interpret(), by the compiler."""
-    dtype: torch.dtype = getattr(torch, program.scalar)
+    dtype: torch.dtype = getattr(torch, program.arguments or program.scalar)
     library = load_library(print_cpp(program), optimise="-O1")
     call = LoadedEntry(program.name, entry_of(program), library)
     inputs = [torch.from_numpy(given[buffer.name]) for buffer in program.of("input")]

@@ -31,10 +31,9 @@ from ..runtime.autograd import functorch_is_active, jit_state, profiler_is_on, s
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, PARTS, Program
-from ..support.dtypes import DTYPES
 from ..support.pick_items import picker
 from ..support.told import told
-from ..targets.lowered import Lowered, cast_bytes
+from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
 from .lowered_for_cpu import LoweredForCpu, kernel_of
@@ -178,18 +177,14 @@ class CppProgram(Program):
             return
         batch = self.plan.batch
         try:
-            check_limit(self._room(mask, batch), self.limit, batch)
+            check_limit((self.workspace_bytes(mask, batch), 0), self.limit, batch)
         except LimitRefused as error:
             raise self.refused(error) from None
 
     def workspace_bytes(self, mask: Mask, batch: int) -> int:
-        """The same of compiled kernels, with what is copied for their arithmetic."""
-        return sum(self._room(mask, batch))
-
-    def _room(self, mask: Mask, batch: int) -> tuple[int, int]:
+        """The same of compiled kernels: nothing of it is of the size of the batch."""
         lowered = LoweredForCpu(self.backend, self.plan, mask, self.target())
-        own = lowered.workspace_of(torch.get_num_threads())
-        return own, cast_bytes(self.plan, mask, batch)
+        return lowered.workspace_of(torch.get_num_threads())
 
     def wanted(self, mask: Mask) -> list[str]:
         """Names of the inputs whose gradients a mask asks for."""
@@ -234,8 +229,8 @@ class CppProgram(Program):
         names = [value.name for value in self.plan.inputs]
         needed = tuple(names.index(name) for name, _ in kernel.entry.inputs if name != GRADIENT)
         backward = _Backward(self, kernel, mask)
-        # Where the backward does not read the gradient, or copies all, there is no quick way.
-        quick = backward.quick if backward.is_quick else None
+        # Where the backward does not read the gradient there is no quick way.
+        quick = backward.quick if backward.takes_gradient else None
         return Kernels(known.forward, backward, needed, "", unchecked=known.unchecked, quick=quick)
 
 
@@ -246,7 +241,7 @@ class _Forward:
         plan, kernel = owner.plan, owner.kernel(owner.nothing)
         library = owner.load(kernel)
         assert [name for name, _ in kernel.entry.inputs] == [v.name for v in plan.inputs]
-        self.call = _Call(owner, kernel, library, _arithmetic(plan))
+        self.call = _Call(owner, kernel, library)
         self.dtype = owner.dtype
         self.sizes = tuple(plan.axis_size(axis) for axis in plan.outputs[0].axes)
         # The input that has the batch; None: y has none either.
@@ -254,15 +249,13 @@ class _Forward:
         # The input that y has the shape of: a fresh array like another one takes half as long.
         shapes = [tuple(map(plan.axis_size, plan.axes_of(value))) for value in plan.inputs]
         self.like = shapes.index(self.sizes) if self.sizes in shapes else None
-        # Arithmetic in another dtype needs copies, which nobody can have made before.
-        self.unchecked = self._direct() if self.call.dtype is owner.dtype else None
+        self.unchecked = self._direct()
 
     def __call__(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """y of any arrays."""
-        if self.unchecked is not None and self.call.ready.is_known(arrays):
+        if self.call.ready.is_known(arrays):
             return self.unchecked(*arrays)
-        y = self._unchecked(*self.call.ready(arrays))[0]
-        return (y if y.dtype is self.dtype else y.to(self.dtype),)
+        return self._unchecked(*self.call.ready(arrays))
 
     def _direct(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         """The same as ``_unchecked`` in one function: it runs at each call of a layer."""
@@ -283,11 +276,11 @@ class _Forward:
         return unchecked
 
     def _unchecked(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """y of contiguous arrays in the dtype of the arithmetic."""
+        """y of contiguous arrays of the plan's dtype."""
         batch = 0 if self.batched is None else arrays[self.batched].shape[0]
         if self.like is None:
             shape = [batch if size is None else size for size in self.sizes]
-            result = torch.empty(shape, dtype=self.call.dtype, device="cpu")
+            result = torch.empty(shape, dtype=self.dtype, device="cpu")
         else:
             result = torch.empty_like(arrays[self.like])
         if not self.call.run((*arrays, result), batch):
@@ -300,7 +293,7 @@ class _Backward:
 
     def __init__(self, owner: CppProgram, kernel: Kernel, mask: Mask) -> None:
         self.owner, self.kernel = owner, kernel
-        self.dtype, self.outer_dtype = _arithmetic(owner.plan), owner.dtype
+        self.dtype = owner.dtype
         plan = owner.plan
         values = [v for v, asked in zip(plan.inputs, mask, strict=True) if asked]
         # Shapes of the gradients in the order in which they are returned; None is the batch.
@@ -315,7 +308,6 @@ class _Backward:
         # Nearly always there is one for each; asking for each would take as long as the kernel.
         self.all_like = None if -1 in self.like else picker(self.like)
         self.batched = BATCH in plan.outputs[0].operand.legs
-        self.is_quick = self.takes_gradient and self.dtype is self.outer_dtype
         # Inputs that have the batch, beside the gradient.
         batched = {value.name for value in plan.inputs if BATCH in value.legs}
         self.rows = [place for place, name in enumerate(inputs) if name in batched]
@@ -325,7 +317,7 @@ class _Backward:
         """Compile it."""
         if self.call is None:
             library = self.owner.load(self.kernel)
-            self.call = _Call(self.owner, self.kernel, library, self.dtype)
+            self.call = _Call(self.owner, self.kernel, library)
         return self.call
 
     def __call__(self, gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -336,9 +328,7 @@ class _Backward:
         while not call.run((*inputs, *self.ordered(results)), batch):
             inputs = call.ready.with_memory(inputs)
             results = self._made(inputs, batch)
-        if self.dtype is self.outer_dtype:
-            return results
-        return tuple(result.to(self.outer_dtype) for result in results)
+        return results
 
     def quick(
         self, gradient: torch.Tensor, kept: tuple[torch.Tensor, ...]
@@ -382,10 +372,8 @@ class _Backward:
 class _Call:
     """A loaded entry point of a program, with what makes arrays ready for it."""
 
-    def __init__(
-        self, owner: CppProgram, kernel: Kernel, library: ctypes.CDLL, dtype: torch.dtype
-    ) -> None:
-        self.dtype = dtype
+    def __init__(self, owner: CppProgram, kernel: Kernel, library: ctypes.CDLL) -> None:
+        dtype = owner.dtype
         label = f"tnlayer::{kernel.name} {owner.graph.label}"
         entry = LoadedEntry(kernel.name, kernel.entry, library, label)
         self.run, self.function, self.pack = entry.run, entry.function, entry.pack
@@ -454,10 +442,6 @@ def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if array.layout is not torch.strided:
         array = array.to_dense()
     return array.to(dtype).resolve_conj().resolve_neg().contiguous()
-
-
-def _arithmetic(plan: Plan) -> torch.dtype:
-    return getattr(torch, DTYPES[plan.dtype].arithmetic)
 
 
 def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:

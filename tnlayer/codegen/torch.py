@@ -3,8 +3,9 @@
 It decides nothing: every view, copy and order is in the schedule. Arrays are called as in the plan;
 ``B`` is the batch size of the call. ``mm``, ``bmm``, ``mul`` and ``copy`` are torch's, or write
 into memory that calls reuse (runtime/scratch.py); what leaves the function, as ``new_mul`` gives
-it, never lies there. Arrays are deleted after their last use, so that what the schedule counts as
-its peak is what is allocated.
+it, never lies there. ``wide_product`` is a product of 16 bits made in float32
+(runtime/wide_products.py). Arrays are deleted after their last use, so that what the schedule
+counts as its peak is what is allocated.
 """
 
 from __future__ import annotations
@@ -178,6 +179,7 @@ class _TorchPrinter:
         match call:
             case MatMul():
                 function = "torch.mm" if len(call.left.axes) == 2 else "torch.bmm"
+                function = "wide_product" if self.schedule.wide else function
                 text = f"{function}({self.view(call.left)}, {self.view(call.right)}, out={part})"
             case Product():
                 text = f"torch.mul({self.view(call.left)}, {self.view(call.right)}, out={part})"
@@ -203,6 +205,8 @@ class _TorchPrinter:
         if isinstance(call, MatMul):
             function = "torch.addmm" if len(call.left.axes) == 2 else "torch.baddbmm"
             operands = f"{self.view(call.left)}, {self.view(call.right)}"
+            if self.schedule.wide:
+                return f"add_wide_product({name}, {operands})"
             return f"{function}({name}, {operands}, out={name})"
         assert isinstance(call, Sum), call
         return f"{name} += torch.sum({self.view(call.source)}, dim={call.axes!r})"
@@ -277,6 +281,8 @@ class _TorchPrinter:
             case MatMul():
                 function = "mm" if len(call.left.axes) == 2 else "bmm"
                 owner = "torch." if leaves else ""
+                if self.schedule.wide:
+                    function, owner = "wide_product", ""
                 return f"{owner}{function}({self.view(call.left)}, {self.view(call.right)})"
             case Product():
                 factors = f"{self.view(call.left)}, {self.view(call.right)}"

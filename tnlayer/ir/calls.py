@@ -231,6 +231,7 @@ class Schedule:
         loops: runs of the calls that are done part by part, in order.
         added: names of the results that are added to arrays which the function is given behind its
             inputs, instead of being returned. In chunks a part is added once it is made.
+        wide: whether products of 16 bits are made in float32 and rounded.
     """
 
     plan: Plan
@@ -240,6 +241,7 @@ class Schedule:
     saved: tuple[Value, ...] = ()
     loops: tuple[Loop, ...] = ()
     added: tuple[str, ...] = ()
+    wide: bool = False
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -369,9 +371,13 @@ class Schedule:
         return self._bytes(value).at(batch) // self.sizes[loop.leg]
 
     def _inner_bytes(self, loop: Loop | None, call: Call, batch: int) -> int:
-        """Bytes of operands that torch conjugates in a copy, which lives as long as the call."""
+        """Bytes of operands that torch conjugates in a copy, or that are copied as float32 with the
+        result, which live as long as the call."""
         if isinstance(call, Copy | Repeat | TakeDiagonal | Slice):
             return 0
+        if self.wide and isinstance(call, MatMul):
+            values = (call.left.array, call.right.array, call.result)
+            return sum(2 * self._part_bytes(loop, value, batch) for value in values)
         return sum(self._view_bytes(loop, view, batch) for view in sources_of(call) if view.conj)
 
     def _view_bytes(self, loop: Loop | None, view: View, batch: int) -> int:

@@ -354,6 +354,8 @@ class LoopProgram:
         workspace: what a call on a CPU allocates; None until that is laid out.
         loads: of a GPU, rows of partials that a thread loads before it adds the first; 0 until it
             is chosen.
+        arguments: dtype of inputs and outputs where a CPU reads and writes another one than the
+            entries: they are converted once a call, batched ones block by block; "" for entries.
     """
 
     name: str
@@ -371,6 +373,7 @@ class LoopProgram:
     carried: int = 0
     workspace: CallWorkspace | None = None
     loads: int = 0
+    arguments: str = ""
 
     def of(self, *spaces: Space) -> tuple[Buffer, ...]:
         """The buffers of some spaces, in order."""

@@ -34,6 +34,7 @@ def program_text(program: LoopProgram) -> str:
         f"program {program.name}: {program.scalar}, vectors of {program.width}, "
         f"blocks of {program.block} samples"
         + (f", {program.threads} threads" if program.threads > 1 else "")
+        + (f", arguments in {program.arguments}" if program.arguments else "")
     ]
     lines += [f"  {_buffer(buffer)}" for buffer in program.buffers]
     parts = (

@@ -205,17 +205,15 @@ def _fused_trees(search: Search) -> list[Plan]:
 
 
 def kernel_room(lowered: Lowered, batch: int, request: Request) -> tuple[int, int]:
-    """Bytes that the kernels of a plan take: their workspace; and those that pass, copies in the
-    dtype of the arithmetic and what is added to the results of other networks.
+    """Bytes that the kernels of a plan take: their workspace; and those that pass, what is added to
+    the results of other networks.
 
     Arguments:
         lowered: a plan that kernels can do.
         batch: samples of a call.
         request: what the plan is for.
     """
-    room = lowered.room(batch)
-    apart = _apart(lowered, request).at(batch)
-    return room.standing - room.copied, room.copied + apart
+    return lowered.room(batch).standing, _apart(lowered, request).at(batch)
 
 
 def _apart(lowered: Lowered, request: Request) -> Amount:

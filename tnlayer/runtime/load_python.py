@@ -12,7 +12,7 @@ import torch
 
 from ..errors import BuildError
 from ..support.debug import debug
-from . import scratch
+from . import scratch, wide_products
 
 Pins = tuple[tuple[int, int], ...]
 
@@ -85,8 +85,15 @@ TRACEABLE: Mapping[str, Any] = {
     "mul": _mul,
     "new_mul": _mul,
     "copy": _copy,
+    "wide_product": wide_products.product,
+    "add_wide_product": wide_products.add_product,
 }
-FRESH: Mapping[str, Any] = {**TRACEABLE, "mul": scratch.new_mul, "new_mul": scratch.new_mul}
+FRESH: Mapping[str, Any] = {
+    **TRACEABLE,
+    "mul": scratch.new_mul,
+    "new_mul": scratch.new_mul,
+    "wide_product": wide_products.product_reusing,
+}
 REUSING: Mapping[str, Any] = {
     **FRESH,
     "mm": scratch.mm,

@@ -7,7 +7,7 @@ subclass; what is costly in it is made when first asked for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -16,9 +16,7 @@ from ..ir.counts import Amount
 from ..ir.cuts import batched_steps
 from ..ir.plan import Plan
 from ..ir.plan_text import amount_text, milliseconds
-from ..ir.steps import Value
 from ..lowering.calls.training_schedules import Mask
-from ..support.dtypes import DTYPES
 from ..time_models.torch_calls import Seconds, with_autograd
 from .target import Target
 
@@ -31,13 +29,11 @@ class Room:
         kept: from the forward to the backward.
         at_once: by calls of torch at once, what is kept included.
         standing: workspace of kernels, which stays between calls.
-        copied: of standing, what is copied because kernels compute in another dtype.
     """
 
     kept: int = 0
     at_once: int = 0
     standing: int = 0
-    copied: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +142,7 @@ class Lowered(ABC):
 
     def room(self, batch: int) -> Room:
         """What a call takes."""
-        copied = cast_bytes(self.plan, self.mask, batch)
-        return Room(standing=self.workspace + copied, copied=copied)
+        return Room(standing=self.workspace)
 
     def peak_bytes(self, batch: int) -> int:
         """Bytes allocated at once, y and the gradients included; an upper bound."""
@@ -215,26 +210,3 @@ def plain(plan: Plan, batch: int) -> Plan:
         plan, batch=batch, regions=(), names=(), minimize="flops", proven_optimal=False,
         aborted=False,
     )  # fmt: skip
-
-
-def cast_bytes(plan: Plan, mask: Mask, batch: int) -> int:
-    """Bytes of what is copied at a call because kernels compute in another dtype: x, parameters and
-    y in the forward; in the backward the gradients in the place of y.
-
-    Arguments:
-        plan: a forward plan.
-        mask: for each input of the plan, whether its gradient is wanted.
-        batch: samples of a call.
-    """
-    arithmetic = DTYPES[plan.dtype].arithmetic
-    if arithmetic == plan.dtype:
-        return 0
-    wide = replace(plan, dtype=arithmetic)
-
-    def size(values: Iterable[Value]) -> int:
-        return sum(wide.bytes_of(value).at(batch) for value in values)
-
-    y = [Value("y", plan.outputs[0].operand.legs)]
-    wanted = [value for value, asked in zip(plan.inputs, mask, strict=True) if asked]
-    # The backward reads the gradient of y.
-    return size(plan.inputs) + size(y) + size(wanted)

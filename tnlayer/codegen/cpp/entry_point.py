@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ir.loops import Buffer, LoopProgram, counts_samples, prefetched
+from . import stored_arguments
 from .sums_over_threads import carry
 
 # What a function returns where an array that has entries has no address: it was given back.
@@ -30,11 +31,14 @@ def print_entry(program: LoopProgram) -> str:
     workspace = program.workspace
     assert workspace is not None, "the workspace is laid out before printing"
     carries = carry(program.carried, workspace.partial)
+    is_stored = bool(program.arguments)
     pointers = "\n".join(
         f"  whole.{buffer.name} = (entry*)arguments[{number}];"
         for number, buffer in enumerate(arguments)
+        if not is_stored
     )
-    return _ENTRY.format(
+    work = _stored_samples(program, batched) if is_stored else _samples(program, batched)
+    return stored_arguments.print_types(program) + _ENTRY.format(
         name=name,
         count=len(arguments),
         batched=", ".join(str(int(buffer.batched)) for buffer in arguments),
@@ -54,9 +58,35 @@ def print_entry(program: LoopProgram) -> str:
         blocks=f"(batch + {program.block - 1}) / {program.block}" if batched else "0",
         block_of="blocks - 1 - turn" if program.starts_ragged else "turn",
         next_of="block - 1" if program.starts_ragged else "block + 1",
-        advance=_advance(program, batched),
-        ragged=_ragged(program, batched) if program.block > 1 else "",
+        work=work,
+        begins=_line(stored_arguments.call_begins(program)) if is_stored else "",
+        ends=_line(stored_arguments.call_ends(program)) if is_stored else "",
+        most=", int most" if is_stored else "",
+        allowed=", most" if is_stored else "",
+        keeps="  const int most = threads;\n" if is_stored else "",
     )
+
+
+def _line(text: str) -> str:
+    return f"{text}\n" if text else ""
+
+
+def _stored_samples(program: LoopProgram, batched: Sequence[Buffer]) -> str:
+    """A block whose samples are stored in another dtype."""
+    return stored_arguments.block(
+        program,
+        batched,
+        counts=counts_samples(program.samples),
+        cleared=_CLEARED.format(entries=program.size_of("partial"))
+        if program.starts_ragged
+        else "",
+    )
+
+
+def _samples(program: LoopProgram, batched: Sequence[Buffer]) -> str:
+    """A block whose samples are read where they lie; the ragged one is a copy."""
+    ragged = _ragged(program, batched) if program.block > 1 else ""
+    return f"{_advance(program, batched)}\n{ragged}\n      {program.name}_samples(f);"
 
 
 def _advance(program: LoopProgram, batched: Sequence[Buffer]) -> str:
@@ -99,11 +129,7 @@ def _ragged(program: LoopProgram, batched: Sequence[Buffer]) -> str:
                 f"valid * sizeof(entry) * {size});"
             )
         at += size * block
-    cleared = [
-        "        // Of a sample that is missing, 0 x inf must be in no sum.",
-        f"        for (size_t at = 0; at < {program.size_of('partial')}; at += W)",
-        "          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{};",
-    ]
+    cleared = _CLEARED.format(entries=program.size_of("partial"))
     return "\n".join(
         [
             f"      const size_t valid = batch - block * {block};",
@@ -113,15 +139,20 @@ def _ragged(program: LoopProgram, batched: Sequence[Buffer]) -> str:
             *(["        f.samples = (int)valid;"] if counts else []),
             f"        {program.name}_samples(f);",
             *results,
-            *(cleared if program.starts_ragged else []),
+            *([cleared] if program.starts_ragged else []),
             "        continue;",
             "      }",
         ]
     )
 
 
+_CLEARED = """\
+        // Of a sample that is missing, 0 x inf must be in no sum.
+        for (size_t at = 0; at < {entries}; at += W)
+          for (size_t j = valid; j < W; j++) f.partial[at + j] = entry{{}};"""
+
 _ENTRY = """
-static int {name}_run(Room& room, void** arguments, long batch, long blocks, int threads) {{
+static int {name}_run(Room& room, void** arguments, long batch, long blocks, int threads{most}) {{
   {name}_frame whole = {{}};
 {pointers}
   // The addresses of the threads' sums stand in front, where a pointer is aligned.
@@ -131,7 +162,7 @@ static int {name}_run(Room& room, void** arguments, long batch, long blocks, int
   whole.partials = (entry**)call;
   whole.shared = call + lines * ({line} / sizeof(entry));
   int team = 1;
-  {name}_before(whole);
+{begins}  {name}_before(whole);
   int failed = 0;
   enum {{ ROOM = {ragged_at} }};
   #pragma omp parallel num_threads(threads) if (threads > 1) reduction(|: failed)
@@ -149,15 +180,13 @@ static int {name}_run(Room& room, void** arguments, long batch, long blocks, int
     const long start = blocks * me / count;
 {run}    for (long turn = start; turn < end; turn++) {{
 {carried}      const long block = {block_of}, next = turn + 1 < end ? {next_of} : block;
-{advance}
-{ragged}
-      {name}_samples(f);
+{work}
     }}
 {carried_last}  }}
   if (failed) return 1;
   whole.team = team;
   {name}_after(whole);
-  return 0;
+{ends}  return 0;
 }}
 
 extern "C" int {name}(void** arguments, long batch, int threads) {{
@@ -166,10 +195,10 @@ extern "C" int {name}(void** arguments, long batch, int threads) {{
     if (!arguments[k] && (batch || !batched[k])) return {no_address};
   const long blocks = {blocks};
   if (omp_in_parallel()) threads = 1;
-  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
+{keeps}  if (threads > blocks) threads = blocks > 0 ? (int)blocks : 1;
   Room* room = take_room(threads);
   if (!room) return 1;
-  const int status = {name}_run(*room, arguments, batch, blocks, threads);
+  const int status = {name}_run(*room, arguments, batch, blocks, threads{allowed});
   leave_room(room);
   return status;
 }}

@@ -16,6 +16,7 @@ import torch
 from ...support.debug import debug
 from ...support.dtypes import DTYPES
 from ..detect_processor import processor_name
+from ..half_precision import wide_products
 from .derived import derived_profiles
 from .op_times import OpTimes
 from .profile import Profile
@@ -98,7 +99,8 @@ def load_profile(dtype: str = "float32", device: str = "cpu") -> LoadedProfile:
     if given is not None:
         return given
     threads = torch.get_num_threads() if device == "cpu" else 1
-    return _load(dtype, device, threads)
+    measured = DTYPES[dtype].arithmetic if wide_products(dtype, device) else dtype
+    return _load(measured, device, threads)
 
 
 def op_times(dtype: str, device: str = "cpu") -> OpTimes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ...support.dtypes import DTYPES
+from ..half_precision import product_share, wide_products
 from .grid import Grid
 from .profile import VARIANTS, Profile
 
@@ -29,6 +30,11 @@ class OpTimes:
         self.dtype = dtype
         self.itemsize = DTYPES[dtype].itemsize
         self._work = DTYPES[dtype].work / DTYPES[profile.dtype].work
+        # Products of 16 bits: in float32, or by instructions of the processor, where the profile
+        # has not measured them.
+        self.wide = wide_products(dtype, profile.device)
+        if DTYPES[dtype].is_stored_only and profile.device == "cpu" and profile.dtype != dtype:
+            self._work *= product_share(dtype) or 1.0
         self._entry = self.itemsize / DTYPES[profile.dtype].itemsize
         self._gemm: dict[str, Grid] = dict(zip(VARIANTS, profile.gemm, strict=True))
         self._batched: dict[str, Grid] = dict(zip(VARIANTS, profile.batched, strict=True))
@@ -54,8 +60,8 @@ class OpTimes:
         if not products:
             return self.call["mm"]
         seconds = products * self._work * self._gemm[variant].per_unit(rows, columns, summed)
-        moved = self.move(rows * columns + rows * summed + summed * columns)
-        return max(seconds, moved, self.call["mm"])
+        entries = rows * columns + rows * summed + summed * columns
+        return max(seconds, self.move(entries), self.call["mm"]) + self._widened(entries)
 
     def _bmm(
         self,
@@ -78,9 +84,14 @@ class OpTimes:
             if count < self.profile.threads:
                 seconds *= self.profile.threads / count
         small = min(rows, columns) * summed
-        moved = self.move(count * (rows * columns + max(rows, columns) * summed)
-                          + small * (1 if repeated else count))  # fmt: skip
-        return max(seconds, moved) + self.call["bmm"]
+        entries = (count * (rows * columns + max(rows, columns) * summed)
+                   + small * (1 if repeated else count))  # fmt: skip
+        return max(seconds, self.move(entries)) + self.call["bmm"] + self._widened(entries)
+
+    def _widened(self, entries: float) -> float:
+        """What factors and result of a product in float32 cost on their ways."""
+        # Each is read in one size and written in the other: three times its own bytes.
+        return 3 * self.call["copy"] + self.move(3 * entries) if self.wide else 0.0
 
     def copy(self, loops: Sequence[tuple[int, int]], *, matrix: bool = False) -> float:
         """A copy into a contiguous array.

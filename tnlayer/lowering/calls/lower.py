@@ -84,7 +84,15 @@ def lower(
         Result(output.name, lowering.result(output.operand, output.axes)) for output in plan.outputs
     )
     saved = tuple(lowering.newest(name) for name in keep)
-    schedule = Schedule(plan, lowering.inputs, tuple(lowering.calls), results, saved, added=adds)
+    schedule = Schedule(
+        plan,
+        lowering.inputs,
+        tuple(lowering.calls),
+        results,
+        saved,
+        added=adds,
+        wide=times.wide,
+    )
     return loop_over(schedule, parts) if parts else schedule
 
 

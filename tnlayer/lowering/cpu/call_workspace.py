@@ -19,15 +19,30 @@ def lay_out_workspace(program: LoopProgram) -> LoopProgram:
     ragged = thread + whole_vectors(program.size_of("thread"), width)
     # Both pieces end with a vector that is written where less than one is left.
     own = ragged + _ragged_entries(program) + width
-    shared = program.size_of("shared") + width
-    workspace = CallWorkspace(partial, thread, ragged, own, shared, LINE_BYTES)
+    widened, end = _widened(program)
+    shared = end + width
+    workspace = CallWorkspace(partial, thread, ragged, own, shared, LINE_BYTES, widened)
     return replace(program, workspace=workspace)
 
 
+def _widened(program: LoopProgram) -> tuple[tuple[tuple[str, int], ...], int]:
+    """Where unbatched arguments of another dtype have their entries, behind what steps make; and
+    where the last one ends."""
+    places: list[tuple[str, int]] = []
+    end = program.size_of("shared")
+    for buffer in program.of("input", "output") if program.arguments else ():
+        if not buffer.batched:
+            start = whole_vectors(end, program.width)
+            places.append((buffer.name, start))
+            end = start + buffer.size
+    return tuple(places), end
+
+
 def _ragged_entries(program: LoopProgram) -> int:
-    """Entries of copies of a block where samples are missing."""
+    """Entries of copies of a block: where samples are missing, or are of another dtype."""
     batched = (buffer for buffer in program.of("input", "output") if buffer.batched)
-    return sum(buffer.size for buffer in batched) * program.block if program.block > 1 else 0
+    copies = program.block > 1 or bool(program.arguments)
+    return sum(buffer.size for buffer in batched) * program.block if copies else 0
 
 
 def call_bytes(program: LoopProgram, threads: int) -> int:

@@ -60,7 +60,8 @@ def lower_steps(scheduled: CpuSchedule) -> LoopProgram:
         scheduled.block, scheduled.step_lanes, scheduled.stored, scheduled.groups
     )
     limits = scheduled.cpu.tile_limits(plan.dtype)
-    return _Lowering(plan, placement, scheduled.width, limits).program(scheduled.name)
+    program = _Lowering(plan, placement, scheduled.width, limits).program(scheduled.name)
+    return replace(program, arguments=scheduled.arguments)
 
 
 @dataclass(slots=True)

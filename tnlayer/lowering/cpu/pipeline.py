@@ -40,9 +40,9 @@ MANY_STEPS, LEAST_SHARE = 56, 8
 def use_arithmetic(scheduled: CpuSchedule) -> CpuSchedule:
     """In the dtype of the arithmetic, and without what a memory limit asked for: kernels keep no
     value of the size of the batch at all."""
-    plan = scheduled.plan
-    plan = replace(plan, dtype=DTYPES[plan.dtype].arithmetic, memory=Memory())
-    return replace(scheduled, plan=plan)
+    dtype = DTYPES[scheduled.plan.dtype]
+    plan = replace(scheduled.plan, dtype=dtype.arithmetic, memory=Memory())
+    return replace(scheduled, plan=plan, arguments=dtype.name if dtype.is_stored_only else "")
 
 
 def differentiate(scheduled: CpuSchedule) -> CpuSchedule:
@@ -88,7 +88,10 @@ def place_workspace(program: LoopProgram) -> LoopProgram:
 
 
 def prefetch_samples(program: LoopProgram) -> LoopProgram:
-    """Each step with its share of what the next block reads and writes (prefetch.py)."""
+    """Each step with its share of what the next block reads and writes (prefetch.py); arguments of
+    another dtype are read and written as a whole, in a row, between blocks."""
+    if program.arguments:
+        return program
     itemsize = DTYPES[program.scalar].itemsize
     samples = prefetch_next(program.samples, program.buffers, program.block, itemsize)
     return replace(program, samples=samples)

@@ -26,6 +26,7 @@ class CpuSchedule:
         reason: why samples are the lanes; "" where legs are.
         stored: the order in which each result's lanes are stored, where steps rotate lanes.
         groups: steps that run together, a part of the state at a time.
+        arguments: dtype of inputs and outputs where it is another than the plan's; "" where not.
     """
 
     plan: Plan
@@ -37,6 +38,7 @@ class CpuSchedule:
     reason: str = ""
     stored: Mapping[str, Lanes] = field(default_factory=dict[str, Lanes])
     groups: tuple[FusedLoop, ...] = ()
+    arguments: str = ""
 
     @property
     def width(self) -> int:
@@ -56,6 +58,7 @@ class CpuSchedule:
     def __str__(self) -> str:
         """The plan, then what was decided."""
         lines = [str(self.plan), f"blocks of {self.block}, vectors of {self.width}"]
+        lines += [f"inputs and outputs in {self.arguments}"] if self.arguments else []
         lines += [f"samples are the lanes: {self.reason}"] if self.reason else []
         for name, lanes in self.lanes.items():
             stored = self.stored.get(name, lanes)
