@@ -25,7 +25,8 @@ html_title = f"tnlayer {release}"
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["tnlayer.css"]
-suppress_warnings = ["myst.xref_missing_file"]
+# Measurements are printed by programs, whose tables have headings of their own level.
+suppress_warnings = ["myst.header"]
 
 # Every cell is run at each build, so that no output is older than the code.
 nb_execution_mode = "force"
@@ -38,6 +39,8 @@ nb_merge_streams = True
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
+# Diagrams in docstrings are no Python.
+highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = True
