@@ -61,8 +61,8 @@ ENTRIES: dict[str, Entry] = {
     "cp": Entry(
         "cp((4, 4, 4), (4, 4, 4), rank=3)",
         SUMS,
-        "The fewest parameters for a given number of legs. Fits are hard beyond small ranks, since "
-        "the best one need not exist.",
+        "Few parameters: they grow with the sum of the sizes of the legs. Fits are hard beyond "
+        "small ranks, since the best one need not exist.",
     ),
     "tucker": Entry(
         "tucker((4, 4), (4, 4), 2)",
@@ -108,7 +108,7 @@ ENTRIES: dict[str, Entry] = {
     "tree": Entry(
         "tree(8, 2, 2)",
         TREES,
-        "The fewest parameters for features with a hierarchy, such as pixels: two neighbours join, "
+        "Few parameters, for features with a hierarchy, such as pixels: two neighbours join, "
         "level after level. What stands on two sides of the middle meets late.",
     ),
     "augmented_tree": Entry(
@@ -126,7 +126,7 @@ ENTRIES: dict[str, Entry] = {
         "periodic_mera(8, 2, 4)",
         TREES,
         "A ring of sites, such as a critical spin chain; with `share=True` all tensors of a level "
-        "are one. It loses nothing where bond divides the squares of its sizes.",
+        "are one. Nothing is lost where bond divides the squares of its sites' sizes.",
     ),
     "ternary_mera": Entry(
         "ternary_mera(9, 2, 2)",

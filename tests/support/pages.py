@@ -26,7 +26,7 @@ def listed_pages(page: Path) -> set[Path]:
     found: set[Path] = set()
     for body in _TOCTREE.findall(page.read_text(encoding="utf-8")):
         for line in body.splitlines():
-            name = line.strip()
+            name = re.sub(r".*<(.*)>", r"\1", line.strip())
             if name.startswith(":") or not name:
                 continue
             if "*" in name:
