@@ -23,6 +23,7 @@ exclude_patterns = ["_build", "pages_from_code"]
 html_theme = "furo"
 html_title = f"tnlayer {release}"
 html_copy_source = False
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["tnlayer.css"]
 # Measurements are printed by programs, whose tables have headings of their own level.

@@ -291,7 +291,7 @@ def formula(net: tn.Network) -> str:
     ]
     assert outside
     text = f"{factor('y', graph.output)} = sum over {' '.join(inner)} of {' '.join(factors)}"
-    return textwrap.fill(text, 92, subsequent_indent="    ", break_long_words=False)
+    return textwrap.fill(text, 84, subsequent_indent="    ", break_long_words=False)
 
 
 def _letter(number: int) -> str:
