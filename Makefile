@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c "" 2>/dev/null && echo python3.11 || echo python
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test full check format bench clean
+.PHONY: demo test full check format bench docs clean
 
 demo: .venv/stamp-demo  ## train the digits network with four kinds of hidden layer
 	$(BIN)/python -m examples.demo
@@ -26,8 +26,11 @@ format: .venv/stamp-dev  ## put the formatting right
 bench: .venv/stamp-bench  ## time the layers against dense and other libraries
 	$(BIN)/python -m benchmarks.layers --device cpu
 
+docs: .venv/stamp-docs  ## the pages, every snippet run: docs/_build/html/index.html
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis examples/out dist build
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis examples/out dist build docs/_build docs/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

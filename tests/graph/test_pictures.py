@@ -17,6 +17,7 @@ import tnlayer as tn
 from tnlayer.graph.drawing.labels import label_boxes, rows_of, vertex_box
 from tnlayer.graph.drawing.options import adjusted
 from tnlayer.graph.drawing.placement import place
+from tnlayer.graph.drawing.planes import planes_of
 from tnlayer.graph.drawing.shapes import SPACING, regular_places
 from tnlayer.graph.drawing.svg import picture_svg
 from tnlayer.support.tex import tex
@@ -92,9 +93,74 @@ def test_a_grid_is_a_grid(rows: int, columns: int) -> None:
                     assert math.dist(here, places[name]) == pytest.approx(SPACING)
 
 
+def test_a_ring_of_four_is_a_square() -> None:
+    """Marks of ports stand on diagonals: neighbours are to the side, above or below."""
+    graph = T.tensor_ring((2,) * 4, (2,) * 4, rank=2).freeze()
+    places = regular_places(graph)
+    assert places is not None
+    assert sorted(places.values()) == [(0, 0), (0, SPACING), (SPACING, 0), (SPACING, SPACING)]
+
+
+def test_a_chain_without_inputs_is_a_row() -> None:
+    """In the order of the chain, whatever was declared first, with y above."""
+    net = tn.Network("chain")
+    net.output(a=2, b=2, c=2)
+    net.bond(p=3, q=3)
+    net.tensor("middle", "p b q")
+    net.tensor("left", "a p")
+    net.tensor("right", "q c")
+    picture = place(net.freeze()).vertices
+    xs = [picture[f"tensor:{name}"].x for name in ("left", "middle", "right")]
+    assert xs in (sorted(xs), sorted(xs, reverse=True)) and len(set(xs)) == 3
+    assert len({picture[f"tensor:{name}"].y for name in ("left", "middle", "right")}) == 1
+    for name, leg in (("left", "a"), ("middle", "b"), ("right", "c")):
+        core, mark = picture[f"tensor:{name}"], picture[f"out:{leg}"]
+        assert mark.x == pytest.approx(core.x) and mark.y > core.y
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 4), (4, 2), (4, 4), (4, 8)])
+def test_a_plane_is_a_plane(rows: int, columns: int) -> None:
+    """Sites in rows and columns, each tensor in the middle of its block, levels one above the
+    other; whatever the names are."""
+    net = T.mera_2d(rows, columns, 2, 2)
+    names = {tensor.name: f"t{k}" for k, tensor in enumerate(net.freeze().tensors)}
+    graph = net.renamed(names).freeze()
+    planes = planes_of(graph)
+    assert planes is not None and planes.rows == rows
+    spots = [(row, column) for row in range(rows) for column in range(columns)]
+    assert list(planes.legs.values()) == spots
+    first = names["isometry_0_0_0"], names["isometry_0_0_1" if columns > 2 else "isometry_0_1_0"]
+    wanted = (0.5, 2.5) if columns > 2 else (2.5, 0.5)
+    assert [planes.tensors[name] for name in first] == [(0.5, 0.5), wanted]
+    assert planes.tensors[names["top"]] == ((rows - 1) / 2, (columns - 1) / 2)
+    picture = place(graph).vertices
+    x = [picture[f"input:x:{k}"] for k in range(rows * columns)]
+    for k, (row, column) in enumerate(spots):
+        if column:
+            assert x[k].y == x[k - 1].y and x[k].x - x[k - 1].x == pytest.approx(x[1].x - x[0].x)
+        if row:
+            assert x[k].y < x[k - columns].y
+    heights = [max(mark.y for mark in x), *(picture[f"tensor:{n}"].y for n in (*first, "t0"))]
+    assert heights[0] < min(heights[1:]) < picture[f"tensor:{names['top']}"].y
+
+
+@pytest.mark.parametrize("name", sorted(set(PICTURES) - {"mera_2d"}))
+def test_other_networks_are_no_planes(name: str) -> None:
+    """Blocks of a line, circuits of pairs and hyperedges are not."""
+    assert planes_of(PICTURES[name]().freeze()) is None
+
+
+@pytest.mark.parametrize("legs", [3, 5])
+def test_dots_are_not_behind_marks(legs: int) -> None:
+    """The dot above the middle factor has its own place beside y."""
+    picture = place(T.kronecker((4,) * legs, (4,) * legs, 2).freeze())
+    boxes = {key: vertex_box(vertex) for key, vertex in picture.vertices.items()}
+    assert [pair for pair in combinations(boxes, 2) if boxes[pair[0]].meets(boxes[pair[1]])] == []
+
+
 @pytest.mark.parametrize("name", ["mera", "tree", "cp", "tensor_train", "butterfly"])
 def test_other_networks_have_levels(name: str) -> None:
-    """They are neither rings nor grids."""
+    """They are neither rings nor grids nor rows."""
     assert regular_places(PICTURES[name]().freeze()) is None
 
 

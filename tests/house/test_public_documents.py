@@ -11,24 +11,7 @@ from typing import Any
 import pytest
 
 import tnlayer as tn
-
-# What plug-ins for backends are made of, and users never call: documented in targets/backend.py.
-OF_BACKENDS = {
-    name
-    for name in dir(tn.Program)
-    if name not in ("batch_range", "prepare", "resources", "source", "sources")
-}
-
-# What other parts of the package ask a layer for, and users never do.
-OF_LAYERS = {
-    "has_log_scale",
-    "keep_fit",
-    "named_arrays",
-    "networks_for_ranks",
-    "replace_networks",
-    "split_along",
-    "without_entries",
-}
+from docs.pages_from_code.reference import OF_BACKENDS, OF_LAYERS
 
 
 def function_of(member: Any) -> Callable[..., Any] | None:

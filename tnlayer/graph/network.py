@@ -30,6 +30,7 @@ from .argument_checks import (
     take_bounded,
 )
 from .bridges.document import document_from_graph, graph_from_document
+from .bridges.editor_design import graph_from_design
 from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
 from .bridges.networkx_graph import graph_from_networkx, networkx_from_graph
 from .bridges.plain_networkx import graph_from_plain, is_plain
@@ -695,6 +696,47 @@ class Network:
         1
         """
         return quimb_from_graph(self.freeze(), values)
+
+    @classmethod
+    def from_tensor_network_editor(
+        cls,
+        text: str | bytes,
+        inputs: Sequence[str] = (),
+        output: Sequence[str] | None = None,
+        *,
+        trainable: bool = True,
+        values: Mapping[str, object] | None = None,
+    ) -> Network:
+        """The network of a design that tensor-network-editor saved as JSON.
+
+        Legs have the names of edges, and open ones those of their indices. Entries that the design
+        lists are where the tensors start; random ones are drawn anew, as the layer's are.
+
+        Arguments:
+            text: the file's, of schema version 1 or 2.
+            inputs: open indices by which x enters, in order, as "TENSOR.INDEX" or by their ids.
+            output: those of y, in order; None: all other open ones, as they come.
+            trainable: False for constants and frozen tensors.
+            values: entries at full shape by tensor name.
+
+        Raises SpecError for anything else, for indices that there are not, for periodic designs,
+        and for entries that lie in another file.
+
+        >>> import json
+        >>> indices = [{"id": k, "name": k, "dimension": d} for k, d in (("i", 3), ("j", 2))]
+        >>> core = {"id": "t", "name": "A", "indices": indices}
+        >>> text = json.dumps({"schema_version": 2, "network": {"name": "", "tensors": [core]}})
+        >>> net = Network.from_tensor_network_editor(text, inputs=["A.i"])
+        >>> net.in_features, net.out_features
+        (3, 2)
+        """
+        check_mapping(values or {}, "values", "arrays by tensor name")
+        given = list(values or {})
+        net = cls.from_graph(
+            graph_from_design(text, inputs, output, trainable=trainable, given=given)
+        )
+        net.set_values({} if values is None else values)
+        return net
 
     def to_networkx(self) -> networkx.MultiGraph[Any]:
         """The network as a networkx multigraph; from_networkx gives it back.

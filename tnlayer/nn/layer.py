@@ -504,12 +504,12 @@ class Layer(ReportedLayer):
         """Initialise: Var(y) = Var(x); Haar-random isometries; the bias is zero.
 
         A value, an isometry, an init or a deviation that the user named is kept as it is. All other
-        tensors are drawn at random and scaled by one factor, so that mean |y|^2 is that of x: for
-        the entries drawn (up to 1,024 features exactly, else measured with random vectors), not
-        only in the mean over seeds. Of n summed networks each gives 1/n of the variance. On
-        product ports x is a random vector of norm 1 a leg, and mean |y|^2 is 1 for such local
-        features. A map that is a product of hundreds of small tensors is nearly of rank 1: then
-        this holds over many x, and single y vary; init="identity" starts long chains otherwise.
+        tensors are drawn at random and scaled by one factor, so that mean ``|y|^2`` is that of x:
+        for the entries drawn (up to 1,024 features exactly, else measured with random vectors), not
+        only in the mean over seeds. Of n summed networks each gives 1/n of the variance. On product
+        ports x is a random vector of norm 1 a leg, and mean ``|y|^2`` is 1 for such local features.
+        A map that is a product of hundreds of small tensors is nearly of rank 1: then this holds
+        over many x, and single y vary; init="identity" starts long chains otherwise.
         Where an array is made from others (parametrized, pruned, normalised), those are set.
 
         Raises:

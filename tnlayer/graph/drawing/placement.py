@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from ..graph_values import GraphValues
+from .planes import Planes, planes_of
 from .shapes import Places, regular_places, stub_directions
 
 # Distances in drawing units; a tensor's box is about one unit wide.
@@ -56,8 +57,9 @@ class _Board:
 
 
 def place(graph: GraphValues) -> Picture:
-    """Positions for all nodes of a graph: a ring as a ring and a grid as a grid, with the marks of
-    ports beside their tensors; else input legs in a row below, each output leg a stub."""
+    """Positions for all nodes of a graph: rings, grids and chains without inputs as such, with the
+    marks of ports beside their tensors; else input legs in a row below, or in rows and columns
+    where they are sites of a plane, and each output leg a stub."""
     regular = regular_places(graph)
     if regular is not None:
         return _beside(graph, regular)
@@ -67,7 +69,11 @@ def place(graph: GraphValues) -> Picture:
         for leg in tensor.legs:
             board.anchors[leg].append(tensor_key(tensor.name))
     _layer_tensors(board)
-    _place_tensors(board)
+    planes = planes_of(graph)
+    if planes is None:
+        _place_tensors(board)
+    else:
+        _place_in_planes(board, planes)
     _place_copies(board)
     _place_stubs(board)
     _draw_legs(board)
@@ -173,6 +179,16 @@ def _distances(board: _Board) -> dict[str, int]:
     return found
 
 
+def _place_in_planes(board: _Board, planes: Planes) -> None:
+    """Sites in rows and columns seen from the side, and each level in a plane above them."""
+    for key, leg in zip(board.vertices, planes.legs, strict=True):
+        x, y = planes.seen(planes.legs[leg], 0)
+        board.vertices[key] = replace(board.vertices[key], x=x, y=y)
+    for name, spot in planes.tensors.items():
+        x, y = planes.seen(spot, board.layers[tensor_key(name)])
+        board.vertices[tensor_key(name)] = Vertex("tensor", name, x, y)
+
+
 def _place_tensors(board: _Board) -> None:
     """Row by row: each tensor above the mean of what it joins below, kept apart."""
     rows: dict[int, list[str]] = {}
@@ -265,9 +281,9 @@ def _free_side(board: _Board, base: str) -> int:
     root = board.vertices[base]
     above = [
         board.vertices[end].x - root.x
-        for ends in board.anchors.values()
+        for leg, ends in board.anchors.items()
         if base in ends
-        for end in ends
+        for end in ((f"copy:{leg}",) if f"copy:{leg}" in board.vertices else ends)
         if board.vertices[end].y > root.y
     ]
     if not above:

@@ -1,4 +1,4 @@
-"""Layouts that show what a network is: rings as rings, grids as grids; None where it is neither."""
+"""Layouts that show what a network is: rings as rings, grids as grids, states of chains as rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Places = Mapping[str, tuple[float, float]]
 
 
 def regular_places(graph: GraphValues) -> Places | None:
-    """Where the tensors of a ring or of a grid stand, by name; None for other networks.
+    """Where the tensors of a ring, of a grid or of a chain without inputs stand, by name; None for
+    other networks.
 
     Only the joints count, not the names. All legs of ports must have one tensor each, and all
     others two: hyperedges, traces and wires through levels are for the layered layout.
@@ -25,7 +26,8 @@ def regular_places(graph: GraphValues) -> Places | None:
     joints = _joints(graph)
     if joints is None or not 3 <= len(joints) <= _MOST:
         return None
-    return _ring(joints) or _grid(joints)
+    # Four in a ring are a square. What enters a chain has its place below: levels show that.
+    return _grid(joints) or _ring(joints) or (None if graph.inputs else _row(joints))
 
 
 def _joints(graph: GraphValues) -> networkx.Graph[str] | None:
@@ -57,6 +59,17 @@ def _ring(joints: networkx.Graph[str]) -> Places | None:
         name: (radius * math.cos(angle), radius * math.sin(angle))
         for name, angle in zip(order, angles, strict=True)
     }
+
+
+def _row(joints: networkx.Graph[str]) -> Places | None:
+    """A chain from one end to the other, beginning with the end that was declared first."""
+    ends = [name for name, degree in joints.degree() if degree == 1]
+    if len(ends) != 2 or not networkx.is_connected(joints):
+        return None
+    if any(degree > 2 for _, degree in joints.degree()):
+        return None
+    order = networkx.shortest_path(joints, *ends)
+    return {name: (SPACING * number, 0.0) for number, name in enumerate(order)}
 
 
 def _grid(joints: networkx.Graph[str]) -> Places | None:
@@ -109,9 +122,11 @@ def stub_directions(
     x, y = places[name]
     middle = [sum(axis) / len(places) for axis in zip(*places.values(), strict=True)]
     radii = {round(math.dist(place, middle), 3) for place in places.values()}
-    if len(radii) == 1 and len(places) > 4:  # a ring: y outside, x inside
+    if len(radii) == 1 and len(places) != 4:  # a ring: y outside, x inside
         out = math.atan2(y - middle[1], x - middle[0])
         return _fan(out + math.pi, inputs), _fan(out, outputs)
+    if len({place[1] for place in places.values()}) == 1:  # a row: y above
+        return _fan(-0.5 * math.pi, inputs), _fan(0.5 * math.pi, outputs)
     return _fan(-0.75 * math.pi, inputs), _fan(0.25 * math.pi, outputs)
 
 
