@@ -729,6 +729,7 @@ def test_prepare_builds_and_returns_the_layer() -> None:
     x = torch.randn(4, 12)
     y = layer(x)
     assert layer.prepare([1, 256]) is layer
+    assert layer.prepare(7) is layer
     torch.testing.assert_close(layer(x), y)
 
 

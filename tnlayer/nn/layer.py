@@ -424,14 +424,14 @@ class Layer(ReportedLayer):
         size = self._request.batch if batch is None else check_whole(batch, "export_c: batch")
         export_c(repr(self), self._graphs, self._stored.of(self), Path(folder), size)
 
-    def prepare(self, batches: Sequence[int] = ()) -> Layer:
+    def prepare(self, batches: int | Sequence[int] = ()) -> Layer:
         """Plan and build now all that calls with these batch sizes will run; returns itself.
 
         In training and in inference, whether inputs want gradients or not. No call compiles then;
         the last batch of an epoch may be another size: ``layer.prepare((256, 7))``.
 
         Arguments:
-            batches: batch sizes; without any, the one that the layer was made for.
+            batches: one batch size or several; without any, the one that the layer was made for.
 
         Raises:
             SpecError: a batch size is no whole number.
@@ -442,14 +442,12 @@ class Layer(ReportedLayer):
         >>> layer.prepare((256, 7)) is layer
         True
         """
-        sizes = batches if isinstance(batches, Sequence) else None
-        if sizes is None or not all(check_whole(n, "prepare: a batch") >= 0 for n in sizes):
-            got = shown(batches)
-            hint = f"; for one write prepare(({got},))" if isinstance(batches, int) else ""
-            msg = f"prepare: expected a sequence of batch sizes, got {got}{hint}"
+        sizes = batches if isinstance(batches, Sequence) else (batches,)
+        if any(check_whole(n, "prepare: a batch") < 0 for n in sizes):
+            msg = f"prepare: expected batch sizes of at least 0, got {shown(batches)}"
             raise SpecError(msg)
         with cuda_devices.on_device_of(self._stored.any_of(self)):
-            for batch in batches or (None,):
+            for batch in sizes or (None,):
                 for ranged in self._programs_at(batch):
                     ranged.prepare(self._request.batch if batch is None else batch)
         return self
