@@ -221,7 +221,9 @@ def _of_tensorly(module: Any, case: Case) -> nn.Module | None:
         raise CannotRun(msg) from error
     factorization = case.name.split()[-1]
     try:
-        return tltorch.FactorizedLinear.from_linear(
+        # Its signature says rank: str.
+        convert: Any = tltorch.FactorizedLinear.from_linear
+        return convert(
             module,
             rank=1 / case.level,
             bias=module.bias is not None,

@@ -195,14 +195,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compress, heal, time; print and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__)
     parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
-    parser.add_argument("--only", help="names of cases, separated by commas")
+    parser.add_argument("--only", help="names of cases, separated by semicolons")
     parser.add_argument("--levels", help="compressions, separated by commas")
     parser.add_argument(
         "--backend", default="auto", help="of the layers; torch: nothing is compiled"
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     asked = parser.parse_args(arguments)
-    names = asked.only.split(",") if asked.only else None
+    names = asked.only.split(";") if asked.only else None
     levels = [float(one) for one in asked.levels.split(",")] if asked.levels else None
 
     def wanted(case: Case) -> bool:

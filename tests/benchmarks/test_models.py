@@ -50,7 +50,7 @@ def test_the_table(
     monkeypatch.setattr(run, "MODELS", {"gpt": lambda: gpt.workload(SIZE)})
     monkeypatch.setattr(run, "times", lambda *_: (Times(1.0, 2.0), Times(3.0, 3.0)))  # type: ignore[misc]
     monkeypatch.setattr(run, "training_memory", lambda *_: 1000)  # type: ignore[misc]
-    names = f"low rank,{cases.SVD}"
+    names = f"low rank;{cases.SVD}"
     words = ["--model", "gpt", "--backend", "torch", "--only", names]
     run.main([*words, "--levels", "4", "--output", str(tmp_path)])
     document = json.loads((tmp_path / "models-gpt.json").read_text())
@@ -97,7 +97,7 @@ def test_only_hidden_tokens_count() -> None:
     """Labels are the hidden tokens, one a row at least; the loss is of these alone."""
     words = reactions.Vocabulary.of(LINES)
     batch = words.encode(["CO.BrC>>COC", "CC>>C"])
-    assert batch["attention_mask"].sum(-1).tolist() == [10, 6]
+    assert batch["attention_mask"].sum(-1).tolist() == [11, 6]
     shown, labels = words.masked(batch, torch.Generator().manual_seed(0), share=0.3)
     hidden = labels != reactions.IGNORED
     assert bool(hidden.any(-1).all())
@@ -194,7 +194,8 @@ def test_a_graph_gives_what_onnxruntime_gives() -> None:
     assert kinds == [nn.Conv2d, nn.Linear]
     x = torch.rand(2, 4, 3, 3)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
-    (expected,) = session.run(None, {"x": x.numpy()})
+    found: Any = session.run(None, {"x": x.numpy()})
+    (expected,) = found
     np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
     def full(module: Any, name: str) -> Any:

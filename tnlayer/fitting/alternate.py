@@ -240,7 +240,11 @@ def _solve_parts(grams: Sequence[Labelled], right: Labelled, current: Labelled) 
 
 def _along(matrix: torch.Tensor, array: torch.Tensor, axis: int) -> torch.Tensor:
     """A matrix times an array along an axis."""
-    return torch.tensordot(matrix, array, dims=([1], [axis])).movedim(0, axis)
+    return (
+        (matrix @ array.movedim(axis, 0).flatten(1))
+        .reshape(-1, *array.movedim(axis, 0).shape[1:])
+        .movedim(0, axis)
+    )
 
 
 def _move_isometry(
