@@ -140,7 +140,7 @@ def decode(probabilities: torch.Tensor, characters: Sequence[str]) -> list[str]:
     rows: list[list[int]] = probabilities.argmax(-1).tolist()
     for row in rows:
         kept = [k for before, k in zip([0, *row], row, strict=False) if k and k != before]
-        found.append("".join(characters[k] for k in kept))
+        found.append("".join([str(characters[k]) for k in kept]))
     return found
 
 

@@ -194,8 +194,7 @@ def test_a_graph_gives_what_onnxruntime_gives() -> None:
     assert kinds == [nn.Conv2d, nn.Linear]
     x = torch.rand(2, 4, 3, 3)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
-    found: Any = session.run(None, {"x": x.numpy()})
-    (expected,) = found
+    expected: Any = session.run(None, {"x": x.numpy()})[0]
     np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
     def full(module: Any, name: str) -> Any:
