@@ -194,7 +194,8 @@ def test_a_graph_gives_what_onnxruntime_gives() -> None:
     assert kinds == [nn.Conv2d, nn.Linear]
     x = torch.rand(2, 4, 3, 3)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
-    expected: Any = session.run(None, {"x": x.numpy()})[0]
+    results: list[Any] = [*session.run(None, {"x": x.numpy()})]
+    expected = np.asarray(results[0], dtype=np.float32)
     np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
     def full(module: Any, name: str) -> Any:
