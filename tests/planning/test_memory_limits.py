@@ -15,8 +15,9 @@ import torch
 from hypothesis import given
 
 import tnlayer as tn
+from benchmarks.common.memory import allocator_peak
 from tests.support.cpp_units import has_compiler
-from tests.support.live_bytes import LiveBytes, allocator_peak, peak_beside
+from tests.support.live_bytes import LiveBytes, peak_beside
 from tests.support.strategies import Bounds, fixed_series, networks
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded

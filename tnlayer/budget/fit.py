@@ -12,6 +12,7 @@ from ..errors import SpecError
 from ..graph.argument_checks import as_number, check_whole, shown
 from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
+from ..graph.told_calls import told
 from ..nn.layer import Layer
 from ..nn.padded import Padded
 from ..planning.planner import plan_graph
@@ -149,6 +150,7 @@ def _product(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "1"
 
 
+@told("tn.fit_budget(tn.topologies.btt, 256, 1024, compression=8), of in_features, out_features")
 def fit_budget(
     topology: Topology,
     in_features: int,

@@ -17,6 +17,7 @@ from ..fitting.fitted import Fitted
 from ..graph.argument_checks import shown
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..graph.told_calls import told
 from ..nn.dense_modules import follow_gradients
 from ..nn.dense_weight import DenseWeight
 from ..nn.layer import Layer
@@ -37,6 +38,7 @@ _OF_LAYER = (
 _OF_MODULE = ("bias", "dtype", "device")
 
 
+@told("tn.from_linear(linear, tn.topologies.btt, compression=4), and inputs by name, data=x")
 def from_linear(
     linear: nn.Module,
     net_or_topology: NetOrTopology,

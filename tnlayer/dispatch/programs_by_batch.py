@@ -341,8 +341,10 @@ class RangedProgram:
         if not trial.is_settled:
             return trial.program(batch)
         winner = trial.winner
-        planned = winner.planned.with_lowered(winner.program.lowered, trial.reason)
         one_plan = self.has_one_plan(batch)
+        # A program may be that of another range, whose plan was made for a batch size there.
+        lowered = winner.program.lowered if one_plan else winner.planned.lowered
+        planned = winner.planned.with_lowered(lowered, trial.reason)
         keep_called(planned.form, planned.request, planned.choice, whole_range=not one_plan)
         self._trials = tuple(one for one in self._trials if one is not trial)
         self._tuned = (TunedRange(trial.batches, planned, by_calls=True), *self._tuned)

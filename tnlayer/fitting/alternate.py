@@ -139,6 +139,14 @@ def _sweep_gram(
     def visit(number: int, given: Labelled | None) -> Labelled:
         assert given is not None, "the target is another factor"
         use = view.net.uses[number]
+        isometry = problem.isometries.get(use.name)
+        parts = () if isometry is not None else view.gram_parts(number, values[:count])
+        if len(parts) > 1:
+            right = Labelled(given.array.conj(), given.labels)
+            change = _solve_parts(parts, right, values[number])
+            new = values[number].array + change.ordered(use.labels)
+            stored[use.name] = use.lifted(Labelled(new, use.labels), stored[use.name])
+            return use.factor(stored[use.name])
         gram = view.gram(number, values[:count])
         bonds = tuple(k for k in use.labels if f"{k}'" in gram.labels)
         blocks = tuple(k for k in use.labels if k in gram.labels and k not in bonds)
@@ -147,7 +155,6 @@ def _sweep_gram(
         order = (*blocks, *(f"{k}'" for k in bonds), *bonds)
         matrix = gram.ordered(order).reshape(-1, size, size)
         right = axes.matrix(given.conj())
-        isometry = problem.isometries.get(use.name)
         if isometry is None:
             current = axes.matrix(values[number])
             change = _solve(matrix, right - matrix @ current)
@@ -161,16 +168,83 @@ def _sweep_gram(
 
 
 def _solve(gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The smallest least-squares solution for Hermitian matrices without negative eigenvalues."""
-    factor, info = torch.linalg.cholesky_ex((gram + gram.mH) / 2)
+    """A least-squares solution for Hermitian matrices without negative eigenvalues, small in
+    directions that the matrices do not have.
+
+    A little on the diagonal, below what is known of the eigenvalues, makes a Cholesky factor of
+    any: what is solved for is a change, which this can only make smaller.
+    """
+    gram = (gram + gram.mH) / 2
+    largest = gram.diagonal(dim1=-2, dim2=-1).real.amax(-1)
+    damping = (_RANK * largest)[..., None, None] * torch.eye(gram.shape[-1], dtype=gram.dtype)
+    factor, info = torch.linalg.cholesky_ex(gram + damping)
     if not bool(info.any()):
-        diagonal = factor.diagonal(dim1=-2, dim2=-1).real
-        if bool((diagonal.amin(-1) > 1e-5 * diagonal.amax(-1)).all()):
-            return torch.cholesky_solve(right, factor)
-    values, vectors = torch.linalg.eigh((gram + gram.mH) / 2)
+        return torch.cholesky_solve(right, factor)
+    values, vectors = torch.linalg.eigh(gram)
     kept = values > _RANK * values.amax(-1, keepdim=True)
     inverse = torch.where(kept, 1 / values.clamp_min(1e-300), torch.zeros_like(values))
     return vectors @ (inverse.unsqueeze(-1) * (vectors.mH @ right))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """E^H E of one of the parts into which the network without a factor falls.
+
+    Arguments:
+        bonds: that lead to it.
+        values, vectors: of its matrix.
+    """
+
+    bonds: Labels
+    values: torch.Tensor
+    vectors: torch.Tensor
+
+
+def _solve_parts(grams: Sequence[Labelled], right: Labelled, current: Labelled) -> Labelled:
+    """The change of a factor whose E^H E is a product over its bonds' branches, as in all trees:
+    each bond is turned to eigenvectors of its own, in which the product is diagonal.
+
+    Arguments:
+        grams: of the branches, over their bonds and the same with a prime.
+        right: E^H b, over the factor's labels.
+        current: the factor.
+    """
+    parts: list[_Part] = []
+    for gram in grams:
+        bonds = tuple(label for label in gram.labels if f"{label}'" in gram.labels)
+        array = gram.ordered((*(f"{k}'" for k in bonds), *bonds))
+        size = math.prod(array.shape[: len(bonds)])
+        matrix = array.reshape(size, size)
+        values, vectors = torch.linalg.eigh((matrix + matrix.mH) / 2)
+        parts.append(_Part(bonds, values, vectors))
+    order = tuple(label for part in parts for label in part.bonds)
+    own = tuple(label for label in current.labels if label not in order)
+    shape = [part.values.numel() for part in parts]
+    turned = right.ordered((*order, *own)).reshape(*shape, -1)
+    factor = current.ordered((*order, *own)).reshape(*shape, -1)
+    scale = torch.ones((), dtype=parts[0].values.dtype)
+    for axis, part in enumerate(parts):
+        turned = _along(part.vectors.mH, turned, axis)
+        factor = _along(part.vectors.mH, factor, axis)
+        scale = scale.unsqueeze(-1) * part.values
+    scale = scale.unsqueeze(-1)
+    kept = scale > _RANK * scale.amax()
+    inverse = torch.where(kept, 1 / scale.clamp_min(1e-300), torch.zeros_like(scale))
+    change = inverse * (turned - scale * factor)
+    for axis, part in enumerate(parts):
+        change = _along(part.vectors, change, axis)
+    sizes = dict(zip(current.labels, current.array.shape, strict=True))
+    labels = (*order, *own)
+    return Labelled(change.reshape([sizes[label] for label in labels]), labels)
+
+
+def _along(matrix: torch.Tensor, array: torch.Tensor, axis: int) -> torch.Tensor:
+    """A matrix times an array along an axis."""
+    return (
+        (matrix @ array.movedim(axis, 0).flatten(1))
+        .reshape(-1, *array.movedim(axis, 0).shape[1:])
+        .movedim(0, axis)
+    )
 
 
 def _move_isometry(

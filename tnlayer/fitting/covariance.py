@@ -12,6 +12,7 @@ import torch
 
 from ..errors import SpecError
 from ..graph.argument_checks import check_whole, shown
+from ..graph.told_calls import told_class
 from .doubles import as_double
 
 # Eigenvalues below this share of the largest are rounding.
@@ -22,6 +23,7 @@ _RIDGE = 1e-8
 _FIX = "pass (x.mT @ x.conj()) / n of inputs x"
 
 
+@told_class("tn.Covariance(matrix), or tn.Covariance.of(batches)")
 @dataclass(frozen=True, eq=False)
 class Covariance:
     """The second moments of inputs, the mean of x.mT @ x.conj() for rows x, that weight the error.

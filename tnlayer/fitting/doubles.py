@@ -33,6 +33,12 @@ def as_double(value: Any, what: str) -> torch.Tensor:
             msg = f"{what} is quantized or nested; dequantize it, and pass a dense tensor"
             raise SpecError(msg)
         array = array if array.layout is torch.strided else array.to_dense()
+    elif isinstance(value, torch.nn.Module):
+        msg = (
+            f"{what} is a module, {type(value).__name__}, and no array: pass its weight, or write "
+            "tn.from_linear(linear, net)"
+        )
+        raise SpecError(msg)
     else:
         try:
             # A copy: read-only arrays are none that torch takes.

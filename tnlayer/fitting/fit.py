@@ -16,6 +16,7 @@ from ..graph.argument_checks import as_number, check_flag, check_whole, shown, s
 from ..graph.as_graph import as_graph
 from ..graph.graph import Graph, Parameter
 from ..graph.network import Network
+from ..graph.told_calls import told
 from ..support.progress import progress as progress_bar
 from .closed_network import ClosedNetwork, close
 from .covariance import Covariance
@@ -42,6 +43,7 @@ def _plain(function: Callable[P, Fitted]) -> Callable[P, Fitted]:
     return call
 
 
+@told("tn.fit(net, weight), and all else by name, such as data=x or steps=50")
 @_plain
 def fit(
     net: Network | Graph | Sequence[Network | Graph],

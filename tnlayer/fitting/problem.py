@@ -174,6 +174,7 @@ class View:
             Labelled(torch.ones(net.sizes[label], dtype=dtype), (label,)) for label in net.ones
         ]
         self._trees: dict[int, ContractionTree] = {}
+        self._part_trees: dict[tuple[int, int], ContractionTree] = {}
 
     @cached_property
     def weighted(self) -> tuple[list[Labelled], Labels]:
@@ -253,6 +254,43 @@ class View:
             self._trees[number] = ContractionTree(labels, output, _primed_sizes(self.sizes))
         return self._trees[number].contract(factors)
 
+    def gram_parts(self, number: int, values: Sequence[Labelled]) -> tuple[Labelled, ...]:
+        """E^H E as a product of arrays over different bonds, one for each part into which the
+        network falls without the factor, as a tree does; () where it stays in one, or where others
+        have open labels of the factor.
+
+        Arguments:
+            number, values: as for :meth:`gram`.
+        """
+        ket, bra, output = self._gram_labels(number)
+        bonds = [label for label in output if label not in self._joined]
+        if len(bonds) < len(output) or self.covariance is not None or not bonds:
+            return ()
+        rest = [*(one for k, one in enumerate(values) if k != number), *self.constants]
+        factors = [Labelled(one.array, names) for one, names in zip(rest, ket, strict=True)]
+        factors += [Labelled(one.array.conj(), names) for one, names in zip(rest, bra, strict=True)]
+        groups = _apart([one.labels for one in factors])
+        if len(groups) < 2:
+            return ()
+        found: list[Labelled] = []
+        scale = torch.ones((), dtype=self.dtype)
+        for place, group in enumerate(groups):
+            part = [factors[k] for k in group]
+            labels = {label for one in part for label in one.labels}
+            wanted = tuple(label for label in bonds if label in labels)
+            key = (number, place)
+            if key not in self._part_trees:
+                names = [one.labels for one in part]
+                tree = ContractionTree(names, wanted, _primed_sizes(self.sizes))
+                self._part_trees[key] = tree
+            made = self._part_trees[key].contract(part)
+            if wanted:
+                found.append(made)
+            else:
+                scale = scale * made.array
+        found[0] = Labelled(found[0].array * scale, found[0].labels)
+        return tuple(found) if len(found) > 1 else ()
+
     def largest_gram(self) -> int:
         """Entries of the largest E^H E."""
         return max(
@@ -294,6 +332,17 @@ class View:
         blocks = tuple(k for k in mine if k in self._joined and k in elsewhere)
         bonds = tuple(k for k in mine if k not in self._joined)
         return rest, bra, (*blocks, *bonds, *map(_prime, bonds))
+
+
+def _apart(factors: Sequence[Labels]) -> list[list[int]]:
+    """Numbers of the factors, in groups that have no label in common."""
+    groups: list[tuple[set[str], list[int]]] = []
+    for number, labels in enumerate(factors):
+        near = [group for group in groups if group[0] & set(labels)]
+        merged = set(labels).union(*(group[0] for group in near))
+        numbers = sorted([number, *(k for group in near for k in group[1])])
+        groups = [group for group in groups if group not in near] + [(merged, numbers)]
+    return [numbers for _, numbers in groups]
 
 
 def _prime(label: str) -> str:

@@ -11,8 +11,9 @@ _LARGE, _SHARE = 1000, 5
 _ROUNDS, _SETTLED = 30, 1e-5
 # Powers of A A^H in the space of one round.
 _POWERS = 2
-# From so many times as many columns as rows on, the longer side is taken away by QR first.
-_WIDE = 4
+# From so many times as many columns as rows on, the longer side is taken away first: by A A^H where
+# what is left out is at least this share of the weight, for that squares the condition; else by QR.
+_WIDE, _GRAM_TAIL = 4, 1e-9
 _SEED = 20218
 
 
@@ -33,12 +34,28 @@ def left_vectors(matrix: torch.Tensor, rank: int) -> torch.Tensor:
     if matrix.dim() == 2 and small > _LARGE and rank * _SHARE <= small:
         return _randomised(matrix, rank)
     if columns >= _WIDE * rows:
+        vectors = _by_gram(matrix, rank)
+        if vectors is not None:
+            return vectors
         # T = L Q: L has the left vectors of T.
         matrix = torch.linalg.qr(matrix.mH, mode="r").R.mH
     elif rows >= _WIDE * columns:
+        right = _by_gram(matrix.mH, rank)
+        if right is not None:
+            return torch.linalg.qr(matrix @ right).Q
         q, r = torch.linalg.qr(matrix)
         return q @ _svd(r)[0][..., :rank]
     return _svd(matrix)[0][..., :rank]
+
+
+def _by_gram(matrix: torch.Tensor, rank: int) -> torch.Tensor | None:
+    """The first left vectors of matrices with few rows, as eigenvectors of A A^H; None where the
+    rounding of that could be seen in what is left out."""
+    values, vectors = torch.linalg.eigh(matrix @ matrix.mH)
+    left_out = values[..., : values.shape[-1] - rank].sum(-1)
+    if not bool((left_out > _GRAM_TAIL * values.sum(-1)).all()):
+        return None
+    return vectors.flip(-1)[..., :rank]
 
 
 def _svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

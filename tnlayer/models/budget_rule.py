@@ -17,6 +17,7 @@ from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
 from ..graph.argument_checks import as_number, shown
 from ..graph.graph import Graph
+from ..graph.told_calls import told_class
 from ..nn.dense_modules import replace_module
 from ..nn.layer import Layer
 from ..support.progress import progress as progress_bar
@@ -47,6 +48,7 @@ _LESS, _MORE = 4, 8
 Loss = Callable[[nn.Module], float]
 
 
+@told_class("tn.Budget(compression=8), or params= or time=")
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A budget for a whole model, as a rule of :func:`tnlayer.compress`.

@@ -21,6 +21,7 @@ from ..graph.argument_checks import (
     shown,
 )
 from ..graph.graph import Graph
+from ..graph.told_calls import told
 from ..measure.median_time import median_seconds
 from ..nn.dense_modules import CONV1D, EMBEDDING, LINEAR, replace_module
 from ..nn.layer import Layer
@@ -40,6 +41,10 @@ from .targets import Filter, Target, find_targets
 _FIT = {"steps": 20, "starts": 2}
 
 
+@told(
+    "tn.compress(model, tn.topologies.low_rank, compression=4), or tn.Budget(compression=4) as the "
+    "rule for the whole model"
+)
 def compress(
     model: nn.Module,
     rule: Any,

@@ -11,6 +11,7 @@ from ..budget.fit import Fit, fit_budget
 from ..budget.topology import Topology, name_of
 from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_option, check_whole
+from ..graph.told_calls import told
 from ..ir.plan_text import milliseconds, table
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
 from ..support.html import bars_svg, block, heading, html_table, lines
@@ -131,6 +132,10 @@ class Suggestions:
         return list(rows)
 
 
+@told(
+    "tn.suggest(256, 1024, compression=4), of in_features and out_features; for a whole model "
+    "tn.compress(model, tn.Budget(compression=4), dry_run=True)"
+)
 def suggest(
     in_features: int,
     out_features: int,

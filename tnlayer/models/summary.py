@@ -9,6 +9,7 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import check_option, check_whole, shown
+from ..graph.told_calls import told
 from ..ir.plan_text import milliseconds, table
 from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
@@ -104,6 +105,7 @@ class Summary:
         return rows
 
 
+@told("tn.summary(model, batch=64), or data=x, a batch of the model's inputs")
 def summary(
     model: nn.Module,
     *,

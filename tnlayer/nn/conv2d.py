@@ -12,6 +12,7 @@ from ..errors import SpecError
 from ..graph.argument_checks import check_option, check_whole, shown
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..graph.told_calls import told
 from ..planning.predictions import times_of
 from ..runtime.autograd import is_traced, shape_of
 from ..runtime.module_arrays import look_up
@@ -67,6 +68,7 @@ class Conv2d(Padded):
     (torch.Size([2, 16, 8, 8]), 172)
     """
 
+    @told("tn.Conv2d(net, kernel_size=3), and all else by name", "Conv2d")
     def __init__(
         self,
         net: Network | Graph | Sequence[Network | Graph],

@@ -13,6 +13,7 @@ from ..errors import SpecError
 from ..graph.argument_checks import check_whole, shown
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..graph.told_calls import told
 from ..report.explain import Explanation
 from ..runtime.autograd import is_traced
 from ..runtime.module_arrays import array_to_set, has_no_entries, look_up, set_array
@@ -62,6 +63,7 @@ class Embedding(Padded):
     (999, 64)
     """
 
+    @told("tn.Embedding(net, num_embeddings, embedding_dim), and all else by name", "Embedding")
     def __init__(
         self,
         net: Network | Graph | Sequence[Network | Graph],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +11,14 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import listed, shown, suggest
+from ..graph.told_calls import told
 from ..nn.dense_modules import CONV1D, as_dense, follow_gradients, replace_module, unwrapped
 from ..nn.layer import Layer
 from ..nn.layer_inputs import device_of
 from ..support.dtypes import DTYPES
 from .document import ModelDocument, read_document
 from .module_records import ModuleRecord
-from .safetensors_file import Header, read_header, read_tensors
+from .safetensors_file import Header, as_path, read_header, read_tensors
 from .state import as_stored, check_equal_ties, materialise
 
 # Kinds of modules of torch that a layer of a kind takes the place of.
@@ -32,6 +32,7 @@ _IN_PLACE_OF = {
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+@told("tn.load('model.safetensors', into=model), of a freshly made model")
 def load(
     path: str | os.PathLike[str],
     *,
@@ -70,7 +71,7 @@ def load(
     >>> bool(torch.equal(again.weight, layer.weight))
     True
     """
-    file = Path(path)
+    file = as_path(path, "tn.load('model.safetensors', into=model)")
     header = read_header(file)
     document = read_document(header.metadata, shown(str(file)))
     if into is None:

@@ -54,6 +54,22 @@ STORED: Mapping[str, torch.dtype] = {
 _NAMES = {dtype: name for name, dtype in STORED.items()}
 
 
+def as_path(value: Any, fix: str) -> Path:
+    """The path of a file.
+
+    Arguments:
+        value: what the user gave.
+        fix: a call that is right.
+
+    Raises:
+        SpecError: it is no path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        msg = f"{shown(value)} is no path of a file: write {fix}"
+        raise SpecError(msg)
+    return Path(os.fsdecode(value))
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A tensor of a file.

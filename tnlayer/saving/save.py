@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import shown
+from ..graph.told_calls import told
 from ..nn.dense_modules import unwrapped
 from ..nn.layer import Layer
 from .document import KEY, ModelDocument
 from .module_records import ModuleRecord, is_recorded, record_of
-from .safetensors_file import write_file
+from .safetensors_file import as_path, write_file
 from .state import plain_state
 
 
+@told("tn.save(model, 'model.safetensors')")
 def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a layer, or a model that has layers, as a safetensors file.
 
@@ -44,10 +45,11 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     if not isinstance(module, nn.Module):
         msg = f"save: expected a torch.nn.Module, got {shown(module)}"
         raise SpecError(msg)
+    file = as_path(path, "tn.save(model, 'model.safetensors')")
     model = unwrapped(module)
     tensors, tied, complex_names = plain_state(model)
     document = ModelDocument(records_of(model), tied, complex_names)
-    write_file(Path(path), tensors, {"format": "pt", KEY: document.to_text()})
+    write_file(file, tensors, {"format": "pt", KEY: document.to_text()})
 
 
 def records_of(model: nn.Module) -> dict[str, ModuleRecord]:

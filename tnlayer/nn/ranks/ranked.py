@@ -12,6 +12,7 @@ from ...errors import SpecError
 from ...fitting.fitted import Fitted
 from ...graph.argument_checks import as_number, check_whole, shown
 from ...graph.graph import Graph, count_parameters
+from ...graph.told_calls import told
 from ...report.cost_of_network import cost
 from ...runtime.module_arrays import has_no_entries, home_of, look_up, parametrization_of
 from ..dense_weight import DenseWeight
@@ -55,6 +56,7 @@ class Ranked(DenseWeight):
         """Take other networks, with the arrays of the tensors that changed."""
         raise NotImplementedError
 
+    @told("layer.truncate(tol=0.01), or params= or time=")
     def truncate(
         self,
         *,
@@ -114,6 +116,7 @@ class Ranked(DenseWeight):
         self._take(done, arrays, optimizer)
         return self
 
+    @told("layer.round(0.01), the relative error")
     def round(self, eps: float, *, optimizer: torch.optim.Optimizer | None = None) -> Self:
         """Make bonds as small as a relative error allows: ``truncate(tol=eps)``.
 
@@ -131,6 +134,7 @@ class Ranked(DenseWeight):
         """
         return self.truncate(tol=eps, optimizer=optimizer)
 
+    @told("layer.grow(8), or layer.grow({'b0': 8}), the size of the bonds")
     def grow(
         self,
         bond: int | Mapping[str, int],
