@@ -35,7 +35,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "plans.md": (
         "Plans, programs and costs",
         ("plan", "backward_plan", "Plan", "cost", "Cost", "compare", "Comparison", "compile",
-         "Program"),
+         "Program", "search_workers"),
     ),
     "budgets.md": (
         "Budgets and sweeps",

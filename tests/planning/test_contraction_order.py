@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import tnlayer as tn
+from tests.support.contraction_orders import MERA, find
 from tests.support.plan_numbers import computes
 from tnlayer.errors import SpecError
 from tnlayer.graph.canonical import canonicalise
@@ -21,30 +22,13 @@ from tnlayer.passes.lower_graph import make_terms
 from tnlayer.planning import contraction_order
 from tnlayer.planning import deadline as clock
 from tnlayer.planning.check_plan import check_plan
-from tnlayer.planning.contraction_order import Found, search_order
+from tnlayer.planning.contraction_order import Found
 from tnlayer.planning.deadline import DEADLINES, Deadline
 from tnlayer.planning.plan_of_order import make_plan
 from tnlayer.support.progress import progress
 
-MERA = canonicalise(tn.topologies.mera(12, 2, 3).freeze()).graph
 SMALL = canonicalise(tn.topologies.tensor_train((2, 3, 2), (3, 2, 2), rank=2).freeze()).graph
 OBJECTIVES = ("flops", "write", "size", "max", "combo", "combo-3.5", "limit", "limit-64")
-
-
-def find(
-    graph: Graph, minimize: str = "combo-64", effort: str = "fast", deadline: float | None = None
-) -> Found:
-    """The order for a canonical graph at batch 64."""
-    terms = make_terms(graph, is_complex=False)
-    return search_order(
-        [term.legs for term in terms.terms],
-        [leg for axis in terms.output for leg in axis],
-        {**dict(terms.leg_sizes), "b": 64},
-        tensors=len(graph.tensors),
-        minimize=minimize,
-        effort=effort,
-        deadline=None if deadline is None else Deadline(deadline),
-    )
 
 
 def brickwall(legs: int, depth: int) -> Graph:

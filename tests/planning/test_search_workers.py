@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tnlayer as tn
-from tests.planning.test_contraction_order import MERA, find
+from tests.support.contraction_orders import MERA, find
 from tnlayer.errors import SpecError
 from tnlayer.planning import contraction_order, search_workers
 
