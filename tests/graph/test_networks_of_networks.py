@@ -231,3 +231,65 @@ def test_a_complex_state_is_conjugated() -> None:
     expected = psi.conj() @ np.kron(y, np.eye(2)) @ psi
     np.testing.assert_allclose(layer().detach().numpy().reshape(()), expected, atol=1e-10)
     assert abs(expected.imag) < 1e-12
+
+
+OPTIONS: dict[str, Any] = {
+    "shared": True, "backend": "torch", "effort": "fast", "dtype": "float64"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_state_starts_as_a_state(seed: int) -> None:
+    """The operator has no part in the start: the same seed gives the same tensors for each, near
+    norm 1, and what is exactly zero for a unitary is no reason to scale."""
+    found: dict[str, torch.Tensor] = {}
+    doubled = {sites: 2 * term for sites, term in hamiltonian(4).items()}
+    for name, terms in {"H": hamiltonian(4), "2 H": doubled, "1": {(): 1.0}}.items():
+        torch.manual_seed(seed)
+        layer = tn.Layer(tn.energy(T.mps(4, dim=2, bond=4), terms), **OPTIONS)
+        found[name] = layer.get_parameter("site_1").detach()
+        if name == "1":
+            assert 0.05 < layer().item() < 20
+    assert torch.equal(found["H"], found["1"]) and torch.equal(found["H"], found["2 H"])
+
+
+def test_the_norm_of_a_fresh_state_is_1_in_the_mean() -> None:
+    """Over draws; with a leg of three tensors, a summed leg and a fixed one as well."""
+    net = tn.Network("state")
+    net.output(a=2, b=3, c=2, f=5)
+    net.fix(f=1)
+    net.bond(h=3, s=2, k=4)
+    net.sum("s")
+    net.tensor("A", "a h s")
+    net.tensor("B", "b h k")
+    net.tensor("C", "c h k f")
+    torch.manual_seed(0)
+    layer = tn.Layer(tn.energy(net, {(): 1.0}), **OPTIONS)
+    norms: list[float] = []
+    for _ in range(400):
+        layer.reset_parameters()
+        norms.append(layer().item())
+    assert np.mean(norms) == pytest.approx(1, abs=4 * np.std(norms) / 20)
+    assert np.std(norms) < 3
+
+
+def test_a_unitary_state_keeps_its_isometries() -> None:
+    """<H> of a traceless term is zero there: a start that divided by it would be noise."""
+    for kind in ("float64", "complex128"):
+        options = {**OPTIONS, "dtype": kind}
+        terms = tn.energy(T.mera(6, 2, 2), {(0, 1): -np.kron(Z, Z)})
+        layer = tn.Layer(terms, isometries="keep", **options)
+        assert abs(layer().item()) < 1e-9
+        assert layer.top.norm().item() == pytest.approx(2)
+        norm = tn.Layer(tn.energy(T.mera(6, 2, 2), {(): 1.0}), isometries="keep", **options)
+        assert norm().item().real == pytest.approx(64)
+
+
+def test_a_sum_is_no_network() -> None:
+    """What one network is asked for says what a sum of them can be asked."""
+    terms = tn.energy(T.mps(3, 2, 2), {0: X, 1: X})
+    for ask in (tn.cost, tn.plan):
+        with pytest.raises(
+            tn.SpecError, match=r"got a sum of 2; pass one of them, such as net\[0\]"
+        ):
+            ask(terms)

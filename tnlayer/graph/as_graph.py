@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import isfunction
 from typing import Any, Protocol, runtime_checkable
 
@@ -50,6 +51,12 @@ def as_graph(net: object, where: str = "") -> Graph:
         msg = (
             f"{what}expected one network, got a layer that sums {len(graphs)} of them; pass one of "
             "layer.graphs, or ask layer.costs() and layer.explain()"
+        )
+        raise SpecError(msg)
+    if isinstance(net, Sequence) and net and all(isinstance(one, Graph | Network) for one in net):
+        msg = (
+            f"{what}expected one network, got a sum of {len(net)}; pass one of them, such as "
+            "net[0], or make a layer of all, layer = tn.Layer(net), and ask layer.costs()"
         )
         raise SpecError(msg)
     msg = (

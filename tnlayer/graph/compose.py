@@ -106,9 +106,13 @@ def _closed(first: Graph, second: Graph, inner: tuple[str, ...]) -> frozenset[st
 
 def _check_between(first: Graph, second: Graph, inner: tuple[str, ...]) -> None:
     if len(second.inputs) != 1 or second.inputs[0].product:
+        ports = ", ".join(
+            f"{port.name!r}, a product port" if port.product else repr(port.name)
+            for port in second.inputs
+        )
         msg = (
             f"compose: {second.label!r} must have one input that is no product port, to take y of "
-            f"{first.label!r}; it has {len(second.inputs)}"
+            f"{first.label!r}; its inputs are: {ports or 'none'}"
         )
         raise SpecError(msg)
     port = second.inputs[0]

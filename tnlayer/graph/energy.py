@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from .argument_checks import as_array_value, check_flag, check_mapping, check_wh
 from .as_graph import AnyNetwork, as_graph
 from .cancel_isometries import cancel_isometries
 from .graph import Graph, TensorNode
+from .graph_values import SCALED
 from .network import Network
 from .sum_of_networks import SumOfNetworks
 
@@ -30,6 +31,9 @@ def energy(
     constant between them. ``tn.Layer(tn.energy(...), shared=True)()`` is their
     sum, and trains the state. It is divided by nothing: <state|state> is
     ``energy(state, {(): 1.0})``.
+
+    The state starts as a state, whatever the operator: entries that are free are drawn with the
+    deviations for which <state|state> is 1 in the mean, and isometries are no multiples.
 
     Arguments:
         state: its open legs, those of its inputs and then those of the output, are the sites, in
@@ -57,7 +61,7 @@ def energy(
     """
     check_flag(isometric, "energy: isometric")
     check_mapping(operator, "energy: operator", "terms by the sites that they act on")
-    graph = as_graph(state, "energy")
+    graph = _with_start(as_graph(state, "energy"))
     sites = _sites(graph)
     if not operator:
         msg = "energy: the operator has no term; pass {(0, 1): matrix, ...}"
@@ -65,6 +69,38 @@ def energy(
     return SumOfNetworks.of(
         _term(graph, sites, _places(where, sites), value, number, isometric)
         for number, (where, value) in enumerate(operator.items())
+    )
+
+
+def _with_start(graph: Graph) -> Graph:
+    """The state with deviations for its free tensors: a layer would scale them by its result, and
+    that of an operator may be anything, zero as well.
+
+    Of <state|state>, the sum over all legs of products of entries and their conjugates, the mean is
+    the product of all sizes and all variances; each tensor takes its part of each of its legs.
+    """
+    uses = Counter(leg for tensor in graph.tensors for leg in set(tensor.legs))
+    sizes = {leg: 1 if leg in graph.pinned else size for leg, size in graph.sizes.items()}
+
+    def started(tensor: TensorNode) -> TensorNode:
+        if tensor.value is not None or tensor.share is not None:
+            return tensor
+        if tensor.isometry:
+            return replace(tensor, init=None) if tensor.init == SCALED else tensor
+        if tensor.init not in (None, "normal"):
+            return tensor
+        logs = (math.log(sizes[leg]) / uses[leg] for leg in set(tensor.legs))
+        return replace(tensor, init=math.exp(-math.fsum(logs) / 2))
+
+    tensors = tuple(map(started, graph.tensors))
+    return Graph(
+        graph.label,
+        graph.leg_sizes,
+        graph.inputs,
+        graph.output,
+        tensors,
+        graph.summed,
+        graph.fixed,
     )
 
 

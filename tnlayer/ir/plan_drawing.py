@@ -260,6 +260,12 @@ def _number_text(number: int) -> str:
     return str(number)
 
 
+def _flops_text(number: int) -> str:
+    """FLOPs with a unit: 12.3 MFLOPs, 384 FLOPs."""
+    text = _number_text(number)
+    return f"{text}FLOPs" if " " in text else f"{text} FLOPs"
+
+
 def _step_flops(plan: PlanValues, step: Step) -> int:
     """FLOPs and elementwise operations of a step at the plan's batch size."""
     counts = plan.counts_of(step)
@@ -336,7 +342,7 @@ def _draw_table(layout: Layout, axes: Axes) -> None:
         summed = [leg for leg in step.loop_legs if leg not in step.result.legs]
         flops = _step_flops(plan, step)
         cells = (
-            names_text(plan, summed) or f"nothing ({type(step).__name__})",
+            names_text(plan, summed) or "nothing",
             shape_text(plan, step.result.legs),
             _number_text(flops),
             f"{flops / whole:.0%}" if whole else "",
@@ -350,11 +356,12 @@ def _draw_heading(layout: Layout, axes: Axes, left: float, top: float) -> None:
     plan = layout.plan
     whole = sum(_step_flops(plan, step) for step in plan.steps)
     proof = "proven optimal" if plan.proven_optimal else "best found"
+    where = f" at batch B = {plan.batch:,}" if plan.is_batched else ""
     title = (
-        f"Contraction order: {counted(len(plan.steps), 'step')}, {_number_text(whole)}FLOP at "
-        f"batch B = {plan.batch}; {search_words(plan.minimize)} ({proof})"
+        f"Contraction order: {counted(len(plan.steps), 'step')}, {_flops_text(whole)}{where}\n"
+        f"{search_words(plan.minimize)} ({proof})"
     )
-    axes.text(left, top, title, fontsize=11, va="center", weight="bold")
+    axes.text(left, top, title, fontsize=10, va="center", weight="bold")
     x = left + 0.05
     for kind, words in meanings(layout):
         _draw_box(axes, x, top - 1.2 * _ROW, words, layout.colours[kind], align="left")
