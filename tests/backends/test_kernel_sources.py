@@ -17,6 +17,7 @@ PICTURES = (
     "tnlayer.graph.drawing.colours",
     "tnlayer.graph.drawing.options",
     "tnlayer.graph.drawing.placement",
+    "tnlayer.graph.drawing.planes",
     "tnlayer.graph.drawing.shapes",
     "tnlayer.graph.graph_values",
     "tnlayer.graph.near_identity",
