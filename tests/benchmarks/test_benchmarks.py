@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import benchmarks.half_precision as half_precision
 import benchmarks.layers as layers
 import benchmarks.scaling as scaling
 from benchmarks.common.baselines import (
@@ -288,6 +289,26 @@ def test_scaling_prints_claims_beside_fits(
     printed = capsys.readouterr().out
     assert all(title in printed for title in titles)
     assert "N = number of input features" in printed
+
+
+def test_half_precision_stands_beside_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each cell has all three dtypes and their dense layers at batch 1, and what ran them."""
+    monkeypatch.setattr(half_precision, "FEATURES", 16)
+    monkeypatch.setattr(
+        half_precision, "LAYERS", {"low-rank": lambda: topologies.low_rank(16, 16, 2)}
+    )
+    output = tmp_path / "half.json"
+    call = ["--layers", "low-rank", "--batches", "1", "--budget", "0.05", "--output", str(output)]
+    assert half_precision.main(call) == 0
+    assert "bf16/f32" in capsys.readouterr().out
+    cells = json.loads(output.read_text())["cells"]
+    assert [cell["mode"] for cell in cells] == ["forward", "training"]
+    for cell in cells:
+        assert {*cell["backends"]} == {*half_precision.DTYPES}
+        dense = {f"dense {kind}" for kind in half_precision.DTYPES}
+        assert {*cell["ms"]} == {*half_precision.DTYPES, *dense}
 
 
 def test_a_busy_machine_is_named() -> None:

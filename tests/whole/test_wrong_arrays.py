@@ -23,8 +23,11 @@ ROOT = Path(__file__).parents[2]
 # Where the package takes an array's address. A new place belongs here, and its route into
 # tests/support/wrong_arrays.py.
 ADDRESSES = {
-    # Compiled C++: _Forward.__call__ (checked), _Forward._unchecked (the short way), _Backward.
-    "backends/cpp_program.py": {"_address": 1},
+    # Compiled C++: _Forward.__call__ (checked or known), _Forward._direct (the short way, twice: of
+    # inputs and of y), _Backward.__call__, _Backward.quick (behind a guard; twice), LoadedEntry.
+    "backends/cpp_program.py": {"_address": 5},
+    # The backward of torch's calls: whether what it reads has an address.
+    "runtime/program.py": {"_address": 1},
     # CUDA: forward (dense, or from the short way), _Backward; and workspace, which is our own.
     "backends/cuda_unit.py": {"_address": 2, "data_ptr": 2},
     # Whether an array has one at all.
