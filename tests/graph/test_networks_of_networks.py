@@ -269,15 +269,15 @@ def test_the_norm_of_a_fresh_state_is_1_in_the_mean() -> None:
     for _ in range(400):
         layer.reset_parameters()
         norms.append(layer().item())
-    assert np.mean(norms) == pytest.approx(1, abs=4 * np.std(norms) / 20)
+    assert np.mean(norms) == pytest.approx(1, abs=4 * float(np.std(norms)) / 20)
     assert np.std(norms) < 3
 
 
 def test_a_unitary_state_keeps_its_isometries() -> None:
     """<H> of a traceless term is zero there: a start that divided by it would be noise."""
     for kind in ("float64", "complex128"):
-        options = {**OPTIONS, "dtype": kind}
-        terms = tn.energy(T.mera(6, 2, 2), {(0, 1): -np.kron(Z, Z)})
+        options: dict[str, Any] = {**OPTIONS, "dtype": kind}
+        terms = tn.energy(T.mera(6, 2, 2), {(0, 1): np.kron(-Z, Z)})
         layer = tn.Layer(terms, isometries="keep", **options)
         assert abs(layer().item()) < 1e-9
         assert layer.top.norm().item() == pytest.approx(2)
@@ -292,4 +292,4 @@ def test_a_sum_is_no_network() -> None:
         with pytest.raises(
             tn.SpecError, match=r"got a sum of 2; pass one of them, such as net\[0\]"
         ):
-            ask(terms)
+            ask(terms)  # pyright: ignore[reportArgumentType]
