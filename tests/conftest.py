@@ -19,6 +19,7 @@ from tests.support.each_backend import BACKENDS, default_backend
 from tests.support.golden import GOLDEN_ROOT, Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.dispatch import tiers
+from tnlayer.hardware.profile import load
 from tnlayer.hardware.profile.load import reload_profiles, use_profile
 from tnlayer.support import told
 
@@ -56,6 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TNLAYER_BACKEND"] = "torch"
     # A call runs what is planned for it; tests of the background say so (test_tiers.py).
     tiers.can_build = lambda: False
+    # Plans are the same on every machine, by the shipped profile as it is; tests of the measurement
+    # and new processes do measure.
+    load.register_measure(None)
     # What takes long on a busy machine is no part of what a test reads from stderr (test_told.py).
     told._PATIENCE = 3600.0
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

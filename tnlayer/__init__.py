@@ -20,7 +20,9 @@ from .graph.graph import Graph
 from .graph.near_identity import near_identity
 from .graph.network import Network
 from .graph.sum_of_networks import SumOfNetworks
+from .hardware.profile.load import register_measure
 from .ir.plan import Plan
+from .measure.machine_factors import machine_factors
 from .models.budget_rule import Budget
 from .models.compress import compress
 from .models.suggest import suggest
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 register_builtin()
+register_measure(machine_factors)
 
 __all__ = [
     "Budget",

@@ -11,7 +11,7 @@ import torch
 
 from ..graph.canonical import canonicalise
 from ..graph.graph import Graph
-from ..hardware.profile.load import is_overridden
+from ..hardware.profile.load import is_overridden, look_again
 from ..lowering.cpu.kernel_batch import kernel_batch
 from ..planning.batch_ranges import probe_below
 from ..planning.request import Request
@@ -123,9 +123,11 @@ class Tiers:
         job = change.job
         if job is not None and job.is_running():
             return False
-        if job is not None and not job.error and take(change.batch, is_built=True):
-            change.seconds = time.monotonic() - change.began
-            return True
+        if job is not None and not job.error:
+            look_again()  # the worker plans by a profile of this machine, which it may have made
+            if take(change.batch, is_built=True):
+                change.seconds = time.monotonic() - change.began
+                return True
         if job is not None and job.done:
             change.error = job.error or "what was built is not in the cache (is it writable?)"
             logger.warning("%s runs as torch's calls: %s", self.graph.label, change.error)

@@ -7,7 +7,6 @@ are fitted to a few reference programs; products that are bound by arithmetic ke
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 import time
@@ -19,10 +18,10 @@ import torch
 from .. import topologies
 from ..graph.canonical import canonicalise
 from ..graph.network import Network
-from ..hardware.profile.grid import Grid
 from ..hardware.profile.load import use_profile
 from ..hardware.profile.op_times import OpTimes
-from ..hardware.profile.profile import AUTOGRAD, Profile
+from ..hardware.profile.profile import Profile
+from ..hardware.profile.scaling import as_in_programs
 from ..ir.steps import BATCH, Value
 from ..lowering.calls.training_schedules import TrainingSchedules, schedule_pair
 from ..planning.plan_of_order import make_plan
@@ -30,13 +29,15 @@ from ..runtime.autograd import run
 from ..runtime.program import Program, build_kernels
 from ..time_models.torch_calls import schedule_seconds
 
-_SMALL: tuple[tuple[Callable[[], Network], int], ...] = (
+# Programs, each with its samples a call.
+Programs = tuple[tuple[Callable[[], Network], int], ...]
+_SMALL: Programs = (
     (lambda: topologies.mera(6, 2, 2), 1),
     (lambda: topologies.tensor_train((4, 4, 4), (4, 4, 4), 2), 1),
     (lambda: topologies.tucker((4, 4, 4), (4, 4, 4), 2), 2),
     (lambda: topologies.mera(10, 2, 2), 1),
 )
-_LARGE: tuple[tuple[Callable[[], Network], int], ...] = (
+_LARGE: Programs = (
     (lambda: topologies.mera(12, 2, 2), 64),
     (lambda: topologies.mera(10, 2, 3), 256),
     (lambda: topologies.tensor_train((2,) * 12, (2,) * 12, 3), 128),
@@ -45,8 +46,6 @@ _LARGE: tuple[tuple[Callable[[], Network], int], ...] = (
     (lambda: topologies.btt((64, 64), (64, 64), 2), 128),
     (lambda: topologies.cp((16,) * 3, (16,) * 3, 32), 256),
 )
-# Products whose least size is this are bound by arithmetic alone.
-_ARITHMETIC = 256
 _SAMPLES = 7
 _SHORT_SAMPLES = 200
 _TURNS = 2
@@ -67,61 +66,43 @@ def calibrate(
 ) -> Profile:
     """The profile with its overheads and its rates scaled to what reference programs take."""
     for turn in range(_TURNS):
-        # The storage orders of the programs follow the profile, so its errors do too.
-        with use_profile(profile):
-            profile = _calibrate_once(profile, lambda share, t=turn: progress((t + share) / _TURNS))
+        starting, working = in_programs(
+            profile, _SMALL, _LARGE, lambda share, t=turn: progress((t + share) / _TURNS)
+        )
+        profile = as_in_programs(profile, starting, working)
     with use_profile(profile):
         added = [_autograd_seconds(make(), batch, profile) for make, batch in _SMALL]
     calls = profile.call_seconds | _fit_autograd(added)
     return replace(profile, calls=tuple(sorted(calls.items())))
 
 
-def _calibrate_once(profile: Profile, progress: Callable[[float], object]) -> Profile:
-    jobs = [(make, batch, True) for make, batch in _SMALL]
-    jobs += [(make, batch, False) for make, batch in _LARGE]
-    small: list[_Fit] = []
-    large: list[_Fit] = []
-    for number, (make, batch, is_small) in enumerate(jobs):
-        (small if is_small else large).extend(_fits(make(), batch, profile))
-        progress((number + 1) / len(jobs))
-    starting = statistics.median((f.measured - f.working) / f.starting for f in small)
+def in_programs(
+    profile: Profile,
+    small: Programs,
+    large: Programs,
+    progress: Callable[[float], object] = lambda share: None,
+) -> tuple[float, float]:
+    """How many times as long calls take to start, and data to move, in programs as in tables.
+
+    Arguments:
+        profile: the tables.
+        small: programs that mostly start calls.
+        large: programs that mostly move data.
+        progress: called with the share done, from 0 to 1.
+    """
+    jobs = [(make, batch, True) for make, batch in small]
+    jobs += [(make, batch, False) for make, batch in large]
+    starts: list[_Fit] = []
+    works: list[_Fit] = []
+    # The storage orders of the programs follow the profile, so its errors do too.
+    with use_profile(profile):
+        for number, (make, batch, is_small) in enumerate(jobs):
+            (starts if is_small else works).extend(_fits(make(), batch, profile))
+            progress((number + 1) / len(jobs))
+    starting = statistics.median((f.measured - f.working) / f.starting for f in starts)
     starting = min(4.0, max(0.5, starting))
-    working = statistics.median((f.measured - starting * f.starting) / f.working for f in large)
-    return scaled(profile, starting, min(4.0, max(0.7, working)))
-
-
-def scaled(profile: Profile, starting: float, working: float) -> Profile:
-    """The profile with slower calls and slower moving of data."""
-    return replace(
-        profile,
-        gemm=tuple(_scale_products(grid, working) for grid in profile.gemm),
-        batched=tuple(_scale_products(grid, working) for grid in profile.batched),
-        small=_scale(profile.small, working),
-        stream=_scale(profile.stream, working),
-        strided=_scale(profile.strided, working),
-        transposed=_scale(profile.transposed, working),
-        row=profile.row * working,
-        block=profile.block * working,
-        reduce=_scale(profile.reduce, working),
-        calls=tuple(
-            (name, seconds if name in AUTOGRAD else seconds * starting)
-            for name, seconds in profile.calls
-        ),
-    )
-
-
-def _scale(grid: Grid, factor: float) -> Grid:
-    return Grid(grid.axes, tuple(seconds * factor for seconds in grid.seconds))
-
-
-def _scale_products(grid: Grid, factor: float) -> Grid:
-    """Products with a short side are bound by moving their factors, others by arithmetic."""
-    points = itertools.product(*grid.axes)
-    scaled_seconds = tuple(
-        seconds * factor ** (1 - min(1.0, math.log(min(point)) / math.log(_ARITHMETIC)))
-        for point, seconds in zip(points, grid.seconds, strict=True)
-    )
-    return Grid(grid.axes, scaled_seconds)
+    working = statistics.median((f.measured - starting * f.starting) / f.working for f in works)
+    return starting, min(4.0, max(0.7, working))
 
 
 def _fits(net: Network, batch: int, profile: Profile) -> Iterator[_Fit]:

@@ -91,7 +91,7 @@ def measure_profile(
         dtype: of the arrays.
         progress: called with the share done, from 0 to 1.
     """
-    probe = _Probe(torch.device(device), dtype)
+    probe = Probe(torch.device(device), dtype)
     jobs = list(probe.jobs())
     with torch.no_grad():
         for number, job in enumerate(jobs):
@@ -100,7 +100,7 @@ def measure_profile(
     return calibrate(probe.profile(), lambda share: progress(_TABLES + (1 - _TABLES) * share))
 
 
-class _Probe:
+class Probe:
     """Collects the measurements of one profile, job by job."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -120,31 +120,31 @@ class _Probe:
 
     def jobs(self) -> Iterator[Callable[[], None]]:
         """All measurements, each a call of some milliseconds."""
-        yield self._measure_calls
+        yield self.measure_calls
         for sizes in itertools.product(_GEMM_AXIS, repeat=3):
             m, n, k = sizes
             if max(m * n, n * k, m * k) <= _GEMM_ENTRIES and m * n * k <= _GEMM_PRODUCTS:
-                yield lambda sizes=sizes: self._measure_gemm(*sizes)
+                yield lambda sizes=sizes: self.measure_gemm(*sizes)
         for sizes in itertools.product(_BATCHED_AXIS, repeat=3):
             m, n, k = sizes
             if m * n * k < _SMALL_LIMIT:
                 continue
             if max(m * n, n * k, m * k) <= _BATCHED_ENTRIES and m * n * k <= _BATCHED_PRODUCTS:
-                yield lambda sizes=sizes: self._measure_batched(*sizes)
+                yield lambda sizes=sizes: self.measure_batched(*sizes)
         for sizes in itertools.product(_SMALL_AXIS, repeat=3):
             if math.prod(sizes) < _SMALL_LIMIT:
-                yield lambda sizes=sizes: self._measure_small(*sizes)
+                yield lambda sizes=sizes: self.measure_small(*sizes)
         for size in _STREAM_BYTES:
-            yield lambda size=size: self._measure_stream(size)
-        yield self._measure_rows
+            yield lambda size=size: self.measure_stream(size)
+        yield self.measure_rows
         for sizes in itertools.product(_LINES, _STRIDES, _STRIDED_ENTRIES):
             if sizes[0] * sizes[1] <= sizes[2]:
-                yield lambda sizes=sizes: self._measure_strided(*sizes)
+                yield lambda sizes=sizes: self.measure_strided(*sizes)
         for entries in _STRIDED_ENTRIES:
-            yield lambda entries=entries: self._measure_transposed(entries)
-        yield self._measure_fault
+            yield lambda entries=entries: self.measure_transposed(entries)
+        yield self.measure_fault
         if self.device.type == "cpu":
-            yield self._measure_vectors
+            yield self.measure_vectors
 
     def random(self, *shape: int) -> torch.Tensor:
         """An array that is no special case for any kernel."""
@@ -155,13 +155,15 @@ class _Probe:
         right = self.random(*lead, n, k).mT if variant[1] == "t" else self.random(*lead, k, n)
         return [left, right]
 
-    def _measure_gemm(self, m: int, n: int, k: int) -> None:
+    def measure_gemm(self, m: int, n: int, k: int) -> None:
+        """One product of matrices, of each variant."""
         for variant in VARIANTS:
             left, right = self._factors(variant, m, n, k)
             seconds = self.timer.seconds(lambda left=left, right=right: torch.mm(left, right))
             self.gemm[variant][m, n, k] = seconds / (m * n * k)
 
-    def _measure_batched(self, m: int, n: int, k: int) -> None:
+    def measure_batched(self, m: int, n: int, k: int) -> None:
+        """Many products of small matrices, of each variant."""
         count = max(2, _BATCHED_TOTAL // max(m * n, n * k, m * k))
         for variant in VARIANTS:
             left, right = self._factors(variant, m, n, k, count)
@@ -170,13 +172,14 @@ class _Probe:
                 1e-13, (seconds - self.calls["bmm"]) / (count * m * n * k)
             )
 
-    def _measure_small(self, m: int, n: int, k: int) -> None:
+    def measure_small(self, m: int, n: int, k: int) -> None:
+        """The same where torch does not call the BLAS."""
         count = max(2, _BATCHED_TOTAL // 4 // max(m * n, n * k, m * k))
         left, right = self._factors("nn", m, n, k, count)
         seconds = self.timer.seconds(lambda: torch.bmm(left, right))
         self.small[m, n, k] = max(1e-13, (seconds - self.calls["bmm"]) / (count * m * n * k))
 
-    def _measure_stream(self, size: int) -> None:
+    def measure_stream(self, size: int) -> None:
         """Bytes count twice: read and written."""
         source = self.random(max(1, size // 2 // self.itemsize))
         seconds = self._copy_seconds(source)
@@ -199,7 +202,7 @@ class _Probe:
         targets = itertools.cycle([source.new_empty(source.shape) for _ in range(turns)])
         return self.timer.seconds(lambda: next(targets).copy_(next(sources)), 2 * turns)
 
-    def _measure_strided(self, lines: int, stride: int, entries: int) -> None:
+    def measure_strided(self, lines: int, stride: int, entries: int) -> None:
         """Rows of ``lines`` entries that lie ``stride`` apart; the next row reads beside them."""
         inner, outer = stride // _LINE, entries // (lines * stride)
         source = self.random(outer, lines, inner, _LINE).permute(0, 2, 3, 1)
@@ -210,14 +213,14 @@ class _Probe:
         rest = seconds - self.calls["copy"] - loops
         self.strided[lines, stride, entries] = max(_FASTEST_BYTE, rest / entries)
 
-    def _measure_transposed(self, entries: int) -> None:
+    def measure_transposed(self, entries: int) -> None:
         """torch has a blocked transposition for two axes."""
         rows = 2 ** (int(math.log2(entries)) // 2)
         source = self.random(rows, entries // rows)
         seconds = self._copy_seconds(source.mT)
         self.transposed[(entries,)] = max(_FASTEST_BYTE, (seconds - self.calls["copy"]) / entries)
 
-    def _measure_rows(self) -> None:
+    def measure_rows(self) -> None:
         """Rows of four entries in two loops, then in many loops of two."""
         plain = self.stream[min(self.stream, key=lambda s: abs(s[0] - 2 * _ROW_ENTRIES * 4))]
         moved = 2 * _ROW_ENTRIES * self.itemsize * plain
@@ -233,14 +236,16 @@ class _Probe:
         rest = seconds - moved - self.row * _ROW_ENTRIES / 4
         self.block = max(1e-12, rest / (_ROW_ENTRIES / 8))
 
-    def _measure_fault(self) -> None:
-        source = self.random(_FAULT_PROBE // self.itemsize)
+    def measure_fault(self, size: int = _FAULT_PROBE, samples: int = 5) -> None:
+        """Fresh memory, which the system maps."""
+        source = self.random(size // self.itemsize)
         target = torch.empty_like(source)
-        fresh = self.timer.seconds(lambda: source + 1, 5)
-        reused = self.timer.seconds(lambda: torch.add(source, 1, out=target), 5)
-        self.fault = max(1e-14, (fresh - reused) / _FAULT_PROBE)
+        fresh = self.timer.seconds(lambda: source + 1, samples)
+        reused = self.timer.seconds(lambda: torch.add(source, 1, out=target), samples)
+        self.fault = max(1e-14, (fresh - reused) / size)
 
-    def _measure_calls(self) -> None:
+    def measure_calls(self) -> None:
+        """Calls on a few entries: what it takes to start them."""
         small = self.random(4, 4)
         calls: dict[str, Callable[[], object]] = {
             "mm": lambda: torch.mm(small, small),
@@ -254,7 +259,7 @@ class _Probe:
         # Calibration measures what autograd adds.
         self.calls |= dict.fromkeys(AUTOGRAD, _FASTEST_BYTE)
 
-    def _measure_vectors(self) -> None:
+    def measure_vectors(self) -> None:
         """Kernels reach what the processor does, products of torch what its library makes of it."""
         try:
             compiler = find_compiler()

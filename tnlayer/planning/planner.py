@@ -12,6 +12,7 @@ from ..graph.argument_checks import shown, suggest
 from ..graph.as_graph import AnyNetwork, as_graph, dtype_asked_for
 from ..graph.canonical import CanonicalForm, canonicalise
 from ..graph.graph import Graph
+from ..hardware.profile.load import scale_nearest
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
 from ..passes.differentiate import adjoint
@@ -129,6 +130,7 @@ def plan_graph(net: AnyNetwork, request: Request, *, whole_range: bool = False) 
     """
     graph = as_graph(net)
     request = request.checked(graph)
+    scale_nearest(request.dtype, request.device)
     form = canonicalise(graph)
     try:
         with told(f"planning {graph.label!r} ({len(graph.tensors)} tensors), once on this machine"):

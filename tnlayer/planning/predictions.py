@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..graph.graph import Graph
-from ..hardware.profile.load import load_profile, op_times
+from ..hardware.profile.load import load_profile, op_times, scale_nearest
 from ..hardware.profile.op_times import OpTimes
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import dense_seconds
@@ -80,4 +80,5 @@ def profile_text(request: Request) -> str:
 
 def times_of(request: Request) -> OpTimes:
     """The device's operations for a request."""
+    scale_nearest(request.dtype, request.device)
     return op_times(request.dtype, request.device)

@@ -1,12 +1,17 @@
-"""Which Profile holds: the one that was measured here, or the nearest that ships with us."""
+"""Which Profile holds: the one that was measured here, or the nearest that ships with us.
+
+The latter is of another machine, which may be several times as fast. Before anything is planned by
+it, it is scaled to this one (``scale_nearest``), once on a machine.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache, cached_property
 from importlib import resources
 from typing import Any
@@ -15,12 +20,15 @@ import torch
 
 from ...support.debug import debug
 from ...support.dtypes import DTYPES
+from ...support.locks import Lock
 from ..detect_processor import processor_name
 from ..half_precision import wide_products
 from .derived import derived_profiles
 from .op_times import OpTimes
 from .profile import Profile
+from .scaling import Factors, scaled_by
 from .stored import MeasuredProfile, ProfileKey, key_of, read_profile, write_profile
+from .stored_factors import ScaledTo, read_factors, torch_version, write_factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +39,13 @@ class LoadedProfile:
         profile: the rates.
         source: in words, for reports.
         measured: when it was measured on this machine; None if it was not.
+        is_foreign: whether it is of another machine, and could be scaled to this one.
     """
 
     profile: Profile
     source: str
     measured: str | None = None
+    is_foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,14 +126,53 @@ def keep_profile(profile: Profile) -> LoadedProfile:
     return _named(measured)
 
 
+# Measures how long things take here, in times of what a profile says.
+Measure = Callable[[Profile], Factors]
+_MEASURE: list[Measure] = []
+
+
+def register_measure(measure: Measure | None) -> None:
+    """Take what measures factors, which needs what stands below this room; None: nothing does."""
+    _MEASURE[:] = [] if measure is None else [measure]
+
+
+def scale_nearest(dtype: str = "float32", device: str = "cpu") -> None:
+    """See that the profile that holds is scaled to this machine, before something is planned by it.
+
+    It takes about half a second, once on a machine. Nothing is done where a profile was measured or
+    given, and for GPUs, of which none ships that was measured.
+    """
+    if not load_profile(dtype, device).is_foreign or not _MEASURE:
+        return
+    with _SCALING:
+        if not load_profile(dtype, device).is_foreign:
+            return  # another thread has done it
+        # One thread: beside a program that takes all cores two would wait for each other.
+        reference = _nearest_shipped(ProfileKey(device, processor_name(device), "float32", 1))
+        profile = reference if isinstance(reference, Profile) else reference.profile
+        factors = _MEASURE[0](profile)
+        now = f"{datetime.now():%Y-%m-%d %H:%M}"
+        found = ScaledTo(processor_name(device), reference.name, torch_version(), factors, now)
+        _SCALED[found.reference] = write_factors(found)
+        _load.cache_clear()
+
+
+def look_again() -> None:
+    """Take up what another process has measured and stored since."""
+    _load.cache_clear()
+
+
 def reload_profiles() -> None:
     """Look again which profiles there are."""
     _MEASURED.clear()
+    _SCALED.clear()
     _load.cache_clear()
 
 
 # What this process measured holds where nothing can be stored, too.
 _MEASURED: dict[ProfileKey, MeasuredProfile] = {}
+_SCALED: dict[str, ScaledTo] = {}
+_SCALING = Lock()
 
 
 @cache
@@ -142,6 +191,21 @@ def _named(measured: MeasuredProfile) -> LoadedProfile:
 
 
 def _nearest(key: ProfileKey) -> LoadedProfile:
+    """The shipped profile that is most like what is asked for, scaled if that was measured."""
+    shipped = _nearest_shipped(key)
+    if isinstance(shipped, Profile):
+        source = f"of an {shipped.name} by its datasheet, {shipped.dtype}: nothing was measured"
+        return LoadedProfile(shipped, source)
+    threads = f"{shipped.threads} thread{'s' if shipped.threads != 1 else ''}"
+    source = f"shipped with tnlayer, measured on {shipped.name}, {shipped.dtype}, {threads}"
+    scaled = _SCALED.get(shipped.name) or read_factors(key.name, shipped.name)
+    if scaled is None:
+        return LoadedProfile(shipped.profile, source, is_foreign=key.device == "cpu")
+    source = f"{source}, scaled to this machine on {scaled.measured}"
+    return LoadedProfile(scaled_by(shipped.profile, scaled.factors), source)
+
+
+def _nearest_shipped(key: ProfileKey) -> Profile | ShippedProfile:
     """The profile that is most like what is asked for; device and dtype count most.
 
     Then the processor's name: torch's libraries run other code on another vendor's processor,
@@ -164,17 +228,8 @@ def _nearest(key: ProfileKey) -> LoadedProfile:
 
     found = shipped()
     if any(one.device == key.device for one in found):
-        profile: Profile | ShippedProfile = min(found, key=distance)
-    else:
-        profile = min((*found, *derived_profiles()), key=distance)
-    if isinstance(profile, Profile):
-        source = f"of an {profile.name} by its datasheet, {profile.dtype}: nothing was measured"
-        return LoadedProfile(profile, source)
-    threads = f"{profile.threads} thread{'s' if profile.threads != 1 else ''}"
-    return LoadedProfile(
-        profile.profile,
-        f"shipped with tnlayer, measured on {profile.name}, {profile.dtype}, {threads}",
-    )
+        return min(found, key=distance)
+    return min((*found, *derived_profiles()), key=distance)
 
 
 def _unlike(name: str, other: str) -> float:

@@ -1,0 +1,106 @@
+"""How fast a machine is beside that of a profile."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.support.profiles import fixed_profile
+from tnlayer.hardware.profile.grid import Grid
+from tnlayer.hardware.profile.load import shipped_profiles
+from tnlayer.hardware.profile.profile import CALLS, STARTED, VARIANTS, Profile
+from tnlayer.hardware.profile.scaling import LEAST, MOST, Factors, scaled_by
+from tnlayer.measure import machine_factors as module
+from tnlayer.measure.machine_factors import machine_factors
+from tnlayer.measure.measure_profile import Probe
+
+TRUE = Factors(
+    gemm=1.5, batched=2.5, small=0.5, stream=2.0, strided=0.25, transposed=3.0, row=4.0, block=0.75,
+    reduce=1.25, fault=0.9, multiply_add=2.25,
+)  # fmt: skip
+STARTS = 3.0
+
+
+class Machine(Probe):
+    """A machine whose operations take what a profile says, so many times."""
+
+    known: Profile
+
+    def measure_calls(self) -> None:
+        """All calls are slower alike."""
+        self.calls = {kind: STARTS * self.known.call_seconds[kind] for kind in STARTED}
+
+    def _table(
+        self, table: dict[tuple[int, ...], float], name: str, sizes: tuple[int, ...]
+    ) -> None:
+        grid: Grid = getattr(self.known, name)
+        table[sizes] = getattr(TRUE, name) * grid.per_unit(*sizes)
+
+    def measure_gemm(self, m: int, n: int, k: int) -> None:
+        """Products of each variant."""
+        for variant, grid in zip(VARIANTS, self.known.gemm, strict=True):
+            self.gemm[variant][m, n, k] = TRUE.gemm * grid.per_unit(m, n, k)
+
+    def measure_batched(self, m: int, n: int, k: int) -> None:
+        """The same of many."""
+        for variant, grid in zip(VARIANTS, self.known.batched, strict=True):
+            self.batched[variant][m, n, k] = TRUE.batched * grid.per_unit(m, n, k)
+
+    def measure_small(self, m: int, n: int, k: int) -> None:
+        """The smallest."""
+        self._table(self.small, "small", (m, n, k))
+
+    def measure_stream(self, size: int) -> None:
+        """Copies and sums."""
+        self._table(self.stream, "stream", (size,))
+        self._table(self.reduce, "reduce", (4, size // 2))
+
+    def measure_strided(self, lines: int, stride: int, entries: int) -> None:
+        """Copies with a stride."""
+        self._table(self.strided, "strided", (lines, stride, entries))
+
+    def measure_transposed(self, entries: int) -> None:
+        """Transpositions."""
+        self._table(self.transposed, "transposed", (entries,))
+
+    def measure_rows(self) -> None:
+        """Loops."""
+        self.row, self.block = TRUE.row * self.known.row, TRUE.block * self.known.block
+
+    def measure_fault(self, size: int = 0, samples: int = 0) -> None:
+        """Fresh memory."""
+        self.fault = TRUE.fault * self.known.fault
+
+    def measure_vectors(self) -> None:
+        """Compiled code."""
+        own = self.known.multiply_add
+        self.multiply_add = None if own is None else TRUE.multiply_add * own
+
+
+@pytest.mark.parametrize(
+    "profile", shipped_profiles()[:2], ids=lambda one: f"{one.name} {one.dtype}"
+)
+def test_a_slower_machine_is_found(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The factors of a machine that is known are found: the median of equal ratios is exact."""
+    monkeypatch.setattr(Machine, "known", profile, raising=False)
+    monkeypatch.setattr(module, "Probe", Machine)
+    monkeypatch.setattr(module, "in_programs", lambda *_: (1.25, 1.5))
+    found = machine_factors(profile)
+    for name in Factors.__dataclass_fields__:
+        if name not in ("calls", "starting", "working", "multiply_add"):
+            assert getattr(found, name) == pytest.approx(getattr(TRUE, name)), name
+    expected = 1.0 if profile.multiply_add is None else TRUE.multiply_add
+    assert found.multiply_add == pytest.approx(expected)
+    assert dict(found.calls) == pytest.approx(dict.fromkeys(CALLS, STARTS))
+    assert (found.starting, found.working) == (1.25, 1.5)
+
+
+def test_this_machine_has_factors() -> None:
+    """The real measurement ends with factors that can be believed, and keeps torch's threads."""
+    threads = torch.get_num_threads()
+    found = machine_factors(fixed_profile(threads=1, multiply_add=1e-10))
+    assert torch.get_num_threads() == threads
+    for name in Factors.__dataclass_fields__:
+        if name != "calls":
+            assert LEAST <= getattr(found, name) <= MOST, name
+    assert scaled_by(fixed_profile(), found).started > 0
