@@ -19,7 +19,6 @@ from tests.support.each_backend import BACKENDS, default_backend
 from tests.support.golden import GOLDEN_ROOT, Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.dispatch import tiers
-from tnlayer.hardware.profile import load
 from tnlayer.hardware.profile.load import reload_profiles, use_profile
 from tnlayer.support import told
 
@@ -57,9 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TNLAYER_BACKEND"] = "torch"
     # A call runs what is planned for it; tests of the background say so (test_tiers.py).
     tiers.can_build = lambda: False
-    # Plans are the same on every machine, by the shipped profile as it is; tests of the measurement
-    # and new processes do measure.
-    load.register_measure(None)
+    # Plans are the same on every machine of a kind; tests of the measurement unset it.
+    os.environ["TNLAYER_PROFILE"] = "shipped"
     # What takes long on a busy machine is no part of what a test reads from stderr (test_told.py).
     told._PATIENCE = 3600.0
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -92,14 +92,16 @@ second = call()
 assert torch.allclose(first, second, atol=1e-5)
 print(json.dumps([before, str(layer.explain(32)), [p.backend for _, p in ranged.ranges]]))
 """
-    before, after, backends = script(code, tmp_path)
+    # The worker measures the machine, and plans by that: the layer has to take it up.
+    before, after, backends = script(code, tmp_path, TNLAYER_PROFILE="")
     assert "what stays is being built in the background" in before
     assert "before what stays was built" in after
+    assert "scaled to this machine" in after
     assert backends == ["cpp"]
     code = (
         "call()\nprint(json.dumps([[p.backend for _, p in ranged.ranges], str(layer.explain())]))"
     )
-    backends, text = script(code, tmp_path)
+    backends, text = script(code, tmp_path, TNLAYER_PROFILE="")
     assert backends == ["cpp"]
     assert "first calls:" not in text
 

@@ -131,7 +131,7 @@ def test_plans_follow_a_new_profile() -> None:
 def as_shipped(profile: Profile) -> ShippedProfile:
     """A profile as one that ships."""
     return ShippedProfile(
-        profile.device, profile.name, profile.dtype, profile.threads, profile.document()
+        profile.device, profile.name, profile.dtype, profile.threads, profile.document
     )
 
 
@@ -431,6 +431,20 @@ def test_shipped_profiles_are_named_by_what_they_are() -> None:
     keys = {(p.device, p.dtype, p.threads, p.name) for p in shipped_profiles()}
     assert len(keys) == len(kinds)
     assert all(p.multiply_add for p in shipped_profiles())
+
+
+def test_the_list_of_shipped_profiles_is_right() -> None:
+    """It names every file, in the order of their names, and what each was measured on."""
+    folder = ROOT / "tnlayer" / "hardware" / "profile"
+    listed = json.loads((folder / "shipped.json").read_text())
+    assert [one["file"].removesuffix(".json") for one in listed] == sorted(
+        path.stem for path in (folder / "shipped").glob("*.json")
+    )
+    for one in listed:
+        document = json.loads((folder / "shipped" / one["file"]).read_text())
+        assert {name: document[name] for name in one if name != "file"} == {
+            name: value for name, value in one.items() if name != "file"
+        }
 
 
 def test_shipped_profiles_are_read_from_an_installed_copy(tmp_path: Path) -> None:

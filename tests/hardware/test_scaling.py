@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tnlayer.hardware.profile import load, stored_factors
 from tnlayer.hardware.profile.load import (
     keep_profile,
     load_profile,
-    register_measure,
     reload_profiles,
     scale_nearest,
     use_profile,
@@ -47,13 +45,13 @@ class Measured:
 
 
 @pytest.fixture
-def measured(own_profiles: None) -> Iterator[Measured]:
+def measured(own_profiles: None, monkeypatch: pytest.MonkeyPatch) -> Measured:
     """An empty cache, and a measurement that says what is known."""
     del own_profiles
+    monkeypatch.delenv("TNLAYER_PROFILE")
     found = Measured()
-    register_measure(found)
-    yield found
-    register_measure(None)
+    monkeypatch.setattr(load, "_MEASURE", [found])
+    return found
 
 
 def entry() -> Path:
@@ -185,6 +183,19 @@ def test_what_was_measured_or_given_is_not_scaled(measured: Measured) -> None:
     assert load_profile() == kept
     scale_nearest(device="cuda")
     assert not measured.of
+
+
+def test_shipped_profiles_may_hold_as_they_are(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TNLAYER_PROFILE=shipped: all machines of a kind plan alike; what means nothing is told."""
+    monkeypatch.setenv("TNLAYER_PROFILE", "shipped")
+    scale_nearest()
+    assert load_profile().is_foreign
+    assert not measured.of
+    monkeypatch.setenv("TNLAYER_PROFILE", "mine")
+    with pytest.raises(tn.SpecError, match="TNLAYER_PROFILE='mine': expected 'shipped'"):
+        tn.plan(tn.topologies.low_rank(8, 8, rank=2))
 
 
 @pytest.mark.parametrize(

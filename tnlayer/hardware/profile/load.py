@@ -7,7 +7,8 @@ it, it is scaled to this one (``scale_nearest``), once on a machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
+import os
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ...errors import SpecError
 from ...support.debug import debug
 from ...support.dtypes import DTYPES
 from ...support.locks import Lock
@@ -29,6 +31,9 @@ from .profile import Profile
 from .scaling import Factors, scaled_by
 from .stored import MeasuredProfile, ProfileKey, key_of, read_profile, write_profile
 from .stored_factors import ScaledTo, read_factors, torch_version, write_factors
+
+# Says whether shipped profiles are scaled.
+VARIABLE, SHIPPED = "TNLAYER_PROFILE", "shipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +58,22 @@ class ShippedProfile:
     """A profile that ships with the package: what it was measured on, and its rates when asked for.
 
     To read all rates of all of them takes longer than to start a small layer.
+
+    Arguments:
+        device, name, dtype, threads: what it was measured on.
+        read: reads its document.
     """
 
     device: str
     name: str
     dtype: str
     threads: int
-    document: Mapping[str, Any] = field(compare=False, repr=False)
+    read: Callable[[], Any] = field(compare=False, repr=False)
 
     @cached_property
     def profile(self) -> Profile:
         """With its rates, checked."""
-        return Profile.from_document(self.document)
+        return Profile.from_document(self.read())
 
 
 def shipped_profiles() -> tuple[Profile, ...]:
@@ -74,14 +83,21 @@ def shipped_profiles() -> tuple[Profile, ...]:
 
 @cache
 def shipped() -> tuple[ShippedProfile, ...]:
-    """The profiles that ship with the package."""
-    folder = resources.files("tnlayer.hardware.profile") / "shipped"
-    found = (f for f in folder.iterdir() if f.name.endswith(".json"))
-    # Where nothing tells which one is nearer, the first one serves.
-    files = sorted(found, key=lambda f: f.name.removesuffix(".json"))
-    documents = (json.loads(f.read_text()) for f in files)
+    """The profiles that ship with the package, as a list beside them says what they are of.
+
+    Where nothing tells which one is nearer, the first one serves.
+    """
+    folder = resources.files("tnlayer.hardware.profile")
+
+    def reader(name: str) -> Callable[[], Any]:
+        return lambda: json.loads((folder / "shipped" / name).read_text())
+
+    listed = json.loads((folder / "shipped.json").read_text())
     return tuple(
-        ShippedProfile(d["device"], d["name"], d["dtype"], d["threads"], d) for d in documents
+        ShippedProfile(
+            one["device"], one["name"], one["dtype"], one["threads"], reader(one["file"])
+        )
+        for one in listed
     )
 
 
@@ -131,9 +147,9 @@ Measure = Callable[[Profile], Factors]
 _MEASURE: list[Measure] = []
 
 
-def register_measure(measure: Measure | None) -> None:
-    """Take what measures factors, which needs what stands below this room; None: nothing does."""
-    _MEASURE[:] = [] if measure is None else [measure]
+def register_measure(measure: Measure) -> None:
+    """Take what measures factors: it needs what stands below this room."""
+    _MEASURE[:] = [measure]
 
 
 def scale_nearest(dtype: str = "float32", device: str = "cpu") -> None:
@@ -141,8 +157,11 @@ def scale_nearest(dtype: str = "float32", device: str = "cpu") -> None:
 
     It takes about half a second, once on a machine. Nothing is done where a profile was measured or
     given, and for GPUs, of which none ships that was measured.
+
+    Raises:
+        SpecError: TNLAYER_PROFILE says what is not known.
     """
-    if not load_profile(dtype, device).is_foreign or not _MEASURE:
+    if not load_profile(dtype, device).is_foreign or not _MEASURE or _is_as_shipped():
         return
     with _SCALING:
         if not load_profile(dtype, device).is_foreign:
@@ -155,6 +174,17 @@ def scale_nearest(dtype: str = "float32", device: str = "cpu") -> None:
         found = ScaledTo(processor_name(device), reference.name, torch_version(), factors, now)
         _SCALED[found.reference] = write_factors(found)
         _load.cache_clear()
+
+
+def _is_as_shipped() -> bool:
+    """Whether shipped profiles hold as they are, so that all machines plan alike."""
+    text = os.environ.get(VARIABLE, "")
+    if text not in ("", SHIPPED):
+        msg = (
+            f"{VARIABLE}={text!r}: expected {SHIPPED!r}, to plan alike on all machines, or nothing"
+        )
+        raise SpecError(msg)
+    return text == SHIPPED
 
 
 def look_again() -> None:
