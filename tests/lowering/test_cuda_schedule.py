@@ -88,7 +88,8 @@ def test_topologies_run_by_the_cpp_printer_equal_torch(gpu: Gpu) -> None:
     run_compiled(trials, "-O1" if gpu is GPU else "-O0")
     if gpu is GPU:
         chained = [trial.net.label for trial in trials if all(s.segments for s in trial.programs)]
-        assert len(chained) >= 10, f"only {chained} run in registers"
+        # Others could, too: the schedule of the fewest counts is taken (decision 19).
+        assert {"tree", "MERA", "brick wall", "tensor train"} <= set(chained), chained
 
 
 @needs_compiler
