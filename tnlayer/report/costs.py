@@ -280,7 +280,7 @@ class Costs(tuple[Cost, ...]):
     def __str__(self) -> str:
         if len(self) == 1:
             return str(self[0])
-        return "\n".join((*self.table_lines(), *self.verdict()))
+        return "\n".join((*self.table_lines(), *self._verdict()))
 
     def _repr_html_(self) -> str:
         if len(self) == 1:
@@ -290,7 +290,7 @@ class Costs(tuple[Cost, ...]):
             [(one.backend, (1e3 * one.forward, 1e3 * one.backward)) for one in self.predictions],
             ("ms forward", "ms backward"),
         )
-        remarks = (*self._remarks(), *self.verdict())
+        remarks = (*self._remarks(), *self._verdict())
         return block(heading(title), bars, html_table(self._rows()), lines(remarks))
 
     @property
@@ -313,7 +313,7 @@ class Costs(tuple[Cost, ...]):
             f"times: predicted with the profile {self.profile}",
         ]
 
-    def verdict(self) -> list[str]:
+    def _verdict(self) -> list[str]:
         """Whether the sum or one dense layer is faster by prediction, in some lines."""
         dense = self[0].predicted(DENSE)
         found = None if dense is None else self.break_even()
