@@ -149,6 +149,8 @@ def test_pictures_of_a_sum(tmp_path: Path) -> None:
     page = chain(8)._repr_html_()
     assert page.count("<svg") == 6 and "9 networks more" in page
     assert "<svg" in tn.cost(both(), batch=4, **OPTIONS)._repr_html_()
+    layer = tn.Layer(chain(4), **LAYER)
+    assert layer._repr_html_().count("<svg") == 6
 
 
 # -- no input --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ..dispatch.build_program import program_of
 from ..dispatch.programs_by_batch import RangedProgram
 from ..graph.argument_checks import check_whole
 from ..graph.describe import sum_label
+from ..graph.sum_of_networks import SumOfNetworks
 from ..planning.request import Request
 from ..report.costs import Costs
 from ..report.explain import Explanation, explain
@@ -63,7 +64,9 @@ backend='torch'
         )
 
     def _repr_html_(self) -> str:
-        return block(heading(repr(self)), *map(html_of, self._graphs))
+        graphs = self._graphs
+        shown = graphs[0] if len(graphs) == 1 else SumOfNetworks(graphs)
+        return block(heading(repr(self)), html_of(shown))
 
     def source(self, part: SourcePart | None = None) -> str:
         """The code that runs in training: forward and backward of each network.
