@@ -37,6 +37,7 @@ from .planning.search_workers import search_workers
 from .report.compare import Comparison, compare
 from .report.cost import Cost
 from .report.cost_of_network import cost
+from .report.costs import Costs
 from .runtime.program import Program
 from .saving.load import load
 from .saving.save import save
@@ -55,6 +56,7 @@ __all__ = [
     "Comparison",
     "Conv2d",
     "Cost",
+    "Costs",
     "Covariance",
     "Embedding",
     "Fit",

@@ -34,8 +34,8 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "plans.md": (
         "Plans, programs and costs",
-        ("plan", "backward_plan", "Plan", "cost", "Cost", "compare", "Comparison", "compile",
-         "Program", "search_workers"),
+        ("plan", "backward_plan", "Plan", "cost", "Cost", "Costs", "compare", "Comparison",
+         "compile", "Program", "search_workers"),
     ),
     "budgets.md": (
         "Budgets and sweeps",

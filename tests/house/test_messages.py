@@ -143,6 +143,16 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "Layer(<Network",
         "all options by name",
     ),
+    "a sum where one network is meant": (
+        lambda: tn.compile(T.low_rank(4, 4, 1) + T.cp((4,), (4,), 1)),  # type: ignore[arg-type]
+        "expected one network, got a sum of 2; pass one of them, such as net[0],",
+        "or ask tn.cost(net) or tn.plan(net), which take all; tn.Layer(net) runs them",
+    ),
+    "a picture of a sum for TeX": (
+        lambda: (T.low_rank(4, 4, 1) + T.cp((4,), (4,), 1)).draw("sum.tex"),
+        "draw: .tex holds the picture of one network, and this is a sum of 2;",
+        "draw them one by one, net[0].draw('sum.tex'), or save an .svg",
+    ),
     "no network": (
         lambda: tn.cost("net.json"),  # type: ignore[arg-type]
         "expected a network, got 'net.json' of type str;",
@@ -396,7 +406,7 @@ def test_a_dtype_may_be_written_in_any_way(dtype: Any) -> None:
     assert tn.Layer(net, dtype=dtype, backend="torch").dtype == torch.float64
     assert tn.plan(net, dtype=dtype).dtype == "float64"
     assert tn.cost(net, dtype=dtype).plan.dtype == "float64"
-    assert tn.compare(net, net, dtype=dtype).costs[1].plan.dtype == "float64"
+    assert tn.compare(net, net, dtype=dtype).costs[1].dtype == "float64"
     assert tn.compile(net, dtype=dtype, backend="torch").plan.dtype == "float64"
     fit = tn.fit_budget(T.low_rank, 6, 4, params=20, dtype=dtype)
     assert fit.layer(dtype=dtype, backend="torch").dtype == torch.float64
@@ -409,7 +419,7 @@ def test_layers_are_taken_as_their_networks() -> None:
     assert tn.plan(made).dtype == "float64"
     assert tn.cost(made).parameters == made.parameter_count
     both = tn.compare(made, net)
-    assert [one.plan.dtype for one in both.costs] == ["float64", "float32"]
+    assert [one.dtype for one in both.costs] == ["float64", "float32"]
     assert str(tn.compare([made, net])) == str(both)
     assert tn.backward_plan(net).counts == tn.backward_plan(tn.plan(net)).counts
     assert tn.compile(made, backend="torch").plan.dtype == "float64"

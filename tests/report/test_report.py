@@ -430,7 +430,7 @@ def test_explain_without_a_batch(batched: bool) -> None:
     net.output(b=3)
     layer = tn.Layer(net)
     layer(*([torch.ones(4)] if batched else []))
-    assert "0 or more" in layer.explain()
+    assert "one, for there are no samples" in layer.explain()
     assert "no dense layer does the same" in layer.explain()
 
 

@@ -35,6 +35,7 @@ class Change:
 
     Arguments:
         batch: samples of the call that asked first.
+        is_batched: whether calls have samples.
         began: when that was.
         calls: that ran as torch's calls.
         seconds: after which the second tier was there; None: it is not yet.
@@ -43,6 +44,7 @@ class Change:
     """
 
     batch: int
+    is_batched: bool = True
     began: float = field(default_factory=time.monotonic)
     calls: int = 0
     seconds: float | None = None
@@ -52,7 +54,8 @@ class Change:
     def __str__(self) -> str:
         """In words."""
         calls = f"{self.calls:,} call{'' if self.calls == 1 else 's'}"
-        ran = f"around batch {self.batch:,}: {calls} ran as torch's calls"
+        where = f"around batch {self.batch:,}: " if self.is_batched else ""
+        ran = f"{where}{calls} ran as torch's calls"
         if self.error:
             return f"{ran}, and so will all others: {self.error}"
         if self.seconds is None:
@@ -108,7 +111,7 @@ class Tiers:
         if change is None:
             if take(batch, is_built=False) or not can_build():
                 return False
-            change = self._open[group] = Change(batch)
+            change = self._open[group] = Change(batch, self.graph.is_batched)
         if change.error:
             return True
         if self._is_over(change, take):

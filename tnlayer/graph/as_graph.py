@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import isfunction
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 from ..errors import SpecError
 from .argument_checks import shown
 from .graph import Graph
 from .network import Network
+from .sum_of_networks import SumOfNetworks
 
 
 @runtime_checkable
@@ -28,6 +29,8 @@ class HasGraphs(Protocol):
 
 
 AnyNetwork = Network | Graph | HasGraphs
+# A SumOfNetworks, or a list of what it is made from.
+AnySum = Sequence[Network | Graph]
 
 
 def as_graph(net: object, where: str = "") -> Graph:
@@ -53,10 +56,10 @@ def as_graph(net: object, where: str = "") -> Graph:
             "layer.graphs, or ask layer.costs() and layer.explain()"
         )
         raise SpecError(msg)
-    if isinstance(net, Sequence) and net and all(isinstance(one, Graph | Network) for one in net):
+    if is_sum(net):
         msg = (
             f"{what}expected one network, got a sum of {len(net)}; pass one of them, such as "
-            "net[0], or make a layer of all, layer = tn.Layer(net), and ask layer.costs()"
+            "net[0], or ask tn.cost(net) or tn.plan(net), which take all; tn.Layer(net) runs them"
         )
         raise SpecError(msg)
     msg = (
@@ -64,6 +67,21 @@ def as_graph(net: object, where: str = "") -> Graph:
         "of tn.topologies, such as tn.topologies.tensor_train((16, 16), (16, 16), rank=4)"
     )
     raise SpecError(msg)
+
+
+def is_sum(net: object) -> TypeGuard[AnySum]:
+    """Whether something is a sum of networks, or a list of networks that stands for one."""
+    if not isinstance(net, Sequence) or isinstance(net, str | bytes) or not net:
+        return False
+    return all(isinstance(one, Graph | Network) for one in cast(Sequence[object], net))
+
+
+def as_sum(net: AnySum) -> SumOfNetworks:
+    """The networks of a sum, frozen.
+
+    Raises SpecError where their ports differ, or one is not finished.
+    """
+    return SumOfNetworks.of(as_graph(one) for one in net)
 
 
 def _what(net: object) -> str:

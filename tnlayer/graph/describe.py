@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..support.html import block, heading, html_table
 from ..support.html import lines as lines_of
@@ -13,18 +14,43 @@ from .graph_values import GraphValues, Parameter, Port, TensorNode
 
 # A notebook shows a picture of at most so many nodes and port legs, and so many rows.
 _HTML_NODES, _HTML_ROWS = 150, 60
+# So many networks of a sum are named in a line.
+_LABELS = 4
 
 
 def headline(graph: GraphValues) -> str:
     """One line: label, features in and out, parameters beside those of the dense map."""
     fed = " x ".join(str(math.prod(graph.input_shape(port))) for port in graph.inputs) or "no input"
-    count = graph.parameter_count
-    # A closed network, or one without parameters, compresses nothing.
-    ratio = f" ({fewer(graph.dense_parameter_count, count)})" if count else ""
+    flow = "closed" if graph.is_closed else f"{fed} -> {graph.out_features}"
     return (
-        f"{graph.label!r}: {fed} -> {graph.out_features}, {counted(len(graph.tensors), 'tensor')}, "
-        f"{counted(count, 'parameter')}{ratio}"
+        f"{graph.label!r}: {flow}, {counted(len(graph.tensors), 'tensor')}, "
+        f"{counted(graph.parameter_count, 'parameter')}{_ratio(graph)}"
     )
+
+
+def _ratio(graph: GraphValues) -> str:
+    """Parameters beside the entries of what the network stands for; nothing where that is one
+    number, or where there are none."""
+    count = graph.parameter_count
+    if not count or graph.is_closed:
+        return ""
+    # A state stands for its entries, no layer does the same.
+    than = "dense" if graph.inputs else "its entries"
+    return f" ({fewer(graph.dense_parameter_count, count, than)})"
+
+
+def sum_label(graphs: Sequence[GraphValues], *, is_counted: bool = True) -> str:
+    """The labels of networks that are added, in one line; of many the first ones and the last.
+
+    Arguments:
+        graphs: the networks.
+        is_counted: whether it says of how many.
+    """
+    labels = [graph.label or "network" for graph in graphs]
+    if len(labels) <= _LABELS:
+        return " + ".join(labels)
+    shown = " + ".join((*labels[: _LABELS - 1], "...", labels[-1]))
+    return f"{shown} ({counted(len(labels), 'network')})" if is_counted else shown
 
 
 def rows_of(graph: GraphValues) -> list[tuple[str, str, str, str]]:

@@ -64,6 +64,8 @@ class Graph(GraphValues):
     (8, 6, 48)
     >>> graph.parameter_count, graph.stored_count, graph.is_complex
     (28, 28, False)
+    >>> graph.is_batched, graph.is_closed
+    (True, False)
     >>> graph.sizes["r"], graph.pinned, list(graph.nodes)
     (2, {}, ['V', 'U'])
     >>> graph.shape_of(("j", "r")), graph.open_legs(("i",)), graph.input_shape(graph.inputs[0])

@@ -265,6 +265,16 @@ class GraphValues:
             features *= math.prod(self.shape_of(self.open_legs(port.legs)))
         return features
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether an input has samples; else a call has no batch."""
+        return any(port.batched for port in self.inputs)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no leg is open: there is no input, and y is one number."""
+        return not self.inputs and not self.open_legs(self.output)
+
     @cached_property
     def is_complex(self) -> bool:
         """Whether a value or a port is complex, so that the arithmetic has to be."""

@@ -50,6 +50,8 @@ class Plan(PlanValues):
     (3, 512, (('b',), ('e0',)), 8)
     >>> plan.sizes["e0"], plan.saved_bytes.at(16), plan.recomputed
     (8, 0, frozenset())
+    >>> plan.largest_intermediate(), plan.largest_intermediate(batch=1)  # y, 6 entries a sample
+    (96, 6)
     """
 
     # -- display ---------------------------------------------------------------------------

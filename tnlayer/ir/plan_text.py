@@ -31,10 +31,8 @@ def plan_headline(plan: PlanValues) -> str:
     proof = "proven optimal" if plan.proven_optimal else "best found"
     if plan.aborted:
         proof = "best until planning was cut short"
-    return (
-        f"plan for batch {plan.batch}, {plan.dtype}, the order of {search_words(plan.minimize)} "
-        f"({proof})"
-    )
+    made_for = f"for batch {plan.batch}, {plan.dtype}" if plan.is_batched else f"in {plan.dtype}"
+    return f"plan {made_for}, the order of {search_words(plan.minimize)} ({proof})"
 
 
 def plan_rows(
@@ -42,7 +40,7 @@ def plan_rows(
 ) -> list[tuple[str, ...]]:
     """A header and a row a step; arguments as for :func:`plan_text`."""
     names = dict(plan.names)
-    last = () if seconds is None else (f"ms at batch {batch}",)
+    last = () if seconds is None else (f"ms{at_batch(plan, batch)}",)
     rows: list[tuple[str, ...]] = [("runs", "result", "legs", "operation", "FLOPs", "bytes", *last)]
     for step in plan.steps:
         counts = plan.counts_of(step)
@@ -66,15 +64,20 @@ def plan_totals(plan: PlanValues) -> list[str]:
     """The lines below the table of steps: sums, what is kept, how a memory limit is kept."""
     total = plan.counts
     lines = [
-        f"B samples a call: FLOPs {amount_text(total.flops)}, "
+        f"{'B samples a call' if plan.is_batched else 'a call'}: FLOPs {amount_text(total.flops)}, "
         f"elementwise {amount_text(total.elementwise)}, "
         f"bytes read {amount_text(total.bytes_read)}, written {amount_text(total.bytes_written)}"
     ]
     if plan.saved:
         lines.append(f"saved by the forward: {amount_text(plan.saved_bytes)} bytes")
     if plan.memory != Memory():
-        lines.append(f"memory: {memory_text(plan.memory, dict(plan.names))}")
+        lines.append(f"memory: {memory_text(plan)}")
     return lines
+
+
+def at_batch(plan: PlanValues, batch: int) -> str:
+    """ " at batch 64", where calls have samples."""
+    return f" at batch {batch:,}" if plan.is_batched else ""
 
 
 def search_words(minimize: str) -> str:
@@ -124,8 +127,9 @@ def milliseconds(seconds: float) -> str:
     )
 
 
-def memory_text(memory: Memory, names: Mapping[str, str]) -> str:
-    """What is done to keep a memory limit."""
+def memory_text(plan: PlanValues) -> str:
+    """What a plan does to keep a memory limit."""
+    memory, names = plan.memory, dict(plan.names)
     parts: list[str] = []
     if memory.chunk is not None:
         parts.append(f"chunks of {memory.chunk} samples")
@@ -135,7 +139,8 @@ def memory_text(memory: Memory, names: Mapping[str, str]) -> str:
         legs = ", ".join(names.get(leg, leg) for leg in memory.slices)
         parts.append(f"looped over, one index at a time: {legs}")
     if not parts:
-        parts.append("everything kept, the whole batch at once")
+        whole = ", the whole batch at once" if plan.is_batched else ""
+        parts.append(f"everything kept{whole}")
     if memory.adds:
         parts.append("added to what the networks before it gave")
     return "; ".join(parts)

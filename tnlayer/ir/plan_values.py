@@ -14,7 +14,7 @@ from ..support.dtypes import DTYPES
 from .backend_names import MIXED, TORCH
 from .counts import Amount, Counts, count_step, elements, total
 from .plan_parts import KEEP_ALL, BackendSpan, Memory, Output
-from .steps import BATCH, Step, Value
+from .steps import BATCH, Select, Step, Value
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,24 @@ class PlanValues:
     def counts(self) -> Counts:
         """FLOPs and bytes of the whole plan."""
         return total(self.counts_of(step) for step in self.steps)
+
+    def largest_intermediate(self, batch: int | None = None) -> int:
+        """Entries of the largest value that a step makes, y included; x and tensors are none.
+
+        What is looped over counts once: a leg of a slice, and of a chunk its samples. The
+        contraction width is log2 of it.
+
+        Arguments:
+            batch: samples of a call, by default those that the plan was chosen for.
+        """
+        memory, samples = self.memory, self.batch if batch is None else batch
+        sizes = self.sizes | dict.fromkeys(memory.slices, 1)
+        at_once = samples if memory.chunk is None else min(samples, memory.chunk)
+        # A Select takes a part of an array, or renames its legs: it makes none.
+        steps = (step for step in self.steps if not isinstance(step, Select))
+        made = [elements(step.result.legs, sizes).at(at_once) for step in steps]
+        y = [elements(output.legs, self.sizes).at(samples) for output in self.outputs]
+        return max((*made, *y), default=1)
 
     def bytes_of(self, value: Value) -> Amount:
         """Bytes of a value.

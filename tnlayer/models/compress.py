@@ -20,6 +20,7 @@ from ..graph.argument_checks import (
     did_you_mean,
     shown,
 )
+from ..graph.describe import sum_label
 from ..graph.graph import Graph
 from ..graph.told_calls import told
 from ..measure.median_time import median_seconds
@@ -315,7 +316,7 @@ class _Work:
             in_features=dense.in_features,
             out_features=dense.out_features,
             rows=rows,
-            network=" + ".join(one.label or "network" for one in choice.graphs),
+            network=sum_label(choice.graphs),
             why=target.obstacle or choice.why,
             dense=before,
             now=now,

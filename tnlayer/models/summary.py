@@ -9,17 +9,19 @@ from torch import nn
 
 from ..errors import SpecError
 from ..graph.argument_checks import check_option, check_whole, shown
+from ..graph.describe import sum_label
 from ..graph.told_calls import told
 from ..ir.plan_text import milliseconds, table
+from ..nn.dense_modules import LINEAR
 from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
-from ..runtime.module_arrays import homes_of
+from ..runtime.module_arrays import homes_of, maker_of
 from ..support.dtypes import DTYPES
 from ..support.html import block, heading, html_table
 from ..support.option_words import Objective
 from .budget_rule import stay_cost
 from .data import Call, Watched, batches_of, call_model
-from .module_cost import NO_COST, ModuleCost, Setting, dense_cost
+from .module_cost import NO_COST, ModuleCost, Setting, dense_cost, network_cost
 from .targets import Target, find_targets
 
 
@@ -30,10 +32,11 @@ class SummaryRow:
     Arguments:
         name: of it in the model.
         kind: its class, or the label of its network.
-        rows: samples that it meets in a call.
-        calls: whether costs are known: of matrices and networks they are.
+        rows: samples that it meets in a call; 0: it has no input.
+        is_counted: whether costs are known: of matrices and networks they are.
         own: its cost.
-        dense: that of the dense layer with the same features.
+        dense: that of the dense layer with the same features; its own where there is none.
+        has_dense: whether there is one: not of closed networks, such as an energy.
     """
 
     name: str
@@ -42,6 +45,7 @@ class SummaryRow:
     is_counted: bool
     own: ModuleCost
     dense: ModuleCost
+    has_dense: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Summary:
                     "kind": row.kind,
                     "rows": row.rows,
                     "is_counted": row.is_counted,
+                    "has_dense": row.has_dense,
                     **_plain(row.own),
                     "dense": _plain(row.dense),
                 }
@@ -149,14 +154,21 @@ def summary(
     rows: list[SummaryRow] = []
     counted: set[int] = set()
     inside: set[int] = set()
+    made: set[int] = set()
     for name, module in model.named_modules():
         if isinstance(module, Layer):
             if id(module) in inside:
                 # Layers within a table or a convolution are how it is done, without arrays.
                 continue
             inside.update(id(inner) for inner in module.modules())
-        own = sum(p.numel() for p in homes_of(module)[0].values() if p is not None)
-        new = [p for p in homes_of(module)[0].values() if p is not None and id(p) not in counted]
+        maker = maker_of(module) if isinstance(module, Layer) else None
+        made.update(() if maker is None else (id(inner) for inner in maker.modules()))
+        if id(module) in made:
+            continue  # the parameters of isometries are those of their layer
+        held = [p for p in homes_of(module)[0].values() if p is not None]
+        held += [] if maker is None else maker.parameters()
+        own = sum(p.numel() for p in held)
+        new = [p for p in held if id(p) not in counted]
         counted.update(map(id, new))
         if not own and not isinstance(module, Layer):
             continue
@@ -181,6 +193,8 @@ def _row(
     """One layer; an array that an earlier one has, too, counts there."""
     alone = ModuleCost(parameters - tied, 0, 0.0, 0)
     kind = type(module).__name__
+    if isinstance(module, Layer) and not module.graph.inputs:
+        return _without_inputs(name, module, objective, alone)
     if target is None or not target.dense.options:
         return SummaryRow(name, kind, rows, False, alone, alone)
     weight = str(target.dense.weight.dtype).removeprefix("torch.")
@@ -192,13 +206,26 @@ def _row(
         return SummaryRow(name, kind, rows, True, own, own)
     shape = (target.dense.in_features, target.dense.out_features)
     dense = dense_cost(target.dense.kind, *shape, rows, setting, bias=target.dense.has_bias)
-    label = " + ".join(graph.label or "network" for graph in module.graphs)
+    label = sum_label(module.graphs)
     return SummaryRow(name, f"{kind}: {label}", rows, True, own, dense)
+
+
+def _without_inputs(name: str, layer: Layer, objective: Objective, alone: ModuleCost) -> SummaryRow:
+    """A layer that contracts itself: it meets no samples, and no dense layer does the same."""
+    array = next(iter(dict(layer.named_arrays()).values()), None)
+    device = "cuda" if array is not None and array.is_cuda else "cpu"
+    setting = Setting(objective, device, str(layer.dtype).removeprefix("torch."))
+    found = network_cost(LINEAR, layer.graphs, 1, setting)
+    own = ModuleCost(alone.parameters, found.flops, found.seconds, found.memory)
+    kind = f"{type(layer).__name__}: {sum_label(layer.graphs)}"
+    return SummaryRow(name, kind, 0, True, own, own, has_dense=False)
 
 
 def _cells(name: str, kind: str, row: SummaryRow) -> tuple[str, ...]:
     def pair(own: str, dense: str) -> tuple[str, str]:
-        return (own, dense) if row.is_counted else ("-", "-")
+        if not row.is_counted:
+            return "-", "-"
+        return own, dense if row.has_dense else "-"
 
     own, dense = row.own, row.dense
     return (
@@ -206,7 +233,7 @@ def _cells(name: str, kind: str, row: SummaryRow) -> tuple[str, ...]:
         kind,
         f"{row.rows:,}" if row.rows else "",
         f"{own.parameters:,}",
-        f"{dense.parameters:,}",
+        f"{dense.parameters:,}" if row.has_dense else "-",
         *pair(f"{own.flops:,}", f"{dense.flops:,}"),
         *pair(milliseconds(own.seconds), milliseconds(dense.seconds)),
         *pair(f"{own.memory / 1024:,.0f}", f"{dense.memory / 1024:,.0f}"),

@@ -78,6 +78,37 @@ class HeldArrays(Ranked):
             if name != BIAS:
                 yield name, array
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of the networks as they are now, by name: after training, the state.
+
+        They are the parameters themselves, and as these have gradients; a tensor that is kept
+        isometric, or parametrized, is made anew from what is trained. Frozen tensors are among
+        them, constants (``trainable=False`` with ``value=``, such as the operator of an energy) and
+        the bias are not. None is conjugated, and where a leg is fixed the axis is gone, as in
+        ``state_dict()``.
+
+        Returns:
+            tensors by name, which ``load_state_dict`` of a layer of the same state takes.
+
+        >>> import numpy as np, torch, tnlayer as tn
+        >>> state = tn.topologies.mps(3, dim=2, bond=2)
+        >>> energy = tn.Layer(tn.energy(state, {0: np.diag([1.0, -1.0])}), backend="torch")
+        >>> list(energy.tensors()), len(energy.state_dict())
+        (['site_0', 'site_1', 'site_2'], 4)
+        >>> psi = tn.Layer(state, backend="torch")
+        >>> psi.load_state_dict(energy.tensors())
+        <All keys matched successfully>
+        >>> psi().shape
+        torch.Size([8])
+        """
+        constants = {
+            one.name
+            for graph in self._graphs
+            for one in graph.parameters
+            if one.node.value is not None and not one.node.trainable
+        }
+        return {name: x for name, x in self.named_arrays() if name not in constants}
+
     def parameter_groups(
         self, rates: float | Mapping[str, float] | None = None
     ) -> list[dict[str, Any]]:

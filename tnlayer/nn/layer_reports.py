@@ -13,8 +13,10 @@ from ..backends.cuda_resources import Resources
 from ..dispatch.build_program import program_of
 from ..dispatch.programs_by_batch import RangedProgram
 from ..graph.argument_checks import check_whole
+from ..graph.describe import sum_label
+from ..graph.sum_of_networks import SumOfNetworks
 from ..planning.request import Request
-from ..report.cost import Costs
+from ..report.costs import Costs
 from ..report.explain import Explanation, explain
 from ..report.page import layer_page
 from ..report.source import SourcePart, source_text
@@ -51,18 +53,20 @@ class ReportedLayer(HeldArrays):
         low rank, in_features=8, out_features=6, parameters=28, bias=False, dtype=torch.float32, \
 backend='torch'
         """
-        labels = " + ".join(graph.label or "network" for graph in self._graphs)
         shapes = map(self.graph.input_shape, self.graph.inputs)
         features = " x ".join(str(math.prod(shape)) for shape in shapes)
+        fed = f"in_features={features}" if features else "no input"
         return (
-            f"{labels}, in_features={features or 0}, out_features={self.out_features}, "
+            f"{sum_label(self._graphs)}, {fed}, out_features={self.out_features}, "
             f"parameters={self.parameter_count}, bias={has_array(self, BIAS)}, "
             f"dtype={self.dtype}, backend={self._backend!r}"
             + (", log_scale=True" if self._log_scale else "")
         )
 
     def _repr_html_(self) -> str:
-        return block(heading(repr(self)), *map(html_of, self._graphs))
+        graphs = self._graphs
+        shown = graphs[0] if len(graphs) == 1 else SumOfNetworks(graphs)
+        return block(heading(repr(self)), html_of(shown))
 
     def source(self, part: SourcePart | None = None) -> str:
         """The code that runs in training: forward and backward of each network.

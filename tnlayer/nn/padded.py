@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_whole, shown
 from ..graph.as_graph import AnyNetwork
+from ..graph.describe import sum_label
 from ..graph.graph import Graph
 from ..runtime.array_checks import Expected
 from ..runtime.autograd import shape_of
@@ -114,9 +115,8 @@ class Padded(Layer):
         graph = self.graph
         added_in = graph.in_features - self.in_features
         added_out = graph.out_features - self.out_features
-        label = " + ".join(one.label or "network" for one in self.graphs)
         return (
-            f"{label}, in_features={self.in_features}{_added(added_in)}, "
+            f"{sum_label(self.graphs)}, in_features={self.in_features}{_added(added_in)}, "
             f"out_features={self.out_features}{_added(added_out)}, "
             f"bias={has_array(self, BIAS)}, parameters={self.parameter_count}, "
             f"dtype={self.dtype}, backend={self._backend!r}"

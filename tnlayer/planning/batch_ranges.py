@@ -68,12 +68,23 @@ def choose(form: CanonicalForm, batch: int, request: Request) -> Choice:
         batch: samples of a call.
         request: what the plan is for.
     """
-    return _memorised(form.graph, form.key(), batch, request, _digest(request), EXACT)
+    return _chosen(form, batch, request, EXACT)
 
 
 def choose_range(form: CanonicalForm, batch: int, request: Request) -> Choice:
     """The plan for a batch size and all others for which it is the fastest by prediction."""
-    return _memorised(form.graph, form.key(), batch, request, _digest(request), RANGED)
+    return _chosen(form, batch, request, RANGED)
+
+
+def _chosen(form: CanonicalForm, batch: int, request: Request, kind: str) -> Choice:
+    kind, batch = _asked(form.graph, kind, batch)
+    return _memorised(form.graph, form.key(), batch, request, _digest(request), kind)
+
+
+def _asked(graph: Graph, kind: str, batch: int) -> tuple[str, int]:
+    """Which kind of plan is wanted, and at which batch size: where calls have no samples all are
+    one, so that a layer plans once for what it stands for and what it runs."""
+    return (kind, batch) if graph.is_batched else (RANGED, _FIRST)
 
 
 def known_choice(
@@ -87,7 +98,8 @@ def known_choice(
         request: what the plan is for.
         whole_range: whether a plan for a range is looked for.
     """
-    key = plan_key(form.key(), request, RANGED if whole_range else EXACT)
+    kind, batch = _asked(form.graph, RANGED if whole_range else EXACT, batch)
+    key = plan_key(form.key(), request, kind)
     return stored_choice(Search.begin(form.graph, request), key, batch)
 
 
@@ -184,11 +196,11 @@ def ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
     So the plan for one size is never slower there than that of its range, and sizes of one range
     share a search.
     """
+    _, batch = _asked(search.graph, EXACT, batch)
     low, high = _probes(batch)
     limited = search.request.memory_limit is not None
-    is_batched = any(port.batched for port in search.graph.inputs)
     by_time = search.request.minimize == BY_TIME  # else the one tree for this size is wanted
-    if batch == low or limited or not is_batched or not by_time:
+    if batch == low or limited or not by_time:
         return rank(search, batch)
     plans = [ranked.plan for ranked in rank(search, low)]
     if high is not None and not search.deadline.passed("comparing batch sizes"):
@@ -210,8 +222,8 @@ def _first(search: Search, ranked: tuple[Ranked, ...], least: int, greatest: int
 
 def _ranged(search: Search, batch: int) -> Choice:
     request = search.request
-    if not any(port.batched for port in search.graph.inputs):
-        return _first(search, rank(search, 1), 0, None)
+    if not search.graph.is_batched:
+        return _first(search, rank(search, _FIRST), 0, None)
     low, high = _probes(batch, endless=request.memory_limit is not None)
     start = 0 if low == _FIRST else low
     if request.memory_limit is not None:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field, replace
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
-from ..ir.backend_names import MIXED
 from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from .deadline import DEADLINES, Deadline, remember_uncut
 from .plan_search import Search
 from .planner import PlannedGraph
-from .predictions import Prediction, has_dense, predict, predict_dense, times_of
+from .predictions import Prediction, added, has_dense, predict, predict_dense, times_of
 from .rank import rank
 from .request import Request
 
@@ -130,7 +129,7 @@ def _find(
     def point(batch: int) -> CurvePoint:
         ours = [best for curve in curves if (best := curve.best(batch)) is not None]
         dense = predict_dense(known[0][0], batch, times)
-        return CurvePoint(batch, _summed(ours) if len(ours) == len(curves) else None, dense)
+        return CurvePoint(batch, added(ours) if len(ours) == len(curves) else None, dense)
 
     def faster(batch: int, seconds: Callable[[Prediction], float]) -> bool:
         at = point(batch)
@@ -146,17 +145,6 @@ def _find(
         inference=_ranges(probes, lambda batch: faster(batch, lambda one: one.inference)),
         checked=probes[-1],
         points=tuple(point(batch) for batch in probes if batch <= PROBES[-1]),
-    )
-
-
-def _summed(each: Sequence[Prediction]) -> Prediction:
-    """Of networks that run one after the other."""
-    names = {one.backend for one in each}
-    return Prediction(
-        names.pop() if len(names) == 1 else MIXED,
-        sum(one.forward for one in each),
-        sum(one.backward for one in each),
-        sum(one.inference for one in each),
     )
 
 

@@ -22,6 +22,7 @@ from ..hardware.gpu import Gpu
 from ..ir.counts import Amount, Counts, elements
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
+from ..ir.plan_text import at_batch
 from ..ir.steps import BATCH, Step, Value
 from ..lowering.calls.training_schedules import Mask, TrainingSchedules
 from ..passes.differentiate import adjoint
@@ -210,8 +211,9 @@ class _Search:
 
     def found(self) -> list[Memory]:
         """What keeps the limit; slices only where nothing else does."""
-        names = tuple(step.result.name for step in self.plan.steps)
-        everything = replace(self.bare, recompute=names)
+        # Where no gradient is wanted there is no backward that could make anything again.
+        steps = self.plan.steps if any(self.mask) else ()
+        everything = replace(self.bare, recompute=tuple(step.result.name for step in steps))
         again = self._recomputations() if self.keeps else iter([everything])
         found = self.keeping(again if any(self.mask) else ())
         if self.plan.is_batched:
@@ -380,20 +382,25 @@ class _Search:
         """What was tried, how little is possible, and what to do."""
         assert self.smallest is not None
         needed, memory = self.smallest
-        how = "the whole batch at once" if memory.chunk is None else f"a chunk of {memory.chunk}"
-        how += ", everything made again in the backward" if memory.recompute else ""
-        how += f", {len(memory.slices)} legs sliced" if memory.slices else ""
+        whole = ["the whole batch at once"] if self.plan.is_batched else []
+        how = [
+            *(whole if memory.chunk is None else [f"a chunk of {memory.chunk}"]),
+            *(["everything made again in the backward"] if memory.recompute else []),
+            *([f"{len(memory.slices)} legs sliced"] if memory.slices else []),
+        ]
+        told = f" ({', '.join(how)})" if how else ""
+        smaller = "a smaller batch or smaller bonds" if self.plan.is_batched else "smaller bonds"
         batch = min(self.batch, memory.chunk or self.batch)
         largest = max(
             (step.result for step in self.plan.steps),
             key=lambda value: self._bytes(value).at(batch),
         )
         message = (
-            f"memory_limit={self.limit} bytes cannot be kept at batch {self.batch}: the smallest "
-            f"workspace found is {needed} bytes ({how}); the largest value in it is "
+            f"memory_limit={self.limit} bytes cannot be kept{at_batch(self.plan, self.batch)}: the "
+            f"smallest workspace found is {needed} bytes{told}; the largest value in it is "
             f"{largest.name} of {self._bytes(largest).at(batch)} bytes, legs {{legs}}. Raise the "
-            f"limit to {needed}, take a smaller batch or smaller bonds, or let tn.plan, tn.cost or "
-            f"tn.compile look for smaller intermediates: minimize='write' or 'size'."
+            f"limit to {needed}, take {smaller}, or let tn.plan, tn.cost or tn.compile "
+            f"look for smaller intermediates: minimize='write' or 'size'."
         )
         return LimitRefused(message, needed, largest.legs)
 

@@ -13,6 +13,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
 
 from ..ir.steps import Contract, Operand, Select, Value
 from ..ir.value_numbering import Key
@@ -81,10 +83,7 @@ def better_with_repeats(
     equal = Counter(numbering.of(term.value.name).first for term in terms.terms)
     if sum(count // 2 for count in equal.values()) < 2:
         return found  # no two products have equal factors
-    begun: dict[SsaPath, dict[int, Operand]] = {}
-    for first in _FIRST:
-        for may_grow in (False, True):
-            begun |= _levels(terms, sizes, first, may_grow=may_grow)
+    begun = _begun(terms, tuple(sizes.items()))
     costs = {found.pairs: shared_cost(terms, found.pairs, sizes, minimize)}
     for pairs, left in begun.items():
         if deadline is not None and deadline.passed(_STAGE):
@@ -93,6 +92,19 @@ def better_with_repeats(
         costs[order] = shared_cost(terms, order, sizes, minimize)
     best = min(costs, key=lambda pairs: costs[pairs])
     return replace(found, pairs=best, optimal=False)
+
+
+# All objectives go on from the same starts, one after the other.
+@lru_cache(maxsize=4)
+def _begun(
+    terms: Terms, sizes: tuple[tuple[str, int], ...]
+) -> Mapping[SsaPath, Mapping[int, Operand]]:
+    """The starts of orders of all kinds, and what each leaves, by its number."""
+    begun: dict[SsaPath, Mapping[int, Operand]] = {}
+    for first in _FIRST:
+        for may_grow in (False, True):
+            begun |= _levels(terms, dict(sizes), first, may_grow=may_grow)
+    return MappingProxyType(begun)
 
 
 def _levels(

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import DEBUG
+from typing import overload
 
 from ..errors import PlanError, SpecError
 from ..graph.argument_checks import shown, suggest
-from ..graph.as_graph import AnyNetwork, as_graph, dtype_asked_for
+from ..graph.as_graph import AnyNetwork, AnySum, as_graph, as_sum, dtype_asked_for, is_sum
 from ..graph.canonical import CanonicalForm, canonicalise
 from ..graph.graph import Graph
 from ..hardware.profile.load import scale_nearest
@@ -78,8 +79,32 @@ class PlannedGraph:
         return training_mask(self.form.graph, self.plan)
 
 
+@overload
+def plan(
+    net: AnySum,
+    *,
+    batch: int = ...,
+    objective: Objective = ...,
+    device: Device = ...,
+    memory_limit: int | None = ...,
+    effort: Effort = ...,
+    dtype: Dtype | None = ...,
+    minimize: Minimize = ...,
+) -> tuple[Plan, ...]: ...
+@overload
 def plan(
     net: AnyNetwork,
+    *,
+    batch: int = ...,
+    objective: Objective = ...,
+    device: Device = ...,
+    memory_limit: int | None = ...,
+    effort: Effort = ...,
+    dtype: Dtype | None = ...,
+    minimize: Minimize = ...,
+) -> Plan: ...
+def plan(
+    net: AnyNetwork | AnySum,
     *,
     batch: int = DEFAULT_BATCH,
     objective: Objective = "train",
@@ -88,11 +113,13 @@ def plan(
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
-) -> Plan:
+) -> Plan | tuple[Plan, ...]:
     """Find a contraction plan of a network; ``backward_plan`` gives the plan of its gradients.
 
     Arguments:
-        net: the network; of a layer its network and dtype.
+        net: the network; of a layer its network and dtype. Of a sum, ``net1 + net2`` or
+            ``tn.energy(...)``, each network is planned, and a tuple of plans returned; a memory
+            limit is one for each of them then.
         batch: the batch size to plan for; the plan is right for every other too.
         objective: "train" (forward and backward) or "infer".
         device: where it will run.
@@ -116,7 +143,9 @@ def plan(
     """
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     request = Request(batch, objective, where, memory_limit, effort, own, minimize)
-    return plan_graph(net, request).plan
+    if is_sum(net):
+        return tuple(plan_graph(graph, request).plan for graph in as_sum(net))
+    return plan_graph(as_graph(net), request).plan
 
 
 def plan_graph(net: AnyNetwork, request: Request, *, whole_range: bool = False) -> PlannedGraph:
@@ -188,7 +217,9 @@ def backward_plan(
     (3, 1)
     """
     if not isinstance(forward, Plan):
-        forward = plan(forward, batch=batch)
+        dtype = dtype_option(dtype_asked_for(forward, None))
+        request = Request(batch, dtype=dtype)
+        forward = plan_graph(as_graph(forward), request).plan
     canonical = [value.name for value in forward.inputs]
     if wanted is None:
         return adjoint(forward, canonical)

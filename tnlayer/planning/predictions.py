@@ -10,6 +10,7 @@ import torch
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile, op_times, scale_nearest
 from ..hardware.profile.op_times import OpTimes
+from ..ir.backend_names import MIXED
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import dense_seconds
 from .request import INFER, Request
@@ -47,6 +48,17 @@ def predict(training: Lowered, batch: int) -> Prediction:
     """A plan that was lowered for a training step, at a batch size."""
     seconds, alone = training.seconds(batch), training.inference.seconds(batch)
     return Prediction(training.backend, seconds.forward, seconds.backward, alone.forward)
+
+
+def added(each: Sequence[Prediction]) -> Prediction:
+    """Of networks that run one after the other."""
+    backends = {one.backend for one in each}
+    return Prediction(
+        backends.pop() if len(backends) == 1 else MIXED,
+        sum(one.forward for one in each),
+        sum(one.backward for one in each),
+        sum(one.inference for one in each),
+    )
 
 
 def has_dense(graph: Graph) -> bool:

@@ -11,6 +11,7 @@ from ..errors import SpecError
 from ..graph.argument_checks import shown
 from ..graph.as_graph import AnyNetwork, as_graph, dtype_asked_for
 from ..graph.graph import Graph
+from ..graph.sum_of_networks import SumOfNetworks
 from ..ir.plan_text import milliseconds, table
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
@@ -18,8 +19,9 @@ from ..planning.request import dtype_option
 from ..support.html import block, heading, html_table
 from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..support.wording import counted
-from .cost import Cost
+from .cost import LARGEST, Cost
 from .cost_of_network import cost
+from .costs import Costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class Comparison:
     """The costs of several networks at one batch size; ``print`` puts them side by side.
 
     Arguments:
-        batch: samples of one call.
-        costs: one a network, in the order given.
+        batch: samples of one call, where an input has some.
+        costs: one a network, in the order given; of a sum its Costs.
         same_ports: whether all take and give the same features, so that one dense layer stands
             for all.
 
@@ -41,7 +43,7 @@ class Comparison:
     """
 
     batch: int
-    costs: tuple[Cost, ...]
+    costs: tuple[Cost | Costs, ...]
     same_ports: bool
 
     def numbers(self) -> dict[str, Any]:
@@ -62,26 +64,39 @@ class Comparison:
 
     def _table(self) -> tuple[str, list[tuple[str, ...]]]:
         """What is compared, and a row a count with a cell a network."""
-        heads = ("", *_heads(self.costs), *((DENSE,) if self.same_ports else ()))
-        dtypes = ", ".join(dict.fromkeys(one.plan.dtype for one in self.costs))
-        title = f"{counted(len(self.costs), 'network')} at batch {self.batch}, {dtypes}"
+        heads = ("", *_heads(self.costs), *((DENSE,) if self._has_dense else ()))
+        dtypes = ", ".join(dict.fromkeys(one.dtype for one in self.costs))
+        where = f" at batch {self.batch:,}" if self._is_batched else ""
+        title = f"{counted(len(self.costs), 'network')}{where}, {dtypes}"
         return title, [heads, *self._rows()]
 
+    @property
+    def _is_batched(self) -> bool:
+        """Whether any of them has samples."""
+        return any(one.graph.is_batched for one in self.costs)
+
+    @property
+    def _has_dense(self) -> bool:
+        """Whether one dense map stands for all."""
+        return self.same_ports and bool(self.costs[0].graph.inputs)
+
     def _rows(self) -> list[tuple[str, ...]]:
-        batch, first = self.batch, self.costs[0]
+        first = self.costs[0]
+        has_inputs = any(one.graph.inputs for one in self.costs)
+        what = " a sample" if self._is_batched else ""
         dense_flops = (first.dense_forward_flops, first.dense_backward_flops)
         rows: list[tuple[str, Iterable[str], str]] = [
             ("parameters", _whole(c.parameters for c in self.costs), f"{first.dense_parameters:,}"),
-            ("compression", (f"{c.compression:,.1f}" for c in self.costs), "1.0"),
+            *([("compression", map(_compression, self.costs), "1.0")] if has_inputs else []),
             (
-                "FLOPs a sample, forward",
-                (f"{c.forward_flops / batch:,.0f}" for c in self.costs),
-                f"{dense_flops[0] // batch:,}",
+                f"FLOPs{what}, forward",
+                (f"{c.forward_flops / c.samples:,.0f}" for c in self.costs),
+                f"{dense_flops[0] // first.samples:,}",
             ),
             (
-                "FLOPs a sample, backward",
-                (f"{c.backward_flops / batch:,.0f}" for c in self.costs),
-                f"{dense_flops[1] // batch:,}",
+                f"FLOPs{what}, backward",
+                (f"{c.backward_flops / c.samples:,.0f}" for c in self.costs),
+                f"{dense_flops[1] // first.samples:,}",
             ),
             (
                 "peak bytes, forward",
@@ -93,22 +108,31 @@ class Comparison:
                 _whole(c.training_peak for c in self.costs),
                 f"{first.dense_training_peak:,}",
             ),
-            ("bytes saved for backward", _whole(c.saved.at(batch) for c in self.costs), "0"),
+            ("bytes saved for backward", _whole(c.saved.at(self.batch) for c in self.costs), "0"),
+            (
+                LARGEST,
+                _whole(c.largest_intermediate for c in self.costs),
+                f"{first.samples * first.graph.out_features:,}",
+            ),
             ("calls, forward", _whole(c.forward_calls for c in self.costs), "1"),
             ("calls, backward", _whole(c.backward_calls for c in self.costs), "2"),
             *_time_rows(self.costs),
         ]
-        dense = self.same_ports
+        dense = self._has_dense
         return [(name, *cells, *((of_dense,) if dense else ())) for name, cells, of_dense in rows]
+
+
+def _compression(cost: Cost | Costs) -> str:
+    return f"{cost.compression:,.1f}" if cost.graph.inputs else "-"
 
 
 def _whole(numbers: Iterable[int]) -> Iterable[str]:
     return (f"{number:,}" for number in numbers)
 
 
-def _heads(costs: Sequence[Cost]) -> list[str]:
+def _heads(costs: Sequence[Cost | Costs]) -> list[str]:
     """A name for each column: the label, with a number where several networks share it."""
-    labels = [one.label or "network" for one in costs]
+    labels = list(map(_head, costs))
     shared = Counter(labels)
     seen: Counter[str] = Counter()
     heads: list[str] = []
@@ -118,12 +142,20 @@ def _heads(costs: Sequence[Cost]) -> list[str]:
     return heads
 
 
-def predicted_seconds(counted: Cost) -> dict[str, tuple[float, float]]:
+def _head(cost: Cost | Costs) -> str:
+    """What it is, short enough for a column."""
+    if isinstance(cost, Cost):
+        return cost.label or "network"
+    others = f" + {len(cost) - 1} more" if len(cost) > 1 else ""
+    return f"{cost[0].label or 'network'}{others}"
+
+
+def predicted_seconds(counted: Cost | Costs) -> dict[str, tuple[float, float]]:
     """Predicted seconds of one call, forward and backward, by backend and for dense."""
     return {one.backend: (one.forward, one.backward) for one in counted.predictions}
 
 
-def _time_rows(costs: Sequence[Cost]) -> list[tuple[str, Iterable[str], str]]:
+def _time_rows(costs: Sequence[Cost | Costs]) -> list[tuple[str, Iterable[str], str]]:
     """Predicted milliseconds, two rows a backend."""
     predicted = [predicted_seconds(one) for one in costs]
     backends = dict.fromkeys(backend for times in predicted for backend in times)
@@ -141,7 +173,7 @@ def _milliseconds(seconds: tuple[float, float] | None, part: int) -> str:
 
 
 def compare(
-    *nets: AnyNetwork | Sequence[AnyNetwork],
+    *nets: AnyNetwork | SumOfNetworks | Sequence[AnyNetwork | SumOfNetworks],
     batch: int = DEFAULT_BATCH,
     device: Device = "cpu",
     objective: Objective = "train",
@@ -155,7 +187,7 @@ def compare(
 
     Arguments:
         nets: the networks, in the order of the columns, or one list of them; of a layer its network
-            and dtype.
+            and dtype. A sum, ``net1 + net2`` or ``tn.energy(...)``, is one column.
         batch: samples of one call.
         device, objective, memory_limit, effort, dtype, minimize, backend: as for
             :func:`tnlayer.cost`.
@@ -170,15 +202,19 @@ def compare(
     ([512, 512], True)
     """
     several = nets[0] if len(nets) == 1 else nets
-    listed = several if isinstance(several, Sequence) else nets
+    is_list = isinstance(several, Sequence) and not isinstance(several, SumOfNetworks)
+    listed: Any = several if is_list else nets
     if not listed or isinstance(listed, str):
         got = "none" if not listed else f"the text {shown(listed)}"
         msg = f"compare: expected networks, got {got}; pass compare(net1, net2, ...)"
         raise SpecError(msg)
-    graphs = [as_graph(net, "compare") for net in listed]
-    costs = tuple(
+    checked: list[Any] = [
+        net if isinstance(net, SumOfNetworks) and net else as_graph(net, "compare")
+        for net in listed
+    ]
+    costs: tuple[Cost | Costs, ...] = tuple(
         cost(
-            graph,
+            one,
             batch=batch,
             device=device,
             objective=objective,
@@ -188,9 +224,9 @@ def compare(
             minimize=minimize,
             backend=backend,
         )
-        for net, graph in zip(listed, graphs, strict=True)
+        for net, one in zip(listed, checked, strict=True)
     )
-    return Comparison(batch, costs, len({_ports(graph) for graph in graphs}) == 1)
+    return Comparison(batch, costs, len({_ports(one.graph) for one in costs}) == 1)
 
 
 def _ports(graph: Graph) -> tuple[object, ...]:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..graph.graph import Graph
 from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
-from ..ir.plan_text import milliseconds, plan_text, table
+from ..ir.plan_text import at_batch, milliseconds, plan_text, table
 from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
+from ..planning.path_of_plan import path_of
 from ..planning.planner import PlannedGraph
 from ..planning.predictions import DENSE, Prediction
-from ..support.html import bars_svg, block, heading, html_of, html_table, lines
+from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.wording import fewer
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
-from .verdict import verdict
+from .verdict import kind_of, verdict
+
+LARGEST = "largest intermediate, entries"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Cost:
     """Counts of one network at one batch size, beside those of the dense layer it replaces.
 
+    A network without inputs, such as a norm or an energy, has no samples and replaces no layer: its
+    text leaves both out.
+
     Arguments:
         label: the network's label.
-        batch: samples of one call.
+        batch: samples of one call, where an input has some.
         parameters: trainable entries; stored: all entries.
         dense_parameters: entries of the dense map with the same ports.
         forward: FLOPs and bytes of the forward's steps.
@@ -54,6 +62,10 @@ class Cost:
     (131072, 262144)
     >>> cost.forward_peak <= cost.training_peak, cost.dense_forward_peak, cost.dense_bytes
     (True, 4096, 24576)
+    >>> cost.largest_intermediate, cost.width, cost.samples, cost.dtype  # y: 16 x 64 entries
+    (1024, 10.0, 16, 'float32')
+    >>> cost.graph == net.freeze(), cost.path  # x with V, and that with U
+    (True, ((0, 1), (0, 1)))
     >>> round(cost.intensity, 2), cost.backend, cost.objective, cost.notes
     (1.52, 'torch', 'train', ())
     >>> cost.predicted("dense").training > 0, cost.fastest.backend, cost.reason[:6]
@@ -107,9 +119,47 @@ class Cost:
         return self.backward.flops.at(self.batch)
 
     @property
+    def graph(self) -> Graph:
+        """The network."""
+        return self.planned.graph
+
+    @property
+    def dtype(self) -> str:
+        """Of the arithmetic."""
+        return self.plan.dtype
+
+    @property
+    def samples(self) -> int:
+        """Of one call: ``batch``; 1 where no input has samples."""
+        return self.batch if self.graph.is_batched else 1
+
+    @property
+    def path(self) -> tuple[tuple[int, ...], ...]:
+        """The order of contraction of the forward as opt_einsum, numpy and cotengra write it.
+
+        Pairs of places in a list of operands: each pair is taken out and its product appended.
+
+        Operands are the inputs, of a product input one vector a leg, and behind them the tensors in
+        the order of ``graph.tensors``. Where the plan computes equal products once, the path has
+        each of them; how a memory limit is kept it does not tell.
+        """
+        return path_of(self.plan, self.graph, self.planned.form)
+
+    @property
+    def largest_intermediate(self) -> int:
+        """Entries of the largest value that a step of the forward makes at the batch size, y
+        included: see :meth:`tnlayer.Plan.largest_intermediate`."""
+        return self.plan.largest_intermediate(self.batch)
+
+    @property
+    def width(self) -> float:
+        """The contraction width: log2 of ``largest_intermediate``."""
+        return math.log2(self.largest_intermediate)
+
+    @property
     def dense_forward_flops(self) -> int:
         """FLOPs of the dense layer's forward call."""
-        return 2 * self.dense_parameters * self.batch
+        return 2 * self.dense_parameters * self.samples
 
     @property
     def dense_backward_flops(self) -> int:
@@ -119,7 +169,7 @@ class Cost:
     @property
     def dense_forward_peak(self) -> int:
         """Bytes that the dense layer's forward allocates: y."""
-        return self.batch * self.planned.graph.out_features * self.plan.itemsize
+        return self.samples * self.graph.out_features * self.plan.itemsize
 
     @property
     def dense_bytes(self) -> int:
@@ -173,7 +223,7 @@ class Cost:
         """Why this plan: the objective that found it, its predicted time, and the runners-up."""
         choice = self.planned.choice
         notes = [choice.reason]
-        if self.plan.batch != self.batch:
+        if self.plan.batch != self.batch and self.graph.is_batched:
             notes = [f"at batch {self.plan.batch:,}, {choice.reason}"]
         if choice.cut:
             notes.append(choice.cut)
@@ -225,28 +275,31 @@ class Cost:
             break_even: whether to add the batch ranges at which dense is slower, which may need
                 a search: [low, high], high null where there is no end.
         """
-        batch = self.batch
+        batch, has_inputs = self.batch, bool(self.graph.inputs)
+        # Of what has no samples, or stands for no layer, there is no number.
         return {
             "label": self.label,
-            "batch": batch,
+            "batch": batch if self.graph.is_batched else None,
             "dtype": self.plan.dtype,
             "parameters": self.parameters,
             "stored": self.stored,
-            "dense_parameters": self.dense_parameters,
-            "compression": self.compression,
+            "dense_parameters": self.dense_parameters if has_inputs else None,
+            "compression": self.compression if has_inputs else None,
             "forward_flops": self.forward_flops,
             "backward_flops": self.backward_flops,
             "forward_elementwise": self.forward.elementwise.at(batch),
             "backward_elementwise": self.backward.elementwise.at(batch),
-            "dense_forward_flops": self.dense_forward_flops,
-            "dense_backward_flops": self.dense_backward_flops,
+            "dense_forward_flops": self.dense_forward_flops if has_inputs else None,
+            "dense_backward_flops": self.dense_backward_flops if has_inputs else None,
             "forward_bytes": (self.forward.bytes_read + self.forward.bytes_written).at(batch),
             "backward_bytes": (self.backward.bytes_read + self.backward.bytes_written).at(batch),
             "saved_bytes": self.saved.at(batch),
             "forward_peak": self.forward_peak,
             "training_peak": self.training_peak,
-            "dense_training_peak": self.dense_training_peak,
+            "dense_training_peak": self.dense_training_peak if has_inputs else None,
             "intensity": self.intensity,
+            "largest_intermediate": self.largest_intermediate,
+            "width": self.width,
             "forward_calls": self.forward_calls,
             "backward_calls": self.backward_calls,
             **{
@@ -268,19 +321,26 @@ class Cost:
         }
 
     def __repr__(self) -> str:
-        return f"<Cost of {self.label or 'network'} at batch {self.batch}, {self.plan.dtype}>"
+        return f"<Cost of {self._title}>"
 
     def __str__(self) -> str:
         return "\n".join((*self.table_lines(), *self._remarks()))
 
+    @property
+    def _title(self) -> str:
+        kind = kind_of(self.graph)
+        what = f"{self.label or 'network'}{kind and f', a {kind}'}"
+        return f"{what}{at_batch(self.plan, self.batch)}, {self.plan.dtype}"
+
     def _remarks(self) -> list[str]:
         """Why this plan, and whether it is faster than dense."""
-        told = verdict(self.batch, self.fastest, self.predicted(DENSE), self.break_even())
+        dense = self.predicted(DENSE)
+        told = verdict(self.graph, self.batch, self.fastest, dense, self.break_even())
         return [f"plan: {self.reason}", *told]
 
     def _repr_html_(self) -> str:
         title, *_, times = self.table_lines()
-        table = html_table([("", "network", "dense"), *self._rows()])
+        table = html_table(self._table())
         bars = bars_svg(
             [(one.backend, (1e3 * one.forward, 1e3 * one.backward)) for one in self.predictions],
             ("ms forward", "ms backward"),
@@ -289,15 +349,21 @@ class Cost:
 
     def table_lines(self) -> list[str]:
         """The counts and times beside those of dense, and the profile: quick, without a search."""
-        rows = [("", "network", "dense"), *self._rows()]
-        title = f"cost of {self.label or 'network'} at batch {self.batch}, {self.plan.dtype}"
-        return [title, *table(rows), f"times: predicted with the profile {self.profile}"]
+        times = f"times: predicted with the profile {self.profile}"
+        return [f"cost of {self._title}", *table(self._table()), times]
 
     def steps_text(self) -> str:
         """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""
         seconds = self.step_seconds()
         forward = plan_text(self.plan, seconds, self.batch)
         return "\n".join((forward, *self.lowered.lines(self.batch, seconds)))
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """A header and rows, with a column for dense where the network has inputs."""
+        rows = [("", "network", "dense"), *self._rows()]
+        if self.graph.inputs:
+            return [*rows]
+        return [(name, own) for name, own, _ in rows]
 
     def _rows(self) -> list[tuple[str, str, str]]:
         batch = self.batch
@@ -307,13 +373,16 @@ class Cost:
         flops = [self.forward_flops, self.backward_flops]
         dense_flops = [self.dense_forward_flops, self.dense_backward_flops]
         intensity = self.dense_forward_flops / of_dense
-        per_sample = [f"{count / batch:,.0f}" for count in flops]
-        dense = [f"{count // batch:,}" for count in dense_flops]
+        per_sample = [f"{count / self.samples:,.0f}" for count in flops]
+        dense = [f"{count // self.samples:,}" for count in dense_flops]
         rows = [
             ("parameters", f"{self.parameters:,}", f"{self.dense_parameters:,}"),
-            ("compression", compression, ""),
-            ("FLOPs a sample, forward", per_sample[0], dense[0]),
-            ("FLOPs a sample, backward", per_sample[1], dense[1]),
+            *([("compression", compression, "")] if self.graph.inputs else []),
+            *(
+                (f"FLOPs a sample, {name}", per_sample[k], dense[k])
+                for k, name in enumerate(("forward", "backward"))
+                if self.graph.is_batched
+            ),
             ("FLOPs a call, forward", f"{flops[0]:,}", f"{dense_flops[0]:,}"),
             ("FLOPs a call, backward", f"{flops[1]:,}", f"{dense_flops[1]:,}"),
             ("elementwise, forward", f"{self.forward.elementwise.at(batch):,}", "0"),
@@ -323,6 +392,11 @@ class Cost:
             ("bytes saved for backward", f"{self.saved.at(batch):,}", "0"),
             ("peak bytes, forward", f"{self.forward_peak:,}", f"{self.dense_forward_peak:,}"),
             ("peak bytes, training", f"{self.training_peak:,}", f"{self.dense_training_peak:,}"),
+            (
+                LARGEST,
+                f"{self.largest_intermediate:,}",
+                f"{self.samples * self.graph.out_features:,}",
+            ),
             ("FLOPs a byte, forward", f"{self.intensity:.1f}", f"{intensity:.1f}"),
             ("calls, forward + backward", f"{self.forward_calls} + {self.backward_calls}", "1 + 2"),
             *self._time_rows(),
@@ -354,24 +428,3 @@ class Cost:
                 ("inference", "forward without grad"),
             )
         ]
-
-
-class Costs(tuple[Cost, ...]):
-    """The costs of the networks of a layer; printed, one below the other.
-
-    >>> import tnlayer as tn
-    >>> costs = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch").costs()
-    >>> print(costs)  # doctest: +ELLIPSIS
-    cost of low rank at batch 256, float32
-    ...
-    >>> costs[0].parameters
-    28
-    """
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return "\n\n".join(map(str, self))
-
-    def _repr_html_(self) -> str:
-        return block(*map(html_of, self))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 from ..dispatch.available_backends import foreseen_request
 from ..graph.argument_checks import check_option
-from ..graph.as_graph import AnyNetwork, dtype_asked_for
+from ..graph.as_graph import AnyNetwork, AnySum, as_graph, as_sum, dtype_asked_for, is_sum
 from ..ir.counts import Counts
 from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
@@ -14,10 +16,37 @@ from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_opti
 from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..targets.backend import option_names
 from .cost import Cost
+from .costs import Costs
 
 
+@overload
+def cost(
+    net: AnySum,
+    *,
+    batch: int = ...,
+    device: Device = ...,
+    objective: Objective = ...,
+    memory_limit: int | None = ...,
+    effort: Effort = ...,
+    dtype: Dtype | None = ...,
+    minimize: Minimize = ...,
+    backend: Backend = ...,
+) -> Costs: ...
+@overload
 def cost(
     net: AnyNetwork,
+    *,
+    batch: int = ...,
+    device: Device = ...,
+    objective: Objective = ...,
+    memory_limit: int | None = ...,
+    effort: Effort = ...,
+    dtype: Dtype | None = ...,
+    minimize: Minimize = ...,
+    backend: Backend = ...,
+) -> Cost: ...
+def cost(
+    net: AnyNetwork | AnySum,
     *,
     batch: int = DEFAULT_BATCH,
     device: Device = "cpu",
@@ -27,15 +56,16 @@ def cost(
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
     backend: Backend = "auto",
-) -> Cost:
+) -> Cost | Costs:
     """Count and predict what a network costs, without running or allocating anything.
 
     Printing it may search for plans at other batch sizes, to say from which on it beats dense.
 
     Arguments:
         net: the network; of a layer its network and dtype: what the layer itself runs, with its
-            own options, is in ``layer.costs()``.
-        batch: samples of one call.
+            own options, is in ``layer.costs()``. Of a sum, ``net1 + net2`` or ``tn.energy(...)``,
+            the costs of all its networks and their sum; a memory limit is one for each of them.
+        batch: samples of one call; nothing is made of it where no input has some.
         device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
         backend: "torch", "cpp", "cuda", or "auto", whose choice is predicted here as a Layer makes
             it.
@@ -48,11 +78,19 @@ def cost(
     >>> c = tn.cost(tn.topologies.tensor_train((16, 16, 16), (16, 16, 16), rank=8), batch=1)
     >>> c.parameters, c.dense_parameters, round(c.compression)
     (20480, 16777216, 819)
+
+    >>> both = tn.topologies.low_rank(16, 16, rank=1) + tn.topologies.cp((4, 4), (4, 4), rank=2)
+    >>> costs = tn.cost(both, batch=1)
+    >>> [one.parameters for one in costs], costs.parameters
+    ([32, 32], 64)
     """
     check_option(backend, "backend", option_names())
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     request = Request(batch, objective, where, memory_limit, effort, own, minimize, backend)
-    return cost_of(plan_graph(net, foreseen_request(request)), batch)
+    request = foreseen_request(request)
+    if is_sum(net):
+        return Costs(cost_of(plan_graph(graph, request), batch) for graph in as_sum(net))
+    return cost_of(plan_graph(as_graph(net), request), batch)
 
 
 def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:
@@ -64,7 +102,8 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
     inference = lowered.inference
     backward_plan = adjoint(plan, wanted_names(plan, mask)).verify() if any(mask) else plan
     dense_in = graph.dense_parameter_count // graph.out_features
-    entries = batch * (graph.out_features + dense_in) + graph.dense_parameter_count
+    samples = batch if graph.is_batched else 1
+    entries = samples * (graph.out_features + dense_in) + graph.dense_parameter_count
     predictions = [predict(lowered, batch)]
     if has_dense(graph):
         predictions.append(predict_dense(graph, batch, times))

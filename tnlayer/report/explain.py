@@ -17,15 +17,16 @@ from ..graph.argument_checks import check_whole, shown
 from ..graph.graph import count_parameters
 from ..ir.backend_names import MIXED, TORCH
 from ..ir.batch_range import BatchRange
-from ..ir.plan_text import milliseconds, search_words, table
-from ..planning.break_even import BreakEven, find_break_even
+from ..ir.plan_text import at_batch, milliseconds, search_words, table
+from ..planning.break_even import BreakEven
 from ..planning.planner import PlannedGraph, plan_graph
 from ..planning.predictions import DENSE, Prediction, predict
 from ..planning.request import INFER, MAX_BATCH
 from ..runtime.program import Program
 from ..targets.backend import asked_backend, backend_of, same_code
-from .cost import Cost, Costs
+from .cost import Cost
 from .cost_of_network import cost_of
+from .costs import Costs
 from .verdict import verdict as verdict_lines
 
 _SCALED = (
@@ -34,13 +35,18 @@ _SCALED = (
 )
 
 
+# Of so many networks each is told in full; of more there is a row each, and so many lines of how a
+# limit is kept, and of first calls.
+_IN_FULL, _KEPT = 3, 8
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRange:
     """Batch sizes that one plan serves.
 
     Arguments:
         batches: those sizes.
-    origin: the search that found the plan, as ``minimize`` of :func:`tnlayer.plan` names it.
+        origin: the search that found the plan, as ``minimize`` of :func:`tnlayer.plan` names it.
         batch: a batch size of the range, for the times.
         predicted: predicted times at that size.
     """
@@ -90,18 +96,11 @@ class Explanation:
     @property
     def predicted(self) -> Prediction:
         """Predicted times of one call at ``batch``: the sum over the networks."""
-        each = [cost.fastest for cost in self.costs]
-        return Prediction(
-            self.backend,
-            sum(one.forward for one in each),
-            sum(one.backward for one in each),
-            sum(one.inference for one in each),
-        )
+        return replace(self.costs.fastest, backend=self.backend)
 
     def break_even(self) -> BreakEven | None:
         """The batch sizes at which the layer is predicted to beat one dense layer."""
-        planned = [cost.planned for cost in self.costs]
-        return find_break_even(planned, one_plan=self.one_plan)
+        return self.costs.break_even()
 
     def __contains__(self, text: str) -> bool:
         return text in str(self)
@@ -109,10 +108,20 @@ class Explanation:
     def head(self) -> list[str]:
         """The layer, its backend and why that, and how calls came to it."""
         scaled = [_SCALED] if self.log_scale else []
-        changes = [f"first calls: {change}" for change in self.changes]
+        changes = [f"first calls: {change}" for change in self.changes[:_KEPT]]
+        if len(self.changes) > _KEPT:
+            changes.append(f"first calls: and {len(self.changes) - _KEPT} more such ranges")
         return [self.layer, self._backend_text(), *scaled, *changes]
 
     def __str__(self) -> str:
+        if len(self.costs) > _IN_FULL:
+            more = (
+                "costs[k] tells of one: print(found.costs[0]), print(found.costs[0].steps_text())"
+            )
+            limit = self.memory_limit
+            kept = [] if limit is None else [_memory_line(cost, limit) for cost in self.costs]
+            blocks = [self.head(), kept[:_KEPT], [str(self.costs)], [more]]
+            return "\n\n".join("\n".join(lines) for lines in blocks if lines)
         blocks = [self.head()]
         for cost, ranges in zip(self.costs, self.ranges, strict=True):
             blocks.append(self._range_lines(cost, ranges))
@@ -129,25 +138,26 @@ class Explanation:
         later = "".join(f"; {note}" for note in notes)
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for{later}"
+        where = at_batch(self.costs[0].plan, self.batch)
         asked = asked_backend(self.asked)
         if asked is not None and asked.beaten and not backend_of(self.backend).is_compiled:
-            return (
-                f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: "
-                f"{asked.beaten})"
-            )
+            return f"backend: {self.backend}{where} (asked for {self.asked!r}: {asked.beaten})"
         return (
-            f"backend: {self.backend} at batch {self.batch:,} (asked for {self.asked!r}: the "
+            f"backend: {self.backend}{where} (asked for {self.asked!r}: the "
             f"fastest {'of those timed' if self.timed else 'by prediction'}){later}"
         )
 
     def verdict(self) -> list[str]:
         """Whether the layer or one dense layer is faster by prediction, in some lines."""
+        first = self.costs[0]
         total = verdict_lines(
-            self.batch, self.predicted, self.costs[0].predicted(DENSE), self.break_even()
+            first.graph, self.batch, self.predicted, first.predicted(DENSE), self.break_even()
         )
         if len(self.costs) == 1:
             return total
         head = [f"the sum of {len(self.costs)} networks against one dense layer"]
+        if first.predicted(DENSE) is None:
+            head = []
         each = sum(cost.parameters for cost in self.costs)
         if self.parameters != each:
             head.append(
@@ -158,6 +168,8 @@ class Explanation:
 
     def _range_lines(self, cost: Cost, ranges: tuple[PlannedRange, ...]) -> list[str]:
         """The batch ranges so far."""
+        if not cost.graph.is_batched:
+            return [f"plan of {cost.label or 'network'}: one, for there are no samples"]
         if cost.one_plan:
             return [f"plans of {cost.label or 'network'}: one for every batch size"]
         head = (

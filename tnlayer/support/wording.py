@@ -26,8 +26,13 @@ def times(ratio: float) -> str:
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 
-def fewer(dense: int, count: int) -> str:
+def fewer(dense: int, count: int, than: str = "dense") -> str:
     """Parameters beside those of the dense layer, in words.
+
+    Arguments:
+        dense: entries of the dense layer, or of what else it is held against.
+        count: of parameters.
+        than: what it is held against.
 
     >>> fewer(1000, 10), fewer(10, 25), fewer(10, 10), fewer(10, 0)
     ('100x fewer than dense', '2.5x as many as dense', 'as many as dense', 'no parameters')
@@ -35,9 +40,9 @@ def fewer(dense: int, count: int) -> str:
     if not count:
         return "no parameters"
     if count == dense:
-        return "as many as dense"
+        return f"as many as {than}"
     return (
-        f"{times(dense / count)} fewer than dense"
+        f"{times(dense / count)} fewer than {than}"
         if count < dense
-        else (f"{times(count / dense)} as many as dense")
+        else (f"{times(count / dense)} as many as {than}")
     )

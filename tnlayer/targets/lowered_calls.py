@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ..ir.counts import Amount
 from ..ir.plan_parts import Memory
-from ..ir.plan_text import memory_text, milliseconds
+from ..ir.plan_text import at_batch, memory_text, milliseconds
 from ..ir.steps import owner_of
 from ..lowering.calls.training_schedules import TrainingSchedules, schedule_pair
 from ..time_models.torch_calls import Seconds, schedule_seconds, step_seconds
@@ -115,11 +115,11 @@ class LoweredCalls(Lowered):
             f"{milliseconds(backward)} for those of the backward",
             f"{milliseconds(steps[''])} for results and autograd",
         )
-        return [f"predicted ms at batch {batch}: {', '.join(parts)}"]
+        return [f"predicted ms{at_batch(self.plan, batch)}: {', '.join(parts)}"]
 
     def memory_line(self, batch: int, limit: int) -> str:
         """What the plan's memory does."""
         used = self.pair.workspace_bytes(batch)
-        how = memory_text(self.plan.memory, dict(self.plan.names))
+        how = memory_text(self.plan)
         why = " (it fits as it is)" if replace(self.plan.memory, adds=False) == Memory() else ""
-        return f"memory: {used:,} of {limit:,} bytes at batch {batch:,}: {how}{why}"
+        return f"memory: {used:,} of {limit:,} bytes{at_batch(self.plan, batch)}: {how}{why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,11 @@ from .tikz import picture_tikz
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_DRAWN_NODES = 600
+# Of a figure, in width and in height.
+MAX_INCHES = 60.0
 
 
 def draw_graph(
@@ -44,16 +48,11 @@ def draw_graph(
     Raises BuildError where matplotlib is missing, SpecError for a graph too large to read, for a
     file format that matplotlib does not write, and for wrong positions, labels and colours.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        msg = f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
-        raise BuildError(msg) from None
+    check_matplotlib()
     picture = adjusted(place_checked(graph), positions, labels)
     colours = colours_of(graph, picture, style)
     if ax is None:
-        # A figure of our own, not pyplot's: no global state and no window system.
-        ax = Figure(figsize=_figure_size(picture), layout="constrained").add_subplot()
+        ax = new_figure(figure_size(picture)).add_subplot()
     for line in picture.lines:
         _draw_line(ax, picture, line)
     for number, box in label_boxes(picture).items():
@@ -85,11 +84,41 @@ def place_checked(graph: GraphValues) -> Picture:
     return place(graph)
 
 
-def _figure_size(picture: Picture) -> tuple[float, float]:
+def check_matplotlib() -> None:
+    """Refuse to draw without it.
+
+    Raises BuildError.
+    """
+    try:
+        import_module("matplotlib.figure")
+    except ImportError as error:
+        msg = f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
+        raise BuildError(msg) from None
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """A figure of our own, not pyplot's: no global state and no window system.
+
+    Arguments:
+        size: width and height in inches.
+
+    Raises BuildError where matplotlib is missing.
+    """
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
+def figure_size(picture: Picture) -> tuple[float, float]:
+    """Width and height in inches of a figure that holds a picture."""
     xs = [vertex.x for vertex in picture.vertices.values()] or [0.0]
     ys = [vertex.y for vertex in picture.vertices.values()] or [0.0]
     width = 0.9 * (max(xs) - min(xs)) + 2.0
-    return (min(60.0, max(5.0, width)), min(60.0, max(3.0, 0.9 * (max(ys) - min(ys)) + 2.0)))
+    return (
+        min(MAX_INCHES, max(5.0, width)),
+        min(MAX_INCHES, max(3.0, 0.9 * (max(ys) - min(ys)) + 2.0)),
+    )
 
 
 def _draw_vertex(ax: Axes, vertex: Vertex, colour: str, narrow: int) -> None:
@@ -193,6 +222,14 @@ def _save(ax: Axes, path: Path) -> None:
     if figure is None:
         msg = "the axes belong to no figure, so they cannot be saved; pass axes of a figure"
         raise SpecError(msg)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a file.
+
+    Raises SpecError for a format that matplotlib does not write.
+    """
     try:
         figure.savefig(path, dpi=150)
     except ValueError as error:
