@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import networkx
 
 from ..errors import SpecError
 from ..support.html import block, heading, lines
 from ..support.json_text import read_document, write_document
-from ..support.option_words import Labels
 from ..support.wording import counted
 from .argument_checks import (
     as_array_value,
@@ -37,21 +35,19 @@ from .bridges.plain_networkx import graph_from_plain, is_plain
 from .bridges.quimb_network import graph_from_quimb, quimb_from_graph
 from .compose import composed, renamed
 from .describe import describe, graph_html, headline
-from .drawing.drawing import draw_graph
-from .drawing.options import Positions, Style
+from .drawing.drawable import Drawable
+from .drawing.drawing import Drawn
 from .graph import MAX_NODES, Graph, Port, TensorNode
 from .leg_table import LegTable
 from .near_identity import NearIdentity
 from .sum_of_networks import SumOfNetworks
+from .unfinished import as_far_as_it_goes
 from .validate import ends_of, resolve_shares, validate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Legs = str | Sequence[str]
 
 
-class Network:
+class Network(Drawable):
     """A tensor network that is being described; mutable, so not hashable.
 
     Arguments:
@@ -421,19 +417,7 @@ class Network:
             if name not in self._inputs:
                 msg = f"port({name!r}): there is no input {name!r}{suggest(name, self._inputs)}"
                 raise SpecError(msg)
-        inputs = tuple(
-            replace(self._options.get(name, Port(name, ())), legs=legs)
-            for name, legs in self._inputs.items()
-        )
-        graph = Graph(
-            label=self.label,
-            leg_sizes=self._legs.sizes(),
-            inputs=inputs,
-            output=self._output,
-            tensors=resolve_shares(self._tensors.values()),
-            summed=frozenset(self._summed),
-            fixed=tuple(sorted(self._fixed.items())),
-        )
+        graph = self._said()
         validate(graph)
         # A leg with two ends or more is summed anyway: saying so adds nothing to the content.
         ends = Counter(leg for _, legs in ends_of(graph) for leg in legs)
@@ -833,37 +817,32 @@ class Network:
         """
         return cls.from_graph(graph_from_document(read_document(text)))
 
-    def draw(
-        self,
-        path: str | Path | None = None,
-        ax: Axes | None = None,
-        *,
-        positions: Positions | None = None,
-        labels: Labels = "all",
-        style: Style | None = None,
-    ) -> Axes:
-        """Draw nodes, leg names and sizes with matplotlib (``pip install tnlayer[viz]``).
-
-        Arguments:
-            path: file to save the picture to; the suffix says its format: .svg, .png, .pdf, ...;
-                .tikz for a picture to put into a TeX document, .tex for a document of its own.
-            ax: axes to draw on, or None for a figure of its own.
-            positions: of tensors by name, (x, y) with y upward; neighbours stand 1.5 to 2.4 apart
-                otherwise. Ports move with their tensor; what is left out stays.
-            labels: what stands beside legs: "all" (names and sizes), "names", "sizes" or "none".
-            style: colours such as "#bcd6f2", by kind (tensor, frozen, constant, shared, conjugated,
-                input, output, fix, sum, copy) or by the name of a tensor.
-
-        Raises BuildError where matplotlib is missing, SpecError for a network too large to be read,
-        and for positions, labels and colours that are none.
-
-        >>> net = Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3})
-        >>> net.draw().get_title().splitlines()[0]
-        'j,jk->k, 6 parameters'
-        """
-        return draw_graph(self.freeze(), path, ax, positions=positions, labels=labels, style=style)
-
     # -- inner -------------------------------------------------------------------------------
+
+    def _said(self) -> Graph:
+        """What was said so far, unchecked."""
+        inputs = tuple(
+            replace(self._options.get(name, Port(name, ())), legs=legs)
+            for name, legs in self._inputs.items()
+        )
+        return Graph(
+            label=self.label,
+            leg_sizes=self._legs.sizes(),
+            inputs=inputs,
+            output=self._output or (),
+            tensors=resolve_shares(self._tensors.values()),
+            summed=frozenset(self._summed),
+            fixed=tuple(sorted(self._fixed.items())),
+        )
+
+    def _drawn(self) -> Drawn:
+        try:
+            return Drawn(self.freeze())
+        except SpecError as error:
+            try:
+                return as_far_as_it_goes(self._said())
+            except SpecError:
+                raise error from None
 
     def _check_room(self) -> None:
         """Refuse the node that would be one too many (the output is a node, too)."""
