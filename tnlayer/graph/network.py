@@ -595,18 +595,24 @@ class Network(Drawable):
     ) -> Network:
         """The network that a networkx graph draws (see tnlayer.graph.bridges.networkx_graph).
 
-        Where no node has a ``kind``, each is a tensor, and each edge a leg.
+        Where no node has a ``kind``, each is a tensor, and each edge a leg. A node with
+        ``copy=True`` is a copy tensor then: all its edges are one leg, which is called as they are
+        (``leg``) or as the node. What is no name, such as 0, is made one (t_0), beside those that
+        are.
 
         Arguments:
             multigraph: nodes with ``kind`` (tensor, input, output, copy, fix, sum) and ``legs``, in
                 order, edges with ``leg`` and ``dim``; a plain nx.Graph where no two nodes share
                 two legs. A tensor's name is its node, or the node's attribute ``name``.
             values: entries at full shape by tensor name.
-            bond: of a plain graph: size of the edges without ``dim``.
-            input: of a plain graph: size of a leg of x on each node, or by node on some.
+            bond: of a plain graph: size of the edges without ``dim``; those of one copy node have
+                one size, so that one ``dim`` is enough.
+            input: of a plain graph: size of a leg of x on each tensor, or by node on some. By a
+                copy node the leg of its edges is the one of x.
             output: the same of y.
 
-        Raises SpecError for missing or clashing attributes.
+        Raises SpecError for missing or clashing attributes, and for sizes or names of one leg that
+        differ.
 
         A ring of four tensors, each with a leg of x and a leg of y:
 
@@ -614,6 +620,14 @@ class Network(Drawable):
         >>> ring = tn.Network.from_networkx(networkx.cycle_graph(4), bond=3, input=2, output=2)
         >>> ring.in_features, ring.out_features, ring.parameter_count
         (16, 16, 144)
+
+        Three vectors that a copy node joins:
+
+        >>> star = networkx.Graph([("r", "A"), ("r", "B"), ("r", "C")])
+        >>> star.nodes["r"]["copy"] = True
+        >>> joined = tn.Network.from_networkx(star, bond=5, input={"A": 2, "B": 3}, output={"C": 4})
+        >>> joined
+        <Network '': 6 -> 4, 3 tensors, 45 parameters (1.88x as many as dense)>
 
         What each node is, in attributes:
 
