@@ -67,8 +67,8 @@ def test_drawings_too_large_or_of_unknown_format(tmp_path: Path) -> None:
 
 def ends_of_legs(net: tn.Network) -> dict[str, tuple[str, str]]:
     """The mark at the end of each leg that has one, as its kind and text, by the leg's label."""
-    drawn = net._drawn()
-    picture = place(drawn.graph, drawn.dangling)
+    graph, missing = net._drawn()
+    picture = place(graph, frozenset() if missing is None else missing.ends)
     return {
         line.label: (mark.kind, mark.text)
         for line in picture.lines

@@ -36,7 +36,7 @@ from .bridges.quimb_network import graph_from_quimb, quimb_from_graph
 from .compose import composed, renamed
 from .describe import describe, graph_html, headline
 from .drawing.drawable import Drawable
-from .drawing.drawing import Drawn
+from .drawing.drawing import Missing
 from .graph import MAX_NODES, Graph, Port, TensorNode
 from .leg_table import LegTable
 from .near_identity import NearIdentity
@@ -849,9 +849,9 @@ class Network(Drawable):
             fixed=tuple(sorted(self._fixed.items())),
         )
 
-    def _drawn(self) -> Drawn:
+    def _drawn(self) -> tuple[Graph, Missing | None]:
         try:
-            return Drawn(self.freeze())
+            return self.freeze(), None
         except SpecError as error:
             try:
                 return as_far_as_it_goes(self._said())

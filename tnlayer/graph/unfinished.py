@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from .drawing.drawing import Drawn
+from .drawing.drawing import Missing
 from .graph import Graph
 from .validate import validate
 
 
-def as_far_as_it_goes(graph: Graph) -> Drawn:
-    """What there is of a network whose legs have not all their ends.
+def as_far_as_it_goes(graph: Graph) -> tuple[Graph, Missing]:
+    """What there is of a network whose legs have not all their ends, and what it lacks.
 
     Arguments:
         graph: what was said so far, unchecked.
@@ -34,4 +34,4 @@ def as_far_as_it_goes(graph: Graph) -> Drawn:
         fixed=tuple((leg, at) for leg, at in graph.fixed if ends[leg] > 1),
     )
     validate(closed)
-    return Drawn(closed, frozenset(single) - graph.summed, unused, is_finished=False)
+    return closed, Missing(frozenset(single) - graph.summed, unused)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...support.option_words import Labels
-from .drawing import Drawn, draw_graph
+from ..graph_values import GraphValues
+from .drawing import Missing, draw_graph
 from .options import Positions, Style
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ class Drawable(ABC):
     """A network, finished or not."""
 
     @abstractmethod
-    def _drawn(self) -> Drawn:
-        """What there is to be drawn."""
+    def _drawn(self) -> tuple[GraphValues, Missing | None]:
+        """What there is to be drawn, and what it lacks; None where it is finished."""
 
     def draw(
         self,
@@ -69,7 +70,8 @@ class Drawable(ABC):
         >>> axes.get_title()
         ''
         """
+        graph, missing = self._drawn()
         return draw_graph(
-            self._drawn(), path, ax, positions=positions, labels=labels, style=style,
-            title=title, legend=legend,
+            graph, path, ax, positions=positions, labels=labels, style=style,
+            title=title, legend=legend, missing=missing,
         )  # fmt: skip

@@ -25,24 +25,20 @@ MAX_DRAWN_NODES = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What is drawn: a network, or what there is of one that is not finished.
+class Missing:
+    """What a network lacks that is drawn before it is finished.
 
     Arguments:
-        graph: its content; legs with one end are summed.
-        dangling: those of them that nobody said to be summed.
+        ends: legs that have one end, and are not said to be summed; they are among its sums.
         unused: legs that were declared and that no tensor and no input has.
-        is_finished: whether it is a whole network.
     """
 
-    graph: GraphValues
-    dangling: frozenset[str] = frozenset()
-    unused: tuple[str, ...] = ()
-    is_finished: bool = True
+    ends: frozenset[str]
+    unused: tuple[str, ...]
 
 
 def draw_graph(
-    drawn: Drawn,
+    graph: GraphValues,
     path: str | Path | None = None,
     ax: Axes | None = None,
     *,
@@ -51,11 +47,12 @@ def draw_graph(
     style: Style | None = None,
     title: bool = True,
     legend: bool = True,
+    missing: Missing | None = None,
 ) -> Axes:
     """Draw nodes, leg names and sizes; inputs below, each output leg a stub beside its node.
 
     Arguments:
-        drawn: what to draw, of at most MAX_DRAWN_NODES nodes.
+        graph: what to draw, of at most MAX_DRAWN_NODES nodes.
         path: file to save to, or None. Its suffix says the format: those of matplotlib, .tikz for a
             picture to put into a TeX document, .tex for a document of its own.
         ax: axes to draw on, or None for a figure of its own.
@@ -64,6 +61,7 @@ def draw_graph(
         style: colours by kind or by name; see :func:`.options.colours_of`.
         title: whether the network's label, its parameters and what labels mean stand above.
         legend: whether what the colours mean stands below.
+        missing: what it lacks, or None: it is finished.
 
     Raises BuildError where matplotlib is missing, SpecError for a graph too large to read, for a
     file format that matplotlib does not write, and for wrong positions, labels and colours.
@@ -76,14 +74,14 @@ def draw_graph(
         raise BuildError(msg) from None
     check_flag(title, "draw: title")
     check_flag(legend, "draw: legend")
-    graph = drawn.graph
-    picture = adjusted(place_checked(graph, drawn.dangling), positions, labels)
+    dangling = frozenset[str]() if missing is None else missing.ends
+    picture = adjusted(place_checked(graph, dangling), positions, labels)
     colours = colours_of(graph, picture, style)
     boxes = label_boxes(picture)
     reach = extent(picture, boxes.values())
     if ax is None:
         # A figure of our own, not pyplot's: no global state and no window system.
-        ax = Figure(figsize=_figure_size(reach), layout="constrained").add_subplot()
+        ax = Figure(figsize=figure_size(reach), layout="constrained").add_subplot()
     for line in picture.lines:
         _draw_line(ax, picture, line)
     for x, y, radius in loops_of(picture):
@@ -94,7 +92,7 @@ def draw_graph(
         _draw_vertex(ax, vertex, colours[key], narrowing(graph, vertex))
     _frame(ax, reach)
     if title:
-        _title(ax, drawn, picture, labels)
+        _title(ax, graph, picture, labels, missing)
     if legend:
         _legend(ax, graph, picture, style or {})
     if path is None:
@@ -120,7 +118,8 @@ def place_checked(graph: GraphValues, dangling: frozenset[str] = frozenset()) ->
     return place(graph, dangling)
 
 
-def _figure_size(reach: Reach) -> tuple[float, float]:
+def figure_size(reach: Reach) -> tuple[float, float]:
+    """Width and height in inches of a figure that holds a picture, which reaches so far."""
     left, right, low, high = reach
     width, height = 0.9 * (right - left) + 2.0, 0.9 * (high - low) + 2.0
     return min(60.0, max(5.0, width)), min(60.0, max(3.0, height))
@@ -185,9 +184,10 @@ def _frame(ax: Axes, reach: Reach) -> None:
     ax.set_axis_off()
 
 
-def _title(ax: Axes, drawn: Drawn, picture: Picture, labels: Labels) -> None:
+def _title(
+    ax: Axes, graph: GraphValues, picture: Picture, labels: Labels, missing: Missing | None
+) -> None:
     """What is drawn, and how its labels are to be read."""
-    graph = drawn.graph
     fresh = any("." in leg for leg, _ in graph.leg_sizes)
     legend = {"all": "leg=size", "names": "leg", "sizes": "sizes of legs", "none": ""}[labels]
     if fresh and labels in ("all", "names"):
@@ -196,10 +196,10 @@ def _title(ax: Axes, drawn: Drawn, picture: Picture, labels: Labels) -> None:
         legend += f"; .2 is the leg NODE.2 of {where}"
     note = f"\n{legend}" if legend else ""
     words = f"{graph.label or 'network'}, {graph.parameter_count} parameters"
-    if not drawn.is_finished:
+    if missing is not None:
         words += " so far, not finished"
-    if drawn.unused:
-        words += f"\nno tensor has {listed(drawn.unused)}"
+    if missing is not None and missing.unused:
+        words += f"\nno tensor has {listed(missing.unused)}"
     # A label is free text: no mathematics between dollar signs.
     ax.set_title(f"{words}{note}", fontsize=9).set_parse_math(False)
 
