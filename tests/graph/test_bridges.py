@@ -201,12 +201,12 @@ def test_einsum_takes_any_letters() -> None:
     net = tn.Network.from_einsum(
         "Aж,ж猫->A猫",
         sizes={"A": 2, "ж": 3, "猫": 4},
-        values={"T1": np.ones((3, 4))},
+        values={"t_1": np.ones((3, 4))},
         batch=None,
     )
     graph = net.freeze()
     assert graph.inputs[0].legs[0] == "A"
-    assert all("." in leg for leg in graph.nodes["T1"].legs)
+    assert all("." in leg for leg in graph.nodes["t_1"].legs)
     assert graph.out_features == 8
 
 
@@ -248,7 +248,7 @@ def test_einsum_and_builder_agree() -> None:
         ("ij,jk->ik", {"names": ("x", "no name")}, r"tensor name 'no name' is not valid"),
         ("ij,jk,kl->il", {"names": ("x", "A", "A")}, r"tensor 'A' is declared 2 times"),
         ("ij,jk->ik", {"sizes": {"i": 2, "j": 0, "k": 4}}, r"letter 'j': the size .* got 0"),
-        ("ij,jk->ik", {"values": {"B": 1}}, r"no tensor 'B' \(known: 'T1'\)"),
+        ("ij,jk->ik", {"values": {"B": 1}}, r"no tensor 'B' \(known: 't_1'\)"),
     ],
 )
 def test_einsum_errors(equation: Any, options: dict[str, Any], said: str) -> None:
@@ -266,7 +266,7 @@ def test_einsum_takes_the_batch() -> None:
     net = tn.Network.from_einsum("bi,ij->bj", sizes={"i": 3, "j": 2}, batch="b")
     layer = tn.Layer(net, dtype=torch.float64, backend="torch")
     x = torch.randn(5, 7, 3, dtype=torch.float64)
-    assert torch.allclose(layer(x), x @ layer.get_parameter("T1"))
+    assert torch.allclose(layer(x), x @ layer.get_parameter("t_1"))
     several = tn.Network.from_einsum("bti,ij->btj", sizes={"i": 3, "j": 2}, batch="bt")
     assert several.freeze() == net.freeze()
 

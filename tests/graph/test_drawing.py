@@ -60,3 +60,86 @@ def test_drawings_too_large_or_of_unknown_format(tmp_path: Path) -> None:
         tn.Network.from_einsum(",".join("i" * 700), sizes={"i": 1}).draw()
     with pytest.raises(tn.SpecError, match=r"cannot be saved to .*net\.nothing"):
         tn.topologies.low_rank(4, 4, rank=2).draw(tmp_path / "net.nothing")
+
+
+# -- legs with one end -----------------------------------------------------------------------------
+
+
+def ends_of_legs(net: tn.Network) -> dict[str, tuple[str, str]]:
+    """The mark at the end of each leg that has one, as its kind and text, by the leg's label."""
+    graph, missing = net._drawn()
+    picture = place(graph, frozenset() if missing is None else missing.ends)
+    return {
+        line.label: (mark.kind, mark.text)
+        for line in picture.lines
+        if (mark := picture.vertices[line.second]).kind in ("sum", "fix", "open")
+    }
+
+
+def test_summed_and_fixed_legs_are_stubs_with_their_names() -> None:
+    """On a tensor and on x alone, in levels, in a ring and in a row."""
+    net = tn.Network("sums")
+    net.input(i=2, k=3, m=4)
+    net.output(j=2, f=5)
+    net.bond(a=3, s=7)
+    net.tensor("A", "i a s")
+    net.tensor("B", "a j f")
+    net.sum("s", "k")
+    net.fix(f=3)
+    net.sum("m")
+    sums = ("sum", "Σ")
+    assert ends_of_legs(net) == {"s=7": sums, "k=3": sums, "m=4": sums, "f=5": ("fix", "|3⟩")}
+    ring = tn.topologies.tensor_ring((2,) * 5, (2,) * 5, rank=2)
+    ring.fix(j1=0, i2=1)
+    assert ends_of_legs(ring) == {"j1=2": ("fix", "|0⟩"), "i2=2": ("fix", "|1⟩")}
+    row = tn.topologies.mps(4, 2, 2)
+    row.fix(j1=1)
+    assert ends_of_legs(row) == {"j1=2": ("fix", "|1⟩")}
+
+
+def unfinished() -> tn.Network:
+    """Three cores, of which the last one is not there yet."""
+    net = tn.Network("three cores")
+    net.input(i1=4, i2=4, i3=4)
+    net.output(j1=4, j2=4, j3=4)
+    net.bond(a=2, b=2)
+    net.tensor("A", "i1 j1 a")
+    net.tensor("B", "a i2 j2 b")
+    return net
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".tikz"])
+def test_a_network_that_is_not_finished_is_drawn(suffix: str, tmp_path: Path) -> None:
+    """Legs with one end are stubs that are open; the title says what no tensor has."""
+    net = unfinished()
+    assert ends_of_legs(net) == {"b=2": ("open", "open"), "i3=4": ("open", "open")}
+    path = tmp_path / f"net{suffix}"
+    axes = net.draw(path)
+    assert path.stat().st_size > 500
+    title = axes.get_title().splitlines()
+    assert title[:2] == ["three cores, 96 parameters so far, not finished", "no tensor has j3"]
+    assert {"b=2", "i3=4", "open"} <= {text.get_text() for text in axes.texts}
+    net.tensor("C", "b i3 j3")
+    assert net.draw().get_title().splitlines()[0] == "three cores, 128 parameters"
+
+
+def test_without_an_output_and_without_anything() -> None:
+    """What is missing altogether is no reason not to draw the rest; nothing is a picture, too."""
+    net = tn.Network("begun")
+    net.input(i=4)
+    net.bond(j=3)
+    net.tensor("A", "i j")
+    assert ends_of_legs(net) == {"j=3": ("open", "open")}
+    assert tn.Network("empty").draw().get_title().startswith("empty, 0 parameters so far")
+
+
+def test_what_is_wrong_and_not_only_unfinished_is_told() -> None:
+    """A picture of it would be one of something else."""
+    net = unfinished()
+    net.tensor("C", "b i3 j3 k")
+    with pytest.raises(tn.SpecError, match="leg 'k', which is not declared"):
+        net.draw()
+    net = unfinished()
+    net.tensor("C", "b i3 j3", share="nothing")
+    with pytest.raises(tn.SpecError, match="shares 'nothing'"):
+        net.draw()

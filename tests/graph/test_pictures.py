@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 
 import tnlayer as tn
-from tnlayer.graph.drawing.labels import label_boxes, rows_of, vertex_box
+from tnlayer.graph.drawing.labels import label_boxes, loops_of, rows_of, vertex_box
 from tnlayer.graph.drawing.options import adjusted
 from tnlayer.graph.drawing.placement import place
 from tnlayer.graph.drawing.planes import planes_of
@@ -213,6 +213,62 @@ def test_tensors_stand_where_they_are_told_to() -> None:
     assert (dot.x, dot.y) == pytest.approx((1.5 * (len(names) - 1), 1.0))
 
 
+def test_dots_stand_where_they_are_told_to() -> None:
+    """By the name of their leg; what hangs on a dot goes with it, tensors stay, and the dot of a
+    moved tensor stays where it was told to be."""
+    net = T.cp((4, 4), (4, 4), rank=3)
+    placed = place(net.freeze())
+    (dot,) = [key for key, vertex in placed.vertices.items() if vertex.kind == "copy"]
+    leg = placed.vertices[dot].leg
+    moved = adjusted(placed, {leg: (5.0, 6.0)}, "all").vertices
+    assert (moved[dot].x, moved[dot].y) == (5.0, 6.0)
+    assert {key: v for key, v in moved.items() if key != dot} == {
+        key: v for key, v in placed.vertices.items() if key != dot
+    }
+    name = net.freeze().tensors[0].name
+    both = adjusted(placed, {leg: (5.0, 6.0), name: (9.0, 9.0)}, "all").vertices
+    assert (both[dot].x, both[dot].y) == (5.0, 6.0)
+    assert (both[f"tensor:{name}"].x, both[f"tensor:{name}"].y) == (9.0, 9.0)
+    diagonal = tn.Network("diagonal")
+    diagonal.input(i=3)
+    diagonal.output("i")
+    diagonal.tensor("D", "i")
+    before = place(diagonal.freeze())
+    after = adjusted(before, {"i": (4.0, 4.0)}, "all").vertices
+    (key,) = [key for key, vertex in after.items() if vertex.kind == "copy"]
+    assert (after[key].x, after[key].y) == (4.0, 4.0)
+    for mark, vertex in after.items():
+        if vertex.kind in ("input", "output"):
+            was = before.vertices[mark]
+            shift = (vertex.x - was.x, vertex.y - was.y)
+            there = (4.0 - before.vertices[key].x, 4.0 - before.vertices[key].y)
+            assert shift == pytest.approx(there)
+
+
+def test_marks_of_ports_stand_where_they_are_told_to() -> None:
+    """By the name of their leg; where a tensor has that name, it is meant."""
+    placed = place(two_cores().freeze())
+    moved = adjusted(placed, {"i0": (-3.0, 0.5), "core_0": (1.0, 1.0)}, "all").vertices
+    assert (moved["input:x:0"].x, moved["input:x:0"].y) == (-3.0, 0.5)
+    assert (moved["tensor:core_0"].x, moved["tensor:core_0"].y) == (1.0, 1.0)
+    net = two_cores().renamed(legs={"i0": "core_0"})
+    named = adjusted(place(net.freeze()), {"core_0": (1.0, 1.0)}, "all").vertices
+    assert (named["tensor:core_0"].x, named["tensor:core_0"].y) == (1.0, 1.0)
+
+
+def test_pictures_without_title_and_legend(tmp_path: Path) -> None:
+    """Each by itself; a file of TeX has neither."""
+    axes = two_cores().draw()
+    assert axes.get_title() and axes.get_legend() is not None
+    axes = two_cores().freeze().draw(title=False)
+    assert not axes.get_title() and axes.get_legend() is not None
+    axes = two_cores().draw(legend=False)
+    assert axes.get_title() and axes.get_legend() is None
+    two_cores().draw(tmp_path / "a.tikz")
+    two_cores().draw(tmp_path / "b.tikz", title=False, legend=False)
+    assert (tmp_path / "a.tikz").read_bytes() == (tmp_path / "b.tikz").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [("all", {"b0=2"}), ("names", {"b0"}), ("sizes", {"2"}), ("none", set[str]())],
@@ -245,11 +301,17 @@ def test_colours_by_kind_and_by_name() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"positions": {"core_2": (0, 0)}}, "there is no tensor 'core_2' (did you mean"),
+        (
+            {"positions": {"core_2": (0, 0)}},
+            "there is no tensor, dot or leg of a port 'core_2' (did",
+        ),
+        ({"positions": {"b0": (0, 0)}}, "there is no tensor, dot or leg of a port 'b0'"),
         ({"positions": {"core_0": (0, float("nan"))}}, "expected two numbers"),
         ({"positions": {"core_0": 3}}, "expected two numbers"),
         ({"positions": [(0, 0)]}, "expected a mapping"),
         ({"labels": "size"}, "did you mean 'sizes'"),
+        ({"title": "no"}, "draw: title='no': expected True or False"),
+        ({"legend": 0}, "draw: legend=0: expected True or False"),
         ({"style": {"tensors": "#123456"}}, "did you mean 'tensor'"),
         ({"style": {"tensor": "red"}}, "expected a colour such as '#bcd6f2'"),
         ({"style": {"tensor": '#123456" onload="x'}}, "expected a colour"),
@@ -300,3 +362,19 @@ def test_no_text_is_a_command_of_tex() -> None:
     assert tex_commands(told) == {"textbackslash", "textasciicircum", "textasciitilde"}
     assert re.sub(r"\\.", "", told).count("%") == 0
     assert "\n" not in told and "\x00" not in told
+
+
+def test_traces_are_loops_that_can_be_seen() -> None:
+    """Beside a tensor with a long name, too, the second around the first."""
+    net = tn.Network("traces")
+    net.input(i=2)
+    net.output(j=2)
+    net.bond(a=2, b=3)
+    net.tensor("disentangler_0_0", "i a a b b j")
+    picture = place(net.freeze())
+    (box,) = [vertex_box(v) for v in picture.vertices.values() if v.kind == "tensor"]
+    loops = loops_of(picture)
+    assert len(loops) == 2 and len({radius for _, _, radius in loops}) == 2
+    for x, y, radius in loops:
+        assert x < box.x - box.half_x < x + radius and y == box.y
+    assert picture_svg(net.freeze(), picture).count('fill="none"/>') == len(picture.lines)

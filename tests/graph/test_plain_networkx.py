@@ -92,3 +92,116 @@ def test_quimb_and_back() -> None:
     np.testing.assert_allclose(dense, layer.to_dense().detach(), rtol=1e-5)
     back = tn.Network.from_quimb(made, layer.graph.inputs[0].legs, layer.graph.output)
     assert back.parameter_count == layer.parameter_count
+
+
+# -- copy nodes ------------------------------------------------------------------------------------
+
+
+def star() -> Any:
+    """Three matrices that a copy node joins."""
+    drawn: Any = networkx.Graph()
+    drawn.add_node("r", copy=True)
+    drawn.add_edges_from([("r", "A"), ("r", "B"), ("r", "C")], dim=3)
+    return drawn
+
+
+def test_a_copy_node_is_one_leg() -> None:
+    """All its edges: a CP network, as the builder writes it; and it comes back from a graph that
+    says what each node is."""
+    net = tn.Network.from_networkx(star(), input={"A": 2, "B": 4}, output={"C": 5})
+    wanted = tn.Network("CP")
+    wanted.input(i=2, k=4)
+    wanted.output(j=5)
+    wanted.bond(r=3)
+    for name, leg in (("A", "i"), ("B", "k"), ("C", "j")):
+        wanted.tensor(name, ["r", leg])
+    graph = net.freeze()
+    assert graph == wanted.freeze()
+    assert graph.sizes["r"] == 3 and [t.legs[0] for t in graph.tensors] == ["r"] * 3
+    back = net.to_networkx()
+    assert back.nodes["copy:r"] == {"kind": "copy"}
+    assert tn.Network.from_networkx(back).freeze() == graph
+    generator = np.random.default_rng(0)
+    arrays = {p.name: generator.standard_normal(p.shape) for p in graph.parameters}
+    found = oracle.evaluate(graph, [np.eye(8)], arrays)
+    expected = np.einsum("ri,rk,rj->ikj", *(arrays[name] for name in "ABC")).reshape(8, 5)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_open_legs_at_a_copy_node_are_the_leg_itself() -> None:
+    """An integer is of tensors alone; by name a leg of x and of y at once is a diagonal."""
+    net = tn.Network.from_networkx(star(), input={"r": 3}, output={"r": 3})
+    graph = net.freeze()
+    assert graph.inputs[0].legs == graph.output == ("r",)
+    assert [t.legs for t in graph.tensors] == [("r",)] * 3
+    every = tn.Network.from_networkx(star(), input=2, output={"C": 2}).freeze()
+    assert every.in_features == 8 and "r" not in every.inputs[0].legs
+
+
+def test_copy_nodes_that_meet_are_one() -> None:
+    """A tree of copy nodes is one of more legs; one with a single edge sums over it."""
+    drawn = star()
+    drawn.add_node("s", copy=True)
+    drawn.add_edge("r", "s")
+    drawn.add_edge("s", "D")
+    graph = tn.Network.from_networkx(drawn, output={"D": 2}).freeze()
+    (leg,) = {tensor.legs[0] for tensor in graph.tensors}
+    assert graph.sizes[leg] == 3 and len(graph.tensors) == 4
+    single: Any = networkx.path_graph(["A", "ones"])
+    single.nodes["ones"]["copy"] = True
+    graph = tn.Network.from_networkx(single, bond=4, output={"A": 2}).freeze()
+    assert graph.summed == {"ones"} and [t.name for t in graph.tensors] == ["A"]
+
+
+def test_names_and_sizes_of_copies() -> None:
+    """The leg is called as its edges are, else as its node; a size on one edge is that of all, and
+    counts before bond=."""
+    drawn = star()
+    for end in "BC":
+        del drawn.edges["r", end]["dim"]
+    drawn.edges["r", "A"]["leg"] = "rank"
+    graph = tn.Network.from_networkx(drawn, bond=7, output=2).freeze()
+    assert graph.sizes["rank"] == 3 and len(graph.sizes) == 4
+    numbered: Any = networkx.star_graph(3)
+    numbered.nodes[0]["copy"] = True
+    graph = tn.Network.from_networkx(numbered, bond=2, output=3).freeze()
+    assert [t.name for t in graph.tensors] == ["t_1", "t_2", "t_3"]
+    assert {tensor.legs[0] for tensor in graph.tensors} == {"e_0"}
+
+
+def _named_apart(drawn: Any) -> None:
+    drawn.edges["r", "A"]["leg"] = "a"
+    drawn.edges["r", "B"]["leg"] = "b"
+
+
+def _without_sizes(drawn: Any) -> None:
+    for _, _, data in drawn.edges(data=True):
+        del data["dim"]
+
+
+def _alone(drawn: Any) -> None:
+    drawn.add_node("s", copy=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [
+        (
+            lambda g: g.edges["r", "B"].update(dim=4),
+            {},
+            r"the copy node 'r' joins legs of different sizes: the edge \('r', 'A'\) has 3, "
+            r"the edge \('r', 'B'\) has 4; a copy tensor has one size for all",
+        ),
+        (lambda g: None, {"input": {"r": 5}}, r"'r' joins .* has 3, input= for 'r' has 5"),
+        (_named_apart, {}, r"the copy node 'r' joins edges with the names \['a', 'b'\]"),
+        (_without_sizes, {}, r"the copy node 'r' has no size; give one of its edges .* bond="),
+        (_alone, {}, r"the copy node 's' joins no tensor"),
+        (lambda g: g.nodes["A"].update(copy="yes"), {}, r"node 'A': copy='yes': expected True or"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_copy_node(change: Any, options: dict[str, Any], told: str) -> None:
+    """Is told, with its edges."""
+    drawn = star()
+    change(drawn)
+    with pytest.raises(tn.SpecError, match=told):
+        tn.Network.from_networkx(drawn, **options)

@@ -100,6 +100,28 @@ def test_places_labels_and_colours_of_plans(tmp_path: Path) -> None:
             plan.draw(**wrong)  # type: ignore[arg-type]
 
 
+def test_plans_without_title_and_legend(tmp_path: Path) -> None:
+    """Each by itself, and the picture is less high; TeX has a legend and no title."""
+    plan = tn.plan(tn.topologies.tensor_train((2, 3), (2, 3), rank=4), batch=8)
+    whole, bare = plan.draw(), plan.draw(title=False, legend=False)
+    words = {"title": "Contraction order", "legend": "parameter"}
+
+    def has(figure: Figure) -> dict[str, bool]:
+        return {one: any(t.startswith(word) for t in texts(figure)) for one, word in words.items()}
+
+    assert has(whole) == {"title": True, "legend": True}
+    assert has(bare) == {"title": False, "legend": False}
+    assert has(plan.draw(title=False)) == {"title": False, "legend": True}
+    assert has(plan.draw(legend=False)) == {"title": True, "legend": False}
+    assert bare.get_figheight() < plan.draw(title=False).get_figheight() < whole.get_figheight()
+    plan.draw(tmp_path / "a.tikz")
+    plan.draw(tmp_path / "b.tikz", legend=False)
+    assert "each sample" in (tmp_path / "a.tikz").read_text(encoding="utf-8")
+    assert "each sample" not in (tmp_path / "b.tikz").read_text(encoding="utf-8")
+    with pytest.raises(tn.SpecError, match="draw: title=1: expected True or False"):
+        plan.draw(title=1)  # type: ignore[arg-type]
+
+
 def test_plans_for_tex(tmp_path: Path) -> None:
     """A node a mark, a line an edge, and every step's sizes; .tex is a document around it."""
     plan = tn.backward_plan(tn.plan(tn.topologies.mera(6, dim=2, bond=2), batch=4))

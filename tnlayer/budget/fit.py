@@ -13,6 +13,7 @@ from ..graph.argument_checks import as_number, check_whole, shown
 from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
 from ..graph.told_calls import told
+from ..ir.paged_table import wrapped_lines
 from ..nn.layer import Layer
 from ..nn.padded import Padded
 from ..planning.planner import plan_graph
@@ -139,7 +140,7 @@ class Fit:
         )
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
-        return "\n".join((title, *lines, *self.remarks))
+        return "\n".join((title, *lines, *wrapped_lines(self.remarks)))
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,8 @@ from ..dispatch.tune import random_inputs
 from ..errors import BuildError, SpecError
 from ..graph.argument_checks import check_flag, check_mapping, shown
 from ..graph.network import Network
-from ..ir.plan_text import milliseconds, table
+from ..ir.paged_table import paged_table
+from ..ir.plan_text import milliseconds
 from ..measure.median_time import median_seconds
 from ..nn.layer import Layer
 from ..planning.request import DEFAULT_BATCH
@@ -86,7 +87,7 @@ class Sweep:
         return [row.numbers() for row in self.rows]
 
     def __str__(self) -> str:
-        return "\n".join((self._title, *table(self._table())))
+        return "\n".join((self._title, *paged_table(self._table())))
 
     def _repr_html_(self) -> str:
         return block(heading(self._title), html_table(self._table()))

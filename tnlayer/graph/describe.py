@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from ..support.html import block, heading, html_table
 from ..support.html import lines as lines_of
@@ -12,6 +14,8 @@ from .drawing.placement import place
 from .drawing.svg import picture_svg
 from .graph_values import GraphValues, Parameter, Port, TensorNode
 
+# Columns of a page, and of them those of legs.
+_WIDTH, _LEGS_WIDTH = 100, 44
 # A notebook shows a picture of at most so many nodes and port legs, and so many rows.
 _HTML_NODES, _HTML_ROWS = 150, 60
 # So many networks of a sum are named in a line.
@@ -70,14 +74,23 @@ def describe(graph: GraphValues) -> str:
     rows = rows_of(graph)
     name_width = max(len(name) for _, name, _, _ in rows)
     # One long leg list must not push every other line's last column off the screen.
-    legs_width = min(48, max(len(legs) for _, _, legs, _ in rows))
+    legs_width = min(_LEGS_WIDTH, max(len(legs) for _, _, legs, _ in rows))
+    note_width = max(20, _WIDTH - 14 - name_width - legs_width)
     lines = [f"Network {headline(graph)}"]
-    lines += [
-        f"  {kind:<6}  {name:<{name_width}}  {legs:<{legs_width}}  {note}".rstrip()
-        for kind, name, legs, note in rows
-    ]
+    for kind, name, legs, note in rows:
+        cells = zip_longest(
+            (kind,), (name,), _wrapped(legs, legs_width), _wrapped(note, note_width), fillvalue=""
+        )
+        lines += [
+            f"  {one:<6}  {two:<{name_width}}  {three:<{legs_width}}  {four}".rstrip()
+            for one, two, three, four in cells
+        ]
     lines += [f"  {remark}" for remark in _remarks(graph)]
     return "\n".join(lines)
+
+
+def _wrapped(words: str, width: int) -> list[str]:
+    return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _remarks(graph: GraphValues) -> list[str]:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from ..support.option_words import Labels
 from .describe import describe, graph_html, headline
-from .drawing.drawing import draw_graph
-from .drawing.options import Positions, Style
+from .drawing.drawable import Drawable
 from .graph_values import (
     MAX_LEG_SIZE,
     MAX_LEGS,
@@ -23,9 +18,6 @@ from .graph_values import (
     TensorNode,
     count_parameters,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = [
     "MAX_LEGS",
@@ -43,7 +35,7 @@ __all__ = [
 ]
 
 
-class Graph(GraphValues):
+class Graph(GraphValues, Drawable):
     """A frozen, hashable network; made by ``Network.freeze()``, which also validates it.
 
     Equal graphs have the same ports (order of inputs, legs' order, flags), the same tensors by
@@ -83,35 +75,5 @@ class Graph(GraphValues):
     def _repr_html_(self) -> str:
         return graph_html(self)
 
-    def draw(
-        self,
-        path: str | Path | None = None,
-        ax: Axes | None = None,
-        *,
-        positions: Positions | None = None,
-        labels: Labels = "all",
-        style: Style | None = None,
-    ) -> Axes:
-        """Draw nodes, leg names and sizes with matplotlib (``pip install tnlayer[viz]``).
-
-        Arguments:
-            path: file to save the picture to; the suffix says its format: .svg, .png, .pdf, ...;
-                .tikz for a picture to put into a TeX document, .tex for a document of its own.
-            ax: axes to draw on, or None for a figure of its own.
-            positions: of tensors by name, (x, y) with y upward; neighbours stand 1.5 to 2.4 apart
-                otherwise. Ports move with their tensor; what is left out stays.
-            labels: what stands beside legs: "all" (names and sizes), "names", "sizes" or "none".
-            style: colours such as "#bcd6f2", by kind (tensor, frozen, constant, shared, conjugated,
-                input, output, fix, sum, copy) or by the name of a tensor.
-
-        Raises:
-            BuildError: matplotlib is missing.
-            SpecError: the network is too large to be read, or the format, a position, a label or a
-                colour is none.
-
-        >>> import tnlayer as tn
-        >>> axes = tn.topologies.low_rank(8, 6, rank=2).freeze().draw()
-        >>> axes.get_title().splitlines()[0]
-        'low rank, 28 parameters'
-        """
-        return draw_graph(self, path, ax, positions=positions, labels=labels, style=style)
+    def _drawn(self) -> tuple[GraphValues, None]:
+        return self, None

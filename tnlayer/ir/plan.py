@@ -86,6 +86,8 @@ class Plan(PlanValues):
         positions: Positions | None = None,
         labels: Labels = "all",
         style: Style | None = None,
+        title: bool = True,
+        legend: bool = True,
     ) -> Figure:
         """Draw the contraction order with matplotlib (``pip install tnlayer[viz]``): a row a step.
 
@@ -97,15 +99,19 @@ class Plan(PlanValues):
             labels: what stands in boxes: "all" (names and sizes), "names", "sizes" or "none".
             style: colours such as "#a9cbe8", by what they mean: input, parameter, kept (by the
                 forward), once (a call), each (sample), output.
+            title: whether steps, FLOPs and the search stand above. A picture for TeX has no title.
+            legend: whether what the colours mean stands above.
 
         Raises:
             PlanError: the plan has too many steps for a picture.
-            SpecError: a position, a label or a colour is none.
+            SpecError: a position, a label, a colour or a flag is none.
 
         >>> import tnlayer as tn
         >>> figure = tn.plan(tn.topologies.low_rank(8, 6, rank=2)).draw()
         """
-        return draw_plan(self, path, positions=positions, labels=labels, style=style)
+        return draw_plan(
+            self, path, positions=positions, labels=labels, style=style, title=title, legend=legend
+        )
 
     # -- legality --------------------------------------------------------------------------
 

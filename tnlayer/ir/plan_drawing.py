@@ -96,13 +96,20 @@ class Layout:
         return self.rows - 1
 
 
-def figure_of(layout: Layout) -> Figure:
-    """The picture of a layout, with matplotlib and networkx."""
+def figure_of(layout: Layout, *, title: bool = True, legend: bool = True) -> Figure:
+    """The picture of a layout, with matplotlib and networkx.
+
+    Arguments:
+        layout: where everything stands.
+        title: whether what is drawn stands above.
+        legend: whether what the colours mean stands there.
+    """
     from matplotlib.figure import Figure
 
     ys = [y for _, y in layout.places.values()]
     left = min((x for x, _ in layout.places.values()), default=0.0) - layout.column_width / 2
-    bottom, top = min(-layout.rows * _ROW, *ys, 0.0), max(0.0, *ys, 0.0) + 4 * _ROW
+    bottom = min(-layout.rows * _ROW, *ys, 0.0)
+    top = max(0.0, *ys) + (1.8 + 1.1 * title + 1.1 * legend) * _ROW
     figure = Figure(figsize=(_TABLE_WIDTH - left + 2 * _MARGIN, top - bottom + 2 * _MARGIN))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -110,7 +117,10 @@ def figure_of(layout: Layout) -> Figure:
     axes.set_ylim(bottom - _MARGIN, top + _MARGIN)
     _draw_table(layout, axes)
     _draw_tree(layout, axes)
-    _draw_heading(layout, axes, left, top)
+    if title:
+        _draw_title(layout, axes, left, top)
+    if legend:
+        _draw_legend(layout, axes, left, top - 1.2 * _ROW * title)
     return figure
 
 
@@ -351,18 +361,22 @@ def _draw_table(layout: Layout, axes: Axes) -> None:
             axes.text(x, y, cell, fontsize=8, va="center", bbox=blank)
 
 
-def _draw_heading(layout: Layout, axes: Axes, left: float, top: float) -> None:
-    """What is drawn, and what the colours mean."""
+def _draw_title(layout: Layout, axes: Axes, left: float, top: float) -> None:
+    """What is drawn."""
     plan = layout.plan
     whole = sum(_step_flops(plan, step) for step in plan.steps)
     proof = "proven optimal" if plan.proven_optimal else "best found"
     where = f" at batch B = {plan.batch:,}" if plan.is_batched else ""
-    title = (
+    words = (
         f"Contraction order: {counted(len(plan.steps), 'step')}, {_flops_text(whole)}{where}\n"
         f"{search_words(plan.minimize)} ({proof})"
     )
-    axes.text(left, top, title, fontsize=10, va="center", weight="bold")
+    axes.text(left, top, words, fontsize=10, va="center", weight="bold")
+
+
+def _draw_legend(layout: Layout, axes: Axes, left: float, top: float) -> None:
+    """What the colours mean."""
     x = left + 0.05
     for kind, words in meanings(layout):
-        _draw_box(axes, x, top - 1.2 * _ROW, words, layout.colours[kind], align="left")
+        _draw_box(axes, x, top, words, layout.colours[kind], align="left")
         x += 0.3 + 0.062 * len(words)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PlanError
+from ..graph.argument_checks import check_flag
 from ..graph.drawing.options import Positions, Style
 from ..support.option_words import Labels
 from ..support.tex import TEX
@@ -24,6 +25,8 @@ def draw_plan(
     positions: Positions | None = None,
     labels: Labels = "all",
     style: Style | None = None,
+    title: bool = True,
+    legend: bool = True,
 ) -> Figure:
     """Draw the contraction tree of a plan with matplotlib and networkx.
 
@@ -35,10 +38,11 @@ def draw_plan(
         path: file to write, its ending tells the format (.tikz and .tex for TeX); or None, to write
             nothing.
         positions, labels, style: see :func:`changed`.
+        title, legend: whether these are drawn.
 
     Raises:
         PlanError: the plan has too many steps for a readable picture.
-        SpecError: a position, a label or a colour is none.
+        SpecError: a position, a label, a colour or a flag is none.
     """
     if len(plan.steps) > MAX_DRAWN_STEPS:
         msg = (
@@ -46,13 +50,15 @@ def draw_plan(
             "readable picture: print(plan) lists them all"
         )
         raise PlanError(msg)
+    check_flag(title, "draw: title")
+    check_flag(legend, "draw: legend")
     layout = changed(lay_out(plan), positions, labels, style)
-    figure = figure_of(layout)
+    figure = figure_of(layout, title=title, legend=legend)
     if path is None:
         return figure
     file = Path(path)
     if file.suffix in TEX:
-        file.write_text(TEX[file.suffix](plan_tikz(layout)), encoding="utf-8")
+        file.write_text(TEX[file.suffix](plan_tikz(layout, legend=legend)), encoding="utf-8")
     else:
         figure.savefig(file, dpi=130)
     return figure

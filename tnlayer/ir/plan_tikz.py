@@ -8,11 +8,12 @@ from .plan_drawing import Layout, label_of, meanings, shape_text
 _EDGE = "#666666"
 
 
-def plan_tikz(layout: Layout) -> str:
+def plan_tikz(layout: Layout, *, legend: bool = True) -> str:
     """The contraction order as a ``tikzpicture``: the tree, and the sizes of each step's result.
 
     Arguments:
         layout: of the plan, in inches.
+        legend: whether what the colours mean stands above.
     """
     used = [_EDGE, *layout.colours.values()]
     names = tex_colours(used)
@@ -38,7 +39,7 @@ def plan_tikz(layout: Layout) -> str:
         body += [rf"\draw[{names[_EDGE]}{style}] ({ids[a]}) {way} ({ids[b]});" for a, b in edges]
     top = max((y for _, y in layout.places.values()), default=0.0) + 0.7
     x = min((x for x, _ in layout.places.values()), default=0.0)
-    for kind, words in meanings(layout):
+    for kind, words in meanings(layout) if legend else ():
         body.append(
             rf"\node[draw, fill={names[layout.colours[kind]]}, font=\tiny, inner sep=2pt, "
             f"anchor=west] at ({x:.3f}, {top:.3f}) {{{tex(words)}}};"

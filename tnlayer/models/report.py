@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ..ir.plan_text import milliseconds, table
+from ..ir.paged_table import paged_table
+from ..ir.plan_text import milliseconds
 from ..support.html import block, heading, html_table, lines
 from .module_cost import ModuleCost
 
@@ -114,7 +115,7 @@ class CompressReport:
         }
 
     def __str__(self) -> str:
-        return "\n".join([*self._remarks(), *table(self._table())])
+        return "\n".join([*self._remarks(), *paged_table(self._table(), self._groups)])
 
     def _repr_html_(self) -> str:
         first, *rest = self._remarks()
@@ -144,6 +145,11 @@ class CompressReport:
         heads = ("module", "kind", "size", "network", "parameters", "then", "error", "whitened")
         times = ("ms", "then", *(("measured ms", "then") if self._has_times else ()))
         return (*heads, *times, "why")
+
+    @property
+    def _groups(self) -> tuple[int, ...]:
+        """Columns that stay together: what it is, and numbers before and after."""
+        return (3, 2, 2, 2, *((2,) if self._has_times else ()), 1)
 
     @property
     def _has_times(self) -> bool:

@@ -12,12 +12,15 @@ from ..budget.topology import Topology, name_of
 from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_option, check_whole
 from ..graph.told_calls import told
+from ..ir.paged_table import with_last_column_wrapped, wrapped_lines
 from ..ir.plan_text import milliseconds, table
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
 from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.option_words import Effort, Objective
 from .module_cost import ModuleCost, Setting, dense_cost, network_cost
 
+# Legs of x and of y, as most topologies call them.
+_SHAPES = ("in_shape", "out_shape")
 # Those that stand for others, or need sizes that few matrices have, are tried on request.
 DEFAULT = (
     all_topologies.low_rank,
@@ -95,7 +98,13 @@ class Suggestions:
         }
 
     def __str__(self) -> str:
-        return "\n".join((self._title, *table(self._table()), *self._remarks()))
+        return "\n".join(
+            (
+                self._title,
+                *table(with_last_column_wrapped(self._table())),
+                *wrapped_lines(self._remarks()),
+            )
+        )
 
     def _repr_html_(self) -> str:
         bars = bars_svg([(row.name, (1e3 * row.cost.seconds,)) for row in self.rows], ("ms",))
@@ -113,7 +122,7 @@ class Suggestions:
 
     def _table(self) -> list[tuple[str, ...]]:
         """A header and a row a topology."""
-        rows = [("topology", "sizes", "parameters", "x fewer", "FLOPs", "ms", "KiB")]
+        rows = [("topology", "parameters", "x fewer", "FLOPs", "ms", "KiB", "sizes")]
         dense = self.in_features * self.out_features
         for row in self.rows:
             sizes = "" if row.fit is None else _sizes(row.fit)
@@ -121,12 +130,12 @@ class Suggestions:
             rows.append(
                 (
                     row.name,
-                    sizes,
                     f"{cost.parameters:,}",
                     f"{dense / max(1, cost.parameters):,.1f}",
                     f"{cost.flops:,}",
                     milliseconds(cost.seconds),
                     f"{cost.memory / 1024:,.0f}",
+                    sizes,
                 )
             )
         return list(rows)
@@ -208,6 +217,12 @@ def suggest(
 
 
 def _sizes(fit: Fit) -> str:
-    """The arguments that were chosen."""
+    """The arguments that were chosen; shapes as one map."""
     own = {k: v for k, v in fit.arguments.items() if k not in ("in_features", "out_features")}
-    return ", ".join(f"{name} {value}" for name, value in own.items())
+    shapes = [own.pop(name) for name in _SHAPES] if own.keys() >= set(_SHAPES) else []
+    found = [" -> ".join("x".join(map(str, shape)) for shape in shapes)] if shapes else []
+    return ", ".join((*found, *(f"{name} {_value(value)}" for name, value in own.items())))
+
+
+def _value(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

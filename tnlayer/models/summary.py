@@ -11,7 +11,8 @@ from ..errors import SpecError
 from ..graph.argument_checks import check_option, check_whole, shown
 from ..graph.describe import sum_label
 from ..graph.told_calls import told
-from ..ir.plan_text import milliseconds, table
+from ..ir.paged_table import paged_table
+from ..ir.plan_text import milliseconds
 from ..nn.dense_modules import LINEAR
 from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
@@ -23,6 +24,9 @@ from .budget_rule import stay_cost
 from .data import Call, Watched, batches_of, call_model
 from .module_cost import NO_COST, ModuleCost, Setting, dense_cost, network_cost
 from .targets import Target, find_targets
+
+# Columns of the table that stay together: a number and that of the dense layer.
+_GROUPS = (1, 1, 2, 2, 2, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Summary:
         }
 
     def __str__(self) -> str:
-        return "\n".join((self._title, *table(self._table())))
+        return "\n".join((self._title, *paged_table(self._table(), _GROUPS)))
 
     def _repr_html_(self) -> str:
         return block(heading(self._title), html_table(self._table()))

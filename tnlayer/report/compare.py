@@ -12,7 +12,8 @@ from ..graph.argument_checks import shown
 from ..graph.as_graph import AnyNetwork, as_graph, dtype_asked_for
 from ..graph.graph import Graph
 from ..graph.sum_of_networks import SumOfNetworks
-from ..ir.plan_text import milliseconds, table
+from ..ir.paged_table import paged_table
+from ..ir.plan_text import milliseconds
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
 from ..planning.request import dtype_option
@@ -56,7 +57,7 @@ class Comparison:
 
     def __str__(self) -> str:
         title, rows = self._table()
-        return "\n".join((title, *table(rows)))
+        return "\n".join((title, *paged_table(rows)))
 
     def _repr_html_(self) -> str:
         title, rows = self._table()

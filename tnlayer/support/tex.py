@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 _ESCAPED = {
@@ -22,8 +23,8 @@ _ESCAPED = {
     "Σ": r"$\Sigma$",
     "⟩": r"$\rangle$",
     "·": r"$\cdot$",
-    **{digit: f"$^{value}$" for value, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 }
+_DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 
 
 def tex(value: object) -> str:
@@ -32,8 +33,18 @@ def tex(value: object) -> str:
     >>> print(tex("a_b 50% {x}"), tex("2³"))
     a\_b 50\% \{x\} 2$^3$
     """
-    plain = (c if c.isprintable() else "?" for c in str(value))
-    return "".join(_ESCAPED.get(c, c) for c in plain)
+    plain = "".join(c if c.isprintable() else "?" for c in str(value))
+    parts = re.split(f"([{_DIGITS}]+)", plain)
+    # Every second part is an exponent.
+    return "".join(
+        _exponent(part) if k % 2 else "".join(_ESCAPED.get(c, c) for c in part)
+        for k, part in enumerate(parts)
+    )
+
+
+def _exponent(digits: str) -> str:
+    plain = "".join(str(_DIGITS.index(digit)) for digit in digits)
+    return f"$^{plain}$" if len(plain) == 1 else f"$^{{{plain}}}$"
 
 
 def tex_colours(colours: Iterable[str]) -> dict[str, str]:

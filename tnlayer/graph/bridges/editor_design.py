@@ -8,8 +8,8 @@ sizes, groups, notes) is not read.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,9 +18,10 @@ import numpy as np
 
 from ...errors import SpecError
 from ...support.json_text import parse_json
-from ..argument_checks import IDENTIFIER, LEG_NAME, as_array_value, check_size, listed, shown
+from ..argument_checks import as_array_value, check_size, listed, shown
 from ..graph import Graph, Port, TensorNode
 from ..graph_values import MAX_NODES
+from .fit_names import leg_names, tensor_names
 
 VERSIONS = (1, 2)
 _WHO = "from_tensor_network_editor"
@@ -70,9 +71,15 @@ def graph_from_design(
     if len(known) != sum(map(len, tensors)):
         msg = f"{_WHO}: two indices of the design have one id"
         raise SpecError(msg)
-    legs = _legs(network, known)
-    opened = [index for index in known.values() if index.id not in legs]
-    legs |= _named({i.id: i.name for i in opened}, {i.id: i.user for i in opened}, legs.values())
+    bundles = _bundles(network, known)
+    edge_of = {i.id: number for number, (_, indices) in enumerate(bundles) for i in indices}
+    opened = [index for index in known.values() if index.id not in edge_of]
+    # Of open indices with one name each has that of its tensor before it.
+    count = Counter(index.name for index in opened)
+    texts = [index.name if count[index.name] == 1 else index.user for index in opened]
+    made = leg_names([*(name for name, _ in bundles), *texts])
+    legs = {index: made[number] for index, number in edge_of.items()}
+    legs |= {i.id: name for i, name in zip(opened, made[len(bundles) :], strict=True)}
     entering = [_asked(one, opened, known) for one in inputs]
     leaving = (
         [index for index in opened if index not in entering]
@@ -80,7 +87,7 @@ def graph_from_design(
         else [_asked(one, opened, known) for one in output]
     )
     left = [index for index in opened if index not in entering and index not in leaving]
-    names = _tensor_names(records)
+    names = tensor_names([_text(record, "name", "tensors") for record in records])
     return Graph(
         label=str(network.get("name", "")),
         leg_sizes=tuple({legs[index.id]: index.size for index in known.values()}.items()),
@@ -151,8 +158,10 @@ def _indices(tensor: Mapping[str, Any]) -> list[_Index]:
 # -- legs ------------------------------------------------------------------------------------------
 
 
-def _legs(network: Mapping[str, Any], known: Mapping[str, _Index]) -> dict[str, str]:
-    """The leg of each index that stands on an edge."""
+def _bundles(
+    network: Mapping[str, Any], known: Mapping[str, _Index]
+) -> list[tuple[str, list[_Index]]]:
+    """The name of each edge and the indices that it joins."""
     bundles: list[tuple[str, list[_Index]]] = []
     for record in _records(network, "edges", "network"):
         where = f"edge {shown(record.get('name'))}"
@@ -162,20 +171,18 @@ def _legs(network: Mapping[str, Any], known: Mapping[str, _Index]) -> dict[str, 
         where = f"hyperedge {shown(record.get('name'))}"
         ends = _records(record, "endpoints", where)
         bundles.append((_text(record, "name", where), [_end(end, known, where) for end in ends]))
-    users: dict[str, str] = {}
-    for number, (name, indices) in enumerate(bundles):
+    users: set[str] = set()
+    for name, indices in bundles:
         for index in indices:
             if index.id in users:
                 msg = f"{_WHO}: the index {index.user!r} stands on two edges"
                 raise SpecError(msg)
-            users[index.id] = str(number)
+            users.add(index.id)
         if len({index.size for index in indices}) > 1:
             sizes = ", ".join(f"{index.user}={index.size}" for index in indices)
             msg = f"{_WHO}: the edge {shown(name)} joins indices of different sizes: {sizes}"
             raise SpecError(msg)
-    numbered = {str(number): name for number, (name, _) in enumerate(bundles)}
-    names = _named(numbered, {}, ())
-    return {index: names[bundle] for index, bundle in users.items()}
+    return bundles
 
 
 def _end(end: object, known: Mapping[str, _Index], where: str) -> _Index:
@@ -183,28 +190,6 @@ def _end(end: object, known: Mapping[str, _Index], where: str) -> _Index:
         msg = f"{_WHO}: {where} ends at {shown(end)}, which is no index of the design"
         raise SpecError(msg)
     return known[end["index_id"]]
-
-
-def _named(
-    wanted: Mapping[str, str], longer: Mapping[str, str], taken: Iterable[str]
-) -> dict[str, str]:
-    """A leg's name for each key: the one wanted where it is one and free, else a longer one, else a
-    number behind it."""
-    used = set(taken)
-    found: dict[str, str] = {}
-    counts = list(wanted.values())
-    for key, name in wanted.items():
-        name = name if counts.count(name) == 1 else longer.get(key, name)
-        # A dot is for wires.
-        name = re.sub(r"\W+", "_", name)
-        name = name if LEG_NAME.fullmatch(name) else f"e_{name}"
-        made, number = name, 0
-        while made in used:
-            number += 1
-            made = f"{name}_{number}"
-        used.add(made)
-        found[key] = made
-    return found
 
 
 def _asked(one: object, opened: Sequence[_Index], known: Mapping[str, _Index]) -> _Index:
@@ -224,20 +209,6 @@ def _asked(one: object, opened: Sequence[_Index], known: Mapping[str, _Index]) -
 
 
 # -- tensors ---------------------------------------------------------------------------------------
-
-
-def _tensor_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A tensor's name for each: its own, where that is one and free."""
-    found: list[str] = []
-    for record in records:
-        name = re.sub(r"\W+", "_", _text(record, "name", "tensors"))
-        name = name if IDENTIFIER.fullmatch(name) else f"t_{name}"
-        made, number = name, 0
-        while made in found or made == "bias":
-            number += 1
-            made = f"{name}_{number}"
-        found.append(made)
-    return found
 
 
 def _with_entries(

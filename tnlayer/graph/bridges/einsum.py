@@ -61,7 +61,7 @@ def graph_from_einsum(
             of the letters that stand once, in alphabetical order, as in numpy.
         sizes: size by letter; letters that the equation lacks are passed over.
         inputs: positions of the operands that are inputs, in the order of forward's arguments.
-        names: a name an operand; by default x (or x0, x1, ...) and T with the position.
+        names: a name an operand; by default x (or x0, x1, ...) and t_ with the position.
         batch: the letters of the leading dimensions, or None: there are none.
 
     Raises SpecError for an ellipsis, missing sizes, wrong positions and wrong names, and for
@@ -221,7 +221,7 @@ def _names(names: Sequence[str] | None, count: int, positions: tuple[int, ...]) 
     if names is None:
         ports = ["x"] if len(positions) == 1 else [f"x{k}" for k in range(len(positions))]
         by_position = dict(zip(positions, ports, strict=True))
-        return tuple(by_position.get(p, f"T{p}") for p in range(count))
+        return tuple(by_position.get(p, f"t_{p}") for p in range(count))
     given = take_bounded(names, "from_einsum: names") if isinstance(names, Iterable) else ()
     if isinstance(names, str) or len(given) != count:
         msg = f"from_einsum: expected {count} names, one an operand, got {shown(names)}"

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import BuildError, SpecError
-from ..argument_checks import IDENTIFIER, LEG_NAME, as_array_value, listed, shown
+from ..argument_checks import IDENTIFIER, as_array_value, listed, shown
 from ..graph import Graph, Port, TensorNode
+from .fit_names import leg_names, tensor_names
 
 
 def graph_from_quimb(
@@ -34,7 +35,8 @@ def graph_from_quimb(
         msg = f"from_quimb: expected a quimb TensorNetwork, got {shown(network)}"
         raise SpecError(msg) from error
     ends = Counter(index for inds, _, _ in tensors for index in inds)
-    legs = _legs(list(ends))
+    legs = dict(zip(ends, leg_names([str(i) for i in ends], dots=True), strict=True))
+    names = tensor_names([_tag(tags) for _, _, tags in tensors])
     open_ones = [index for index, count in ends.items() if count == 1]
     for index in (*inputs, *(output or ())):
         if index not in ends:
@@ -44,9 +46,8 @@ def graph_from_quimb(
         output = [index for index in open_ones if index not in set(inputs)]
     sizes: dict[str, int] = {}
     nodes: list[TensorNode] = []
-    for number, (inds, array, tags) in enumerate(tensors):
+    for name, (inds, array, _) in zip(names, tensors, strict=True):
         sizes |= {legs[index]: size for index, size in zip(inds, array.shape, strict=True)}
-        name = _name(tags, number, {node.name for node in nodes})
         value = as_array_value(array, f"tensor {name!r}")
         nodes.append(
             TensorNode(name, tuple(legs[index] for index in inds), trainable=trainable, value=value)
@@ -62,28 +63,9 @@ def graph_from_quimb(
     )
 
 
-def _legs(indices: Sequence[str]) -> dict[str, str]:
-    """A leg's name for each index: its own, where that is one."""
-    found: dict[str, str] = {}
-    taken = {str(index) for index in indices if LEG_NAME.fullmatch(str(index)) is not None}
-    for number, index in enumerate(indices):
-        name = str(index)
-        if LEG_NAME.fullmatch(name) is None:
-            name = f"e{number}"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-        found[index] = name
-    return found
-
-
-def _name(tags: Sequence[str], number: int, taken: set[str]) -> str:
-    """The first tag that can be a name, with a number where it is taken."""
-    good = [re.sub(r"\W+", "_", tag) for tag in tags]
-    name = next((tag for tag in good if IDENTIFIER.fullmatch(tag)), f"t{number}")
-    while name in taken or name == "bias":
-        name = f"{name}_{number}"
-    return name
+def _tag(tags: Sequence[str]) -> str:
+    """The first tag that can be made a name, or ""."""
+    return next((tag for tag in tags if IDENTIFIER.fullmatch(re.sub(r"\W+", "_", tag))), "")
 
 
 def quimb_from_graph(graph: Graph, values: Mapping[str, Any] | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..graph_values import GraphValues, TensorNode
-from .placement import Vertex
+from .picture import Vertex
 
 COLOURS = {
     "tensor": "#bcd6f2",
@@ -17,6 +17,7 @@ COLOURS = {
     "output": "#fbd3a2",
     "fix": "#f4a6a0",
     "sum": "#f2e394",
+    "open": "#ffffff",
     "copy": "#222222",
 }
 
@@ -48,4 +49,5 @@ def narrowing(graph: GraphValues, vertex: Vertex) -> int:
     side = math.prod(graph.sizes[node.legs[axis]] for axis in node.isometry)
     if not node.isometry or side * side == size:
         return 0
-    return 1 if side * side > size else -1
+    narrow = 1 if side * side > size else -1
+    return -narrow if vertex.flipped else narrow

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BuildError, SpecError
 from ...support.option_words import Labels
 from ...support.tex import TEX
+from ..argument_checks import check_flag, listed
 from ..graph_values import GraphValues
 from .colours import COLOURS, narrowing, tensor_kinds
-from .labels import Box, label_boxes, outline, rows_of, vertex_box
+from .labels import Box, Reach, extent, label_boxes, loops_of, outline, rows_of, vertex_box
 from .options import Positions, Style, adjusted, colours_of
-from .placement import Line, Picture, Vertex, place
+from .picture import Line, Picture, Vertex
+from .placement import place
 from .tikz import picture_tikz
 
 if TYPE_CHECKING:
@@ -25,6 +27,19 @@ MAX_DRAWN_NODES = 600
 MAX_INCHES = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a network lacks that is drawn before it is finished.
+
+    Arguments:
+        ends: legs that have one end, and are not said to be summed; they are among its sums.
+        unused: legs that were declared and that no tensor and no input has.
+    """
+
+    ends: frozenset[str]
+    unused: tuple[str, ...]
+
+
 def draw_graph(
     graph: GraphValues,
     path: str | Path | None = None,
@@ -33,6 +48,9 @@ def draw_graph(
     positions: Positions | None = None,
     labels: Labels = "all",
     style: Style | None = None,
+    title: bool = True,
+    legend: bool = True,
+    missing: Missing | None = None,
 ) -> Axes:
     """Draw nodes, leg names and sizes; inputs below, each output leg a stub beside its node.
 
@@ -41,26 +59,42 @@ def draw_graph(
         path: file to save to, or None. Its suffix says the format: those of matplotlib, .tikz for a
             picture to put into a TeX document, .tex for a document of its own.
         ax: axes to draw on, or None for a figure of its own.
-        positions: of tensors by name; see :func:`.options.adjusted`.
+        positions: of tensors and legs by name; see :func:`.options.adjusted`.
         labels: what stands beside legs.
         style: colours by kind or by name; see :func:`.options.colours_of`.
+        title: whether the network's label, its parameters and what labels mean stand above.
+        legend: whether what the colours mean stands below.
+        missing: what it lacks, or None: it is finished.
 
     Raises BuildError where matplotlib is missing, SpecError for a graph too large to read, for a
     file format that matplotlib does not write, and for wrong positions, labels and colours.
     """
-    check_matplotlib()
-    picture = adjusted(place_checked(graph), positions, labels)
+    try:
+        from matplotlib.patches import Circle
+    except ImportError as error:
+        raise _no_matplotlib(error) from None
+    check_flag(title, "draw: title")
+    check_flag(legend, "draw: legend")
+    dangling = frozenset[str]() if missing is None else missing.ends
+    picture = adjusted(place_checked(graph, dangling), positions, labels)
     colours = colours_of(graph, picture, style)
+    boxes = label_boxes(picture)
+    reach = extent(picture, boxes.values())
     if ax is None:
-        ax = new_figure(figure_size(picture)).add_subplot()
+        ax = new_figure(figure_size(reach)).add_subplot()
     for line in picture.lines:
         _draw_line(ax, picture, line)
-    for number, box in label_boxes(picture).items():
+    for x, y, radius in loops_of(picture):
+        ax.add_patch(Circle((x, y), radius, fill=False, color="#555555", zorder=1))
+    for number, box in boxes.items():
         _label(ax, box, picture.lines[number].label)
     for key, vertex in picture.vertices.items():
         _draw_vertex(ax, vertex, colours[key], narrowing(graph, vertex))
-    _draw_traces(ax, graph, picture)
-    _finish(ax, graph, picture, style or {}, labels)
+    _frame(ax, reach)
+    if title:
+        _title(ax, graph, picture, labels, missing)
+    if legend:
+        _legend(ax, graph, picture, style or {})
     if path is None:
         return ax
     file = Path(path)
@@ -72,8 +106,8 @@ def draw_graph(
     return ax
 
 
-def place_checked(graph: GraphValues) -> Picture:
-    """The picture of a graph that is small enough to be read."""
+def place_checked(graph: GraphValues, dangling: frozenset[str] = frozenset()) -> Picture:
+    """The picture of a graph that is small enough to be read; see :func:`.placement.place`."""
     nodes = len(graph.tensors) + sum(len(port.legs) for port in graph.inputs) + len(graph.output)
     if nodes > MAX_DRAWN_NODES:
         msg = (
@@ -81,19 +115,13 @@ def place_checked(graph: GraphValues) -> Picture:
             f"{MAX_DRAWN_NODES}; print(net) lists them, or draw a smaller network"
         )
         raise SpecError(msg)
-    return place(graph)
+    return place(graph, dangling)
 
 
-def check_matplotlib() -> None:
-    """Refuse to draw without it.
-
-    Raises BuildError.
-    """
-    try:
-        import_module("matplotlib.figure")
-    except ImportError as error:
-        msg = f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
-        raise BuildError(msg) from None
+def _no_matplotlib(error: ImportError) -> BuildError:
+    return BuildError(
+        f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
+    )
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
@@ -104,21 +132,18 @@ def new_figure(size: tuple[float, float]) -> Figure:
 
     Raises BuildError where matplotlib is missing.
     """
-    check_matplotlib()
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise _no_matplotlib(error) from None
     return Figure(figsize=size, layout="constrained")
 
 
-def figure_size(picture: Picture) -> tuple[float, float]:
-    """Width and height in inches of a figure that holds a picture."""
-    xs = [vertex.x for vertex in picture.vertices.values()] or [0.0]
-    ys = [vertex.y for vertex in picture.vertices.values()] or [0.0]
-    width = 0.9 * (max(xs) - min(xs)) + 2.0
-    return (
-        min(MAX_INCHES, max(5.0, width)),
-        min(MAX_INCHES, max(3.0, 0.9 * (max(ys) - min(ys)) + 2.0)),
-    )
+def figure_size(reach: Reach) -> tuple[float, float]:
+    """Width and height in inches of a figure that holds a picture, which reaches so far."""
+    left, right, low, high = reach
+    width, height = 0.9 * (right - left) + 2.0, 0.9 * (high - low) + 2.0
+    return min(MAX_INCHES, max(5.0, width)), min(MAX_INCHES, max(3.0, height))
 
 
 def _draw_vertex(ax: Axes, vertex: Vertex, colour: str, narrow: int) -> None:
@@ -171,41 +196,47 @@ def _label(ax: Axes, box: Box, text: str) -> None:
     )  # fmt: skip
 
 
-def _draw_traces(ax: Axes, graph: GraphValues, picture: Picture) -> None:
-    """A loop beside the tensor for each leg that joins two of its own axes."""
-    from matplotlib.patches import Circle
-
-    loops = [line for line in picture.lines if line.first == line.second]
-    for position, line in enumerate(loops):
-        vertex = picture.vertices[line.first]
-        earlier = sum(other.first == line.first for other in loops[:position])
-        radius = 0.22 + 0.14 * earlier
-        centre = (vertex.x - 0.1 - radius, vertex.y)
-        ax.add_patch(Circle(centre, radius, fill=False, color="#555555", zorder=1))
-
-
-def _finish(ax: Axes, graph: GraphValues, picture: Picture, style: Style, labels: Labels) -> None:
-    """Limits, title and legend."""
-    from matplotlib.patches import Patch
-
+def _frame(ax: Axes, reach: Reach) -> None:
+    """Limits, without axes."""
+    left, right, low, high = reach
     ax.set_aspect("equal")
-    xs = [vertex.x for vertex in picture.vertices.values()] or [0.0]
-    ys = [vertex.y for vertex in picture.vertices.values()] or [0.0]
-    ax.set_xlim(min(xs) - 1.0, max(xs) + 1.0)
-    ax.set_ylim(min(ys) - 0.8, max(ys) + 0.9)
+    ax.set_xlim(left - 1.0, right + 1.0)
+    ax.set_ylim(low - 0.8, high + 0.9)
     ax.set_axis_off()
+
+
+def _title(
+    ax: Axes, graph: GraphValues, picture: Picture, labels: Labels, missing: Missing | None
+) -> None:
+    """What is drawn, and how its labels are to be read."""
     fresh = any("." in leg for leg, _ in graph.leg_sizes)
     legend = {"all": "leg=size", "names": "leg", "sizes": "sizes of legs", "none": ""}[labels]
     if fresh and labels in ("all", "names"):
-        legend += "; .2 is the leg NODE.2 of the node below it"
+        is_upright = not any(vertex.flipped for vertex in picture.vertices.values())
+        where = "the node below it" if is_upright else "a node at its end"
+        legend += f"; .2 is the leg NODE.2 of {where}"
     note = f"\n{legend}" if legend else ""
-    title = f"{graph.label or 'network'}, {graph.parameter_count} parameters{note}"
+    words = f"{graph.label or 'network'}, {graph.parameter_count} parameters"
+    if missing is not None:
+        words += " so far, not finished"
+    if missing is not None and missing.unused:
+        words += f"\nno tensor has {listed(missing.unused)}"
     # A label is free text: no mathematics between dollar signs.
-    ax.set_title(title, fontsize=9).set_parse_math(False)
+    ax.set_title(f"{words}{note}", fontsize=9).set_parse_math(False)
+
+
+def _legend(ax: Axes, graph: GraphValues, picture: Picture, style: Style) -> None:
+    """What the colours mean that are there."""
+    from matplotlib.patches import Patch
+
     kinds = {vertex.kind for vertex in picture.vertices.values()} - {"tensor"}
     kinds |= set(tensor_kinds(graph).values())
     shown = [kind for kind in COLOURS if kind in kinds]
-    patches = [Patch(color=style.get(kind, COLOURS[kind]), label=kind) for kind in shown]
+    fills = {kind: style.get(kind, COLOURS[kind]) for kind in shown}
+    patches = [
+        Patch(facecolor=fill, edgecolor="#444444", linewidth=0.5, label=kind)
+        for kind, fill in fills.items()
+    ]
     if patches:
         ax.legend(
             handles=patches,

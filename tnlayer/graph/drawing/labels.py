@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .placement import Line, Picture, Vertex
+from .picture import Line, Picture, Vertex
 
 # Drawing units of a character and of a line of text, in marks and in labels.
 CHARACTER, LINE = 0.102, 0.195
 LABEL_CHARACTER, LABEL_LINE = 0.094, 0.21
+# What every picture leaves beyond the middles of its marks.
+_MARGIN = 0.7
 # Parts of a leg's length at which its label may stand, the best first.
 _PARTS = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.2, 0.8)
 # And how far beside it, in drawing units.
@@ -17,6 +21,9 @@ _BESIDE = (
     *((x, y) for x in (0.25, -0.25, 0.42, -0.42) for y in (0.0, 0.15, -0.15)),
     *((x, y) for y in (0.42, -0.42) for x in (0.0, 0.3, -0.3)),
 )
+
+# Left, right, low and high.
+Reach = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,10 @@ class Box:
             abs(self.x - other.x) < self.half_x + other.half_x + gap
             and abs(self.y - other.y) < self.half_y + other.half_y + gap
         )
+
+    def holds(self, x: float, y: float, gap: float = 0.0) -> bool:
+        """Whether a point lies in the box, or is nearer than a gap."""
+        return abs(self.x - x) < self.half_x + gap and abs(self.y - y) < self.half_y + gap
 
 
 def wrapped(name: str) -> list[str]:
@@ -89,6 +100,20 @@ def on_line(picture: Picture, line: Line, part: float) -> tuple[float, float]:
     return first * a.x + pull * x + last * b.x, first * a.y + pull * y + last * b.y
 
 
+def loops_of(picture: Picture) -> list[tuple[float, float, float]]:
+    """Middle and radius of the circle of each leg that joins two axes of one tensor: at its left
+    side, half behind it, the second around the first."""
+    found: list[tuple[float, float, float]] = []
+    counts: Counter[str] = Counter()
+    for line in picture.lines:
+        if line.first == line.second:
+            box = vertex_box(picture.vertices[line.first])
+            radius = 0.22 + 0.12 * counts[line.first]
+            counts[line.first] += 1
+            found.append((box.x - box.half_x - 0.6 * radius, box.y, radius))
+    return found
+
+
 def label_boxes(picture: Picture) -> dict[int, Box]:
     """The rectangle of each label by the number of its line: the first place that is free, or the
     one that meets the fewest."""
@@ -115,3 +140,26 @@ def _free_place(picture: Picture, line: Line, taken: list[Box]) -> Box:
                 best = (met, box)
     assert best is not None
     return best[1]
+
+
+def extent(picture: Picture, labels: Iterable[Box]) -> Reach:
+    """How far a picture reaches: left, right, low and high, up to the middles of its marks, and
+    further where a leg that is bent or a label would leave the margin that marks have.
+
+    Arguments:
+        picture: what is drawn.
+        labels: where the labels of its legs stand.
+    """
+    vertices = picture.vertices
+    xs = [vertex.x for vertex in vertices.values()] or [0.0]
+    ys = [vertex.y for vertex in vertices.values()] or [0.0]
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    boxes = list(labels)
+    bent = [line for line in picture.lines if line.bend and line.first != line.second]
+    boxes += [Box(*on_line(picture, line, 0.5), 0.0, 0.1) for line in bent]
+    for box in boxes:
+        left = min(left, box.x - box.half_x + _MARGIN)
+        right = max(right, box.x + box.half_x - _MARGIN)
+        low = min(low, box.y - box.half_y + _MARGIN)
+        high = max(high, box.y + box.half_y - _MARGIN)
+    return left, right, low, high

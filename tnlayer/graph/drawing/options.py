@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -14,7 +15,7 @@ from ...support.option_words import Labels
 from ..argument_checks import check_mapping, check_option, shown, suggest
 from ..graph_values import GraphValues
 from .colours import COLOURS, tensor_kinds
-from .placement import Picture, Vertex, tensor_key
+from .picture import Picture, Vertex
 
 Positions = Mapping[str, tuple[float, float]]
 Style = Mapping[str, str]
@@ -96,23 +97,26 @@ def check_labels(labels: object) -> Labels:
 
 
 def adjusted(picture: Picture, positions: Positions | None, labels: Labels) -> Picture:
-    """A picture with tensors where the user wants them and the labels that he wants.
+    """A picture with marks where the user wants them and the labels that he wants.
 
-    The marks of a tensor's ports move with it, the dot of a hyperedge stands amid its ends.
+    The marks of a tensor's ports move with it, the dot of a hyperedge stands amid its ends, unless
+    they have places of their own.
 
     Arguments:
         picture: as it was placed.
-        positions: of tensors by name, in units of which a tensor takes about one; y is upward.
+        positions: of tensors by name, of dots and marks of ports by the name of their leg, in units
+            of which a tensor takes about one; y is upward.
         labels: what stands beside legs.
 
     Raises:
         SpecError: see :func:`check_positions` and :func:`check_labels`.
     """
     check_labels(labels)
-    names = {vertex.text for vertex in picture.vertices.values() if vertex.kind == "tensor"}
-    places = check_positions(positions, sorted(names), "tensor")
+    keys = _keys_by_name(picture)
+    places = check_positions(positions, sorted(keys), "tensor, dot or leg of a port")
     lines = tuple(replace(line, label=_label(line.label, labels)) for line in picture.lines)
-    return Picture(_moved(picture, places) if places else picture.vertices, lines)
+    own = {keys[name]: place for name, place in places.items()}
+    return Picture(_moved(picture, own) if own else picture.vertices, lines)
 
 
 def _label(label: str, labels: Labels) -> str:
@@ -121,27 +125,43 @@ def _label(label: str, labels: Labels) -> str:
     return {"all": label, "names": name, "sizes": size, "none": ""}[labels]
 
 
+def _keys_by_name(picture: Picture) -> dict[str, str]:
+    """The key of what a name means: a tensor, else the dot of a leg, else its only mark."""
+    marks = Counter(vertex.leg for vertex in picture.vertices.values() if vertex.kind != "copy")
+    found = {v.leg: key for key, v in picture.vertices.items() if v.leg and marks[v.leg] == 1}
+    found |= {v.leg: key for key, v in picture.vertices.items() if v.kind == "copy"}
+    found |= {v.text: key for key, v in picture.vertices.items() if v.kind == "tensor"}
+    return found
+
+
 def _moved(picture: Picture, places: Positions) -> dict[str, Vertex]:
+    """The vertices, with those of some keys elsewhere and others beside them as they were."""
     vertices = dict(picture.vertices)
     ends: dict[str, list[str]] = {key: [] for key in vertices}
     for line in picture.lines:
         ends[line.first].append(line.second)
         ends[line.second].append(line.first)
-    for name, (x, y) in places.items():
-        key = tensor_key(name)
-        old = picture.vertices[key]
-        vertices[key] = replace(old, x=x, y=y)
+
+    def follow(key: str) -> None:
         for mark in ends[key]:
-            if vertices[mark].kind not in ("tensor", "copy") and len(ends[mark]) == 1:
+            is_mark = vertices[mark].kind not in ("tensor", "copy")
+            if is_mark and len(ends[mark]) == 1 and mark not in places:
                 _shift(vertices, picture, mark, key)
+
+    for key, (x, y) in places.items():
+        vertices[key] = replace(picture.vertices[key], x=x, y=y)
+    for key in places:
+        if vertices[key].kind == "tensor":
+            follow(key)
     for key, vertex in picture.vertices.items():
-        if vertex.kind == "copy" and any(vertices[e] != picture.vertices[e] for e in ends[key]):
-            own = [vertices[e] for e in ends[key] if vertices[e].kind == "tensor"] or [vertex]
-            middle = fmean(one.x for one in own), fmean(one.y for one in own)
+        if vertex.kind != "copy":
+            continue
+        tensors = [end for end in ends[key] if vertices[end].kind == "tensor"]
+        if key not in places and any(vertices[e] != picture.vertices[e] for e in tensors):
+            middle = fmean(vertices[e].x for e in tensors), fmean(vertices[e].y for e in tensors)
             vertices[key] = replace(vertex, x=middle[0], y=middle[1])
-            for mark in ends[key]:
-                if vertices[mark].kind != "tensor" and len(ends[mark]) == 1:
-                    _shift(vertices, picture, mark, key)
+        if vertices[key] != vertex:
+            follow(key)
     return vertices
 
 

@@ -14,7 +14,9 @@ from ...support.wording import counted
 from ..graph_values import GraphValues
 from .colours import COLOURS
 from .drawing import MAX_INCHES, draw_graph, figure_size, new_figure, place_checked, save_figure
+from .labels import extent, label_boxes
 from .options import Style
+from .picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +54,7 @@ def draw_graphs(
     shown = graphs[:MAX_DRAWN_NETWORKS]
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(shown))))
     rows = math.ceil(len(shown) / columns)
-    sizes = [figure_size(place_checked(graph)) for graph in shown]
+    sizes = [_size(place_checked(graph)) for graph in shown]
     width, height = (max(lengths) for lengths in zip(*sizes, strict=True))
     # As large as one network alone may be drawn, at most.
     figure = new_figure((min(MAX_INCHES, columns * width), min(MAX_INCHES, rows * height)))
@@ -64,6 +66,10 @@ def draw_graphs(
     if file is not None:
         save_figure(figure, file)
     return figure
+
+
+def _size(picture: Picture) -> tuple[float, float]:
+    return figure_size(extent(picture, label_boxes(picture).values()))
 
 
 def _style_of(

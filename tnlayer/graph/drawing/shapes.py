@@ -23,14 +23,33 @@ def regular_places(graph: GraphValues) -> Places | None:
     Only the joints count, not the names. All legs of ports must have one tensor each, and all
     others two: hyperedges, traces and wires through levels are for the layered layout.
     """
-    joints = _joints(graph)
-    if joints is None or not 3 <= len(joints) <= _MOST:
+    joints = joints_of(graph)
+    if joints is None:
         return None
-    # Four in a ring are a square. What enters a chain has its place below: levels show that.
-    return _grid(joints) or _ring(joints) or (None if graph.inputs else _row(joints))
+    grid = grid_of(joints)  # four in a ring are a square
+    if grid is not None:
+        rows = max(row for row, _ in grid.values())
+        return {name: (SPACING * c, SPACING * (rows - r)) for name, (r, c) in grid.items()}
+    ring = ring_of(joints)
+    if ring is not None:
+        return _circle(ring)
+    # What enters a chain has its place below: levels show that.
+    row = None if graph.inputs else row_of(joints)
+    return (
+        None if row is None else {name: (SPACING * number, 0.0) for number, name in enumerate(row)}
+    )
 
 
-def _joints(graph: GraphValues) -> networkx.Graph[str] | None:
+def joints_of(graph: GraphValues, least: int = 3) -> networkx.Graph[str] | None:
+    """Which tensors are joined, where that is all that counts: each leg of a port has one tensor,
+    each other leg two, none is a wire, and the tensors are neither few nor many.
+
+    Arguments:
+        graph: what is drawn.
+        least: of how few tensors there are joints.
+    """
+    if not least <= len(graph.tensors) <= _MOST:
+        return None
     ports = {leg for port in graph.inputs for leg in port.legs} | set(graph.output)
     ends: dict[str, list[str]] = {leg: [] for leg in graph.sizes}
     for tensor in graph.tensors:
@@ -48,10 +67,14 @@ def _joints(graph: GraphValues) -> networkx.Graph[str] | None:
     return found if len(set(seen)) == len(seen) else None
 
 
-def _ring(joints: networkx.Graph[str]) -> Places | None:
+def ring_of(joints: networkx.Graph[str]) -> Sequence[str] | None:
+    """The tensors of a ring, once around; None for what is none."""
     if not networkx.is_connected(joints) or any(degree != 2 for _, degree in joints.degree()):
         return None
-    order = [one for one, _ in networkx.find_cycle(joints, next(iter(joints)))]
+    return [one for one, _ in networkx.find_cycle(joints, next(iter(joints)))]
+
+
+def _circle(order: Sequence[str]) -> Places:
     radius = SPACING / (2 * math.sin(math.pi / len(order)))
     step = 2 * math.pi / len(order)
     angles = (math.pi / 2 - step * number for number in range(len(order)))
@@ -61,19 +84,19 @@ def _ring(joints: networkx.Graph[str]) -> Places | None:
     }
 
 
-def _row(joints: networkx.Graph[str]) -> Places | None:
-    """A chain from one end to the other, beginning with the end that was declared first."""
+def row_of(joints: networkx.Graph[str]) -> Sequence[str] | None:
+    """A chain from one end to the other, beginning with the end that was declared first; None for
+    what is none."""
     ends = [name for name, degree in joints.degree() if degree == 1]
     if len(ends) != 2 or not networkx.is_connected(joints):
         return None
     if any(degree > 2 for _, degree in joints.degree()):
         return None
-    order = networkx.shortest_path(joints, *ends)
-    return {name: (SPACING * number, 0.0) for number, name in enumerate(order)}
+    return networkx.shortest_path(joints, *ends)
 
 
-def _grid(joints: networkx.Graph[str]) -> Places | None:
-    """Rows and columns of a grid of two by two and more."""
+def grid_of(joints: networkx.Graph[str]) -> Mapping[str, tuple[float, float]] | None:
+    """Rows and columns of a grid of two by two and more; None for what is none."""
     count = len(joints)
     for rows in range(2, math.isqrt(count) + 1):
         columns, rest = divmod(count, rows)
@@ -86,7 +109,9 @@ def _grid(joints: networkx.Graph[str]) -> Places | None:
     return None
 
 
-def _rows(joints: networkx.Graph[str], rows: int, columns: int) -> Places | None:
+def _rows(
+    joints: networkx.Graph[str], rows: int, columns: int
+) -> Mapping[str, tuple[float, float]] | None:
     """The sites by a walk: distances from one corner and from a second tell row and column."""
     corners = [name for name, degree in joints.degree() if degree == 2]
     if not corners or not networkx.is_connected(joints):
@@ -105,7 +130,7 @@ def _rows(joints: networkx.Graph[str], rows: int, columns: int) -> Places | None
         wanted = {(float(r), float(c)) for r in range(rows) for c in range(columns)}
         steps = (math.dist(at[one], at[other]) for one, other in joints.edges())
         if set(at.values()) == wanted and all(step == 1 for step in steps):
-            return {name: (SPACING * c, SPACING * (rows - 1 - r)) for name, (r, c) in at.items()}
+            return at
     return None
 
 

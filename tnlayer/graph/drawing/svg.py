@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from ...support.html import text
 from ..graph_values import GraphValues
 from .colours import narrowing
-from .labels import Box, control, label_boxes, outline, rows_of, vertex_box
+from .labels import Box, control, extent, label_boxes, loops_of, outline, rows_of, vertex_box
 from .options import Style, colours_of
-from .placement import Line, Picture, Vertex
+from .picture import Line, Picture, Vertex
 
 # Pixels of a drawing unit, and of a line of text.
 UNIT, LINE = 62.0, 12.0
@@ -34,18 +34,17 @@ def picture_svg(
         marks: for a page that connects pictures: what stands in ``data-steps`` of tensors, by name.
         style: colours by kind or by name; see :func:`.options.colours_of`.
     """
-    xs = [vertex.x for vertex in picture.vertices.values()] or [0.0]
-    ys = [vertex.y for vertex in picture.vertices.values()] or [0.0]
-    width = UNIT * (max(xs) - min(xs)) + 2 * _MARGIN
-    height = UNIT * (max(ys) - min(ys)) + 2 * _MARGIN
+    boxes = label_boxes(picture)
+    left, right, low, high = extent(picture, boxes.values())
+    width = UNIT * (right - left) + 2 * _MARGIN
+    height = UNIT * (high - low) + 2 * _MARGIN
 
     def at(x: float, y: float) -> tuple[float, float]:
-        return _MARGIN + UNIT * (x - min(xs)), height - _MARGIN - UNIT * (y - min(ys))
+        return _MARGIN + UNIT * (x - left), height - _MARGIN - UNIT * (y - low)
 
     colours = colours_of(graph, picture, style)
     parts = [_line(picture, line, at) for line in picture.lines if line.first != line.second]
     parts += _loops(picture, at)
-    boxes = label_boxes(picture)
     parts += [_label(picture.lines[number], box, at) for number, box in boxes.items()]
     for key, vertex in picture.vertices.items():
         drawn = _vertex(graph, vertex, at, colours[key])
@@ -85,13 +84,11 @@ def _label(line: Line, box: Box, at: _Place) -> str:
 
 def _loops(picture: Picture, at: _Place) -> list[str]:
     """A circle beside the tensor for each leg that joins two of its own axes."""
-    found: list[str] = []
-    for line in picture.lines:
-        if line.first == line.second:
-            vertex = picture.vertices[line.first]
-            x, y = at(vertex.x - 0.45, vertex.y)
-            found.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="14" stroke="{_EDGE}" fill="none"/>')
-    return found
+    return [
+        f'<circle cx="{at(x, y)[0]:.1f}" cy="{at(x, y)[1]:.1f}" r="{UNIT * radius:.1f}" '
+        f'stroke="{_EDGE}" fill="none"/>'
+        for x, y, radius in loops_of(picture)
+    ]
 
 
 def _vertex(graph: GraphValues, vertex: Vertex, at: _Place, colour: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ...support.tex import tex, tex_colours, tex_picture
 from ..graph_values import GraphValues
 from .colours import narrowing
-from .labels import control, label_boxes, outline, rows_of, vertex_box
-from .placement import Line, Picture, Vertex
+from .labels import control, label_boxes, loops_of, outline, rows_of, vertex_box
+from .picture import Line, Picture, Vertex
 
 _EDGE, _BORDER, _LABEL = "#555555", "#444444", "#203060"
 
@@ -23,7 +23,13 @@ def picture_tikz(graph: GraphValues, picture: Picture, colours: Mapping[str, str
     """
     used = [_EDGE, _BORDER, _LABEL, *colours.values()]
     names = tex_colours(used)
-    body = [_line(picture, line, names[_EDGE]) for line in picture.lines]
+    body = [
+        _line(picture, line, names[_EDGE]) for line in picture.lines if line.first != line.second
+    ]
+    body += [
+        rf"\draw[{names[_EDGE]}] ({x:.3f}, {y:.3f}) circle[radius={radius:.2f}];"
+        for x, y, radius in loops_of(picture)
+    ]
     body += [
         rf"\node[fill=white, inner sep=0.5pt, font=\tiny, text={names[_LABEL]}] "
         f"at ({box.x:.3f}, {box.y:.3f}) {{{tex(picture.lines[number].label)}}};"
@@ -35,10 +41,8 @@ def picture_tikz(graph: GraphValues, picture: Picture, colours: Mapping[str, str
 
 
 def _line(picture: Picture, line: Line, colour: str) -> str:
-    """A leg; of one that joins a tensor with itself a circle beside it."""
+    """A leg between two vertices."""
     a, b = picture.vertices[line.first], picture.vertices[line.second]
-    if line.first == line.second:
-        return rf"\draw[{colour}] ({a.x - 0.45:.3f}, {a.y:.3f}) circle[radius=0.22];"
     start, end = f"({a.x:.3f}, {a.y:.3f})", f"({b.x:.3f}, {b.y:.3f})"
     if not line.bend:
         return rf"\draw[{colour}] {start} -- {end};"
