@@ -109,7 +109,7 @@ def measure_many(kind: str, copies: int = COPIES) -> dict[str, Any]:
     _step(torch.compile(nn.Sequential(nn.Linear(8, 8), nn.GELU())), torch.randn(2, 8))
     torch.compiler.reset()
     model = many(kind, copies)
-    for layer in model[: 2 * len(SHAPES)]:
+    for layer in [*model][: 2 * len(SHAPES)]:
         if isinstance(layer, tn.Layer):
             layer.prepare(MANY_BATCHES)
     module = torch.compile(model, fullgraph=True)
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--budget", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=RESULTS / "compiled-cpu.json")
     parser.add_argument("--many", action="store_true", help="the model of many layers alone")
-    parser.add_argument("--copies", type=int, default=COPIES, help="of each of its shapes")
+    parser.add_argument("--copies", type=int, default=COPIES, help="of each shape; 0: none")
     parser.add_argument("--one", choices=KINDS, help="what a process of --many does")
     options = parser.parse_args(arguments)
     if options.one is not None:
@@ -195,9 +195,10 @@ def main(arguments: Sequence[str]) -> int:
     if not options.many:
         record["cases"] = [measure(case, options.batches, options.budget) for case in options.cases]
         print(table(record["cases"]))
-    with tempfile.TemporaryDirectory() as store:
-        record["many"] = [measure_many_alone(kind, options.copies, store) for kind in KINDS]
-    print(many_table(record["many"]))
+    if options.copies:
+        with tempfile.TemporaryDirectory() as store:
+            record["many"] = [measure_many_alone(kind, options.copies, store) for kind in KINDS]
+        print(many_table(record["many"]))
     write_json(options.output, record)
     return 0
 
