@@ -13,6 +13,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="u
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+# dynamo asks arrays between blocks for their gradient.
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_all_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process; those of several processes, in a group of one."""
     monkeypatch.chdir(tmp_path)

@@ -186,12 +186,16 @@ def test_nested_inputs(backend: str) -> None:
         assert all(p.grad is not None for p in layer.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 @by_backend
 def test_sparse_inputs(backend: str) -> None:
-    """A sparse x gives the dense y, as for nn.Linear without bias."""
+    """A sparse x gives the dense y, as for nn.Linear, whatever its layout."""
     layer = tn.Layer(small_train(), backend=backend)
-    x = torch.randn(5, 16).relu()
-    torch.testing.assert_close(layer(x.to_sparse()), layer(x))
+    x = torch.randn(6, 16).relu()
+    for again in range(2):  # the second time as after a call that was checked
+        torch.testing.assert_close(layer(x.to_sparse()), layer(x), msg=str(again))
+        for sparse in (x.to_sparse_csr(), x.to_sparse_csc(), x.to_sparse_bsr((2, 2))):
+            torch.testing.assert_close(layer(sparse), layer(x), msg=str(sparse.layout))
 
 
 # -- autocast ----------------------------------------------------------------------------------

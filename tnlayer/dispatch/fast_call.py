@@ -271,6 +271,7 @@ def _is_ready(array: torch.Tensor, dtype: torch.dtype) -> bool:
     return (
         type(array) in PLAIN
         and array.dtype is dtype
+        and array.layout is torch.strided
         and (array.is_cpu or cuda_devices.is_on_gpu(array))
         and array.is_contiguous()
         and not array.is_neg()

@@ -23,6 +23,7 @@ from ..support.pick_items import picker
 from .programs_by_batch import RangedProgram
 
 BIAS = "bias"
+_mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 
 
 class SummedProgram:
@@ -229,12 +230,18 @@ class SummedProgram:
                 saved += function(*pick(arrays), total)
                 continue
             y, *kept = function(*pick(arrays))
-            total.add_(y)
+            total = _plus(total, y)
             del y  # before the next one is made
             saved += kept
         if self.has_bias:
-            total.add_(arrays[-1])
+            total = _plus(total, arrays[-1])
         return (total, *saved)
+
+
+def _plus(total: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The sum, in place but where a mode of torch has seen the first array made: selective
+    checkpoints keep it, and refuse what was changed since."""
+    return total + other if _mode_count() else total.add_(other)
 
 
 def _with_bias(function: Callable[..., Any]) -> Callable[..., tuple[torch.Tensor, ...]]:
@@ -242,6 +249,8 @@ def _with_bias(function: Callable[..., Any]) -> Callable[..., tuple[torch.Tensor
 
     def call(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         results = function(*arrays[:-1])
+        if _mode_count():
+            return (results[0] + arrays[-1], *results[1:])
         results[0].add_(arrays[-1])
         return results
 

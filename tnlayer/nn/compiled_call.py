@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..graph.graph import Graph
 from ..runtime import torch_op_rules, torch_ops
 from ..runtime.autograd import functorch_is_active
 from ..runtime.module_arrays import homes_of, look_up, maker_of
@@ -35,7 +34,6 @@ def is_compiled_call() -> bool:
 
 def compiled_call(
     layer: nn.Module,
-    graph: Graph,
     programs: LayerPrograms,
     inputs: tuple[torch.Tensor, ...],
     *,
@@ -47,7 +45,6 @@ def compiled_call(
 
     Arguments:
         layer: that has the arrays.
-        graph: whose ports take the inputs.
         programs: of the layer.
         inputs: of the call.
         autocast: whether the result has autocast's dtype.
@@ -69,7 +66,7 @@ def compiled_call(
     first = tensors[0]
     if len(inputs) == 1 and inputs[0].dtype == first.dtype and inputs[0].dim() == programs.flat_dim:
         return _contract(programs.key, [inputs[0], *tensors], autocast=autocast)
-    leading, flat = flatten_inputs(layer, graph, inputs, first.dtype, first)
+    leading, flat = flatten_inputs(layer, programs.graphs[0], inputs, first.dtype, first)
     y = _contract(programs.key, [*flat, *tensors], autocast=autocast)
     return y if len(leading) == 1 else y.reshape(*leading, y.shape[-1])
 

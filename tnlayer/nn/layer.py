@@ -316,7 +316,6 @@ class Layer(ReportedLayer):
         if is_compiled_call():
             y = compiled_call(
                 self,
-                self.graph,
                 self._programs,
                 inputs,
                 autocast=self._autocast,

@@ -23,6 +23,17 @@ from ..support.wording import counted
 # dynamo cannot look into dtype.to_real().
 _REAL = {kind: kind.to_real() for kind in (torch.complex32, torch.complex64, torch.complex128)}
 
+# Inputs that nn.Linear takes, too; the arithmetic is dense.
+SPARSE = frozenset(
+    {
+        torch.sparse_coo,
+        torch.sparse_csr,
+        torch.sparse_csc,
+        torch.sparse_bsr,
+        torch.sparse_bsc,
+    }
+)
+
 
 def as_graphs(
     net: AnyNetwork | Sequence[AnyNetwork], others: tuple[object, ...] = (), where: str = "Layer"
@@ -182,7 +193,7 @@ def flatten_inputs(
     flat: list[torch.Tensor] = []
     for port, x in zip(ports, inputs, strict=True):
         shape = graph.input_shape(port)
-        if isinstance(x, torch.Tensor) and x.layout is torch.sparse_coo:
+        if isinstance(x, torch.Tensor) and x.layout in SPARSE:
             x = x.to_dense()  # as nn.Linear takes it
         lead = _check_shape(layer, port, x, shape, dtype)
         _check_kind(layer, port, x, dtype, array)

@@ -18,7 +18,7 @@ from ..runtime.autograd import shape_of
 from ..runtime.module_arrays import array_to_set, check_can_be_set, has_array, look_up, set_array
 from .initialisation.measure_variance import Part
 from .layer import Layer
-from .layer_inputs import all_inputs, as_graphs
+from .layer_inputs import SPARSE, all_inputs, as_graphs
 from .nested_inputs import is_nested, nested_call
 from .programs import Beside
 from .stored_arrays import BIAS, check_stored
@@ -177,7 +177,7 @@ class Padded(Layer):
                 f"fit the network to other features\n  in a call of {self!r}"
             )
             raise SpecError(msg)
-        return x.to_dense() if x.layout is torch.sparse_coo else x
+        return x.to_dense() if x.layout in SPARSE else x
 
     def _with_zeros(self, x: torch.Tensor) -> torch.Tensor:
         missing = self.graph.in_features - self.in_features

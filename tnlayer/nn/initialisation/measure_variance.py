@@ -96,6 +96,17 @@ def measure(
             doubled network, which has other values, tells nothing.
     """
     exact = exact_gain(networks, stored, part) if grid is None else None
+    return measure_by_samples(networks, stored, part, grid, exact)
+
+
+def measure_by_samples(
+    networks: Sequence[Planned],
+    stored: Mapping[str, LogScaled],
+    part: Part,
+    grid: torch.dtype | None,
+    exact: float | None,
+) -> Measured:
+    """The same where it is known what the doubled network tells; None: nothing."""
     samples = _SAMPLES if exact is None else _FEW_SAMPLES
     gains: list[float] = []
     weights: list[int] = []

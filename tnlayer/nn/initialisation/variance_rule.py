@@ -20,8 +20,9 @@ import torch
 from ...errors import SpecError
 from ...graph.graph import Graph
 from .log_scale_run import LogScaled, Size
-from .measure_variance import Measured, Part, Planned, measure
+from .measure_variance import Measured, Part, Planned, exact_gain, measure, measure_by_samples
 from .scale_tensors import Range, Sized, Wanted, balance, narrowed, range_of, solve
+from .sure_range import surely_stays_within
 
 # Networks that share free tensors are measured together, in a few rounds, until the logarithm of
 # their gain is so close.
@@ -63,11 +64,11 @@ def find_scales(
         is_scaled: whether calls keep values in range themselves, so that only entries have to be.
     """
     powers = [count_uses(network.graph, free) for network in networks]
+    room = narrowed(range_of(dtype))
     measured = [
-        measure([network], stored, part) if len(networks) > 1 or power else Measured(None, ())
+        _measured(network, stored, part, room) if len(networks) > 1 or power else Measured(None, ())
         for network, power in zip(networks, powers, strict=True)
     ]
-    room = narrowed(range_of(dtype))
     sampled = frozenset(place for place, one in enumerate(measured) if _vanishes(one, room))
     measured = [
         replace(one, log_gain=one.sampled) if place in sampled else one
@@ -110,6 +111,16 @@ def find_scales(
         if gain is not None and math.isfinite(gain):
             gains[place] = gain + 2 * sum(n * scales[name] for name, n in powers[place].items())
     return Solved(scales, gains, sampled)
+
+
+def _measured(
+    network: Planned, stored: Mapping[str, LogScaled], part: Part, room: Range
+) -> Measured:
+    """What a network does to the variance; it is run only where its values may leave the room."""
+    exact = exact_gain([network], stored, part)
+    if exact is not None and surely_stays_within(network, stored, exact, room):
+        return Measured(exact, ())
+    return measure_by_samples([network], stored, part, None, exact)
 
 
 def _vanishes(measured: Measured, room: Range) -> bool:
