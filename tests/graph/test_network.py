@@ -314,3 +314,26 @@ def test_values_that_would_be_copied_into_gigabytes(value: object) -> None:
     with pytest.raises(tn.SpecError, match=r"'A'.*1000000000") as caught:
         net.tensor("A", "i", value=value)
     assert len(str(caught.value)) < 400
+
+
+def test_legs_of_any_port_and_bonds_by_a_mapping() -> None:
+    """input, output and bond take sizes by names that a program makes."""
+    net = tn.Network("grown")
+    net.input({f"i{k}": 2 for k in range(2)})
+    net.bond({"a": 3}, b=4)
+    net.output({f"j{k}": 5 for k in range(2)})
+    net.tensor("A", "i0 i1 a b")
+    net.tensor("B", "a b j0 j1")
+    assert (net.in_features, net.out_features) == (4, 25)
+    with pytest.raises(tn.SpecError, match=r"bond\(\): leg 'c' stands in the mapping and by name"):
+        net.bond({"c": 3}, c=3)
+    with pytest.raises(tn.SpecError, match=r"bond\(\): expected a mapping of sizes by leg name"):
+        net.bond(["c"])  # type: ignore[arg-type]
+
+
+def test_sizes_of_an_output_are_not_dropped() -> None:
+    """A mapping was taken for names, and its sizes for nothing."""
+    net = tn.Network("clash")
+    net.bond(j=8)
+    with pytest.raises(tn.SpecError, match="'j'"):
+        net.output({"j": 4})

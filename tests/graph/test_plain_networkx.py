@@ -205,3 +205,11 @@ def test_what_is_wrong_with_a_copy_node(change: Any, options: dict[str, Any], to
     change(drawn)
     with pytest.raises(tn.SpecError, match=told):
         tn.Network.from_networkx(drawn, **options)
+
+
+def test_a_size_under_another_name_is_told() -> None:
+    """An attribute that looks like the size, and is not read, is no bond of the usual size."""
+    drawn = networkx.Graph()
+    drawn.add_edge("A", "B", size=6)
+    with pytest.raises(tn.SpecError, match="attribute 'size', which is not read; call it dim"):
+        tn.Network.from_networkx(drawn, bond=3, input={"A": 2}, output={"B": 2})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,56 @@ def test_named_inits() -> None:
     assert state["called"].eq(3).all()
     with pytest.raises(tn.SpecError, match="registered already"):
         tn.register_initialiser("zeros", lambda tensor: tensor)
+
+
+def _with_init(init: Any) -> tn.Network:
+    net = tn.Network("one")
+    net.input(i=3)
+    net.output(j=4)
+    net.tensor("A", "j i", init=init)
+    return net
+
+
+def test_an_initialiser_may_give_its_tensor() -> None:
+    """One that returns a tensor of the shape, and touches no argument, is as good."""
+    layer = tn.Layer(_with_init(lambda t: torch.full_like(t, 5)), backend="torch")
+    assert layer.A.eq(5).all()
+    layer = tn.Layer(_with_init(torch.nn.init.zeros_), backend="torch")
+    assert layer.A.eq(0).all()
+
+
+def _first_row(tensor: torch.Tensor) -> None:
+    tensor[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        (_first_row, "tensor 'A': the initialiser '_first_row' left 9 of 12 entries unfilled"),
+        (lambda _: None, "'<lambda>' left 12 of 12 entries unfilled, or NaN; fill its argument"),
+        (lambda _: torch.ones(3), r"gave a tensor of shape \(3,\), expected \(4, 3\); give one"),
+    ],
+)
+def test_an_initialiser_that_fills_nothing_is_told(init: Any, message: str) -> None:
+    """Entries that nobody filled are never what memory held before."""
+    with pytest.raises(tn.SpecError, match=message):
+        tn.Layer(_with_init(init), backend="torch")
+
+
+def test_a_cell_that_runs_again_registers_again() -> None:
+    """A function of the same place and name takes the name; another one does not."""
+
+    def define(value: float) -> Any:
+        def filled(tensor: torch.Tensor) -> None:
+            tensor.fill_(value)
+
+        return filled
+
+    tn.register_initialiser("of_a_cell", define(1))
+    tn.register_initialiser("of_a_cell", define(2))
+    assert tn.Layer(_with_init("of_a_cell"), backend="torch").A.eq(2).all()
+    with pytest.raises(tn.SpecError, match="registered already"):
+        tn.register_initialiser("of_a_cell", torch.nn.init.zeros_)
 
 
 @pytest.mark.usefixtures("backend")

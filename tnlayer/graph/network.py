@@ -119,11 +119,12 @@ class Network(Bridged, Drawable):
         self._inputs[name] = names
         return names
 
-    def output(self, legs: Legs | None = None, /, **dims: int) -> None:
+    def output(self, legs: Legs | Mapping[str, int] | None = None, /, **dims: int) -> None:
         """Close the network: the legs of y, in the order given.
 
         Arguments:
-            legs: names of legs that exist or are declared elsewhere, such as wires.
+            legs: names of legs that exist or are declared elsewhere, such as wires; or sizes by
+                name of legs that are declared here.
             dims: sizes by name of legs that are declared here; they follow after legs.
 
         Raises SpecError for a second call and for a wire that is consumed twice. Without any
@@ -135,6 +136,8 @@ class Network(Bridged, Drawable):
                 "one output: name all its legs in one call (net.reorder permutes them)"
             )
             raise SpecError(msg)
+        if isinstance(legs, Mapping):
+            legs, dims = None, _both_dims(legs, dims, "output()")
         names = split_legs(legs, "the output") if legs is not None else ()
         both = (*names, *take_bounded(dims, "the output"))
         leg, count = next(iter(Counter(both).most_common(1)), ("", 0))
@@ -225,14 +228,21 @@ class Network(Bridged, Drawable):
 
     # -- legs --------------------------------------------------------------------------------
 
-    def bond(self, **dims: int) -> None:
+    def bond(self, sizes: Mapping[str, int] | None = None, /, **dims: int) -> None:
         """Declare inner legs.
 
         Arguments:
+            sizes: size by leg name, for names that are made by a program.
             dims: size by leg name; a leg may join any number of tensors (a copy tensor).
 
         Raises SpecError for a name that is declared already.
+
+        >>> net = Network("chain")
+        >>> net.bond({f"b{k}": 2 for k in range(3)}, c=4)
         """
+        if sizes is not None:
+            check_mapping(sizes, "bond()", "sizes by leg name")
+            dims = _both_dims(sizes, dims, "bond()")
         self._legs.declare(dims, "bond", is_bond=True)
 
     def sum(self, *legs: Legs) -> None:
@@ -633,6 +643,15 @@ def _permuted(old: tuple[str, ...], legs: Legs, where: str) -> tuple[str, ...]:
         )
         raise SpecError(msg)
     return new
+
+
+def _both_dims(sizes: Mapping[str, int], dims: Mapping[str, int], where: str) -> dict[str, int]:
+    """Sizes by name from a mapping and from keywords, each name once."""
+    twice = next((name for name in dims if name in sizes), None)
+    if twice is not None:
+        msg = f"{where}: leg {twice!r} stands in the mapping and by name; give it once"
+        raise SpecError(msg)
+    return {**sizes, **dims}
 
 
 def _isometry_axes(legs: tuple[str, ...], isometry: Legs, where: str) -> tuple[int, ...]:

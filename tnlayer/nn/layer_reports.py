@@ -12,6 +12,7 @@ import torch
 from ..backends.cuda_resources import Resources
 from ..dispatch.build_program import program_of
 from ..dispatch.programs_by_batch import RangedProgram
+from ..errors import SpecError
 from ..graph.argument_checks import check_whole
 from ..graph.describe import sum_label
 from ..graph.sum_of_networks import SumOfNetworks
@@ -159,7 +160,7 @@ backend='torch'
             the path.
 
         Raises:
-            SpecError: batch is no positive whole number.
+            SpecError: batch is no positive whole number, or the file's name does not end in .html.
             OSError: the page cannot be written.
 
         >>> import tempfile, tnlayer as tn
@@ -170,5 +171,8 @@ backend='torch'
         True
         """
         file = Path(path)
+        if file.suffix.lower() not in (".html", ".htm"):
+            msg = f"report: the page is HTML, and {file.name!r} says it is not; name it .html"
+            raise SpecError(msg)
         file.write_text(layer_page(self.explain(batch)), encoding="utf-8")
         return file

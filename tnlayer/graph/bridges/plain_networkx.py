@@ -213,6 +213,9 @@ def _size(leg: _Leg, bond: int | None) -> int:
         raise SpecError(msg)
     if said:
         return said[0][1]
+    if any("size" in data for *_, data in leg.edges):
+        msg = f"from_networkx: {leg.where} has an attribute 'size', which is not read; call it dim"
+        raise SpecError(msg)
     if bond is None:
         msg = (
             f"from_networkx: {leg.where} has no size; give "

@@ -89,7 +89,8 @@ def register_initialiser(name: str, initialiser: Initialiser) -> None:
 
     Arguments:
         name: a Python identifier.
-        initialiser: gets a tensor of the full shape, on the CPU, and fills it.
+        initialiser: gets a tensor of the full shape, on the CPU, and fills it in place, or gives
+            another one of its shape.
 
     Raises:
         SpecError: the name is taken.
@@ -97,10 +98,20 @@ def register_initialiser(name: str, initialiser: Initialiser) -> None:
     >>> import tnlayer as tn
     >>> tn.register_initialiser("halves", lambda tensor: tensor.fill_(0.5))
     """
-    if name in _REGISTERED or name in _SCALED or name in (SCALED, IDENTITY):
+    # A cell of a notebook that runs again defines its function anew.
+    is_again = _same_source(_REGISTERED.get(name), initialiser)
+    if name in (*_REGISTERED, *_SCALED, SCALED, IDENTITY) and not is_again:
         msg = f"an initialiser {name!r} is registered already; choose another name"
         raise SpecError(msg)
     _REGISTERED[name] = initialiser
+
+
+def _same_source(known: Initialiser | None, new: Initialiser) -> bool:
+    """Whether two functions have one place in the source of the user's program."""
+    if known is None:
+        return False
+    places = [[getattr(f, key, "") for key in ("__module__", "__qualname__")] for f in (known, new)]
+    return places[0] == places[1] and "<lambda>" not in places[0][1]
 
 
 def check_initialisers(graph: Graph) -> None:
@@ -155,14 +166,46 @@ def given_entries(graph: Graph, parameter: Parameter, dtype: torch.dtype) -> tor
         near = node.init if isinstance(node.init, NearIdentity) else NearIdentity()
         return near_identity_entries(graph, node, near.noise, _wide(dtype))
     if isinstance(node.init, str) or callable(node.init):
-        full = torch.empty(parameter.full_shape, dtype=dtype, device="cpu")
-        (_REGISTERED[node.init] if isinstance(node.init, str) else node.init)(full)
-        return full
+        own = _REGISTERED[node.init] if isinstance(node.init, str) else node.init
+        return _filled(own, torch.empty(parameter.full_shape, dtype=dtype, device="cpu"), parameter)
     full = torch.empty(parameter.full_shape, dtype=_wide(dtype), device="cpu")
     if node.isometry:
         return orthogonal_(full, node.isometry)
     full = full.double() if not full.is_complex() else full.to(torch.complex128)
     return _in_range(full.normal_().mul_(float(node.init or 0.0)), parameter, dtype)
+
+
+def _filled(initialiser: Initialiser, full: torch.Tensor, parameter: Parameter) -> torch.Tensor:
+    """What an initialiser makes of an array: it fills it, or gives another one of its shape.
+
+    Raises:
+        SpecError: it left entries as they were, or gave something else.
+    """
+    where = f"tensor {parameter.name!r}: the initialiser {_name_of(initialiser)}"
+    if type(full) in PLAIN:
+        full.fill_(math.nan)  # what is not filled must not be what memory held
+    given = initialiser(full)
+    if isinstance(given, torch.Tensor) and given is not full:
+        if given.shape != full.shape:
+            msg = (
+                f"{where} gave a tensor of shape {tuple(given.shape)}, expected "
+                f"{tuple(full.shape)}; give one of the shape of its argument, or fill that in place"
+            )
+            raise SpecError(msg)
+        with torch.no_grad():
+            full.copy_(given)
+    left = int(full.isnan().sum()) if type(full) in PLAIN else 0
+    if left:
+        msg = (
+            f"{where} left {left:,} of {full.numel():,} entries unfilled, or NaN; fill its "
+            "argument in place, as with tensor.normal_(), or return a tensor of that shape"
+        )
+        raise SpecError(msg)
+    return full
+
+
+def _name_of(initialiser: Initialiser) -> str:
+    return repr(getattr(initialiser, "__name__", type(initialiser).__name__))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
