@@ -64,10 +64,10 @@ def check_layer(
 ) -> None:
     """Compare a layer with numpy, for each of two samples."""
     rest = [position for position in range(len(arrays)) if position not in inputs]
-    assert [t.name for t in layer.graph.tensors] == [f"T{position}" for position in rest]
+    assert [t.name for t in layer.graph.tensors] == [f"t_{position}" for position in rest]
     with torch.no_grad():
         for position in rest:
-            layer.get_parameter(f"T{position}").copy_(torch.from_numpy(arrays[position]))
+            layer.get_parameter(f"t_{position}").copy_(torch.from_numpy(arrays[position]))
     samples = {
         position: np.stack([arrays[position], 2.0 - arrays[position]]) for position in inputs
     }
