@@ -53,6 +53,8 @@ def test_times_and_scores() -> None:
         ({"rank": []}, SHAPES, "grid has 0 points"),
         ({"rank": range(200), "in_shape": range(200)}, {}, "grid has 40000 points"),
         ([("rank", 1)], SHAPES, "expected a mapping"),
+        ({"rank": 2}, SHAPES, r"grid\['rank'\]: expected a list of values, got 2; write \[2\]"),
+        ({"rank": "12"}, SHAPES, r"expected a list of values, got '12'; write \['12'\]"),
         ({"rank": [1]}, {"in_shape": (4,), "out_shape": (4, 2)}, "tensor_train: got in_shape"),
     ],
 )
@@ -66,4 +68,11 @@ def test_a_number_that_is_not_there() -> None:
     """A plot of scores needs some, and says what there is."""
     found = tn.sweep(T.low_rank, {"rank": [1]}, in_features=4, out_features=4, backend="torch")
     with pytest.raises(tn.SpecError, match=r"no number 'score'.*parameters"):
-        found.plot()
+        found.plot(y="score")
+
+
+def test_a_plot_shows_what_there_is() -> None:
+    """The score, else the measured time, else the predicted one; and the table tells of dense."""
+    found = tn.sweep(T.low_rank, {"rank": [1]}, in_features=4, out_features=4, backend="torch")
+    assert found.plot().get_ylabel() == "predicted_seconds"
+    assert "of dense" in str(found).splitlines()[1]

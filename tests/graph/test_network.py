@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -337,3 +338,13 @@ def test_sizes_of_an_output_are_not_dropped() -> None:
     net.bond(j=8)
     with pytest.raises(tn.SpecError, match="'j'"):
         net.output({"j": 4})
+
+
+def test_json_from_a_file(tmp_path: Path) -> None:
+    """A path is read; its name as a text is no JSON, and told as what it is."""
+    file = tmp_path / "net.json"
+    net = three_cores()
+    file.write_text(net.to_json())
+    assert tn.Network.from_json(file).freeze() == net.freeze()
+    with pytest.raises(tn.SpecError, match=r"'net.json' names a file and is no JSON; pass Path"):
+        tn.Network.from_json("net.json")

@@ -18,6 +18,7 @@ from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
 from ..measure.median_time import median_seconds
 from ..nn.layer import Layer
+from ..planning.predictions import DENSE
 from ..planning.request import DEFAULT_BATCH
 from ..report.cost import Cost
 from ..report.cost_of_network import cost
@@ -100,7 +101,9 @@ class Sweep:
         names = [name for name, _ in self.rows[0].arguments]
         has_times = any(row.measured is not None for row in self.rows)
         has_scores = any(row.score is not None for row in self.rows)
+        has_dense = any(row.cost.predicted(DENSE) is not None for row in self.rows)
         head = (*names, "parameters", "compression", "FLOPs a sample", "predicted ms")
+        head += ("of dense",) if has_dense else ()
         head += (("measured ms",) if has_times else ()) + (("score",) if has_scores else ())
         rows: list[tuple[str, ...]] = [head]
         for row in self.rows:
@@ -108,16 +111,18 @@ class Sweep:
             cells += [f"{row.cost.parameters:,}", f"{row.cost.compression:,.1f}"]
             cells += [f"{row.cost.forward_flops / self.batch:,.0f}"]
             cells += [milliseconds(row.cost.fastest.training)]
+            cells += [_share(row.cost)] if has_dense else []
             cells += [_milliseconds(row.measured)] if has_times else []
             cells += [_number(row.score)] if has_scores else []
             rows.append(tuple(cells))
         return rows
 
-    def plot(self, x: str = "parameters", y: str = "score", ax: Axes | None = None) -> Axes:
+    def plot(self, x: str = "parameters", y: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw two of the numbers against one another (``pip install tnlayer[viz]``).
 
         Arguments:
-            x, y: names in :meth:`numbers`.
+            x, y: names in :meth:`numbers`; y is by default the score, where there is none the
+                measured time, and else the predicted one.
             ax: axes to draw on, or None for a figure of its own.
 
         Raises:
@@ -130,6 +135,9 @@ class Sweep:
             msg = f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
             raise BuildError(msg) from None
         numbers = self.numbers()
+        if y is None:
+            usual = ("score", "measured_seconds", "predicted_seconds")
+            y = next(name for name in usual if all(row[name] is not None for row in numbers))
         for name in (x, y):
             if any(not isinstance(row.get(name), int | float) for row in numbers):
                 known = ", ".join(key for key, value in numbers[0].items() if value is not None)
@@ -140,11 +148,22 @@ class Sweep:
         ax.plot([row[x] for row in numbers], [row[y] for row in numbers], "o")
         for row, one in zip(numbers, self.rows, strict=True):
             words = ", ".join(f"{name}={value}" for name, value in one.arguments)
-            ax.annotate(words, (row[x], row[y]), fontsize=7, parse_math=False)
+            # Beside the mark, and the frame leaves room for it.
+            ax.annotate(
+                words, (row[x], row[y]), (4, 4), textcoords="offset points", fontsize=7,
+                parse_math=False,
+            )  # fmt: skip
+        ax.margins(0.15)
         ax.set_xlabel(x)
         ax.set_ylabel(y)
         ax.set_title(self._title)
         return ax
+
+
+def _share(one: Cost) -> str:
+    """The predicted time of a training step in that of the dense layer."""
+    dense = one.predicted(DENSE)
+    return "-" if dense is None else f"{one.fastest.training / dense.training:.2f}"
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -194,7 +213,7 @@ def sweep(
     """
     check_mapping(grid, "sweep: grid", "values by the name of an argument")
     check_flag(measure, "sweep: measure")
-    lists = {name: list(values) for name, values in grid.items()}
+    lists = {name: _values(name, values) for name, values in grid.items()}
     count = math.prod(map(len, lists.values()))
     if not lists or not 1 <= count <= _MOST_POINTS:
         msg = f"sweep: the grid has {count} points, expected 1 to {_MOST_POINTS}"
@@ -214,6 +233,17 @@ def sweep(
         given = float(score(made)) if made is not None and score is not None else None
         rows.append(SweepRow(tuple(point.items()), counted, measured, given))
     return Sweep(name_of(topology), batch, tuple(rows))
+
+
+def _values(name: str, values: Iterable[Any]) -> list[Any]:
+    """The values of one argument; a word is one value and no letters."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        msg = (
+            f"sweep: grid[{name!r}]: expected a list of values, got {shown(values)}; write "
+            f"[{shown(values)}]"
+        )
+        raise SpecError(msg)
+    return list(values)
 
 
 def _measured(layer: Layer, batch: int) -> float:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import networkx
 
+from ..errors import SpecError
 from ..support.json_text import read_document, write_document
-from .argument_checks import check_mapping
+from .argument_checks import check_mapping, shown
 from .bridges.document import document_from_graph, graph_from_document
 from .bridges.editor_design import graph_from_design
 from .bridges.einsum import UNSAID, Einsum, einsum_from_graph, graph_from_einsum, warn_of_batch
@@ -276,11 +279,11 @@ class Bridged(ABC):
         return write_document(document_from_graph(self.freeze()))
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
+    def from_json(cls, text: str | bytes | os.PathLike[str]) -> Self:
         """The network that to_json wrote.
 
         Arguments:
-            text: the document.
+            text: the document, or the path of its file, as a Path.
 
         Raises SpecError for what is no such document; unknown keys are refused.
 
@@ -289,4 +292,9 @@ class Bridged(ABC):
         >>> tn.Network.from_json(net.to_json()).parameter_count
         6
         """
+        if isinstance(text, os.PathLike):
+            text = Path(text).read_bytes()
+        elif isinstance(text, str) and text.endswith(".json") and "{" not in text:
+            msg = f"from_json: {shown(text)} names a file and is no JSON; pass Path({shown(text)})"
+            raise SpecError(msg)
         return cls.from_graph(graph_from_document(read_document(text)))
