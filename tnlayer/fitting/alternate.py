@@ -32,7 +32,7 @@ MOST_GRAM = 2**26
 # With a covariance: so many entries at most, for their singular values take long; beyond these
 # numbers for E^H E of one tensor, multiplications and entries, products with it take its place.
 _MOST_WEIGHTED_ROWS = 2**17
-_MOST_SOLVED, _MOST_WEIGHTED_GRAM = 2.0**31, 2**23
+_MOST_SOLVED, _MOST_WEIGHTED_GRAM = 2.0**28, 2**23
 # Eigenvalues of E^H E below this share of the largest are rounding.
 _RANK = 1e-13
 # Steps of one isometry before the next tensor's turn: they cost little beside the environment.

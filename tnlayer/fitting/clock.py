@@ -28,3 +28,8 @@ class Clock:
     def is_over(self) -> bool:
         """Whether the time is up."""
         return time.perf_counter() >= self.until
+
+    @property
+    def left(self) -> float:
+        """Seconds until then, at least a little."""
+        return max(1e-3, self.until - time.perf_counter())
