@@ -152,7 +152,14 @@ def search(
         advance: is called after each step.
     """
     random = torch.Generator().manual_seed(effort.seed)
-    first = problem.random_start(random, given if start is None else {**given, **start})
+    if start is None and closed_form(problem) is not None:
+        # All arrays will be others: nothing is drawn, and scaled, for them.
+        first = {
+            name: torch.zeros(parameter.shape, dtype=problem.dtype)
+            for name, parameter in problem.parameters.items()
+        }
+    else:
+        first = problem.random_start(random, given if start is None else {**given, **start})
     if start is not None:
         first = {**first, **{name: start[name].to(problem.dtype) for name in start}}
     best = Best(first)
