@@ -395,6 +395,26 @@ def test_a_budget_goes_where_it_costs_least() -> None:
         assert "dense is the best" in report.rows[1].why
 
 
+def test_a_budget_refines_only_what_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that are tried come from closed forms; sweeps are of the chosen ones, by data, and
+    have the time that is given."""
+    seen: list[tuple[bool, float]] = []
+    real = search.sweep
+
+    def sweep(problem: Any, stored: Any, is_over: Any) -> None:
+        seen.append((problem.target.covariance is not None, is_over.__self__.until))
+        real(problem, stored, is_over)
+
+    monkeypatch.setattr(search, "sweep", sweep)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(36, 36), nn.ReLU(), nn.Linear(36, 36))
+    budget = tn.Budget(compression=3, topologies=[T.tensor_train, T.btt])
+    report = tn.compress(model, budget, torch.randn(64, 36), seconds=1000, **OPTIONS)
+    assert report.replaced
+    assert seen
+    assert all(weighted and until < math.inf for weighted, until in seen)
+
+
 def test_a_budget_of_time_is_kept() -> None:
     """The predicted time of the matrices is at most the share that was asked for."""
     model = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512))

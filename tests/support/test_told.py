@@ -34,6 +34,24 @@ def test_a_line_where_nobody_looks_on(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "tnlayer: compiling 'a' ...\n"
 
 
+def test_some_work_is_given_more_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says nothing before."""
+    with told("fitting 'a'", after=30):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == ""
+
+
+def test_work_with_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal nothing is said beside it, in a file there is a line."""
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with told("fitting 'a'", bar=False):
+            time.sleep(0.2)
+    assert terminal.getvalue() == ""
+    assert file.getvalue() == "tnlayer: fitting 'a' ...\n"
+
+
 def test_quick_work_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is said of it, whether it goes well or not."""
     with told("nothing much"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -28,7 +29,9 @@ from ..support.dtypes import DTYPES
 NetOrTopology = Network | Graph | Sequence[Network | Graph] | Callable[..., Network]
 
 # What is meant for the fit, for fit_budget and for the layer; all else is the topology's.
-_OF_FIT = ("steps", "starts", "tol", "start")
+_OF_FIT = ("steps", "starts", "tol", "start", "seconds")
+# Parameters of the matrix for one of a topology's network, where nothing else says its size.
+COMPRESSION = 4.0
 _OF_BUDGET = (*BUDGETS, "legs")
 _OF_LAYER = (
     "batch", "backend", "objective", "memory_limit", "effort", "tune", "log_scale", "shared",
@@ -60,12 +63,13 @@ def from_linear(
             is taken as it computes now.
         net_or_topology: a network, several to be summed, or a topology, such as
             ``tn.topologies.btt`` with ``compression=8`` or another budget of
-            :func:`tnlayer.fit_budget`, or with ``rank=4`` and other arguments of the topology.
+            :func:`tnlayer.fit_budget`, or with ``rank=4`` and other arguments of the topology;
+            without any ``compression=4``, as for :func:`tnlayer.compress`.
         data: inputs of the layer, by whose covariance errors are weighted; as for a fit.
         progress: whether to show a bar on a terminal.
         seed: of random starts.
         options: of a budget (params, compression, flops, time, legs), of the topology (rank, ...),
-            of the fit (steps, starts, tol, start), of the layer (backend, tiers, ...).
+            of the fit (steps, starts, tol, start, seconds), of the layer (backend, tiers, ...).
 
     Returns:
         a Layer, or Padded where features differ.
@@ -99,7 +103,7 @@ def _from_linear(
     weight, bias = _read(linear)
     out_features, in_features = weight.shape
     fitting = {name: options.pop(name) for name in _OF_FIT if name in options}
-    graphs, layer_options = _networks(net_or_topology, in_features, out_features, options)
+    graphs, layer_options, remark = _networks(net_or_topology, in_features, out_features, options)
     layer = _made(graphs, weight, bias, layer_options)
     frozen = {
         name: array.detach()
@@ -117,7 +121,7 @@ def _from_linear(
         shared=layer_options.get("shared", False) is not False,
         **fitting,
     )
-    _take(layer, found, bias)
+    _take(layer, replace(found, remark=remark), bias)
     layer.train(linear.training)
     follow_gradients(layer, linear)
     return layer
@@ -163,8 +167,8 @@ def _read(linear: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 def _networks(
     net: Any, in_features: int, out_features: int, options: Mapping[str, Any]
-) -> tuple[tuple[Graph, ...], dict[str, Any]]:
-    """The networks, and what is left for the layer."""
+) -> tuple[tuple[Graph, ...], dict[str, Any], str]:
+    """The networks, what is left for the layer, and what the user should know of their size."""
     for name in _OF_MODULE:
         if name in options:
             msg = f"from_linear: {name}={shown(options[name])} is the module's own; leave it out"
@@ -179,7 +183,11 @@ def _networks(
                 "such as tn.topologies.btt, to choose its sizes"
             )
             raise SpecError(msg)
-        return graphs, layer
+        return graphs, layer, ""
+    remark = ""
+    if not set(rest) - {"legs"}:
+        rest["compression"] = COMPRESSION
+        remark = f"compression={COMPRESSION:g} is the default; pass another, params= or rank="
     is_asked = any(name in rest for name in BUDGETS)
     if not is_asked:
         # The sizes are given: the largest that is smaller than the dense layer.
@@ -194,7 +202,7 @@ def _networks(
         most = f"{in_features * out_features:,}"
         msg = f"{error} (without a budget, such as params=, it is that of the dense layer, {most})"
         raise SpecError(msg) from error
-    return (chosen.network().freeze(),), layer
+    return (chosen.network().freeze(),), layer, remark
 
 
 def _made(

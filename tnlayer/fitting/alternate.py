@@ -14,12 +14,13 @@ environment, as in Evenbly and Vidal (2009).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from .closed_network import Use
+from .conjugate_gradients import change_by_products
 from .isometries import Isometry
 from .labelled import Labelled, Labels
 from .problem import Problem, Stored, View
@@ -28,6 +29,10 @@ from .problem import Problem, Stored, View
 _MOST_ROWS = 2**21
 # Grams of more entries are not made.
 MOST_GRAM = 2**26
+# With a covariance: so many entries at most, for their singular values take long; beyond these
+# numbers for E^H E of one tensor, multiplications and entries, products with it take its place.
+_MOST_WEIGHTED_ROWS = 2**17
+_MOST_SOLVED, _MOST_WEIGHTED_GRAM = 2.0**28, 2**23
 # Eigenvalues of E^H E below this share of the largest are rounding.
 _RANK = 1e-13
 # Steps of one isometry before the next tensor's turn: they cost little beside the environment.
@@ -65,39 +70,60 @@ def uses_rows(view: View) -> bool:
     else:
         size *= view.covariance.features
     largest = max((_entries(use, view) for use in view.net.uses), default=1)
-    return size * largest <= _MOST_ROWS
+    return size * largest <= (_MOST_ROWS if view.covariance is None else _MOST_WEIGHTED_ROWS)
+
+
+def _by_products(problem: Problem, view: View, number: int) -> bool:
+    """Whether E^H E of a factor is too large to be made. Isometries need it."""
+    if view.covariance is None or view.net.uses[number].name in problem.isometries:
+        return False
+    large = view.gram_size(number) > _MOST_WEIGHTED_GRAM
+    return large or view.solve_work(number) > _MOST_SOLVED
 
 
 def _entries(use: Use, view: View) -> int:
-    return math.prod(view.sizes[label] for label in use.labels if label not in view.open)
+    # With a covariance inputs are bonds: to it.
+    opened = view.open if view.covariance is None else view.net.output_labels
+    return math.prod(view.sizes[label] for label in use.labels if label not in opened)
 
 
-def can_alternate(view: View) -> bool:
+def can_alternate(problem: Problem, view: View) -> bool:
     """Whether steps are small enough to be made at all."""
-    return uses_rows(view) or view.largest_gram() <= MOST_GRAM
+    if uses_rows(view) or view.largest_gram() <= MOST_GRAM:
+        return True
+    return view.covariance is not None and not any(
+        use.name in problem.isometries for use in view.net.uses
+    )
 
 
-def sweep(problem: Problem, stored: Stored) -> None:
-    """Solve for each free array that stands once, in place."""
+def sweep(problem: Problem, stored: Stored, is_over: Callable[[], bool] = lambda: False) -> None:
+    """Solve for each free array that stands once, in place; where the time is up, not for all."""
     names = frozenset(problem.alternating)
     for place, view in enumerate(problem.views):
         numbers = frozenset(k for k, use in enumerate(view.net.uses) if use.name in names)
-        if not numbers or not can_alternate(view):
+        if not numbers or not can_alternate(problem, view):
             continue
         dense = problem.others(place, stored)
         if uses_rows(view):
-            _sweep_rows(problem, view, stored, dense, numbers)
+            _sweep_rows(problem, view, stored, dense, numbers, is_over)
         else:
-            _sweep_gram(problem, view, stored, dense, numbers)
+            _sweep_gram(problem, view, stored, dense, numbers, is_over)
 
 
 def _sweep_rows(
-    problem: Problem, view: View, stored: Stored, dense: torch.Tensor, numbers: frozenset[int]
+    problem: Problem,
+    view: View,
+    stored: Stored,
+    dense: torch.Tensor,
+    numbers: frozenset[int],
+    is_over: Callable[[], bool],
 ) -> None:
     wanted = view.wanted(dense)
     values = view.values(stored)
 
-    def visit(number: int, given: Labelled | None) -> Labelled:
+    def visit(number: int, given: Labelled | None) -> Labelled | None:
+        if is_over():
+            return None
         use = view.net.uses[number]
         environment = given or Labelled(torch.ones((), dtype=problem.dtype), ())
         has = set(environment.labels)
@@ -127,7 +153,12 @@ def _sweep_rows(
 
 
 def _sweep_gram(
-    problem: Problem, view: View, stored: Stored, dense: torch.Tensor, numbers: frozenset[int]
+    problem: Problem,
+    view: View,
+    stored: Stored,
+    dense: torch.Tensor,
+    numbers: frozenset[int],
+    is_over: Callable[[], bool],
 ) -> None:
     count = len(view.net.uses)
     values = [
@@ -136,9 +167,16 @@ def _sweep_gram(
         view.overlap_target(dense),
     ]
 
-    def visit(number: int, given: Labelled | None) -> Labelled:
+    def visit(number: int, given: Labelled | None) -> Labelled | None:
         assert given is not None, "the target is another factor"
+        if is_over():
+            return None
         use = view.net.uses[number]
+        if _by_products(problem, view, number):
+            change = change_by_products(view, number, values[:count], dense, is_over)
+            new = values[number].array + change.ordered(use.labels)
+            stored[use.name] = use.lifted(Labelled(new, use.labels), stored[use.name])
+            return use.factor(stored[use.name])
         isometry = problem.isometries.get(use.name)
         parts = () if isometry is not None else view.gram_parts(number, values[:count])
         if len(parts) > 1:
@@ -301,5 +339,11 @@ def measure_work(views: Sequence[View]) -> float:
     total = 0.0
     for view in views:
         tree = view.tree if uses_rows(view) else view.overlap_tree
-        total += 3.0 * tree.work + 4.0 * math.prod(view.sizes[label] for label in view.open)
+        size = math.prod(view.sizes[label] for label in view.open)
+        total += 3.0 * tree.work + 4.0 * size
+        if view.covariance is not None and not uses_rows(view):
+            # Solutions, and products with the covariance.
+            total += size * view.covariance.features
+            most = 30.0 * (tree.work + size * view.covariance.features)
+            total += sum(min(view.solve_work(k), most) for k in range(len(view.net.uses)))
     return total

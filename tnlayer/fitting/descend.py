@@ -24,7 +24,12 @@ def can_descend(problem: Problem) -> bool:
 
 
 def descend(
-    problem: Problem, stored: Stored, steps: int, goal: float, advance: Callable[[], None]
+    problem: Problem,
+    stored: Stored,
+    steps: int,
+    goal: float,
+    advance: Callable[[], None],
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Stored:
     """Lower the error of free arrays that are no isometries; arguments as for Gauss-Newton."""
     names = _names(problem)
@@ -62,6 +67,8 @@ def descend(
 
     best, before, stalled = dict(stored), math.inf, 0
     for _ in range(steps):
+        if is_over():
+            break
         optimiser.step(closure)
         with torch.no_grad():
             value = float(loss())

@@ -18,18 +18,19 @@ from ..graph.graph import Graph, Parameter
 from ..graph.network import Network
 from ..graph.told_calls import told
 from ..support.progress import progress as progress_bar
+from ..support.told import told as told_work
 from .closed_network import ClosedNetwork, close
 from .covariance import Covariance
 from .doubles import MOST_ENTRIES, as_double
 from .fitted import Fitted, TensorFit
 from .problem import Problem, Stored
-from .search import Best, effort_for, search
+from .search import Best, Effort, effort_for, search
 from .target import Target, as_target
 
 P = ParamSpec("P")
 
-# A sweep that lowers the error by less than this share of it ends a start.
-_TOLERANCE = 1e-5
+# Seconds until a fit says what goes on.
+_PATIENCE = 5.0
 
 
 def _plain(function: Callable[P, Fitted]) -> Callable[P, Fitted]:
@@ -53,10 +54,11 @@ def fit(
     steps: int | None = None,
     starts: int | None = None,
     seed: int = 0,
-    tol: float = _TOLERANCE,
+    tol: float | None = None,
     progress: bool = False,
     start: Fitted | Mapping[str, Any] | None = None,
     shared: bool = False,
+    seconds: float | None = None,
 ) -> Fitted:
     """Find entries for a network's tensors, so that its dense tensor comes near a target.
 
@@ -83,11 +85,14 @@ def fit(
             targets as many as take about a minute.
         starts: random starts, at most; by default up to 8, for large targets fewer.
         seed: of random starts.
-        tol: a start's sweeps end where one lowers the error by less than this share of it.
+        tol: a start's sweeps end where one lowers the error by less than this share of it; by
+            default 1e-5, after a closed form with data 1e-4.
         progress: whether to show a bar on a terminal.
         start: go on from these entries, of an earlier fit or by tensor name; no other start is
             tried. Those of frozen tensors without a value have to be there.
         shared: whether tensors of one name in several networks are one array.
+        seconds: at most about so many; the best until then is kept, and ``ended`` is "time limit".
+            By default there is no such limit, and the same seed gives the same result.
 
     Returns:
         the entries by name and the residuals. Ctrl-C returns the best until then, marked as
@@ -113,7 +118,7 @@ def fit(
     wanted = Target(dense, covariance)
     return fit_target(
         nets, wanted, steps=steps, starts=starts, seed=seed, tol=tol, progress=progress,
-        start=start, shared=shared,
+        start=start, shared=shared, seconds=seconds,
     )  # fmt: skip
 
 
@@ -137,8 +142,8 @@ def fit_part(
     nets = _closed(net)
     rows, columns = target.shape
     full_rows, full_columns = nets[0].dense_shape
-    if (rows, columns) == (full_rows, full_columns):
-        return fit(net, target, data=data, **options)
+    if (rows, columns) == (full_rows, full_columns) and not options.get("quick"):
+        return fit(net, target, data=data, **{k: v for k, v in options.items() if k != "quick"})
     covariance = None if data is None else Covariance.of(data, columns).pad(full_columns)
     dense = as_double(target, "the target")
     padded = torch.nn.functional.pad(dense, (0, full_columns - columns, 0, full_rows - rows))
@@ -153,14 +158,20 @@ def fit_target(
     steps: int | None = None,
     starts: int | None = None,
     seed: int = 0,
-    tol: float = _TOLERANCE,
+    tol: float | None = None,
     progress: bool = False,
     start: Fitted | Mapping[str, Any] | None = None,
     shared: bool = False,
+    seconds: float | None = None,
+    quick: bool = False,
 ) -> Fitted:
-    """As :func:`fit`, for networks and a target that were checked."""
+    """As :func:`fit`, for networks and a target that were checked.
+
+    Arguments:
+        quick: a closed form is taken as it is, and compared with nothing.
+    """
     began = time.perf_counter()
-    _check_numbers(steps, starts, seed, tol)
+    _check_numbers(steps, starts, seed, tol, seconds)
     parameters = _parameters(nets, shared=shared)
     covariance = target.covariance
     is_complex = target.dense.is_complex() or any(one.graph.is_complex for one in nets)
@@ -171,9 +182,19 @@ def fit_target(
     free = tuple(name for name, parameter in parameters.items() if parameter.node.trainable)
     target = replace(target, dense=target.dense.to(dtype))
     problem = Problem(tuple(nets), target, parameters, free, dtype)
-    with torch.device("cpu"):
-        best = _found(problem, steps, starts, seed, tol, given, begun, progress=progress)
-        return _report(problem, best, began)
+    label = problem.nets[0].graph.label or "network"
+    with torch.device("cpu"), told_work(f"fitting {label!r}", after=_PATIENCE, bar=not progress):
+        effort = effort_for(problem, steps, starts, tol, seed, seconds)
+        effort = replace(effort, refining=0) if quick else effort
+        best = _found(problem, effort, given, begun, progress=progress)
+        found = _report(problem, best, began)
+    if quick:
+        return found
+    return replace(found, low_rank=target.low_rank_residual(_entries(parameters)))
+
+
+def _entries(parameters: Mapping[str, Parameter]) -> int:
+    return sum(parameter.size for parameter in parameters.values())
 
 
 def _report(problem: Problem, best: Best, began: float) -> Fitted:
@@ -191,15 +212,13 @@ def _report(problem: Problem, best: Best, began: float) -> Fitted:
         steps=best.steps,
         tried=tuple(best.tried),
         is_interrupted=best.is_interrupted,
+        ended=best.ended,
     )
 
 
 def _found(
     problem: Problem,
-    steps: int | None,
-    starts: int | None,
-    seed: int,
-    tol: float,
+    effort: Effort,
     given: Stored,
     begun: Stored,
     *,
@@ -207,7 +226,7 @@ def _found(
 ) -> Best:
     """The arrays; of a target that is zero those that are zero."""
     if not problem.target.norm:
-        random = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(effort.seed)
         stored = problem.random_start(random, given)
         for name in problem.free:
             if problem.can_scale(name):
@@ -221,14 +240,15 @@ def _found(
             "are in range: scale it, and what was found afterwards"
         )
         raise SpecError(msg)
-    effort = effort_for(problem, steps, starts, tol, seed)
     total = effort.steps * (effort.starts if not begun else 1)
     label = problem.nets[0].graph.label or "network"
     with progress_bar(f"fitting {label!r}", total, shown=progress) as advance:
         return search(problem, effort, given, begun or None, advance)
 
 
-def _check_numbers(steps: int | None, starts: int | None, seed: int, tol: float) -> None:
+def _check_numbers(
+    steps: int | None, starts: int | None, seed: int, tol: float | None, seconds: float | None
+) -> None:
     for name, number in (("steps", steps), ("starts", starts)):
         if number is not None and check_whole(number, f"fit: {name}") < 1:
             msg = f"fit: {name}={shown(number)}, expected at least 1"
@@ -236,9 +256,22 @@ def _check_numbers(steps: int | None, starts: int | None, seed: int, tol: float)
     if not 0 <= check_whole(seed, "fit: seed") < 2**63:
         msg = f"fit: seed={shown(seed)}, expected 0 or more"
         raise SpecError(msg)
-    number = as_number(tol)
+    check_seconds(seconds, "fit")
+    number = 0.0 if tol is None else as_number(tol)
     if number is None or not 0 <= number < 1:
         msg = f"fit: tol={shown(tol)}, expected a number from 0 to 1"
+        raise SpecError(msg)
+
+
+def check_seconds(seconds: Any, where: str) -> None:
+    """Refuse a limit of time that is none.
+
+    Raises:
+        SpecError: it is no positive number.
+    """
+    number = 1.0 if seconds is None else as_number(seconds)
+    if number is None or not number > 0:
+        msg = f"{where}: seconds={shown(seconds)}, expected a positive number, or None"
         raise SpecError(msg)
 
 

@@ -46,6 +46,11 @@ class Fitted:
         steps: sweeps over all tensors and steps of all together, in the start that was best.
         tried: the minimised residual that each start came to.
         is_interrupted: whether Ctrl-C ended it: then this is the best until then.
+        ended: why it ended: "closed form", "converged", "step limit", "time limit", ...
+        low_rank: to compare with: the rank of a low rank network with at most as many parameters,
+            and the least ``loss`` that it can have; None for targets of more than 2048 features, or
+            too few parameters for rank 1.
+        remark: what else a user should know, such as a size that was chosen by default.
 
     >>> import torch, tnlayer as tn
     >>> found = tn.fit(tn.topologies.low_rank(6, 4, rank=1), torch.ones(4, 6))
@@ -66,6 +71,9 @@ class Fitted:
     steps: int = 0
     tried: tuple[float, ...] = field(default=())
     is_interrupted: bool = False
+    ended: str = ""
+    low_rank: tuple[int, float] | None = None
+    remark: str = ""
 
     @property
     def is_whitened(self) -> bool:
@@ -91,6 +99,9 @@ class Fitted:
             "steps": self.steps,
             "tried": list(self.tried),
             "is_interrupted": self.is_interrupted,
+            "ended": self.ended,
+            "low_rank": None if self.low_rank is None else list(self.low_rank),
+            "remark": self.remark,
             "per_tensor": [
                 {"name": t.name, "shape": list(t.shape), "role": t.role, "norm": t.norm,
                  "cut": t.cut}
@@ -100,14 +111,12 @@ class Fitted:
 
     def __str__(self) -> str:
         rows = [
-            ("residual", f"{self.residual:.3g}"),
-            *(
-                []
-                if self.whitened_residual is None
-                else [("residual on the data", f"{self.whitened_residual:.3g}")]
-            ),
+            *self._residuals(),
             ("found by", self.method + (" (interrupted)" if self.is_interrupted else "")),
+            *([("ended", self.ended)] if self.ended and not self.is_interrupted else []),
+            *self._starts(),
             ("seconds", f"{self.seconds:.2f}"),
+            *([("size", self.remark)] if self.remark else []),
         ]
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
@@ -117,6 +126,27 @@ class Fitted:
             cut = "" if one.cut is None else f", cut {one.cut:.3g}"
             lines.append(f"  {one.name:<{names}}  {shape}  {one.role}, norm {one.norm:.3g}{cut}")
         return "\n".join(lines)
+
+    def _residuals(self) -> list[tuple[str, str]]:
+        """What to judge by first."""
+        rows = [("residual", f"{self.residual:.3g}")]
+        if self.whitened_residual is not None:
+            judged = f"{self.whitened_residual:.3g}  (judge by this one)"
+            rows.insert(0, ("residual on the data", judged))
+        if self.low_rank is not None:
+            rank, least = self.low_rank
+            rows.append(
+                (f"low rank {rank}", f"{least:.3g}, the best of at most as many parameters")
+            )
+        return rows
+
+    def _starts(self) -> list[tuple[str, str]]:
+        """How many starts there were, and how far apart they ended."""
+        if len(self.tried) < 2:
+            return []
+        return [
+            ("starts", f"{len(self.tried)}, from {min(self.tried):.3g} to {max(self.tried):.3g}")
+        ]
 
     def __repr__(self) -> str:
         return f"Fitted(residual={self.residual:.3g}, method={self.method!r})"

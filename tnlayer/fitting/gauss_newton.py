@@ -52,6 +52,7 @@ def gauss_newton(
     goal: float,
     advance: Callable[[], None],
     stalled_below: float = _STALLED,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Stored:
     """Lower the error of free arrays, until it stalls.
 
@@ -62,6 +63,7 @@ def gauss_newton(
         goal: stop at this relative error.
         advance: is called after each step.
         stalled_below: a dozen steps that lower the error by less than this share of it end.
+        is_over: whether the time is up.
     """
     wanted = _flat(_rows_of_target(problem))
     norm = float(torch.linalg.vector_norm(wanted))
@@ -73,6 +75,8 @@ def gauss_newton(
     slope = torch.empty(0)
     for _ in range(steps):
         if not math.isfinite(loss) or math.sqrt(loss) <= goal * norm or stalled >= _PATIENCE:
+            break
+        if is_over():
             break
         if matrix is None:
             jacobian = _jacobian(problem, stored)

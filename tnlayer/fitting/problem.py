@@ -175,6 +175,7 @@ class View:
         ]
         self._trees: dict[int, ContractionTree] = {}
         self._part_trees: dict[tuple[int, int], ContractionTree] = {}
+        self._back_trees: dict[int, ContractionTree] = {}
 
     @cached_property
     def weighted(self) -> tuple[list[Labelled], Labels]:
@@ -230,6 +231,47 @@ class View:
         """To the overlap with the target: factors, ones, then the target."""
         labels = [*self.factor_labels, *(one.labels for one in self.constants), self.open]
         return ContractionTree(labels, (), self.sizes)
+
+    @cached_property
+    def unweighted(self) -> View:
+        """The same network where all inputs count alike."""
+        return View(self.net, Target(self.target.dense), self.dtype)
+
+    def pulled_back(
+        self, number: int, values: Sequence[Labelled], dense: torch.Tensor
+    ) -> torch.Tensor:
+        """E^H (dense C) for the environment E of one factor, over its labels.
+
+        Arguments:
+            number: of the factor.
+            values: of all stored factors.
+            dense: of ``dense_shape``.
+        """
+        labels = self.net.uses[number].labels
+        others = [one for k, one in enumerate(values) if k != number]
+        factors = [*others, *self.constants, self.overlap_target(dense)]
+        if number not in self._back_trees:
+            names = [one.labels for one in factors]
+            self._back_trees[number] = ContractionTree(names, labels, self.sizes)
+        return self._back_trees[number].contract(factors).array.conj()
+
+    def own_weights(self, number: int) -> tuple[Labelled, Labels, Labels]:
+        """C over the inputs of one factor: those that others have, too, at equal indices; its own
+        twice; traced over all that it does not have. Then the labels of both kinds."""
+        assert self.covariance is not None
+        inputs = self.net.input_labels
+        mine = self.net.uses[number].labels
+        elsewhere = {k for n, use in enumerate(self.net.uses) if n != number for k in use.labels}
+        shared = tuple(k for k in inputs if k in mine and k in elsewhere)
+        own = tuple(k for k in inputs if k in mine and k not in elsewhere)
+        shape = [self.sizes[label] for label in inputs]
+        matrix = self.covariance.ridged.to(self.dtype).reshape(*shape, *shape)
+        numbers = {label: n for n, label in enumerate(inputs)}
+        primed = [numbers[k] + (len(inputs) if k in own else 0) for k in inputs]
+        kept = [*(numbers[k] for k in shared), *(len(inputs) + numbers[k] for k in own)]
+        kept += [numbers[k] for k in own]
+        made = torch.einsum(matrix, [*numbers.values(), *primed], kept)
+        return Labelled(made, (*shared, *map(_prime, own), *own)), shared, own
 
     def gram(self, number: int, values: Sequence[Labelled]) -> Labelled:
         """E^H E for the environment E of one factor: open labels of it that others have stand
@@ -291,15 +333,23 @@ class View:
         found[0] = Labelled(found[0].array * scale, found[0].labels)
         return tuple(found) if len(found) > 1 else ()
 
+    def solve_work(self, number: int) -> float:
+        """Multiplications of making E^H E of a factor and solving for it, roughly."""
+        _, _, output = self._gram_labels(number)
+        sizes = _primed_sizes(self.sizes)
+        bonds = [label for label in output if label in self.sizes and _prime(label) in output]
+        size = math.prod(sizes[label] for label in bonds)
+        own = math.prod(self.sizes[k] for k in self.net.uses[number].labels if k not in output)
+        return math.prod(sizes[label] for label in output) * (size / 3 + own)
+
+    def gram_size(self, number: int) -> int:
+        """Entries of E^H E of a factor."""
+        sizes = _primed_sizes(self.sizes)
+        return math.prod(sizes[label] for label in self._gram_labels(number)[2])
+
     def largest_gram(self) -> int:
         """Entries of the largest E^H E."""
-        return max(
-            (
-                math.prod(_primed_sizes(self.sizes)[label] for label in self._gram_labels(k)[2])
-                for k in range(len(self.net.uses))
-            ),
-            default=1,
-        )
+        return max(map(self.gram_size, range(len(self.net.uses))), default=1)
 
     def _link(self) -> Labelled:
         """C between the inputs of the network and of its conjugate."""

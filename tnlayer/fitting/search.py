@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from .alternate import can_alternate, measure_work, sweep
+from .clock import Clock
 from .descend import can_descend, descend
 from .gauss_newton import gauss_newton, is_small, step_work
 from .labelled import Labelled
 from .peeling import Peeling, find_peeling, peel
 from .problem import Problem, Stored
+from .rescale import rescaled
 
 # Multiplications that all sweeps of a fit may take together, where the user names no number.
 _WORK = 2.0**36
@@ -24,6 +26,9 @@ _MOST_STEPS, _LEAST_STEPS = 200, 4
 _STARTS = 8
 # The same after a closed form, which is near the best.
 _WORK_REFINING, _MOST_REFINING = 2.0**32, 20
+# With data such a sweep takes longer, mostly in fast products, and few are enough: one that lowers
+# the error by less than this share of it is the last.
+_WORK_WEIGHTED, _PLATEAU = 2.0**38, 1e-4
 # Multiplications of all Gauss-Newton steps together.
 _WORK_TOGETHER = 2.0**36
 # Sweeps by which starts of isometries are compared, and so many times as many starts.
@@ -32,6 +37,10 @@ _FIRST_SWEEPS, _SCREENED = 3, 4
 _PATIENCE = 5
 # Polishing steps for each step of alternating least squares that is asked for.
 _POLISH = 2
+# A sweep that lowers the error by less than this share of it ends a start.
+_TOLERANCE = 1e-5
+# A multiple of what was found is taken where it lowers the error by so much.
+_SCALED = 1e-9
 # Residuals below this are rounding.
 EXACT = 1e-12
 
@@ -45,7 +54,9 @@ class Effort:
         starts: random starts, at most.
         tol: a start ends where a sweep lowers the error by less than this share of it.
         seed: of the starts.
-        refining: sweeps after a closed form, at most.
+        refining: sweeps after a closed form, at most; 0: the closed form as it is.
+        settled: as tol, after a closed form.
+        clock: when to end.
     """
 
     steps: int
@@ -53,10 +64,12 @@ class Effort:
     tol: float
     seed: int
     refining: int
+    settled: float = _TOLERANCE
+    clock: Clock = field(default=Clock())
 
     def after_closed_form(self) -> Effort:
         """What is left to do where the best is near already."""
-        return replace(self, steps=self.refining)
+        return replace(self, steps=self.refining, tol=self.settled)
 
 
 @dataclass
@@ -70,6 +83,7 @@ class Best:
         steps: of their start.
         tried: the error of each start.
         cut: of a closed form: the norm that each split left out, by name.
+        ended: why the search from its start ended, in words.
     """
 
     stored: Stored
@@ -79,6 +93,7 @@ class Best:
     tried: list[float] = field(default_factory=list[float])
     cut: dict[str, float] = field(default_factory=dict[str, float])
     is_interrupted: bool = False
+    ended: str = ""
 
     def offer(self, stored: Stored, loss: float, method: str, steps: int) -> None:
         """Take arrays if they are better."""
@@ -87,17 +102,26 @@ class Best:
 
 
 def effort_for(
-    problem: Problem, steps: int | None, starts: int | None, tol: float, seed: int
+    problem: Problem,
+    steps: int | None,
+    starts: int | None,
+    tol: float | None,
+    seed: int,
+    seconds: float | None = None,
 ) -> Effort:
     """So many steps and starts as take about a minute, where the user names none."""
+    weighted = problem.target.covariance is not None
     work = max(1.0, measure_work(problem.views))
     most = int(_WORK / work)
-    refining = max(1, min(_MOST_REFINING, int(_WORK_REFINING / work))) if steps is None else steps
+    most_refining = _WORK_WEIGHTED if weighted else _WORK_REFINING
+    refining = max(1, min(_MOST_REFINING, int(most_refining / work))) if steps is None else steps
     if steps is None:
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, most))
     if starts is None:
         starts = max(1, min(_STARTS, most // max(1, steps)))
-    return Effort(steps, starts, tol, seed, refining)
+    settled = tol if tol is not None else _PLATEAU if weighted else _TOLERANCE
+    tol = _TOLERANCE if tol is None else tol
+    return Effort(steps, starts, tol, seed, refining, settled, Clock.of(seconds))
 
 
 def closed_form(problem: Problem) -> Peeling | None:
@@ -128,7 +152,14 @@ def search(
         advance: is called after each step.
     """
     random = torch.Generator().manual_seed(effort.seed)
-    first = problem.random_start(random, given if start is None else {**given, **start})
+    if start is None and closed_form(problem) is not None:
+        # All arrays will be others: nothing is drawn, and scaled, for them.
+        first = {
+            name: torch.zeros(parameter.shape, dtype=problem.dtype)
+            for name, parameter in problem.parameters.items()
+        }
+    else:
+        first = problem.random_start(random, given if start is None else {**given, **start})
     if start is not None:
         first = {**first, **{name: start[name].to(problem.dtype) for name in start}}
     best = Best(first)
@@ -136,8 +167,14 @@ def search(
         _search(problem, effort, given, first, start is not None, random, best, advance)
     except KeyboardInterrupt:
         best.is_interrupted = True
+        best.ended = "interrupted"
         if not best.method:
             best.loss, best.method = problem.loss(best.stored), "start"
+    scaled = rescaled(problem, best.stored)
+    if scaled is not best.stored:
+        loss = problem.loss(scaled)
+        if loss < best.loss * (1 - _SCALED):
+            best.stored, best.loss = scaled, loss
     return best
 
 
@@ -153,6 +190,7 @@ def _search(
 ) -> None:
     if not problem.free:
         best.offer(first, problem.loss(first), "nothing is free", 0)
+        best.ended = "nothing is free"
         return
     if resumes:
         best.offer(first, problem.loss(first), "start", 0)
@@ -161,7 +199,8 @@ def _search(
         is_weighted = _peel(problem, peeling, best, advance)
         unweighted = problem.target.covariance is not None and not is_weighted
         is_best = peeling.is_optimal and not unweighted
-        if is_best or best.loss <= EXACT:
+        if is_best or best.loss <= EXACT or not effort.refining:
+            best.ended = "closed form"
             best.tried.append(best.loss)
             return
         _improve(problem, best.stored, best.method, effort.after_closed_form(), best, advance)
@@ -171,14 +210,42 @@ def _search(
         _improve(problem, first, "", effort, best, advance)
         best.tried.append(best.loss)
         return
+    shared = _of_one_term(problem, effort, given, advance)
+    if shared is not None:
+        best.tried.append(_improve(problem, shared, "one term", effort, best, advance))
+        if best.loss <= _enough(effort):
+            return
     if is_small(problem):
         _together(problem, effort, given, first, random, best, advance)
         return
     for number in range(effort.starts):
         stored = first if not number else problem.random_start(random, given)
         best.tried.append(_improve(problem, stored, "", effort, best, advance))
-        if best.loss <= _enough(effort):
+        if best.loss <= _enough(effort) or effort.clock.is_over():
             break
+
+
+def _of_one_term(
+    problem: Problem,
+    effort: Effort,
+    given: Mapping[str, torch.Tensor],
+    advance: Callable[[], None],
+) -> Stored | None:
+    """A start of a sum whose networks share tensors: the fit of its first network alone, at the
+    scale that is best for the sum. None where there is no such sum."""
+    own = {use.name for use in problem.nets[0].uses}
+    others = {use.name for net in problem.nets[1:] for use in net.uses}
+    if not own & others & set(problem.free):
+        return None
+    kept = {name: one for name, one in problem.parameters.items() if name in own}
+    free = tuple(name for name in problem.free if name in own)
+    term = Problem(problem.nets[:1], problem.target, kept, free, problem.dtype)
+    random = torch.Generator().manual_seed(effort.seed)
+    whole = problem.random_start(random, given)
+    best = Best({name: whole[name] for name in kept})
+    begun = {name: array for name, array in given.items() if name in own}
+    _search(term, effort, begun, best.stored, False, random, best, advance)
+    return rescaled(problem, {**whole, **best.stored})
 
 
 def _together(
@@ -202,30 +269,36 @@ def _together(
     for number in range(effort.starts * (_SCREENED if sweeps else 1)):
         stored = first if not number else problem.random_start(random, given)
         for _ in range(sweeps):
-            sweep(problem, stored)
+            sweep(problem, stored, effort.clock.is_over)
             advance()
         starts.append((problem.loss(stored), stored))
         best.offer(stored, starts[-1][0], "ALS" if sweeps else "start", sweeps)
         if best.loss <= _enough(effort):
             best.tried.append(best.loss)
             return
+        if effort.clock.is_over():
+            break
     if sweeps:
         starts.sort(key=lambda one: one[0])
     for _, stored in starts[: effort.starts]:
-        loss, taken = _moved_together(problem, stored, min(steps, left), best, advance, "")
+        loss, taken = _moved_together(
+            problem, stored, min(steps, left), effort.clock, best, advance, ""
+        )
         best.tried.append(loss)
         left -= taken
-        if best.loss <= _enough(effort) or left <= 0:
+        if best.loss <= _enough(effort) or left <= 0 or effort.clock.is_over():
             break
     if best.loss > _enough(effort) and left > 0:
         method = f"{best.method}, " if best.method == "ALS" else ""
-        _moved_together(problem, best.stored, min(steps, left), best, advance, method, 1e-6)
+        most, clock = min(steps, left), effort.clock
+        _moved_together(problem, best.stored, most, clock, best, advance, method, 1e-6)
 
 
 def _moved_together(
     problem: Problem,
     stored: Stored,
     steps: int,
+    clock: Clock,
     best: Best,
     advance: Callable[[], None],
     method: str,
@@ -239,10 +312,22 @@ def _moved_together(
         taken += 1
         advance()
 
-    moved = gauss_newton(problem, stored, steps, EXACT, counted, stalled_below)
+    over = clock.is_over
+    moved = gauss_newton(problem, stored, steps, EXACT, counted, stalled_below, over)
     loss = problem.loss(moved)
     best.offer(moved, loss, f"{method}Gauss-Newton", taken)
+    if loss <= best.loss:
+        best.ended = _ended(clock, is_settled=taken < steps)
     return loss, taken
+
+
+def _ended(clock: Clock, *, is_settled: bool) -> str:
+    """Why a start ended, in words."""
+    return (
+        "converged"
+        if is_settled and not clock.is_over()
+        else ("time limit" if clock.is_over() else "step limit")
+    )
 
 
 def _enough(effort: Effort) -> float:
@@ -316,15 +401,20 @@ def _improve(
     loss, steps = problem.loss(stored), 0
     start = loss
     best.offer(stored, loss, method or "start", 0)
-    alternates = bool(problem.alternating) and any(map(can_alternate, problem.views))
+    alternates = bool(problem.alternating) and any(
+        can_alternate(problem, view) for view in problem.views
+    )
     small = is_small(problem)
     # A problem that is small is better served by moving all at once: a few sweeps bring it near.
     most = min(effort.steps, 10) if small else effort.steps
     # Isometries creep over plateaus before they find a way down.
     stalled, patience = 0, _PATIENCE if problem.isometries else 1
+    is_settled, clock = False, effort.clock
     for _ in range(most if alternates else 0):
+        if clock.is_over():
+            break
         before = loss
-        sweep(problem, stored)
+        sweep(problem, stored, clock.is_over)
         loss = problem.loss(stored)
         steps += 1
         advance()
@@ -332,11 +422,14 @@ def _improve(
         best.offer(stored, loss, name, steps)
         stalled = stalled + 1 if before - loss <= effort.tol * before else 0
         if loss <= EXACT or stalled >= patience:
+            is_settled = True
             break
     alternated = f"{method}, ALS" if method and loss < start else method or "ALS" * bool(steps)
     if loss <= EXACT:
+        best.ended = "converged"
         return loss
     moved, name = stored, ""
+    swept = steps
 
     def counted() -> None:
         nonlocal steps
@@ -347,13 +440,17 @@ def _improve(
         work = _WORK_REFINING if method else _WORK_TOGETHER
         left = max(_LEAST_STEPS, int(work / step_work(problem)))
         most = min(_POLISH * effort.steps, left)
-        moved = gauss_newton(problem, stored, most, EXACT, counted, 1e-6)
+        moved = gauss_newton(problem, stored, most, EXACT, counted, 1e-6, clock.is_over)
         name = "Gauss-Newton"
     elif can_descend(problem) and not (problem.is_linear_in_each and method):
-        moved = descend(problem, stored, _POLISH * effort.steps, EXACT, counted)
+        most = _POLISH * effort.steps
+        moved = descend(problem, stored, most, EXACT, counted, clock.is_over)
         name = "L-BFGS"
     if name:
+        is_settled = steps - swept < most
         polished = problem.loss(moved)
         best.offer(moved, polished, f"{alternated}, {name}" if alternated else name, steps)
         loss = min(loss, polished)
+    if loss <= best.loss:
+        best.ended = _ended(clock, is_settled=is_settled)
     return loss

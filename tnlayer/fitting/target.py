@@ -15,6 +15,9 @@ from .closed_network import ClosedNetwork
 from .covariance import Covariance
 from .doubles import as_double
 
+# Singular values of larger targets take seconds.
+_MOST_ROWS = 2048
+
 
 def as_target(value: Any, nets: Sequence[ClosedNetwork]) -> torch.Tensor:
     """The dense tensor that networks with equal ports shall have, of their ``dense_shape``.
@@ -82,6 +85,13 @@ class Target:
         filled[:rows, :columns] = self.dense[:rows, :columns]
         return filled
 
+    def overlap(self, one: torch.Tensor, other: torch.Tensor) -> complex:
+        """The inner product of two dense tensors, where they count and as errors are weighted."""
+        one, other = self.cut(one), self.cut(other)
+        if self.covariance is not None:
+            other = other @ self.covariance.ridged.to(other.dtype)
+        return complex((one.conj() * other).sum())
+
     def residual(self, dense: torch.Tensor) -> float:
         """Relative Frobenius norm of the error; for a target of zeros 0 if it is met, else inf."""
         error = self.cut(self.dense - dense)
@@ -100,6 +110,34 @@ class Target:
             return self.residual(dense)
         error = self.covariance.ridged_norm(self.cut(self.dense - dense))
         return _relative(error, self.covariance.ridged_norm(self.dense))
+
+    def low_rank_residual(self, parameters: int) -> tuple[int, float] | None:
+        """The rank of a low rank network with at most so many parameters, and the least loss that
+        it can have; None where that is not to be had from singular values in no time.
+
+        Arguments:
+            parameters: of the network that is compared.
+        """
+        dense = self.dense
+        if dense.dim() != 2 or not self.norm or max(dense.shape) > _MOST_ROWS:
+            return None
+        if self.part is not None:
+            dense = dense[: self.part[0]]
+            if self.covariance is None:
+                dense = dense[:, : self.part[1]]
+        rows, columns = dense.shape if self.part is None else self.part
+        rank = parameters // max(1, rows + columns)
+        if rank < 1:
+            return None
+        if self.covariance is not None:
+            gram = dense @ self.covariance.ridged.to(dense.dtype) @ dense.mH
+        else:
+            gram = dense @ dense.mH if rows <= columns else dense.mH @ dense
+        values = torch.linalg.eigvalsh((gram + gram.mH) / 2).clamp_min(0).flip(0)
+        left_out, whole = float(values[rank:].sum()), float(values.sum())
+        # What is below this is rounding of the squares.
+        share = left_out / whole if whole else 0.0
+        return rank, math.sqrt(share) if share > 1e-14 else 0.0
 
 
 def _relative(error: float, norm: float) -> float:

@@ -11,9 +11,9 @@ _LARGE, _SHARE = 1000, 5
 _ROUNDS, _SETTLED = 30, 1e-5
 # Powers of A A^H in the space of one round.
 _POWERS = 2
-# From so many times as many columns as rows on, the longer side is taken away first: by A A^H where
+# From so many times as many columns as rows on, the other side is taken away first: by A A^H where
 # what is left out is at least this share of the weight, for that squares the condition; else by QR.
-_WIDE, _GRAM_TAIL = 4, 1e-9
+_WIDE, _GRAM_TAIL = 1, 1e-9
 _SEED = 20218
 
 

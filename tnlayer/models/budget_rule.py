@@ -16,7 +16,7 @@ from ..errors import PlanError, SpecError
 from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
 from ..graph.argument_checks import as_number, shown
-from ..graph.graph import Graph
+from ..graph.graph import Graph, count_parameters
 from ..graph.told_calls import told_class
 from ..nn.dense_modules import replace_module
 from ..nn.layer import Layer
@@ -128,7 +128,7 @@ class Way:
     Arguments:
         graphs: networks; none: as it is.
         text: what it is, in words.
-        cost: predicted.
+        cost: predicted; of networks only the parameters where no time is asked for.
         error: square of the relative residual, whitened where there was data, times the module's
             sensitivity.
     """
@@ -185,7 +185,7 @@ class Search:
         except TooSmallError as error:
             raise SpecError(self._too_small(error.least + fixed, most)) from None
         return {
-            target.name: self._choice(of_one, option)
+            target.name: self._choice(target, of_one, option)
             for target, of_one, option in zip(free, ways, chosen, strict=True)
         }
 
@@ -207,15 +207,12 @@ class Search:
         for graph, text in self._networks(target):
             graphs = (graph,)
             try:
-                own = network_cost(
-                    dense.kind,
-                    graphs,
-                    rows,
-                    self.setting,
-                    bias=parameters_of(graphs, target) - graph.parameter_count,
-                    options=dense.options,
-                )
-                fitted = fit_matrix(graphs, target, None, steps=1, starts=1, seed=0)
+                # Only a budget of time asks what those cost that are not chosen: plans take long.
+                timed = self.budget.kind == "time"
+                count = parameters_of(graphs, target)
+                own = self._cost(target, graphs) if timed else ModuleCost(count, 0, 0.0, 0)
+                # A closed form as it is: the one that is chosen is fitted with all care.
+                fitted = fit_matrix(graphs, target, None, steps=1, starts=1, seed=0, quick=True)
             except (PlanError, SpecError):
                 continue
             error = residual_on(graphs, target, fitted, self.seen.get(id(target.module))) ** 2
@@ -227,6 +224,15 @@ class Search:
             return found
         scale = self._sensitivity(target, best[1], best[2])
         return [Way(one.graphs, one.text, one.cost, one.error * scale) for one in found]
+
+    def _cost(self, target: Target, graphs: tuple[Graph, ...]) -> ModuleCost:
+        """The predicted cost of networks in place of a module."""
+        dense = target.dense
+        bias = parameters_of(graphs, target) - count_parameters(graphs)
+        rows = self._rows(target)
+        return network_cost(
+            dense.kind, graphs, rows, self.setting, bias=bias, options=dense.options
+        )
 
     def _networks(self, target: Target) -> Iterator[tuple[Graph, str]]:
         """Networks of all topologies and sizes for a module, each once."""
@@ -320,12 +326,13 @@ class Search:
             f"modules that stay count as well; {advice}"
         )
 
-    def _choice(self, ways: Sequence[Way], option: Option) -> Choice:
+    def _choice(self, target: Target, ways: Sequence[Way], option: Option) -> Choice:
         way, dense = ways[option.number], ways[0]
-        saved = dense.cost.parameters - way.cost.parameters
-        gained = 1e3 * (dense.cost.seconds - way.cost.seconds)
         if not way.graphs:
             return Choice((), "dense is the best use of the budget here")
+        cost = way.cost if self.budget.kind == "time" else self._cost(target, way.graphs)
+        saved = dense.cost.parameters - cost.parameters
+        gained = 1e3 * (dense.cost.seconds - cost.seconds)
         what = "error" if self.loss is None else "loss"
         why = (
             f"{way.text}: saves {saved:,} parameters and {gained:.3g} ms for {way.error:.2g} of "

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from ..errors import SpecError
+from ..fitting.clock import Clock
+from ..fitting.fit import check_seconds
 from ..fitting.fitted import Fitted
 from ..graph.argument_checks import (
     as_number,
@@ -30,6 +32,7 @@ from ..planning.request import OBJECTIVES
 from ..support.dtypes import DTYPES
 from ..support.option_words import Objective
 from ..support.progress import progress as progress_bar
+from ..support.told import told as told_work
 from .budget_rule import Budget, Search, stay_cost
 from .data import Call, Seen, Watched, as_evaluated, batches_of, call_model
 from .matrix_fit import fit_matrix, module_of
@@ -40,6 +43,10 @@ from .targets import Filter, Target, find_targets
 
 # A model has many modules: what a single fit would take a minute for is cut.
 _FIT = {"steps": 20, "starts": 2}
+# Seconds until it says what goes on.
+_PATIENCE = 5.0
+# Seconds that each module's fit may take, of those that the modules before it left.
+_SECONDS = 30.0
 
 
 @told(
@@ -61,6 +68,7 @@ def compress(
     measure: bool = False,
     fit_options: Mapping[str, Any] | None = None,
     progress: bool = True,
+    seconds: float | None = None,
     **layer_options: Any,
 ) -> CompressReport:
     """Put tensor networks in place of a model's linear modules, convolutions and embeddings.
@@ -83,7 +91,7 @@ def compress(
             each module.
         filter_fn: (module, name) -> bool: which modules to look at.
         dry_run: report only; nothing of the model changes.
-        compression: for topologies: parameters of a module for one of its network.
+        compression: for topologies: parameters of a module for one of its network, by default 4.
         batch: rows that a module meets in a call, where no data tells.
         objective: "train" or "infer": what is planned for and predicted.
         loss: for a Budget with data: (model, batch) -> number; measures how much each module's
@@ -93,6 +101,8 @@ def compress(
         fit_options: of :func:`tnlayer.fit`; steps=20 and starts=2 are meant for many modules, more
             take longer and come nearer where there is no closed form.
         progress: whether to show bars on a terminal.
+        seconds: that all fits may take together, about; the best until then is kept. By default
+            30 for each module; ``math.inf`` for no limit, so that the same seed gives the same.
         layer_options: of the layers, as for :class:`tnlayer.Layer`, such as backend.
 
     Returns:
@@ -109,10 +119,10 @@ def compress(
     (4680, 1608, ['0'])
     """
     # Layers of tensors that were made in inference mode could never be trained.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), told_work("compressing a model", after=_PATIENCE):
         return _compress(
             model, rule, data, filter_fn, dry_run, compression, batch, objective, loss, call,
-            measure, fit_options, progress, layer_options,
+            measure, fit_options, progress, seconds, layer_options,
         )  # fmt: skip
 
 
@@ -130,6 +140,7 @@ def _compress(
     measure: bool,
     fit_options: Mapping[str, Any] | None,
     progress: bool,
+    seconds: float | None,
     layer_options: Mapping[str, Any],
 ) -> CompressReport:
     if not isinstance(model, nn.Module):
@@ -145,6 +156,7 @@ def _compress(
     if ratio is None or not ratio > 0:
         msg = f"compress: compression={shown(compression)}, expected a positive number"
         raise SpecError(msg)
+    check_seconds(seconds, "compress")
     _check_layer_options(layer_options)
     if not isinstance(rule, Budget):
         check_rule(rule)
@@ -160,6 +172,7 @@ def _compress(
         *(model, targets, batch, objective, call or call_model),
         {**_FIT, **(fit_options or {})},
         progress,
+        seconds,
     )
     batches = None if data is None else batches_of(data)
     if batches is not None:
@@ -228,11 +241,12 @@ class _Work:
         call: Call,
         fit_options: dict[str, Any],
         progress: bool,
+        seconds: float | None,
     ) -> None:
         self.model, self.targets, self.batch = model, targets, batch
         self.objective: Objective = objective
         self.call, self.fit_options = call, fit_options
-        self.progress = progress
+        self.progress, self.seconds = progress, seconds
         self.seen: dict[int, Seen] = {}
 
     def see(self, batches: list[Any]) -> None:
@@ -268,11 +282,14 @@ class _Work:
         chosen = [target for target in self.targets if _choice(choices, target).graphs]
         made: Made = []
         options = {"objective": self.objective, **layer_options}
+        clock = Clock.of(_SECONDS * len(chosen) if self.seconds is None else self.seconds)
         with progress_bar("fitting", len(chosen), shown=self.progress) as advance:
-            for target in chosen:
+            for number, target in enumerate(chosen):
                 graphs = _choice(choices, target).graphs
                 seen = self.seen.get(id(target.module))
-                fitted = _fitted(graphs, target, seen, self.fit_options)
+                # What is left is shared by those that are left.
+                share = {"seconds": clock.left / (len(chosen) - number), **self.fit_options}
+                fitted = _fitted(graphs, target, seen, share)
                 made.append((target, module_of(graphs, target, fitted, options), fitted))
                 advance()
         return made

@@ -18,19 +18,21 @@ _active = threading.local()
 
 
 @contextmanager
-def told(what: str) -> Generator[None]:
+def told(what: str, *, after: float | None = None, bar: bool = True) -> Generator[None]:
     """Say what is done, if it takes longer than a second.
 
     Of pieces of work inside each other the outermost one speaks.
 
     Arguments:
         what: in words, such as "compiling the forward of 'MERA' (once on this machine)".
+        after: seconds without a word, where a second is too soon.
+        bar: False where a terminal has a bar of the work itself: then only files are told.
     """
     if getattr(_active, "inside", False):
         yield
         return
     done = threading.Event()
-    teller = threading.Thread(target=_tell, args=(what, done), daemon=True)
+    teller = threading.Thread(target=_tell, args=(what, done, after, bar), daemon=True)
     _active.inside = True
     try:
         teller.start()
@@ -41,10 +43,10 @@ def told(what: str) -> Generator[None]:
         teller.join()
 
 
-def _tell(what: str, done: threading.Event) -> None:
+def _tell(what: str, done: threading.Event, after: float | None, bar: bool) -> None:
     """The teller: it waits, and speaks if there is still something to say."""
     began = time.monotonic()
-    if done.wait(_PATIENCE):
+    if done.wait(_PATIENCE if after is None else max(after, _PATIENCE)):
         return
     stream = sys.stderr
     with suppress(AttributeError, OSError, ValueError):  # closed, or none at all
@@ -52,10 +54,12 @@ def _tell(what: str, done: threading.Event) -> None:
             stream.write(f"tnlayer: {what} ...\n")
             stream.flush()
             return
+        if not bar:
+            return
         place = 0
         while not done.wait(_TICK):
-            bar = _bar(place)
-            stream.write(f"\rtnlayer: {what} [{bar}] {time.monotonic() - began:.0f} s ")
+            shown = _bar(place)
+            stream.write(f"\rtnlayer: {what} [{shown}] {time.monotonic() - began:.0f} s ")
             stream.flush()
             place += 1
         stream.write(f"\r\033[Ktnlayer: {what}: {time.monotonic() - began:.1f} s\n")
