@@ -351,6 +351,12 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "backward_plan: there is no input or tensor 'W'",
         "(known: 'V', 'U', 'x')",
     ),
+    # -- budgets
+    "a budget that asks for more": (
+        lambda: tn.Budget(compression=0.05),
+        "Budget: compression=0.05, expected a number from 1 on",
+        "8 leaves an eighth of the parameters",
+    ),
     # -- options
     "an unknown dtype": (
         lambda: tn.cost(T.low_rank(4, 4, rank=1), dtype="flaot32"),

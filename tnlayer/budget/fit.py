@@ -240,6 +240,22 @@ def fit_budget(
     )
 
 
+def smallest_parameters(
+    topology: Topology, in_features: int, out_features: int, *, legs: int | None = None
+) -> int:
+    """Parameters of the smallest network that fit_budget has for these features.
+
+    Raises:
+        SpecError: the topology has none.
+
+    >>> from tnlayer.topologies import low_rank
+    >>> smallest_parameters(low_rank, 60, 40)
+    100
+    """
+    question = read_question(topology, in_features, out_features, legs, {})
+    return min(candidate.build().parameter_count for candidate in candidates(question))
+
+
 def _one_budget(given: Mapping[str, float | None]) -> tuple[str, float]:
     """The one budget and its amount."""
     budgets = [(kind, amount) for kind, amount in given.items() if amount is not None]
