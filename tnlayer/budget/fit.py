@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.argument_checks import as_number, check_whole, shown
+from ..graph.argument_checks import as_number, check_whole, did_you_mean, shown
 from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
 from ..graph.told_calls import told
@@ -21,7 +21,14 @@ from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_opti
 from ..report.cost_of_network import cost
 from ..support.option_words import Device, Dtype, Effort
 from .search import Found, Limit, Measure, best_network
-from .topology import Topology, candidates, name_of, port_shapes, read_question
+from .topology import (
+    Topology,
+    candidates,
+    check_topology,
+    name_of,
+    port_shapes,
+    read_question,
+)
 
 BUDGETS = ("params", "flops", "compression", "time")
 
@@ -181,7 +188,8 @@ def fit_budget(
     Arguments:
         topology: a function that returns a Network: one of tn.topologies, or one with parameters
             of the same names: in_shape and out_shape; legs and dim; rows, columns and dim;
-            in_features and out_features; or features; and rank, bond or depth, or none of these.
+            in_features and out_features; or features; and rank, bond or depth, or none of these. Of
+            other names all have to be given. A shape for which it raises is left out.
         in_features, out_features: sizes that the layer shall have.
         params: most trainable entries, or
         flops: most FLOPs a sample of a forward call (as ``tn.cost`` counts them), or
@@ -206,13 +214,15 @@ def fit_budget(
     >>> fit.arguments["rank"], fit.parameters, round(fit.used, 3)
     (80, 407920, 0.995)
     """
+    _check_order(topology, in_features, out_features)
     given = {"params": params, "flops": flops, "compression": compression, "time": time}
-    kind, amount = _one_budget(given)
+    kind, amount = _one_budget(given, arguments)
     for size, name in ((in_features, "in_features"), (out_features, "out_features")):
         if not 1 <= check_whole(size, f"fit_budget: {name}") <= MAX_PORT_FEATURES:
             msg = f"fit_budget: {name}={shown(size)}, expected 1 to {MAX_PORT_FEATURES}"
             raise SpecError(msg)
-    question = read_question(topology, in_features, out_features, legs, arguments)
+    others = (*BUDGETS, "batch", "legs", "device", "dtype", "effort")
+    question = read_question(topology, in_features, out_features, legs, arguments, others)
     where, own = device_option(device), dtype_option(dtype)
     request = Request(batch=batch, device=where, dtype=own, effort=effort)
     limit = _limit(kind, amount, in_features * out_features, request)
@@ -256,11 +266,32 @@ def smallest_parameters(
     return min(candidate.build().parameter_count for candidate in candidates(question))
 
 
-def _one_budget(given: Mapping[str, float | None]) -> tuple[str, float]:
+def _check_order(topology: object, *sizes: object) -> None:
+    """Refuse features that stand before the topology."""
+    later = next((one for one in sizes if callable(one)), None)
+    if callable(topology) or later is None:
+        check_topology(topology, "fit_budget")
+        return
+    numbers = [shown(one) for one in (topology, *sizes) if one is not later]
+    msg = (
+        f"fit_budget: the topology comes first: write fit_budget({name_of(later)}, "
+        f"{', '.join(numbers)}, ...)"
+    )
+    raise SpecError(msg)
+
+
+def _one_budget(
+    given: Mapping[str, float | None], arguments: Mapping[str, Any]
+) -> tuple[str, float]:
     """The one budget and its amount."""
     budgets = [(kind, amount) for kind, amount in given.items() if amount is not None]
     if len(budgets) != 1:
         got = ", ".join(kind for kind, _ in budgets) or "none"
+        for name in () if budgets else arguments:
+            hint = did_you_mean(name, BUDGETS)
+            if hint:
+                msg = f"fit_budget: {name}= is no argument of it{hint}"
+                raise SpecError(msg)
         msg = f"fit_budget: expected exactly one of {', '.join(BUDGETS)}, got {got}"
         raise SpecError(msg)
     kind, value = budgets[0]

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..planning.request import DEFAULT_BATCH
+from ..support.byte_counts import EXAMPLES, byte_count
 from .networks import WAYS
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
-
-def byte_count(text: str) -> int:
-    """A number of bytes, with a unit or without.
-
-    >>> byte_count("512MiB"), byte_count("2G"), byte_count("1000")
-    (536870912, 2000000000, 1000)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?|)b?", text.strip().lower())
+def _bytes(text: str) -> int:
+    """A number of bytes, for argparse."""
+    found = byte_count(text)
     if found is None:
-        msg = f"{text!r} is no number of bytes, such as 1000000, 512MiB or 2GB"
+        msg = f"{text!r} is no number of bytes, such as {EXAMPLES}"
         raise argparse.ArgumentTypeError(msg)
-    return int(float(found[1]) * _UNITS[found[2]])
+    return found
 
 
 def add_network(command: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -95,7 +89,7 @@ def add_planning(
     add("--device", default="cpu", help="cpu or cuda")
     add("--dtype", default=None, help="float32, float64, complex64, ...")
     limit = "bytes that a call may allocate, such as 512MiB"
-    add("--memory-limit", type=byte_count, default=None, help=limit)
+    add("--memory-limit", type=_bytes, default=None, help=limit)
     add("--objective", default="train", help="train or infer")
     add("--effort", default=effort, help="fast, default or high")
     add_json(command)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..budget.fit import fit_budget, smallest_parameters
-from ..budget.topology import Topology, name_of
+from ..budget.topology import Topology, check_topology, name_of
 from ..errors import PlanError, SpecError
 from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
@@ -102,11 +102,11 @@ class Budget:
             }.get(name, "a positive number")
             msg = f"Budget: {name}={shown(value)}, expected {expected}"
             raise SpecError(msg)
-        if self.topologies is not None and not (
-            isinstance(self.topologies, Sequence)
-            and self.topologies
-            and all(callable(one) for one in self.topologies)
-        ):
+        tried: Any = self.topologies
+        if isinstance(tried, Sequence):
+            for one in (tried,) if isinstance(tried, str) else tried:
+                check_topology(one, "Budget")
+        if tried is not None and not (isinstance(tried, Sequence) and tried):
             msg = (
                 f"Budget: topologies={shown(self.topologies)}, expected functions of tn.topologies"
             )

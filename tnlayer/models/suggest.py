@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import topologies as all_topologies
 from ..budget.fit import Fit, fit_budget
-from ..budget.topology import Topology, name_of
+from ..budget.topology import Topology, check_topology, name_of
 from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_option, check_whole
 from ..graph.told_calls import told
@@ -186,6 +186,8 @@ def suggest(
         if check_whole(size, f"suggest: {name}") < 1:
             msg = f"suggest: {name}={size}, expected a number from 1 on"
             raise SpecError(msg)
+    for topology in (topologies,) if isinstance(topologies, str) else topologies:
+        check_topology(topology, "suggest")
     setting = Setting(objective, device_option(device), dtype_option(dtype) or "float32", effort)
     budget = {"compression": compression, "params": params, "time": time, "flops": flops}
     given = {name: value for name, value in budget.items() if value is not None}
