@@ -564,6 +564,11 @@ def test_a_limit_may_be_written_as_on_the_command_line() -> None:
         (["cost", "tensortrain"], "(did you mean 'tensor_train'?)"),
         (["show", "tnlayer.topologies:tt"], "(did you mean 'tensor_train'?)"),
         (["cost", "mera", "--dtype", "float23"], "(did you mean 'float32'?)"),
+        (["cost", "mera", "--device", "gpu"], "expected cpu or cuda; did you mean cuda?"),
+        (["sugest", "8", "8"], "there is no command 'sugest' (did you mean 'suggest'?)"),
+        (["fit", "btt", "8", "8"], "fit: expected exactly one of --params, --flops,"),
+        (["compress", "torch.nn:Linear(8, 8)"], "compress: expected exactly one of --compression"),
+        (["fit", "no_such:star", "8", "8", "--params", "9"], "looked in the current folder, "),
     ],
 )
 def test_commands_know_what_was_meant(

@@ -23,6 +23,7 @@ from ..support.option_words import Device, Dtype, Effort
 from .search import Found, Limit, Measure, best_network
 from .topology import (
     Topology,
+    call_text,
     candidates,
     check_topology,
     name_of,
@@ -57,6 +58,8 @@ class Fit:
     >>> fit = tn.fit_budget(tn.topologies.low_rank, 60, 40, compression=4)
     >>> fit.arguments, fit.padding, round(fit.compression, 2)
     ({'in_features': 60, 'out_features': 40, 'rank': 6}, (0, 0), 4.0)
+    >>> fit.call
+    'low_rank(60, 40, rank=6)'
     >>> fit.network().parameter_count, fit.numbers()["parameters"]
     (600, 600)
     >>> fit.layer(bias=True, backend="torch").out_features
@@ -85,6 +88,12 @@ class Fit:
     def arguments(self) -> dict[str, Any]:
         """The arguments chosen: ``topology(**fit.arguments)`` is the network."""
         return dict(self.chosen)
+
+    @property
+    def call(self) -> str:
+        """The topology with its arguments, as the command line takes it: "low_rank(8, 8, rank=2)",
+        and Python behind ``tn.topologies.``"""
+        return call_text(self.topology, self.arguments)
 
     @property
     def padding(self) -> tuple[int, int]:

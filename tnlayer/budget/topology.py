@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from ..errors import SpecError
@@ -102,6 +103,26 @@ class Candidate:
 def name_of(function: object) -> str:
     """How messages call a topology."""
     return getattr(function, "__name__", type(function).__name__)
+
+
+def call_text(function: Topology, arguments: Mapping[str, Any]) -> str:
+    """The call of a topology, as it can be written in Python (behind ``tn.topologies.``) and on the
+    command line.
+
+    >>> from tnlayer.topologies import btt
+    >>> call_text(btt, {"in_shape": (8, 8), "out_shape": (8, 8), "rank": 2})
+    'btt((8, 8), (8, 8), rank=2)'
+    """
+    module = getattr(function, "__module__", "")
+    is_own = module not in ("", "__main__") and not module.startswith("tnlayer.topologies")
+    order = [name for name in inspect.signature(function).parameters if name in arguments]
+    order += [name for name in arguments if name not in order]
+    shapes = {name for names in SHAPE_PARAMETERS for name in names}
+    # By position while nothing stands before that is not plain from its place.
+    in_order = list(takewhile(shapes.__contains__, order))
+    cells = [f"{arguments[name]}" for name in in_order]
+    cells += [f"{name}={arguments[name]!r}" for name in order[len(in_order) :]]
+    return f"{f'{module}:' if is_own else ''}{name_of(function)}({', '.join(cells)})"
 
 
 def check_topology(function: object, where: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import SpecError
 from ..planning.request import DEFAULT_BATCH
 from ..support.byte_counts import EXAMPLES, byte_count
 from .networks import WAYS
@@ -99,3 +100,20 @@ def planning(options: argparse.Namespace) -> dict[str, Any]:
     """These options, as tn.cost takes them."""
     names = ("batch", "backend", "device", "dtype", "memory_limit", "objective", "effort")
     return {name: getattr(options, name) for name in names}
+
+
+def check_budget(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse several budgets, and none.
+
+    Arguments:
+        options: that were given.
+        names: of those that are budgets.
+
+    Raises:
+        SpecError: there is not exactly one.
+    """
+    given = [f"--{name}" for name in names if getattr(options, name) is not None]
+    if len(given) != 1:
+        known = ", ".join(f"--{name}" for name in names)
+        msg = f"expected exactly one of {known}, got {', '.join(given) or 'none'}"
+        raise SpecError(msg)

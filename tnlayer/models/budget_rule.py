@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..budget.fit import fit_budget, smallest_parameters
-from ..budget.topology import Topology, check_topology, name_of
+from ..budget.topology import Topology, check_topology
 from ..errors import PlanError, SpecError
 from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
@@ -281,7 +281,7 @@ class Search:
                 if graph in seen or graph.parameter_count >= dense.in_features * dense.out_features:
                     continue
                 seen.add(graph)
-                yield graph, _text(topology, found.arguments)
+                yield graph, found.call
 
     def _smallest_networks(self, target: Target) -> Iterator[tuple[Graph, str]]:
         """The smallest network of each topology for a module."""
@@ -293,7 +293,7 @@ class Search:
                 found = fit_budget(*sizes, params=least, batch=self._rows(target), legs=legs)
             except SpecError:  # there is none
                 continue
-            yield found.network().freeze(), _text(topology, found.arguments)
+            yield found.network().freeze(), found.call
 
     def _levels(self) -> list[float]:
         budget = self.budget
@@ -415,13 +415,3 @@ def _size(matrix: torch.Tensor, covariance: torch.Tensor) -> float:
 def _parameters(model: nn.Module) -> int:
     """Parameters of a model, each once."""
     return sum(array.numel() for array in model.parameters())
-
-
-def _text(topology: Topology, arguments: Mapping[str, Any]) -> str:
-    """A topology with the sizes that were chosen."""
-    sizes = [
-        f"{name} {value}"
-        for name, value in arguments.items()
-        if name not in ("in_features", "out_features")
-    ]
-    return " ".join((name_of(topology), ", ".join(sizes))).rstrip()
