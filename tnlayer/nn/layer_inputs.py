@@ -300,7 +300,8 @@ def _wrong_shape(port: Port, shape: tuple[int, ...], found: tuple[int, ...]) -> 
     expected = f"({lead}{', '.join(map(str, shape))}{tail})"
     head = f"input {port.name!r} must have shape {expected}, got {found}"
     if port.product:
-        return f"{head}: one vector of {shape[-1]} entries for each of {shape[0]} legs"
+        legs = counted(shape[0], "leg")
+        return f"{head}: one vector of {shape[-1]} entries for each of {legs}"
     if not port.batched and found[-1:] == shape:
         return f"{head}: it has no leading dimensions, for net.port({port.name!r}, batched=False)"
     got = f"{found[-1]} features" if found else "no axis"
