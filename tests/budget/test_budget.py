@@ -500,3 +500,48 @@ def test_numbers_of_numpy_are_numbers(kind: Callable[[int], Any]) -> None:
     for wrong in (np.bool_(True), True, "4", kind(-4)):
         with pytest.raises(tn.SpecError):
             tn.fit_budget(tn.topologies.low_rank, 64, 64, compression=wrong)  # type: ignore[arg-type]
+
+
+def ends_only(in_shape: tuple[int, ...], out_shape: tuple[int, ...], rank: int) -> tn.Network:
+    """A user's own: a matrix of two tensors, for three legs only, said in the user's ways."""
+    assert len(in_shape) == 3, "three legs"
+    if rank > 5:
+        raise ValueError("too large")
+    return tn.topologies.low_rank(math.prod(in_shape), math.prod(out_shape), rank=rank)
+
+
+def star(h: int, a: int) -> tn.Network:
+    """A user's own, in the user's words."""
+    return tn.topologies.low_rank(8, h, rank=a)
+
+
+def never(in_features: int, out_features: int) -> tn.Network:
+    """Raises whatever is asked for."""
+    raise ZeroDivisionError
+
+
+def test_shapes_that_a_topology_refuses_are_left_out() -> None:
+    """Whatever it raises; only where none is left an error says the last reason."""
+    fit = tn.fit_budget(ends_only, 64, 64, compression=2)
+    assert len(fit.in_shape) == 1 and fit.bonds[0][1] == 5
+    assert fit.call == f"{__name__}:ends_only({(4, 4, 4)}, {(4, 4, 4)}, rank=5)"
+    with pytest.raises(tn.SpecError) as caught:
+        tn.fit_budget(never, 8, 8, compression=2)
+    said = str(caught.value)
+    assert "never(in_features=8, out_features=8) raised ZeroDivisionError" in said
+    assert "A topology takes for the ports in_shape and out_shape" in said
+    assert "raises tn.SpecError for what it cannot do" in said
+    found = tn.suggest(8, 8, compression=2, topologies=[never, tn.topologies.low_rank])
+    assert [name for name, _ in found.left_out] == ["never"]
+
+
+def test_a_topology_with_all_sizes_given_is_called_with_them() -> None:
+    """Its arguments may have any names."""
+    fit = tn.fit_budget(star, 8, 6, params=100, h=6, a=4)
+    assert fit.arguments == {"h": 6, "a": 4} and fit.parameters == 56
+    layer = tn.from_linear(torch.nn.Linear(8, 6), star, h=6, a=3, backend="torch")
+    assert layer.parameter_count == 42
+    with pytest.raises(tn.SpecError, match=r"Or pass a value for each, fit_budget\(..., h=...\)"):
+        tn.fit_budget(star, 8, 6, params=100)
+    with pytest.raises(tn.SpecError, match="fewer than"):
+        tn.fit_budget(star, 9, 6, params=100, h=6, a=4)

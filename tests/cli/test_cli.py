@@ -293,7 +293,7 @@ def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{fit}\n"
     assert tn.Network.from_json(path.read_bytes()).freeze() == fit.network().freeze()
     assert main(["fit", "low_rank", "60", "40"]) == 2
-    assert "exactly one of params" in capsys.readouterr().err
+    assert "exactly one of --params" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,10 @@ def test_suggest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--compression", "4", "--json"]) == 0
     assert capsys.readouterr().out == canonical_json(found.numbers()) + "\n"
     assert main(words) == 2
-    assert "exactly one of compression" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "tnlayer suggest: expected exactly one of --params, --flops, --compression, --time, "
+        "got none\n"
+    )
     assert main([*words, "--params", "100", "--topology", "tt"]) == 2
     assert "did you mean 'tensor_train'" in capsys.readouterr().err
 
@@ -379,7 +382,7 @@ def test_compress_for_a_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["torch.nn:Linear(8, 8)"], "exactly one of compression"),
+        (["torch.nn:Linear(8, 8)"], "exactly one of --compression"),
         (["torch.nn:Linear(8, 8)", "--topology", "low_rank"], "takes --compression"),
         (["torch.nn:Linear(8, 8)", "--topology", "tt", "--compression", "2"], "tensor_train"),
         (["torch.nn:Linear(8)", "--compression", "2"], "out_features"),

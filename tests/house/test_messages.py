@@ -351,7 +351,114 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "backward_plan: there is no input or tensor 'W'",
         "(known: 'V', 'U', 'x')",
     ),
+    # -- budgets
+    "a budget that asks for more": (
+        lambda: tn.Budget(compression=0.05),
+        "Budget: compression=0.05, expected a number from 1 on",
+        "8 leaves an eighth of the parameters",
+    ),
+    "a budget for a layer": (
+        lambda: tn.Layer(1024, 1024, compression=20),  # type: ignore
+        "Layer(1024, 1024): a layer is made from a network, not from numbers of features.",
+        "tn.fit_budget(tn.topologies.tensor_train, 1024, 1024, compression=20).layer(); "
+        "tn.suggest(1024, 1024, compression=20) says which are fast.",
+    ),
+    "features by name for a layer": (
+        lambda: tn.Layer(in_features=64, out_features=32),  # type: ignore
+        "Layer(64, 32): a layer is made from a network, not from numbers of features.",
+        "tn.suggest(64, 32, compression=10)",
+    ),
+    "a budget for a network that has its sizes": (
+        lambda: tn.Layer(T.low_rank(4, 4, rank=1), params=20),  # type: ignore
+        "Layer: params=20 is a budget, and the network that is given has its sizes already:",
+        "tn.fit_budget(tn.topologies.btt, in_features, out_features, params=20).layer()",
+    ),
+    "an option misspelt": (
+        lambda: tn.Layer(T.low_rank(4, 4, rank=1), backnd="cpp"),  # type: ignore
+        "Layer: backnd= is no argument of it (did you mean 'backend'?):",
+        "write tn.Layer(net, bias=True)",
+    ),
+    "an option of plans": (
+        lambda: tn.Layer(T.low_rank(4, 4, rank=1), minimize="flops"),  # type: ignore
+        "Layer: minimize= is no argument of it:",
+        "it is an option of tn.plan and tn.compile",
+    ),
+    "a plan for a layer": (
+        lambda: tn.Layer(T.low_rank(4, 4, rank=1), plan=None),  # type: ignore
+        "Layer: plan= is no argument of it:",
+        "a layer plans itself",
+    ),
+    "a rank for a layer": (
+        lambda: tn.Layer(T.low_rank, rank=4),  # type: ignore
+        "Layer: rank= is no argument of it:",
+        "tn.Layer(tn.topologies.low_rank(256, 256, rank=8))",
+    ),
+    "a layer of nothing": (
+        lambda: tn.Layer(bias=True),  # type: ignore
+        "Layer: net is missing:",
+        "write tn.Layer(net, bias=True)",
+    ),
+    "an option misspelt of a padded layer": (
+        lambda: tn.fit_budget(T.tensor_train, 11, 7, params=60, legs=2).layer(backnd="cpp"),
+        "Layer: backnd= is no argument of it",
+        "(did you mean 'backend'?)",
+    ),
+    "a budget misspelt": (
+        lambda: tn.fit_budget(T.btt, 64, 64, compresion=4),
+        "fit_budget: compresion= is no argument of it",
+        "(did you mean 'compression'?)",
+    ),
+    "an option misspelt beside a budget": (
+        lambda: tn.fit_budget(T.btt, 64, 64, compression=4, efort="fast"),
+        "fit_budget: btt has no parameter 'efort'",
+        "(did you mean 'effort'?)",
+    ),
+    "a topology in quotes": (
+        lambda: tn.fit_budget("low_rank", 64, 64, compression=4),  # type: ignore
+        "fit_budget: a topology is a function, got the text 'low_rank':",
+        "write tn.topologies.low_rank",
+    ),
+    "a topology in quotes, shortened": (
+        lambda: tn.suggest(64, 64, compression=4, topologies=["tt"]),  # type: ignore
+        "suggest: a topology is a function, got the text 'tt':",
+        "write tn.topologies.tensor_train",
+    ),
+    "a topology in quotes for a linear": (
+        lambda: tn.from_linear(torch.nn.Linear(8, 8), "low_rank", compression=2),  # type: ignore
+        "from_linear: expected a network, got the text 'low_rank':",
+        "write tn.topologies.low_rank(...), with its sizes, or tn.topologies.low_rank where",
+    ),
+    "a topology in quotes for a model": (
+        lambda: tn.compress(torch.nn.Linear(8, 8), "low_rank"),
+        "compress: rule='low_rank' is text;",
+        "write tn.topologies.low_rank",
+    ),
+    "a topology in quotes for a budget": (
+        lambda: tn.Budget(compression=4, topologies=["low_rank"]),  # type: ignore
+        "Budget: a topology is a function, got the text 'low_rank':",
+        "write tn.topologies.low_rank",
+    ),
+    "a topology behind the sizes": (
+        lambda: tn.fit_budget(64, 32, T.btt, compression=4),  # type: ignore
+        "fit_budget: the topology comes first:",
+        "write fit_budget(btt, 64, 32, ...)",
+    ),
     # -- options
+    "a limit in other words": (
+        lambda: tn.cost(T.low_rank(4, 4, rank=1), memory_limit="much"),  # type: ignore
+        "memory_limit='much': expected a number of bytes,",
+        "such as 1000000, 512MiB or 2GB",
+    ),
+    "a device for costs": (
+        lambda: tn.cost(T.low_rank(4, 4, rank=1), device="gpu"),
+        "device='gpu' is unknown:",
+        "expected cpu or cuda; did you mean cuda?",
+    ),
+    "a device misspelt": (
+        lambda: tn.suggest(64, 64, compression=4, device="cdua"),
+        "device='cdua' is unknown:",
+        "expected cpu or cuda; did you mean cuda?",
+    ),
     "an unknown dtype": (
         lambda: tn.cost(T.low_rank(4, 4, rank=1), dtype="flaot32"),
         "dtype='flaot32' is not supported (did you mean 'float32'?);",
@@ -364,13 +471,13 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
     ),
     "a device that is not here": (
         lambda: tn.Layer(T.low_rank(4, 4, rank=1), device="xla"),
-        "device='xla' is none that torch has here;",
+        "device='xla': torch has no such device here;",
         "expected 'cpu'",
     ),
     "a device that is none": (
         lambda: tn.Layer(T.low_rank(4, 4, rank=1), device="gpu"),
-        "device='gpu' is none that torch has here;",
-        "expected 'cpu'",
+        "device='gpu': torch has no such device here;",
+        "did you mean 'cuda'?",
     ),
     "an objective": (
         lambda: tn.plan(T.low_rank(4, 4, rank=1), objective="trian"),  # type: ignore[arg-type]
@@ -436,6 +543,17 @@ def test_gradients_are_asked_for_by_the_names_of_tensors() -> None:
     assert one.steps == tn.backward_plan(plan, [canonical]).steps
 
 
+def test_a_limit_may_be_written_as_on_the_command_line() -> None:
+    """With a unit, wherever one is asked for."""
+    net = T.low_rank(6, 4, rank=2)
+    assert tn.Layer(net, memory_limit="1MB", backend="torch").options["memory_limit"] == 10**6
+    limit: Any = "1MiB"
+    assert tn.plan(net, memory_limit=limit) == tn.plan(net, memory_limit=2**20)
+    assert tn.cost(net, memory_limit=limit).plan == tn.cost(net, memory_limit=2**20).plan
+    assert tn.compare(net, net, memory_limit=limit).costs[0].parameters == 20
+    assert tn.compile(net, memory_limit="1MiB", backend="torch").plan.batch == 256
+
+
 # -- the command line ------------------------------------------------------------------------------
 
 
@@ -446,6 +564,11 @@ def test_gradients_are_asked_for_by_the_names_of_tensors() -> None:
         (["cost", "tensortrain"], "(did you mean 'tensor_train'?)"),
         (["show", "tnlayer.topologies:tt"], "(did you mean 'tensor_train'?)"),
         (["cost", "mera", "--dtype", "float23"], "(did you mean 'float32'?)"),
+        (["cost", "mera", "--device", "gpu"], "expected cpu or cuda; did you mean cuda?"),
+        (["sugest", "8", "8"], "there is no command 'sugest' (did you mean 'suggest'?)"),
+        (["fit", "btt", "8", "8"], "fit: expected exactly one of --params, --flops,"),
+        (["compress", "torch.nn:Linear(8, 8)"], "compress: expected exactly one of --compression"),
+        (["fit", "no_such:star", "8", "8", "--params", "9"], "looked in the current folder, "),
     ],
 )
 def test_commands_know_what_was_meant(

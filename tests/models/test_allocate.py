@@ -7,7 +7,13 @@ import random
 
 import pytest
 
-from tnlayer.models.allocate import Option, TooSmallError, allocate, lower_hull
+from tnlayer.models.allocate import (
+    Option,
+    TooSmallError,
+    allocate,
+    fastest_alike,
+    lower_hull,
+)
 
 
 def options(draw: random.Random, count: int) -> list[Option]:
@@ -60,3 +66,21 @@ def test_too_small() -> None:
         allocate([[Option(10, 0, 0), Option(4, 1, 1)]], 3)
     assert caught.value.least == 4
     assert allocate([], 0) == []
+
+
+def test_the_fastest_of_those_alike() -> None:
+    """Time decides between errors that are alike; what is slower than dense stays only where
+    nothing else keeps the budget."""
+    dense = Option(100, 0.0, 0, seconds=3.0)
+    train = Option(8, 0.95, 1, seconds=4.0)
+    matrix = Option(8, 0.96, 2, seconds=1.0)
+    small = Option(2, 0.965, 3, seconds=0.5)
+    ways = [[dense, train, matrix, small]]
+    assert fastest_alike(ways, [train], 8, 0.04, [3.0]) == [matrix]
+    # None as large is faster than dense: a smaller one is.
+    assert fastest_alike([[dense, train, small]], [train], 8, 0.04, [3.0]) == [small]
+    # None is alike, or within the budget.
+    assert fastest_alike(ways, [train], 8, 0.001, [3.0]) == [train]
+    wide = Option(9, 0.95, 1, seconds=1.0)
+    assert fastest_alike([[dense, train, wide]], [train], 8, 0.04, [3.0]) == [train]
+    assert fastest_alike([[dense, train, wide]], [train], 9, 0.04, [3.0]) == [wide]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -447,6 +448,25 @@ def test_a_loss_says_what_matters() -> None:
     report = tn.compress(model, tn.Budget(compression=1.4), x, loss=loss, **OPTIONS)
     assert [row.name for row in report.replaced] == ["unseen"]
     assert float(loss(model, x).detach()) < 1e-6
+
+
+def test_the_smallest_is_told_and_can_be_had() -> None:
+    """Of a budget beyond all sizes that are usually tried, the message names the most there is."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(96, 96), torch.nn.Linear(96, 6))
+    with pytest.raises(tn.SpecError) as caught:
+        tn.compress(model, tn.Budget(compression=1e5), dry_run=True, **OPTIONS)
+    found = re.search(r"a compression of ([\d.,]+),", str(caught.value))
+    assert found is not None
+    most = float(found[1].replace(",", ""))
+    assert most > 10
+    report = tn.compress(model, tn.Budget(compression=most), dry_run=True, **OPTIONS)
+    assert report.compression >= most
+    said = str(report)
+    assert "keeps almost nothing of the weights: train it, or ask for less" in said
+    slower = [row.name for row in report.replaced if row.now.seconds > row.dense.seconds]
+    assert ("slower than dense" in said) == bool(slower)
+    assert "saves -" not in said
 
 
 def test_measured_times() -> None:

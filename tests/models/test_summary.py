@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import tnlayer as tn
+from tnlayer.cli.networks import load_network
 from tnlayer.nn.padded import Padded
 from tnlayer.report.cost import Cost
 
@@ -112,6 +114,28 @@ def test_suggestions_keep_the_budget() -> None:
         assert counted.fastest.training == row.cost.seconds
         assert row.name in str(found)
     assert found.numbers()["rows"][0]["parameters"] == found.best.cost.parameters
+
+
+def test_suggestions_are_taken_by_number_and_by_what_is_printed() -> None:
+    """Rows in their order; each prints as what the command line takes; the best makes a layer."""
+    topologies: Any = [T.low_rank, T.tensor_train, T.btt, T.kronecker, T.butterfly, T.peps]
+    found = tn.suggest(96, 64, params=2500, topologies=topologies, batch=16)
+    assert len(found) == len(list(found)) == len(found.rows)
+    assert found[0] is found.best and found[-1] is found.rows[-1]
+    said = " ".join(str(found).split())
+    for row in found:
+        made = row.layer(bias=True)
+        assert made(torch.zeros(2, 96)).shape == (2, 64)
+        if row.fit is None:
+            assert isinstance(made, torch.nn.Linear)
+            continue
+        assert row.call in said
+        assert load_network(row.call).freeze() == row.fit.network().freeze()
+    assert "sorted by predicted time; low_rank is nearest to trained weights" in said
+    first = next(number for number, row in enumerate(found) if row.fit is not None)
+    name = "found.best" if first == 0 else f"dense is the fastest; found[{first}]"
+    assert f"{name}.layer(bias=True) makes {found[first].call}" in said
+    assert " at 0x" not in str(inspect.signature(tn.suggest))
 
 
 def test_a_budget_of_time() -> None:

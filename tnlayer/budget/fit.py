@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.argument_checks import as_number, check_whole, shown
+from ..graph.argument_checks import as_number, check_whole, did_you_mean, shown
 from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
 from ..graph.told_calls import told
@@ -21,7 +21,15 @@ from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_opti
 from ..report.cost_of_network import cost
 from ..support.option_words import Device, Dtype, Effort
 from .search import Found, Limit, Measure, best_network
-from .topology import Topology, candidates, name_of, port_shapes, read_question
+from .topology import (
+    Topology,
+    call_text,
+    candidates,
+    check_topology,
+    name_of,
+    port_shapes,
+    read_question,
+)
 
 BUDGETS = ("params", "flops", "compression", "time")
 
@@ -50,6 +58,8 @@ class Fit:
     >>> fit = tn.fit_budget(tn.topologies.low_rank, 60, 40, compression=4)
     >>> fit.arguments, fit.padding, round(fit.compression, 2)
     ({'in_features': 60, 'out_features': 40, 'rank': 6}, (0, 0), 4.0)
+    >>> fit.call
+    'low_rank(60, 40, rank=6)'
     >>> fit.network().parameter_count, fit.numbers()["parameters"]
     (600, 600)
     >>> fit.layer(bias=True, backend="torch").out_features
@@ -78,6 +88,12 @@ class Fit:
     def arguments(self) -> dict[str, Any]:
         """The arguments chosen: ``topology(**fit.arguments)`` is the network."""
         return dict(self.chosen)
+
+    @property
+    def call(self) -> str:
+        """The topology with its arguments, as the command line takes it: "low_rank(8, 8, rank=2)",
+        and Python behind ``tn.topologies.``"""
+        return call_text(self.topology, self.arguments)
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -181,7 +197,8 @@ def fit_budget(
     Arguments:
         topology: a function that returns a Network: one of tn.topologies, or one with parameters
             of the same names: in_shape and out_shape; legs and dim; rows, columns and dim;
-            in_features and out_features; or features; and rank, bond or depth, or none of these.
+            in_features and out_features; or features; and rank, bond or depth, or none of these. Of
+            other names all have to be given. A shape for which it raises is left out.
         in_features, out_features: sizes that the layer shall have.
         params: most trainable entries, or
         flops: most FLOPs a sample of a forward call (as ``tn.cost`` counts them), or
@@ -206,13 +223,15 @@ def fit_budget(
     >>> fit.arguments["rank"], fit.parameters, round(fit.used, 3)
     (80, 407920, 0.995)
     """
+    _check_order(topology, in_features, out_features)
     given = {"params": params, "flops": flops, "compression": compression, "time": time}
-    kind, amount = _one_budget(given)
+    kind, amount = _one_budget(given, arguments)
     for size, name in ((in_features, "in_features"), (out_features, "out_features")):
         if not 1 <= check_whole(size, f"fit_budget: {name}") <= MAX_PORT_FEATURES:
             msg = f"fit_budget: {name}={shown(size)}, expected 1 to {MAX_PORT_FEATURES}"
             raise SpecError(msg)
-    question = read_question(topology, in_features, out_features, legs, arguments)
+    others = (*BUDGETS, "batch", "legs", "device", "dtype", "effort")
+    question = read_question(topology, in_features, out_features, legs, arguments, others)
     where, own = device_option(device), dtype_option(dtype)
     request = Request(batch=batch, device=where, dtype=own, effort=effort)
     limit = _limit(kind, amount, in_features * out_features, request)
@@ -240,11 +259,48 @@ def fit_budget(
     )
 
 
-def _one_budget(given: Mapping[str, float | None]) -> tuple[str, float]:
+def smallest_parameters(
+    topology: Topology, in_features: int, out_features: int, *, legs: int | None = None
+) -> int:
+    """Parameters of the smallest network that fit_budget has for these features.
+
+    Raises:
+        SpecError: the topology has none.
+
+    >>> from tnlayer.topologies import low_rank
+    >>> smallest_parameters(low_rank, 60, 40)
+    100
+    """
+    question = read_question(topology, in_features, out_features, legs, {})
+    return min(candidate.build().parameter_count for candidate in candidates(question))
+
+
+def _check_order(topology: object, *sizes: object) -> None:
+    """Refuse features that stand before the topology."""
+    later = next((one for one in sizes if callable(one)), None)
+    if callable(topology) or later is None:
+        check_topology(topology, "fit_budget")
+        return
+    numbers = [shown(one) for one in (topology, *sizes) if one is not later]
+    msg = (
+        f"fit_budget: the topology comes first: write fit_budget({name_of(later)}, "
+        f"{', '.join(numbers)}, ...)"
+    )
+    raise SpecError(msg)
+
+
+def _one_budget(
+    given: Mapping[str, float | None], arguments: Mapping[str, Any]
+) -> tuple[str, float]:
     """The one budget and its amount."""
     budgets = [(kind, amount) for kind, amount in given.items() if amount is not None]
     if len(budgets) != 1:
         got = ", ".join(kind for kind, _ in budgets) or "none"
+        for name in () if budgets else arguments:
+            hint = did_you_mean(name, BUDGETS)
+            if hint:
+                msg = f"fit_budget: {name}= is no argument of it{hint}"
+                raise SpecError(msg)
         msg = f"fit_budget: expected exactly one of {', '.join(BUDGETS)}, got {got}"
         raise SpecError(msg)
     kind, value = budgets[0]

@@ -6,12 +6,14 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.argument_checks import check_whole, shown, suggest
+from ..graph.argument_checks import check_whole, did_you_mean, shown, suggest
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..graph.topology_names import as_written
 from .shapes import ceiling_root, imbalance, padded_shape, splits
 
 Topology = Callable[..., Network]
@@ -81,7 +83,17 @@ class Candidate:
 
     def build(self, sizes: Sizes | None = 1) -> Graph:
         """The network at these sizes."""
-        net = self.question.function(**self.with_sizes(sizes))
+        arguments = self.with_sizes(sizes)
+        try:
+            net = self.question.function(**arguments)
+        except SpecError:
+            raise
+        # Whatever the user's code raises where it cannot do a shape: others are tried.
+        except Exception as error:
+            call = ", ".join(f"{name}={shown(value)}" for name, value in arguments.items())
+            why = f"{type(error).__name__}: {error}".removesuffix(": ")
+            msg = f"{self.question.name}({call}) raised {why}"
+            raise SpecError(msg) from error
         if not isinstance(net, Network):
             msg = f"{self.question.name} returned {type(net).__name__}; expected a tnlayer.Network"
             raise SpecError(msg)
@@ -93,6 +105,47 @@ def name_of(function: object) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def call_text(function: Topology, arguments: Mapping[str, Any]) -> str:
+    """The call of a topology, as it can be written in Python (behind ``tn.topologies.``) and on the
+    command line.
+
+    >>> from tnlayer.topologies import btt
+    >>> call_text(btt, {"in_shape": (8, 8), "out_shape": (8, 8), "rank": 2})
+    'btt((8, 8), (8, 8), rank=2)'
+    """
+    module = getattr(function, "__module__", "")
+    is_own = module not in ("", "__main__") and not module.startswith("tnlayer.topologies")
+    order = [name for name in inspect.signature(function).parameters if name in arguments]
+    order += [name for name in arguments if name not in order]
+    shapes = {name for names in SHAPE_PARAMETERS for name in names}
+    # By position while nothing stands before that is not plain from its place.
+    in_order = list(takewhile(shapes.__contains__, order))
+    cells = [f"{arguments[name]}" for name in in_order]
+    cells += [f"{name}={arguments[name]!r}" for name in order[len(in_order) :]]
+    return f"{f'{module}:' if is_own else ''}{name_of(function)}({', '.join(cells)})"
+
+
+def check_topology(function: object, where: str) -> None:
+    """Refuse what is no function that returns a network.
+
+    Arguments:
+        function: what was given.
+        where: what was called, for messages.
+
+    Raises:
+        SpecError: says how to write it.
+    """
+    if isinstance(function, str):
+        msg = f"{where}: a topology is a function, got the text {shown(function)}: "
+        raise SpecError(f"{msg}write {as_written(function)}")
+    if isinstance(function, Network | Graph) or not callable(function):
+        msg = (
+            f"{where}: topology is {type(function).__name__}; expected a function that returns "
+            "a Network, such as tn.topologies.tensor_train: a network has no free sizes"
+        )
+        raise SpecError(msg)
+
+
 # -- what the parameters mean ------------------------------------------------------------------
 
 
@@ -102,21 +155,23 @@ def read_question(
     out_features: int,
     legs: int | None,
     given: Mapping[str, Any],
+    others: Sequence[str] = (),
 ) -> Question:
     """Sort a topology's parameters into shape, growth and given ones.
+
+    Arguments:
+        function: the topology.
+        in_features, out_features, legs: as of Question.
+        given: arguments of it that are not to be chosen.
+        others: arguments of the call that are not the topology's, for hints.
 
     Raises:
         SpecError: the topology is no function, or a parameter of it, or a given one, is not known.
     """
-    if isinstance(function, Network | Graph) or not callable(function):
-        msg = (
-            f"fit_budget: topology is {type(function).__name__}; expected a function that returns "
-            "a Network, such as tn.topologies.tensor_train: a network has no free sizes"
-        )
-        raise SpecError(msg)
+    check_topology(function, "fit_budget")
     name = name_of(function)
-    parameters = _parameters(function, given)
-    shape = _shape_parameters(name, parameters)
+    parameters = _parameters(function, given, others)
+    shape = _shape_parameters(name, parameters, given)
     known = dict(given)
     if "terms" in parameters and parameters["terms"] is inspect.Parameter.empty:
         known.setdefault("terms", _DEFAULT_TERMS)
@@ -143,7 +198,9 @@ def read_question(
     return question
 
 
-def _parameters(function: Topology, given: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(
+    function: Topology, given: Mapping[str, Any], others: Sequence[str]
+) -> dict[str, Any]:
     """Default values by name of the parameters that can be passed by name."""
     name = name_of(function)
     try:
@@ -157,18 +214,28 @@ def _parameters(function: Topology, given: Mapping[str, Any]) -> dict[str, Any]:
     takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
     stray = next((key for key in given if key not in by_name), None)
     if stray is not None and not takes_all:
-        msg = f"fit_budget: {name} has no parameter {stray!r}{suggest(stray, by_name)}"
+        near = did_you_mean(stray, others) or suggest(stray, by_name)
+        msg = f"fit_budget: {name} has no parameter {stray!r}{near}"
         raise SpecError(msg)
     return by_name
 
 
-def _shape_parameters(name: str, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+def _shape_parameters(
+    name: str, parameters: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The parameters that say the shape of the ports; none where all that it needs is given."""
     for names in SHAPE_PARAMETERS:
         if all(parameter in parameters for parameter in names):
             return names
+    if given and all(
+        default is not inspect.Parameter.empty or parameter in (*given, *GROWTH_PARAMETERS)
+        for parameter, default in parameters.items()
+    ):
+        return ()
     msg = (
         f"fit_budget: {name} takes ({', '.join(parameters)}), none of which say the shape of the "
-        f"ports; expected {_known_text()}"
+        f"ports; expected {_known_text()}. Or pass a value for each, fit_budget(..., "
+        f"{next(iter(parameters), 'rank')}=...)"
     )
     raise SpecError(msg)
 
@@ -229,7 +296,8 @@ def candidates(question: Question) -> list[Candidate]:
     }
     error: SpecError | None = None
     found: list[Candidate] = []
-    for arguments in makers[question.shape[0]](question):
+    make = makers[question.shape[0]] if question.shape else _as_given
+    for arguments in make(question):
         candidate = Candidate(question, {**question.given, **arguments})
         try:
             found.append(_covering(candidate))
@@ -239,6 +307,13 @@ def candidates(question: Question) -> list[Candidate]:
             continue
         if question.shape == ("features",):
             break
+    if not found and error is not None and error.__cause__ is not None:
+        msg = (
+            f"fit_budget: no shape of {question.name} could be made; the last: {error}. A topology "
+            f"takes {_known_text()}, returns a tn.Network, and raises tn.SpecError for what it "
+            "cannot do"
+        )
+        raise SpecError(msg) from error.__cause__
     if not found:
         msg = f"fit_budget: {question.name} has no shape that suits"
         raise error or SpecError(msg)
@@ -340,6 +415,11 @@ def _grid(legs: int, given: Mapping[str, Any]) -> tuple[int, int] | None:
         if given.get("rows", rows) == rows and given.get("columns", columns) == columns
     ]
     return min(suited, key=lambda grid: (abs(grid[0] - grid[1]), grid[0]), default=None)
+
+
+def _as_given(_: Question) -> Iterator[dict[str, Any]]:
+    """The shape is said by arguments that are given, whatever they are called."""
+    yield {}
 
 
 def _matrix(question: Question) -> Iterator[dict[str, Any]]:

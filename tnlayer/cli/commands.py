@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import TnlayerError
+from ..graph.argument_checks import did_you_mean, shown
 from .bench_command import add_bench
 from .cache_command import add_cache
-from .completion_command import add_completion
+from .completion_command import add_completion, words_of
 from .compress_command import add_compress
 from .fit_command import add_fit
 from .network_commands import add_network_commands
@@ -33,15 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
-    options = command_parser().parse_args(argv)
+    parser = command_parser()
+    words = sys.argv[1:] if argv is None else argv
+    known = words_of(parser)
+    if words and not words[0].startswith("-") and words[0] not in known:
+        hint = did_you_mean(words[0], known)
+        told = f"tnlayer: there is no command {shown(words[0])}{hint}; there are: "
+        print(f"{told}{', '.join(known)}", file=sys.stderr)
+        return 2
+    options = parser.parse_args(words)
     try:
         print(options.run(options), flush=True)
     except BrokenPipeError:
         # Whoever reads (a pager, head) has seen enough; what Python still flushes goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (TnlayerError, OSError) as error:
-        # One line, whatever the message quotes.
-        print(f"tnlayer {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        # One line, whatever the message quotes; the call that it names is the command.
+        told = " ".join(str(error).split()).removeprefix(f"{options.command}: ")
+        print(f"tnlayer {options.command}: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

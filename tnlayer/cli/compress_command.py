@@ -15,7 +15,7 @@ from ..models.compress import compress
 from ..saving.save import save
 from ..support.json_text import canonical_json
 from .networks import called, named, topology
-from .shared_options import add_planning
+from .shared_options import add_planning, check_budget
 
 BUDGETS = ("compression", "params", "time")
 _UNITS = ("times fewer parameters", "parameters", "share of the predicted time")
@@ -79,6 +79,7 @@ def _rule(options: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     """The rule that the options say, and what goes with it."""
     given = {name: value for name in BUDGETS if (value := getattr(options, name)) is not None}
     if options.topology is None:
+        check_budget(options, BUDGETS)
         return Budget(**given), {}
     if set(given) != {"compression"}:
         got = ", ".join(f"--{name}" for name in given) or "none"

@@ -9,7 +9,7 @@ from typing import Any
 from ..budget.fit import BUDGETS, fit_budget
 from ..support.json_text import canonical_json
 from .networks import topology
-from .shared_options import add_planning
+from .shared_options import add_planning, check_budget
 
 # What fit_budget does not take: the shape is the same for all backends.
 REFUSED = {
@@ -38,6 +38,7 @@ def add_fit(commands: Any) -> None:
 
 def run_fit(options: argparse.Namespace) -> str:
     """The fit as text or JSON; the network goes to a file where one is named."""
+    check_budget(options, BUDGETS)
     fit = fit_budget(
         topology(options.topology),
         options.in_features,

@@ -98,6 +98,13 @@ def _function(name: str) -> tuple[Any, str]:
         raise SpecError(missing(function_name, topologies.__all__))
     try:
         found = getattr(importlib.import_module(module_name), function_name)
+    except ModuleNotFoundError as error:
+        missing_one = error.name or ""
+        msg = (
+            f"{name!r}: there is no module {missing_one!r}: looked in the current folder, "
+            f"{Path.cwd()}, on PYTHONPATH and in what is installed; expected MODULE:FUNCTION"
+        )
+        raise SpecError(msg) from error
     # Whatever the user's module raises while it is loaded.
     except Exception as error:
         msg = f"{name!r}: {type(error).__name__}: {error}; expected MODULE:FUNCTION"

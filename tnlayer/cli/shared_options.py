@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import SpecError
 from ..planning.request import DEFAULT_BATCH
+from ..support.byte_counts import EXAMPLES, byte_count
 from .networks import WAYS
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
-
-def byte_count(text: str) -> int:
-    """A number of bytes, with a unit or without.
-
-    >>> byte_count("512MiB"), byte_count("2G"), byte_count("1000")
-    (536870912, 2000000000, 1000)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?|)b?", text.strip().lower())
+def _bytes(text: str) -> int:
+    """A number of bytes, for argparse."""
+    found = byte_count(text)
     if found is None:
-        msg = f"{text!r} is no number of bytes, such as 1000000, 512MiB or 2GB"
+        msg = f"{text!r} is no number of bytes, such as {EXAMPLES}"
         raise argparse.ArgumentTypeError(msg)
-    return int(float(found[1]) * _UNITS[found[2]])
+    return found
 
 
 def add_network(command: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -95,7 +90,7 @@ def add_planning(
     add("--device", default="cpu", help="cpu or cuda")
     add("--dtype", default=None, help="float32, float64, complex64, ...")
     limit = "bytes that a call may allocate, such as 512MiB"
-    add("--memory-limit", type=byte_count, default=None, help=limit)
+    add("--memory-limit", type=_bytes, default=None, help=limit)
     add("--objective", default="train", help="train or infer")
     add("--effort", default=effort, help="fast, default or high")
     add_json(command)
@@ -105,3 +100,20 @@ def planning(options: argparse.Namespace) -> dict[str, Any]:
     """These options, as tn.cost takes them."""
     names = ("batch", "backend", "device", "dtype", "memory_limit", "objective", "effort")
     return {name: getattr(options, name) for name in names}
+
+
+def check_budget(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse several budgets, and none.
+
+    Arguments:
+        options: that were given.
+        names: of those that are budgets.
+
+    Raises:
+        SpecError: there is not exactly one.
+    """
+    given = [f"--{name}" for name in names if getattr(options, name) is not None]
+    if len(given) != 1:
+        known = ", ".join(f"--{name}" for name in names)
+        msg = f"expected exactly one of {known}, got {', '.join(given) or 'none'}"
+        raise SpecError(msg)

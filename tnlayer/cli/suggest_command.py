@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from ..budget.fit import BUDGETS
-from ..models.suggest import DEFAULT, suggest
+from ..models.suggest import suggest
 from ..support.json_text import canonical_json
 from .networks import topology
-from .shared_options import add_planning
+from .shared_options import add_planning, check_budget
 
 REFUSED = {
     "--backend": "suggest has no backend: each topology is predicted on its fastest; tnlayer cost "
@@ -34,12 +34,13 @@ def add_suggest(commands: Any) -> None:
 
 def run_suggest(options: argparse.Namespace) -> str:
     """The table as text or JSON."""
+    check_budget(options, BUDGETS)
     tried = options.topology
     found = suggest(
         options.in_features,
         options.out_features,
         batch=options.batch,
-        topologies=DEFAULT if tried is None else [topology(name) for name in tried],
+        topologies=None if tried is None else [topology(name) for name in tried],
         objective=options.objective,
         device=options.device,
         dtype=options.dtype or "float32",

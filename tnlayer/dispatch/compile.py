@@ -11,7 +11,7 @@ from ..graph.argument_checks import check_flag, check_option, shown
 from ..graph.as_graph import AnyNetwork, dtype_asked_for
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
 from ..planning.planner import DEFAULT_MINIMIZE, plan_graph
-from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
+from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
 from ..runtime.program import Program
 from ..support.option_words import (
     Backend,
@@ -37,7 +37,7 @@ def compile(
     arch: str | None = ...,
     objective: Objective = ...,
     device: Device = ...,
-    memory_limit: int | None = ...,
+    memory_limit: int | str | None = ...,
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
@@ -53,7 +53,7 @@ def compile(
     arch: str | None = ...,
     objective: Objective = ...,
     device: Device = ...,
-    memory_limit: int | None = ...,
+    memory_limit: int | str | None = ...,
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
@@ -68,7 +68,7 @@ def compile(
     arch: str | None = None,
     objective: Objective = "train",
     device: Device = "cpu",
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
@@ -109,7 +109,8 @@ def compile(
     check_tensor_cores(tensor_cores, backend)
     check_log_scale(log_scale, memory_limit, tensor_cores)
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
-    request = Request(batch, objective, where, memory_limit, effort, own, minimize, backend)
+    limit = memory_option(memory_limit)
+    request = Request(batch, objective, where, limit, effort, own, minimize, backend)
     planned = plan_graph(net, request_for(request, arch))
     if tensor_cores is not None:
         # All steps stay in the kernels: which of them tensor cores can do is decided there.
@@ -123,7 +124,7 @@ def compile(
 
 
 def check_log_scale(
-    log_scale: object, memory_limit: int | None, tensor_cores: TensorCores | None = None
+    log_scale: object, memory_limit: int | str | None, tensor_cores: TensorCores | None = None
 ) -> None:
     """Refuse what a mantissa and the log of a scale cannot be had with."""
     check_flag(log_scale, "log_scale")

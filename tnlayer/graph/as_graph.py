@@ -11,6 +11,7 @@ from .argument_checks import shown
 from .graph import Graph
 from .network import Network
 from .sum_of_networks import SumOfNetworks
+from .topology_names import as_written
 
 
 @runtime_checkable
@@ -60,6 +61,13 @@ def as_graph(net: object, where: str = "") -> Graph:
         msg = (
             f"{what}expected one network, got a sum of {len(net)}; pass one of them, such as "
             "net[0], or ask tn.cost(net) or tn.plan(net), which take all; tn.Layer(net) runs them"
+        )
+        raise SpecError(msg)
+    if isinstance(net, str) and net.isidentifier():
+        name = as_written(net)
+        msg = (
+            f"{what}expected a network, got the text {shown(net)}: write {name}(...), with its "
+            f"sizes, or {name} where a budget finds them"
         )
         raise SpecError(msg)
     msg = (

@@ -17,7 +17,13 @@ C = TypeVar("C")
 _IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def told(fix: str, name: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
+# What a call should have been, from its arguments in order and by name; "" where nothing is known.
+Instead = Callable[[Sequence[Any], Mapping[str, Any]], str]
+
+
+def told(
+    fix: str, name: str = "", instead: Instead | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """For a function or method: a call that does not fit its parameters is a SpecError.
 
     Python's own TypeError says what it counted; this says what the user wrote, and a call that is
@@ -26,6 +32,7 @@ def told(fix: str, name: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]
     Arguments:
         fix: a call that is right, as the user would write it, and what else may be meant.
         name: what the user calls; by default the function's own name.
+        instead: for mistakes that are known, the whole message.
 
     >>> @told("area(3, height=4)")
     ... def area(width, *, height):
@@ -45,8 +52,9 @@ def told(fix: str, name: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]
             try:
                 signature.bind(*arguments, **options)
             except TypeError as error:
+                known = "" if instead is None else instead(arguments, options)
                 wrong = _wrong(signature, arguments, options) or str(error)
-                msg = f"{name or function.__name__}: {wrong}: write {fix}"
+                msg = known or f"{name or function.__name__}: {wrong}: write {fix}"
                 raise SpecError(msg) from None
             return function(*arguments, **options)
 

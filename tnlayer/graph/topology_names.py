@@ -62,3 +62,14 @@ def hint(name: str, known: Collection[str]) -> str:
 def missing(name: str, known: Collection[str]) -> str:
     """The message where a topology is asked for that there is not."""
     return f"tnlayer.topologies has no {shown(name)}{hint(name, known)}"
+
+
+def as_written(name: str) -> str:
+    """How a topology is passed that a user gave as text.
+
+    >>> as_written("low_rank"), as_written("tt"), as_written("any text")
+    ('tn.topologies.low_rank', 'tn.topologies.tensor_train', 'tn.topologies.low_rank')
+    """
+    plain = name.partition("(")[0].strip().lower().replace("-", "_")
+    found = ALSO_CALLED.get(plain, plain)
+    return f"tn.topologies.{found if found.isidentifier() else 'low_rank'}"

@@ -8,6 +8,9 @@ from itertools import pairwise
 
 from ..errors import SpecError
 
+# Options that take this share of what another takes count as as large.
+_AS_LARGE = 0.8
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -17,11 +20,13 @@ class Option:
         amount: what it takes of the budget.
         error: what it adds to the errors.
         number: of the way, among those of the module.
+        seconds: predicted, of a call.
     """
 
     amount: float
     error: float
     number: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,48 @@ def allocate(options: Sequence[Sequence[Option]], most: float) -> list[Option]:
         chosen[step.module] = step.after
         total += step.after.amount - step.before.amount
     return _used_up(options, chosen, most)
+
+
+def fastest_alike(
+    options: Sequence[Sequence[Option]],
+    chosen: Sequence[Option],
+    most: float,
+    tolerance: float,
+    bearable: Sequence[float],
+) -> list[Option]:
+    """In place of each option the fastest whose error is about as small, within the budget.
+
+    It is one that uses about as much of the budget, for what is not used is given away for little
+    time; unless all of these are too slow: then the one with the least error that is not.
+
+    Arguments:
+        options: of each module.
+        chosen: one of each.
+        most: of the sum of amounts.
+        tolerance: by how much the error may be larger, as a share of that of the option chosen.
+        bearable: seconds of each module, beyond which an option is too slow.
+
+    >>> slow, fast = Option(4, 1.00, 0, seconds=5.0), Option(4, 1.01, 1, seconds=1.0)
+    >>> [one.number for one in fastest_alike([[slow, fast]], [slow], 4, 0.02, [3.0])]
+    [1]
+    """
+    found = list(chosen)
+    left = most - sum(option.amount for option in chosen)
+    for module, own in enumerate(chosen):
+        alike = [
+            option
+            for option in options[module]
+            if option.error <= (1 + tolerance) * own.error and option.amount - own.amount <= left
+        ]
+        as_large = [option for option in alike if option.amount >= _AS_LARGE * own.amount]
+        # The one chosen stays where none is faster.
+        taken = min((own, *as_large), key=lambda option: option.seconds)
+        if taken.seconds > bearable[module]:
+            quick = [option for option in alike if option.seconds <= bearable[module]]
+            taken = min(quick, key=lambda option: option.error, default=taken)
+        left -= taken.amount - own.amount
+        found[module] = taken
+    return found
 
 
 class TooSmallError(SpecError):

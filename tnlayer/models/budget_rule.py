@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..budget.fit import fit_budget
-from ..budget.topology import Topology, name_of
+from ..budget.fit import fit_budget, smallest_parameters
+from ..budget.topology import Topology, check_topology
 from ..errors import PlanError, SpecError
 from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
@@ -25,7 +25,7 @@ from ..topologies.btt import btt
 from ..topologies.kronecker import kronecker
 from ..topologies.low_rank import low_rank
 from ..topologies.tensor_train import tensor_train
-from .allocate import Option, TooSmallError, allocate
+from .allocate import Option, TooSmallError, allocate, fastest_alike
 from .data import Seen, as_evaluated
 from .matrix_fit import fit_matrix, module_of, parameters_of
 from .module_cost import ModuleCost, Setting, dense_cost, network_cost
@@ -44,8 +44,13 @@ TRIED: tuple[tuple[Topology, int | None], ...] = (
 LEVELS = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 # Of those, by how much less and more than the budget's own they may be.
 _LESS, _MORE = 4, 8
+# Residuals that differ by less than this share are alike: then the faster network is taken. Errors
+# are squares of them.
+_ALIKE = 1.02**2 - 1
 
 Loss = Callable[[nn.Module], float]
+# Networks that are tried for a module, each with what it is in words.
+Networks = Callable[[Target], Iterator[tuple[Graph, str]]]
 
 
 @told_class("tn.Budget(compression=8), or params= or time=")
@@ -57,7 +62,7 @@ class Budget:
     too; an array that several share counts once.
 
     Arguments:
-        compression: parameters of the model as it is for one of the compressed, or
+        compression: parameters of the model as it is for one of the compressed, from 1 on, or
         params: most parameters, or
         time: share of the predicted time of the model's matrices as they are, from 0 to 1.
         topologies: what is tried for each module, by default low_rank, tensor_train, btt (which at
@@ -89,15 +94,19 @@ class Budget:
             raise SpecError(msg)
         ((name, value),) = given.items()
         number = as_number(value)
-        if number is None or not 0 < number < math.inf or (name == "time" and number > 1):
-            most = "a number above 0 and at most 1" if name == "time" else "a positive number"
-            msg = f"Budget: {name}={shown(value)}, expected {most}"
+        least, most = {"compression": (1, math.inf), "time": (0, 1)}.get(name, (0, math.inf))
+        if number is None or not 0 < number < math.inf or not least <= number <= most:
+            expected = {
+                "compression": "a number from 1 on: 8 leaves an eighth of the parameters",
+                "time": "a number above 0 and at most 1",
+            }.get(name, "a positive number")
+            msg = f"Budget: {name}={shown(value)}, expected {expected}"
             raise SpecError(msg)
-        if self.topologies is not None and not (
-            isinstance(self.topologies, Sequence)
-            and self.topologies
-            and all(callable(one) for one in self.topologies)
-        ):
+        tried: Any = self.topologies
+        if isinstance(tried, Sequence):
+            for one in (tried,) if isinstance(tried, str) else tried:
+                check_topology(one, "Budget")
+        if tried is not None and not (isinstance(tried, Sequence) and tried):
             msg = (
                 f"Budget: topologies={shown(self.topologies)}, expected functions of tn.topologies"
             )
@@ -170,28 +179,73 @@ class Search:
             SpecError: the budget is smaller than any choice can be.
         """
         free = [target for target in targets if not target.obstacle and not target.is_layer]
-        ways: list[list[Way]] = []
-        with progress_bar("trying networks", len(free), shown=self.progress) as advance:
-            for target in free:
-                ways.append(self._ways(target))
-                advance()
-        options = [
-            [Option(self._amount(way), way.error, number) for number, way in enumerate(of_one)]
-            for of_one in ways
-        ]
+        ways = self._all_ways(free, self._networks)
         fixed, most = self._fixed_and_most(targets, free, ways)
         try:
-            chosen = allocate(options, most - fixed)
-        except TooSmallError as error:
-            raise SpecError(self._too_small(error.least + fixed, most)) from None
+            options, chosen = self._allocated(ways, most - fixed)
+        except TooSmallError:
+            # Sizes near the budget's own do not keep it: the smallest of all topologies are tried.
+            smallest = self._all_ways(free, self._smallest_networks)
+            ways = [[*first, *more[1:]] for first, more in zip(ways, smallest, strict=True)]
+            try:
+                options, chosen = self._allocated(ways, most - fixed)
+            except TooSmallError as error:
+                raise SpecError(self._too_small(error.least + fixed, most)) from None
+        if self.budget.kind != "time":
+            dense = [of_one[0].cost.seconds for of_one in ways]
+            options, chosen = self._timed(free, ways, options, chosen)
+            chosen = fastest_alike(options, chosen, most - fixed, _ALIKE, dense)
         return {
             target.name: self._choice(target, of_one, option)
             for target, of_one, option in zip(free, ways, chosen, strict=True)
         }
 
+    def _all_ways(self, free: Sequence[Target], networks: Networks) -> list[list[Way]]:
+        """All that is tried for each module."""
+        ways: list[list[Way]] = []
+        with progress_bar("trying networks", len(free), shown=self.progress) as advance:
+            for target in free:
+                ways.append(self._ways(target, networks))
+                advance()
+        return ways
+
+    def _allocated(
+        self, ways: Sequence[Sequence[Way]], most: float
+    ) -> tuple[list[list[Option]], list[Option]]:
+        """All ways as options, and the one chosen for each module."""
+        options = [
+            [
+                Option(self._amount(way), way.error, number, way.cost.seconds)
+                for number, way in enumerate(of_one)
+            ]
+            for of_one in ways
+        ]
+        return options, allocate(options, most)
+
+    def _timed(
+        self,
+        free: Sequence[Target],
+        ways: Sequence[Sequence[Way]],
+        options: Sequence[Sequence[Option]],
+        chosen: Sequence[Option],
+    ) -> tuple[list[list[Option]], list[Option]]:
+        """The options about as good as those chosen with their times: plans of all take long."""
+        found: list[list[Option]] = []
+        for target, of_one, all_of_one, own in zip(free, ways, options, chosen, strict=True):
+            timed = list(all_of_one)
+            for place, option in enumerate(all_of_one):
+                way = of_one[option.number]
+                if way.graphs and option.error <= (1 + _ALIKE) * own.error:
+                    timed[place] = replace(option, seconds=self._cost(target, way.graphs).seconds)
+            found.append(timed)
+        return found, [
+            next(option for option in of_one if option.number == own.number)
+            for of_one, own in zip(found, chosen, strict=True)
+        ]
+
     # -- one module ------------------------------------------------------------------------
 
-    def _ways(self, target: Target) -> list[Way]:
+    def _ways(self, target: Target, networks: Networks) -> list[Way]:
         """All that is tried for a module, dense first."""
         dense, rows = target.dense, self._rows(target)
         cost = dense_cost(
@@ -204,7 +258,7 @@ class Search:
         )
         found = [Way((), "dense", cost, 0.0)]
         best: tuple[float, tuple[Graph, ...], Fitted] | None = None
-        for graph, text in self._networks(target):
+        for graph, text in networks(target):
             graphs = (graph,)
             try:
                 # Only a budget of time asks what those cost that are not chosen: plans take long.
@@ -255,7 +309,19 @@ class Search:
                 if graph in seen or graph.parameter_count >= dense.in_features * dense.out_features:
                     continue
                 seen.add(graph)
-                yield graph, _text(topology, found.arguments)
+                yield graph, found.call
+
+    def _smallest_networks(self, target: Target) -> Iterator[tuple[Graph, str]]:
+        """The smallest network of each topology for a module."""
+        dense = target.dense
+        for topology, legs in self.budget.tried:
+            sizes = (topology, dense.in_features, dense.out_features)
+            try:
+                least = smallest_parameters(*sizes, legs=legs)
+                found = fit_budget(*sizes, params=least, batch=self._rows(target), legs=legs)
+            except SpecError:  # there is none
+                continue
+            yield found.network().freeze(), found.call
 
     def _levels(self) -> list[float]:
         budget = self.budget
@@ -312,17 +378,19 @@ class Search:
 
     def _too_small(self, least: float, most: float) -> str:
         budget = self.budget
-        advice = "leave fewer modules out, allow more topologies, or ask for less"
+        advice = "let it replace more of the modules, allow more topologies, or ask for less"
         if budget.kind == "time":
             share = budget.amount * least / most
             return (
                 f"compress: time={budget.amount:g} of what the model's matrices take cannot be "
-                f"had: the fastest choice takes {share:.3g}; {advice}"
+                f"had: the fastest choice that was tried takes {share:.3g}; {advice}"
             )
         total = _parameters(self.model)
+        # Rounded down: what the message names can be asked for.
+        ratio = math.floor(100 * total / least) / 100
         return (
             f"compress: {budget.kind}={budget.amount:g} cannot be had: the smallest choice leaves "
-            f"{int(least):,} of {total:,} parameters, a compression of {total / least:.3g}, for "
+            f"{int(least):,} of {total:,} parameters, a compression of {ratio:,}, for biases and "
             f"modules that stay count as well; {advice}"
         )
 
@@ -333,11 +401,11 @@ class Search:
         cost = way.cost if self.budget.kind == "time" else self._cost(target, way.graphs)
         saved = dense.cost.parameters - cost.parameters
         gained = 1e3 * (dense.cost.seconds - cost.seconds)
+        times = f"saves {saved:,} parameters and {gained:.3g} ms"
+        if gained < 0:
+            times = f"saves {saved:,} parameters, costs {-gained:.3g} ms"
         what = "error" if self.loss is None else "loss"
-        why = (
-            f"{way.text}: saves {saved:,} parameters and {gained:.3g} ms for {way.error:.2g} of "
-            f"{what}"
-        )
+        why = f"{way.text}: {times} for {way.error:.2g} of {what}"
         return Choice(way.graphs, why)
 
 
@@ -376,13 +444,3 @@ def _size(matrix: torch.Tensor, covariance: torch.Tensor) -> float:
 def _parameters(model: nn.Module) -> int:
     """Parameters of a model, each once."""
     return sum(array.numel() for array in model.parameters())
-
-
-def _text(topology: Topology, arguments: Mapping[str, Any]) -> str:
-    """A topology with the sizes that were chosen."""
-    sizes = [
-        f"{name} {value}"
-        for name, value in arguments.items()
-        if name not in ("in_features", "out_features")
-    ]
-    return " ".join((name_of(topology), ", ".join(sizes))).rstrip()

@@ -7,10 +7,14 @@ from typing import Any
 
 from torch import nn
 
+from ..graph.argument_checks import listed
 from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
 from ..support.html import block, heading, html_table, lines
 from .module_cost import ModuleCost
+
+# With a larger error a module does about what random weights do.
+_ALMOST_NOTHING = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,17 @@ class ModuleRow:
     def is_replaced(self) -> bool:
         """Whether a network took its place."""
         return bool(self.network)
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether a network took its place that is predicted to be slower."""
+        return self.is_replaced and self.now.seconds > self.dense.seconds
+
+    @property
+    def error(self) -> float:
+        """The relative error that counts: of the outputs where there was data, or of the matrix."""
+        found = self.residual if self.whitened_residual is None else self.whitened_residual
+        return found or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +150,19 @@ class CompressReport:
             found.append(
                 f"measured ms of the model's forward: {milliseconds(self.measured_before)}, then "
                 f"{milliseconds(self.measured)}"
+            )
+        slower = [row.name or "(the model)" for row in self.replaced if row.is_slower]
+        if slower:
+            found.append(f"slower than dense, as predicted: {listed(slower, ', ')}")
+        lost = [
+            f"{row.name or '(the model)'} (error {row.error:.3g})"
+            for row in self.replaced
+            if row.error > _ALMOST_NOTHING
+        ]
+        if lost:
+            found.append(
+                f"keeps almost nothing of the weights: train it, or ask for less: "
+                f"{listed(lost, ', ')}"
             )
         return found
 

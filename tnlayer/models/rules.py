@@ -15,6 +15,7 @@ from ..graph.argument_checks import listed, shown
 from ..graph.as_graph import as_graph
 from ..graph.graph import Graph
 from ..graph.network import Network
+from ..graph.topology_names import as_written
 from .targets import Target
 
 Networks = tuple[Graph, ...]
@@ -61,6 +62,9 @@ def check_rule(rule: object) -> None:
             if inner is not None:
                 check_rule(inner)
         return
+    if isinstance(rule, str):
+        msg = f"compress: rule={shown(rule)} is text; write {as_written(rule)}"
+        raise SpecError(msg)
     if not (callable(rule) or _are_networks(rule)):
         msg = (
             f"compress: rule={shown(rule)}: expected a topology such as tn.topologies.low_rank, a "

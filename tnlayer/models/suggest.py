@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from .. import topologies as all_topologies
 from ..budget.fit import Fit, fit_budget
-from ..budget.topology import Topology, name_of
+from ..budget.topology import Topology, check_topology, name_of
 from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_option, check_whole
 from ..graph.told_calls import told
@@ -19,8 +21,6 @@ from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.option_words import Effort, Objective
 from .module_cost import ModuleCost, Setting, dense_cost, network_cost
 
-# Legs of x and of y, as most topologies call them.
-_SHAPES = ("in_shape", "out_shape")
 # Those that stand for others, or need sizes that few matrices have, are tried on request.
 DEFAULT = (
     all_topologies.low_rank,
@@ -45,16 +45,37 @@ class Suggestion:
         name: of the topology, or "dense".
         fit: the sizes; None for dense.
         cost: predicted.
+        in_features, out_features: of the matrix.
     """
 
     name: str
     fit: Fit | None
     cost: ModuleCost
+    in_features: int
+    out_features: int
+
+    @property
+    def call(self) -> str:
+        """The topology with its arguments, as it can be written; "dense"."""
+        return self.name if self.fit is None else self.fit.call
+
+    def layer(self, *, bias: bool = False, **options: Any) -> nn.Module:
+        """A module from in_features to out_features: a Layer, or an nn.Linear where this is dense.
+
+        Arguments:
+            bias: whether to add a learned vector.
+            options: as for :class:`tnlayer.Layer`; of a dense one device and dtype count alone.
+        """
+        if self.fit is not None:
+            return self.fit.layer(bias=bias, **options)
+        own = {name: options[name] for name in ("device", "dtype") if name in options}
+        return nn.Linear(self.in_features, self.out_features, bias=bias, **own)
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestions:
-    """What :func:`tnlayer.suggest` found, the fastest first; ``print`` it.
+    """What :func:`tnlayer.suggest` found, the fastest first: ``print`` it, or take a row by its
+    number.
 
     Arguments:
         in_features, out_features: of the matrix.
@@ -72,6 +93,15 @@ class Suggestions:
     objective: Objective
     rows: tuple[Suggestion, ...]
     left_out: tuple[tuple[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Suggestion]:
+        return iter(self.rows)
+
+    def __getitem__(self, number: int) -> Suggestion:
+        return self.rows[number]
 
     @property
     def best(self) -> Suggestion:
@@ -118,24 +148,28 @@ class Suggestions:
         )
 
     def _remarks(self) -> list[str]:
-        return [f"left out: {name}: {why}" for name, why in self.left_out]
+        first = next((n for n, row in enumerate(self.rows) if row.fit is not None), None)
+        where = "found.best" if first == 0 else f"dense is the fastest; found[{first}]"
+        return [
+            *(f"left out: {name}: {why}" for name, why in self.left_out),
+            "sorted by predicted time; low_rank is nearest to trained weights: docs/compress.md",
+            *([] if first is None else [f"{where}.layer(bias=True) makes {self.rows[first].call}"]),
+        ]
 
     def _table(self) -> list[tuple[str, ...]]:
         """A header and a row a topology."""
-        rows = [("topology", "parameters", "x fewer", "FLOPs", "ms", "KiB", "sizes")]
+        rows = [("parameters", "x fewer", "FLOPs", "ms", "KiB", "network")]
         dense = self.in_features * self.out_features
         for row in self.rows:
-            sizes = "" if row.fit is None else _sizes(row.fit)
             cost = row.cost
             rows.append(
                 (
-                    row.name,
                     f"{cost.parameters:,}",
                     f"{dense / max(1, cost.parameters):,.1f}",
                     f"{cost.flops:,}",
                     milliseconds(cost.seconds),
                     f"{cost.memory / 1024:,.0f}",
-                    sizes,
+                    row.call,
                 )
             )
         return list(rows)
@@ -154,7 +188,7 @@ def suggest(
     params: float | None = None,
     time: float | None = None,
     flops: float | None = None,
-    topologies: Sequence[Topology] = DEFAULT,
+    topologies: Sequence[Topology] | None = None,
     objective: Objective = "train",
     device: str = "cpu",
     dtype: str = "float32",
@@ -169,7 +203,8 @@ def suggest(
         in_features, out_features: of the matrix.
         batch: rows of a call.
         compression, params, time, flops: exactly one, as for :func:`tnlayer.fit_budget`.
-        topologies: what is tried.
+        topologies: what is tried; by default low_rank, tensor_train, tensor_ring, btt, monarch,
+            kronecker, tucker, cp, block_term, tree and butterfly.
         objective: "train" for a forward and backward, "infer" for a forward.
         device, dtype, effort: as for :func:`tnlayer.cost`.
 
@@ -180,12 +215,22 @@ def suggest(
     >>> found = tn.suggest(256, 256, compression=8, topologies=[tn.topologies.low_rank])
     >>> sorted(row.name for row in found.rows)
     ['dense', 'low_rank']
+    >>> len(found), [row.call for row in found if row.fit]
+    (2, ['low_rank(256, 256, rank=16)'])
+    >>> found[0].layer(bias=True).out_features
+    256
     """
     check_option(objective, "objective", OBJECTIVES)
     for size, name in ((in_features, "in_features"), (out_features, "out_features")):
         if check_whole(size, f"suggest: {name}") < 1:
             msg = f"suggest: {name}={size}, expected a number from 1 on"
             raise SpecError(msg)
+    tried: Any = DEFAULT if topologies is None else topologies
+    wanted: list[Any] = (
+        list(tried) if isinstance(tried, Iterable) and not isinstance(tried, str) else [tried]
+    )
+    for topology in wanted:
+        check_topology(topology, "suggest")
     setting = Setting(objective, device_option(device), dtype_option(dtype) or "float32", effort)
     budget = {"compression": compression, "params": params, "time": time, "flops": flops}
     given = {name: value for name, value in budget.items() if value is not None}
@@ -194,14 +239,16 @@ def suggest(
         msg = f"suggest: expected exactly one of {', '.join(budget)}, got {got}"
         raise SpecError(msg)
     dense = dense_cost("Linear", in_features, out_features, batch, setting, bias=False)
-    rows, left_out = [Suggestion("dense", None, dense)], list[tuple[str, str]]()
-    for topology in topologies:
+    sizes = (in_features, out_features)
+    rows, left_out = [Suggestion("dense", None, dense, *sizes)], list[tuple[str, str]]()
+    for topology in wanted:
         name = name_of(topology)
         options: dict[str, Any] = {"batch": batch, "device": device, "dtype": dtype}
         try:
             fit = fit_budget(topology, in_features, out_features, effort=effort, **given, **options)
             graphs = (fit.network().freeze(),)
-            rows.append(Suggestion(name, fit, network_cost("Linear", graphs, batch, setting)))
+            predicted = network_cost("Linear", graphs, batch, setting)
+            rows.append(Suggestion(name, fit, predicted, *sizes))
         except (SpecError, PlanError) as error:
             left_out.append((name, str(error)))
     ((kind, amount),) = given.items()
@@ -214,15 +261,3 @@ def suggest(
         tuple(sorted(rows, key=lambda row: row.cost.seconds)),
         tuple(left_out),
     )
-
-
-def _sizes(fit: Fit) -> str:
-    """The arguments that were chosen; shapes as one map."""
-    own = {k: v for k, v in fit.arguments.items() if k not in ("in_features", "out_features")}
-    shapes = [own.pop(name) for name in _SHAPES] if own.keys() >= set(_SHAPES) else []
-    found = [" -> ".join("x".join(map(str, shape)) for shape in shapes)] if shapes else []
-    return ", ".join((*found, *(f"{name} {_value(value)}" for name, value in own.items())))
-
-
-def _value(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -25,8 +25,9 @@ from ..graph.argument_checks import check_flag, check_option, check_whole, shown
 from ..graph.as_graph import AnyNetwork
 from ..graph.cancel_isometries import cancel_isometries
 from ..graph.graph import Graph
+from ..graph.told_calls import told
 from ..ir.counts import Amount
-from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
+from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request, memory_option
 from ..runtime import cuda_devices
 from ..runtime.autograd import (
     autocast_result,
@@ -52,7 +53,14 @@ from .compiled_call import compiled_call, is_compiled_call
 from .export_c import export_c
 from .initialisation.initialise import draw_cancelled, initialise
 from .initialisation.measure_variance import WHOLE, Planned
-from .layer_inputs import all_inputs, as_graphs, device_of, flatten_inputs, layer_dtype
+from .layer_inputs import (
+    all_inputs,
+    as_graphs,
+    device_of,
+    flatten_inputs,
+    layer_dtype,
+    meant_of_layer,
+)
 from .layer_reports import ReportedLayer
 from .nested_inputs import is_nested, nested_call
 from .programs import ALONE, NOTHING, LayerPrograms
@@ -83,7 +91,7 @@ class Layer(ReportedLayer):
             beforehand.
         objective: "train" or "infer": what the plan is chosen for.
         memory_limit: bytes a call at ``batch`` may allocate beyond x, y, their gradients, the
-            parameters and theirs.
+            parameters and theirs, as a number or as text, "512MiB".
         effort: "fast", "default" or "high": how long to search for a plan.
         tune: "calls": where predictions are within a factor of two, first calls of a loop run one
             plan and another, three times each at most, and the fastest stays. It is stored, so that
@@ -160,6 +168,7 @@ class Layer(ReportedLayer):
     # Whether the bias is added to what the networks give; not where y is cut before.
     _adds_bias = True
 
+    @told("tn.Layer(net, bias=True), and all else by name", "Layer", meant_of_layer)
     def __init__(
         self,
         net: AnyNetwork | Sequence[AnyNetwork],
@@ -168,7 +177,7 @@ class Layer(ReportedLayer):
         batch: int | None = None,
         backend: Backend = "auto",
         objective: Objective = "train",
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         effort: Effort = "default",
         tune: bool | Literal["calls"] = "calls",
         device: Device | None = None,
@@ -196,7 +205,7 @@ class Layer(ReportedLayer):
         request = Request(
             batch=DEFAULT_BATCH if batch is None else batch,
             objective=objective,
-            memory_limit=memory_limit,
+            memory_limit=memory_option(memory_limit),
             effort=effort,
             backend=backend,
         )

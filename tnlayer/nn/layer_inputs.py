@@ -14,7 +14,7 @@ from ..graph.argument_checks import listed, shown
 from ..graph.as_graph import AnyNetwork, as_graph
 from ..graph.graph import Graph, Port
 from ..graph.port_differences import check_can_be_added
-from ..planning.request import dtype_option
+from ..planning.request import ALSO_CUDA, dtype_option
 from ..runtime.array_checks import check_storage, is_odd
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 from ..support.dtypes import DTYPES, PORT_DTYPES
@@ -61,7 +61,7 @@ def as_graphs(
     return graphs
 
 
-def _no_features(net: object, others: tuple[object, ...]) -> str:
+def _no_features(net: object, others: tuple[object, ...], budget: str = "compression=10") -> str:
     """What to do where a layer was asked for as nn.Linear is, by position."""
     call = f"Layer({', '.join(shown(one) for one in (net, *others))})"
     sizes = [one for one in (net, *others[:1]) if isinstance(one, int)]
@@ -75,9 +75,49 @@ def _no_features(net: object, others: tuple[object, ...]) -> str:
         f"{call}: a layer is made from a network, not from numbers of features. Take a topology, "
         f"tn.Layer(tn.topologies.low_rank({first}, {last}, rank=8)); or let one be sized for a "
         f"budget, tn.fit_budget(tn.topologies.tensor_train, {first}, {last}, "
-        f"compression=10).layer(); tn.suggest({first}, {last}, compression=10) says which are fast."
+        f"{budget}).layer(); tn.suggest({first}, {last}, {budget}) says which are fast."
         " Or describe your own with tn.Network()"
     )
+
+
+# Options of other calls, that a layer is asked for.
+_BUDGETS = ("compression", "params", "flops", "time")
+_ELSEWHERE = {
+    "minimize": "it is an option of tn.plan and tn.compile; a layer is planned by predicted time",
+    "plan": "a layer plans itself, for objective=, batch= and memory_limit=; layer.explain() shows "
+    "what it found, and tn.compile(net, minimize=...) runs other orders",
+    **dict.fromkeys(
+        ("rank", "bond", "depth", "legs", "in_shape", "out_shape"),
+        "it is an argument of topologies, tn.Layer(tn.topologies.low_rank(256, 256, rank=8))",
+    ),
+}
+
+
+def meant_of_layer(arguments: Sequence[Any], options: Mapping[str, Any]) -> str:
+    """What a call of Layer should have been that does not fit it; "" where that is not known.
+
+    Arguments:
+        arguments: in order, the layer itself first.
+        options: by name.
+    """
+    given = {"in_features", "out_features"} & set(options)
+    if given:
+        features = [options[name] for name in ("in_features", "out_features") if name in options]
+        arguments = (*arguments[:1], *features)
+    budget = next((name for name in _BUDGETS if name in options), "")
+    wanted = f"{budget}={shown(options[budget])}" if budget else "compression=10"
+    if len(arguments) > 1 and isinstance(arguments[1], int):
+        return _no_features(arguments[1], tuple(arguments[2:]), wanted)
+    if budget:
+        return (
+            f"Layer: {wanted} is a budget, and the network that is given has its sizes already: "
+            f"tn.fit_budget(tn.topologies.btt, in_features, out_features, {wanted}).layer() finds "
+            f"a network; tn.suggest(in_features, out_features, {wanted}) says which are fast"
+        )
+    for name, where in _ELSEWHERE.items():
+        if name in options:
+            return f"Layer: {name}= is no argument of it: {where}"
+    return ""
 
 
 def layer_dtype(graphs: tuple[Graph, ...], dtype: object) -> torch.dtype:
@@ -110,9 +150,10 @@ def device_of(device: object) -> torch.device:
     except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
         # torch's own text may list all its backends: its first sentence is enough.
         cause = " ".join(str(error).split()).partition(". ")[0]
+        meant = "; did you mean 'cuda'?" if device in ALSO_CUDA else ""
         msg = (
-            f"device={shown(device)} is none that torch has here; expected {_devices_here()}, or "
-            f"leave it out. torch says: {shown(cause)}"
+            f"device={shown(device)}: torch has no such device here; expected {_devices_here()}, "
+            f"or leave it out{meant}. torch says: {shown(cause)}"
         )
         raise SpecError(msg) from error
 
@@ -259,7 +300,8 @@ def _wrong_shape(port: Port, shape: tuple[int, ...], found: tuple[int, ...]) -> 
     expected = f"({lead}{', '.join(map(str, shape))}{tail})"
     head = f"input {port.name!r} must have shape {expected}, got {found}"
     if port.product:
-        return f"{head}: one vector of {shape[-1]} entries for each of {shape[0]} legs"
+        legs = counted(shape[0], "leg")
+        return f"{head}: one vector of {shape[-1]} entries for each of {legs}"
     if not port.batched and found[-1:] == shape:
         return f"{head}: it has no leading dimensions, for net.port({port.name!r}, batched=False)"
     got = f"{found[-1]} features" if found else "no axis"

@@ -27,6 +27,7 @@ from ..ir.steps import BATCH, Step, Value
 from ..lowering.calls.training_schedules import Mask, TrainingSchedules
 from ..passes.differentiate import adjoint
 from ..passes.slice_legs import looped_together, sliceable_legs
+from ..support.wording import counted
 from ..targets.lowered_calls import LoweredCalls
 
 
@@ -386,7 +387,7 @@ class _Search:
         how = [
             *(whole if memory.chunk is None else [f"a chunk of {memory.chunk}"]),
             *(["everything made again in the backward"] if memory.recompute else []),
-            *([f"{len(memory.slices)} legs sliced"] if memory.slices else []),
+            *([f"{counted(len(memory.slices), 'leg')} sliced"] if memory.slices else []),
         ]
         told = f" ({', '.join(how)})" if how else ""
         smaller = "a smaller batch or smaller bonds" if self.plan.is_batched else "smaller bonds"

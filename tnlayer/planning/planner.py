@@ -25,7 +25,15 @@ from ..targets.lowered import Lowered
 from .batch_ranges import Choice, choose, choose_range, known_choice
 from .check_plan import SizeRefused
 from .memory_limit import LimitError, LimitRefused
-from .request import BY_TIME, DEFAULT_BATCH, Request, device_option, dtype_option, training_mask
+from .request import (
+    BY_TIME,
+    DEFAULT_BATCH,
+    Request,
+    device_option,
+    dtype_option,
+    memory_option,
+    training_mask,
+)
 
 # Several objectives are searched, and the time model ranks what they find.
 DEFAULT_MINIMIZE = BY_TIME
@@ -86,7 +94,7 @@ def plan(
     batch: int = ...,
     objective: Objective = ...,
     device: Device = ...,
-    memory_limit: int | None = ...,
+    memory_limit: int | str | None = ...,
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
@@ -98,7 +106,7 @@ def plan(
     batch: int = ...,
     objective: Objective = ...,
     device: Device = ...,
-    memory_limit: int | None = ...,
+    memory_limit: int | str | None = ...,
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
@@ -109,7 +117,7 @@ def plan(
     batch: int = DEFAULT_BATCH,
     objective: Objective = "train",
     device: Device = "cpu",
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
@@ -123,7 +131,8 @@ def plan(
         batch: the batch size to plan for; the plan is right for every other too.
         objective: "train" (forward and backward) or "infer".
         device: where it will run.
-        memory_limit: bytes that may be allocated beyond x, y, parameters and their gradients.
+        memory_limit: bytes that may be allocated beyond x, y, parameters and their gradients, as
+            a number or as text, "512MiB".
         effort: "fast", "default" or "high": how long to search beyond 12 tensors.
         dtype: of the arithmetic, a name or a torch.dtype; by default float32, complex64 if need be.
         minimize: "time" ranks the trees of several searches by predicted time. The other words take
@@ -142,7 +151,8 @@ def plan(
     (True, 2, 512)
     """
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
-    request = Request(batch, objective, where, memory_limit, effort, own, minimize)
+    limit = memory_option(memory_limit)
+    request = Request(batch, objective, where, limit, effort, own, minimize)
     if is_sum(net):
         return tuple(plan_graph(graph, request).plan for graph in as_sum(net))
     return plan_graph(as_graph(net), request).plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from ..hardware.gpu import Gpu
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
 from ..lowering.calls.training_schedules import Mask
+from ..support.byte_counts import EXAMPLES, byte_count
 from ..support.dtypes import DTYPES, WHOLE_DTYPES
 from ..support.option_words import INFER, TRAIN, Effort, Objective
 from ..targets.backend import Contest, contest_of, is_free
@@ -29,6 +31,9 @@ BY_TIME = "time"
 # than the largest.
 DEFAULT_BATCH, MAX_BATCH = 256, 2**62
 
+# Types of devices that plans and times are for, and what one of them is called elsewhere.
+DEVICES = ("cpu", "cuda")
+ALSO_CUDA = ("gpu", "nvidia", "rocm", "hip")
 _DEVICE = r"([a-z][a-z0-9_]{0,31})(?::[0-9]{1,4})?"
 
 EFFORTS: tuple[Effort, ...] = ("fast", "default", "high")
@@ -44,7 +49,7 @@ class Request:
         objective: "train" or "infer".
         device: "cpu" or "cuda".
         memory_limit: bytes that forward and backward may allocate beyond x, y, the parameters and
-            their gradients; None: no limit.
+            their gradients; None: no limit. What a user writes as text, "512MiB", becomes a number.
         effort: "fast", "default" or "high".
         dtype: of the arithmetic; "" for the usual one of a network, float32 or complex64.
         minimize: "time", or one search objective whose tree is taken as it is.
@@ -70,6 +75,10 @@ class Request:
     keeps: bool = True
     adds: bool = False
 
+    def __post_init__(self) -> None:
+        # tn.cost and tn.compare hand on what the user wrote.
+        object.__setattr__(self, "memory_limit", memory_option(self.memory_limit))
+
     def checked(self, graph: Graph) -> Request:
         """The request for a network, with a dtype, and without what its device cannot use.
 
@@ -86,11 +95,14 @@ class Request:
             )
             raise SpecError(msg)
         if limit is not None and not (_is_int(limit) and limit >= 0):
-            msg = f"memory_limit={shown(limit)}: expected a whole number of bytes, or None"
+            msg = (
+                f"memory_limit={shown(limit)}: expected a whole number of bytes, text such as "
+                "'512MiB', or None"
+            )
             raise SpecError(msg)
         if self.dtype:
             dtype_option(self.dtype)
-        if device_option(self.device) != self.device:
+        if _type_of_device(self.device) != self.device:
             msg = f"device={self.device!r}: expected a type of device, without a number"
             raise SpecError(msg)
         if not isinstance(self.minimize, str):
@@ -121,6 +133,24 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def memory_option(limit: int | str | None) -> int | None:
+    """A user's ``memory_limit`` in bytes: 1000000 of "1MB".
+
+    Raises:
+        SpecError: it is text that is no number of bytes.
+
+    >>> memory_option("512MiB"), memory_option(None)
+    (536870912, None)
+    """
+    if not isinstance(limit, str):
+        return limit
+    found = byte_count(limit)
+    if found is None:
+        msg = f"memory_limit={shown(limit)}: expected a number of bytes, such as {EXAMPLES}"
+        raise SpecError(msg)
+    return found
+
+
 def dtype_option(dtype: object) -> str:
     """What a user's ``dtype`` is in a request: "" where none is named.
 
@@ -149,7 +179,26 @@ def device_option(device: object) -> str:
     """The type of device in a user's ``device``: "cuda" of "cuda:1", for plans are for a type.
 
     Raises:
-        SpecError: it names none.
+        SpecError: it names none that times are known of.
+    """
+    found = _type_of_device(device)
+    if found not in DEVICES:
+        meant = "cuda" if found in ALSO_CUDA else next(iter(_near(found)), "")
+        hint = f"; did you mean {meant}?" if meant else ""
+        msg = f"device={shown(device)} is unknown: expected {' or '.join(DEVICES)}{hint}"
+        raise SpecError(msg)
+    return found
+
+
+def _near(name: str) -> list[str]:
+    return difflib.get_close_matches(name, DEVICES, n=1)
+
+
+def _type_of_device(device: object) -> str:
+    """The type of device in a name, with or without a number.
+
+    Raises:
+        SpecError: it is no name of a device.
     """
     name = str(device) if isinstance(device, torch.device) else device
     found = re.fullmatch(_DEVICE, name) if isinstance(name, str) else None

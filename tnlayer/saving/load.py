@@ -16,6 +16,7 @@ from ..nn.dense_modules import CONV1D, as_dense, follow_gradients, replace_modul
 from ..nn.layer import Layer
 from ..nn.layer_inputs import device_of
 from ..support.dtypes import DTYPES
+from ..support.wording import counted
 from .document import ModelDocument, read_document
 from .module_records import ModuleRecord
 from .safetensors_file import Header, as_path, read_header, read_tensors
@@ -91,8 +92,9 @@ def _load_layer(
     where = shown(str(header.path))
     if list(document.modules) != [""]:
         msg = (
-            f"{where} has a model with {len(document.modules)} layers, and no code to make it; "
-            "make the model as before it was compressed, and pass it: tn.load(..., into=model)"
+            f"{where} has a model with {counted(len(document.modules), 'layer')}, and no code to "
+            "make it; make the model as before it was compressed, and pass it: tn.load(..., "
+            "into=model)"
         )
         raise SpecError(msg)
     _check_sizes(document.modules[""], "", header, document)
