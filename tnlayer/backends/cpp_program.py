@@ -208,6 +208,14 @@ class CppProgram(Program):
                 self._found[one] = kernel
         return True
 
+    def has_built(self, mask: Mask) -> bool:
+        """Whether both kernels are loaded, or in the store."""
+        known = self._kernels.get(mask)
+        backward = None if known is None else known.backward
+        if known is not None and not (isinstance(backward, _Backward) and backward.call is None):
+            return True
+        return bool(self.failure) or self.is_stored(mask)
+
     def forward_source(self, name: str) -> str | None:
         """The forward's kernel under another name."""
         return print_cpp(replace(self.forward_kernel.program, name=name))

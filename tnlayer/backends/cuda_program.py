@@ -190,6 +190,10 @@ class CudaProgram(Program):
         """Build what a training step needs now; load it, where there is a GPU."""
         self.prepare_backward(self.training_mask() if mask is None else mask)
 
+    def has_built(self, mask: Mask) -> bool:
+        """Whether both units are built."""
+        return all(unit.is_built for unit in self.units(mask).values())
+
     def prepare_backward(self, mask: Mask) -> None:
         """Build both ways for a mask of wanted gradients, and load it where there is a GPU."""
         for unit in self.units(mask).values():

@@ -84,6 +84,11 @@ class MixedProgram(Program):
         pairs = zip(self.regions, self.region_masks(mask), strict=True)
         return all(region.is_stored(own) for region, own in pairs)
 
+    def has_built(self, mask: Mask) -> bool:
+        """Whether those of all regions are there."""
+        pairs = zip(self.regions, self.region_masks(mask), strict=True)
+        return all(region.has_built(own) for region, own in pairs)
+
     def prepare_backward(self, mask: Mask) -> None:
         """Build the backward of each region."""
         for region, own in zip(self.regions, self.region_masks(mask), strict=True):

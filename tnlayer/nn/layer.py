@@ -159,6 +159,8 @@ class Layer(ReportedLayer):
     _part, _beside = WHOLE, ALONE
     # Whether the bias is added to what the networks give; not where y is cut before.
     _adds_bias = True
+    # Samples of the last call that went the long way and had any; 0 before.
+    _ran = 0
 
     def __init__(
         self,
@@ -599,8 +601,10 @@ class Layer(ReportedLayer):
         y = self._contract(flat, arrays, copied)
         if len(leading) != 1:
             y = with_leading(y, leading, traced=traced)
-        if not traced and shards is None:
-            self._fast = self._fast_call(inputs, arrays)
+        if not traced:
+            self._note_call(flat)
+            if shards is None:
+                self._fast = self._fast_call(inputs, arrays)
         y = autocast_result(y) if self._autocast else y
         return y if shards is None else shards.whole(y)
 
@@ -696,6 +700,8 @@ class Layer(ReportedLayer):
         dtype, _ = self._kind(first)
         leading, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
         total = self._contract_scaled(flat, arrays)
+        if not is_traced():
+            self._note_call(flat)
         if BIAS in arrays:
             total = add_scaled((total, scaled(arrays[BIAS].unsqueeze(0), kept=1)))
         mantissa, log_scale = total.pair
@@ -710,6 +716,15 @@ class Layer(ReportedLayer):
             assert isinstance(program, ScaledProgram), "the layer was made with log_scale=True"
             terms.append(program.scaled(*flat, *(arrays[n] for n in program.parameter_order)))
         return add_scaled(terms) if len(terms) > 1 else terms[0]
+
+    def _note_call(self, flat: tuple[torch.Tensor, ...]) -> None:
+        """Remember the batch size: reports are about the last one."""
+        if not any(x.is_meta for x in flat):
+            self._ran, self._fast = self._batch_of(flat) or self._last_batch(), None
+
+    def _last_batch(self) -> int:
+        """Samples of the last call; 0 before any."""
+        return self._ran if self._fast is None else self._fast.batch or self._ran
 
     def _batch_of(self, flat: tuple[torch.Tensor, ...]) -> int:
         """Samples of a call; 1 where no input is batched."""
