@@ -26,6 +26,7 @@ from ..graph.as_graph import AnyNetwork
 from ..graph.cancel_isometries import cancel_isometries
 from ..graph.graph import Graph
 from ..ir.counts import Amount
+from ..planning.memory_limit import LimitError
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request
 from ..runtime import cuda_devices
 from ..runtime.autograd import (
@@ -233,7 +234,16 @@ class Layer(ReportedLayer):
         self._register_arrays(shared, device, dtype, keeps=keeps)
         made = torch.empty(self.out_features, device=device, dtype=dtype) if bias else None
         self.register_parameter(BIAS, None if made is None else nn.Parameter(made))
-        self._programs_for(dtype)
+        try:
+            self._programs_for(dtype)
+        except LimitError as error:
+            if self._one_plan:
+                raise
+            told = (
+                f"{error} The layer is planned for batch {request.batch} where none is named; name "
+                "the largest of your calls with batch="
+            )
+            raise LimitError(told, error.needed) from None
         self.reset_parameters()
         if self._tune and batch is not None and self._kind()[1].type != "meta":
             self.tune()
