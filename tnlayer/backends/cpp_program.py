@@ -142,7 +142,7 @@ class CppProgram(Program):
     def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
         backward."""
-        mask = self.training_mask() if mask is None else mask
+        mask = self.asked_mask(mask)
         forward = self.forward_kernel.program
         return (forward, self.backward_kernel(mask).program) if any(mask) else (forward,)
 

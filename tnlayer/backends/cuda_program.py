@@ -83,7 +83,7 @@ class CudaProgram(Program):
 
     def units(self, mask: Mask | None = None) -> Mapping[str, Unit]:
         """The units for a mask of wanted gradients: "forward" and, if any is wanted, "backward"."""
-        mask = self.training_mask() if mask is None else mask
+        mask = self.asked_mask(mask)
         found = {"forward": self._unit(None)}
         if any(mask):
             found["backward"] = self._unit(mask)

@@ -75,7 +75,8 @@ backend='torch'
         """The code that runs in training: forward and backward of each network.
 
         That of compiled kernels is long, and opens with a summary: what runs, the steps in order
-        and their sizes, and the lines of each part.
+        and their sizes, and the lines of each part. That of torch's calls opens with what its
+        names stand for.
 
         Arguments:
             part: "summary", "forward" or "backward" for that alone.
@@ -86,6 +87,7 @@ backend='torch'
         >>> import tnlayer as tn
         >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
         >>> print(layer.source("forward"))  # doctest: +ELLIPSIS
+        # n0 = V, n1 = U, x0 = x; e0 = i, e1 = j
         def forward(...
         """
         programs = [ranged.main for ranged in self._programs_for(self.dtype)]
