@@ -11,7 +11,7 @@ from ..ir.batch_range import BatchRange
 from ..planning.request import TRAIN
 from ..runtime.program import Program
 from ..support.wording import counted
-from ..targets.backend import backend_of
+from ..targets.backend import backend_of, calls_backend
 from .available_backends import taken_backend
 from .programs_by_batch import RangedProgram
 from .tiers import Change
@@ -77,7 +77,7 @@ def _has_training(program: Program, objective: str) -> bool:
 
 def _waits(row: Running, waiting: Sequence[BatchRange]) -> Running:
     """A row where another network's kernels are not there yet."""
-    is_ready = row.backend != TORCH and not row.is_pending
+    is_ready = not _runs_calls(row.backend) and not row.is_pending
     if is_ready and any(one.common(row.batches) for one in waiting):
         told = "torch's calls run while kernels of the other networks are built"
         return replace(row, backend=TORCH, told=told, is_pending=True)
@@ -109,23 +109,26 @@ def _backend(program: Program) -> str:
     return TORCH if program.failure else program.backend
 
 
+def _runs_calls(backend: str) -> bool:
+    """Whether a backend is torch's calls."""
+    return backend_of(backend) is calls_backend()
+
+
 def _told(ranged: RangedProgram, program: Program) -> str:
     """What a program runs, in words."""
     if program.failure:
         return f"torch's calls: kernels could not be built: {program.failure}"
-    if program.backend == TORCH:
+    if _runs_calls(program.backend):
         asked = ranged.asked.backend
-        if asked == TORCH:
+        if asked == program.backend:
             return "torch's calls, as asked for"
         why = taken_backend(asked, ranged.asked.device)[1]
         timed = any(one.planned.plan == program.plan for one in ranged.tuned)
         found = "the fastest when timed" if timed else "the fastest by prediction"
         return f"torch's calls: {why or found}"
     what = "compiled kernels"
-    if program.backend == MIXED:
-        names = {region.backend for region in program.plan.regions}
-        is_partly = any(not backend_of(name).is_compiled for name in names)
-        what = "compiled kernels and torch's calls, by turns," if is_partly else what
+    if any(_runs_calls(region.backend) for region in program.plan.regions):
+        what = "compiled kernels and torch's calls, by turns,"
     if program.has_built(program.nothing):
         return f"{what} run"
     return f"{what} run; the first call that needs them compiles them"
