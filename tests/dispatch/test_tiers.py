@@ -94,7 +94,9 @@ print(json.dumps([before, str(layer.explain(32)), [p.backend for _, p in ranged.
 """
     # The worker measures the machine, and plans by that: the layer has to take it up.
     before, after, backends = script(code, tmp_path, TNLAYER_PROFILE="")
-    assert "what stays is being built in the background" in before
+    assert "batch 32: torch's calls run while kernels are built (" in before
+    assert "compiled at the first call" not in before + after
+    assert "compiled kernels run" in after
     assert "before what stays was built" in after
     assert "scaled to this machine" in after
     assert backends == ["cpp"]
@@ -249,6 +251,55 @@ def made(**options: Any) -> tuple[tn.Layer, RangedProgram]:
     """A layer of some tensors with its programs."""
     layer = tn.Layer(tn.topologies.mera(6, 2, 2), **options)
     return layer, layer._programs_for(layer.dtype)[0]
+
+
+def test_prepare_ends_what_the_background_began(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it explain() says that kernels run, and no call waits for the background."""
+    monkeypatch.setenv("TNLAYER_BACKEND", "cpp")
+    layer, ranged = made()
+    assert layer.running() == ""
+    for _ in range(3):
+        layer(torch.randn(64, 64))
+    assert layer.running() == layer.running((64,)) == "torch"
+    assert "batch 64: torch's calls run while kernels are built (" in layer.explain()
+    ready = has_compiler()
+    layer.prepare((64,))
+    assert ranged.tiers is not None and not ranged.tiers.open_changes
+    found = layer.explain()
+    assert (found.batch, layer.running()) == (64, found.backend)
+    assert ("compiled kernels run" in found) == ready
+    assert "while kernels are built" not in found and "at the first call" not in found
+    assert "first calls: around batch 64: 3 calls ran as torch's calls in the" in found
+    assert len(jobs) == 1
+
+
+def test_a_sum_runs_kernels_when_all_networks_have_them(jobs: list[Job]) -> None:
+    """While one of them is not built, it is told that none of the kernels runs."""
+    layer = tn.Layer([tn.topologies.mera(6, 2, 2), tn.topologies.low_rank(64, 64, 2)])
+    first, second = layer._programs_for(layer.dtype)
+    layer(torch.randn(64, 64))
+    second._final(64)
+    assert second.ranges and not first.ranges
+    assert layer.running() == "torch"
+
+
+def test_reports_are_about_the_last_batch(jobs: list[Job]) -> None:
+    """By default; before any call about what the layer was made for."""
+    layer, _ = made(backend="torch")
+    assert layer.explain().batch == 256
+    for size in (64, 64, 3, 3, 64):
+        layer(torch.randn(size, 64))
+        assert layer.explain().batch == layer.costs().batch == size
+    layer(torch.randn(0, 64))
+    assert layer.explain().batch == 64  # an empty call tells nothing
+    layer(torch.randn(5, 7, 64))
+    assert layer.explain().batch == 35
+    assert layer.explain((8,)).batch == layer.costs([8]).batch == 8
+    assert copy.deepcopy(layer).explain().batch == 35
+    with pytest.raises(tn.SpecError, match="pass one of them"):
+        layer.explain((8, 9))
 
 
 def test_a_range_of_sizes_is_asked_for_once(jobs: list[Job]) -> None:

@@ -33,6 +33,7 @@ from tnlayer.hardware.profile.load import (
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.hardware.profile.stored import ProfileKey, key_of, read_profile, write_profile
 from tnlayer.hardware.profile.text import profile_text
+from tnlayer.measure.measure_device import load_note
 from tnlayer.support.file_store import cache_folder
 
 VERSION = torch.__version__
@@ -466,3 +467,40 @@ def test_shipped_profiles_are_read_from_an_installed_copy(tmp_path: Path) -> Non
     )
     assert str(site) in done.stdout
     assert int(done.stdout.split()[-1]) == len(shipped_profiles())
+
+
+def test_what_else_ran_is_told_and_all_can_be_forgotten(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that was busy before it was measured is told of, in later processes, too."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.9, 0.0, 0.0), raising=False)
+    assert load_note() == ""
+    monkeypatch.setattr(os, "getloadavg", lambda: (11.04, 0.0, 0.0), raising=False)
+    note = load_note()
+    assert note == "other programs ran: load 11 on 2 cores; measure again when it is quiet"
+    profile = of_this_machine()
+    assert keep_profile(profile, note).source.endswith(f"({note})")
+    reload_profiles()  # as another process
+    assert note in load_profile().source
+    assert main(["profile", "--reset"]) == 0
+    assert "shipped with tnlayer" in capsys.readouterr().out
+    assert read_profile(key_of(profile)) is None
+
+
+@pytest.mark.parametrize("note", [7, "two\nlines", "x" * 300], ids=["number", "lines", "long"])
+def test_a_note_is_a_line(note: object) -> None:
+    """A stored profile whose note is something else is not read."""
+    profile = of_this_machine()
+    keep_profile(profile, "a note")
+    record = json.loads(entry_of(profile))
+    assert record["note"] == "a note"
+    stored._STORE.write(key_of(profile).entry, json.dumps({**record, "note": note}).encode())
+    assert read_profile(key_of(profile)) is None
+
+
+def entry_of(profile: Profile) -> bytes:
+    """What is stored of a profile."""
+    found = stored._STORE.read(key_of(profile).entry)
+    assert found is not None
+    return found

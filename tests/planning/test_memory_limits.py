@@ -485,3 +485,27 @@ def test_calls_in_the_place_of_added_kernels_keep_the_limit(room: float) -> None
     with LiveBytes() as seen, torch.no_grad():
         y = layer(x)
     assert seen.peak_beside([y]) <= limit
+
+
+@pytest.mark.parametrize("minimize", ["time", "size"])
+def test_a_refusal_names_what_counts(minimize: str) -> None:
+    """Neither x nor y nor a gradient, at the size in which it is there, and advice that helps."""
+    net = tn.topologies.tensor_train((16, 16), (16, 16), rank=8)
+    with pytest.raises(tn.PlanError) as refused:
+        tn.plan(net, batch=256, memory_limit=1000, minimize=minimize)
+    text = str(refused.value)
+    result = tn.plan(net, batch=256, minimize=minimize).outputs[0].operand.value.name
+    assert "at batch 256" in text and "the largest value counted in it is" in text
+    assert f"is {result}, " not in text
+    assert ("Without minimize= all orders are tried" in text) == (minimize == "size")
+    assert "1 legs" not in text and "minimize='size'" not in text
+
+
+def test_a_layer_says_where_its_batch_comes_from() -> None:
+    """Whoever calls with 64 samples and named none reads of another batch."""
+    net = tn.topologies.tensor_train((8, 8), (8, 8), rank=4)
+    with pytest.raises(tn.PlanError, match="where none is named"):
+        tn.Layer(net, memory_limit=10)
+    with pytest.raises(tn.PlanError, match="at batch 64") as refused:
+        tn.Layer(net, memory_limit=10, batch=64)
+    assert "where none is named" not in str(refused.value)

@@ -11,6 +11,7 @@ import pytest
 
 import tnlayer as tn
 from tnlayer.cli.commands import main
+from tnlayer.ir.plan_text import milliseconds
 from tnlayer.planning.predictions import Prediction
 from tnlayer.report.compare import Comparison, predicted_seconds
 
@@ -26,7 +27,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
     lines = [
         [cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.split("\n")
     ]
-    return {cells[0]: cells[1:] for cells in lines[2:]}
+    return {cells[0]: cells[1:] for cells in lines[2:] if not cells[0].startswith("training: ")}
 
 
 def test_costs_are_those_of_cost() -> None:
@@ -53,7 +54,11 @@ def test_printed_numbers() -> None:
     assert {name for name in rows if name.startswith("ms ")} == {
         "ms forward, torch",
         "ms backward, torch",
+        "ms training, torch",
     }
+    *_, last = str(found).splitlines()
+    least = min(c.fastest.training for c in found.costs)
+    assert last.startswith("training: ") and f"{milliseconds(least)} ms" in last
     head = str(found).splitlines()
     assert "3 networks at batch 10, float32" in head[0]
     assert head[1].split("  ")[-1].strip() == "dense"
@@ -96,7 +101,7 @@ def test_numbers_are_json() -> None:
 
 
 def test_predicted_times() -> None:
-    """Two rows a backend in milliseconds; dense in its column, a hyphen where nothing is known."""
+    """Three rows a backend in ms, dense in its column; a hyphen where nothing is known."""
     first, second = tn.compare(NETS[:2], batch=2).costs
     dense = Prediction("dense", 0.003, 0.006, 0.002)
     times = (Prediction("torch", 0.001, 0.0025, 0.001), Prediction("cpp", 0.0004, 0.0005, 0.0003))
@@ -108,6 +113,7 @@ def test_predicted_times() -> None:
     rows = rows_of(str(Comparison(2, predicted, True)))
     assert rows["ms forward, torch"] == ["1.00", "10.0", "3.00"]
     assert rows["ms backward, torch"] == ["2.50", "20.0", "6.00"]
+    assert rows["ms training, torch"] == ["3.50", "30.0", "9.00"]
     assert rows["ms forward, cpp"] == ["0.4", "-", "3.00"]
     assert not any("dense" in name for name in rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 import tnlayer as tn
 
@@ -21,7 +22,9 @@ def test_parts_are_those_of_the_whole(backend: str) -> None:
     """Forward and backward, one below the other, are the source."""
     layer = made(backend)
     whole, forward, backward = layer.source(), layer.source("forward"), layer.source("backward")
-    assert whole.endswith(backward) and forward in whole
+    code = {"torch": "def ", "cpp": ""}[backend]
+    assert whole.endswith(backward[backward.index(code) :])
+    assert forward[forward.index(code) :] in whole
     define = {"torch": "def ", "cpp": "int "}[backend]
     assert f"{define}forward(" in forward and f"{define}backward(" not in forward
     assert f"{define}backward(" in backward and f"{define}forward(" not in backward
@@ -45,10 +48,33 @@ def test_kernels_open_with_what_runs() -> None:
 
 
 def test_torch_has_a_summary_too() -> None:
-    """Asked for by name; the source itself is short and opens with its code."""
+    """Asked for by name; the source itself is short and opens with what its names stand for."""
     layer = made("torch")
     assert "runs as torch; source: forward" in layer.source("summary")
-    assert layer.source().startswith("def forward")
+    for part in (None, "forward", "backward"):
+        legend, code = layer.source(part).split("def ", 1)
+        assert all(line.startswith("# ") for line in legend.splitlines())
+        assert "core_0" in legend and "core_1" in legend and "core" not in code
+
+
+def test_what_runs_has_no_legend() -> None:
+    """Equal networks of other names run the same source."""
+    (ranged,) = made("torch")._programs_for(torch.float32)
+    assert ranged.main.source().startswith("def forward")
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
+def test_a_part_is_no_mask(backend: str) -> None:
+    """A program's source is asked for by wanted gradients; who names a part is told of sources."""
+    program = tn.compile(NET, backend=backend)
+    wrong: Any
+    for wrong in ("forward", (True,), 3, (1, 1, 1)):
+        for show in (program.source, program.sources):
+            with pytest.raises(tn.SpecError, match="expected a mask of 3 flags"):
+                show(wrong)
+    with pytest.raises(tn.SpecError, match="sources"):
+        program.source("forward")  # type: ignore[arg-type]
+    assert program.source((False, True, True))
 
 
 def test_an_unknown_part() -> None:

@@ -142,7 +142,7 @@ class CppProgram(Program):
     def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
         backward."""
-        mask = self.training_mask() if mask is None else mask
+        mask = self.asked_mask(mask)
         forward = self.forward_kernel.program
         return (forward, self.backward_kernel(mask).program) if any(mask) else (forward,)
 
@@ -207,6 +207,14 @@ class CppProgram(Program):
                     return False
                 self._found[one] = kernel
         return True
+
+    def has_built(self, mask: Mask) -> bool:
+        """Whether both kernels are loaded, or in the store."""
+        known = self._kernels.get(mask)
+        backward = None if known is None else known.backward
+        if known is not None and not (isinstance(backward, _Backward) and backward.call is None):
+            return True
+        return bool(self.failure) or self.is_stored(mask)
 
     def forward_source(self, name: str) -> str | None:
         """The forward's kernel under another name."""

@@ -83,7 +83,7 @@ class CudaProgram(Program):
 
     def units(self, mask: Mask | None = None) -> Mapping[str, Unit]:
         """The units for a mask of wanted gradients: "forward" and, if any is wanted, "backward"."""
-        mask = self.training_mask() if mask is None else mask
+        mask = self.asked_mask(mask)
         found = {"forward": self._unit(None)}
         if any(mask):
             found["backward"] = self._unit(mask)
@@ -189,6 +189,10 @@ class CudaProgram(Program):
     def prepare(self, mask: Mask | None = None) -> None:
         """Build what a training step needs now; load it, where there is a GPU."""
         self.prepare_backward(self.training_mask() if mask is None else mask)
+
+    def has_built(self, mask: Mask) -> bool:
+        """Whether both units are built."""
+        return all(unit.is_built for unit in self.units(mask).values())
 
     def prepare_backward(self, mask: Mask) -> None:
         """Build both ways for a mask of wanted gradients, and load it where there is a GPU."""

@@ -146,6 +146,11 @@ class Unit:
         self._loaded: dict[int, Loaded] = {}
         self._lock = Lock(reentrant=True)
 
+    @property
+    def is_built(self) -> bool:
+        """Whether it was built for some architecture."""
+        return bool(self._built)
+
     def source(self, arch: str | None = None) -> CudaSource:
         """The text, for an architecture; by default the unit's, else the current device's.
 

@@ -84,6 +84,11 @@ class MixedProgram(Program):
         pairs = zip(self.regions, self.region_masks(mask), strict=True)
         return all(region.is_stored(own) for region, own in pairs)
 
+    def has_built(self, mask: Mask) -> bool:
+        """Whether those of all regions are there."""
+        pairs = zip(self.regions, self.region_masks(mask), strict=True)
+        return all(region.has_built(own) for region, own in pairs)
+
     def prepare_backward(self, mask: Mask) -> None:
         """Build the backward of each region."""
         for region, own in zip(self.regions, self.region_masks(mask), strict=True):
@@ -91,12 +96,12 @@ class MixedProgram(Program):
 
     def source(self, mask: Mask | None = None) -> str:
         """The generated code of each region, in order."""
-        parts = self._parts(self.training_mask() if mask is None else mask)
+        parts = self._parts(self.asked_mask(mask))
         return "\n\n".join(part.region.source(part.mask) for part in parts)
 
     def sources(self, mask: Mask | None = None) -> Mapping[str, str]:
         """The same in parts, each region by region."""
-        parts = self._parts(self.training_mask() if mask is None else mask)
+        parts = self._parts(self.asked_mask(mask))
         return joined([part.region.sources(part.mask) for part in parts])
 
     @property

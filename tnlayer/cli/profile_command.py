@@ -13,7 +13,7 @@ import torch
 
 from ..errors import SpecError
 from ..hardware.detect_processor import cache_sizes, processor_name
-from ..hardware.profile.load import LoadedProfile, load_profile
+from ..hardware.profile.load import LoadedProfile, forget_measured, load_profile
 from ..hardware.profile.text import main_rates, profile_text
 from ..measure.measure_device import measure_device
 from ..support.cache_folder import cache_folder
@@ -39,6 +39,11 @@ def add_profile(commands: Any) -> None:
         default=None,
         help="measure now, or not at all; by default once",
     )
+    command.add_argument(
+        "--reset",
+        action="store_true",
+        help="forget all that was measured here; with --measure, and measure anew",
+    )
     command.add_argument("--json", action="store_true", help="everything as JSON")
     # Writes the bare profile: this is how those that ship with the package are made.
     command.add_argument("--output", type=Path, default=None, help=argparse.SUPPRESS)
@@ -51,6 +56,9 @@ def run_profile(options: argparse.Namespace) -> str:
         SpecError: an option is wrong, or the device is not there.
     """
     _check(options)
+    if options.reset:
+        forget_measured()
+        options.measure = bool(options.measure)
     with _threads(options.threads):
         loaded = [_measured(options, dtype) for dtype in options.dtype]
     if options.output is not None:

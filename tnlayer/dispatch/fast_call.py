@@ -63,8 +63,8 @@ class FastCall:
     """
 
     __slots__ = (
-        "bias", "buffered", "cast", "guard", "itemsize", "leading", "made", "mask", "names",
-        "pick", "ranged", "row_bytes", "step", "stored",
+        "batch", "bias", "buffered", "cast", "guard", "itemsize", "leading", "made", "mask",
+        "names", "pick", "ranged", "row_bytes", "step", "stored",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,8 @@ class FastCall:
         self.row_bytes, self.itemsize, self.made, self.cast = row_bytes, itemsize, made, cast
         # The last one that ran.
         self.step: Step | None = None
+        # Samples of the last call that had any; 0 before.
+        self.batch = 0
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
         """The result, or None where the call has to take the long way."""
@@ -131,6 +133,8 @@ class FastCall:
         if self.leading != 1:
             arrays = (x.reshape(batch, *shape[self.leading :]), *arrays[1:])
         program = self.ranged.at(batch)
+        if batch:
+            self.batch = batch
         if not program.checks_addresses and not all(map(_address, arrays[1:])):
             return None
         if self.made:

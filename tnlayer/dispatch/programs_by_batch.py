@@ -219,6 +219,14 @@ class RangedProgram:
         """The ranges made so far, each with its program."""
         return tuple(zip(self._table.ranges, self._table.programs, strict=True))
 
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """What calls decide now."""
+        table = self._table
+        return tuple(
+            one for one in self._trials if table.find(one.batch or one.batches.least) is None
+        )
+
     def replace_range(self, batches: BatchRange, program: Program) -> None:
         """Let a program serve a range, whatever served it before."""
         with self._lock:
@@ -361,6 +369,9 @@ class RangedProgram:
     def prepare(self, batch: int) -> None:
         """Plan and build all that calls with so many samples need, in training and in inference."""
         self._prepare(self.settled(batch))
+        if self.tiers is not None:
+            with self._lock:  # what the background was asked for is there
+                self.tiers.close(lambda size: self._table.find(size) is not None)
 
     def prepare_close(self, batch: int) -> None:
         """Build plans that are close to the chosen one by prediction, for other processes."""

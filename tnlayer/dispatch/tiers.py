@@ -87,6 +87,22 @@ class Tiers:
         """What came about so far."""
         return (*self._over, *self._open.values())
 
+    @property
+    def open_changes(self) -> tuple[Change, ...]:
+        """Those to come, and those that will not come."""
+        return tuple(self._open.values())
+
+    def close(self, serves: Callable[[int], bool]) -> None:
+        """Note that what was to come is there: somebody waited for it.
+
+        Arguments:
+            serves: whether a batch size has a program that stays.
+        """
+        for group, change in list(self._open.items()):
+            if serves(change.batch):
+                change.seconds, change.error = time.monotonic() - change.began, ""
+                self._over.append(self._open.pop(group))
+
     def error(self, batch: int) -> str:
         """Why calls with so many samples stay torch's calls; "" where they may not."""
         change = self._open.get(self._group(batch))

@@ -20,7 +20,7 @@ from ..support.wording import counted
 from .cuts import wrong_regions
 from .plan_picture import draw_plan
 from .plan_svg import plan_svg
-from .plan_text import plan_headline, plan_rows, plan_text, plan_totals
+from .plan_text import plan_headline, plan_rows, plan_text, plan_totals, steps_text
 from .plan_values import PlanValues
 from .steps import Contract, Diagonal, Expand, Reduce, Select, Step
 
@@ -56,18 +56,30 @@ class Plan(PlanValues):
 
     # -- display ---------------------------------------------------------------------------
 
-    def with_names(self, names: Mapping[str, str]) -> Plan:
-        """The same plan with the user's names, which are shown beside the canonical ones.
+    def steps_in_words(self) -> tuple[str, ...]:
+        """Each of ``steps`` in a line, with the user's names of tensors and legs; the steps
+        themselves have canonical names: n1, e5.
+
+        >>> import tnlayer as tn
+        >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), batch=16, minimize="flops")
+        >>> plan.steps_in_words()
+        ('t0[b r] = x x V, sum i', 't1[b j] = t0 x U, sum r')
+        """
+        return steps_text(self)
+
+    def with_names(self, names: Mapping[str, str] | None = None) -> Plan:
+        """The same plan with the user's names, which are shown in the place of canonical ones.
 
         Arguments:
-            names: the user's by canonical name, of inputs, tensors and legs.
+            names: the user's by canonical name, of inputs, tensors and legs; None: those that the
+                plan has. ``steps_in_words()`` and ``print(plan)`` show them.
 
         >>> import tnlayer as tn
         >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2))
         >>> plan.with_names(dict(plan.names)) == plan
         True
         """
-        return replace(self, names=tuple(sorted(names.items())))
+        return self if names is None else replace(self, names=tuple(sorted(names.items())))
 
     def __repr__(self) -> str:
         return f"<Plan of {counted(len(self.steps), 'step')}: {plan_headline(self)}>"

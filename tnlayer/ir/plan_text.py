@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from .counts import Amount
 from .plan_parts import Memory
 from .plan_values import PlanValues
-from .steps import Contract, Operand, Scatter, Select, Step
+from .steps import BATCH, Contract, Operand, Scatter, Select, Step
 
-# How often a step runs: what parameters alone are in is made once a call, whatever the batch.
+# How often a step runs: once a call, whatever the batch, where no sample is in it: on parameters
+# alone, and in a backward on what was summed over the samples.
 ONCE, EACH = "once a call", "each sample"
 
 
@@ -48,7 +49,7 @@ def plan_rows(
         name = step.result.name
         rows.append(
             (
-                ONCE if name in plan.branch else EACH,
+                EACH if has_samples(step) else ONCE,
                 name,
                 " ".join(names.get(leg, leg) for leg in step.result.legs) or "-",
                 _operation(step, names),
@@ -58,6 +59,11 @@ def plan_rows(
             )
         )
     return rows
+
+
+def has_samples(step: Step) -> bool:
+    """Whether the work of a step grows with the batch."""
+    return any(BATCH in value.legs for value in (step.result, *step.operands))
 
 
 def plan_totals(plan: PlanValues) -> list[str]:
@@ -166,6 +172,16 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
         )
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def steps_text(plan: PlanValues) -> tuple[str, ...]:
+    """Each step in a line, with the user's names where the plan has them."""
+    names = dict(plan.names)
+    return tuple(
+        f"{step.result.name}[{' '.join(names.get(leg, leg) for leg in step.result.legs)}] = "
+        f"{_operation(step, names)}"
+        for step in plan.steps
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -128,11 +128,19 @@ class Embedding(Padded):
         # The layers within are how it is done: they have no arrays, and features of another kind.
         return f"{self._get_name()}({self.extra_repr()})"
 
-    def explain(self, batch: int | None = None) -> Explanation:
+    def explain(self, batch: int | Sequence[int] | None = None) -> Explanation:
         """What is contracted of the parts that are looked up, and what it costs."""
+        return self._first_rows.explain(batch)
+
+    def running(self, batch: int | Sequence[int] | None = None) -> str:
+        """The backend that such look-ups run on now."""
+        return self._first_rows.running(batch)
+
+    @property
+    def _first_rows(self) -> Layer:
         rows = self._rows[0]
         assert isinstance(rows, Layer)
-        return rows.explain(batch)
+        return rows
 
     def reset_parameters(self) -> None:
         """Draw the tensors so that entries of the table have variance 1; what the network gives as

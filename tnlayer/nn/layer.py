@@ -27,6 +27,7 @@ from ..graph.cancel_isometries import cancel_isometries
 from ..graph.graph import Graph
 from ..graph.told_calls import told
 from ..ir.counts import Amount
+from ..planning.memory_limit import LimitError
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, Request, memory_option
 from ..runtime import cuda_devices
 from ..runtime.autograd import (
@@ -167,6 +168,8 @@ class Layer(ReportedLayer):
     _part, _beside = WHOLE, ALONE
     # Whether the bias is added to what the networks give; not where y is cut before.
     _adds_bias = True
+    # Samples of the last call that went the long way and had any; 0 before.
+    _ran = 0
 
     @told("tn.Layer(net, bias=True), and all else by name", "Layer", meant_of_layer)
     def __init__(
@@ -240,7 +243,16 @@ class Layer(ReportedLayer):
         self._register_arrays(shared, device, dtype, keeps=keeps)
         made = torch.empty(self.out_features, device=device, dtype=dtype) if bias else None
         self.register_parameter(BIAS, None if made is None else nn.Parameter(made))
-        self._programs_for(dtype)
+        try:
+            self._programs_for(dtype)
+        except LimitError as error:
+            if self._one_plan:
+                raise
+            told = (
+                f"{error} The layer is planned for batch {request.batch} where none is named; name "
+                "the largest of your calls with batch="
+            )
+            raise LimitError(told, error.needed) from None
         self.reset_parameters()
         if self._tune and batch is not None and self._kind()[1].type != "meta":
             self.tune()
@@ -608,8 +620,10 @@ class Layer(ReportedLayer):
         y = self._contract(flat, arrays, copied)
         if len(leading) != 1:
             y = with_leading(y, leading, traced=traced)
-        if not traced and shards is None:
-            self._fast = self._fast_call(inputs, arrays)
+        if not traced:
+            self._note_call(flat)
+            if shards is None:
+                self._fast = self._fast_call(inputs, arrays)
         y = autocast_result(y) if self._autocast else y
         return y if shards is None else shards.whole(y)
 
@@ -705,6 +719,8 @@ class Layer(ReportedLayer):
         dtype, _ = self._kind(first)
         leading, flat = flatten_inputs(self, self.graph, inputs, dtype, first)
         total = self._contract_scaled(flat, arrays)
+        if not is_traced():
+            self._note_call(flat)
         if BIAS in arrays:
             total = add_scaled((total, scaled(arrays[BIAS].unsqueeze(0), kept=1)))
         mantissa, log_scale = total.pair
@@ -719,6 +735,15 @@ class Layer(ReportedLayer):
             assert isinstance(program, ScaledProgram), "the layer was made with log_scale=True"
             terms.append(program.scaled(*flat, *(arrays[n] for n in program.parameter_order)))
         return add_scaled(terms) if len(terms) > 1 else terms[0]
+
+    def _note_call(self, flat: tuple[torch.Tensor, ...]) -> None:
+        """Remember the batch size: reports are about the last one."""
+        if not any(x.is_meta for x in flat):
+            self._ran, self._fast = self._batch_of(flat) or self._last_batch(), None
+
+    def _last_batch(self) -> int:
+        """Samples of the last call; 0 before any."""
+        return self._ran if self._fast is None else self._fast.batch or self._ran
 
     def _batch_of(self, flat: tuple[torch.Tensor, ...]) -> int:
         """Samples of a call; 1 where no input is batched."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import torch
 from ..backends.cuda_resources import Resources
 from ..dispatch.build_program import program_of
 from ..dispatch.programs_by_batch import RangedProgram
+from ..dispatch.running import backend_at, running_now
 from ..errors import SpecError
-from ..graph.argument_checks import check_whole
+from ..graph.argument_checks import check_whole, shown
 from ..graph.describe import sum_label
 from ..graph.sum_of_networks import SumOfNetworks
 from ..planning.request import Request
@@ -73,7 +75,8 @@ backend='torch'
         """The code that runs in training: forward and backward of each network.
 
         That of compiled kernels is long, and opens with a summary: what runs, the steps in order
-        and their sizes, and the lines of each part.
+        and their sizes, and the lines of each part. That of torch's calls opens with what its
+        names stand for.
 
         Arguments:
             part: "summary", "forward" or "backward" for that alone.
@@ -84,6 +87,7 @@ backend='torch'
         >>> import tnlayer as tn
         >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
         >>> print(layer.source("forward"))  # doctest: +ELLIPSIS
+        # n0 = V, n1 = U, x0 = x; e0 = i, e1 = j
         def forward(...
         """
         programs = [ranged.main for ranged in self._programs_for(self.dtype)]
@@ -109,11 +113,11 @@ backend='torch'
         ]
         return tuple(one for program in programs for one in program.resources)
 
-    def costs(self, batch: int | None = None) -> Costs:
-        """The cost of each network at a batch size, by default the one planned for.
+    def costs(self, batch: int | Sequence[int] | None = None) -> Costs:
+        """The cost of each network at a batch size.
 
         Arguments:
-            batch: samples of one call.
+            batch: samples of one call, as for :meth:`explain`.
 
         Raises:
             SpecError: batch is no positive whole number.
@@ -125,14 +129,15 @@ backend='torch'
         """
         return self.explain(batch).costs
 
-    def explain(self, batch: int | None = None) -> Explanation:
+    def explain(self, batch: int | Sequence[int] | None = None) -> Explanation:
         """What runs and why: backend, plans by batch size, costs, and whether dense is faster.
 
         Arguments:
-            batch: samples of one call; by default what the layer was planned for.
+            batch: samples of one call, also as ``prepare`` takes them: ``explain((64,))``. By
+                default those of the last call; before any, what the layer was made for.
 
         Raises:
-            SpecError: batch is no positive whole number.
+            SpecError: batch is no positive whole number, or there are several.
 
         >>> import tnlayer as tn
         >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2), backend="torch")
@@ -140,12 +145,55 @@ backend='torch'
         >>> found.backend, found.asked, "low rank" in found
         ('torch', 'torch', True)
         """
-        size = self._request.batch if batch is None else batch
-        check_whole(size, "explain: batch")
+        size = self._reported(batch)
         found = explain(repr(self), self._backend, self._programs_at(size), size)
         return replace(found, memory_limit=self._request.memory_limit)
 
-    def report(self, path: str | os.PathLike[str], batch: int | None = None) -> Path:
+    def running(self, batch: int | Sequence[int] | None = None) -> str:
+        """The backend that calls with so many samples run on now; nothing is planned or built.
+
+        While kernels are built in the background that is "torch". Of the plan that stays
+        ``explain(batch).backend`` tells, and ``explain().running`` has all batch sizes that were
+        met, each with the reason.
+
+        Arguments:
+            batch: samples of one call, as for :meth:`explain`.
+
+        Returns:
+            "torch", "cpp", "cuda", "mixed" or what was registered; "" where no call had such a
+            size and it was not prepared.
+
+        Raises:
+            SpecError: batch is no positive whole number, or there are several.
+
+        >>> import torch, tnlayer as tn
+        >>> layer = tn.Layer(tn.topologies.low_rank(8, 6, rank=2))
+        >>> layer.running(16)
+        ''
+        >>> y = layer.prepare(16)(torch.zeros(16, 8))
+        >>> layer.running() == layer.explain().backend, layer.explain().batch
+        (True, 16)
+        """
+        size = self._reported(batch)
+        return backend_at(running_now(self._programs_at(size)), size)
+
+    def _reported(self, batch: int | Sequence[int] | None) -> int:
+        """The batch size that is asked about."""
+        if isinstance(batch, Sequence) and not isinstance(batch, str):
+            if len(batch) > 1:
+                msg = f"explain: batch={shown(batch)}: one is told of at a time; pass one of them"
+                raise SpecError(msg)
+            batch = batch[0] if batch else None
+        size = self._last_batch() or self._request.batch if batch is None else batch
+        return check_whole(size, "explain: batch")
+
+    def _last_batch(self) -> int:
+        """Samples of the last call; 0 before any."""
+        raise NotImplementedError
+
+    def report(
+        self, path: str | os.PathLike[str], batch: int | Sequence[int] | None = None
+    ) -> Path:
         """Write one HTML page that shows the network, the plan of forward and backward, what each
         step costs, from which batch size on it beats dense, and the source of each step.
 
@@ -154,7 +202,7 @@ backend='torch'
 
         Arguments:
             path: of the page; what is there is replaced.
-            batch: samples of one call; by default what the layer was planned for.
+            batch: samples of one call, as for :meth:`explain`.
 
         Returns:
             the path.

@@ -63,6 +63,12 @@ _FLOPS_PER_SECOND = 100e9
 _BYTES_PER_SECOND = 10e9
 _CALL = 5e-6
 
+# How the largest value is told of; its legs are named later.
+_LARGEST = (
+    "; the largest value counted in it is {name}, of which {size} bytes are there at once, legs "
+    "{{legs}}"
+)
+
 # Estimates leave out copies: how often the target is lowered until the exact count fits.
 _ATTEMPTS = 4
 _ESTIMATE_ERROR = 1.5
@@ -391,19 +397,29 @@ class _Search:
         ]
         told = f" ({', '.join(how)})" if how else ""
         smaller = "a smaller batch or smaller bonds" if self.plan.is_batched else "smaller bonds"
-        batch = min(self.batch, memory.chunk or self.batch)
-        largest = max(
-            (step.result for step in self.plan.steps),
-            key=lambda value: self._bytes(value).at(batch),
-        )
+        largest, size = self._largest_counted(memory)
+        named = "" if largest is None else _LARGEST.format(name=largest.name, size=size)
         message = (
             f"memory_limit={self.limit} bytes cannot be kept{at_batch(self.plan, self.batch)}: the "
-            f"smallest workspace found is {needed} bytes{told}; the largest value in it is "
-            f"{largest.name} of {self._bytes(largest).at(batch)} bytes, legs {{legs}}. Raise the "
-            f"limit to {needed}, take {smaller}, or let tn.plan, tn.cost or tn.compile "
-            f"look for smaller intermediates: minimize='write' or 'size'."
+            f"smallest workspace found is {needed} bytes{told}{named}. Raise the limit to "
+            f"{needed}, or take {smaller}."
         )
-        return LimitRefused(message, needed, largest.legs)
+        return LimitRefused(message, needed, () if largest is None else largest.legs)
+
+    def _largest_counted(self, memory: Memory) -> tuple[Value | None, int]:
+        """The largest value that a limit counts, and the bytes of it that are there at once: x, y,
+        parameters and gradients are not counted, of a chunk or a loop one turn is there."""
+        pair = self.pair(memory)
+        plans = [self.plan, *([] if pair.backward is None else [pair.backward.plan])]
+        batch = min(self.batch, memory.chunk or self.batch)
+        sizes: list[tuple[int, Value]] = []
+        for plan in plans:
+            results = {output.operand.value.name for output in plan.outputs}
+            for value in (step.result for step in plan.steps if step.result.name not in results):
+                legs = tuple(leg for leg in value.legs if leg not in memory.slices)
+                sizes.append(((elements(legs, plan.sizes) * plan.itemsize).at(batch), value))
+        size, largest = max(sizes, key=lambda one: one[0], default=(0, None))
+        return largest, size
 
 
 def _step_seconds(plan: Plan, step: Step, batch: int) -> float:

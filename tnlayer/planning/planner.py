@@ -177,13 +177,28 @@ def plan_graph(net: AnyNetwork, request: Request, *, whole_range: bool = False) 
     except (LimitRefused, SizeRefused) as error:
         msg = f"network {graph.label!r}: {error.with_names(user_names(graph, form))}"
         if isinstance(error, LimitRefused):
-            raise LimitError(msg, error.needed) from None
+            raise LimitError(f"{msg}{_other_orders(form, request, error)}", error.needed) from None
         raise PlanError(msg) from None
     planned = planned_with(graph, form, request, choice)
     # The text of a plan takes longer than finding a small one.
     if debug_level() >= 2 or logger.isEnabledFor(DEBUG):
         debug(2, f"plan of {graph.label!r} on {request.device}:\n{planned.plan}\n{choice.reason}")
     return planned
+
+
+def _other_orders(form: CanonicalForm, request: Request, refused: LimitRefused) -> str:
+    """What the search through all orders finds where one for a single purpose was refused."""
+    if request.minimize == BY_TIME:
+        return ""  # all were tried
+    try:
+        choose(form, request.batch, replace(request, minimize=BY_TIME))
+    except LimitRefused as error:
+        if error.needed >= refused.needed:
+            return ""
+        return f" Without minimize= all orders are tried, and {error.needed} bytes are enough."
+    except PlanError:
+        return ""
+    return " Without minimize= all orders are tried, and one of them keeps it."
 
 
 def known_plan(graph: Graph, request: Request, *, whole_range: bool = False) -> PlannedGraph | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from ..errors import SpecError
@@ -17,12 +18,13 @@ from ..ir.plan_text import milliseconds
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
 from ..planning.request import dtype_option
-from ..support.html import block, heading, html_table
+from ..support.html import block, heading, html_table, lines
 from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..support.wording import counted
 from .cost import LARGEST, Cost
 from .cost_of_network import cost
 from .costs import Costs
+from .verdict import CLOSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,35 @@ class Comparison:
 
     def __str__(self) -> str:
         title, rows = self._table()
-        return "\n".join((title, *paged_table(rows)))
+        return "\n".join((title, *paged_table(rows), *self.verdict()))
+
+    def verdict(self) -> list[str]:
+        """Which network is predicted to train fastest, in a line; none for a single network.
+
+        >>> import tnlayer as tn
+        >>> T = tn.topologies
+        >>> found = tn.compare(T.low_rank(64, 64, rank=4), T.low_rank(64, 64, rank=8), batch=4096)
+        >>> print(*found.verdict())  # doctest: +ELLIPSIS
+        training: low rank ... is fastest by prediction: ... ms...
+        """
+        times = [
+            (one.fastest.training, name)
+            for one, name in zip(self.costs, _heads(self.costs), strict=True)
+        ]
+        dense = self.costs[0].predicted(DENSE) if self._has_dense else None
+        times += [] if dense is None else [(dense.training, DENSE)]
+        if len(times) < 2:
+            return []
+        (least, first), (most, second), *_ = sorted(times, key=lambda one: one[0])
+        close = "; too close to be sure" if most < CLOSE * least else f" ({most / least:,.1f} x)"
+        return [
+            f"training: {first} is fastest by prediction: {milliseconds(least)} ms; next {second}, "
+            f"{milliseconds(most)} ms{close}"
+        ]
 
     def _repr_html_(self) -> str:
         title, rows = self._table()
-        return block(heading(title), html_table(rows))
+        return block(heading(title), html_table(rows), lines(self.verdict()))
 
     def _table(self) -> tuple[str, list[tuple[str, ...]]]:
         """What is compared, and a row a count with a cell a network."""
@@ -157,20 +183,30 @@ def predicted_seconds(counted: Cost | Costs) -> dict[str, tuple[float, float]]:
 
 
 def _time_rows(costs: Sequence[Cost | Costs]) -> list[tuple[str, Iterable[str], str]]:
-    """Predicted milliseconds, two rows a backend."""
+    """Predicted milliseconds, three rows a backend."""
     predicted = [predicted_seconds(one) for one in costs]
     backends = dict.fromkeys(backend for times in predicted for backend in times)
     dense = predicted[0].get(DENSE)
     rows: list[tuple[str, Iterable[str], str]] = []
     for backend in (name for name in backends if name != DENSE):
-        for part, name in enumerate(("forward", "backward")):
+        for name, part in _PARTS.items():
             cells = [_milliseconds(times.get(backend), part) for times in predicted]
             rows.append((f"ms {name}, {backend}", cells, _milliseconds(dense, part)))
     return rows
 
 
-def _milliseconds(seconds: tuple[float, float] | None, part: int) -> str:
-    return "-" if seconds is None else milliseconds(seconds[part])
+# What is told of the seconds of a forward and a backward.
+_PARTS: Mapping[str, Callable[[tuple[float, float]], float]] = {
+    "forward": itemgetter(0),
+    "backward": itemgetter(1),
+    "training": sum,
+}
+
+
+def _milliseconds(
+    seconds: tuple[float, float] | None, part: Callable[[tuple[float, float]], float]
+) -> str:
+    return "-" if seconds is None else milliseconds(part(seconds))
 
 
 def compare(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..dispatch.available_backends import taken_backend
 from ..dispatch.programs_by_batch import RangedProgram
+from ..dispatch.running import Running, are_built, running_now
 from ..dispatch.tiers import Change
 from ..errors import SpecError
 from ..graph.argument_checks import check_whole, shown
@@ -73,6 +74,8 @@ class Explanation:
         log_scale: whether values are scaled on the way, which no time here counts.
         parameters: trainable entries of all networks, those that several share counted once.
         changes: how calls came from torch's calls to what stays, where they did or do.
+        running: what runs now, a row for each range of batch sizes that was met.
+        built: whether the kernels that calls at ``batch`` need are compiled.
     """
 
     layer: str
@@ -87,6 +90,8 @@ class Explanation:
     log_scale: bool = False
     parameters: int = 0
     changes: tuple[Change, ...] = ()
+    running: tuple[Running, ...] = ()
+    built: bool = False
 
     @property
     def one_plan(self) -> bool:
@@ -106,12 +111,16 @@ class Explanation:
         return text in str(self)
 
     def head(self) -> list[str]:
-        """The layer, its backend and why that, and how calls came to it."""
+        """The layer, its backend and why that, and what runs now."""
         scaled = [_SCALED] if self.log_scale else []
-        changes = [f"first calls: {change}" for change in self.changes[:_KEPT]]
-        if len(self.changes) > _KEPT:
-            changes.append(f"first calls: and {len(self.changes) - _KEPT} more such ranges")
-        return [self.layer, self._backend_text(), *scaled, *changes]
+        rows = [str(row) for row in self.running[:_KEPT]]
+        if len(self.running) > _KEPT:
+            rows.append(f"and {len(self.running) - _KEPT} more ranges of batch sizes")
+        over = [change for change in self.changes if change.seconds is not None]
+        rows += [f"first calls: {change}" for change in over[:_KEPT]]
+        if len(over) > _KEPT:
+            rows.append(f"first calls: and {len(over) - _KEPT} more such ranges")
+        return [self.layer, self._backend_text(), *scaled, *rows]
 
     def __str__(self) -> str:
         if len(self.costs) > _IN_FULL:
@@ -134,8 +143,7 @@ class Explanation:
     def _backend_text(self) -> str:
         if self.why:
             return f"backend: {self.backend} (asked for {self.asked!r}; {self.why})"
-        notes = dict.fromkeys(note for cost in self.costs for note in cost.notes)
-        later = "".join(f"; {note}" for note in notes)
+        later = "".join(f"; {note}" for note in self._notes())
         if self.asked == self.backend:
             return f"backend: {self.backend}, as asked for{later}"
         where = at_batch(self.costs[0].plan, self.batch)
@@ -146,6 +154,15 @@ class Explanation:
             f"backend: {self.backend}{where} (asked for {self.asked!r}: the "
             f"fastest {'of those timed' if self.timed else 'by prediction'}){later}"
         )
+
+    def _notes(self) -> list[str]:
+        """What the backends say of themselves, but for what is over."""
+        names = dict.fromkeys(r.backend for cost in self.costs for r in cost.plan.regions)
+        is_coming = any(row.is_pending and self.batch in row.batches for row in self.running)
+        is_over = self.built or is_coming
+        over = {backend_of(name).until_built for name in names if is_over}
+        notes = dict.fromkeys(note for cost in self.costs for note in cost.notes)
+        return [note for note in notes if note not in over]
 
     def verdict(self) -> list[str]:
         """Whether the layer or one dense layer is faster by prediction, in some lines."""
@@ -232,6 +249,8 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         log_scale=first.log_scale,
         parameters=count_parameters(ranged.graph for ranged in programs),
         changes=tuple(replace(c, job=None) for r in programs if r.tiers for c in r.tiers.changes),
+        running=running_now(programs),
+        built=are_built(programs, batch),
     )
 
 

@@ -12,7 +12,7 @@ from ..planning.predictions import Prediction
 _NO_DENSE = "no dense layer does the same"
 
 # Predictions that are closer than this are not told apart.
-_CLOSE = 1.1
+CLOSE = 1.1
 
 
 def verdict(
@@ -59,7 +59,7 @@ def _faster(batch: int, ours: float, dense: float) -> str:
     """Who is faster at a batch size, and by how much."""
     first, second = f"{milliseconds(ours)} ms", f"{milliseconds(dense)} ms"
     ratio = max(ours, dense) / min(ours, dense)
-    close = "; too close to be sure" if ratio < _CLOSE else f" ({ratio:,.1f} x)"
+    close = "; too close to be sure" if ratio < CLOSE else f" ({ratio:,.1f} x)"
     if ours < dense:
         return f"faster than dense at batch {batch:,}: predicted {first} against {second}{close}"
     return f"dense is faster at batch {batch:,}: predicted {second} against {first}{close}"

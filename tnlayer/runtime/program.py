@@ -315,6 +315,26 @@ class Program:
         ports = (not port.is_whole for port in self.graph.inputs)
         return (*ports, *(name in trainable for name in self.parameter_order))
 
+    def asked_mask(self, mask: object) -> Mask:
+        """A mask of wanted gradients that a user gave, checked; that of a training step for None.
+
+        Raises:
+            SpecError: it is none.
+        """
+        if mask is None:
+            return self.training_mask()
+        count = len(self.plan.inputs)
+        is_list = isinstance(mask, Sequence) and not isinstance(mask, str)
+        flags: tuple[Any, ...] = tuple(mask) if is_list else ()  # pyright: ignore
+        if is_list and len(flags) == count and all(isinstance(flag, bool) for flag in flags):
+            return flags
+        part = "; sources()[PART] is one part of the code" if isinstance(mask, str) else ""
+        msg = (
+            f"{self!r}: expected a mask of {count} flags, one an input and then one a parameter, "
+            f"for whether its gradient is wanted, got {shown(mask)}{part}"
+        )
+        raise SpecError(msg)
+
     def usual_masks(self, objective: str) -> tuple[Mask, ...]:
         """The gradients that calls want, as a rule: none, those of the parameters, and for training
         those of the inputs besides."""
@@ -328,6 +348,11 @@ class Program:
 
     def is_stored(self, mask: Mask) -> bool:
         """Whether what ``prepare`` builds for a mask is in a store, or takes no time to make."""
+        del mask
+        return True
+
+    def has_built(self, mask: Mask) -> bool:
+        """Whether a call that wants these gradients compiles nothing."""
         del mask
         return True
 
@@ -433,9 +458,12 @@ class Program:
         Arguments:
             mask: for each input of the plan, whether its gradient is wanted; by default those of a
                 training step.
+
+        Raises:
+            SpecError: that is no mask.
         """
         if mask is not None:
-            return self._used(mask).source
+            return self._used(self.asked_mask(mask)).source
         try:
             return self._used(self.training_mask()).source
         except LimitError:
@@ -453,7 +481,7 @@ class Program:
             except LimitError:
                 found = self._used(self.nothing).parts
         else:
-            found = self._used(mask).parts
+            found = self._used(self.asked_mask(mask)).parts
         return dict(zip(PARTS, (*found, "", ""), strict=False))
 
     def __call__(

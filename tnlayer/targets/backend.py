@@ -111,6 +111,8 @@ class Backend(ABC):
     why_no_limit = ""
     # Said in explain() where it runs something.
     notes: tuple[str, ...] = ()
+    # That one of them which holds until the kernels of a call are built.
+    until_built = ""
     # Said in explain() where it was asked for and torch's calls were taken.
     beaten = ""
 

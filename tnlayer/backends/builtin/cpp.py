@@ -38,6 +38,7 @@ class CppBackend(Backend):
     one_plan = True
     keeps_values = False
     notes = (COMPILED,)
+    until_built = COMPILED
 
     def lower(self, plan: Plan, mask: Mask, target: Target) -> LoweredForCpu:
         """The plan as loop programs."""

@@ -29,7 +29,7 @@ from .derived import derived_profiles
 from .op_times import OpTimes
 from .profile import Profile
 from .scaling import Factors, scaled_by
-from .stored import MeasuredProfile, ProfileKey, key_of, read_profile, write_profile
+from .stored import MeasuredProfile, ProfileKey, clear_profiles, key_of, read_profile, write_profile
 from .stored_factors import ScaledTo, read_factors, torch_version, write_factors
 
 # Says whether shipped profiles are scaled.
@@ -134,9 +134,14 @@ def op_times(dtype: str, device: str = "cpu") -> OpTimes:
     return _op_times(load_profile(dtype, device).profile, dtype)
 
 
-def keep_profile(profile: Profile) -> LoadedProfile:
-    """Let a profile that was measured just now hold, here and in later processes."""
-    measured = write_profile(profile)
+def keep_profile(profile: Profile, note: str = "") -> LoadedProfile:
+    """Let a profile that was measured just now hold, here and in later processes.
+
+    Arguments:
+        profile: what was measured.
+        note: what reports say of the measurement.
+    """
+    measured = write_profile(profile, note)
     _MEASURED[key_of(profile)] = measured
     _load.cache_clear()
     return _named(measured)
@@ -192,6 +197,12 @@ def look_again() -> None:
     _load.cache_clear()
 
 
+def forget_measured() -> None:
+    """Forget what was measured on this machine: profiles, and factors of shipped ones."""
+    clear_profiles()
+    reload_profiles()
+
+
 def reload_profiles() -> None:
     """Look again which profiles there are."""
     _MEASURED.clear()
@@ -215,9 +226,9 @@ def _load(dtype: str, device: str, threads: int) -> LoadedProfile:
 
 
 def _named(measured: MeasuredProfile) -> LoadedProfile:
-    return LoadedProfile(
-        measured.profile, f"measured here on {measured.measured}", measured.measured
-    )
+    note = f" ({measured.note})" if measured.note else ""
+    source = f"measured here on {measured.measured}{note}"
+    return LoadedProfile(measured.profile, source, measured.measured)
 
 
 def _nearest(key: ProfileKey) -> LoadedProfile:

@@ -21,6 +21,8 @@ from .profile import READABLE, SCHEMA, Profile
 
 _STORE = Store("profiles", limit=2**20)
 _FIELDS = {"made_for", "measured", "profile"}
+# Beside these, where something is to be told of the measurement.
+_NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,12 @@ class MeasuredProfile:
     Arguments:
         profile: the rates.
         measured: when, as YYYY-MM-DD HH:MM in local time.
+        note: what is to be told of it; "" for nothing.
     """
 
     profile: Profile
     measured: str
+    note: str = ""
 
 
 def key_of(profile: Profile) -> ProfileKey:
@@ -99,8 +103,12 @@ def read_profile(key: ProfileKey) -> MeasuredProfile | None:
     return None
 
 
-def write_profile(profile: Profile) -> MeasuredProfile:
+def write_profile(profile: Profile, note: str = "") -> MeasuredProfile:
     """Store a profile that was measured just now; what cannot be stored is not.
+
+    Arguments:
+        profile: what was measured.
+        note: what is to be told of the measurement.
 
     Returns:
         the profile as it reads back, with the time.
@@ -109,13 +117,14 @@ def write_profile(profile: Profile) -> MeasuredProfile:
     measured = f"{datetime.now():%Y-%m-%d %H:%M}"
     key = key_of(profile)
     record = {"made_for": key.document, "measured": measured, "profile": document}
+    record |= {_NOTE: note} if note else {}
     _STORE.write(key.entry, canonical_json(record).encode())
     # Seconds are rounded when they are written: the digest must be that of later processes.
-    return MeasuredProfile(Profile.from_document(document), measured)
+    return MeasuredProfile(Profile.from_document(document), measured, note)
 
 
 def clear_profiles() -> None:
-    """Forget all measured profiles."""
+    """Forget all measured profiles, and the factors to which shipped ones are scaled."""
     _STORE.clear()
 
 
@@ -125,7 +134,7 @@ def _checked(document: object, key: ProfileKey) -> MeasuredProfile:
     Raises:
         SpecError, ValueError: it is none, or one for something else.
     """
-    if not isinstance(document, dict) or set(document) != _FIELDS:
+    if not isinstance(document, dict) or set(document) - {_NOTE} != _FIELDS:
         msg = f"expected an object with the keys {', '.join(sorted(_FIELDS))}"
         raise ValueError(msg)
     record = cast("dict[str, Any]", document)
@@ -138,4 +147,8 @@ def _checked(document: object, key: ProfileKey) -> MeasuredProfile:
     if not isinstance(measured, str) or not re.fullmatch(r"[0-9 :-]{16}", measured):
         msg = f"measured: {measured!r} is no time"
         raise ValueError(msg)
-    return MeasuredProfile(profile, measured)
+    note = record.get(_NOTE, "")
+    if not isinstance(note, str) or not re.fullmatch(r"[ -~]{0,200}", note):
+        msg = f"note: {note!r} is no line of text"
+        raise ValueError(msg)
+    return MeasuredProfile(profile, measured, note)
