@@ -425,7 +425,7 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
     ),
     "a topology in quotes for a linear": (
         lambda: tn.from_linear(torch.nn.Linear(8, 8), "low_rank", compression=2),  # type: ignore
-        "from_linear: expected a network, got the text 'low_rank':",
+        "from_linear: expected a network, got 'low_rank':",
         "write tn.topologies.low_rank(...), with its sizes, or tn.topologies.low_rank where",
     ),
     "a topology in quotes for a model": (

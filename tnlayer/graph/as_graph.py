@@ -66,7 +66,7 @@ def as_graph(net: object, where: str = "") -> Graph:
     if isinstance(net, str) and net.isidentifier():
         name = as_written(net)
         msg = (
-            f"{what}expected a network, got the text {shown(net)}: write {name}(...), with its "
+            f"{what}expected a network, got {shown(net)}: write {name}(...), with its "
             f"sizes, or {name} where a budget finds them"
         )
         raise SpecError(msg)
