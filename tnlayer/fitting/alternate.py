@@ -33,6 +33,7 @@ MOST_GRAM = 2**26
 # numbers for E^H E of one tensor, multiplications and entries, products with it take its place.
 _MOST_WEIGHTED_ROWS = 2**17
 _MOST_SOLVED, _MOST_WEIGHTED_GRAM = 2.0**28, 2**23
+_MOST_MADE = 2.0**31
 # Eigenvalues of E^H E below this share of the largest are rounding.
 _RANK = 1e-13
 # Steps of one isometry before the next tensor's turn: they cost little beside the environment.
@@ -78,7 +79,9 @@ def _by_products(problem: Problem, view: View, number: int) -> bool:
     if view.covariance is None or view.net.uses[number].name in problem.isometries:
         return False
     large = view.gram_size(number) > _MOST_WEIGHTED_GRAM
-    return large or view.solve_work(number) > _MOST_SOLVED
+    if large or view.solve_work(number) > _MOST_SOLVED:
+        return True
+    return view.gram_work(number) > _MOST_MADE
 
 
 def _entries(use: Use, view: View) -> int:
@@ -345,5 +348,7 @@ def measure_work(views: Sequence[View]) -> float:
             # Solutions, and products with the covariance.
             total += size * view.covariance.features
             most = 30.0 * (tree.work + size * view.covariance.features)
-            total += sum(min(view.solve_work(k), most) for k in range(len(view.net.uses)))
+            for k in range(len(view.net.uses)):
+                large = view.gram_size(k) > _MOST_WEIGHTED_GRAM
+                total += most if large else min(view.solve_work(k) + view.gram_work(k), most)
     return total
