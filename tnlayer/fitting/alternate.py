@@ -36,6 +36,8 @@ _MOST_SOLVED, _MOST_WEIGHTED_GRAM = 2.0**28, 2**23
 _MOST_MADE = 2.0**31
 # Eigenvalues of E^H E below this share of the largest are rounding.
 _RANK = 1e-13
+# Rows from which the largest eigenvalue is found by so many powers, not with all others.
+_POWERS_FROM, _POWERS = 512, 20
 # Steps of one isometry before the next tensor's turn: they cost little beside the environment.
 _ISOMETRY_STEPS = 8
 
@@ -288,6 +290,21 @@ def _along(matrix: torch.Tensor, array: torch.Tensor, axis: int) -> torch.Tensor
     )
 
 
+def _largest(gram: torch.Tensor) -> float:
+    """The largest eigenvalue of Hermitian matrices without negative ones; of large ones a little
+    more than powers of them tell."""
+    if gram.shape[-1] <= _POWERS_FROM:
+        return float(torch.linalg.eigvalsh((gram + gram.mH) / 2).amax())
+    random = torch.Generator().manual_seed(0)
+    vector = torch.randn(*gram.shape[:-1], 1, dtype=gram.dtype, generator=random)
+    found = 0.0
+    for _ in range(_POWERS):
+        vector = vector / torch.linalg.vector_norm(vector, dim=-2, keepdim=True).clamp_min(1e-300)
+        vector = gram @ vector
+        found = float(torch.linalg.vector_norm(vector, dim=-2).max())
+    return 1.1 * found
+
+
 def _move_isometry(
     use: Use,
     isometry: Isometry,
@@ -297,7 +314,7 @@ def _move_isometry(
     stored: Stored,
 ) -> None:
     """Lower the error along the isometries, in a few steps."""
-    largest = float(torch.linalg.matrix_norm(gram, 2).max()) * use.repeats
+    largest = _largest(gram) * use.repeats
     if not math.isfinite(largest) or not largest:
         return
     array = stored[use.name]
