@@ -95,19 +95,27 @@ def test_topologies_with_a_budget(topology: Any, options: dict[str, Any]) -> Non
 @pytest.mark.parametrize("topology", [T.low_rank, T.btt])
 def test_without_a_size_it_is_that_of_compress(topology: Any) -> None:
     """Both take a quarter of the parameters, and the fit says that this is a default."""
-    module = linear(32, 32)
+    module = linear(64, 64)
     layer = tn.from_linear(module, topology, backend="torch")
-    model = torch.nn.Sequential(linear(32, 32))
+    model = torch.nn.Sequential(linear(64, 64))
     tn.compress(model, topology, backend="torch")
     other = model[0]
     assert isinstance(other, tn.Layer)
     assert layer.graphs[0] == other.graphs[0]
-    assert layer.graphs[0].parameter_count <= 32 * 32 / 4
+    assert layer.graphs[0].parameter_count <= 64 * 64 / 4
     assert layer.fit is not None
     assert "compression=4 is the default" in str(layer.fit)
     asked = tn.from_linear(module, topology, compression=4, backend="torch")
     assert asked.fit is not None
     assert "default" not in str(asked.fit)
+
+
+def test_where_the_default_size_is_too_small() -> None:
+    """The largest that is smaller than the matrix is taken, and the fit says so."""
+    layer = tn.from_linear(linear(32, 32), T.btt, backend="torch")
+    assert layer.fit is not None
+    assert "compression=4, the default, cannot be had" in str(layer.fit)
+    assert layer.graphs[0].parameter_count <= 32 * 32
 
 
 def test_padding_is_no_part_of_the_fit() -> None:

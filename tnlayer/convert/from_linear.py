@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -184,23 +185,29 @@ def _networks(
             )
             raise SpecError(msg)
         return graphs, layer, ""
-    remark = ""
-    if not set(rest) - {"legs"}:
-        rest["compression"] = COMPRESSION
-        remark = f"compression={COMPRESSION:g} is the default; pass another, params= or rank="
-    is_asked = any(name in rest for name in BUDGETS)
-    if not is_asked:
-        # The sizes are given: the largest that is smaller than the dense layer.
-        rest["params"] = in_features * out_features
     batch = {"batch": layer["batch"]} if "batch" in layer else {}
     topology = cast(Callable[..., Network], net)
+    sizes = (in_features, out_features)
+    if any(name in rest for name in BUDGETS):
+        return (fit_budget(topology, *sizes, **batch, **rest).network().freeze(),), layer, ""
+    remark = ""
+    if not set(rest) - {"legs"}:
+        default = f"compression={COMPRESSION:g}"
+        with suppress(SpecError):
+            chosen = fit_budget(topology, *sizes, **batch, **rest, compression=COMPRESSION)
+            remark = f"{default} is the default; pass another, params= or rank="
+            return (chosen.network().freeze(),), layer, remark
+        remark = (
+            f"{default}, the default, cannot be had; the largest that is smaller than the matrix"
+        )
+    most = in_features * out_features
     try:
-        chosen = fit_budget(topology, in_features, out_features, **batch, **rest)
+        # The sizes are given, or small: the largest that is smaller than the dense layer.
+        chosen = fit_budget(topology, *sizes, **batch, **rest, params=most)
     except SpecError as error:
-        if is_asked:
-            raise
-        most = f"{in_features * out_features:,}"
-        msg = f"{error} (without a budget, such as params=, it is that of the dense layer, {most})"
+        msg = (
+            f"{error} (without a budget, such as params=, it is that of the dense layer, {most:,})"
+        )
         raise SpecError(msg) from error
     return (chosen.network().freeze(),), layer, remark
 

@@ -33,8 +33,11 @@ MOST_GRAM = 2**26
 # numbers for E^H E of one tensor, multiplications and entries, products with it take its place.
 _MOST_WEIGHTED_ROWS = 2**17
 _MOST_SOLVED, _MOST_WEIGHTED_GRAM = 2.0**28, 2**23
+_MOST_MADE = 2.0**31
 # Eigenvalues of E^H E below this share of the largest are rounding.
 _RANK = 1e-13
+# Rows from which the largest eigenvalue is found by so many powers, not with all others.
+_POWERS_FROM, _POWERS = 512, 20
 # Steps of one isometry before the next tensor's turn: they cost little beside the environment.
 _ISOMETRY_STEPS = 8
 
@@ -78,7 +81,9 @@ def _by_products(problem: Problem, view: View, number: int) -> bool:
     if view.covariance is None or view.net.uses[number].name in problem.isometries:
         return False
     large = view.gram_size(number) > _MOST_WEIGHTED_GRAM
-    return large or view.solve_work(number) > _MOST_SOLVED
+    if large or view.solve_work(number) > _MOST_SOLVED:
+        return True
+    return view.gram_work(number) > _MOST_MADE
 
 
 def _entries(use: Use, view: View) -> int:
@@ -285,6 +290,21 @@ def _along(matrix: torch.Tensor, array: torch.Tensor, axis: int) -> torch.Tensor
     )
 
 
+def _largest(gram: torch.Tensor) -> float:
+    """The largest eigenvalue of Hermitian matrices without negative ones; of large ones a little
+    more than powers of them tell."""
+    if gram.shape[-1] <= _POWERS_FROM:
+        return float(torch.linalg.eigvalsh((gram + gram.mH) / 2).amax())
+    random = torch.Generator().manual_seed(0)
+    vector = torch.randn(*gram.shape[:-1], 1, dtype=gram.dtype, generator=random)
+    found = 0.0
+    for _ in range(_POWERS):
+        vector = vector / torch.linalg.vector_norm(vector, dim=-2, keepdim=True).clamp_min(1e-300)
+        vector = gram @ vector
+        found = float(torch.linalg.vector_norm(vector, dim=-2).max())
+    return 1.1 * found
+
+
 def _move_isometry(
     use: Use,
     isometry: Isometry,
@@ -294,7 +314,7 @@ def _move_isometry(
     stored: Stored,
 ) -> None:
     """Lower the error along the isometries, in a few steps."""
-    largest = float(torch.linalg.matrix_norm(gram, 2).max()) * use.repeats
+    largest = _largest(gram) * use.repeats
     if not math.isfinite(largest) or not largest:
         return
     array = stored[use.name]
@@ -345,5 +365,7 @@ def measure_work(views: Sequence[View]) -> float:
             # Solutions, and products with the covariance.
             total += size * view.covariance.features
             most = 30.0 * (tree.work + size * view.covariance.features)
-            total += sum(min(view.solve_work(k), most) for k in range(len(view.net.uses)))
+            for k in range(len(view.net.uses)):
+                large = view.gram_size(k) > _MOST_WEIGHTED_GRAM
+                total += most if large else min(view.solve_work(k) + view.gram_work(k), most)
     return total

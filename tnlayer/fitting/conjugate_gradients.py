@@ -23,6 +23,8 @@ from .problem import View
 _STEPS = 12
 # The slope, as a share of the first one, at which a solution is near enough.
 _NEAR = 1e-3
+# Entries of an unweighted E^H E, and rows of one that is factorised; larger ones divide nothing.
+_MOST_GRAM, _MOST_BONDS = 2**23, 2048
 # On the diagonal of what slopes are divided by, as a share of its largest.
 _DAMPING = 1e-10
 
@@ -79,13 +81,26 @@ def _divider(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Division by the product of small matrices that E^H E is near to."""
     labels = values[number].labels
-    gram = view.unweighted.gram(number, values)
-    bonds = tuple(k for k in labels if f"{k}'" in gram.labels)
-    blocks = tuple(k for k in labels if k in gram.labels and k not in bonds)
-    by_bonds = _solver(gram, blocks, bonds, labels)
+    plain = view.unweighted
+    grams = plain.gram_parts(number, values)
+    if not grams and plain.gram_size(number) <= _MOST_GRAM:
+        grams = (plain.gram(number, values),)
+    solvers: list[Callable[[torch.Tensor], torch.Tensor]] = []
+    for gram in grams:
+        bonds = tuple(k for k in labels if f"{k}'" in gram.labels)
+        if math.prod(view.sizes[k] for k in bonds) > _MOST_BONDS:
+            continue
+        blocks = tuple(k for k in labels if k in gram.labels and k not in bonds)
+        solvers.append(_solver(gram, blocks, bonds, labels))
     weights, shared, own = view.own_weights(number)
-    by_inputs = _solver(weights, shared, own, labels)
-    return lambda array: by_inputs(by_bonds(array))
+    solvers.append(_solver(weights, shared, own, labels))
+
+    def divide(array: torch.Tensor) -> torch.Tensor:
+        for solve in solvers:
+            array = solve(array)
+        return array
+
+    return divide
 
 
 def _solver(

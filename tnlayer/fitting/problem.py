@@ -281,7 +281,7 @@ class View:
             number: of the factor.
             values: of all stored factors.
         """
-        ket, bra, output = self._gram_labels(number)
+        ket, bra, _ = self._gram_labels(number)
         others = [k for k in range(len(values)) if k != number]
         rest = [*(values[k] for k in others), *self.constants]
         kets = [Labelled(one.array, labels) for one, labels in zip(rest, ket, strict=True)]
@@ -291,10 +291,22 @@ class View:
             factors.append(self._link())
         if not factors:
             return Labelled(torch.ones((), dtype=self.dtype), ())
+        return self._gram_tree(number).contract(factors)
+
+    def _gram_tree(self, number: int) -> ContractionTree:
+        """How E^H E of a factor is contracted: kets, bras, then the covariance."""
         if number not in self._trees:
-            labels = [one.labels for one in factors]
+            ket, bra, output = self._gram_labels(number)
+            labels = [*ket, *bra]
+            if self.covariance is not None:
+                inputs = self.net.input_labels
+                labels.append(tuple(dict.fromkeys((*inputs, *map(self._in_bra, inputs)))))
             self._trees[number] = ContractionTree(labels, output, _primed_sizes(self.sizes))
-        return self._trees[number].contract(factors)
+        return self._trees[number]
+
+    def gram_work(self, number: int) -> float:
+        """Multiplications of making E^H E of a factor, roughly."""
+        return self._gram_tree(number).work if len(self.net.uses) > 1 else 0.0
 
     def gram_parts(self, number: int, values: Sequence[Labelled]) -> tuple[Labelled, ...]:
         """E^H E as a product of arrays over different bonds, one for each part into which the
@@ -334,7 +346,7 @@ class View:
         return tuple(found) if len(found) > 1 else ()
 
     def solve_work(self, number: int) -> float:
-        """Multiplications of making E^H E of a factor and solving for it, roughly."""
+        """Multiplications of solving for a factor by its E^H E, roughly."""
         _, _, output = self._gram_labels(number)
         sizes = _primed_sizes(self.sizes)
         bonds = [label for label in output if label in self.sizes and _prime(label) in output]
