@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -160,10 +161,10 @@ def test_products_and_sums_are_elementwise() -> None:
         ({"batch": True}, "batch=True"),
     ],
 )
-def test_unknown_options_are_named(options: dict[str, object], words: str) -> None:
+def test_unknown_options_are_named(options: dict[str, Any], words: str) -> None:
     """The error quotes the option and lists what is expected."""
     with pytest.raises(tn.SpecError, match=words) as error:
-        tn.plan(TOPOLOGIES["low_rank"], **options)  # pyright: ignore[reportArgumentType]
+        tn.plan(TOPOLOGIES["low_rank"], **options)
     assert "expected" in str(error.value)
 
 

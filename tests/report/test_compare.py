@@ -103,6 +103,7 @@ def test_numbers_are_json() -> None:
 def test_predicted_times() -> None:
     """Three rows a backend in ms, dense in its column; a hyphen where nothing is known."""
     first, second = tn.compare(NETS[:2], batch=2).costs
+    assert isinstance(first, tn.Cost) and isinstance(second, tn.Cost)
     dense = Prediction("dense", 0.003, 0.006, 0.002)
     times = (Prediction("torch", 0.001, 0.0025, 0.001), Prediction("cpp", 0.0004, 0.0005, 0.0003))
     predicted = (
