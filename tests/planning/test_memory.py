@@ -206,7 +206,7 @@ def test_refusals_say_how_little_is_possible() -> None:
     text = str(error.value)
     assert text.startswith("network 'tensor train'")
     assert "a chunk of 1" in text
-    assert re.search(r"bytes, legs (batch|[ijb]\d)", text)
+    assert re.search(r"at once, legs (batch|[ijb]\d)", text)
     least = int(text.split("smallest workspace found is ")[1].split(" bytes")[0])
     assert tn.compile(net, batch=16, memory_limit=least).plan.memory.chunk == 1
     with pytest.raises(tn.PlanError):
