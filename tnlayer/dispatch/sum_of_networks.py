@@ -10,6 +10,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import (
+    _get_current_dispatch_mode_stack,  # pyright: ignore[reportPrivateUsage]
+)
+from torch.utils.checkpoint import (
+    _CachedTorchDispatchMode,  # pyright: ignore[reportPrivateUsage]
+    _CachingTorchDispatchMode,  # pyright: ignore[reportPrivateUsage]
+)
 
 from ..errors import BuildError
 from ..graph.graph import Graph
@@ -24,6 +31,7 @@ from .programs_by_batch import RangedProgram
 
 BIAS = "bias"
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
+_KEEPING = (_CachingTorchDispatchMode, _CachedTorchDispatchMode)
 
 
 class SummedProgram:
@@ -238,10 +246,16 @@ class SummedProgram:
         return (total, *saved)
 
 
+def _is_kept() -> bool:
+    """Whether selective checkpoints keep what is made, and refuse what was changed since."""
+    return _mode_count() > 0 and any(
+        isinstance(mode, _KEEPING) for mode in _get_current_dispatch_mode_stack()
+    )
+
+
 def _plus(total: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The sum, in place but where a mode of torch has seen the first array made: selective
-    checkpoints keep it, and refuse what was changed since."""
-    return total + other if _mode_count() else total.add_(other)
+    """The sum, in place where that may be."""
+    return total + other if _is_kept() else total.add_(other)
 
 
 def _with_bias(function: Callable[..., Any]) -> Callable[..., tuple[torch.Tensor, ...]]:
@@ -249,7 +263,7 @@ def _with_bias(function: Callable[..., Any]) -> Callable[..., tuple[torch.Tensor
 
     def call(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         results = function(*arrays[:-1])
-        if _mode_count():
+        if _is_kept():
             return (results[0] + arrays[-1], *results[1:])
         results[0].add_(arrays[-1])
         return results
