@@ -19,7 +19,7 @@ from ..hardware.profile.load import load_profile
 from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from ..support.debug import debug
-from ..targets.backend import backend_of, same_code
+from ..targets.backend import same_code
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import Seconds
 from .candidates import tree_key
@@ -32,8 +32,6 @@ from .request import BY_TIME, Request
 
 # Batch sizes at which plans are ranked; beyond the last one its winner holds.
 _FIRST, _FACTOR, _LAST = 1, 4, 4**8
-# A plan as it is for another size is taken if it is faster than made anew for this one by so much.
-_BETTER = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,19 +211,8 @@ def ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
         key = tree_key(own), own.regions
         if key not in found:
             found[key] = Ranked(own, search.lowered(own).seconds(batch))
-        # Storage orders are searched anew for this size, by a beam, which may find worse ones.
-        seconds = search.lowered(plan).seconds(batch)
-        if _serves(plan, batch) and seconds.total < _BETTER * found[key].seconds.total:
-            found[key] = Ranked(plan, seconds)
     factor = search.contest.factor
     return tuple(sorted(found.values(), key=lambda r: r.seconds.total * factor(r.plan.backend)))
-
-
-def _serves(plan: Plan, batch: int) -> bool:
-    """Whether the code of a plan is made for calls of a size."""
-    names = {plan.backend, *(region.backend for region in plan.regions)}
-    served = (backend_of(name).serves(plan.batch) for name in names)
-    return all(one.covers(BatchRange(batch, batch)) for one in served)
 
 
 def _first(search: Search, ranked: tuple[Ranked, ...], least: int, greatest: int | None) -> Choice:

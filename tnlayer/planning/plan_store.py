@@ -129,8 +129,7 @@ class StoredPlan:
 
     Arguments:
         batches: those batch sizes.
-        plan: a forward plan; its own batch size is in the range or at its edge, where that is more
-            than one size.
+        plan: a forward plan; its own batch size is in the range or at its edge.
         notes: what is worth telling of the choice, such as the predicted times.
     """
 
@@ -140,11 +139,9 @@ class StoredPlan:
 
     def __post_init__(self) -> None:
         batch = self.plan.batch
-        # A plan may be made for the first size above, where it was found to win, and for one size
-        # alone that of another one may be the best.
+        # A plan may be made for the first size above, where it was found to win.
         fits = batch in self.batches or batch - 1 in self.batches
-        is_one = self.batches.least == self.batches.greatest
-        if not (self.batches.least >= 1 and (is_one or (self.batches.least <= batch and fits))):
+        if not (1 <= self.batches.least <= batch and fits):
             msg = f"a plan for batch {batch} is no plan for {self.batches}"
             raise ValueError(msg)
         problem = _wrong_notes(dict(self.notes))

@@ -223,8 +223,7 @@ class Cost:
         """Why this plan: the objective that found it, its predicted time, and the runners-up."""
         choice = self.planned.choice
         notes = [choice.reason]
-        is_for_one = choice.batches.least == choice.batches.greatest
-        if self.plan.batch != self.batch and self.graph.is_batched and not is_for_one:
+        if self.plan.batch != self.batch and self.graph.is_batched:
             notes = [f"at batch {self.plan.batch:,}, {choice.reason}"]
         if choice.cut:
             notes.append(choice.cut)
