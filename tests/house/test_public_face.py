@@ -47,7 +47,7 @@ LAYER = (
 EXACT_METHODS = {
     "input": "name_or_dims='x', dims=None, /, **legs",
     "output": "legs=None, /, **dims",
-    "bond": "**dims",
+    "bond": "sizes=None, /, **dims",
     "tensor": (
         "name, legs, *, out=None, share=None, conj=False, trainable=True, value=None, init=None, "
         "isometry=None"

@@ -393,10 +393,10 @@ def test_a_larger_batch_is_planned_by_itself() -> None:
         assert pair.workspace_bytes(batch) <= limit
 
 
-@pytest.mark.parametrize("limit", [-1, 1.5, True, "8"])
+@pytest.mark.parametrize("limit", [-1, 1.5, True, "8 apples"])
 def test_a_limit_is_a_number_of_bytes(limit: object) -> None:
     """Anything else is a SpecError that says what was expected."""
-    with pytest.raises(tn.SpecError, match="whole number of bytes"):
+    with pytest.raises(tn.SpecError, match="number of bytes"):
         tn.Layer(train(), memory_limit=limit)  # pyright: ignore[reportArgumentType]
 
 

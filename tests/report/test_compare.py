@@ -121,7 +121,11 @@ def test_predicted_times() -> None:
 
 @pytest.mark.parametrize(
     ("nets", "message"),
-    [([], "got none"), ("ab", "got the text 'ab'"), ([NETS[0], "x"], "'x' of type str")],
+    [
+        ([], "got none"),
+        ("ab", "got the text 'ab'"),
+        ([NETS[0], "x"], "expected a network, got 'x'"),
+    ],
 )
 def test_wrong_lists(nets: Any, message: str) -> None:
     """No network, a text and something else are errors that say so."""

@@ -228,8 +228,9 @@ def test_summary_counts_an_energy() -> None:
     assert first.own.flops == sum(c.forward_flops for c in norm().costs()) > 0
     assert first.own.seconds > 0 and not first.has_dense and first.rows == 0
     assert second.own.parameters == sum(p.numel() for p in kept.parameters())
-    line = next(line for line in str(found).splitlines() if line.startswith("energy"))
-    assert line.count(" -") == 4
+    # The table goes on below where it is wider than a page.
+    lines = [line for line in str(found).splitlines() if line.startswith("energy")]
+    assert sum(line.count(" -") for line in lines) == 4
 
 
 def test_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

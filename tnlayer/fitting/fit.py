@@ -24,7 +24,7 @@ from .covariance import Covariance
 from .doubles import MOST_ENTRIES, as_double
 from .fitted import Fitted, TensorFit
 from .problem import Problem, Stored
-from .search import Best, Effort, effort_for, search
+from .search import TOLERANCE, Best, Effort, effort_for, search
 from .target import Target, as_target
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ def fit(
     steps: int | None = None,
     starts: int | None = None,
     seed: int = 0,
-    tol: float | None = None,
+    tol: float = TOLERANCE,
     progress: bool = False,
     start: Fitted | Mapping[str, Any] | None = None,
     shared: bool = False,
@@ -85,8 +85,8 @@ def fit(
             targets as many as take about a minute.
         starts: random starts, at most; by default up to 8, for large targets fewer.
         seed: of random starts.
-        tol: a start's sweeps end where one lowers the error by less than this share of it; by
-            default 1e-5, after a closed form with data 1e-4.
+        tol: a start's sweeps end where one lowers the error by less than this share of it; after a
+            closed form with data 1e-4 is enough, unless less than the default is asked for.
         progress: whether to show a bar on a terminal.
         start: go on from these entries, of an earlier fit or by tensor name; no other start is
             tried. Those of frozen tensors without a value have to be there.
@@ -158,7 +158,7 @@ def fit_target(
     steps: int | None = None,
     starts: int | None = None,
     seed: int = 0,
-    tol: float | None = None,
+    tol: float = TOLERANCE,
     progress: bool = False,
     start: Fitted | Mapping[str, Any] | None = None,
     shared: bool = False,
@@ -247,7 +247,7 @@ def _found(
 
 
 def _check_numbers(
-    steps: int | None, starts: int | None, seed: int, tol: float | None, seconds: float | None
+    steps: int | None, starts: int | None, seed: int, tol: float, seconds: float | None
 ) -> None:
     for name, number in (("steps", steps), ("starts", starts)):
         if number is not None and check_whole(number, f"fit: {name}") < 1:
@@ -257,7 +257,7 @@ def _check_numbers(
         msg = f"fit: seed={shown(seed)}, expected 0 or more"
         raise SpecError(msg)
     check_seconds(seconds, "fit")
-    number = 0.0 if tol is None else as_number(tol)
+    number = as_number(tol)
     if number is None or not 0 <= number < 1:
         msg = f"fit: tol={shown(tol)}, expected a number from 0 to 1"
         raise SpecError(msg)

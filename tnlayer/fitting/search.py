@@ -38,7 +38,7 @@ _PATIENCE = 5
 # Polishing steps for each step of alternating least squares that is asked for.
 _POLISH = 2
 # A sweep that lowers the error by less than this share of it ends a start.
-_TOLERANCE = 1e-5
+TOLERANCE = 1e-5
 # A multiple of what was found is taken where it lowers the error by so much.
 _SCALED = 1e-9
 # Residuals below this are rounding.
@@ -64,7 +64,7 @@ class Effort:
     tol: float
     seed: int
     refining: int
-    settled: float = _TOLERANCE
+    settled: float = TOLERANCE
     clock: Clock = field(default=Clock())
 
     def after_closed_form(self) -> Effort:
@@ -105,7 +105,7 @@ def effort_for(
     problem: Problem,
     steps: int | None,
     starts: int | None,
-    tol: float | None,
+    tol: float,
     seed: int,
     seconds: float | None = None,
 ) -> Effort:
@@ -119,8 +119,7 @@ def effort_for(
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, most))
     if starts is None:
         starts = max(1, min(_STARTS, most // max(1, steps)))
-    settled = tol if tol is not None else _PLATEAU if weighted else _TOLERANCE
-    tol = _TOLERANCE if tol is None else tol
+    settled = max(tol, _PLATEAU) if weighted and tol >= TOLERANCE else tol
     return Effort(steps, starts, tol, seed, refining, settled, Clock.of(seconds))
 
 

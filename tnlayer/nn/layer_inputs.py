@@ -150,7 +150,7 @@ def device_of(device: object) -> torch.device:
     except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
         # torch's own text may list all its backends: its first sentence is enough.
         cause = " ".join(str(error).split()).partition(". ")[0]
-        meant = "; did you mean 'cuda'?" if device in ALSO_CUDA else ""
+        meant = "; did you mean 'cuda'?" if isinstance(device, str) and device in ALSO_CUDA else ""
         msg = (
             f"device={shown(device)}: torch has no such device here; expected {_devices_here()}, "
             f"or leave it out{meant}. torch says: {shown(cause)}"
