@@ -33,6 +33,8 @@ ADDRESSES = {
     # Whether an array has one at all.
     "runtime/kernel_arrays.py": {"_address": 1},
     "dispatch/fast_call.py": {"_address": 1, "data_ptr": 1},
+    # Whether two arrays are one: nothing is read there.
+    "nn/initialisation/log_scale_run.py": {"data_ptr": 2},
 }
 # Programs of several regions call the kernels of each; torch's own operations compare shapes, but
 # read as many entries in another order without a word.

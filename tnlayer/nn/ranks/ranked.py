@@ -129,7 +129,7 @@ class Ranked(DenseWeight):
 
         >>> import torch, tnlayer as tn
         >>> layer = tn.Layer(tn.topologies.tensor_train((4, 4), (4, 4), rank=20))
-        >>> dict(layer.round(1e-3).graph.leg_sizes)["b0"]  # no more than 16 is of use
+        >>> dict(layer.round(1e-5).graph.leg_sizes)["b0"]  # no more than 16 is of use
         16
         """
         return self.truncate(tol=eps, optimizer=optimizer)
