@@ -150,3 +150,10 @@ def test_wrong_use() -> None:
         layer(torch.zeros(2, 12, dtype=torch.float64))
     with pytest.raises(tn.SpecError, match="dtype"):
         layer(torch.zeros(2, 11))
+
+
+def test_tensors_are_found_by_the_former_name() -> None:
+    """Where padding was a module around a layer, users wrote ``padded.layer``."""
+    padded = Padded(tn.topologies.low_rank(8, 6, rank=2), 7, 5, backend="torch")
+    assert padded.layer.state_dict().keys() == padded.state_dict().keys()
+    assert [name for name, _ in padded.named_modules()] == [""]

@@ -110,6 +110,11 @@ class Padded(Layer):
         if bias is not None:
             set_array(self, BIAS, nn.init.zeros_(bias))
 
+    @property
+    def layer(self) -> Padded:
+        """The layer that has the tensors: this one; padding was a module around it once."""
+        return self
+
     def extra_repr(self) -> str:
         """Features and what was added to them, sizes and backend."""
         graph = self.graph
