@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.support.profiles import fixed_profile
 from tnlayer.hardware.profile.grid import Grid
@@ -93,6 +98,61 @@ def test_a_slower_machine_is_found(profile: Profile, monkeypatch: pytest.MonkeyP
     assert found.multiply_add == pytest.approx(expected)
     assert dict(found.calls) == pytest.approx(dict.fromkeys(CALLS, STARTS))
     assert (found.starting, found.working) == (1.25, 1.5)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.inference_mode,
+        torch.no_grad,
+        FakeTensorMode,
+        lambda: FlopCounterMode(display=False),
+        lambda: torch.device("meta"),
+    ],
+    ids=["autocast", "inference", "no_grad", "fake tensors", "flop counter", "meta device"],
+)
+def test_what_holds_around_a_plan_is_not_measured(
+    mode: Callable[[], AbstractContextManager[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first plan may be made under any mode of torch: what is timed are plain calls, on one
+    thread, and the user's threads are as they were."""
+    seen: list[tuple[object, ...]] = []
+
+    def state() -> tuple[object, ...]:
+        return (
+            type(torch.ones(2, device="cpu")),
+            torch.ones(2).device.type,
+            torch._C._len_torch_dispatch_stack(),
+            torch.is_autocast_enabled("cpu"),
+            torch.is_inference_mode_enabled(),
+            torch.get_num_threads(),
+        )
+
+    def operations(_: Profile) -> Factors:
+        seen.append(state())
+        return Factors()
+
+    def programs(*_: object) -> tuple[float, float]:
+        seen.append((*state(), torch.is_grad_enabled()))
+        return 1.0, 1.0
+
+    monkeypatch.setattr(module, "_of_operations", operations)
+    monkeypatch.setattr(module, "in_programs", programs)
+    threads = torch.get_num_threads()
+    with mode():
+        assert machine_factors(fixed_profile(threads=1)) == Factors()
+        assert torch.get_num_threads() == threads
+    plain = (torch.Tensor, "cpu", 0, False, False, 1)
+    assert seen == [plain, (*plain, True)]
+
+
+def test_the_users_random_numbers_are_not_drawn() -> None:
+    """A layer starts from the same numbers in the first process on a machine as in all others."""
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    machine_factors(fixed_profile(threads=1, multiply_add=1e-10))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_this_machine_has_factors() -> None:

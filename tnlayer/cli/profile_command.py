@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from ..measure.measure_device import measure_device
 from ..support.cache_folder import cache_folder
 from ..support.dtypes import DTYPES
 from ..support.json_text import canonical_json
+from ..support.torch_threads import torch_threads
 
 _DEVICES = ("cpu", "cuda")
 
@@ -59,7 +58,7 @@ def run_profile(options: argparse.Namespace) -> str:
     if options.reset:
         forget_measured()
         options.measure = bool(options.measure)
-    with _threads(options.threads):
+    with torch_threads(options.threads):
         loaded = [_measured(options, dtype) for dtype in options.dtype]
     if options.output is not None:
         text = json.dumps(loaded[0].profile.document()) + "\n"
@@ -95,17 +94,6 @@ def _check(options: argparse.Namespace) -> None:
     if options.output is not None and len(options.dtype) != 1:
         msg = f"--output takes one profile, but --dtype names {len(options.dtype)} of them"
         raise SpecError(msg)
-
-
-@contextmanager
-def _threads(number: int | None) -> Generator[None]:
-    """Let torch use so many threads inside a with-block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _measured(options: argparse.Namespace, dtype: str) -> LoadedProfile:

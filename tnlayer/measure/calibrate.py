@@ -193,14 +193,15 @@ def _now(profile: Profile) -> float:
 
 
 def _draw_inputs(pair: TrainingSchedules, batch: int, profile: Profile) -> list[torch.Tensor]:
-    """Numbers for all inputs of a forward."""
+    """Numbers for all inputs of a forward, none of them drawn from the user's generator."""
     plan = pair.forward.plan
     dtype, device = getattr(torch, plan.dtype), torch.device(profile.device)
+    random = torch.Generator(device).manual_seed(0)
     sizes = {**plan.sizes, BATCH: batch}
 
     def draw(value: Value) -> torch.Tensor:
         shape = [math.prod(sizes[leg] for leg in axis) for axis in plan.axes_of(value)]
-        return torch.rand(shape, dtype=dtype, device=device) - 0.5
+        return torch.rand(shape, dtype=dtype, device=device, generator=random) - 0.5
 
     return [draw(value) for value in plan.inputs]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,7 +13,9 @@ from ..hardware.profile.grid import Grid
 from ..hardware.profile.profile import STARTED, Profile
 from ..hardware.profile.scaling import Factors, scaled_by
 from ..support.debug import debug
+from ..support.fresh_thread import outside_modes
 from ..support.told import told
+from ..support.torch_threads import torch_threads
 from .calibrate import Programs, in_programs
 from .measure_profile import Probe
 
@@ -45,28 +46,24 @@ def machine_factors(profile: Profile) -> Factors:
     """How many times as long things take on this machine as a profile says.
 
     Measured on one thread, for beside a loop that takes all cores the threads of one operation wait
-    for each other. The least of several short runs counts, which nothing disturbed.
+    for each other. The least of several short runs counts, which nothing disturbed. A plan may be
+    made under any mode of torch, which says nothing of the machine.
 
     Arguments:
         profile: of another machine, on one thread.
     """
-    with told("measuring how fast this machine is, once"), _one_thread():
-        with torch.no_grad():
-            factors = _of_operations(profile).bounded()
-        starting, working = in_programs(scaled_by(profile, factors), _SMALL, _LARGE)
-        found = replace(factors, starting=starting, working=working)
+    with told("measuring how fast this machine is, once"):
+        found = outside_modes(lambda: _measured(profile))
     debug(1, f"this machine beside that of the profile: {found}")
     return found
 
 
-@contextmanager
-def _one_thread() -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _measured(profile: Profile) -> Factors:
+    with torch_threads(1):
+        with torch.no_grad():
+            factors = _of_operations(profile).bounded()
+        starting, working = in_programs(scaled_by(profile, factors), _SMALL, _LARGE)
+    return replace(factors, starting=starting, working=working)
 
 
 def _of_operations(profile: Profile) -> Factors:

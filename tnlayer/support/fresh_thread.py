@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import _get_current_function_mode_stack  # pyright: ignore
 from torch.utils._device import DeviceContext
 
+Result = TypeVar("Result")
 _mode_count = torch._C._len_torch_dispatch_stack  # pyright: ignore[reportPrivateUsage]
 
 
@@ -32,17 +33,34 @@ def in_fresh_thread(function: Callable[[], Any]) -> None:
         function()
         return
     inference = torch.is_inference_mode_enabled()
+
+    def call() -> None:
+        with torch.inference_mode(inference):
+            function()
+
+    outside_modes(call)
+
+
+def outside_modes(function: Callable[[], Result]) -> Result:
+    """What a function gives in another thread: where no mode of torch holds, whatever holds here.
+
+    Fake tensors, counters, autocast, inference mode and the default device belong to a thread.
+
+    Arguments:
+        function: without arguments; what it raises is raised here.
+    """
+    results: list[Result] = []
     errors: list[BaseException] = []
 
     def call() -> None:
         try:
-            with torch.inference_mode(inference):
-                function()
+            results.append(function())
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=call, name="tnlayer: initialisation")
+    thread = threading.Thread(target=call, name="tnlayer: computation")
     thread.start()
     thread.join()
     if errors:
         raise errors[0]
+    return results[0]
