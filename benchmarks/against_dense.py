@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import tnlayer as tn
+from benchmarks.common.module_calls import forward, training_step
 from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
 from benchmarks.common.timing import keep_freed_memory, time_alternating
 from tnlayer import topologies as T
@@ -51,7 +52,7 @@ def measure(name: str, batches: Sequence[int], budget: float) -> list[dict[str, 
         x = torch.randn(batch, FEATURES)
         cost = layer.costs(batch)[0]
         other = cost.predicted("dense")
-        for mode, call in (("forward", _forward), ("training", _step)):
+        for mode, call in (("forward", forward), ("training", training_step)):
             calls = {"layer": partial(call, layer, x), "dense": partial(call, dense, x)}
             for warm in calls.values():
                 warm()
@@ -79,18 +80,6 @@ def _flops(cost: tn.Cost, mode: str) -> float:
         return cost.forward_flops / cost.dense_forward_flops
     own = cost.forward_flops + cost.backward_flops
     return own / (cost.dense_forward_flops + cost.dense_backward_flops)
-
-
-def _forward(module: nn.Module, x: torch.Tensor) -> None:
-    with torch.no_grad():
-        module(x)
-
-
-def _step(module: nn.Module, x: torch.Tensor) -> None:
-    y = module(x.detach().requires_grad_())
-    y.backward(torch.ones_like(y))
-    for parameter in module.parameters():
-        parameter.grad = None
 
 
 def table(cells: Sequence[dict[str, Any]], mode: str, batches: Sequence[int]) -> str:

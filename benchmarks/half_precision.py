@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import tnlayer as tn
+from benchmarks.common.module_calls import forward, training_step
 from benchmarks.common.report import RESULTS, format_table, headline, provenance, write_json
 from benchmarks.common.timing import time_alternating
 from tnlayer import topologies
@@ -54,7 +55,7 @@ def measure(name: str, batches: Sequence[int], budget: float) -> list[dict[str, 
             if batch == 1 or not wide_products(kind, "cpu"):
                 dense = nn.Linear(FEATURES, FEATURES, bias=False, dtype=dtype)
                 calls[f"dense {kind}"] = (dense, x)
-        for mode, call in (("forward", _forward), ("training", _step)):
+        for mode, call in (("forward", forward), ("training", training_step)):
             works: dict[str, Callable[[], Any]] = {
                 kind: partial(call, *pair) for kind, pair in calls.items()
             }
@@ -75,18 +76,6 @@ def _backend(layer: tn.Layer, batch: int) -> str:
     """What runs it, from its own report."""
     report = str(layer.explain(batch=batch))
     return next(line for line in report.splitlines() if line.startswith("backend"))
-
-
-def _forward(module: nn.Module, x: torch.Tensor) -> None:
-    with torch.no_grad():
-        module(x)
-
-
-def _step(module: nn.Module, x: torch.Tensor) -> None:
-    y = module(x.detach().requires_grad_())
-    y.backward(torch.ones_like(y))
-    for parameter in module.parameters():
-        parameter.grad = None
 
 
 def main(arguments: Sequence[str]) -> int:

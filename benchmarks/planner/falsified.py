@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
-from tnlayer.hardware.profile.grid import Grid
-from tnlayer.hardware.profile.profile import Profile
+from tnlayer.hardware.profile.profile import CALLS, Profile
+from tnlayer.hardware.profile.scaling import Factors, scaled_by
 
 MOST = 4.0
+# What is said of whole programs is no rate.
+_RATES = [one.name for one in fields(Factors) if one.name not in ("calls", "starting", "working")]
 
 
 def falsified(profile: Profile, seed: int) -> Profile:
@@ -24,21 +26,6 @@ def falsified(profile: Profile, seed: int) -> Profile:
     def factor() -> float:
         return MOST ** draw.uniform(-1, 1)
 
-    changes: dict[str, Any] = {}
-    for field in fields(profile):
-        value = getattr(profile, field.name)
-        if isinstance(value, Grid):
-            changes[field.name] = _times(value, factor())
-        elif isinstance(value, float):
-            changes[field.name] = value * factor()
-        elif field.name in ("gemm", "batched"):
-            # One factor: transposed operands are not wrong by themselves.
-            rate = factor()
-            changes[field.name] = tuple(_times(grid, rate) for grid in value)
-        elif field.name == "calls":
-            changes[field.name] = tuple((kind, seconds * factor()) for kind, seconds in value)
-    return replace(profile, **changes)
-
-
-def _times(grid: Grid, rate: float) -> Grid:
-    return replace(grid, seconds=tuple(seconds * rate for seconds in grid.seconds))
+    rates: dict[str, Any] = {name: factor() for name in _RATES}
+    calls = tuple((kind, factor()) for kind in CALLS)
+    return scaled_by(profile, Factors(calls=calls, **rates))

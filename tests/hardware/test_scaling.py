@@ -22,10 +22,10 @@ from tnlayer.hardware.profile.load import (
 )
 from tnlayer.hardware.profile.profile import CALLS, Profile
 from tnlayer.hardware.profile.scaling import LEAST, MOST, Factors, scaled_by
+from tnlayer.hardware.profile.stored import major_minor
 from tnlayer.hardware.profile.stored_factors import (
     ScaledTo,
     read_factors,
-    torch_version,
     write_factors,
 )
 from tnlayer.support.file_store import cache_folder
@@ -151,7 +151,11 @@ def test_of_two_processes_the_first_counts(measured: Measured) -> None:
     """What was stored meanwhile holds, for plans are found by their profile."""
     reference = load_profile().profile.name
     quicker = ScaledTo(
-        processor_name(), reference, torch_version(), Factors(stream=7.0), "2026-01-01 00:00"
+        processor_name(),
+        reference,
+        major_minor(torch.__version__),
+        Factors(stream=7.0),
+        "2026-01-01 00:00",
     )
     assert load_profile().is_foreign  # known to this process as it was
     write_factors(quicker)
@@ -164,7 +168,9 @@ def test_look_again_takes_what_another_process_stored(measured: Measured) -> Non
     """As when a worker in the background has measured."""
     found = load_profile()
     now = "2026-01-01 00:00"
-    write_factors(ScaledTo(processor_name(), found.profile.name, torch_version(), SLOW, now))
+    write_factors(
+        ScaledTo(processor_name(), found.profile.name, major_minor(torch.__version__), SLOW, now)
+    )
     assert load_profile().is_foreign
     load.look_again()
     assert not load_profile().is_foreign

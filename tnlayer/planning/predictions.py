@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,15 @@ class Prediction:
     def wanted(self, objective: str) -> float:
         """What an objective counts: inference for "infer", forward and backward for "train"."""
         return self.inference if objective == INFER else self.training
+
+
+def seconds_by_name(predictions: Iterable[Prediction]) -> dict[str, float]:
+    """Predictions as plain values, for a file."""
+    return {
+        f"{one.backend}_{part}_seconds": getattr(one, part)
+        for one in predictions
+        for part in ("forward", "backward", "inference")
+    }
 
 
 def predict(training: Lowered, batch: int) -> Prediction:

@@ -14,7 +14,7 @@ from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.path_of_plan import path_of
 from ..planning.planner import PlannedGraph
-from ..planning.predictions import DENSE, Prediction
+from ..planning.predictions import DENSE, Prediction, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.wording import fewer
 from ..targets.backend import backend_of
@@ -302,11 +302,7 @@ class Cost:
             "width": self.width,
             "forward_calls": self.forward_calls,
             "backward_calls": self.backward_calls,
-            **{
-                f"{one.backend}_{part}_seconds": getattr(one, part)
-                for one in self.predictions
-                for part in ("forward", "backward", "inference")
-            },
+            **seconds_by_name(self.predictions),
             "profile": self.profile,
             "reason": self.reason,
             **(self._break_even_numbers() if break_even else {}),

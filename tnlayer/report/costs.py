@@ -10,7 +10,7 @@ from ..graph.graph import Graph, count_parameters
 from ..ir.counts import Amount, amount
 from ..ir.plan_text import at_batch, milliseconds, table
 from ..planning.break_even import BreakEven, find_break_even
-from ..planning.predictions import DENSE, Prediction, added
+from ..planning.predictions import DENSE, Prediction, added, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_of, html_table, lines
 from ..support.wording import counted
 from .cost import Cost
@@ -265,11 +265,7 @@ class Costs(tuple[Cost, ...]):
             "width": self.width,
             "forward_calls": self.forward_calls,
             "backward_calls": self.backward_calls,
-            **{
-                f"{one.backend}_{part}_seconds": getattr(one, part)
-                for one in self.predictions
-                for part in ("forward", "backward", "inference")
-            },
+            **seconds_by_name(self.predictions),
             "profile": self.profile,
             "networks": [cost.numbers(break_even=break_even) for cost in self],
         }

@@ -29,8 +29,16 @@ from .derived import derived_profiles
 from .op_times import OpTimes
 from .profile import Profile
 from .scaling import Factors, scaled_by
-from .stored import MeasuredProfile, ProfileKey, clear_profiles, key_of, read_profile, write_profile
-from .stored_factors import ScaledTo, read_factors, torch_version, write_factors
+from .stored import (
+    MeasuredProfile,
+    ProfileKey,
+    clear_profiles,
+    key_of,
+    major_minor,
+    read_profile,
+    write_profile,
+)
+from .stored_factors import ScaledTo, read_factors, write_factors
 
 # Says whether shipped profiles are scaled.
 VARIABLE, SHIPPED = "TNLAYER_PROFILE", "shipped"
@@ -176,7 +184,9 @@ def scale_nearest(dtype: str = "float32", device: str = "cpu") -> None:
         profile = reference if isinstance(reference, Profile) else reference.profile
         factors = _MEASURE[0](profile)
         now = f"{datetime.now():%Y-%m-%d %H:%M}"
-        found = ScaledTo(processor_name(device), reference.name, torch_version(), factors, now)
+        found = ScaledTo(
+            processor_name(device), reference.name, major_minor(torch.__version__), factors, now
+        )
         _SCALED[found.reference] = write_factors(found)
         _load.cache_clear()
 

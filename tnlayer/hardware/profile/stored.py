@@ -25,6 +25,15 @@ _FIELDS = {"made_for", "measured", "profile"}
 _NOTE = "note"
 
 
+def major_minor(version: str) -> str:
+    """What counts of torch's version, whose libraries make the rates.
+
+    >>> major_minor("2.13.0+cpu")
+    '2.13'
+    """
+    return ".".join(version.split(".")[:2])
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileKey:
     """What a profile was measured for.
@@ -42,7 +51,7 @@ class ProfileKey:
     name: str
     dtype: str
     threads: int
-    torch: str = ".".join(torch.__version__.split(".")[:2])
+    torch: str = major_minor(torch.__version__)
     schema: int = SCHEMA
 
     @property
@@ -81,9 +90,8 @@ class MeasuredProfile:
 
 def key_of(profile: Profile) -> ProfileKey:
     """What a profile was measured for."""
-    version = dict(profile.versions).get("torch", "")
-    major_minor = ".".join(version.split(".")[:2])
-    return ProfileKey(profile.device, profile.name, profile.dtype, profile.threads, major_minor)
+    version = major_minor(dict(profile.versions).get("torch", ""))
+    return ProfileKey(profile.device, profile.name, profile.dtype, profile.threads, version)
 
 
 def read_profile(key: ProfileKey) -> MeasuredProfile | None:

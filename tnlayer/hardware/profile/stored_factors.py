@@ -13,6 +13,7 @@ from ...support.file_store import Store
 from ...support.json_text import canonical_json, parse_json
 from .profile import CALLS
 from .scaling import LEAST, MOST, Factors
+from .stored import major_minor
 
 _STORE = Store("profiles", limit=2**12)
 SCHEMA = 1
@@ -37,11 +38,6 @@ class ScaledTo:
     factors: Factors
     measured: str
     schema: int = SCHEMA
-
-
-def torch_version() -> str:
-    """Version of torch, major.minor: its libraries make the rates."""
-    return ".".join(torch.__version__.split(".")[:2])
 
 
 def read_factors(processor: str, reference: str) -> ScaledTo | None:
@@ -82,7 +78,7 @@ def _entry(processor: str, reference: str, version: str | None = None, schema: i
     key = {
         "processor": processor,
         "reference": reference,
-        "torch": version or torch_version(),
+        "torch": version or major_minor(torch.__version__),
         "schema": schema,
     }
     return f"factors-{hashlib.sha256(canonical_json(key).encode()).hexdigest()[:32]}.json"
