@@ -112,7 +112,13 @@ class Padded(Layer):
 
     @property
     def layer(self) -> Padded:
-        """The layer that has the tensors: this one; padding was a module around it once."""
+        """The layer that has the tensors: this one; padding was a module around it once.
+
+        >>> import tnlayer as tn
+        >>> padded = Padded(tn.topologies.low_rank(8, 6, rank=2), 7, 5, backend="torch")
+        >>> padded.layer is padded
+        True
+        """
         return self
 
     def extra_repr(self) -> str:
