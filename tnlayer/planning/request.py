@@ -75,10 +75,6 @@ class Request:
     keeps: bool = True
     adds: bool = False
 
-    def __post_init__(self) -> None:
-        # tn.cost and tn.compare hand on what the user wrote.
-        object.__setattr__(self, "memory_limit", memory_option(self.memory_limit))
-
     def checked(self, graph: Graph) -> Request:
         """The request for a network, with a dtype, and without what its device cannot use.
 

@@ -214,7 +214,7 @@ def compare(
     batch: int = DEFAULT_BATCH,
     device: Device = "cpu",
     objective: Objective = "train",
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,

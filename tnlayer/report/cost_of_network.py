@@ -12,7 +12,7 @@ from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
 from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
-from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option
+from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
 from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..targets.backend import option_names
 from .cost import Cost
@@ -26,7 +26,7 @@ def cost(
     batch: int = ...,
     device: Device = ...,
     objective: Objective = ...,
-    memory_limit: int | None = ...,
+    memory_limit: int | str | None = ...,
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
@@ -39,7 +39,7 @@ def cost(
     batch: int = ...,
     device: Device = ...,
     objective: Objective = ...,
-    memory_limit: int | None = ...,
+    memory_limit: int | str | None = ...,
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
@@ -51,7 +51,7 @@ def cost(
     batch: int = DEFAULT_BATCH,
     device: Device = "cpu",
     objective: Objective = "train",
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
@@ -86,7 +86,8 @@ def cost(
     """
     check_option(backend, "backend", option_names())
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
-    request = Request(batch, objective, where, memory_limit, effort, own, minimize, backend)
+    limit = memory_option(memory_limit)
+    request = Request(batch, objective, where, limit, effort, own, minimize, backend)
     request = foreseen_request(request)
     if is_sum(net):
         return Costs(cost_of(plan_graph(graph, request), batch) for graph in as_sum(net))
