@@ -16,6 +16,7 @@ from benchmarks.paper.data import load_data
 from benchmarks.paper.document import read_evidence, rebuilt
 from benchmarks.paper.parameters import print_parameters
 from benchmarks.paper.plot import draw
+from benchmarks.paper.precision import PRECISIONS, runs_in_bfloat16
 from benchmarks.paper.protocols import PROTOCOLS
 from benchmarks.paper.rows import GROUPS, rows_named
 from benchmarks.paper.runs import Clock, Setting, run_all
@@ -92,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of convolutions; auto: bfloat16 where the device multiplies in it",
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
     parser.add_argument("--cache", type=Path, help="folder of decoded images and checkpoints")
     return parser
@@ -104,12 +111,14 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     data = load_data(options.data, cache)
     print(f"data: {data.name}; results: {options.out}; checkpoints: {cache}", flush=True)
+    device = torch.device(options.device)
     setting = Setting(
         data,
         PROTOCOLS[options.protocol],
         cache,
         options.out,
-        device=torch.device(options.device),
+        device=device,
+        bfloat16=runs_in_bfloat16(options.precision, device),
         arguments=words,
     )
     return 0 if run_all(setting, rows, seeds, Clock(options.minutes)) else 3

@@ -106,6 +106,9 @@ def _what_was_run(evidence: Evidence) -> str:
         if count:
             deviation, freedom = results.deviation
             text += f" on {results.data}"
+            if results.in_float32:
+                some = ", ".join(f"{row} seed {seed}" for row, seed in results.in_float32)
+                text += f"; convolutions in float32 in {len(results.in_float32)} of them ({some})"
             if freedom:
                 text += f"; deviation between seeds {100 * deviation:.2f} points, all rows together"
         lines.append(text)

@@ -31,6 +31,7 @@ class Run:
         protocol: name of its protocol.
         data: what it was trained on.
         accuracy: the one that counts: the last test's where the length is fixed, else the best.
+        bfloat16: whether its convolutions ran in bfloat16, not in float32.
     """
 
     row: str
@@ -38,6 +39,7 @@ class Run:
     protocol: str
     data: str
     accuracy: float
+    bfloat16: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,13 @@ class Results:
         protocol: its name.
         accuracies: by row, in the order of the seeds.
         data: what all were trained on, or "" where there is no run.
+        in_float32: row and seed of the runs whose convolutions were float32, not bfloat16.
     """
 
     protocol: str
     accuracies: Mapping[str, tuple[float, ...]]
     data: str = ""
+    in_float32: tuple[tuple[str, int], ...] = ()
 
     def mean(self, row: str) -> float | None:
         """Mean accuracy over seeds, None without a run."""
@@ -117,7 +121,8 @@ def read_runs(folder: Path) -> tuple[Run, ...]:
 
 def _run(record: dict[str, Any], protocol: Protocol) -> Run:
     accuracy = record["final_accuracy" if protocol.patience is None else "best_accuracy"]
-    return Run(record["row"], record["seed"], protocol.name, record["data"], accuracy)
+    in_bfloat16 = record["bfloat16_convolutions"]
+    return Run(record["row"], record["seed"], protocol.name, record["data"], accuracy, in_bfloat16)
 
 
 def results_of(protocol: str, runs: Sequence[Run]) -> Results:
@@ -133,4 +138,5 @@ def results_of(protocol: str, runs: Sequence[Run]) -> Results:
         raise ValueError(msg)
     rows = [name for name in ROWS if any(run.row == name for run in chosen)]
     found = {name: tuple(run.accuracy for run in chosen if run.row == name) for name in rows}
-    return Results(protocol, found, next(iter(names), ""))
+    in_float32 = tuple((run.row, run.seed) for run in chosen if not run.bfloat16)
+    return Results(protocol, found, next(iter(names), ""), in_float32)

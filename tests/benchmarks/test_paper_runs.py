@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.paper.model import PaperNetwork
+from benchmarks.paper.precision import runs_in_bfloat16
 from benchmarks.paper.protocols import PROTOCOLS
 from benchmarks.paper.rows import ROWS
 from benchmarks.paper.runs import Clock, Setting, run_all, run_one
@@ -123,3 +124,16 @@ def test_a_run_that_another_process_holds_is_passed_by(
     assert not here.result_file(ROWS["FC-2"], 1).exists()
     assert here.result_file(ROWS["low-rank-1"], 1).exists()
     assert run_all(here, [ROWS["FC-2"]], [1], Clock(None))
+
+
+def test_convolutions_are_float32_where_bfloat16_would_be_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the processor can decides, unless the user does; a GPU has bfloat16."""
+    cpu = torch.device("cpu")
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
+        assert runs_in_bfloat16("auto", cpu) == able
+        assert runs_in_bfloat16("bfloat16", cpu)
+        assert not runs_in_bfloat16("float32", cpu)
+        assert runs_in_bfloat16("auto", torch.device("cuda"))

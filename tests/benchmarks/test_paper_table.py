@@ -29,7 +29,9 @@ from benchmarks.paper.statements import (
 from tests.support.small_paper import SMALL
 
 
-def write_run(folder: Path, row: str, seed: int, accuracy: float, data: str = "some") -> None:
+def write_run(
+    folder: Path, row: str, seed: int, accuracy: float, data: str = "some", *, bfloat16: bool = True
+) -> None:
     """A result file with what the table reads."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {
@@ -39,6 +41,7 @@ def write_run(folder: Path, row: str, seed: int, accuracy: float, data: str = "s
         "data": data,
         "final_accuracy": accuracy,
         "best_accuracy": accuracy + 0.01,
+        "bfloat16_convolutions": bfloat16,
     }
     (folder / f"{row}.seed{seed}.json").write_text(json.dumps(record))
 
@@ -48,6 +51,14 @@ def evidence_of(**accuracies: tuple[float, ...]) -> Evidence:
     named = {name.replace("_", "-"): values for name, values in accuracies.items()}
     results = {"short": Results("short", named, "some"), "paper": Results("paper", {})}
     return Evidence(results, {}, {})
+
+
+def test_the_document_names_runs_with_convolutions_in_float32(tmp_path: Path) -> None:
+    """A table of both kinds says which run was which."""
+    write_run(tmp_path / "short", "MERA-2", 0, 0.7)
+    write_run(tmp_path / "short", "TT-5", 1, 0.7, bfloat16=False)
+    text = rebuilt((DOCS / "paper.md").read_text(), read_evidence(tmp_path))
+    assert "2 runs on some; convolutions in float32 in 1 of them (TT-5 seed 1)" in text
 
 
 def test_the_document_is_what_the_committed_results_give() -> None:
