@@ -23,9 +23,9 @@ from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.budget.useful_bond_sizes import useful_sizes
 from tnlayer.hardware.profile.load import op_times, use_profile
-from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.nn.padded import Padded
 from tnlayer.planning.planner import Request, plan_graph
+from tnlayer.targets.fastest_schedules import fastest_pair
 from tnlayer.time_models.torch_calls import pair_seconds
 
 # States have no x, classifiers take vectors; the others take few numbers of features, or their
@@ -202,7 +202,7 @@ def predicted_seconds(net: tn.Network, batch: int) -> float:
     """Forward and backward on torch, by the model itself."""
     planned = plan_graph(net, Request(batch=batch))
     times = op_times("float32")
-    pair = schedule_pair(planned.plan, planned.training_mask, times)
+    pair = fastest_pair(planned.plan, planned.training_mask, times)
     return pair_seconds(pair, batch, times).total
 
 

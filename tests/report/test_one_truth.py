@@ -12,7 +12,9 @@ from tnlayer.planning.planner import plan_graph
 from tnlayer.planning.request import Request
 
 BATCHES = (1, 3, 7, 16, 32, 50, 100, 256, 700, 5000)
-FEW, ALL = range(12), range(12, 100)
+# 15 and 20 were slower at batch 3 than the plan of their range, by the order of what is stored.
+FEW = (*range(12), 15, 20)
+ALL = tuple(seed for seed in range(100) if seed not in FEW)
 
 
 def drawn(seed: int) -> tn.Network:

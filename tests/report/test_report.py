@@ -17,7 +17,6 @@ from tnlayer.hardware.profile.load import op_times, use_profile
 from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_text import search_words
-from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
 from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
@@ -25,6 +24,7 @@ from tnlayer.planning.predictions import Prediction
 from tnlayer.report import cost as cost_module
 from tnlayer.report.cost_of_network import cost_of
 from tnlayer.runtime.program import Program
+from tnlayer.targets.fastest_schedules import fastest_pair
 from tnlayer.time_models.torch_calls import (
     dense_seconds,
     pair_seconds,
@@ -77,12 +77,12 @@ def test_predictions_are_the_models(name: str) -> None:
     cost = tn.cost(NETWORKS[name](), batch=48)
     times = op_times("float32")
     mask = (True,) * len(cost.plan.inputs)
-    pair = schedule_pair(cost.plan, mask, times)
+    pair = fastest_pair(cost.plan, mask, times)
     expected = pair_seconds(pair, 48, times)
     found = cost.predicted("torch")
     assert found is not None
     assert (found.forward, found.backward) == (expected.forward, expected.backward)
-    alone = schedule_pair(cost.plan, (False,) * len(mask), times).forward
+    alone = fastest_pair(cost.plan, (False,) * len(mask), times).forward
     assert found.inference == schedule_seconds(alone, 48, times)
     assert 0 < found.inference < found.forward
     assert cost.fastest == found
@@ -130,7 +130,7 @@ def test_copies_count_for_the_step_that_reads_them() -> None:
     """A step whose operand has to be copied costs more than the product alone."""
     plan = tn.cost(T.mera(8), batch=64).plan
     times = op_times("float32")
-    schedule = schedule_pair(plan, (False,) * len(plan.inputs), times).forward
+    schedule = fastest_pair(plan, (False,) * len(plan.inputs), times).forward
     found = step_seconds(schedule, 64, times)
     assert sum(found.values()) == pytest.approx(schedule_seconds(schedule, 64, times))
     own = {call.result.name for call in schedule.calls} & {s.result.name for s in plan.steps}
@@ -155,7 +155,7 @@ def test_training_of_a_layer_for_inference() -> None:
 def training_seconds(plan: Plan, planned: PlannedGraph, batch: int) -> float:
     """Forward and backward of a plan."""
     times = op_times("float32")
-    pair = schedule_pair(plan, planned.training_mask, times)
+    pair = fastest_pair(plan, planned.training_mask, times)
     return pair_seconds(pair, batch, times).total
 
 

@@ -16,6 +16,7 @@ from ..graph.argument_checks import shown
 from ..graph.canonical import CanonicalForm
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
+from ..ir.batch_probes import FIRST_PROBE, probes_around
 from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from ..support.debug import debug
@@ -29,9 +30,6 @@ from .plan_search import Search
 from .plan_store import Note, PlanKey, StoredPlan, find_plan, write_plan
 from .rank import Ranked, left_out, rank
 from .request import BY_TIME, Request
-
-# Batch sizes at which plans are ranked; beyond the last one its winner holds.
-_FIRST, _FACTOR, _LAST = 1, 4, 4**8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def _chosen(form: CanonicalForm, batch: int, request: Request, kind: str) -> Cho
 def _asked(graph: Graph, kind: str, batch: int) -> tuple[str, int]:
     """Which kind of plan is wanted, and at which batch size: where calls have no samples all are
     one, so that a layer plans once for what it stands for and what it runs."""
-    return (kind, batch) if graph.is_batched else (RANGED, _FIRST)
+    return (kind, batch) if graph.is_batched else (RANGED, FIRST_PROBE)
 
 
 def known_choice(
@@ -135,7 +133,7 @@ def stored_choice(search: Search, key: PlanKey, batch: int) -> Choice | None:
     if found is None or told is None:
         return None
     low, high = found.batches.least, found.batches.greatest
-    low = 0 if low == _FIRST and high != _FIRST else low
+    low = 0 if low == FIRST_PROBE and high != FIRST_PROBE else low
     lowered = search.lowered(found.plan)
     return Choice(lowered, BatchRange(low, high), *told, stored=True)
 
@@ -158,7 +156,7 @@ def store_choice(key: PlanKey, choice: Choice) -> None:
         "backward": float(choice.seconds.backward),
         "reason": choice.reason,
     }
-    batches = BatchRange(max(_FIRST, choice.batches.least), choice.batches.greatest)
+    batches = BatchRange(max(FIRST_PROBE, choice.batches.least), choice.batches.greatest)
     write_plan(key, StoredPlan(batches, choice.plan, notes))
 
 
@@ -197,7 +195,7 @@ def ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
     share a search.
     """
     _, batch = _asked(search.graph, EXACT, batch)
-    low, high = _probes(batch)
+    low, high = probes_around(batch)
     limited = search.request.memory_limit is not None
     by_time = search.request.minimize == BY_TIME  # else the one tree for this size is wanted
     if batch == low or limited or not by_time:
@@ -223,9 +221,9 @@ def _first(search: Search, ranked: tuple[Ranked, ...], least: int, greatest: int
 def _ranged(search: Search, batch: int) -> Choice:
     request = search.request
     if not search.graph.is_batched:
-        return _first(search, rank(search, _FIRST), 0, None)
-    low, high = _probes(batch, endless=request.memory_limit is not None)
-    start = 0 if low == _FIRST else low
+        return _first(search, rank(search, FIRST_PROBE), 0, None)
+    low, high = probes_around(batch, endless=request.memory_limit is not None)
+    start = 0 if low == FIRST_PROBE else low
     if request.memory_limit is not None:
         # What keeps the limit at the upper end keeps it below.
         upper = batch if high is None else high - 1
@@ -246,17 +244,9 @@ def _ranged(search: Search, batch: int) -> Choice:
     return _first(search, second, turn, high - 1)
 
 
-def _probes(batch: int, *, endless: bool = False) -> tuple[int, int | None]:
-    """The probes around a batch size; None above the last one, unless there is none."""
-    low = _FIRST
-    while low * _FACTOR <= batch and (endless or low < _LAST):
-        low *= _FACTOR
-    return low, low * _FACTOR if endless or low < _LAST else None
-
-
 def probe_below(batch: int) -> int:
     """The probe at or below a batch size: sizes with the same one are planned together."""
-    return _probes(batch)[0]
+    return probes_around(batch)[0]
 
 
 def upper_end(batch: int, planned: int, *, one_plan: bool) -> int:
@@ -269,7 +259,7 @@ def upper_end(batch: int, planned: int, *, one_plan: bool) -> int:
     """
     if one_plan and batch <= planned:
         return planned
-    _, high = _probes(batch, endless=True)
+    _, high = probes_around(batch, endless=True)
     assert high is not None
     return high - 1
 

@@ -21,13 +21,14 @@ from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
-from ..lowering.calls.training_schedules import Mask, TrainingSchedules, schedule_pair
+from ..lowering.calls.training_schedules import Mask, TrainingSchedules
 from ..planning.memory_limit import LimitError, LimitRefused, keep_limit
 from ..planning.request import TRAIN
 from ..support.debug import debug
 from ..support.locks import Lock
 from ..support.outside_graphs import do, number_of
 from ..targets.backend import backend_of
+from ..targets.fastest_schedules import fastest_pair
 from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
@@ -261,7 +262,7 @@ class Program:
             if isinstance(known, LoweredCalls) and known.plan == plan:
                 self._pairs[key] = known.pair
             else:
-                self._pairs[key] = schedule_pair(plan, mask, self.times)
+                self._pairs[key] = fastest_pair(plan, mask, self.times)
         return self._pairs[key]
 
     @property

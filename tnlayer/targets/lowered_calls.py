@@ -14,8 +14,9 @@ from ..ir.counts import Amount
 from ..ir.plan_parts import Memory
 from ..ir.plan_text import at_batch, memory_text, milliseconds
 from ..ir.steps import owner_of
-from ..lowering.calls.training_schedules import TrainingSchedules, schedule_pair
+from ..lowering.calls.training_schedules import TrainingSchedules
 from ..time_models.torch_calls import Seconds, schedule_seconds, step_seconds
+from .fastest_schedules import fastest_pair
 from .lowered import Lowered, Room
 
 
@@ -33,7 +34,7 @@ class LoweredCalls(Lowered):
         Raises:
             PlanError: the plan's memory cannot be followed.
         """
-        return schedule_pair(self.plan, self.mask, self.target.times)
+        return fastest_pair(self.plan, self.mask, self.target.times)
 
     @property
     def code(self) -> object:
