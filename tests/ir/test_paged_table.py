@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tnlayer as tn
-from tnlayer.ir.paged_table import PAGE, paged_table, with_last_column_wrapped, wrapped_lines
-from tnlayer.ir.plan_text import table
+from tnlayer.ir.paged_table import paged_table
+from tnlayer.ir.table_text import PAGE, table, with_columns_wrapped, wrapped_lines
 
 T = tn.topologies
 ROWS = [("name", "one", "two", "three"), ("first", "1", "22", "333"), ("second", "4", "5", "6")]
@@ -36,12 +36,36 @@ def test_columns_that_do_not_fit_stand_below() -> None:
 def test_a_long_last_cell_goes_over_lines() -> None:
     """Words are not cut, other cells are empty there."""
     rows = [("name", "why"), ("first", "because of many words that are long"), ("second", "so")]
-    found = with_last_column_wrapped(rows, width=28)
+    found = with_columns_wrapped(rows, (1,), width=28)
     assert found == [
         ("name", "why"), ("first", "because of many"), ("", "words that are long"),
         ("second", "so"),
     ]  # fmt: skip
     assert wrapped_lines(["one two three", "four"], width=8) == ["one two", "  three", "four"]
+
+
+def test_long_cells_share_what_the_others_leave() -> None:
+    """What one column does not need is the other's; a table that fits stays as it is."""
+    rows = [("legs", "n", "how"), ("a b " * 6, "1", "x " * 40), ("c", "2", "y")]
+    found = with_columns_wrapped(rows, (0, 2), width=60)
+    assert found[0] == ("legs", "n", "how") and found[-1] == ("c", "2", "y")
+    widths = [max(len(row[column]) for row in found) for column in range(3)]
+    assert widths[0] == 23 and 30 <= widths[2] <= 32
+    assert sum(row[2].count("x") for row in found) == 40
+    assert with_columns_wrapped(rows, (0, 2), width=200) == [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("net", [T.mera(10), T.peps(3, 3, 2, 2), T.brickwall(6, dim=2, depth=3)])
+def test_plans_fit_on_a_page(net: tn.Network) -> None:
+    """A step of many legs goes over several lines, and none is lost."""
+    plan = tn.plan(net, batch=64, effort="fast")
+    text = str(plan)
+    # FLOPs, bytes and names take what they take; the two columns beside have 20 at least.
+    assert widest(text) <= 112
+    cells = text.split()
+    for line in plan.steps_in_words():
+        for leg in line.split("[")[1].split("]")[0].split():
+            assert leg in cells
 
 
 @pytest.mark.parametrize("sizes", [(768, 768), (1000, 4099)])

@@ -13,7 +13,7 @@ from ..graph.argument_checks import as_number, check_whole, did_you_mean, shown
 from ..graph.graph import MAX_PORT_FEATURES, Graph
 from ..graph.network import Network
 from ..graph.told_calls import told
-from ..ir.paged_table import wrapped_lines
+from ..ir.table_text import wrapped_lines
 from ..nn.layer import Layer
 from ..nn.padded import Padded
 from ..planning.planner import plan_graph

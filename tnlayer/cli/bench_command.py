@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import BuildError
-from ..ir.plan_text import table
+from ..ir.table_text import table
 from ..measure.median_time import median_seconds
 from ..nn.layer import Layer
 from ..support.json_text import canonical_json

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BuildError
-from ..ir.plan_text import table
+from ..ir.table_text import table
 from ..support.cache_folder import cache_folder
 from ..support.json_text import canonical_json
 from .shared_options import add_json

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from .counts import Amount
 from .plan_parts import Memory
 from .plan_values import PlanValues
 from .steps import BATCH, Contract, Operand, Scatter, Select, Step
+from .table_text import table, with_columns_wrapped, wrapped_lines
 
 # How often a step runs: once a call, whatever the batch, where no sample is in it: on parameters
 # alone, and in a backward on what was summed over the samples.
 ONCE, EACH = "once a call", "each sample"
+# The columns that grow with the network: a step of a grid has dozens of legs.
+_LEGS, _OPERATION = 2, 3
 
 
 def plan_text(plan: PlanValues, seconds: Mapping[str, float] | None = None, batch: int = 0) -> str:
@@ -24,7 +27,10 @@ def plan_text(plan: PlanValues, seconds: Mapping[str, float] | None = None, batc
         batch: the batch size of those times.
     """
     rows = plan_rows(plan, seconds, batch)
-    return "\n".join((plan_headline(plan), *table(rows), *plan_totals(plan)))
+    lines = table(with_columns_wrapped(rows, (_LEGS, _OPERATION)))
+    # An amount is not broken: spaces that no line ends at hold it together meanwhile.
+    totals = wrapped_lines([line.replace(" + ", "\xa0+\xa0") for line in plan_totals(plan)])
+    return "\n".join((plan_headline(plan), *lines, *totals)).replace("\xa0", " ")
 
 
 def plan_headline(plan: PlanValues) -> str:
@@ -160,20 +166,6 @@ def amount_text(quantity: Amount) -> str:
     return " + ".join(parts)
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as aligned lines; numbers stand right, the first row is the header."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numeric = [all(_is_number(row[c]) for row in rows[1:]) for c in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        )
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
 def steps_text(plan: PlanValues) -> tuple[str, ...]:
     """Each step in a line, with the user's names where the plan has them."""
     names = dict(plan.names)
@@ -182,10 +174,6 @@ def steps_text(plan: PlanValues) -> tuple[str, ...]:
         f"{_operation(step, names)}"
         for step in plan.steps
     )
-
-
-def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text in ("", "-")
 
 
 def _operation(step: Step, names: dict[str, str]) -> str:

@@ -14,8 +14,8 @@ from ..budget.topology import Topology, check_topology, name_of
 from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_option, check_whole
 from ..graph.told_calls import told
-from ..ir.paged_table import with_last_column_wrapped, wrapped_lines
-from ..ir.plan_text import milliseconds, table
+from ..ir.plan_text import milliseconds
+from ..ir.table_text import table, with_columns_wrapped, wrapped_lines
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
 from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.option_words import Effort, Objective
@@ -131,10 +131,14 @@ class Suggestions:
         return "\n".join(
             (
                 self._title,
-                *table(with_last_column_wrapped(self._table())),
+                *self._lines(),
                 *wrapped_lines(self._remarks()),
             )
         )
+
+    def _lines(self) -> list[str]:
+        rows = self._table()
+        return table(with_columns_wrapped(rows, (len(rows[0]) - 1,)))
 
     def _repr_html_(self) -> str:
         bars = bars_svg([(row.name, (1e3 * row.cost.seconds,)) for row in self.rows], ("ms",))

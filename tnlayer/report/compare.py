@@ -15,6 +15,7 @@ from ..graph.graph import Graph
 from ..graph.sum_of_networks import SumOfNetworks
 from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
+from ..ir.table_text import wrapped_lines
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
 from ..planning.request import dtype_option
@@ -59,7 +60,7 @@ class Comparison:
 
     def __str__(self) -> str:
         title, rows = self._table()
-        return "\n".join((title, *paged_table(rows), *self.verdict()))
+        return "\n".join((title, *paged_table(rows), *wrapped_lines(self.verdict())))
 
     def verdict(self) -> list[str]:
         """Which network is predicted to train fastest, in a line; none for a single network.

@@ -9,7 +9,8 @@ from typing import Any
 from ..graph.graph import Graph
 from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
-from ..ir.plan_text import at_batch, milliseconds, plan_text, table
+from ..ir.plan_text import at_batch, milliseconds, plan_text
+from ..ir.table_text import table
 from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.path_of_plan import path_of

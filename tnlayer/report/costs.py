@@ -8,7 +8,8 @@ from typing import Any
 from ..graph.describe import sum_label
 from ..graph.graph import Graph, count_parameters
 from ..ir.counts import Amount, amount
-from ..ir.plan_text import at_batch, milliseconds, table
+from ..ir.plan_text import at_batch, milliseconds
+from ..ir.table_text import table
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction, added, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_of, html_table, lines

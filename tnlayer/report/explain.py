@@ -18,7 +18,8 @@ from ..graph.argument_checks import check_whole, shown
 from ..graph.graph import count_parameters
 from ..ir.backend_names import MIXED, TORCH
 from ..ir.batch_range import BatchRange
-from ..ir.plan_text import at_batch, milliseconds, search_words, table
+from ..ir.plan_text import at_batch, milliseconds, search_words
+from ..ir.table_text import table
 from ..planning.break_even import BreakEven
 from ..planning.planner import PlannedGraph, plan_graph
 from ..planning.predictions import DENSE, Prediction, predict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ...ir.plan_text import table
+from ...ir.table_text import table
 from .grid import Grid
 from .profile import CALLS, Profile
 
