@@ -64,7 +64,7 @@ def rows_of(graph: GraphValues) -> list[tuple[str, str, str, str]]:
         *(("input", port.name, _legs(graph, port.legs), _port(graph, port))
           for port in graph.inputs),
         ("output", "", _legs(graph, graph.output), counted(graph.out_features, "feature")),
-        *(("tensor", tensor.name, _legs(graph, tensor.legs), _tensor(tensor, parameters))
+        *(("tensor", tensor.name, _legs(graph, tensor.legs), _tensor(graph, tensor, parameters))
           for tensor in graph.tensors),
     ]  # fmt: skip
 
@@ -132,7 +132,7 @@ def _port(graph: GraphValues, port: Port) -> str:
     return ", ".join([counted(math.prod(graph.input_shape(port)), "feature"), *flags])
 
 
-def _tensor(tensor: TensorNode, parameters: dict[str, Parameter]) -> str:
+def _tensor(graph: GraphValues, tensor: TensorNode, parameters: dict[str, Parameter]) -> str:
     conj = ", conjugated" if tensor.conj else ""
     if tensor.share is not None:
         return f"shares {tensor.share}{conj}"
@@ -142,8 +142,17 @@ def _tensor(tensor: TensorNode, parameters: dict[str, Parameter]) -> str:
         one, several = f"{kind} entry", f"{kind} entries"
     notes = f"{counted(parameters[tensor.name].size, one, several)}{conj}"
     if tensor.isometry:
-        notes += ", isometry " + " ".join(tensor.legs[axis] for axis in tensor.isometry)
+        notes += f", {_isometry(graph, tensor)}"
     if tensor.init is not None:
         named = tensor.init if isinstance(tensor.init, str | float) else "a callable"
         notes += f", init {named}"
     return notes
+
+
+def _isometry(graph: GraphValues, tensor: TensorNode) -> str:
+    """The side that was named, and whether it is the larger one, into which the other is mapped."""
+    named = [tensor.legs[axis] for axis in tensor.isometry]
+    side = math.prod(graph.sizes[leg] for leg in named)
+    rest = math.prod(graph.sizes[leg] for leg in tensor.legs) // side
+    kind = "unitary" if side == rest else "isometry into" if side > rest else "isometry from"
+    return f"{kind} {' '.join(named)}"
