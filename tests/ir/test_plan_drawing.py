@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -14,9 +15,9 @@ from tnlayer.ir.plan_drawing import MAX_DRAWN_STEPS, changed, lay_out, names_tex
 from tnlayer.ir.plan_svg import plan_svg
 
 
-def texts(figure: Figure) -> list[str]:
+def texts(axes: Axes) -> list[str]:
     """All texts of a picture."""
-    return [text.get_text() for text in figure.axes[0].texts]
+    return [text.get_text() for text in axes.texts]
 
 
 def test_each_tensor_and_each_step_is_drawn() -> None:
@@ -84,10 +85,10 @@ def test_places_labels_and_colours_of_plans(tmp_path: Path) -> None:
         k: v for k, v in was.places.items() if k != first
     }
     style = {"parameter": "#123456"}
-    figure = plan.draw(positions={first: (-3.0, 1.5)}, labels="names", style=style)
-    shown = texts(figure)
+    axes = plan.draw(positions={first: (-3.0, 1.5)}, labels="names", style=style)
+    shown = texts(axes)
     assert "core_0" in shown and not any(text.startswith("core_0 ") for text in shown)
-    boxes = {text.get_text(): text.get_bbox_patch() for text in figure.axes[0].texts}
+    boxes = {text.get_text(): text.get_bbox_patch() for text in axes.texts}
     box = boxes["core_0"]
     assert box is not None and to_hex(box.get_facecolor()) == "#123456"
     assert "core_0" not in texts(plan.draw(labels="sizes"))
@@ -106,20 +107,32 @@ def test_plans_without_title_and_legend(tmp_path: Path) -> None:
     whole, bare = plan.draw(), plan.draw(title=False, legend=False)
     words = {"title": "Contraction order", "legend": "parameter"}
 
-    def has(figure: Figure) -> dict[str, bool]:
-        return {one: any(t.startswith(word) for t in texts(figure)) for one, word in words.items()}
+    def has(axes: Axes) -> dict[str, bool]:
+        return {one: any(t.startswith(word) for t in texts(axes)) for one, word in words.items()}
 
     assert has(whole) == {"title": True, "legend": True}
     assert has(bare) == {"title": False, "legend": False}
     assert has(plan.draw(title=False)) == {"title": False, "legend": True}
     assert has(plan.draw(legend=False)) == {"title": True, "legend": False}
-    assert bare.get_figheight() < plan.draw(title=False).get_figheight() < whole.get_figheight()
+    heights = [one.figure.bbox.height for one in (bare, plan.draw(title=False), whole)]
+    assert heights == sorted(set(heights))
     plan.draw(tmp_path / "a.tikz")
     plan.draw(tmp_path / "b.tikz", legend=False)
     assert "each sample" in (tmp_path / "a.tikz").read_text(encoding="utf-8")
     assert "each sample" not in (tmp_path / "b.tikz").read_text(encoding="utf-8")
     with pytest.raises(tn.SpecError, match="draw: title=1: expected True or False"):
         plan.draw(title=1)  # type: ignore[arg-type]
+
+
+def test_plans_on_axes_of_the_users(tmp_path: Path) -> None:
+    """Beside the network, in one figure, which is what is saved."""
+    net = tn.topologies.tensor_train((2, 3), (2, 3), rank=4)
+    first, second = Figure(figsize=(16, 5)).subplots(1, 2)
+    assert net.draw(ax=first) is first
+    plan = tn.plan(net, batch=8)
+    assert plan.draw(tmp_path / "both.svg", ax=second) is second
+    assert set(texts(plan.draw())) == set(texts(second))
+    assert (tmp_path / "both.svg").read_text().startswith("<?xml")
 
 
 def test_plans_for_tex(tmp_path: Path) -> None:

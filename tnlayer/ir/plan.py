@@ -25,7 +25,7 @@ from .plan_values import PlanValues
 from .steps import Contract, Diagonal, Expand, Reduce, Select, Step
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 
 class Plan(PlanValues):
@@ -94,18 +94,20 @@ class Plan(PlanValues):
     def draw(
         self,
         path: str | Path | None = None,
+        ax: Axes | None = None,
         *,
         positions: Positions | None = None,
         labels: Labels = "all",
         style: Style | None = None,
         title: bool = True,
         legend: bool = True,
-    ) -> Figure:
+    ) -> Axes:
         """Draw the contraction order with matplotlib (``pip install tnlayer[viz]``): a row a step.
 
         Arguments:
             path: file to save the picture to; the suffix says its format: .svg, .png, .pdf, ...;
                 .tikz for a picture to put into a TeX document, .tex for a document of its own.
+            ax: axes to draw on, or None for a figure of the picture's own size.
             positions: of steps by the name of their result, such as "t0": (x, y) in inches, y
                 upward and 0 the first row; what is left out stays.
             labels: what stands in boxes: "all" (names and sizes), "names", "sizes" or "none".
@@ -115,14 +117,24 @@ class Plan(PlanValues):
             legend: whether what the colours mean stands above.
 
         Raises:
+            BuildError: matplotlib is missing.
             PlanError: the plan has too many steps for a picture.
             SpecError: a position, a label, a colour or a flag is none.
 
         >>> import tnlayer as tn
-        >>> figure = tn.plan(tn.topologies.low_rank(8, 6, rank=2)).draw()
+        >>> axes = tn.plan(tn.topologies.low_rank(8, 6, rank=2)).draw()
+        >>> axes.figure.get_size_inches().round().tolist()
+        [9.0, 4.0]
         """
         return draw_plan(
-            self, path, positions=positions, labels=labels, style=style, title=title, legend=legend
+            self,
+            path,
+            ax,
+            positions=positions,
+            labels=labels,
+            style=style,
+            title=title,
+            legend=legend,
         )
 
     # -- legality --------------------------------------------------------------------------

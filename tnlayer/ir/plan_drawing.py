@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ..graph.drawing.drawing import new_figure
 from ..graph.drawing.options import (
     Positions,
     Style,
@@ -27,7 +28,6 @@ from .steps import BATCH, Step, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MAX_DRAWN_STEPS = 300
 _TEXT_WIDTH = 50  # characters of leg names that fit in the table
@@ -96,32 +96,38 @@ class Layout:
         return self.rows - 1
 
 
-def figure_of(layout: Layout, *, title: bool = True, legend: bool = True) -> Figure:
+def axes_of(
+    layout: Layout, ax: Axes | None = None, *, title: bool = True, legend: bool = True
+) -> Axes:
     """The picture of a layout, with matplotlib and networkx.
 
     Arguments:
         layout: where everything stands.
+        ax: axes to draw on, or None for a figure of the picture's own size.
         title: whether what is drawn stands above.
         legend: whether what the colours mean stands there.
-    """
-    from matplotlib.figure import Figure
 
+    Raises BuildError where matplotlib is missing.
+    """
     ys = [y for _, y in layout.places.values()]
     left = min((x for x, _ in layout.places.values()), default=0.0) - layout.column_width / 2
     bottom = min(-layout.rows * _ROW, *ys, 0.0)
     top = max(0.0, *ys) + (1.8 + 1.1 * title + 1.1 * legend) * _ROW
-    figure = Figure(figsize=(_TABLE_WIDTH - left + 2 * _MARGIN, top - bottom + 2 * _MARGIN))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set_xlim(left - _MARGIN, _TABLE_WIDTH + _MARGIN)
-    axes.set_ylim(bottom - _MARGIN, top + _MARGIN)
-    _draw_table(layout, axes)
-    _draw_tree(layout, axes)
+    if ax is None:
+        size = _TABLE_WIDTH - left + 2 * _MARGIN, top - bottom + 2 * _MARGIN
+        figure = new_figure(size)
+        figure.set_layout_engine("none")
+        ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    ax.set_xlim(left - _MARGIN, _TABLE_WIDTH + _MARGIN)
+    ax.set_ylim(bottom - _MARGIN, top + _MARGIN)
+    _draw_table(layout, ax)
+    _draw_tree(layout, ax)
     if title:
-        _draw_title(layout, axes, left, top)
+        _draw_title(layout, ax, left, top)
     if legend:
-        _draw_legend(layout, axes, left, top - 1.2 * _ROW * title)
-    return figure
+        _draw_legend(layout, ax, left, top - 1.2 * _ROW * title)
+    return ax
 
 
 def changed(

@@ -10,24 +10,25 @@ from ..graph.argument_checks import check_flag
 from ..graph.drawing.options import Positions, Style
 from ..support.option_words import Labels
 from ..support.tex import TEX
-from .plan_drawing import MAX_DRAWN_STEPS, changed, figure_of, lay_out
+from .plan_drawing import MAX_DRAWN_STEPS, axes_of, changed, lay_out
 from .plan_tikz import plan_tikz
 from .plan_values import PlanValues
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 
 def draw_plan(
     plan: PlanValues,
     path: str | Path | None = None,
+    ax: Axes | None = None,
     *,
     positions: Positions | None = None,
     labels: Labels = "all",
     style: Style | None = None,
     title: bool = True,
     legend: bool = True,
-) -> Figure:
+) -> Axes:
     """Draw the contraction tree of a plan with matplotlib and networkx.
 
     Each row is a step: what it contracts, the legs that it sums, the sizes of its result's legs (B
@@ -37,10 +38,12 @@ def draw_plan(
         plan: the plan to draw, forward or backward.
         path: file to write, its ending tells the format (.tikz and .tex for TeX); or None, to write
             nothing.
+        ax: axes to draw on, or None for a figure of its own.
         positions, labels, style: see :func:`changed`.
         title, legend: whether these are drawn.
 
     Raises:
+        BuildError: matplotlib is missing.
         PlanError: the plan has too many steps for a readable picture.
         SpecError: a position, a label, a colour or a flag is none.
     """
@@ -53,12 +56,12 @@ def draw_plan(
     check_flag(title, "draw: title")
     check_flag(legend, "draw: legend")
     layout = changed(lay_out(plan), positions, labels, style)
-    figure = figure_of(layout, title=title, legend=legend)
+    axes = axes_of(layout, ax, title=title, legend=legend)
     if path is None:
-        return figure
+        return axes
     file = Path(path)
     if file.suffix in TEX:
         file.write_text(TEX[file.suffix](plan_tikz(layout, legend=legend)), encoding="utf-8")
     else:
-        figure.savefig(file, dpi=130)
-    return figure
+        axes.figure.savefig(file, dpi=130)  # pyright: ignore[reportAttributeAccessIssue]
+    return axes
