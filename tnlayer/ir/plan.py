@@ -119,7 +119,7 @@ class Plan(PlanValues):
         Raises:
             BuildError: matplotlib is missing.
             PlanError: the plan has too many steps for a picture.
-            SpecError: a position, a label, a colour or a flag is none.
+            SpecError: a position, a label, a colour, a flag or the format is none.
 
         >>> import tnlayer as tn
         >>> axes = tn.plan(tn.topologies.low_rank(8, 6, rank=2)).draw()

@@ -22,7 +22,7 @@ from ..graph.drawing.options import (
 )
 from ..support.option_words import Labels
 from ..support.wording import counted
-from .plan_text import search_words
+from .plan_text import milliseconds, search_words
 from .plan_values import PlanValues
 from .steps import BATCH, Step, Value
 
@@ -79,6 +79,11 @@ class Layout:
     rows: int = 0
     colours: Mapping[str, str] = field(default_factory=lambda: COLOURS)
     labels: Labels = "all"
+    heading: str = "Contraction order"
+    # Predicted time of steps by the name of their result, in the place of their share of FLOPs, and
+    # what stands above it.
+    seconds: Mapping[str, float] | None = None
+    time_heading: str = "ms"
 
     def place(self, node: str, value: Value, column: float, row: float, kind: str) -> None:
         """Fix where a node stands and what it is."""
@@ -96,6 +101,28 @@ class Layout:
         return self.rows - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The part of the plane that a picture takes, in inches."""
+
+    left: float
+    bottom: float
+    top: float
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height with a margin."""
+        return _TABLE_WIDTH - self.left + 2 * _MARGIN, self.top - self.bottom + 2 * _MARGIN
+
+
+def frame_of(layout: Layout, *, title: bool = True, legend: bool = True) -> Frame:
+    """What a layout takes; arguments as for :func:`axes_of`."""
+    ys = [y for _, y in layout.places.values()]
+    left = min((x for x, _ in layout.places.values()), default=0.0) - layout.column_width / 2
+    bottom = min(-layout.rows * _ROW, *ys, 0.0)
+    return Frame(left, bottom, max(0.0, *ys) + (1.8 + 1.1 * title + 1.1 * legend) * _ROW)
+
+
 def axes_of(
     layout: Layout, ax: Axes | None = None, *, title: bool = True, legend: bool = True
 ) -> Axes:
@@ -109,24 +136,20 @@ def axes_of(
 
     Raises BuildError where matplotlib is missing.
     """
-    ys = [y for _, y in layout.places.values()]
-    left = min((x for x, _ in layout.places.values()), default=0.0) - layout.column_width / 2
-    bottom = min(-layout.rows * _ROW, *ys, 0.0)
-    top = max(0.0, *ys) + (1.8 + 1.1 * title + 1.1 * legend) * _ROW
+    frame = frame_of(layout, title=title, legend=legend)
     if ax is None:
-        size = _TABLE_WIDTH - left + 2 * _MARGIN, top - bottom + 2 * _MARGIN
-        figure = new_figure(size)
+        figure = new_figure(frame.size)
         figure.set_layout_engine("none")
         ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
-    ax.set_xlim(left - _MARGIN, _TABLE_WIDTH + _MARGIN)
-    ax.set_ylim(bottom - _MARGIN, top + _MARGIN)
+    ax.set_xlim(frame.left - _MARGIN, _TABLE_WIDTH + _MARGIN)
+    ax.set_ylim(frame.bottom - _MARGIN, frame.top + _MARGIN)
     _draw_table(layout, ax)
     _draw_tree(layout, ax)
     if title:
-        _draw_title(layout, ax, left, top)
+        _draw_title(layout, ax, frame.left, frame.top)
     if legend:
-        _draw_legend(layout, ax, left, top - 1.2 * _ROW * title)
+        _draw_legend(layout, ax, frame.left, frame.top - 1.2 * _ROW * title)
     return ax
 
 
@@ -344,11 +367,15 @@ def _draw_box(
 
 
 def _draw_table(layout: Layout, axes: Axes) -> None:
-    """Beside each step: the legs that it sums, its result's sizes, its FLOPs and their share."""
-    plan = layout.plan
+    """Beside each step: the legs that it sums, its result's sizes, its FLOPs and their share, or
+    its predicted time where that is known."""
+    plan, seconds = layout.plan, layout.seconds
     whole = sum(_step_flops(plan, step) for step in plan.steps)
     blank = {"fc": "white", "ec": "none", "pad": 1}
-    for x, title in _TABLE:
+    titles = dict(_TABLE)
+    if seconds is not None:
+        titles[_TABLE[-1][0]] = layout.time_heading
+    for x, title in titles.items():
         axes.text(x, 1.2 * _ROW, title, fontsize=9, va="center", weight="bold")
     for node, (start, y) in layout.places.items():
         step = layout.steps.get(node)
@@ -357,11 +384,12 @@ def _draw_table(layout: Layout, axes: Axes) -> None:
         axes.plot([start, _TABLE_WIDTH], [y, y], color="#e4e4e4", linewidth=0.8, zorder=0)
         summed = [leg for leg in step.loop_legs if leg not in step.result.legs]
         flops = _step_flops(plan, step)
+        share = f"{flops / whole:.0%}" if whole else ""
         cells = (
             names_text(plan, summed) or "nothing",
             shape_text(plan, step.result.legs),
             _number_text(flops),
-            f"{flops / whole:.0%}" if whole else "",
+            share if seconds is None else milliseconds(seconds.get(node, 0.0)),
         )
         for (x, _), cell in zip(_TABLE, cells, strict=True):
             axes.text(x, y, cell, fontsize=8, va="center", bbox=blank)
@@ -374,7 +402,7 @@ def _draw_title(layout: Layout, axes: Axes, left: float, top: float) -> None:
     proof = "proven optimal" if plan.proven_optimal else "best found"
     where = f" at batch B = {plan.batch:,}" if plan.is_batched else ""
     words = (
-        f"Contraction order: {counted(len(plan.steps), 'step')}, {_flops_text(whole)}{where}\n"
+        f"{layout.heading}: {counted(len(plan.steps), 'step')}, {_flops_text(whole)}{where}\n"
         f"{search_words(plan.minimize)} ({proof})"
     )
     axes.text(left, top, words, fontsize=10, va="center", weight="bold")

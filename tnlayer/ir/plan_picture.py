@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlanError
 from ..graph.argument_checks import check_flag
+from ..graph.drawing.drawing import save_axes
 from ..graph.drawing.options import Positions, Style
 from ..support.option_words import Labels
 from ..support.tex import TEX
@@ -45,7 +46,7 @@ def draw_plan(
     Raises:
         BuildError: matplotlib is missing.
         PlanError: the plan has too many steps for a readable picture.
-        SpecError: a position, a label, a colour or a flag is none.
+        SpecError: a position, a label, a colour, a flag or the format is none.
     """
     if len(plan.steps) > MAX_DRAWN_STEPS:
         msg = (
@@ -63,5 +64,5 @@ def draw_plan(
     if file.suffix in TEX:
         file.write_text(TEX[file.suffix](plan_tikz(layout, legend=legend)), encoding="utf-8")
     else:
-        axes.figure.savefig(file, dpi=130)  # pyright: ignore[reportAttributeAccessIssue]
+        save_axes(axes, file)
     return axes

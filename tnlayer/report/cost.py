@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..graph.drawing.options import Style
 from ..graph.graph import Graph
 from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
@@ -17,10 +19,15 @@ from ..planning.path_of_plan import path_of
 from ..planning.planner import PlannedGraph
 from ..planning.predictions import DENSE, Prediction, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_table, lines
+from ..support.option_words import Labels
 from ..support.wording import fewer
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
+from .cost_drawing import draw_plans
 from .verdict import kind_of, verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LARGEST = "largest intermediate, entries"
 
@@ -248,6 +255,44 @@ class Cost:
         "" has the start of calls as well. The sum is the predicted time.
         """
         return self.lowered.step_seconds(self.batch)
+
+    def draw(
+        self,
+        path: str | Path | None = None,
+        *,
+        labels: Labels = "all",
+        style: Style | None = None,
+        title: bool = True,
+        legend: bool = True,
+    ) -> Figure:
+        """Draw the orders of forward and backward side by side, with the predicted ms of each step
+        (``pip install tnlayer[viz]``).
+
+        Where kernels are compiled, the ms of a step in the forward are those of its backward, too,
+        and the backward has shares of its FLOPs.
+
+        Arguments:
+            path: file to save the picture to; the suffix says its format: .svg, .png, .pdf, ...
+            labels: what stands in boxes: "all" (names and sizes), "names", "sizes" or "none".
+            style: colours by what they mean, as for :meth:`Plan.draw`.
+            title: whether steps, FLOPs and the search stand above.
+            legend: whether what the colours mean stands above.
+
+        Raises:
+            BuildError: matplotlib is missing.
+            PlanError: a plan has too many steps for a picture.
+            SpecError: a label, a colour, a flag or the format is none.
+
+        >>> import tnlayer as tn
+        >>> cost = tn.cost(tn.topologies.low_rank(64, 64, rank=4), batch=16)
+        >>> len(cost.draw().axes)
+        2
+        """
+        both = self.plan, self.backward_plan
+        plans = both if self.backward_plan is not self.plan else both[:1]
+        return draw_plans(
+            plans, self.step_seconds(), path, labels=labels, style=style, title=title, legend=legend
+        )
 
     def kernel_bytes(self, mask: Mask | None = None) -> int:
         """Bytes of the workspace of the plan's compiled kernels, by default in training.

@@ -21,6 +21,7 @@ from ..ir.plan_svg import plan_svg
 from ..ir.plan_text import plan_headline, plan_rows, plan_totals
 from ..support.html import html_of, html_table, lines, text
 from .cost import Cost
+from .cost_drawing import has_times
 from .curve_svg import curve_svg
 from .explain import Explanation
 from .page_style import SCRIPT, STYLE
@@ -109,12 +110,6 @@ def _network(number: int, cost: Cost, *, is_scaled: bool) -> str:
         f'\n<div class="columns"><div>{"".join(parts)}</div>'
         f'<div class="source">{"".join(shown)}</div></div>'
     )
-
-
-def has_times(plan: Plan, seconds: Mapping[str, float]) -> bool:
-    """Whether each step of a plan has a time of its own; of kernels those of the backward have not:
-    theirs stands with the forward."""
-    return all(step.result.name in seconds for step in plan.steps)
 
 
 def _picture(graph: Graph, cost: Cost, number: int) -> str:

@@ -102,7 +102,7 @@ def draw_graph(
         made = picture_tikz(graph, picture, colours)
         file.write_text(TEX[file.suffix](made), encoding="utf-8")
     else:
-        _save(ax, file)
+        save_axes(ax, file)
     return ax
 
 
@@ -248,7 +248,11 @@ def _legend(ax: Axes, graph: GraphValues, picture: Picture, style: Style) -> Non
         )
 
 
-def _save(ax: Axes, path: Path) -> None:
+def save_axes(ax: Axes, path: Path) -> None:
+    """Write the figure that axes are of to a file.
+
+    Raises SpecError for axes without a figure, and for a format that matplotlib does not write.
+    """
     figure = ax.get_figure(root=True)
     if figure is None:
         msg = "the axes belong to no figure, so they cannot be saved; pass axes of a figure"

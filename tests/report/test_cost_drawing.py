@@ -1,0 +1,63 @@
+"""cost.draw(): forward and backward side by side, with predicted times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+
+import tnlayer as tn
+from tnlayer.ir.plan_text import milliseconds
+
+T = tn.topologies
+
+
+def texts(axes: Axes) -> list[str]:
+    """All texts of a picture."""
+    return [text.get_text() for text in axes.texts]
+
+
+def test_steps_have_the_times_that_are_predicted(tmp_path: Path) -> None:
+    """Of torch's calls each step of both has its own."""
+    cost = tn.cost(T.tensor_train((4, 4, 4), (4, 4, 4), rank=3), batch=64, backend="torch")
+    figure = cost.draw(tmp_path / "both.png")
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+    seconds = cost.step_seconds()
+    for axes, plan in zip(figure.axes, (cost.plan, cost.backward_plan), strict=True):
+        shown = texts(axes)
+        assert "ms" in shown and "share" not in shown
+        kind = "Forward" if plan is cost.plan else "Backward"
+        assert any(text.startswith(f"{kind}: {len(plan.steps)} steps") for text in shown)
+        for step in plan.steps:
+            assert milliseconds(seconds[step.result.name]) in shown
+    first, second = (axes.get_position() for axes in figure.axes)
+    assert first.x1 == pytest.approx(second.x0) and first.y1 == pytest.approx(second.y1) == 1
+
+
+def test_kernels_have_one_time_for_both() -> None:
+    """It stands with the forward; the backward tells the share of its FLOPs."""
+    cost = tn.cost(T.mera(6, 2, 2), batch=64, backend="cpp")
+    forward, backward = cost.draw(labels="names", title=False, legend=False).axes
+    assert "ms, both" in texts(forward)
+    assert "share" in texts(backward) and "ms" not in texts(backward)
+    assert not any(text.startswith("Forward") for text in texts(forward))
+
+
+def test_without_gradients_there_is_a_forward_alone() -> None:
+    """As the page of a layer has it."""
+    cost = tn.cost(T.low_rank(64, 64, rank=4), batch=16, objective="infer")
+    assert len(cost.draw().axes) == (1 if cost.backward_plan is cost.plan else 2)
+
+
+def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
+    """Both plans for TeX are two files; formats and colours as for plan.draw."""
+    cost = tn.cost(T.low_rank(64, 64, rank=4), batch=16)
+    with pytest.raises(tn.SpecError, match=r"a file for TeX holds one plan; draw them one by one"):
+        cost.draw(tmp_path / "both.tikz")
+    with pytest.raises(tn.SpecError, match="cannot be saved"):
+        cost.draw(tmp_path / "both.nothing")
+    with pytest.raises(tn.SpecError, match="cannot be saved"):
+        cost.plan.draw(tmp_path / "one.nothing")
+    with pytest.raises(tn.SpecError, match="no kind and no name 'stem'"):
+        cost.draw(style={"stem": "#123456"})
