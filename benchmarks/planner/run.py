@@ -1,8 +1,9 @@
 """How well the planner plans: predicted against measured time, and what its choice costs.
 
-    python -m benchmarks.planner [--quick] [--output FILE]
+    python -m benchmarks.planner [--backend auto] [--quick] [--every N] [--output FILE]
 
-For each case all candidate plans are built and timed, forward and backward, in shuffled turns. Then
+For each case all candidate plans are built and timed, forward and backward, in shuffled turns; with
+``--backend auto`` those with compiled kernels, too. Then
 the chosen plan and the fastest one are timed again in alternation, so that the winner's luck does
 not count: their ratio is the regret. What the choice costs after the trials of a layer's first
 calls is worked out from the same times, for the profile that holds here and for profiles that are
@@ -43,16 +44,19 @@ from tnlayer.hardware.profile.load import (
 )
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.hardware.profile.scaling import scaled_by
+from tnlayer.ir.backend_names import AUTO
 from tnlayer.ir.plan import Plan
 from tnlayer.measure.machine_factors import machine_factors
 from tnlayer.nn.layer import Layer
 from tnlayer.planning.candidates import candidates
+from tnlayer.planning.mixture import plan_name
 from tnlayer.planning.plan_search import Search
 from tnlayer.planning.planner import backward_plan
 from tnlayer.planning.rank import rank
 from tnlayer.planning.request import Request
 from tnlayer.runtime.autograd import run
 from tnlayer.runtime.program import Program
+from tnlayer.targets.backend import Build, auto_kernels, backend_of, same_code
 from tnlayer.time_models.torch_calls import dense_seconds
 
 # Candidates that are predicted to take longer than this are counted and not timed.
@@ -62,6 +66,8 @@ BUDGET = 0.12
 # As the trials of dispatch/trials.py and planning/close_choices.py: which plans are tried, how many
 # beside the chosen one, and what another must take at most.
 CLOSE, MOST_CLOSE, CLEARLY = 2.0, 2, 0.95
+# Calls of a layer after which its trials are over, three of each plan.
+TRIALS = 3 * (MOST_CLOSE + 1) + 1
 FALSE_SEEDS = range(5)
 
 
@@ -163,26 +169,39 @@ def wrong_profiles() -> list[Wrong]:
     return found
 
 
-def measure_case(case: PlannerCase, budget: float, wrong: Sequence[Wrong]) -> CaseResult:
+def request_for(backend: str) -> Request:
+    """What plans are for where a backend was asked for, or "auto"."""
+    kernels = auto_kernels("cpu") if backend == AUTO else None
+    cpu = None if kernels is None else kernels.machine().cpu
+    return Request(dtype="float32", backend=backend, cpu=cpu)
+
+
+def measure_case(
+    case: PlannerCase, request: Request, budget: float, wrong: Sequence[Wrong]
+) -> CaseResult:
     """Time all candidates of a case, then the chosen and the best again."""
     graph = case.build().freeze()
     form = canonicalise(graph)
-    request = Request(dtype="float32")
     start = time.perf_counter()
     search = Search.begin(form.graph, request)
-    chosen = rank(search, case.batch)[0].plan
+    plans = [ranked.plan for ranked in rank(search, case.batch)]
     planning = time.perf_counter() - start
-    plans = list(candidates(form.graph, case.batch, request.dtype, request.effort))
-    if chosen not in plans:
-        plans.insert(0, chosen)
-    predicted = [search.lowered(plan).seconds(case.batch).total for plan in plans]
+    chosen, known = plans[0], [search.lowered(plan) for plan in plans]
+    for plan in candidates(form.graph, case.batch, request.dtype, request.effort):
+        lowered = search.lowered(plan)
+        if not any(same_code(lowered, one) for one in known):
+            plans.append(plan)
+            known.append(lowered)
+    predicted = [one.seconds(case.batch).total for one in known]
     programs: dict[int, Program] = {}
-    for number, plan in enumerate(plans):
-        program = Program(graph, plan, form.tensor_names)
-        peak = program.schedules().peak_bytes(case.batch)
+    for number, lowered in enumerate(known):
+        peak = lowered.peak_bytes(case.batch)
         if predicted[number] <= SLOW and peak <= MOST_BYTES:
-            programs[number] = program
+            maker = backend_of(lowered.backend)
+            programs[number] = maker.program(graph, lowered, form.tensor_names, Build())
     calls = {str(n): training_call(p, graph, case.batch) for n, p in programs.items()}
+    for call in calls.values():
+        call()  # what is compiled at a first call is no part of its time
     timings = time_alternating(calls, budget=budget)
     measured = {int(name): timing.median for name, timing in timings.items()}
     picked = plans.index(chosen)
@@ -191,7 +210,7 @@ def measure_case(case: PlannerCase, budget: float, wrong: Sequence[Wrong]) -> Ca
         best = min(measured, key=lambda n: measured[n])
         regret = 1.0 if best == picked else _again(calls, picked, best, budget)
     rows = tuple(
-        Timed(plan.minimize, _flops(plan, case.batch), predicted[n], measured.get(n), n == picked)
+        Timed(plan_name(plan), _flops(plan, case.batch), predicted[n], measured.get(n), n == picked)
         for n, plan in enumerate(plans)
     )
     quickest = {int(name): timing.minimum for name, timing in timings.items()}
@@ -204,7 +223,7 @@ def measure_case(case: PlannerCase, budget: float, wrong: Sequence[Wrong]) -> Ca
     return CaseResult(
         case.name,
         case.batch,
-        "torch",
+        request.backend,
         rows,
         regret,
         planning,
@@ -281,6 +300,7 @@ def measure_dense(name: str, net: Network, batch: int, budget: float) -> dict[st
     """Forward and backward of a layer and of nn.Linear, and one rebuild of W, side by side."""
     graph = net.freeze()
     layer = Layer(graph, batch=batch, tiers=False)
+    layer.prepare((batch,))
     linear = torch.nn.Linear(graph.in_features, graph.out_features, bias=False)
     x = torch.randn(batch, graph.in_features).requires_grad_()
     gradient = torch.randn(batch, graph.out_features)
@@ -293,11 +313,14 @@ def measure_dense(name: str, net: Network, batch: int, budget: float) -> dict[st
     plans = candidates(form.graph, batch, "float32", "default")
     rebuilt = next((p for p in plans if len(p.stem_steps) == 1), None)
     calls: dict[str, Callable[[], object]] = {"layer": step(layer), "dense": step(linear)}
+    # The first calls try plans of close predictions, which may have to be compiled.
+    for _ in range(TRIALS):
+        calls["layer"]()
     if rebuilt is not None:
         calls["rebuild"] = _rebuild_call(rebuilt, graph, form.tensor_names)
     timings = time_alternating(calls, budget=budget)
     medians = {key: timing.median for key, timing in timings.items()}
-    own = rank(Search.begin(form.graph, Request(dtype="float32")), batch)[0]
+    own = rank(Search.begin(form.graph, request_for(AUTO)), batch)[0]
     times = op_times("float32")
     expected = dense_seconds(batch, graph.in_features, graph.out_features, times)
     limit = 1.05 * medians["dense"] + 3 * medians.get("rebuild", 0.0)
@@ -306,7 +329,7 @@ def measure_dense(name: str, net: Network, batch: int, budget: float) -> dict[st
         "batch": batch,
         **medians,
         "over_limit": medians["layer"] / limit,
-        "plan": own.plan.minimize,
+        "plan": plan_name(own.plan),
         "predicted": own.seconds.total,
         "predicted_dense": expected.total,
         "dense_wins": medians["dense"] < medians["layer"],
@@ -414,6 +437,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-dense", action="store_true", help="leave out the second part")
     parser.add_argument("--only", help="cases whose name contains this")
     parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--backend", choices=("torch", AUTO), default="torch")
+    parser.add_argument("--every", type=int, help="every so many cases (1; 8 with --quick)")
     options = parser.parse_args(arguments)
     budget = 0.05 if options.quick else BUDGET
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -423,8 +448,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record["profile"] = load_profile().source
     cases = [c for c in planner_cases() if options.only is None or options.only in c.name]
     results: list[CaseResult] = []
-    for case in cases[:: 8 if options.quick else 1]:
-        results.append(measure_case(case, budget, wrong))
+    request = request_for(options.backend)
+    for case in cases[:: options.every or (8 if options.quick else 1)]:
+        results.append(measure_case(case, request, budget, wrong))
         print(*_row(results[-1]), sep="  ", file=sys.stderr, flush=True)
     dense: list[dict[str, Any]] = []
     if not options.no_dense:
@@ -442,7 +468,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for r in results
     ]
     record["against_dense"] = dense
-    name = f"planner-cpu{'-quick' if options.quick else ''}.json"
+    kind = "-auto" if options.backend == AUTO else ""
+    name = f"planner-cpu{kind}{'-quick' if options.quick else ''}.json"
     write_json(options.output or RESULTS / name, record)
     print(headline(record), tables(results, dense), sep="\n\n")
     print("\n".join(f"{key}: {value:.4g}" for key, value in found.items()))
