@@ -33,8 +33,10 @@ PACKAGES = (
 
 def provenance(arguments: Sequence[str]) -> dict[str, Any]:
     """Machine, versions, commit, date and command of a run, as JSON-ready values."""
+    # Paths are the machine's: of no use in a result.
+    words = [Path(word).name if "/" in word else word for word in arguments]
     return {
-        "command": [Path(sys.argv[0]).name, *arguments],
+        "command": [Path(sys.argv[0]).name, *words],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),

@@ -36,8 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(print_parameters())
         return 0
     given = sys.argv[1:] if arguments is None else arguments
-    # Paths are the machine's: of no use in a result.
-    words = [Path(word).name if "/" in word else word for word in given]
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     try:
@@ -46,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.times:
             rows = rows_named(options.rows or f"{DEFAULT_ROWS},grid")
             device = torch.device(options.device)
-            write_times(rows, options.out / "times.json", device, options.budget, words)
+            write_times(rows, options.out / "times.json", device, options.budget, given)
         elif options.table:
             write_document(options.out)
         elif options.data is not None:
-            return _train(options, words)
+            return _train(options, given)
         else:
             parser.error("nothing to do: pass --data PATH to train, or --params, --table, ...")
     except ValueError as error:
