@@ -5,6 +5,7 @@
 Layers of 4,096 features, float32. Each is prepared for all batch sizes before, so predictions have
 decided alone what runs. ``--prepare`` builds the kernels and times nothing. A profile that was not
 measured here is scaled to this machine before; ``TNLAYER_PROFILE=shipped`` leaves it as it is.
+Beside it runs the same layer made for that batch size alone, which should never be slower.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ LAYERS: Mapping[str, Callable[[], tn.Network]] = {
 BATCHES = (1, 16, 64, 256, 512, 1024)
 # What is called equal, and what was wanted at most.
 WANTED = 1.15
+# A layer for one batch size should take at most so much of the time of one for all.
+ALIKE = 1.10
 
 
 def measure(name: str, batches: Sequence[int], budget: float) -> list[dict[str, Any]]:
@@ -48,12 +51,17 @@ def measure(name: str, batches: Sequence[int], budget: float) -> list[dict[str, 
     layer.prepare(tuple(batches))
     dense = nn.Linear(FEATURES, FEATURES, bias=False)
     cells: list[dict[str, Any]] = []
-    for batch in batches if budget else ():
+    for batch in batches:
+        named = tn.Layer(LAYERS[name](), batch=batch, tiers=False)
+        named.prepare((batch,))
+        if not budget:
+            continue
         x = torch.randn(batch, FEATURES)
         cost = layer.costs(batch)[0]
         other = cost.predicted("dense")
         for mode, call in (("forward", forward), ("training", training_step)):
-            calls = {"layer": partial(call, layer, x), "dense": partial(call, dense, x)}
+            modules = {"layer": layer, "for this size": named, "dense": dense}
+            calls = {kind: partial(call, module, x) for kind, module in modules.items()}
             for warm in calls.values():
                 warm()
             found = time_alternating(calls, budget=budget)
@@ -67,6 +75,9 @@ def measure(name: str, batches: Sequence[int], budget: float) -> list[dict[str, 
                     "mode": mode,
                     "ms": {kind: 1e3 * timing.median for kind, timing in found.items()},
                     "ratio": found["layer"].median / found["dense"].median,
+                    "for_this_size_over_layer": (
+                        found["for this size"].median / found["layer"].median
+                    ),
                     "predicted_ms": {"layer": 1e3 * own, "dense": rival and 1e3 * rival},
                     "flops_over_dense": _flops(cost, mode),
                     "backend": cost.backend,
@@ -104,6 +115,8 @@ def summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cells": len(cells),
         "beyond_1.15": sum(cell["ratio"] > WANTED for cell in cells),
         "largest": max(cell["ratio"] for cell in cells),
+        "slower_for_one_size": sum(cell["for_this_size_over_layer"] > ALIKE for cell in cells),
+        "slowest_for_one_size": max(cell["for_this_size_over_layer"] for cell in cells),
         "called_wrong": len(wrong),
         "called_wrong_by_more_than_1.15": sum(
             max(cell["ratio"], 1 / cell["ratio"]) > WANTED for cell in wrong

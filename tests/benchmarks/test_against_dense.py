@@ -29,6 +29,7 @@ def test_it_prints_tables_and_writes_json(
         assert cell["ms"]["layer"] > 0 and cell["ms"]["dense"] > 0
         assert cell["ratio"] == pytest.approx(cell["ms"]["layer"] / cell["ms"]["dense"])
         assert cell["flops_over_dense"] > 0
+        assert cell["for_this_size_over_layer"] > 0
     assert record["summary"]["cells"] == 4
     assert "small" in capsys.readouterr().out
 
@@ -44,11 +45,12 @@ def test_preparing_times_nothing(tmp_path: Path) -> None:
 def test_the_summary_counts_what_is_lost() -> None:
     """Cells beyond what was wanted, and those that were called wrong."""
     cells = [
-        {"ratio": 0.5, "predicted_ms": {"layer": 1, "dense": 2}},
-        {"ratio": 1.3, "predicted_ms": {"layer": 1, "dense": 2}},
-        {"ratio": 0.9, "predicted_ms": {"layer": 3, "dense": 2}},
+        {"ratio": 0.5, "for_this_size_over_layer": 1.2, "predicted_ms": {"layer": 1, "dense": 2}},
+        {"ratio": 1.3, "for_this_size_over_layer": 1.0, "predicted_ms": {"layer": 1, "dense": 2}},
+        {"ratio": 0.9, "for_this_size_over_layer": 0.8, "predicted_ms": {"layer": 3, "dense": 2}},
     ]
     assert against.summary(cells) == {
         "cells": 3, "beyond_1.15": 1, "largest": 1.3, "called_wrong": 2,
-        "called_wrong_by_more_than_1.15": 1,
+        "called_wrong_by_more_than_1.15": 1, "slower_for_one_size": 1,
+        "slowest_for_one_size": 1.2,
     }  # fmt: skip
