@@ -15,6 +15,7 @@ BEGINNINGS = (
 PICTURES = (
     "tnlayer.graph.argument_checks",
     "tnlayer.graph.drawing.colours",
+    "tnlayer.graph.drawing.figures",
     "tnlayer.graph.drawing.options",
     "tnlayer.graph.drawing.picture",
     "tnlayer.graph.graph_values",

@@ -19,6 +19,7 @@ ALLOWED = {
     "ir/plan_document.py": "checks the names of a document before they are taken",
     "ir/loops_text.py": "a printer",
     "ir/plan_text.py": "a printer",
+    "ir/table_text.py": "a printer",
     "planning/check_plan.py": "checks the names of a stored plan before they are taken",
     "planning/plan_store.py": "names of files and versions of packages",
     "planning/request.py": "the name of a device",

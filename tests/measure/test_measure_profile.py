@@ -11,6 +11,7 @@ import torch
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tnlayer.errors import BuildError
+from tnlayer.hardware.half_precision import wide_products
 from tnlayer.hardware.profile.load import keep_profile, load_profile
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.hardware.profile.text import profile_text
@@ -51,7 +52,10 @@ def test_measuring(dtype: str) -> None:
     assert shares[-1] == pytest.approx(1.0)
     assert Profile.from_document(profile.document()).digest == profile.digest
     keep_profile(profile)
-    assert load_profile(dtype).measured is not None
+    if wide_products(dtype, "cpu"):  # products of 16 bits are made in float32, in its times
+        assert load_profile(dtype) == load_profile("float32")
+    else:
+        assert load_profile(dtype).measured is not None
     net = tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
     layer = tn.Layer(net, dtype=getattr(torch, dtype))
     assert layer._programs_for(layer.dtype)[0].planned.choice.seconds.total > 0

@@ -37,9 +37,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[Any]]:
 
         return call
 
-    pair = noted(lowered_calls.schedule_pair)
-    monkeypatch.setattr(lowered_calls, "schedule_pair", pair)
-    monkeypatch.setattr(programs, "schedule_pair", pair)
+    pair = noted(lowered_calls.fastest_pair)
+    monkeypatch.setattr(lowered_calls, "fastest_pair", pair)
+    monkeypatch.setattr(programs, "fastest_pair", pair)
     for name in ("schedule_lanes", "finish"):
         monkeypatch.setattr(lowered_for_cpu, name, noted(getattr(lowered_for_cpu, name)))
     # What other tests planned in this process is forgotten.
@@ -64,7 +64,7 @@ def test_a_layer_lowers_each_plan_once(backend: str, limit: int | None, seen: Co
     layer = tn.Layer(T.mera(4, 2, 3), batch=32, backend=backend, memory_limit=limit)
     layer(torch.randn(32, 16, requires_grad=True)).sum().backward()
     str(layer.explain())
-    assert any(name == "schedule_pair" for name, _ in seen) or backend == "cpp"
+    assert any(name == "fastest_pair" for name, _ in seen) or backend == "cpp"
     assert not twice(seen)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..graph.drawing.drawing import new_figure
+from ..graph.drawing.figures import new_figure
 from ..graph.drawing.options import (
     Positions,
     Style,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlanError
 from ..graph.argument_checks import check_flag
-from ..graph.drawing.drawing import save_axes
+from ..graph.drawing.figures import save_axes
 from ..graph.drawing.options import Positions, Style
 from ..support.option_words import Labels
 from ..support.tex import TEX

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlanError, SpecError
 from ..graph.argument_checks import check_flag
-from ..graph.drawing.drawing import new_figure, save_figure
+from ..graph.drawing.figures import new_figure, save_figure
 from ..graph.drawing.options import Style
 from ..ir.plan import Plan
 from ..ir.plan_drawing import MAX_DRAWN_STEPS, axes_of, changed, frame_of, lay_out

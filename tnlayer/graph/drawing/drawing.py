@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import BuildError, SpecError
+from ...errors import SpecError
 from ...support.option_words import Labels
 from ...support.tex import TEX
 from ..argument_checks import check_flag, listed
 from ..graph_values import GraphValues
 from .colours import COLOURS, narrowing, tensor_kinds
+from .figures import new_figure, no_matplotlib, save_axes
 from .labels import Box, Reach, extent, label_boxes, loops_of, outline, rows_of, vertex_box
 from .options import Positions, Style, adjusted, colours_of
 from .picture import Line, Picture, Vertex
@@ -20,7 +21,6 @@ from .tikz import picture_tikz
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MAX_DRAWN_NODES = 600
 # Of a figure, in width and in height.
@@ -72,7 +72,7 @@ def draw_graph(
     try:
         from matplotlib.patches import Circle
     except ImportError as error:
-        raise _no_matplotlib(error) from None
+        raise no_matplotlib(error) from None
     check_flag(title, "draw: title")
     check_flag(legend, "draw: legend")
     dangling = frozenset[str]() if missing is None else missing.ends
@@ -116,27 +116,6 @@ def place_checked(graph: GraphValues, dangling: frozenset[str] = frozenset()) ->
         )
         raise SpecError(msg)
     return place(graph, dangling)
-
-
-def _no_matplotlib(error: ImportError) -> BuildError:
-    return BuildError(
-        f"drawing needs matplotlib ({error}); install it with `pip install tnlayer[viz]`"
-    )
-
-
-def new_figure(size: tuple[float, float]) -> Figure:
-    """A figure of our own, not pyplot's: no global state and no window system.
-
-    Arguments:
-        size: width and height in inches.
-
-    Raises BuildError where matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise _no_matplotlib(error) from None
-    return Figure(figsize=size, layout="constrained")
 
 
 def figure_size(reach: Reach) -> tuple[float, float]:
@@ -246,27 +225,3 @@ def _legend(ax: Axes, graph: GraphValues, picture: Picture, style: Style) -> Non
             bbox_to_anchor=(0.0, 0.0),
             ncols=len(patches),
         )
-
-
-def save_axes(ax: Axes, path: Path) -> None:
-    """Write the figure that axes are of to a file.
-
-    Raises SpecError for axes without a figure, and for a format that matplotlib does not write.
-    """
-    figure = ax.get_figure(root=True)
-    if figure is None:
-        msg = "the axes belong to no figure, so they cannot be saved; pass axes of a figure"
-        raise SpecError(msg)
-    save_figure(figure, path)
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure to a file.
-
-    Raises SpecError for a format that matplotlib does not write.
-    """
-    try:
-        figure.savefig(path, dpi=150)
-    except ValueError as error:
-        msg = f"the picture cannot be saved to {str(path)!r}: {error}"
-        raise SpecError(msg) from None

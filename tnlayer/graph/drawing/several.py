@@ -13,7 +13,8 @@ from ...support.tex import TEX
 from ...support.wording import counted
 from ..graph_values import GraphValues
 from .colours import COLOURS
-from .drawing import MAX_INCHES, draw_graph, figure_size, new_figure, place_checked, save_figure
+from .drawing import MAX_INCHES, draw_graph, figure_size, place_checked
+from .figures import new_figure, save_figure
 from .labels import extent, label_boxes
 from .options import Style
 from .picture import Picture
