@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from tnlayer.hardware.half_precision import wide_products
+
 PRECISIONS = ("auto", "bfloat16", "float32")
 
 
@@ -18,7 +20,4 @@ def runs_in_bfloat16(precision: str, device: torch.device) -> bool:
     """
     if precision != "auto":
         return precision == "bfloat16"
-    if device.type != "cpu":
-        return True
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return not wide_products("bfloat16", device.type)

@@ -20,6 +20,7 @@ from benchmarks.paper.protocols import PROTOCOLS
 from benchmarks.paper.rows import ROWS
 from benchmarks.paper.runs import Clock, Setting, run_all, run_one
 from tests.support.small_paper import SMALL, setting
+from tnlayer.hardware import half_precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +133,8 @@ def test_convolutions_are_float32_where_bfloat16_would_be_emulated(
     """What the processor can decides, unless the user does; a GPU has bfloat16."""
     cpu = torch.device("cpu")
     for able in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
+        words = "flags : amx_bf16" if able else "flags : avx512f"
+        monkeypatch.setattr(half_precision, "processor_features", lambda words=words: words)
         assert runs_in_bfloat16("auto", cpu) == able
         assert runs_in_bfloat16("bfloat16", cpu)
         assert not runs_in_bfloat16("float32", cpu)

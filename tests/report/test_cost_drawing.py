@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
@@ -44,10 +45,15 @@ def test_kernels_have_one_time_for_both() -> None:
     assert not any(text.startswith("Forward") for text in texts(forward))
 
 
-def test_without_gradients_there_is_a_forward_alone() -> None:
-    """As the page of a layer has it."""
-    cost = tn.cost(T.low_rank(64, 64, rank=4), batch=16, objective="infer")
-    assert len(cost.draw().axes) == (1 if cost.backward_plan is cost.plan else 2)
+def test_where_nothing_is_learned_there_is_a_forward_alone() -> None:
+    """A state of constants has no gradients, and no backward to draw."""
+    net = tn.Network("constants")
+    net.output(j=3)
+    net.bond(a=2)
+    net.tensor("A", "j a", value=np.ones((3, 2)), trainable=False)
+    net.tensor("B", "a", value=np.ones(2), trainable=False)
+    (axes,) = tn.cost(net, batch=1).draw().axes
+    assert any(text.startswith("Forward: 1 step") for text in texts(axes))
 
 
 def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:

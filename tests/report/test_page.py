@@ -15,7 +15,7 @@ import pytest
 
 import tnlayer as tn
 from tnlayer.graph.drawing import drawing
-from tnlayer.planning.break_even import PROBES
+from tnlayer.ir.batch_probes import PROBES
 from tnlayer.report.source_steps import steps_of_lines
 
 T = tn.topologies

@@ -14,10 +14,11 @@ from tests.support.golden import Golden
 from tests.support.profiles import fixed_profile
 from tnlayer.cli.commands import main
 from tnlayer.hardware.profile.load import op_times, use_profile
+from tnlayer.ir.batch_probes import PROBES
 from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.plan_text import search_words
-from tnlayer.planning.break_even import PROBES, BreakEven, Ranges, find_break_even
+from tnlayer.planning.break_even import BreakEven, Ranges, find_break_even
 from tnlayer.planning.break_even import _ranges as ranges_of  # pyright: ignore
 from tnlayer.planning.planner import PlannedGraph, Request, plan_graph
 from tnlayer.planning.predictions import Prediction

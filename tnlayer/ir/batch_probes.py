@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-FIRST_PROBE, PROBE_FACTOR = 1, 4
 # Beyond the last one its winner holds.
-LAST_PROBE = PROBE_FACTOR**8
+PROBES = tuple(4**power for power in range(9))
+FIRST_PROBE = PROBES[0]
 
 
 def probes_around(batch: int, *, endless: bool = False) -> tuple[int, int | None]:
@@ -18,6 +18,6 @@ def probes_around(batch: int, *, endless: bool = False) -> tuple[int, int | None
         endless: whether there are probes without end.
     """
     low = FIRST_PROBE
-    while low * PROBE_FACTOR <= batch and (endless or low < LAST_PROBE):
-        low *= PROBE_FACTOR
-    return low, low * PROBE_FACTOR if endless or low < LAST_PROBE else None
+    while low * 4 <= batch and (endless or low < PROBES[-1]):
+        low *= 4
+    return low, low * 4 if endless or low < PROBES[-1] else None

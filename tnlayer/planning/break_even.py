@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import PlanError
 from ..graph.graph import Graph
 from ..hardware.profile.load import load_profile
+from ..ir.batch_probes import PROBES
 from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from .deadline import DEADLINES, Deadline, remember_uncut
@@ -24,10 +25,8 @@ from .predictions import Prediction, added, has_dense, predict, predict_dense, t
 from .rank import rank
 from .request import Request
 
-# Where dense and network are compared, four times apart; between two, a change of the winner is
-# found by bisection. Beyond the last one its winner holds.
-PROBES = tuple(4**power for power in range(9))
-
+# Dense and network are compared at the probes; between two, a change of the winner is found by
+# bisection.
 Ranges = tuple[tuple[int, int | None], ...]
 
 
