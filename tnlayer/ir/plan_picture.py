@@ -48,14 +48,7 @@ def draw_plan(
         PlanError: the plan has too many steps for a readable picture.
         SpecError: a position, a label, a colour, a flag or the format is none.
     """
-    if len(plan.steps) > MAX_DRAWN_STEPS:
-        msg = (
-            f"plan.draw(): the plan has {len(plan.steps)} steps, at most {MAX_DRAWN_STEPS} make a "
-            "readable picture: print(plan) lists them all"
-        )
-        raise PlanError(msg)
-    check_flag(title, "draw: title")
-    check_flag(legend, "draw: legend")
+    check_drawing(plan, "plan.draw()", "print(plan)", title=title, legend=legend)
     layout = changed(lay_out(plan), positions, labels, style)
     axes = axes_of(layout, ax, title=title, legend=legend)
     if path is None:
@@ -66,3 +59,26 @@ def draw_plan(
     else:
         save_axes(axes, file)
     return axes
+
+
+def check_drawing(plan: PlanValues, call: str, instead: str, *, title: bool, legend: bool) -> None:
+    """Refuse what makes no picture.
+
+    Arguments:
+        plan: to be drawn.
+        call: what the user called.
+        instead: what lists all steps.
+        title, legend: flags, as the user gave them.
+
+    Raises:
+        PlanError: the plan has too many steps.
+        SpecError: a flag is none.
+    """
+    if len(plan.steps) > MAX_DRAWN_STEPS:
+        msg = (
+            f"{call}: the plan has {len(plan.steps)} steps, at most {MAX_DRAWN_STEPS} make a "
+            f"readable picture: {instead} lists them all"
+        )
+        raise PlanError(msg)
+    check_flag(title, "draw: title")
+    check_flag(legend, "draw: legend")

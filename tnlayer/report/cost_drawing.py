@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PlanError, SpecError
-from ..graph.argument_checks import check_flag
+from ..errors import SpecError
 from ..graph.drawing.figures import new_figure, save_figure
 from ..graph.drawing.options import Style
 from ..ir.plan import Plan
-from ..ir.plan_drawing import MAX_DRAWN_STEPS, axes_of, changed, frame_of, lay_out
+from ..ir.plan_drawing import axes_of, changed, frame_of, lay_out
+from ..ir.plan_picture import check_drawing
 from ..support.option_words import Labels
 from ..support.tex import TEX
 
@@ -49,15 +49,8 @@ def draw_plans(
         PlanError: a plan has too many steps for a picture.
         SpecError: a label, a colour, a flag or the format is none.
     """
-    check_flag(title, "draw: title")
-    check_flag(legend, "draw: legend")
-    steps = max(len(plan.steps) for plan in plans)
-    if steps > MAX_DRAWN_STEPS:
-        msg = (
-            f"cost.draw(): a plan has {steps} steps, at most {MAX_DRAWN_STEPS} make a readable "
-            "picture: print(cost.steps_text()) lists them all"
-        )
-        raise PlanError(msg)
+    for plan in plans:
+        check_drawing(plan, "cost.draw()", "print(cost.steps_text())", title=title, legend=legend)
     file = None if path is None else Path(path)
     if file is not None and file.suffix in TEX:
         msg = (
