@@ -234,3 +234,17 @@ def test_two_hundred_tensors() -> None:
     plan = tn.plan(net, batch=16)
     assert len(plan.steps) == 200
     assert max(plan.bytes_of(step.result).at(16) for step in plan.steps) <= 16 * 3 * 4
+
+
+def test_rebuilding_without_tensors_contracts_the_inputs() -> None:
+    """A network of inputs alone has no W: one input passes, two are multiplied."""
+    one = tn.Network("diagonal")
+    one.input("x", a=3)
+    one.output(a=3)
+    assert not tn.plan(one, minimize="rebuild").steps
+    two = tn.Network("two inputs")
+    two.input("x", a=3)
+    two.input("z", a=3)
+    two.output(a=3)
+    (step,) = tn.plan(two, minimize="rebuild").steps
+    assert sorted(operand.value.name for operand in step.operands) == ["x0", "x1"]

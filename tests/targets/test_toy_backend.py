@@ -70,7 +70,9 @@ def test_plans_with_it_are_stored_and_read() -> None:
     document = document_from_plan(plan)
     assert plan_from_document(document) == plan
     unregister("toy")
-    with pytest.raises(PlanDocumentError, match="one of torch, cpp, cuda, and a number of steps"):
+    with pytest.raises(
+        PlanDocumentError, match="one of torch, cpp, cuda, streamed, and a number of steps"
+    ):
         plan_from_document(document)
 
 

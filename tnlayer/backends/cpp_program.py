@@ -122,7 +122,7 @@ class CppProgram(Program):
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""
-        if not _is_plain(arrays):
+        if not is_plain(arrays):
             return self.reference(*arrays)
         return self.kernels(self.nothing).forward(*arrays)
 
@@ -133,11 +133,11 @@ class CppProgram(Program):
 
     def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
         """Whether arrays are memory of this process, which compiled code can read."""
-        return _is_plain(arrays)
+        return is_plain(arrays)
 
     def can_take_gradient(self, gradient: torch.Tensor) -> bool:
         """The same for the gradient of y, which may stand for a batch of gradients besides."""
-        return _is_plain((gradient,)) and not stands_for_many(gradient)
+        return is_plain((gradient,)) and not stands_for_many(gradient)
 
     def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
@@ -452,7 +452,7 @@ def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return array.to(dtype).resolve_conj().resolve_neg().contiguous()
 
 
-def _is_plain(arrays: Sequence[torch.Tensor]) -> bool:
+def is_plain(arrays: Sequence[torch.Tensor]) -> bool:
     """Whether arrays are torch's own, on the CPU, and nothing wants to see each call.
 
     In a backward torch.func may be active where it was not in the forward.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-TORCH, CPP, CUDA, MIXED, AUTO = "torch", "cpp", "cuda", "mixed", "auto"
+TORCH, CPP, CUDA, STREAMED, MIXED = "torch", "cpp", "cuda", "streamed", "mixed"
+AUTO = "auto"
 
 # In order of registration; a region of a plan has one of them, but for "mixed".
-_KNOWN: dict[str, None] = dict.fromkeys((TORCH, CPP, CUDA))
+_KNOWN: dict[str, None] = dict.fromkeys((TORCH, CPP, CUDA, STREAMED))
 
 
 def is_name(name: object) -> bool:

@@ -122,8 +122,12 @@ def plan_key(network: str, request: Request, kind: str) -> PlanKey:
 
 def _backend_text(request: Request) -> str:
     """What a choice of backends depends on beside the rest: what kernels are for, and cost."""
-    kernels = request.contest().kernels
-    return "" if kernels is None else f", {request.backend}{kernels.key(request.target())}"
+    contest, target = request.contest(), request.target()
+    kernels = contest.kernels
+    if kernels is None:
+        return ""
+    streamed = "".join(one.key(target) for one in contest.streamed)
+    return f", {request.backend}{kernels.key(target)}{streamed}"
 
 
 def stored_choice(search: Search, key: PlanKey, batch: int) -> Choice | None:

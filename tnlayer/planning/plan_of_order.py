@@ -118,8 +118,11 @@ def _rebuild_order(
     found = better_with_repeats(rebuilt, found, sizes, "flops", effort, deadline)
     # The search counted the tensors from 0 and its results from len(tensors).
     moved = [(a + inputs, b + inputs) for a, b in found.pairs]
+    waiting = list(range(inputs))
     last = len(legs) + len(moved) - 1 if moved else inputs
-    for number in range(inputs):
+    if inputs == len(legs):  # no tensors, no W: the inputs one after the other
+        last = waiting.pop(0)
+    for number in waiting:
         moved.append((number, last))
         last = len(legs) + len(moved) - 1
     return Found(tuple(moved), aborted=found.aborted)

@@ -72,6 +72,8 @@ def _rank(
         best = min(ranked, key=lambda r: r.seconds.total, default=None)
         plans = _fused_plans(search, batch, refused, best and best.plan)
         ranked += _predicted(search, batch, plans)
+    if ranked and not search.deadline.passed(_KERNELS):
+        ranked += _predicted(search, batch, _streamed_plans(search, batch))
     if not ranked:
         raise min(refused, key=lambda error: error.needed)
     # Equal predictions keep the order of the objectives: the same in every process.
@@ -153,6 +155,20 @@ def _fused_plans(
             mixtures.append(replace(tree, batch=batch, regions=regions))
     mixtures.sort(key=lambda plan: search.lowered(plan).seconds(batch).total)
     return whole + mixtures[:1]
+
+
+def _streamed_plans(search: Search, batch: int) -> list[Plan]:
+    """Plans that rebuild W, for backends that need not store it. What these allocate is not
+    counted, so there are none with a memory limit."""
+    if search.request.memory_limit is not None:
+        return []
+    plans = [plan for group in _candidates(search, batch) for plan in group]
+    return [
+        whole_plan(plan, batch, backend)
+        for backend in search.contest.streamed
+        for plan in plans
+        if not search.lowered(plan, backend).why_not
+    ]
 
 
 def left_out(plan: Plan, request: Request) -> str:

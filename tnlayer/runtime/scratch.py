@@ -168,6 +168,12 @@ def copy(source: torch.Tensor) -> torch.Tensor:
     return array.copy_(source)
 
 
+def empty_like(source: torch.Tensor) -> torch.Tensor:
+    """An array like a contiguous one with undefined entries, in kept memory."""
+    array = SCRATCH.take(tuple(source.shape), source)
+    return torch.empty_like(source) if array is None else array
+
+
 def mul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """A contiguous elementwise product in kept memory."""
     # torch.broadcast_shapes takes longer than a small product.

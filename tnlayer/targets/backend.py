@@ -38,6 +38,7 @@ class Contest:
         calls_factor: by how much torch's calls must win; None: each backend has its own handicap.
         one_kernel: whether one tree of the kernels serves all batch sizes.
         most_steps: steps beyond which kernels are left out; None: none are.
+        streamed: backends on which plans of torch's calls compete, too.
     """
 
     kernels: Backend | None
@@ -46,6 +47,7 @@ class Contest:
     calls_factor: float | None = None
     one_kernel: bool = True
     most_steps: int | None = None
+    streamed: tuple[Backend, ...] = ()
 
     def factor(self, backend: str) -> float:
         """What the predicted time of a plan is multiplied with when plans are compared."""
@@ -94,6 +96,9 @@ class Backend(ABC):
     # cannot be built for.
     auto_device: str | None = None
     may_use_torch = False
+    # The type of device where plans of torch's calls that it can run compete on it, too, wherever
+    # kernels do.
+    streams_on: str | None = None
     # Where plans of several backends are compared its time is multiplied with this.
     handicap = 1.0
     # Search objectives of its trees: kernels write no intermediates, so few FLOPs and steps win.
@@ -294,8 +299,11 @@ def contest_of(asked: str, device: str, machine: Machine) -> Contest:
     backend = asked_backend(asked)
     if backend is not None:
         return backend.contest()
-    kernels = auto_kernels(device) if machine != Machine() else None
-    return Contest(kernels, calls=True, most_steps=MOST_COMPILED)
+    if machine == Machine():
+        return Contest(None, calls=True)
+    streamed = tuple(one for one in _REGISTERED.values() if one.streams_on == device)
+    kernels = auto_kernels(device)
+    return Contest(kernels, calls=True, most_steps=MOST_COMPILED, streamed=streamed)
 
 
 def lower(plan: Plan, mask: Mask, target: Target) -> Lowered:

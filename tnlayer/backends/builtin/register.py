@@ -9,10 +9,12 @@ from ...targets.backend import register
 from .cpp import CppBackend
 from .cuda import CudaBackend
 from .mixed import MixedBackend
+from .streamed import StreamedBackend
 from .torch import TorchBackend
 
 
 def register_builtin() -> None:
-    """Register torch, cpp, cuda and mixed; their order is that of lists in messages."""
-    for backend in (TorchBackend(), CppBackend(), CudaBackend(), MixedBackend()):
-        register(backend)
+    """Register all of them; their order is that of lists in messages."""
+    kinds = (TorchBackend, CppBackend, CudaBackend, StreamedBackend, MixedBackend)
+    for kind in kinds:
+        register(kind())

@@ -1,0 +1,299 @@
+"""Products with a matrix that is made in tiles, against the oracle and beside torch's calls."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import tnlayer as tn
+from tests.support.cpp_units import has_compiler
+from tests.support.mixed_cases import MixedCase
+from tests.support.series import short_and_full
+from tests.support.strategies import LAYOUTS, LEADS, Case, collect
+from tnlayer import topologies
+from tnlayer.backends.streamed_program import StreamedProgram
+from tnlayer.errors import SpecError
+from tnlayer.hardware.cpu import Cpu
+from tnlayer.ir.backend_names import STREAMED
+from tnlayer.ir.batch_range import BatchRange
+from tnlayer.ir.plan import Plan
+from tnlayer.lowering.streamed.product_form import ProductForm, product_form
+from tnlayer.planning.mixture import whole_plan
+from tnlayer.runtime.program import Program
+from tnlayer.targets.backend import Build, backend_of
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+
+# Ragged vectors, legs of one index, factors of many legs, x and y in other orders than the cores.
+NETWORKS: dict[str, Callable[[], tn.Network]] = {
+    "train": lambda: topologies.tensor_train((16, 16, 3), (5, 16, 16), rank=9),
+    "long train": lambda: topologies.tensor_train((4, 3, 2, 5), (3, 4, 7, 2), rank=6),
+    "small legs": lambda: topologies.tensor_train((2,) * 6, (2,) * 6, rank=5),
+    "wide": lambda: topologies.tensor_train((3, 70), (2, 90), rank=4),
+    "low rank": lambda: topologies.low_rank(40, 24, rank=7),
+    "mera": lambda: topologies.mera(6, 2, 2),
+    "crossed": lambda: crossed(),
+    "shared": lambda: shared(),
+}
+
+
+def crossed() -> tn.Network:
+    """Two tensors with legs that alternate in x and in y."""
+    net = tn.Network("crossed")
+    net.input("x", a=3, b=5, c=4)
+    net.output(f=6, d=3, e=2)
+    net.bond(s=3, t=2)
+    net.tensor("L", "a s f c t")
+    net.tensor("R", "d t b s e")
+    return net
+
+
+def shared() -> tn.Network:
+    """One tensor in both factors of W."""
+    net = tn.Network("shared")
+    net.input("x", a=4, b=4)
+    net.output(c=4, d=4)
+    net.bond(k=3)
+    net.tensor("A", "a c k")
+    net.tensor("B", "b d k", share="A")
+    return net
+
+
+def streamed(program: Program) -> StreamedProgram | None:
+    """The same plan with W in tiles; None where it has not that form."""
+    backend = backend_of(STREAMED)
+    plan = whole_plan(program.plan, program.plan.batch, backend)
+    target = replace(program.target(), cpu=backend.machine().cpu)
+    lowered = backend.lower(plan, program.training_mask(), target)
+    if lowered.why_not:
+        return None
+    found = backend.program(program.graph, lowered, program.tensor_names, Build())
+    assert isinstance(found, StreamedProgram)
+    return found
+
+
+def rebuilt(net: tn.Network, dtype: torch.dtype) -> Program:
+    """A program whose plan rebuilds W."""
+    name = str(dtype).removeprefix("torch.")
+    return tn.compile(net, backend="torch", dtype=name, minimize="rebuild")
+
+
+def product_case(number: int) -> Case:
+    """A random network of that form: two or three tensors, legs of all values in any order, some
+    without a leg of x or of y; leading dimensions, layouts and frozen arrays of all kinds."""
+    random = np.random.default_rng(number)
+    sizes: dict[str, int] = {}
+
+    def legs(kind: str, least: int) -> list[str]:
+        names = [f"{kind}{k}" for k in range(random.integers(least, 3))]
+        sizes.update({name: int(random.integers(1, 7)) for name in names})
+        return names
+
+    a1, b1, a2, b2, s = legs("a", 0), legs("b", 0), legs("c", 1), legs("d", 1), legs("s", 1)
+
+    def mixed(names: list[str]) -> list[str]:
+        return [str(name) for name in random.permutation(names)]
+
+    net = tn.Network(f"product {number}")
+    net.input("x", **{name: sizes[name] for name in mixed([*a1, *a2])})
+    net.output(**{name: sizes[name] for name in mixed([*b1, *b2])})
+    net.bond(**{name: sizes[name] for name in s}, t=2)
+    if number % 2:
+        net.tensor("L", " ".join(mixed([*a1, *s[:1], "t"])))
+        net.tensor("M", " ".join(mixed([*b1, *s[1:], "t"])))
+        net.tensor("R", " ".join(mixed([*s, *a2, *b2])))
+    else:
+        net.tensor("L", " ".join(mixed([*a1, *b1, *s, "t"])))
+        net.tensor("R", " ".join(mixed(["t", *s, *a2, *b2])))
+    lead = LEADS[number % len(LEADS)]
+    layouts = (LAYOUTS[number % len(LAYOUTS)], LAYOUTS[number // 2 % len(LAYOUTS)])
+    return Case(net, lead, layouts, number % 4, number)
+
+
+@needs_compiler
+@pytest.mark.parametrize("count", short_and_full(80, 400))
+def test_random_networks_are_the_oracles(count: int) -> None:
+    """Values and gradients of random networks, those that have the form by accident among them."""
+    ran = 0
+    cases = [product_case(number) for number in range(count)]
+    for case in [*cases, *collect(False, 8100, count // 4)]:
+        program = streamed(rebuilt(case.net, torch.float64))
+        if program is not None:
+            MixedCase(case, torch.float64).check(program)
+            ran += 1
+    assert ran > 0.8 * count
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_results_are_those_of_calls(name: str, dtype: torch.dtype) -> None:
+    """y and all gradients, for fewer and more samples than a panel has, and in two threads; 16 bits
+    round y and gradients once."""
+    net = NETWORKS[name]()
+    calls = rebuilt(net, dtype)
+    program = streamed(calls)
+    assert program is not None
+    exact = rebuilt(net, torch.float64)
+    generator = torch.Generator().manual_seed(5)
+    shapes = {p.name: p.shape for p in net.freeze().parameters}
+    entries = {n: torch.randn(s, generator=generator, dtype=dtype) for n, s in shapes.items()}
+    for batch in (0, 1, 13, 31):
+        x = torch.randn(batch, net.freeze().in_features, generator=generator, dtype=dtype)
+        slope = torch.randn(batch, net.freeze().out_features, generator=generator, dtype=dtype)
+        found = [with_gradients(one, x, entries, slope) for one in (program, exact)]
+        for own, expected in zip(*found, strict=True):
+            assert own.dtype == dtype
+            size = max(float(expected.abs().max()), 1e-30) if expected.numel() else 1.0
+            error = (own.double() - expected).abs().max() / size if own.numel() else 0.0
+            assert error < 64 * torch.finfo(dtype).eps
+
+
+def with_gradients(
+    program: Program,
+    x: torch.Tensor,
+    entries: dict[str, torch.Tensor],
+    slope: torch.Tensor,
+) -> list[torch.Tensor]:
+    """y, then the gradients of x and of all parameters."""
+    own = x.to(program.dtype).requires_grad_()
+    arrays = {n: a.to(program.dtype).clone().requires_grad_() for n, a in entries.items()}
+    y = program(own, parameters=arrays)
+    grads = torch.autograd.grad(y, (own, *arrays.values()), slope.to(program.dtype))
+    return [y.detach(), *grads]
+
+
+@needs_compiler
+def test_it_is_the_same_again_and_pickled() -> None:
+    """Two calls agree bit by bit, and so does a program that was pickled or copied."""
+    calls = rebuilt(NETWORKS["train"](), torch.float32)
+    program = streamed(calls)
+    assert program is not None
+    shapes = {p.name: p.shape for p in calls.graph.parameters}
+    entries = {name: torch.randn(shape) for name, shape in shapes.items()}
+    x, slope = torch.randn(40, 768), torch.randn(40, 1280)
+    first = with_gradients(program, x, entries, slope)
+    for again in (program, pickle.loads(pickle.dumps(program)), copy.deepcopy(program)):
+        for one, other in zip(first, with_gradients(again, x, entries, slope), strict=True):
+            assert torch.equal(one, other)
+
+
+@needs_compiler
+def test_inputs_are_held_to_the_plan_again() -> None:
+    """A hook for saved tensors that gives back a part is told, and nothing is read."""
+    calls = rebuilt(NETWORKS["train"](), torch.float32)
+    program = streamed(calls)
+    assert program is not None
+    shapes = {p.name: p.shape for p in calls.graph.parameters}
+    entries = {n: torch.randn(shape, requires_grad=True) for n, shape in shapes.items()}
+    x = torch.randn(4, 768)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t[..., :1]):
+        y = program(x, parameters=entries)
+    with pytest.raises(SpecError):
+        y.sum().backward()
+
+
+@needs_compiler
+def test_gradients_of_gradients_go_through_torch() -> None:
+    """Double backward is that of the reference."""
+    calls = rebuilt(NETWORKS["crossed"](), torch.float64)
+    program = streamed(calls)
+    assert program is not None
+    shapes = {p.name: p.shape for p in calls.graph.parameters}
+    names = list(shapes)
+    x = torch.randn(3, 60, dtype=torch.float64, requires_grad=True)
+    arrays = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes.values()]
+
+    def function(x: torch.Tensor, *arrays: torch.Tensor) -> torch.Tensor:
+        return program(x, parameters=dict(zip(names, arrays, strict=True)))
+
+    assert torch.autograd.gradcheck(function, (x, *arrays))
+    assert torch.autograd.gradgradcheck(function, (x, *arrays))
+
+
+def plan_of(net: tn.Network, **options: object) -> Plan:
+    """The plan that rebuilds W."""
+    return tn.plan(net, minimize="rebuild", **options)  # type: ignore[arg-type]
+
+
+def test_why_a_plan_is_no_such_product() -> None:
+    """Complex entries, several inputs, legs that x and W both keep, steps on samples before."""
+    two = tn.Network("two")
+    two.input("x", a=3)
+    two.input("z", b=4)
+    two.output(c=5)
+    two.bond(k=2)
+    two.tensor("A", "a k")
+    two.tensor("B", "b k c")
+    words = {
+        "complex": product_form(plan_of(NETWORKS["train"](), dtype="complex64"), 16),
+        "2 inputs": product_form(plan_of(two), 16),
+        "not rebuilt": product_form(tn.plan(NETWORKS["low rank"](), minimize="flops"), 16),
+        "keep a leg": product_form(plan_of(topologies.btt((4, 4), (4, 4), rank=2)), 16),
+    }
+    for text, found in words.items():
+        assert isinstance(found, str) and text in found, (text, found)
+
+
+def test_the_factor_that_fills_vectors_stands_right() -> None:
+    """Of two factors that of whole vectors is right; of two such the smaller one."""
+    plan = plan_of(topologies.tensor_train((16, 3), (16, 3), rank=2))
+    form = product_form(plan, 16)
+    assert isinstance(form, ProductForm)
+    assert form.sizes == (3, 16, 3, 16, 2)
+    form = product_form(plan_of(topologies.tensor_train((16, 32), (16, 32), rank=2)), 16)
+    assert isinstance(form, ProductForm)
+    assert form.sizes == (32, 16, 32, 16, 2)
+
+
+@needs_compiler
+def test_source_shows_both_parts() -> None:
+    """The calls that make the factors, and the C++ of the product."""
+    program = streamed(rebuilt(NETWORKS["train"](), torch.float32))
+    assert program is not None
+    parts = program.sources()
+    assert parts["forward"].startswith("def factors(")
+    assert 'extern "C" int forward' in parts["forward"]
+    assert parts["backward"].startswith("def gradients(")
+    assert program.source().startswith(parts["forward"])
+    assert program.is_stored(program.nothing) in (True, False)
+
+
+@needs_compiler
+def test_narrow_vectors_and_few_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The panels of a processor with 16 registers of 32 bytes give the same."""
+    calls = rebuilt(NETWORKS["long train"](), torch.float32)
+    wide = streamed(calls)
+    assert wide is not None
+    shapes = {p.name: p.shape for p in calls.graph.parameters}
+    entries = {name: torch.randn(shape) for name, shape in shapes.items()}
+    x, slope = torch.randn(20, 120), torch.randn(20, 168)
+    narrow = pickle.loads(pickle.dumps(wide))
+    vars(narrow)["cpu"] = Cpu(vector_bytes=32, registers=16)
+    found = [with_gradients(one, x, entries, slope) for one in (wide, narrow)]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+def test_a_layer_runs_it_and_falls_back() -> None:
+    """In a layer it serves 1-dimensional x and vmap; under torch.func torch's calls run."""
+    net = NETWORKS["long train"]()
+    layer = tn.Layer(net, dtype=torch.float64, backend="torch", batch=16)
+    program = streamed(rebuilt(net, torch.float64))
+    assert program is not None
+    expected = layer.to_dense()
+    ranged = layer._programs_for(torch.float64)[0]
+    ranged.replace_range(BatchRange(), program)
+    x = torch.randn(2, 3, 120, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), x @ expected.T)
+    torch.testing.assert_close(layer(x[0, 0]), x[0, 0] @ expected.T)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), x @ expected.T)
+    tangent = torch.func.jvp(layer, (x,), (x,))[1]
+    torch.testing.assert_close(tangent, x @ expected.T)

@@ -1,0 +1,89 @@
+"""A plan lowered to one product with a matrix that is made in tiles, and calls around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..hardware.cpu import Cpu
+from ..ir.cuts import batched_steps
+from ..ir.plan import Plan
+from ..lowering.streamed.factor_plans import FactorSchedules, factor_schedules
+from ..lowering.streamed.product_form import ProductForm, product_form
+from ..support.dtypes import DTYPES
+from ..targets.lowered import Lowered, plain
+from ..time_models.streamed_kernels import streamed_seconds
+from ..time_models.torch_calls import Seconds, schedule_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredStreamed(Lowered):
+    """A plan as a product that never stores its matrix."""
+
+    shared = ("calls_around",)
+
+    @property
+    def cpu(self) -> Cpu:
+        """What the kernels are made for."""
+        return self.target.compiled_cpu
+
+    @cached_property
+    def found(self) -> ProductForm | str:
+        """The form of the plan, or why it has none."""
+        return product_form(self.plan, self.cpu.width(DTYPES[self.plan.dtype].arithmetic))
+
+    @property
+    def form(self) -> ProductForm:
+        """The form of a plan that has one."""
+        assert not isinstance(self.found, str), self.found
+        return self.found
+
+    @property
+    def why_not(self) -> str:
+        """Few plans are such a product."""
+        return self.found if isinstance(self.found, str) else ""
+
+    @property
+    def code(self) -> Plan:
+        """The plan: one set of kernels serves all batch sizes."""
+        return plain(self.plan, 1)
+
+    @cached_property
+    def calls_around(self) -> FactorSchedules:
+        """The calls that make the factors, and take their gradients further."""
+        return factor_schedules(self.plan, self.form, self.mask, self.target.times)
+
+    def own_seconds(self, batch: int) -> Seconds:
+        """Of the kernels and of the calls around them."""
+        around, target = self.calls_around, self.target
+        wanted = (around.wants_x, around.wants_left, around.wants_right)
+        kernels = streamed_seconds(self.plan, self.form, wanted, batch, target.profile, self.cpu)
+        factors = schedule_seconds(around.forward, batch, target.times)
+        if not any(self.mask):
+            return Seconds(kernels.forward + factors)
+        # The backward makes the factors again.
+        backward = kernels.backward + factors
+        if around.backward is not None:
+            backward += schedule_seconds(around.backward, batch, target.times)
+        return Seconds(kernels.forward + factors, backward)
+
+    def shares(self, batch: int) -> dict[str, float]:
+        """The step with samples has the kernels, and W with it; the others share the rest."""
+        whole = self.own_seconds(batch).total
+        found = dict.fromkeys((step.result.name for step in self.plan.steps), 0.0)
+        found[batched_steps(self.plan)[0].result.name] = whole
+        return found
+
+    @property
+    def calls(self) -> tuple[int, int]:
+        """Calls of kernels and of torch."""
+        around = self.calls_around
+        ahead = 1 + around.forward.kernel_count
+        if not any(self.mask):
+            return ahead, 0
+        return ahead, ahead + (0 if around.backward is None else around.backward.kernel_count)
+
+    @property
+    def how(self) -> str:
+        """How it runs, for reports."""
+        return "W is made in tiles and used in a cache: neither it nor its gradient is stored"

@@ -1,0 +1,1 @@
+"""Plan to one product with a matrix of two factors, which is made in tiles and never stored."""
