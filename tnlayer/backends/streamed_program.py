@@ -163,7 +163,7 @@ class _Product:
         if around.backward is not None:
             self.pass_on = _loaded(print_torch(around.backward, "gradients"), "gradients")
         self.reads_x = around.wants_left or around.wants_right
-        self.table = _table(form, around.left_legs, self.sizes)
+        self.table = _table(form, self.sizes)
         self.names = [value.name for value in self.plan.inputs]
 
     def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -218,12 +218,9 @@ class _Product:
 
     def _factors(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Left and right as kernels read them, and what else the backward reads."""
-        around = self.around
         left, right, *kept = self.make(*(inputs[name] for name in self.made_of))
-        stored = around.forward.saved
-        left = self._stored(left, stored[0].legs, around.left_legs)
-        right = self._stored(right, stored[1].legs, around.right_legs)
-        return (left, right, *kept)
+        # A parameter may lie there as the user has it.
+        return (left.contiguous(), right.contiguous(), *kept)
 
     def _wide(self, array: torch.Tensor) -> torch.Tensor:
         """An array in the dtype of the arithmetic, entries as they are meant."""
@@ -284,10 +281,10 @@ def _loaded(source: str, name: str) -> Callable[..., tuple[torch.Tensor, ...]]:
     return load_source(source, REUSING)[name]
 
 
-def _table(form: ProductForm, stored: Legs, sizes: Mapping[str, int]) -> torch.Tensor:
+def _table(form: ProductForm, sizes: Mapping[str, int]) -> torch.Tensor:
     """Sizes, then the place in left of each index of a1, and of each of b1."""
     stride, strides = 1, dict[str, int]()
-    for leg in reversed(stored):
+    for leg in reversed(form.left_legs):
         strides[leg] = stride
         stride *= sizes[leg]
     places: list[int] = []

@@ -37,7 +37,8 @@ class StreamedBackend(Backend):
     def key(self, target: Target) -> str:
         """Costs; vectors stand in the key of the kernels beside it."""
         del target
-        return f", streamed {streamed_kernels.PRODUCT} {streamed_kernels.MOVED}"
+        costs = (streamed_kernels.SAMPLES, streamed_kernels.FACTORS, streamed_kernels.MOVED)
+        return f", streamed {costs}"
 
     def machine(self, arch: str | None = None) -> Machine:
         """This CPU, as the compiler uses it."""

@@ -12,7 +12,7 @@ that do so alike the smaller one, which is read again and again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -34,6 +34,7 @@ class ProductForm:
         left, right: its factors.
         rows: legs of x that y keeps; the batch is one of them.
         a1, b1: legs of left that x has, and that y has.
+        left_others: both, in the order in which a product of matrices gives left with s behind.
         a2, b2: the same of right.
         s: legs that both factors have.
         sizes: numbers of indices of a1, a2, b1, b2 and s.
@@ -46,8 +47,9 @@ class ProductForm:
     right: Value
     rows: Legs
     a1: Legs
-    a2: Legs
     b1: Legs
+    left_others: Legs
+    a2: Legs
     b2: Legs
     s: Legs
     sizes: tuple[int, int, int, int, int]
@@ -62,22 +64,15 @@ class ProductForm:
         """The order in which they write y."""
         return (*self.rows, *self.b1, *self.b2)
 
-    def left_legs(self, stored: Legs) -> Legs:
-        """The order in which kernels read left: as it is stored, with s behind all others.
+    @property
+    def left_legs(self) -> Legs:
+        """The order in which they read left: any, with s behind all others."""
+        return (*self.left_others, *self.s)
 
-        Arguments:
-            stored: legs of left in storage order.
-        """
-        others = tuple(leg for leg in stored if leg not in self.s)
-        return (*others, *(leg for leg in stored if leg in self.s))
-
-    def right_legs(self, left: Legs) -> Legs:
-        """The order in which they read right: s first, as left has it.
-
-        Arguments:
-            left: what ``left_legs`` gave.
-        """
-        return (*left[len(left) - len(self.s) :], *self.a2, *self.b2)
+    @property
+    def right_legs(self) -> Legs:
+        """The order in which they read right."""
+        return (*self.s, *self.a2, *self.b2)
 
 
 def product_form(plan: Plan, width: int) -> ProductForm | str:
@@ -104,14 +99,16 @@ def product_form(plan: Plan, width: int) -> ProductForm | str:
         return "W is no product of two tensors"
     if _uses(plan, maker.result) != 1:
         return "W is used more than once"
-    return _divided(plan, x.value, maker, step.result, width)
+    return _divided(plan, makers, x.value, maker, step.result, width)
 
 
 def _uses(plan: Plan, value: Value) -> int:
     return sum(operand.value == value for step in plan.steps for operand in step.operands)
 
 
-def _divided(plan: Plan, x: Value, maker: Contract, y: Value, width: int) -> ProductForm | str:
+def _divided(
+    plan: Plan, makers: Mapping[str, Step], x: Value, maker: Contract, y: Value, width: int
+) -> ProductForm | str:
     """The legs of all values, by where they go."""
     first, second, matrix = maker.left.value, maker.right.value, maker.result
     if any(len(set(value.legs)) < len(value.legs) for value in (x, first, second, matrix, y)):
@@ -142,4 +139,18 @@ def _divided(plan: Plan, x: Value, maker: Contract, y: Value, width: int) -> Pro
     a2, b2 = of(right, is_input=True), of(right, is_input=False)
     rows = tuple(leg for leg in x.legs if leg not in taken)
     sizes = (count(a1), count(a2), count(b1), count(b2), count(s))
-    return ProductForm(x, y, matrix, left, right, rows, a1, a2, b1, b2, s, sizes)
+    others = _left_others(makers.get(left.name), left, s)
+    return ProductForm(x, y, matrix, left, right, rows, a1, b1, others, a2, b2, s, sizes)
+
+
+def _left_others(maker: Step | None, left: Value, s: Legs) -> Legs:
+    """Legs of left but s, in an order that a product of matrices can give: first those of the
+    factor that has no s, then the others."""
+    others = tuple(leg for leg in left.legs if leg not in s)
+    if not isinstance(maker, Contract):
+        return others
+    without = [o.legs for o in maker.operands if not set(o.legs) & set(s)]
+    if len(without) != 1:
+        return others
+    first = tuple(leg for leg in without[0] if leg in others)
+    return (*first, *(leg for leg in others if leg not in first))

@@ -22,9 +22,9 @@ PARTS = ("products.cpp", "tiles.cpp", "apply.cpp", "gradients.cpp", "entry_point
 # Rows of samples in registers by two vectors, and rows of a factor, by the registers that there
 # are; a row of a factor takes a register for its address, too.
 _ROWS = {32: (14, 8), 16: (6, 4)}
-# Rows of a tile of W, entries of a tile of its gradient, and samples at once that go into that:
-# each fits the second cache beside what is read.
-_DEPTH, _TILE_ENTRIES, _SAMPLES = 256, 16384, 1024
+# Rows and vectors of a tile of W, entries of a tile of its gradient, and samples at once that go
+# into that: each fits the second cache beside what is read.
+_DEPTH, _COLUMNS, _TILE_ENTRIES, _SAMPLES = 1024, 4, 32768, 1024
 
 
 def streamed_source(dtype: str, vector_bytes: int, registers: int) -> str:
@@ -38,6 +38,7 @@ def streamed_source(dtype: str, vector_bytes: int, registers: int) -> str:
     most, few = _ROWS[32 if registers >= 32 else 16]
     sizes = (
         f"enum {{ MOST_ROWS = {most}, FEW_ROWS = {few}, DEPTH = {_DEPTH}, "
+        f"COLUMNS = {_COLUMNS}, "
         f"TILE_ENTRIES = {_TILE_ENTRIES}, SAMPLES = {_SAMPLES}, NO_ADDRESS = {NO_ADDRESS} }};\n\n"
     )
     parts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in PARTS]

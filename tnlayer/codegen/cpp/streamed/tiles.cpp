@@ -25,11 +25,11 @@ static Factors turned(const Factors& f) {
 struct Tiles {
   long a1, a2, b1, b2;
 };
-// For a product: DEPTH rows by four vectors, in whole vectors where there are enough columns.
+// For a product: DEPTH rows by COLUMNS vectors, in whole vectors where there are enough columns.
 static Tiles product_tiles(const Factors& f) {
   Tiles t;
   t.b2 = least(f.b2, 2 * W);
-  t.b1 = most(4 * W / t.b2, 1);
+  t.b1 = most(COLUMNS * W / t.b2, 1);
   if (t.b2 == f.b2)
     while (t.b1 * t.b2 % W) t.b1++;
   t.b1 = least(t.b1, f.b1);
@@ -37,10 +37,11 @@ static Tiles product_tiles(const Factors& f) {
   t.a1 = least(most(DEPTH / t.a2, 1), f.a1);
   return t;
 }
-// For gradients: about as many indices of a1 as of b1.
+// For gradients: about as many indices of a1 as of b1, and many of both for each of a2 and b2, over
+// which what goes into right is summed in registers.
 static Tiles gradient_tiles(const Factors& f) {
   Tiles t;
-  t.a2 = least(f.a2, 2 * W);
+  t.a2 = least(f.a2, most(W / 2, 1));
   t.b2 = least(f.b2, 2 * W);
   const long rows = TILE_ENTRIES / (t.a2 * filled(t.b2));
   t.b1 = 1;
