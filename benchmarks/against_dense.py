@@ -1,9 +1,10 @@
 """Layers beside nn.Linear, at every bond and batch size: who is faster, and is it told?
 
-    python -m benchmarks.against_dense [--prepare] [--output FILE]
+    python -m benchmarks.against_dense [--prepare | --tune] [--output FILE]
 
 Layers of 4,096 features, float32. Each is prepared for all batch sizes before, so predictions have
-decided alone what runs. ``--prepare`` builds the kernels and times nothing. A profile that was not
+decided alone what runs; with ``--tune`` plans that are close by prediction were timed before, as
+the first calls of a layer do it. ``--prepare`` builds the kernels and times nothing. A profile that was not
 measured here is scaled to this machine before; ``TNLAYER_PROFILE=shipped`` leaves it as it is.
 Beside it runs the same layer made for that batch size alone, which should never be slower.
 """
@@ -45,14 +46,16 @@ WANTED = 1.15
 ALIKE = 1.10
 
 
-def measure(name: str, batches: Sequence[int], budget: float) -> list[dict[str, Any]]:
+def measure(
+    name: str, batches: Sequence[int], budget: float, *, tune: bool = False
+) -> list[dict[str, Any]]:
     """Two cells a batch size: a forward without gradients, and a training step."""
-    layer = tn.Layer(LAYERS[name](), tiers=False)
+    layer = tn.Layer(LAYERS[name](), tiers=False, tune=tune)
     layer.prepare(tuple(batches))
     dense = nn.Linear(FEATURES, FEATURES, bias=False)
     cells: list[dict[str, Any]] = []
     for batch in batches:
-        named = tn.Layer(LAYERS[name](), batch=batch, tiers=False)
+        named = tn.Layer(LAYERS[name](), batch=batch, tiers=False, tune=tune)
         named.prepare((batch,))
         if not budget:
             continue
@@ -81,6 +84,7 @@ def measure(name: str, batches: Sequence[int], budget: float) -> list[dict[str, 
                     "predicted_ms": {"layer": 1e3 * own, "dense": rival and 1e3 * rival},
                     "flops_over_dense": _flops(cost, mode),
                     "backend": cost.backend,
+                    "ran": layer.running(batch),
                 }
             )
     return cells
@@ -131,6 +135,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
     parser.add_argument("--budget", type=float, default=1.0, help="seconds a method and cell")
     parser.add_argument("--prepare", action="store_true", help="build; time nothing")
+    parser.add_argument("--tune", action="store_true", help="let close plans be timed before")
     parser.add_argument("--output", type=Path, default=RESULTS / "against-dense.json")
     options = parser.parse_args(arguments)
     keep_freed_memory()
@@ -138,7 +143,8 @@ def main(arguments: Sequence[str]) -> int:
     print(headline(record), flush=True)
     cells: list[dict[str, Any]] = []
     for name in options.layers:
-        cells += measure(name, options.batches, 0.0 if options.prepare else options.budget)
+        budget = 0.0 if options.prepare else options.budget
+        cells += measure(name, options.batches, budget, tune=options.tune)
         print(f"{name}: done", file=sys.stderr, flush=True)
     if options.prepare:
         return 0
