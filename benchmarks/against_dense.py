@@ -4,9 +4,9 @@
 
 Layers of 4,096 features, float32. Each is prepared for all batch sizes before, so predictions have
 decided alone what runs; with ``--tune`` plans that are close by prediction were timed before, as
-the first calls of a layer do it. ``--prepare`` builds the kernels and times nothing. A profile that was not
-measured here is scaled to this machine before; ``TNLAYER_PROFILE=shipped`` leaves it as it is.
-Beside it runs the same layer made for that batch size alone, which should never be slower.
+the first calls of a layer do it. ``--prepare`` builds the kernels and times nothing. A profile that
+was not measured here is scaled to this machine before; ``TNLAYER_PROFILE=shipped`` leaves it as it
+is. Beside it runs the same layer made for that batch size alone, which should never be slower.
 """
 
 from __future__ import annotations
