@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import tnlayer as tn
+from tests.support.profiles import fixed_profile
 from tests.support.small_profile import small_profile
 from tnlayer.hardware.detect_processor import processor_name
 from tnlayer.hardware.profile import load, stored_factors
@@ -21,7 +23,7 @@ from tnlayer.hardware.profile.load import (
     use_profile,
 )
 from tnlayer.hardware.profile.profile import CALLS, Profile
-from tnlayer.hardware.profile.scaling import LEAST, MOST, Factors, scaled_by
+from tnlayer.hardware.profile.scaling import LEAST, MOST, Factors, is_far, scaled_by
 from tnlayer.hardware.profile.stored import major_minor
 from tnlayer.hardware.profile.stored_factors import (
     ScaledTo,
@@ -107,6 +109,20 @@ def test_calls_start_by_their_own_factor_within_products() -> None:
 
     assert ratio(small) > ratio(large)
     assert 1 <= ratio(large) <= ratio(small) <= 10
+
+
+def test_products_beyond_caches_have_a_factor_of_their_own() -> None:
+    """A product with a matrix of 16 MiB is slower where memory is, one of small matrices is not."""
+    profile = fixed_profile()
+    grid = profile.gemm[0]
+    scaled = scaled_by(profile, replace(Factors(), far=2.0)).gemm[0]
+    sizes = list(itertools.product(*grid.axes))
+    far = [size for size in sizes if is_far(size[0], size[1], size[2])]
+    assert 0 < len(far) < len(sizes)
+    for size in sizes:
+        ratio = scaled.per_unit(*size) / grid.per_unit(*size)
+        assert (ratio > 1.0) is (size in far)
+        assert ratio <= 2.0
 
 
 def test_factors_beyond_belief_are_bounded() -> None:

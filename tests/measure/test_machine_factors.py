@@ -14,14 +14,14 @@ from tests.support.profiles import fixed_profile
 from tnlayer.hardware.profile.grid import Grid
 from tnlayer.hardware.profile.load import shipped_profiles
 from tnlayer.hardware.profile.profile import CALLS, STARTED, VARIANTS, Profile
-from tnlayer.hardware.profile.scaling import LEAST, MOST, Factors, scaled_by
+from tnlayer.hardware.profile.scaling import LEAST, MOST, Factors, is_far, scaled_by
 from tnlayer.measure import machine_factors as module
 from tnlayer.measure.machine_factors import machine_factors
 from tnlayer.measure.measure_profile import Probe
 
 TRUE = Factors(
-    gemm=1.5, batched=2.5, small=0.5, stream=2.0, strided=0.25, transposed=3.0, row=4.0, block=0.75,
-    reduce=1.25, fault=0.9, multiply_add=2.25,
+    gemm=1.5, far=1.75, batched=2.5, small=0.5, stream=2.0, strided=0.25, transposed=3.0, row=4.0,
+    block=0.75, reduce=1.25, fault=0.9, multiply_add=2.25,
 )  # fmt: skip
 STARTS = 3.0
 
@@ -44,7 +44,8 @@ class Machine(Probe):
     def measure_gemm(self, m: int, n: int, k: int) -> None:
         """Products of each variant."""
         for variant, grid in zip(VARIANTS, self.known.gemm, strict=True):
-            self.gemm[variant][m, n, k] = TRUE.gemm * grid.per_unit(m, n, k)
+            factor = TRUE.far if is_far(m, n, k) else TRUE.gemm
+            self.gemm[variant][m, n, k] = factor * grid.per_unit(m, n, k)
 
     def measure_batched(self, m: int, n: int, k: int) -> None:
         """The same of many."""

@@ -11,7 +11,7 @@ import torch
 from .. import topologies
 from ..hardware.profile.grid import Grid
 from ..hardware.profile.profile import STARTED, Profile
-from ..hardware.profile.scaling import Factors, scaled_by
+from ..hardware.profile.scaling import Factors, is_far, scaled_by
 from ..support.debug import debug
 from ..support.fresh_thread import outside_modes
 from ..support.told import told
@@ -22,6 +22,8 @@ from .measure_profile import Probe
 # What is timed of each table; the median of the ratios is the factor. Products so large that
 # arithmetic bounds them, of few rows and of many; small ones as steps of plans have them.
 _GEMM = ((16, 256, 2048), (64, 256, 256), (256, 256, 256), (256, 64, 2048))
+# One that reads or writes more than caches hold, as a dense layer does.
+_FAR = (64, 2048, 2048)
 _BATCHED = ((4, 16, 16), (16, 16, 16), (8, 64, 8), (64, 16, 64), (64, 64, 64))
 _STREAM = (2**14, 2**18, 2**22)
 _STRIDED = ((8, 16, 2**15), (8, 128, 2**18), (32, 1024, 2**18), (128, 16, 2**18))
@@ -75,8 +77,9 @@ def _of_operations(profile: Profile) -> Factors:
     usual = statistics.median(starts.values())
     own, vectors = probe.multiply_add, profile.multiply_add
     return Factors(
-        gemm=_of_variants(probe.gemm, profile.gemm),
-        batched=_of_variants(probe.batched, profile.batched),
+        gemm=_of_variants(probe.gemm, profile.gemm, far=False),
+        far=_of_variants(probe.gemm, profile.gemm, far=True),
+        batched=_of_variants(probe.batched, profile.batched, far=False),
         small=_ratio(probe.small, profile.small),
         stream=_ratio(probe.stream, profile.stream),
         strided=_ratio(probe.strided, profile.strided),
@@ -92,7 +95,7 @@ def _of_operations(profile: Profile) -> Factors:
 
 def _measure(probe: Probe) -> None:
     probe.measure_calls()
-    for sizes in _GEMM:
+    for sizes in (*_GEMM, _FAR):
         probe.measure_gemm(*sizes)
     for sizes in _BATCHED:
         probe.measure_batched(*sizes)
@@ -109,9 +112,16 @@ def _measure(probe: Probe) -> None:
     probe.measure_vectors()
 
 
-def _of_variants(measured: dict[str, dict[tuple[int, ...], float]], grids: Sequence[Grid]) -> float:
+def _of_variants(
+    measured: dict[str, dict[tuple[int, ...], float]], grids: Sequence[Grid], *, far: bool
+) -> float:
+    """The median over products of all variants, of those beyond caches or of the others."""
     pairs = zip(measured.values(), grids, strict=True)
-    return statistics.median(ratio for one, grid in pairs for ratio in _ratios(one, grid))
+    return statistics.median(
+        ratio
+        for one, grid in pairs
+        for ratio in _ratios({s: t for s, t in one.items() if is_far(*s) is far}, grid)
+    )
 
 
 def _ratio(measured: dict[tuple[int, ...], float], grid: Grid) -> float:

@@ -11,6 +11,9 @@ from .profile import AUTOGRAD, CALLS, Profile
 
 # Products whose least size is this are bound by arithmetic alone.
 ARITHMETIC = 256
+# Products whose factors and result have more entries are bound by memory beside arithmetic: 8 MiB
+# of float32 are beyond the caches of a core.
+FAR_ENTRIES = 2**21
 # What a measurement of a second may say of another machine: beyond it something disturbed it.
 LEAST, MOST = 1 / 16, 16.0
 
@@ -22,11 +25,13 @@ class Factors:
     Arguments:
         gemm, batched, small, stream, strided, transposed, row, block, reduce, fault, multiply_add:
             for each entry of a profile, or each of its tables.
+        far: of ``gemm``, for products whose arrays no core's caches hold.
         calls: for the start of each kind of call.
         starting, working: what whole programs take beyond that: their calls, and moving data.
     """
 
     gemm: float = 1.0
+    far: float = 1.0
     batched: float = 1.0
     small: float = 1.0
     stream: float = 1.0
@@ -63,7 +68,10 @@ def scaled_by(profile: Profile, factors: Factors) -> Profile:
     start, vectors = profile.call_seconds["mm"], profile.multiply_add
     here = replace(
         profile,
-        gemm=tuple(_with_start(grid, start, starts["mm"], factors.gemm) for grid in profile.gemm),
+        gemm=tuple(
+            _with_start(grid, start, starts["mm"], factors.gemm, factors.far)
+            for grid in profile.gemm
+        ),
         batched=tuple(_times(grid, factors.batched) for grid in profile.batched),
         small=_times(profile.small, factors.small),
         stream=_times(profile.stream, factors.stream),
@@ -119,11 +127,18 @@ def _times_products(grid: Grid, factor: float) -> Grid:
     return Grid(grid.axes, scaled)
 
 
-def _with_start(grid: Grid, start: float, starting: float, working: float) -> Grid:
+def is_far(rows: int, columns: int, summed: int) -> bool:
+    """Whether no core's caches hold what a product of matrices reads and writes."""
+    return rows * columns + columns * summed + rows * summed > FAR_ENTRIES
+
+
+def _with_start(grid: Grid, start: float, starting: float, working: float, far: float) -> Grid:
     """Products whose seconds have the start of their call in them, which scales by itself."""
     points = itertools.product(*grid.axes)
     scaled: list[float] = []
     for point, seconds in zip(points, grid.seconds, strict=True):
         of_start = min(seconds, start / math.prod(point))
-        scaled.append(starting * of_start + working * (seconds - of_start))
+        rows, columns, summed = point
+        factor = far if is_far(rows, columns, summed) else working
+        scaled.append(starting * of_start + factor * (seconds - of_start))
     return Grid(grid.axes, tuple(scaled))

@@ -16,7 +16,7 @@ from .scaling import LEAST, MOST, Factors
 from .stored import major_minor
 
 _STORE = Store("profiles", limit=2**12)
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
