@@ -11,6 +11,7 @@ from ..hardware.profile.op_times import OpTimes
 from ..ir.counts import Amount
 from ..ir.plan import Plan
 from ..ir.plan_parts import Memory
+from ..passes.regroup import regrouped
 from ..targets.backend import calls_backend
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import Seconds
@@ -163,6 +164,7 @@ def _streamed_plans(search: Search, batch: int) -> list[Plan]:
     if search.request.memory_limit is not None:
         return []
     plans = [plan for group in _candidates(search, batch) for plan in group]
+    plans += [other for plan in plans if (other := regrouped(plan)) is not None]
     return [
         whole_plan(plan, batch, backend)
         for backend in search.contest.streamed
