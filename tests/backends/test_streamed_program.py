@@ -17,6 +17,7 @@ from tests.support.mixed_cases import MixedCase
 from tests.support.series import short_and_full
 from tests.support.strategies import LAYOUTS, LEADS, Case, collect
 from tnlayer import topologies
+from tnlayer.backends.lowered_streamed import LoweredStreamed
 from tnlayer.backends.streamed_program import StreamedProgram
 from tnlayer.errors import SpecError
 from tnlayer.hardware.cpu import Cpu
@@ -297,3 +298,22 @@ def test_a_layer_runs_it_and_falls_back() -> None:
     torch.testing.assert_close(torch.func.vmap(layer)(x), x @ expected.T)
     tangent = torch.func.jvp(layer, (x,), (x,))[1]
     torch.testing.assert_close(tangent, x @ expected.T)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("batch", [1, 40, 3000])
+def test_memory_is_counted(name: str, batch: int) -> None:
+    """What is told covers x and the gradient of y once more, and grows with samples by no more than
+    vectors of which one entry is filled."""
+    net = NETWORKS[name]()
+    program = streamed(rebuilt(net, torch.float32))
+    assert program is not None
+    lowered = program.lowered_for(program.training_mask())
+    assert isinstance(lowered, LoweredStreamed)
+    told = lowered.room(batch).standing
+    ports = net.freeze().in_features + net.freeze().out_features
+    assert told >= 4 * batch * ports  # x and the gradient of y once more
+    fixed = lowered.room(0).standing
+    assert told - fixed <= 2 * 4 * batch * ports * 16  # vectors that are nearly empty
+    assert lowered.peak_bytes(batch) > told

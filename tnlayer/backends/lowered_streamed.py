@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from ..hardware.cpu import Cpu
+from ..ir.counts import elements
 from ..ir.cuts import batched_steps
 from ..ir.plan import Plan
 from ..lowering.streamed.factor_plans import FactorSchedules, factor_schedules
 from ..lowering.streamed.product_form import ProductForm, product_form
+from ..lowering.streamed.tile_sizes import call_entries, tile_sizes
 from ..support.dtypes import DTYPES
-from ..targets.lowered import Lowered, plain
+from ..targets.lowered import Lowered, Room, plain
 from ..time_models.streamed_kernels import streamed_seconds
 from ..time_models.torch_calls import Seconds, schedule_seconds
 
@@ -56,8 +60,9 @@ class LoweredStreamed(Lowered):
     def own_seconds(self, batch: int) -> Seconds:
         """Of the kernels and of the calls around them."""
         around, target = self.calls_around, self.target
-        wanted = (around.wants_x, around.wants_left, around.wants_right)
-        kernels = streamed_seconds(self.plan, self.form, wanted, batch, target.profile, self.cpu)
+        kernels = streamed_seconds(
+            self.plan, self.form, self.wanted, batch, target.profile, self.cpu
+        )
         factors = schedule_seconds(around.forward, batch, target.times)
         if not any(self.mask):
             return Seconds(kernels.forward + factors)
@@ -73,6 +78,34 @@ class LoweredStreamed(Lowered):
         found = dict.fromkeys((step.result.name for step in self.plan.steps), 0.0)
         found[batched_steps(self.plan)[0].result.name] = whole
         return found
+
+    @property
+    def wanted(self) -> tuple[bool, bool, bool]:
+        """Whether the gradients of x, of left and of right are wanted."""
+        around = self.calls_around
+        return around.wants_x, around.wants_left, around.wants_right
+
+    def workspace_at(self, batch: int) -> int:
+        """Bytes that a call takes beside x, y, parameters and their gradients, at most."""
+        arithmetic = DTYPES[DTYPES[self.plan.dtype].arithmetic]
+        rows = elements(self.form.rows, self.plan.sizes).at(batch)
+        threads = max(self.target.profile.threads, torch.get_num_threads())
+        width, sizes = self.cpu.width(arithmetic.name), tile_sizes(self.cpu)
+        found = call_entries(self.form, rows, width, sizes, self.wanted, threads)
+        return found * arithmetic.itemsize
+
+    @property
+    def workspace(self) -> int:
+        """At the batch size of the plan."""
+        return self.workspace_at(self.plan.batch)
+
+    def room(self, batch: int) -> Room:
+        """Kernels keep the workspace of the largest call."""
+        return Room(standing=self.workspace_at(batch))
+
+    def peak_bytes(self, batch: int) -> int:
+        """With y and the gradients; an upper bound."""
+        return super().peak_bytes(batch) - self.workspace + self.workspace_at(batch)
 
     @property
     def calls(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask
 from ..lowering.streamed.factor_plans import FactorSchedules
 from ..lowering.streamed.product_form import Legs, ProductForm
+from ..lowering.streamed.tile_sizes import tile_sizes
 from ..runtime import scratch
 from ..runtime.autograd import stands_for_many
 from ..runtime.generated_functions import Kernels
@@ -94,7 +95,8 @@ class StreamedProgram(Program):
     def library_source(self) -> str:
         """The C++ of the product; sizes are its arguments, so all layers share it."""
         arithmetic = DTYPES[self.plan.dtype].arithmetic
-        return streamed_source(arithmetic, self.cpu.vector_bytes, self.cpu.registers)
+        sizes = tile_sizes(self.cpu).constants
+        return streamed_source(arithmetic, self.cpu.vector_bytes, sizes)
 
     def load(self) -> ctypes.CDLL:
         """The library, from the store or built now.

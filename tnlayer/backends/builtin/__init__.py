@@ -1,1 +1,1 @@
-"""The backends of the package, as targets/backend.py asks for: torch, cpp, cuda, streamed, mixed."""
+"""The backends of the package, as targets/backend.py asks for them."""

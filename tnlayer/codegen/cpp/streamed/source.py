@@ -12,6 +12,7 @@ beside this file, in the order in which it reads::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ....support.dtypes import DTYPES
@@ -19,27 +20,18 @@ from ..entry_point import NO_ADDRESS
 from ..prelude import prelude
 
 PARTS = ("products.cpp", "tiles.cpp", "apply.cpp", "gradients.cpp", "entry_points.cpp")
-# Rows of samples in registers by two vectors, and rows of a factor, by the registers that there
-# are; a row of a factor takes a register for its address, too.
-_ROWS = {32: (14, 8), 16: (6, 4)}
-# Rows and vectors of a tile of W, entries of a tile of its gradient, and samples at once that go
-# into that: each fits the second cache beside what is read.
-_DEPTH, _COLUMNS, _TILE_ENTRIES, _SAMPLES = 1024, 4, 32768, 1024
 
 
-def streamed_source(dtype: str, vector_bytes: int, registers: int) -> str:
+def streamed_source(dtype: str, vector_bytes: int, sizes: Mapping[str, int]) -> str:
     """C++ with the entry points ``forward`` and ``backward``.
 
     Arguments:
         dtype: of the arithmetic, a real one.
         vector_bytes: of a vector register.
-        registers: vector registers; with less than 32 panels are narrower.
+        sizes: of tiles and panels, by the names of their constants.
     """
-    most, few = _ROWS[32 if registers >= 32 else 16]
-    sizes = (
-        f"enum {{ MOST_ROWS = {most}, FEW_ROWS = {few}, DEPTH = {_DEPTH}, "
-        f"COLUMNS = {_COLUMNS}, "
-        f"TILE_ENTRIES = {_TILE_ENTRIES}, SAMPLES = {_SAMPLES}, NO_ADDRESS = {NO_ADDRESS} }};\n\n"
-    )
+    constants = {**sizes, "NO_ADDRESS": NO_ADDRESS}
+    told = ", ".join(f"{name} = {size}" for name, size in constants.items())
     parts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in PARTS]
-    return prelude(dtype, vector_bytes // DTYPES[dtype].itemsize) + sizes + "".join(parts)
+    width = vector_bytes // DTYPES[dtype].itemsize
+    return f"{prelude(dtype, width)}enum {{ {told} }};\n\n{''.join(parts)}"
