@@ -17,6 +17,7 @@ from tests.support.mixed_cases import MixedCase
 from tests.support.series import short_and_full
 from tests.support.strategies import LAYOUTS, LEADS, Case, collect
 from tnlayer import topologies
+from tnlayer.backends.log_scale_program import ScaledProgram
 from tnlayer.backends.lowered_streamed import LoweredStreamed
 from tnlayer.backends.streamed_program import StreamedProgram
 from tnlayer.errors import SpecError
@@ -25,6 +26,7 @@ from tnlayer.ir.backend_names import STREAMED
 from tnlayer.ir.batch_range import BatchRange
 from tnlayer.ir.plan import Plan
 from tnlayer.lowering.streamed.product_form import ProductForm, product_form
+from tnlayer.passes.log_scale_spans import spans
 from tnlayer.planning.mixture import whole_plan
 from tnlayer.runtime.program import Program
 from tnlayer.targets.backend import Build, backend_of
@@ -317,3 +319,39 @@ def test_memory_is_counted(name: str, batch: int) -> None:
     fixed = lowered.room(0).standing
     assert told - fixed <= 2 * 4 * batch * ports * 16  # vectors that are nearly empty
     assert lowered.peak_bytes(batch) > told
+
+
+@needs_compiler
+@pytest.mark.parametrize("bits", [None, 0])
+def test_values_beyond_the_range_pass_in_parts(bits: int | None) -> None:
+    """With a log scale a plan is cut into spans, some of which have the form and some have not."""
+    net = NETWORKS["long train"]()
+    calls = rebuilt(net, torch.float64)
+    whole = whole_plan(calls.plan, 16, backend_of(STREAMED))
+    program = ScaledProgram(calls.graph, whole, calls.tensor_names)
+    if bits is not None:
+        program.spans = program._with_programs(spans(whole, bits), None)
+    shapes = {p.name: p.shape for p in calls.graph.parameters}
+    arrays = {n: torch.randn(s, dtype=torch.float64).requires_grad_() for n, s in shapes.items()}
+    x = torch.randn(5, 120, dtype=torch.float64, requires_grad=True)
+    expected = calls(x, parameters=arrays)
+    mantissa, log_scale = program(x, parameters=arrays)
+    found = mantissa * log_scale.exp().unsqueeze(-1)
+    torch.testing.assert_close(found, expected)
+    slope = torch.randn_like(expected)
+    leaves = (x, *arrays.values())
+    pairs = [torch.autograd.grad(y, leaves, slope) for y in (found, expected)]
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@needs_compiler
+def test_each_step_has_its_share_of_the_time() -> None:
+    """The factors' calls, the making of W and its use; together what is predicted for the plan."""
+    program = streamed(rebuilt(NETWORKS["long train"](), torch.float32))
+    assert program is not None
+    lowered = program.lowered_for(program.training_mask())
+    shares = lowered.shares(64)
+    assert set(shares) == {step.result.name for step in lowered.plan.steps}
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) <= lowered.own_seconds(64).total * 1.001

@@ -17,6 +17,9 @@ from tests.support.work import work_of
 from tnlayer.ir.counts import Amount
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Contract, Operand, Value
+from tnlayer.planning import batch_ranges
+from tnlayer.planning.rank import Ranked
+from tnlayer.time_models.torch_calls import Seconds
 
 TOPOLOGIES = {
     "mera": tn.topologies.mera(8, 2, 3),
@@ -248,3 +251,14 @@ def test_rebuilding_without_tensors_contracts_the_inputs() -> None:
     two.output(a=3)
     (step,) = tn.plan(two, minimize="rebuild").steps
     assert sorted(operand.value.name for operand in step.operands) == ["x0", "x1"]
+
+
+def test_a_reason_names_each_kind_of_plan_once() -> None:
+    """Of plans with one name the fastest is told: nobody could tell them apart."""
+    plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), minimize="flops")
+    other = replace(plan, minimize="rebuild")
+    ranked = [Ranked(p, Seconds(t)) for p, t in ((plan, 1e-3), (other, 2e-3), (other, 3e-3))]
+    text = batch_ranges._reason(tuple(ranked))
+    assert text.count("next best") == 1
+    assert "2 ms" in text
+    assert "3 ms" not in text

@@ -159,14 +159,19 @@ class ScaledProgram(Program):
 
     def _program(self, plan: Plan, backend: str) -> Program:
         with self._lock:
-            program = self._programs.get((plan, backend))
+            key = plan, backend
+            program = self._programs.get(key)
             if program is None:
                 own = {value.name: value.name for value in plan.parameters}
                 build = Build(self.limit, self.device, self.arch)
                 every = (True,) * len(plan.inputs)
                 lowered = backend_of(backend).lower(plan, every, self.lowered.target)
+                if lowered.why_not and self.compiled is None:
+                    # A part of a plan may not have the form that the whole has.
+                    backend = TORCH
+                    lowered = backend_of(backend).lower(plan, every, self.lowered.target)
                 program = backend_of(backend).program(self.graph, lowered, own, build)
-                self._programs[plan, backend] = program
+                self._programs[key] = program
             return program
 
     # -- how it runs -----------------------------------------------------------------------

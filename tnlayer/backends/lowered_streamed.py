@@ -9,15 +9,15 @@ import torch
 
 from ..hardware.cpu import Cpu
 from ..ir.counts import elements
-from ..ir.cuts import batched_steps
 from ..ir.plan import Plan
+from ..ir.steps import owner_of
 from ..lowering.streamed.factor_plans import FactorSchedules, factor_schedules
 from ..lowering.streamed.product_form import ProductForm, product_form
 from ..lowering.streamed.tile_sizes import call_entries, tile_sizes
 from ..support.dtypes import DTYPES
 from ..targets.lowered import Lowered, Room, plain
 from ..time_models.streamed_kernels import streamed_seconds
-from ..time_models.torch_calls import Seconds, schedule_seconds
+from ..time_models.torch_calls import Seconds, schedule_seconds, step_seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +60,7 @@ class LoweredStreamed(Lowered):
     def own_seconds(self, batch: int) -> Seconds:
         """Of the kernels and of the calls around them."""
         around, target = self.calls_around, self.target
-        kernels = streamed_seconds(
-            self.plan, self.form, self.wanted, batch, target.profile, self.cpu
-        )
+        kernels = self._kernel_seconds(batch)
         factors = schedule_seconds(around.forward, batch, target.times)
         if not any(self.mask):
             return Seconds(kernels.forward + factors)
@@ -73,11 +71,31 @@ class LoweredStreamed(Lowered):
         return Seconds(kernels.forward + factors, backward)
 
     def shares(self, batch: int) -> dict[str, float]:
-        """The step with samples has the kernels, and W with it; the others share the rest."""
-        whole = self.own_seconds(batch).total
+        """The step with samples has what samples take, W what it is made and taken further in; the
+        steps before have their calls of torch, forward and backward."""
         found = dict.fromkeys((step.result.name for step in self.plan.steps), 0.0)
-        found[batched_steps(self.plan)[0].result.name] = whole
+        around, times = self.calls_around, self.target.times
+        ahead = step_seconds(around.forward, batch, times)
+        turns = 2 if any(self.mask) else 1  # the backward makes the factors again
+        for name, spent in ahead.items():
+            if name in found:
+                found[name] += turns * spent
+        if around.backward is not None:
+            owners = {step.result.name: owner_of(step) for step in around.backward.plan.steps}
+            for name, spent in step_seconds(around.backward, batch, times).items():
+                if owners.get(name, "") in found:
+                    found[owners[name]] += spent
+        kernels = self._kernel_seconds(batch).total
+        # Without samples kernels do nothing but make W and take its gradient further.
+        making = min(kernels, self._kernel_seconds(0).total)
+        found[self.form.matrix.name] += making
+        found[self.form.y.name] += kernels - making
         return found
+
+    def _kernel_seconds(self, batch: int) -> Seconds:
+        """Of the kernels alone."""
+        profile = self.target.profile
+        return streamed_seconds(self.plan, self.form, self.wanted, batch, profile, self.cpu)
 
     @property
     def wanted(self) -> tuple[bool, bool, bool]:

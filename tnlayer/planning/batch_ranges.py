@@ -289,10 +289,15 @@ def _reason(ranked: tuple[Ranked, ...]) -> str:
     """Why the first one was taken."""
     best = ranked[0]
     text = f"{plan_name(best.plan)}: {_milliseconds(best)} predicted"
-    if len(ranked) > 1:
-        others = ", ".join(f"{plan_name(r.plan)} {_milliseconds(r)}" for r in ranked[1:])
-        text += f"; next best: {others}"
-    return text
+    # Of plans with one name, of which one is the other in another grouping, the first is told.
+    known = {plan_name(best.plan)}
+    others: list[str] = []
+    for one in ranked[1:]:
+        name = plan_name(one.plan)
+        if name not in known:
+            known.add(name)
+            others.append(f"{name} {_milliseconds(one)}")
+    return f"{text}; next best: {', '.join(others)}" if others else text
 
 
 def _milliseconds(ranked: Ranked) -> str:

@@ -51,17 +51,13 @@ INLINE void multiply_two(vec (&sums)[ROWS][2], const entry* const* a, const entr
   }
 }
 
-// Rows of samples times a tile of W: y[m * pitch] (+)= sum over k of x[k][m] tile[k].
+// Rows of samples times a tile of W: y[m * pitch] (+)= sum over k of x[k][m] tile[k]. Each tile's sum
+// begins with zero: sums of sums round less than one long sum.
 template <int ROWS, int N>
 static void samples_times_tile(const entry* x, const entry* tile, long step, long count, entry* y,
                                long pitch, long valid, bool is_first) {
   enum { LAST = N - 1 };
   vec sums[ROWS][N] = {};
-  if (!is_first)
-    for (int m = 0; m < ROWS; m++) {
-      for (int v = 0; v < LAST; v++) sums[m][v] = load(y + m * pitch + v * W);
-      sums[m][LAST] = load_some(y + m * pitch + LAST * W, valid);
-    }
   for (long k = 0; k < count; k++) {
     vec right[N];
     for (int v = 0; v < N; v++) right[v] = load(tile + k * step + v * W);
@@ -72,8 +68,13 @@ static void samples_times_tile(const entry* x, const entry* tile, long step, lon
     }
   }
   for (int m = 0; m < ROWS; m++) {
-    for (int v = 0; v < LAST; v++) store(y + m * pitch + v * W, sums[m][v]);
-    store_some(y + m * pitch + LAST * W, sums[m][LAST], valid);
+    entry* own = y + m * pitch;
+    if (!is_first) {
+      for (int v = 0; v < LAST; v++) sums[m][v] += load(own + v * W);
+      sums[m][LAST] += load_some(own + LAST * W, valid);
+    }
+    for (int v = 0; v < LAST; v++) store(own + v * W, sums[m][v]);
+    store_some(own + LAST * W, sums[m][LAST], valid);
   }
 }
 
@@ -82,9 +83,6 @@ template <int ROWS, int N>
 static void samples_into_tile(const entry* x, const entry* const* g, long count, entry* d,
                               const long* places, const long* at, bool is_first) {
   vec sums[ROWS][N] = {};
-  if (!is_first)
-    for (int m = 0; m < ROWS; m++)
-      for (int v = 0; v < N; v++) sums[m][v] = load(d + places[m] + at[v]);
   const entry *first = g[0], *last = g[N - 1];
   for (long k = 0; k < count; k++) {
     vec right[N];
@@ -97,7 +95,10 @@ static void samples_into_tile(const entry* x, const entry* const* g, long count,
     }
   }
   for (int m = 0; m < ROWS; m++)
-    for (int v = 0; v < N; v++) store(d + places[m] + at[v], sums[m][v]);
+    for (int v = 0; v < N; v++) {
+      entry* own = d + places[m] + at[v];
+      store(own, is_first ? sums[m][v] : sums[m][v] + load(own));
+    }
 }
 
 // The function of so many rows, which are known when it runs.
