@@ -37,7 +37,7 @@ from .toolchains.cpp_build import library_key, load_library, open_library
 from .toolchains.kernel_store import EntryPoint
 
 # Its address says that a gradient is not wanted.
-_NONE = torch.empty(0)
+_NONE = torch.empty(0, device="cpu")
 _FORWARD = EntryPoint((("z", False), ("x", True), ("left", False), ("right", False)), ("y",))
 _BACKWARD = EntryPoint(
     (("z", False), ("g", True), ("x", True), ("left", False), ("right", False)),
