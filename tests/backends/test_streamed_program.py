@@ -355,3 +355,7 @@ def test_each_step_has_its_share_of_the_time() -> None:
     assert set(shares) == {step.result.name for step in lowered.plan.steps}
     assert all(share > 0 for share in shares.values())
     assert sum(shares.values()) <= lowered.own_seconds(64).total * 1.001
+    *_, last = lowered.lines(64, lowered.step_seconds(64))
+    assert "do not move it, and make it again in the backward" in last
+    *_, last = lowered.inference.lines(64, lowered.inference.step_seconds(64))
+    assert last.endswith("do not move it")
