@@ -45,7 +45,7 @@ from benchmarks.cpu.peaks import Peaks, measure_peaks
 from benchmarks.cpu.rivals import AUTO, CHAINS, DENSE, OURS, TORCH, loop_programs, methods_of
 from benchmarks.cpu.work import bound_of, work_of
 from benchmarks.layers import MODES, Entry, Reference, calls_of, method_record, prepare
-from tnlayer.backends.cpp_program import this_cpu
+from tnlayer.backends.cpu_program import this_cpu
 from tnlayer.graph.graph import Graph
 
 SCHEMA = 2

@@ -21,7 +21,8 @@ from tests.support.cpp_units import build_together, has_compiler, programs_of, s
 from tests.support.small_topologies import NETWORKS, distance, filled, results, small_layer
 from tests.support.subprocesses import run_python
 from tnlayer import topologies
-from tnlayer.backends.cpp_program import CppProgram, this_cpu
+from tnlayer.backends.cpp_program import CppProgram
+from tnlayer.backends.cpu_program import this_cpu
 from tnlayer.backends.toolchains import cpp_build, kernel_store
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.hardware.cpu import Cpu

@@ -17,7 +17,7 @@ import tnlayer as tn
 from tests.support.cpp_units import has_compiler
 from tests.support.small_topologies import small_layer
 from tests.support.subprocesses import run_python
-from tnlayer.backends.cpp_program import this_cpu
+from tnlayer.backends.cpu_program import this_cpu
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.codegen.cpp.printer import print_cpp
 from tnlayer.lowering.cpu.pipeline import forward_program

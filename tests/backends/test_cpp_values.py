@@ -11,7 +11,8 @@ import torch
 import tnlayer as tn
 from tests.support.cpp_units import has_compiler, small_code
 from tnlayer import topologies
-from tnlayer.backends.cpp_program import LoadedEntry, this_cpu
+from tnlayer.backends.cpp_program import LoadedEntry
+from tnlayer.backends.cpu_program import this_cpu
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import entry_of
 from tnlayer.codegen.cpp.printer import print_cpp

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from tests.support.cpp_units import has_compiler
 from tests.support.mixed_cases import MixedCase
 from tests.support.series import short_and_full
 from tests.support.strategies import LAYOUTS, LEADS, Case, collect
+from tests.support.streamed_cases import rebuilt, streamed
 from tnlayer import topologies
 from tnlayer.backends.log_scale_program import ScaledProgram
 from tnlayer.backends.lowered_streamed import LoweredStreamed
@@ -29,7 +30,7 @@ from tnlayer.lowering.streamed.product_form import ProductForm, product_form
 from tnlayer.passes.log_scale_spans import spans
 from tnlayer.planning.mixture import whole_plan
 from tnlayer.runtime.program import Program
-from tnlayer.targets.backend import Build, backend_of
+from tnlayer.targets.backend import backend_of
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -66,25 +67,6 @@ def shared() -> tn.Network:
     net.tensor("A", "a c k")
     net.tensor("B", "b d k", share="A")
     return net
-
-
-def streamed(program: Program) -> StreamedProgram | None:
-    """The same plan with W in tiles; None where it has not that form."""
-    backend = backend_of(STREAMED)
-    plan = whole_plan(program.plan, program.plan.batch, backend)
-    target = replace(program.target(), cpu=backend.machine().cpu)
-    lowered = backend.lower(plan, program.training_mask(), target)
-    if lowered.why_not:
-        return None
-    found = backend.program(program.graph, lowered, program.tensor_names, Build())
-    assert isinstance(found, StreamedProgram)
-    return found
-
-
-def rebuilt(net: tn.Network, dtype: torch.dtype) -> Program:
-    """A program whose plan rebuilds W."""
-    name = str(dtype).removeprefix("torch.")
-    return tn.compile(net, backend="torch", dtype=name, minimize="rebuild")
 
 
 def product_case(number: int) -> Case:
@@ -158,6 +140,13 @@ def test_results_are_those_of_calls(name: str, dtype: torch.dtype) -> None:
             assert error < 64 * torch.finfo(dtype).eps
 
 
+def case_of(name: str) -> tuple[StreamedProgram, dict[str, torch.Tensor]]:
+    """The program of a network in float32, with entries for its parameters."""
+    program = streamed(rebuilt(NETWORKS[name](), torch.float32))
+    assert program is not None
+    return program, {p.name: torch.randn(p.shape) for p in program.graph.parameters}
+
+
 def with_gradients(
     program: Program,
     x: torch.Tensor,
@@ -175,11 +164,7 @@ def with_gradients(
 @needs_compiler
 def test_it_is_the_same_again_and_pickled() -> None:
     """Two calls agree bit by bit, and so does a program that was pickled or copied."""
-    calls = rebuilt(NETWORKS["train"](), torch.float32)
-    program = streamed(calls)
-    assert program is not None
-    shapes = {p.name: p.shape for p in calls.graph.parameters}
-    entries = {name: torch.randn(shape) for name, shape in shapes.items()}
+    program, entries = case_of("train")
     x, slope = torch.randn(40, 768), torch.randn(40, 1280)
     first = with_gradients(program, x, entries, slope)
     for again in (program, pickle.loads(pickle.dumps(program)), copy.deepcopy(program)):
@@ -190,11 +175,8 @@ def test_it_is_the_same_again_and_pickled() -> None:
 @needs_compiler
 def test_inputs_are_held_to_the_plan_again() -> None:
     """A hook for saved tensors that gives back a part is told, and nothing is read."""
-    calls = rebuilt(NETWORKS["train"](), torch.float32)
-    program = streamed(calls)
-    assert program is not None
-    shapes = {p.name: p.shape for p in calls.graph.parameters}
-    entries = {n: torch.randn(shape, requires_grad=True) for n, shape in shapes.items()}
+    program, drawn = case_of("train")
+    entries = {name: array.requires_grad_() for name, array in drawn.items()}
     x = torch.randn(4, 768)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t[..., :1]):
         y = program(x, parameters=entries)
@@ -258,24 +240,20 @@ def test_the_factor_that_fills_vectors_stands_right() -> None:
 @needs_compiler
 def test_source_shows_both_parts() -> None:
     """The calls that make the factors, and the C++ of the product."""
-    program = streamed(rebuilt(NETWORKS["train"](), torch.float32))
-    assert program is not None
+    program, _ = case_of("train")
     parts = program.sources()
     assert parts["forward"].startswith("def factors(")
     assert 'extern "C" int forward' in parts["forward"]
     assert parts["backward"].startswith("def gradients(")
     assert program.source().startswith(parts["forward"])
-    assert program.is_stored(program.nothing) in (True, False)
+    program.prepare()
+    assert program.is_stored(program.nothing)
 
 
 @needs_compiler
-def test_narrow_vectors_and_few_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrow_vectors_and_few_registers() -> None:
     """The panels of a processor with 16 registers of 32 bytes give the same."""
-    calls = rebuilt(NETWORKS["long train"](), torch.float32)
-    wide = streamed(calls)
-    assert wide is not None
-    shapes = {p.name: p.shape for p in calls.graph.parameters}
-    entries = {name: torch.randn(shape) for name, shape in shapes.items()}
+    wide, entries = case_of("long train")
     x, slope = torch.randn(20, 120), torch.randn(20, 168)
     narrow = pickle.loads(pickle.dumps(wide))
     vars(narrow)["cpu"] = Cpu(vector_bytes=32, registers=16)
@@ -321,6 +299,43 @@ def test_memory_is_counted(name: str, batch: int) -> None:
     assert lowered.peak_bytes(batch) > told
 
 
+# What all calls of a library keep, in bytes.
+KEPT = """
+extern "C" long kept() {
+  long bytes = 0;
+  for (Room* room : rooms)
+    if (room) {
+      bytes += room->call.size;
+      for (int t = 0; t < room->threads; t++) bytes += room->own[t].size;
+    }
+  return bytes;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "sizes", [(31, 8, 31, 8), (16, 16, 16, 16), (5, 3, 7, 9), (64, 64, 70, 33)]
+)
+@pytest.mark.parametrize("batch", [1, 40, 700])
+def test_calls_keep_no_more_than_is_told(sizes: tuple[int, ...], batch: int) -> None:
+    """The rooms of a forward and a backward, read from the library, are within what is told."""
+    net = topologies.tensor_train(sizes[:2], sizes[2:], rank=11)
+    program = streamed(rebuilt(net, torch.float32))
+    assert program is not None
+    own = f"{program.library_source}\n// {sizes} {batch}\n{KEPT}"
+    vars(program)["library_source"] = own
+    entries = {p.name: torch.randn(p.shape) for p in program.graph.parameters}
+    graph = net.freeze()
+    x, slope = torch.randn(batch, graph.in_features), torch.randn(batch, graph.out_features)
+    with_gradients(program, x, entries, slope)
+    kept = program.load()["kept"]
+    kept.restype = ctypes.c_long
+    told = program.lowered_for(program.training_mask()).room(batch).standing
+    pages = 4096 * (2 + torch.get_num_threads())
+    assert 0 < kept() <= told + pages
+
+
 @needs_compiler
 @pytest.mark.parametrize("bits", [None, 0])
 def test_values_beyond_the_range_pass_in_parts(bits: int | None) -> None:
@@ -348,8 +363,7 @@ def test_values_beyond_the_range_pass_in_parts(bits: int | None) -> None:
 @needs_compiler
 def test_each_step_has_its_share_of_the_time() -> None:
     """The factors' calls, the making of W and its use; together what is predicted for the plan."""
-    program = streamed(rebuilt(NETWORKS["long train"](), torch.float32))
-    assert program is not None
+    program, _ = case_of("long train")
     lowered = program.lowered_for(program.training_mask())
     shares = lowered.shares(64)
     assert set(shares) == {step.result.name for step in lowered.plan.steps}

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import tnlayer as tn
 from tests.support.cpp_units import small_code
-from tnlayer.backends import cpp_program
+from tnlayer.backends import cpp_program, cpu_program
 from tnlayer.backends.toolchains.cpp_build import load_library
 from tnlayer.backends.toolchains.kernel_store import Kernel
 from tnlayer.codegen.cpp.printer import print_cpp
@@ -29,7 +29,7 @@ def default_backend(name: str) -> Generator[None]:
     with (
         patch.object(tn.Layer, "__init__", _with_default(tn.Layer.__init__, name)),
         patch.object(tn, "compile", _with_default(tn.compile, name)),
-        patch.object(cpp_program, "this_cpu", _small_cpu),
+        patch.object(cpu_program, "this_cpu", _small_cpu),
         patch.object(cpp_program.CppProgram, "load", _load_quickly),
     ):
         yield
@@ -44,7 +44,7 @@ def _with_default(function: Callable[..., Any], name: str) -> Callable[..., Any]
     return call
 
 
-_this_cpu = cpp_program.this_cpu
+_this_cpu = cpu_program.this_cpu
 
 
 def _small_cpu() -> Cpu:

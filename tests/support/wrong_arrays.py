@@ -1,6 +1,6 @@
 """Tries wrong arrays on every route by which an address reaches a kernel; a process of its own.
 
-    python -m tests.support.wrong_arrays cpp        (or torch, auto, mixed, cuda)
+    python -m tests.support.wrong_arrays cpp        (or torch, auto, mixed, streamed, cuda)
 
 Arrays end before a page that nobody may touch, and so do those that the kernels fill. Trials run in
 a fork: what reads or writes behind an array ends that process by a signal, and the others run in
@@ -27,6 +27,7 @@ from torch import nn
 
 import tnlayer as tn
 from tests.support import each_backend, emulated
+from tests.support.streamed_cases import streamed
 from tnlayer import topologies
 from tnlayer.backends.mixed_program import MixedProgram
 from tnlayer.ir.batch_range import BatchRange
@@ -540,7 +541,14 @@ def more(backend: str, layer: tn.Layer) -> Iterator[tuple[str, Trial]]:
 # -- running them ------------------------------------------------------------------------------
 
 
-BACKEND_OF = {"torch": "torch", "cpp": "cpp", "auto": "auto", "mixed": "auto", "cuda": "cuda"}
+BACKEND_OF = {
+    "torch": "torch",
+    "cpp": "cpp",
+    "auto": "auto",
+    "mixed": "auto",
+    "streamed": "auto",
+    "cuda": "cuda",
+}
 
 
 def run_all(trials: Sequence[tuple[str, Trial]]) -> Iterator[tuple[str, str]]:
@@ -573,7 +581,8 @@ def outcome(trial: Trial) -> str:
 
 
 def make_layer(backend: str) -> tn.Layer:
-    """The layer of a backend; "mixed" is a plan of two regions, the second torch's."""
+    """The layer of a backend; "mixed" is a plan of two regions, the second torch's, and
+    "streamed" one that makes W in tiles."""
     layer = tn.Layer(net(), bias=True, backend=BACKEND_OF[backend], batch=BATCH, tiers=False)
     if backend == "mixed":
         (ranged,) = layer._programs_for(layer.dtype)
@@ -583,6 +592,12 @@ def make_layer(backend: str) -> tn.Layer:
         plan = replace(whole.plan, regions=regions).verify()
         ranged._main = MixedProgram(whole.graph, plan, whole.tensor_names)
         ranged.replace_range(BatchRange(), ranged._main)
+    if backend == "streamed":
+        ranged = layer._programs_for(layer.dtype)[0]
+        program = streamed(tn.compile(net(), backend="torch", minimize="rebuild"))
+        assert program is not None
+        ranged._main = program
+        ranged.replace_range(BatchRange(), program)
     return layer
 
 

@@ -38,11 +38,15 @@ ADDRESSES = {
 }
 # Programs of several regions call the kernels of each; torch's own operations compare shapes, but
 # read as many entries in another order without a word.
+NEEDED = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 BACKENDS = (
     "torch",
-    pytest.param("cpp", marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")),
-    pytest.param("auto", marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")),
-    pytest.param("mixed", marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")),
+    pytest.param("cpp", marks=NEEDED),
+    pytest.param("auto", marks=NEEDED),
+    pytest.param("mixed", marks=NEEDED),
+    pytest.param(
+        "streamed", marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+    ),
     pytest.param("cuda", marks=pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")),
 )
 LEAST_TRIALS = 350

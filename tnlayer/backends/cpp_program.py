@@ -16,8 +16,6 @@ from ..codegen.cpp.entry_point import NO_ADDRESS, RELEASE
 from ..codegen.cpp.printer import print_cpp
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
-from ..hardware.cpu import Cpu
-from ..hardware.host import cpu_with
 from ..ir import loops
 from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
@@ -26,8 +24,7 @@ from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.supported_plans import can_fuse
 from ..planning.memory_limit import LimitRefused, check_limit, keep_limit
-from ..runtime.array_checks import PLAIN
-from ..runtime.autograd import functorch_is_active, jit_state, profiler_is_on, stands_for_many
+from ..runtime.autograd import profiler_is_on
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
 from ..runtime.program import GRADIENT, PARTS, Program
@@ -35,20 +32,13 @@ from ..support.pick_items import picker
 from ..support.told import told
 from ..targets.lowered import Lowered
 from ..targets.lowered_calls import LoweredCalls
-from ..targets.target import Target, target_for
+from .cpu_program import CpuProgram, dense
 from .lowered_for_cpu import LoweredForCpu, kernel_of
-from .toolchains.find_cpp_compiler import find_compiler
 from .toolchains.kernel_memory import memory_of
 from .toolchains.kernel_store import EntryPoint, Kernel
 
 
-def this_cpu() -> Cpu:
-    """What the compiler of this machine makes of its CPU."""
-    compiler = find_compiler()
-    return cpu_with(compiler.vector_bytes, compiler.registers)
-
-
-class CppProgram(Program):
+class CppProgram(CpuProgram):
     """A compiled network whose kernels are C++; made by ``tnlayer.compile(..., backend="cpp")``.
 
     Nothing of the size of the batch is kept between forward and backward but the inputs: the
@@ -58,14 +48,8 @@ class CppProgram(Program):
 
     backend = "cpp"
     checks_addresses = True
-    makes_results = True
     # Put before the names of entry points, so that several programs may stand in one unit.
     prefix = ""
-
-    @cached_property
-    def cpu(self) -> Cpu:
-        """What the kernels are made for."""
-        return this_cpu()
 
     def __init__(
         self,
@@ -93,10 +77,6 @@ class CppProgram(Program):
         with told(what):
             return kernel.load()
 
-    def target(self) -> Target:
-        """This CPU."""
-        return target_for(self.plan.dtype, self.device, self.cpu)
-
     @cached_property
     def stand_in(self) -> Program | None:  # pyright: ignore
         """torch's calls within the memory limit, for modes that want to see each call."""
@@ -120,24 +100,10 @@ class CppProgram(Program):
             return None
         return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)
 
-    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The forward where no gradient is wanted."""
-        if not is_plain(arrays):
-            return self.reference(*arrays)
-        return self.kernels(self.nothing).forward(*arrays)
-
     @cached_property
     def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         """The same for arrays that were checked: the kernel itself."""
         return self.kernels(self.nothing).checked
-
-    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
-        """Whether arrays are memory of this process, which compiled code can read."""
-        return is_plain(arrays)
-
-    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
-        """The same for the gradient of y, which may stand for a batch of gradients besides."""
-        return is_plain((gradient,)) and not stands_for_many(gradient)
 
     def programs(self, mask: Mask | None = None) -> tuple[loops.LoopProgram, ...]:
         """The loop programs for a mask of wanted gradients: forward and, if any is wanted,
@@ -388,7 +354,7 @@ class _Call:
         self.ready = Ready(
             f"program of {owner.graph.label!r}",
             [owner.expected[name] for name, _ in kernel.entry.inputs],
-            lambda array: _dense(array, dtype),
+            lambda array: dense(array, dtype),
             lambda array: array.is_cpu,
         )
 
@@ -436,46 +402,6 @@ class LoadedEntry:
             msg = f"no memory left for the workspace of a kernel at batch {batch}"
             raise MemoryError(msg)
         return True
-
-
-def _dense(array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Entries in a row and as they are meant: no lazy conjugate or negative, no other dtype."""
-    if (
-        array.dtype is dtype
-        and array.is_contiguous()
-        and not array.is_neg()
-        and not array.is_conj()
-    ):
-        return array
-    if array.layout is not torch.strided:
-        array = array.to_dense()
-    return array.to(dtype).resolve_conj().resolve_neg().contiguous()
-
-
-def is_plain(arrays: Sequence[torch.Tensor]) -> bool:
-    """Whether arrays are torch's own, on the CPU, and nothing wants to see each call.
-
-    In a backward torch.func may be active where it was not in the forward.
-
-    Raises:
-        BuildError: an array is on another device.
-    """
-    if torch._C._len_torch_dispatch_stack():  # pyright: ignore[reportPrivateUsage]
-        return False
-    if functorch_is_active() or jit_state() is not None:
-        return False
-    for array in arrays:
-        if type(array) not in PLAIN:
-            return False
-        if not array.is_cpu:
-            if array.is_meta:
-                return False
-            msg = (
-                f"backend='cpp' runs on the CPU, got an array on {array.device}; move it with "
-                "x.cpu(), or make the layer with backend='torch'"
-            )
-            raise BuildError(msg)
-    return True
 
 
 _address = torch.Tensor.data_ptr

@@ -122,10 +122,6 @@ class LoweredStreamed(Lowered):
         """Kernels keep the workspace of the largest call."""
         return Room(standing=self.workspace_at(batch))
 
-    def peak_bytes(self, batch: int) -> int:
-        """With y and the gradients; an upper bound."""
-        return super().peak_bytes(batch) - self.workspace + self.workspace_at(batch)
-
     @property
     def calls(self) -> tuple[int, int]:
         """Calls of kernels and of torch."""

@@ -16,22 +16,23 @@ import torch
 from ..codegen.cpp.streamed.source import streamed_source
 from ..codegen.torch import print_torch
 from ..errors import SpecError
-from ..hardware.cpu import Cpu
+from ..ir.backend_names import STREAMED
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask
 from ..lowering.streamed.factor_plans import FactorSchedules
 from ..lowering.streamed.product_form import Legs, ProductForm
 from ..lowering.streamed.tile_sizes import tile_sizes
 from ..runtime import scratch
-from ..runtime.autograd import stands_for_many
+from ..runtime.array_checks import check_storage
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Held
 from ..runtime.load_python import REUSING, load_source
-from ..runtime.program import GRADIENT, PARTS, Program
+from ..runtime.program import GRADIENT, PARTS
 from ..support.dtypes import DTYPES
 from ..support.told import told
-from ..targets.target import Target, target_for
-from .cpp_program import LoadedEntry, is_plain, this_cpu
+from ..targets.target import target_for
+from .cpp_program import LoadedEntry
+from .cpu_program import CpuProgram, dense
 from .lowered_streamed import LoweredStreamed
 from .toolchains.cpp_build import library_key, load_library, open_library
 from .toolchains.kernel_store import EntryPoint
@@ -45,7 +46,7 @@ _BACKWARD = EntryPoint(
 )
 
 
-class StreamedProgram(Program):
+class StreamedProgram(CpuProgram):
     """A compiled network that multiplies with W and never stores it; "auto" makes it where torch's
     calls would rebuild W.
 
@@ -54,18 +55,9 @@ class StreamedProgram(Program):
     generated torch code runs instead, as for every program.
     """
 
-    backend = "streamed"
-    makes_results = True
+    backend = STREAMED
+    checks_addresses = True
     may_use_torch = True
-
-    @cached_property
-    def cpu(self) -> Cpu:
-        """What the kernels are made for."""
-        return this_cpu()
-
-    def target(self) -> Target:
-        """This CPU."""
-        return target_for(self.plan.dtype, self.device, self.cpu)
 
     def streamed(self, mask: Mask) -> LoweredStreamed:
         """The plan as a product, in the dtype of its arithmetic."""
@@ -76,20 +68,6 @@ class StreamedProgram(Program):
         # A span of a plan has no regions, by which others know what runs it.
         target = target_for(arithmetic, self.device, self.cpu)
         return LoweredStreamed(self.backend, replace(self.plan, dtype=arithmetic), mask, target)
-
-    def can_take(self, arrays: Sequence[torch.Tensor]) -> bool:
-        """Whether arrays are memory of this process, which compiled code can read."""
-        return is_plain(arrays)
-
-    def can_take_gradient(self, gradient: torch.Tensor) -> bool:
-        """The same for the gradient of y, which may stand for a batch of gradients besides."""
-        return is_plain((gradient,)) and not stands_for_many(gradient)
-
-    def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The forward where no gradient is wanted."""
-        if not is_plain(arrays):
-            return self.reference(*arrays)
-        return self.kernels(self.nothing).forward(*arrays)
 
     @cached_property
     def library_source(self) -> str:
@@ -167,11 +145,14 @@ class _Product:
         self.reads_x = around.wants_left or around.wants_right
         self.table = _table(form, self.sizes)
         self.names = [value.name for value in self.plan.inputs]
+        self.held = _held(owner, self.names)
 
     def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """y."""
         form, output = self.form, self.plan.outputs[0]
-        inputs = dict(zip(self.names, map(self._wide, arrays), strict=True))
+        _check(self.held, arrays)
+        wide = (dense(array, self.dtype) for array in arrays)
+        inputs = dict(zip(self.names, wide, strict=True))
         left, right, *_ = self._factors(inputs)
         x = self._stored(inputs[form.x.name], form.x.legs, form.x_legs)
         y = x.new_empty(self._shape(form.y_legs, self._batch(x, form.x_legs)))
@@ -184,9 +165,9 @@ class _Product:
     ) -> dict[str, torch.Tensor]:
         """Gradients by the names of their inputs; the factors are made again."""
         around, form, plan = self.around, self.form, self.plan
-        inputs = {name: self._wide(array) for name, array in inputs.items()}
+        inputs = {name: dense(array, self.dtype) for name, array in inputs.items()}
         left, right, *kept = self._factors(inputs)
-        outer = self._stored(self._wide(gradient), plan.outputs[0].legs, form.y_legs)
+        outer = self._stored(dense(gradient, self.dtype), plan.outputs[0].legs, form.y_legs)
         x = _NONE
         if self.reads_x:
             x = self._stored(inputs[form.x.name], form.x.legs, form.x_legs)
@@ -220,15 +201,7 @@ class _Product:
 
     def _factors(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Left and right as kernels read them, and what else the backward reads."""
-        left, right, *kept = self.make(*(inputs[name] for name in self.made_of))
-        # A parameter may lie there as the user has it.
-        return (left.contiguous(), right.contiguous(), *kept)
-
-    def _wide(self, array: torch.Tensor) -> torch.Tensor:
-        """An array in the dtype of the arithmetic, entries as they are meant."""
-        if array.layout is not torch.strided:
-            array = array.to_dense()
-        return array.to(self.dtype).resolve_conj().resolve_neg()
+        return self.make(*(inputs[name] for name in self.made_of))
 
     def _leaving(self, array: torch.Tensor, axes: Sequence[Legs]) -> torch.Tensor:
         """A result with the axes that it has outside, rounded once."""
@@ -265,17 +238,26 @@ class _Backward:
 
     def __init__(self, product: _Product, names: Sequence[str], mask: Mask) -> None:
         self.product, self.names = product, list(names)
-        owner = product.owner
-        expected = [owner.expected[name] for name in (GRADIENT, *names)]
-        self.held = Held(f"program of {owner.graph.label!r}", expected)
-        inputs = owner.plan.inputs
+        self.held = _held(product.owner, (GRADIENT, *names))
+        inputs = product.owner.plan.inputs
         self.wanted = [value.name for value, asked in zip(inputs, mask, strict=True) if asked]
 
     def __call__(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        self.held.check(arrays)
+        _check(self.held, arrays)
         inputs = dict(zip(self.names, arrays[1:], strict=True))
         found = self.product.backward(arrays[0], inputs)
         return tuple(found[name] for name in self.wanted)
+
+
+def _held(owner: StreamedProgram, names: Sequence[str]) -> Held:
+    """Holds arrays by their canonical names against the plan."""
+    return Held(f"program of {owner.graph.label!r}", [owner.expected[name] for name in names])
+
+
+def _check(held: Held, arrays: Sequence[torch.Tensor]) -> None:
+    """Refuse arrays that are not as the plan has them, and any without memory."""
+    held.check(arrays)
+    check_storage(held.where, held.expected[0].name, arrays[0])
 
 
 def _loaded(source: str, name: str) -> Callable[..., tuple[torch.Tensor, ...]]:

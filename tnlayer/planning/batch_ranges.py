@@ -287,17 +287,15 @@ def _overtaking(first: Lowered, second: Lowered, low: int, high: int) -> int:
 
 def _reason(ranked: tuple[Ranked, ...]) -> str:
     """Why the first one was taken."""
-    best = ranked[0]
-    text = f"{plan_name(best.plan)}: {_milliseconds(best)} predicted"
     # Of plans with one name, of which one is the other in another grouping, the first is told.
-    known = {plan_name(best.plan)}
-    others: list[str] = []
-    for one in ranked[1:]:
-        name = plan_name(one.plan)
-        if name not in known:
-            known.add(name)
-            others.append(f"{name} {_milliseconds(one)}")
-    return f"{text}; next best: {', '.join(others)}" if others else text
+    told: dict[str, str] = {}
+    for one in ranked:
+        told.setdefault(plan_name(one.plan), _milliseconds(one))
+    (best, seconds), *others = told.items()
+    text = f"{best}: {seconds} predicted"
+    if others:
+        text += f"; next best: {', '.join(f'{name} {slower}' for name, slower in others)}"
+    return text
 
 
 def _milliseconds(ranked: Ranked) -> str:

@@ -63,8 +63,9 @@ def _rank(
     refused: list[LimitRefused] = []
     ranked: list[Ranked] = []
     contest = search.contest
+    groups = _candidates(search, batch) if contest.calls else []
     if contest.calls:
-        plans = _torch_plans(search, batch, refused)
+        plans = _torch_plans(search, batch, groups, refused)
         if contest.beside:
             plans = [whole_plan(plan, batch, calls_backend()) for plan in plans]
         ranked += _predicted(search, batch, plans)
@@ -74,7 +75,7 @@ def _rank(
         plans = _fused_plans(search, batch, refused, best and best.plan)
         ranked += _predicted(search, batch, plans)
     if ranked and not search.deadline.passed(_KERNELS):
-        ranked += _predicted(search, batch, _streamed_plans(search, batch))
+        ranked += _predicted(search, batch, _streamed_plans(search, batch, groups))
     if not ranked:
         raise min(refused, key=lambda error: error.needed)
     # Equal predictions keep the order of the objectives: the same in every process.
@@ -91,10 +92,12 @@ def _predicted(search: Search, batch: int, plans: Sequence[Plan]) -> list[Ranked
     return found
 
 
-def _torch_plans(search: Search, batch: int, refused: list[LimitRefused]) -> list[Plan]:
+def _torch_plans(
+    search: Search, batch: int, groups: Sequence[Sequence[Plan]], refused: list[LimitRefused]
+) -> list[Plan]:
     """Candidates for torch calls that keep the memory limit; what was refused is noted."""
     plans: list[Plan] = []
-    for group in _candidates(search, batch):
+    for group in groups:
         for plan in group:
             if plans and search.deadline.passed("comparing plans"):
                 break
@@ -158,12 +161,12 @@ def _fused_plans(
     return whole + mixtures[:1]
 
 
-def _streamed_plans(search: Search, batch: int) -> list[Plan]:
+def _streamed_plans(search: Search, batch: int, groups: Sequence[Sequence[Plan]]) -> list[Plan]:
     """Plans that rebuild W, for backends that need not store it. What these allocate is not
     counted, so there are none with a memory limit."""
     if search.request.memory_limit is not None:
         return []
-    plans = [plan for group in _candidates(search, batch) for plan in group]
+    plans = [plan for group in groups for plan in group]
     plans += [other for plan in plans if (other := regrouped(plan)) is not None]
     return [
         whole_plan(plan, batch, backend)

@@ -149,7 +149,7 @@ class Lowered(ABC):
         values = zip(self.plan.inputs, self.mask, strict=True)
         gradients = sum(self.plan.bytes_of(value).at(batch) for value, asked in values if asked)
         y = self.plan.bytes_of(self.plan.outputs[0].operand.value).at(batch)
-        return y + gradients + self.workspace + self.saved.at(batch)
+        return y + gradients + self.room(batch).standing + self.saved.at(batch)
 
     @property
     def calls(self) -> tuple[int, int]:

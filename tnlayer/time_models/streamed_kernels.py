@@ -21,7 +21,8 @@ from .torch_calls import Seconds
 # from factors or takes it to them; trains of 4,096 features, rank 16 to 64, 16 to 1,024 samples on
 # one machine.
 SAMPLES, FACTORS = 1.15, 1.35
-# Entries that are moved into the order of the kernels and come from memory, in multiply-adds.
+# Entries that are moved into the order of the kernels and come from memory, in multiply-adds: an
+# estimate, for they take little beside the products.
 MOVED = 4.0
 
 

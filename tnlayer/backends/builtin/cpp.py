@@ -16,7 +16,8 @@ from ...targets.backend import Backend, Build
 from ...targets.lowered import Lowered
 from ...targets.target import Machine, Target
 from ...time_models import cpu_kernels
-from ..cpp_program import CppProgram, this_cpu
+from ..cpp_program import CppProgram
+from ..cpu_program import this_cpu
 from ..lowered_for_cpu import LoweredForCpu
 from ..toolchains.find_cpp_compiler import find_compiler, is_known
 

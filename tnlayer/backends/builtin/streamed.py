@@ -10,9 +10,8 @@ from ...ir.plan import Plan
 from ...lowering.calls.training_schedules import Mask
 from ...targets.backend import Backend, Build
 from ...targets.lowered import Lowered
-from ...targets.target import Machine, Target
+from ...targets.target import Target
 from ...time_models import streamed_kernels
-from ..cpp_program import this_cpu
 from ..lowered_streamed import LoweredStreamed
 from ..streamed_program import StreamedProgram
 
@@ -23,11 +22,7 @@ class StreamedBackend(Backend):
 
     name = STREAMED
     can_be_asked = False
-    device, where = "cpu", "the CPU"
     streams_on = "cpu"
-    may_use_torch = True
-    handicap = 1.0  # compiled once for all layers of a machine
-    runs_alone = False
     keeps_values = False
 
     def lower(self, plan: Plan, mask: Mask, target: Target) -> LoweredStreamed:
@@ -39,11 +34,6 @@ class StreamedBackend(Backend):
         del target
         costs = (streamed_kernels.SAMPLES, streamed_kernels.FACTORS, streamed_kernels.MOVED)
         return f", streamed {costs}"
-
-    def machine(self, arch: str | None = None) -> Machine:
-        """This CPU, as the compiler uses it."""
-        del arch
-        return Machine(cpu=this_cpu())
 
     def program(
         self, graph: Graph, lowered: Lowered, tensor_names: Mapping[str, str], build: Build

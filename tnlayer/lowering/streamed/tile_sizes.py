@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import gcd
 
 from ...hardware.cpu import Cpu
 from .product_form import ProductForm
@@ -63,10 +64,13 @@ def call_entries(
         return -(-count // width) * width
 
     def product(a1: int, a2: int, b2: int) -> int:
-        # A tile has at least one index of each leg, and whole vectors.
+        # A tile has at least one index of each leg, and whole vectors: of legs that are no part of
+        # one it takes as many indices of b1 as fill some.
         deep = max(sizes.depth, min(a2, 2 * width))
-        tile = deep * 2 * (sizes.columns + 2) * width
-        return rows * a1 * a2 + a2 * filled(b2) * s + threads * tile
+        inner = min(b2, 2 * width)
+        step = width // gcd(inner, width)
+        columns = -(-max(sizes.columns * width // inner, 1) // step) * step * inner
+        return rows * a1 * a2 + a2 * filled(b2) * s + threads * (deep * filled(columns) + width)
 
     factors = a1 * b1 * s + s * a2 * b2
     to_x, to_left, to_right = wanted
