@@ -20,6 +20,7 @@ from tnlayer.hardware.profile.load import load_profile
 from tnlayer.hardware.profile.op_times import OpTimes
 from tnlayer.ir.loops import LoopProgram
 from tnlayer.lowering.calls.training_schedules import schedule_pair
+from tnlayer.runtime import wide_products
 
 compiled = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -151,6 +152,17 @@ def test_products_without_instructions_are_made_in_float32(
             assert ("mm(" in text) == (kind not in wide)
     native = OpTimes(profile, "bfloat16").mm(2048, 2048, 2048) / single.mm(2048, 2048, 2048)
     assert native == pytest.approx(work, rel=0.2)
+
+
+@pytest.mark.parametrize("size", [16, 1024], ids=["fresh", "kept"])
+def test_factors_are_widened_as_they_are_stored(size: int) -> None:
+    """A transposed weight that was copied row by row took ten times as long as its product."""
+    matrix = torch.randn(size, size // 2).half()
+    stack = torch.randn(2, size, size // 2).half()
+    for given in (matrix, matrix.t(), stack, stack.transpose(1, 2), stack.permute(2, 0, 1)):
+        found = wide_products.widened(given)
+        assert torch.equal(found, given.float())
+        assert found.stride() == given.stride()
 
 
 @pytest.mark.parametrize("limit", [None, 60_000])

@@ -25,7 +25,7 @@ def product_reusing(
         left, right: two matrices, or two batches of matrices.
         out: what the result is written to; None: a fresh array.
     """
-    first, second = _widened(left), _widened(right)
+    first, second = widened(left), widened(right)
     shape = (*left.shape[:-1], right.shape[-1])
     kept = scratch.SCRATCH.take(shape, _FLOAT)
     found = _multiply(first, second) if kept is None else _multiply(first, second, kept)
@@ -34,7 +34,7 @@ def product_reusing(
 
 def add_product(target: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Add a product to the target; the sum is made in float32 and rounded once."""
-    return target.add_(_multiply(_widened(left), _widened(right)))
+    return target.add_(_multiply(widened(left), widened(right)))
 
 
 def _multiply(
@@ -50,9 +50,17 @@ def _wide(array: torch.Tensor) -> torch.Tensor:
     return array.float()
 
 
-def _widened(array: torch.Tensor) -> torch.Tensor:
-    """The same in kept memory."""
+def widened(array: torch.Tensor) -> torch.Tensor:
+    """The same in kept memory, in the order in which the array is stored.
+
+    A copy into another order takes many times as long, and a product reads either.
+    """
     if array.dim() == 3 and array.shape[0] > 1 and not array.stride(0):
-        return _widened(array[:1]).expand(array.shape)
-    kept = scratch.SCRATCH.take(tuple(array.shape), _FLOAT) if array.is_cpu else None
-    return array.float() if kept is None else kept.copy_(array)
+        return widened(array[:1]).expand(array.shape)
+    order = sorted(range(array.dim()), key=array.stride, reverse=True)
+    stored = array.permute(order)
+    kept = scratch.SCRATCH.take(tuple(stored.shape), _FLOAT) if array.is_cpu else None
+    if kept is None:
+        return array.float()
+    places = [order.index(axis) for axis in range(array.dim())]
+    return kept.copy_(stored).permute(places)
