@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,11 @@ from tnlayer.codegen.torch import print_torch
 from tnlayer.hardware import half_precision
 from tnlayer.hardware.profile.load import load_profile
 from tnlayer.hardware.profile.op_times import OpTimes
+from tnlayer.ir.calls import MatMul
 from tnlayer.ir.loops import LoopProgram
+from tnlayer.ir.steps import BATCH, Contract, Operand, Value
+from tnlayer.lowering.calls.gemm_forms import find_forms
+from tnlayer.lowering.calls.lower import lower
 from tnlayer.lowering.calls.training_schedules import schedule_pair
 from tnlayer.runtime import wide_products
 
@@ -152,6 +157,58 @@ def test_products_without_instructions_are_made_in_float32(
             assert ("mm(" in text) == (kind not in wide)
     native = OpTimes(profile, "bfloat16").mm(2048, 2048, 2048) / single.mm(2048, 2048, 2048)
     assert native == pytest.approx(work, rel=0.2)
+
+
+@pytest.mark.skipif(
+    not half_precision.copies_factors("bfloat16", "cpu"), reason="no products of bfloat16"
+)
+def test_torch_copies_factors_that_are_no_stack() -> None:
+    """What times and memory of a batch of products in 16 bits are foreseen by."""
+    stack, other = torch.randn(64, 32, 48).bfloat16(), torch.randn(64, 48, 16).bfloat16()
+
+    def is_copied(left: torch.Tensor) -> bool:
+        with torch.profiler.profile() as profile:
+            torch.bmm(left, other)
+        return "aten::copy_" in {event.key for event in profile.key_averages()}
+
+    assert not is_copied(stack)
+    assert not is_copied(stack.transpose(1, 2).contiguous().transpose(1, 2))
+    assert is_copied(stack[:1].expand(64, 32, 48))
+    assert is_copied(stack.transpose(0, 1).contiguous().transpose(0, 1))
+
+
+def test_copies_of_factors_are_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """x beside a W of 256 blocks: repeated 256 times it was 512 MB that torch filled at each call,
+    and bfloat16 took 5 to 10 times as long as float32."""
+    monkeypatch.setattr(half_precision, "processor_features", lambda: "flags : avx512_bf16")
+    sizes = {BATCH: 64, "o": 256, "i": 4096, "j": 16}
+    left, right = Operand(Value("x", (BATCH, "i"))), Operand(Value("w", ("o", "i", "j")))
+    step = Contract(Value("y", (BATCH, "o", "j")), left, right)
+    profile = load_profile("float32").profile
+    seconds: dict[str, float] = {}
+    for kind in ("float32", "bfloat16"):
+        times = OpTimes(profile, kind)
+        found = find_forms(step, (left.legs,), (right.legs,), frozenset(), sizes, times).listed
+        seconds[kind] = min(form.seconds for form in found if form.kind == "inplace")
+        assert (min(found, key=lambda form: form.seconds).kind == "inplace") == (kind == "float32")
+    copied = OpTimes(profile, "bfloat16").copy([(256, 0), (64 * 4096, 1)])
+    assert seconds["bfloat16"] > copied > seconds["float32"] / 10
+
+
+def test_copies_of_factors_count_as_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate in the middle of a state is repeated along the legs before it."""
+    monkeypatch.setattr(half_precision, "processor_features", lambda: "flags : avx512_bf16")
+    net = tn.Network("gate")
+    net.input(a=2, b=32, c=512)
+    net.output(a=2, d=32, c=512)
+    net.tensor("G", "b d")
+    plan = tn.plan(net, batch=16, dtype="bfloat16")
+    schedule = lower(plan, OpTimes(load_profile("float32").profile, "bfloat16"))
+    (product,) = (call for call in schedule.calls if isinstance(call, MatMul))
+    assert (product.left.repeat or product.right.repeat) and schedule.copies_factors
+    without = replace(schedule, copies_factors=False)
+    repeated = 2 * 16 * 2 * 32 * 32
+    assert schedule.peak_bytes(16) == without.peak_bytes(16) + repeated
 
 
 @pytest.mark.parametrize("size", [16, 1024], ids=["fresh", "kept"])

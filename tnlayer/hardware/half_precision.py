@@ -34,6 +34,22 @@ def wide_products(dtype: str, device: str) -> bool:
     return is_ours and product_share(dtype) is None
 
 
+def copies_factors(dtype: str, device: str) -> bool:
+    """Whether torch copies the factors of a batch of products that are repeated, or whose matrices
+    do not lie one behind the other: its products of 16 bits are another library's than those of
+    float32, which read each matrix where it is.
+
+    Arguments:
+        dtype: of the factors.
+        device: type of the device.
+
+    >>> copies_factors("float32", "cpu")
+    False
+    """
+    is_half = device == "cpu" and DTYPES[dtype].is_stored_only
+    return is_half and not wide_products(dtype, device)
+
+
 def product_share(dtype: str) -> float | None:
     """The time of a product of 16 bits in that of float32; None: no instruction makes it."""
     return share_with(dtype, processor_features())

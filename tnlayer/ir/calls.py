@@ -59,6 +59,11 @@ class View:
         own = tuple(self.groups[index] for index in self.order)
         return (self.repeat, *own) if self.repeat else own
 
+    @property
+    def is_stack(self) -> bool:
+        """Whether it is a matrix, or matrices that lie one behind the other."""
+        return len(self.axes) < 3 or (not self.repeat and self.order[0] == 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -232,6 +237,7 @@ class Schedule:
         added: names of the results that are added to arrays which the function is given behind its
             inputs, instead of being returned. In chunks a part is added once it is made.
         wide: whether products of 16 bits are made in float32 and rounded.
+        copies_factors: whether torch copies the factors of a batch of products that are no stack.
     """
 
     plan: Plan
@@ -242,6 +248,7 @@ class Schedule:
     loops: tuple[Loop, ...] = ()
     added: tuple[str, ...] = ()
     wide: bool = False
+    copies_factors: bool = False
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -371,14 +378,19 @@ class Schedule:
         return self._bytes(value).at(batch) // self.sizes[loop.leg]
 
     def _inner_bytes(self, loop: Loop | None, call: Call, batch: int) -> int:
-        """Bytes of operands that torch conjugates in a copy, or that are copied as float32 with the
-        result, which live as long as the call."""
+        """Bytes of operands that torch conjugates or lays out in a copy, or that are copied as
+        float32 with the result, which live as long as the call."""
         if isinstance(call, Copy | Repeat | TakeDiagonal | Slice):
             return 0
         if self.wide and isinstance(call, MatMul):
             values = (call.left.array, call.right.array, call.result)
             return sum(2 * self._part_bytes(loop, value, batch) for value in values)
-        return sum(self._view_bytes(loop, view, batch) for view in sources_of(call) if view.conj)
+        lays_out = self.copies_factors and isinstance(call, MatMul)
+        return sum(
+            self._view_bytes(loop, view, batch)
+            for view in sources_of(call)
+            if view.conj or (lays_out and not view.is_stack)
+        )
 
     def _view_bytes(self, loop: Loop | None, view: View, batch: int) -> int:
         """Bytes of a view with all repetitions."""

@@ -214,7 +214,13 @@ class _ScheduleModel:
         if len(left) == 2:
             return self.times.mm(rows, columns, summed, variant)
         repeated = bool(call.left.repeat or call.right.repeat)
-        return self.times.bmm(self.entries(left[0]), rows, columns, summed, variant, repeated)
+        count = self.entries(left[0])
+        seconds = self.times.bmm(count, rows, columns, summed, variant, repeated)
+        for view in (call.left, call.right):
+            if not view.is_stack:
+                legs = tuple(leg for axis in view.axes for leg in axis)
+                seconds += self.times.factor_copy(self._loops(legs, view))
+        return seconds
 
     def _sum(self, call: Sum) -> float:
         sizes = [self.entries(axis) for axis in call.source.axes]

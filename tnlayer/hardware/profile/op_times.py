@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ...support.dtypes import DTYPES
-from ..half_precision import product_share, wide_products
+from ..half_precision import copies_factors, product_share, wide_products
 from .grid import Grid
 from .profile import VARIANTS, Profile
 
@@ -33,6 +33,7 @@ class OpTimes:
         # Products of 16 bits: in float32, or by instructions of the processor, where the profile
         # has not measured them.
         self.wide = wide_products(dtype, profile.device)
+        self.copies_factors = copies_factors(dtype, profile.device)
         if DTYPES[dtype].is_stored_only and profile.device == "cpu" and profile.dtype != dtype:
             self._work *= product_share(dtype) or 1.0
         self._entry = self.itemsize / DTYPES[profile.dtype].itemsize
@@ -87,6 +88,17 @@ class OpTimes:
         entries = (count * (rows * columns + max(rows, columns) * summed)
                    + small * (1 if repeated else count))  # fmt: skip
         return max(seconds, self.move(entries)) + self.call["bmm"] + self._widened(entries)
+
+    def factor_copy(self, loops: Sequence[tuple[int, int]]) -> float:
+        """What torch's own copy of a factor of bmm takes that is repeated, or whose matrices do not
+        lie one behind the other; nothing where it reads them as they are.
+
+        Arguments:
+            loops: (size, stride in the source) of each axis of the factor, the last one innermost.
+        """
+        if not self.copies_factors:
+            return 0.0
+        return self.copy(loops) + self.fresh(math.prod(size for size, _ in loops))
 
     def _widened(self, entries: float) -> float:
         """What factors and result of a product in float32 cost on their ways."""

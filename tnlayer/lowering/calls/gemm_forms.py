@@ -381,6 +381,8 @@ class FormFinder:
             variant = _stored(first, rows, inner) + _stored(second, inner, columns)
             if count > 1:
                 seconds = self.times.bmm(count, m, n, summed, variant, kind == "inplace")
+                seconds += self._factor_copy(first, outer, (*rows, *inner))
+                seconds += self._factor_copy(second, outer, (*inner, *columns))
             else:
                 seconds = self.times.mm(m, n, summed, variant)
             if kind == "split":
@@ -396,6 +398,12 @@ class FormFinder:
                 spent + seconds,
             )
 
+    def _factor_copy(self, layout: StorageOrder, outer: StorageOrder, legs: StorageOrder) -> float:
+        """What torch's own copy of a factor of bmm takes, whose matrices have some legs."""
+        if not self.times.copies_factors or layout[: len(outer)] == outer:
+            return 0.0
+        return self.times.factor_copy(_loops(layout, (*outer, *legs), self.sizes))
+
 
 def copy_seconds(
     source: StorageOrder, target: StorageOrder, sizes: Mapping[str, int], times: OpTimes
@@ -409,12 +417,19 @@ def copy_seconds(
     """
     if source == target:
         return 0.0
+    return times.copy(_loops(source, target, sizes))
+
+
+def _loops(
+    source: StorageOrder, target: StorageOrder, sizes: Mapping[str, int]
+) -> list[tuple[int, int]]:
+    """Size and stride in the source of each leg of a target; legs that it lacks are repeated."""
     strides: dict[str, int] = {}
     stride = 1
     for leg in reversed(source):
         strides[leg] = stride
         stride *= sizes[leg]
-    return times.copy([(sizes[leg], strides[leg]) for leg in target])
+    return [(sizes[leg], strides.get(leg, 0)) for leg in target]
 
 
 def _stored(layout: StorageOrder, rows: StorageOrder, columns: StorageOrder) -> str:

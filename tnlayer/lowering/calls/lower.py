@@ -92,6 +92,7 @@ def lower(
         saved,
         added=adds,
         wide=times.wide,
+        copies_factors=times.copies_factors,
     )
     return loop_over(schedule, parts) if parts else schedule
 
