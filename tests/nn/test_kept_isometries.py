@@ -7,6 +7,7 @@ import io
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tnlayer as tn
 from tests.support import oracle
+from tnlayer.errors import SpecError
 from tnlayer.graph.cancel_isometries import cancel_isometries
 from tnlayer.nn.kept_isometries import matricised, turned
 
@@ -316,6 +318,74 @@ def test_an_energy_costs_its_light_cone() -> None:
     counts = [flops(cancel_isometries(graph)) for graph in whole]
     assert counts[1] < flops(whole[1]) / 2
     assert counts[1] < 2.5 * counts[0]
+
+
+def with_value(value: object, **options: Any) -> tn.Network:
+    """One tensor from legs i, j to k with a value of the user's."""
+    net = tn.Network("one")
+    net.input(i=2, j=3)
+    net.output(k=4)
+    net.tensor("U", "i j k", isometry="k", value=value, **options)
+    return net
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_value_is_where_an_isometry_starts(later: bool, is_complex: bool) -> None:
+    """Training keeps it isometric, however the value came; it was trained as any tensor."""
+    drawn = np.random.default_rng(0).normal(size=(2, 6, 4))
+    q = np.linalg.qr(drawn[0] + 1j * drawn[1] * is_complex)[0]
+    value = (q if is_complex else q.real).reshape(2, 3, 4)
+    net = with_value(None if later else value)
+    if later:
+        net.set_values({"U": value})
+    layer = tn.Layer(net, isometries="keep", dtype="complex128" if is_complex else "float64")
+    np.testing.assert_allclose(layer.U.detach().numpy(), value, atol=1e-12)
+    assert [name for name, _ in layer.named_parameters()] == ["isometries.free.U"]
+    first, last = train(layer, torch.optim.SGD(layer.parameters(), lr=0.5), 20)
+    assert last < first and largest_error(layer) < 1e-12
+
+
+def test_values_that_are_no_isometries_are_refused() -> None:
+    """By a layer that keeps them, and by an energy that counts on them."""
+    value = np.arange(24.0).reshape(2, 3, 4)
+    with pytest.raises(SpecError, match=r"'U'.*no isometry with 'k'.*differs .* by .*svd"):
+        tn.Layer(with_value(value), isometries="keep")
+    with pytest.raises(SpecError, match="'U'.*no isometry"):
+        tn.energy(with_value(value), {(): 1.0}, isometric=True)
+    tn.energy(with_value(value), {(): 1.0})
+    q = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 4)))[0].reshape(2, 3, 4)
+    with pytest.raises(SpecError, match="no isometry"):
+        tn.Layer(with_value(2 * q), isometries="keep")
+
+
+def test_keep_without_isometries_is_told() -> None:
+    """It kept nothing, and said so nowhere."""
+    with pytest.raises(SpecError, match=r"isometries='keep'.*isometry=.*net.tensor"):
+        tn.Layer(tn.topologies.low_rank(4, 4, rank=2), isometries="keep")
+
+
+def test_energies_of_values_are_cut_to_light_cones() -> None:
+    """A MERA of the user's arrays costs what one without costs."""
+    drawn = tn.topologies.mera(8, 2, 2)
+    drawn.fix(dict.fromkeys(drawn.freeze().output, 0))
+    start = tn.Layer(drawn, isometries="keep", dtype=torch.float64)
+    given = tn.topologies.mera(8, 2, 2)
+    given.set_values({name: array.detach().numpy() for name, array in whole(start).items()})
+    given.fix(dict.fromkeys(given.freeze().output, 0))
+    term = {(3, 4): np.diag([1.0, -1.0, -1.0, 1.0])}
+    cut, cone = (tn.energy(net, term, isometric=True)[0] for net in (given, drawn))
+    assert len(cut.tensors) == len(cone.tensors) < len(tn.energy(given, term)[0].tensors)
+
+
+def whole(layer: tn.Layer) -> dict[str, torch.Tensor]:
+    """The isometries of a layer at full shape, where legs are fixed as well."""
+    maker = layer.isometries
+    found: dict[str, torch.Tensor] = {}
+    for parameter in layer.graph.parameters:
+        one = replace(matricised(parameter), pins=(None,) * len(parameter.full_shape))
+        found[parameter.name] = one.tensors(maker.start.get(parameter.name)[None])[0]
+    return found
 
 
 def test_energies_of_states_with_fixed_legs() -> None:

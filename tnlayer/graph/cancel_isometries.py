@@ -12,17 +12,51 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from ..errors import SpecError
 from .graph import SCALED, Graph, TensorNode
+
+# How far W^H W of a value may be from the identity: it was rounded, or printed with few digits.
+_CLOSE = 1e-3
 
 
 def can_be_kept(node: TensorNode) -> bool:
     """Whether a tensor with ``isometry`` is trained, so that it has to be kept isometric."""
-    return bool(node.isometry) and node.trainable and node.value is None
+    return bool(node.isometry) and node.trainable
 
 
 def is_scaled_isometry(node: TensorNode) -> bool:
     """Whether a tensor is a multiple of an isometry."""
     return bool(node.isometry) and node.init == SCALED
+
+
+def check_values(graph: Graph) -> None:
+    """Refuse values of trained tensors with ``isometry`` that are none.
+
+    Raises:
+        SpecError: an entry of W^H W differs from that of the identity by more than 0.001.
+    """
+    for node in graph.tensors:
+        if node.value is None or not can_be_kept(node):
+            continue
+        sizes = node.value.array.shape
+        other = [axis for axis in range(len(sizes)) if axis not in node.isometry]
+        rows, columns = sorted(
+            (list(node.isometry), other), key=lambda side: math.prod(sizes[axis] for axis in side)
+        )[::-1]
+        entries = node.value.array.transpose([*rows, *columns])
+        matrix = entries.reshape(math.prod(sizes[axis] for axis in rows), -1).astype(complex)
+        product = matrix.conj().T @ matrix
+        off = float(np.abs(product - np.eye(len(product))).max(initial=0.0))
+        if not off <= _CLOSE:
+            legs = " ".join(node.legs[axis] for axis in node.isometry)
+            msg = (
+                f"tensor {node.name!r}: its value is no isometry with {legs!r} on one side: "
+                f"W^H W differs from the identity by {off:.3g}, expected at most {_CLOSE}. Give the "
+                "nearest one, u @ vh of numpy.linalg.svd of the matrix, or leave isometry= out"
+            )
+            raise SpecError(msg)
 
 
 def cancel_isometries(graph: Graph, *, even_scaled: bool = False) -> Graph:
@@ -35,7 +69,11 @@ def cancel_isometries(graph: Graph, *, even_scaled: bool = False) -> Graph:
     Arguments:
         graph: whose trainable tensors with ``isometry`` are exactly isometric.
         even_scaled: whether those with init="scaled" are isometries, too, and no multiples.
+
+    Raises:
+        SpecError: the value of such a tensor is no isometry.
     """
+    check_values(graph)
     while True:
         pair = next(_pairs(graph, even_scaled=even_scaled), None)
         if pair is None:

@@ -23,7 +23,7 @@ from ..dispatch.tune import random_inputs
 from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_option, check_whole, shown
 from ..graph.as_graph import AnyNetwork
-from ..graph.cancel_isometries import cancel_isometries
+from ..graph.cancel_isometries import can_be_kept, cancel_isometries
 from ..graph.graph import Graph
 from ..graph.told_calls import told
 from ..ir.counts import Amount
@@ -123,7 +123,8 @@ class Layer(ReportedLayer):
             "keep": each is a function of a free parameter (the Cayley transform), and stays
             isometric to rounding whatever the optimiser does. Then a tensor and its conjugate that
             make the identity are no part of the plan: norms and energies cost what the light cone
-            costs. ``layer.NAME`` is the tensor, ``layer.isometries.free`` has the parameters.
+            costs. ``layer.NAME`` is the tensor, ``layer.isometries.free`` has the parameters. A
+            tensor with a value starts there; the value has to be an isometry.
 
     Shapes: each input is (..., in_features), or (..., n, d) for a product port, with equal leading
     dimensions (none for a port that is not batched); y is (..., out_features).
@@ -226,6 +227,13 @@ class Layer(ReportedLayer):
         self._graphs = graphs
         keeps = isometries == KEEP
         planned = tuple(map(cancel_isometries, graphs)) if keeps else graphs
+        if keeps and not any(can_be_kept(node) for graph in graphs for node in graph.tensors):
+            msg = (
+                f"isometries={KEEP!r}: no trained tensor of {graphs[0].label or 'the network'!r} "
+                'was declared with isometry=; name the legs of one side, as in net.tensor("U", '
+                f'"i j", isometry="i"), or leave {KEEP!r} out'
+            )
+            raise SpecError(msg)
         self._one_plan = batch is not None
         self._programs = LayerPrograms(
             planned,
