@@ -53,8 +53,8 @@ def check_values(graph: Graph) -> None:
             legs = " ".join(node.legs[axis] for axis in node.isometry)
             msg = (
                 f"tensor {node.name!r}: its value is no isometry with {legs!r} on one side: "
-                f"W^H W differs from the identity by {off:.3g}, expected at most {_CLOSE}. Give the "
-                "nearest one, u @ vh of numpy.linalg.svd of the matrix, or leave isometry= out"
+                f"W^H W differs from the identity by {off:.3g}, expected at most {_CLOSE}. Give "
+                "the nearest one, u @ vh of numpy.linalg.svd of the matrix, or leave isometry= out"
             )
             raise SpecError(msg)
 
