@@ -20,6 +20,7 @@ from tnlayer.cli import profile_command
 from tnlayer.cli.commands import main
 from tnlayer.errors import SpecError
 from tnlayer.hardware.detect_processor import cache_sizes, processor_name
+from tnlayer.hardware.machine_load import load_note
 from tnlayer.hardware.profile import load as device_load
 from tnlayer.hardware.profile import stored
 from tnlayer.hardware.profile.load import (
@@ -33,7 +34,6 @@ from tnlayer.hardware.profile.load import (
 from tnlayer.hardware.profile.profile import Profile
 from tnlayer.hardware.profile.stored import ProfileKey, key_of, read_profile, write_profile
 from tnlayer.hardware.profile.text import profile_text
-from tnlayer.measure.measure_device import load_note
 from tnlayer.support.file_store import cache_folder
 
 VERSION = torch.__version__
@@ -478,7 +478,7 @@ def test_what_else_ran_is_told_and_all_can_be_forgotten(
     assert load_note() == ""
     monkeypatch.setattr(os, "getloadavg", lambda: (11.04, 0.0, 0.0), raising=False)
     note = load_note()
-    assert note == "other programs ran: load 11 on 2 cores; measure again when it is quiet"
+    assert note == "other programs ran: load 11 on 2 cores"
     profile = of_this_machine()
     assert keep_profile(profile, note).source.endswith(f"({note})")
     reload_profiles()  # as another process

@@ -180,6 +180,31 @@ def test_of_two_processes_the_first_counts(measured: Measured) -> None:
     assert len(measured.of) == 1
 
 
+def test_what_was_measured_beside_other_programs_is_measured_again(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile of a busy half second decided between backends for good, and did not say so."""
+    monkeypatch.setattr(load, "load_note", lambda: "other programs ran: load 3 on 2 cores")
+    scale_nearest()
+    busy = load_profile()
+    assert busy.source.endswith(
+        "(other programs ran: load 3 on 2 cores; it is done again when it is quiet)"
+    )
+    reload_profiles()  # as another process, as busy
+    scale_nearest()
+    assert load_profile() == busy and len(measured.of) == 1
+    monkeypatch.setattr(load, "load_note", lambda: "")
+    measured.factors = replace(SLOW, stream=3.0)
+    reload_profiles()  # and one when it is quiet
+    assert load_profile().is_foreign and load_profile().profile == busy.profile
+    for _ in range(2):
+        scale_nearest()
+        reload_profiles()
+    quiet = load_profile()
+    assert not quiet.is_foreign and "other programs" not in quiet.source
+    assert quiet.profile != busy.profile and len(measured.of) == 2
+
+
 def test_look_again_takes_what_another_process_stored(measured: Measured) -> None:
     """As when a worker in the background has measured."""
     found = load_profile()

@@ -16,8 +16,10 @@ from tnlayer.hardware.profile.load import shipped_profiles
 from tnlayer.hardware.profile.profile import CALLS, STARTED, VARIANTS, Profile
 from tnlayer.hardware.profile.scaling import LEAST, MOST, Factors, is_far, scaled_by
 from tnlayer.measure import machine_factors as module
+from tnlayer.measure.clock import clock
 from tnlayer.measure.machine_factors import machine_factors
 from tnlayer.measure.measure_profile import Probe
+from tnlayer.support.torch_threads import torch_threads
 
 TRUE = Factors(
     gemm=1.5, far=1.75, batched=2.5, small=0.5, stream=2.0, strided=0.25, transposed=3.0, row=4.0,
@@ -99,6 +101,16 @@ def test_a_slower_machine_is_found(profile: Profile, monkeypatch: pytest.MonkeyP
     assert found.multiply_add == pytest.approx(expected)
     assert dict(found.calls) == pytest.approx(dict.fromkeys(CALLS, STARTS))
     assert (found.starting, found.working) == (1.25, 1.5)
+
+
+def test_time_in_which_other_programs_have_the_core_does_not_count() -> None:
+    """Beside two training runs compiled code looked 4 times as slow as it was. Where one thread
+    does all, its own clock tells; threads that share work are timed by the wall."""
+    with torch_threads(1):
+        assert clock("cpu").__name__ == "thread_time"
+        assert clock("cuda").__name__ == "perf_counter"
+    with torch_threads(2):
+        assert clock("cpu").__name__ == "perf_counter"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -28,6 +27,7 @@ from ..planning.plan_of_order import make_plan
 from ..runtime.autograd import run
 from ..runtime.program import Program, build_kernels
 from ..time_models.torch_calls import schedule_seconds
+from .clock import clock
 
 # Programs, each with its samples a call.
 Programs = tuple[tuple[Callable[[], Network], int], ...]
@@ -186,10 +186,10 @@ def _median(call: Callable[[], object], profile: Profile) -> float:
 
 
 def _now(profile: Profile) -> float:
-    """The clock, once the device has done all that was asked."""
+    """The time, once the device has done all that was asked."""
     if profile.device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return clock(profile.device)()
 
 
 def _draw_inputs(pair: TrainingSchedules, batch: int, profile: Profile) -> list[torch.Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -16,6 +15,7 @@ from ..hardware.profile.grid import Grid, fill_grid
 from ..hardware.profile.profile import AUTOGRAD, VARIANTS, Profile
 from ..support.debug import debug
 from .calibrate import calibrate
+from .clock import clock
 from .vector_rate import multiply_add_seconds
 
 # Sizes at which matrix products are timed; between them the tables interpolate.
@@ -53,6 +53,7 @@ class _Timer:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.now = clock(device.type)
 
     def wait(self) -> None:
         """Wait until the device has done all that was asked."""
@@ -63,18 +64,18 @@ class _Timer:
         """Least duration of a call: what disturbs a measurement only ever adds to it."""
         call()
         self.wait()
-        start = time.perf_counter()
+        start = self.now()
         call()
         self.wait()
-        once = time.perf_counter() - start
+        once = self.now() - start
         loop = max(1, min(200, int(100e-6 / max(once, 1e-7))))
         times: list[float] = []
         for _ in range(samples if once < 5e-3 or samples > 3 else 1):
-            start = time.perf_counter()
+            start = self.now()
             for _ in range(loop):
                 call()
             self.wait()
-            times.append((time.perf_counter() - start) / loop)
+            times.append((self.now() - start) / loop)
         return min(times)
 
 

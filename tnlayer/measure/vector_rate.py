@@ -8,7 +8,8 @@ from ..backends.toolchains.cpp_build import load_library
 
 # Independent sums: two units with four cycles of latency need eight; 16 registers bound them.
 SUMS, STEPS = 14, 8
-TURNS = 300_000
+# A run takes a third of a millisecond: most of them end before another program gets the core.
+TURNS, RUNS = 10_000, 60
 
 _SOURCE = """
 #include <omp.h>
@@ -32,7 +33,7 @@ extern "C" double multiply_adds(long turns, int threads) {
 """
 
 
-def multiply_add_seconds(vector_bytes: int, threads: int, runs: int = 5) -> float:
+def multiply_add_seconds(vector_bytes: int, threads: int, runs: int = RUNS) -> float:
     """Seconds of one multiply-add of float32 vectors while all threads do the same: the best run.
 
     Arguments:

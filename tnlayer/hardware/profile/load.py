@@ -25,6 +25,7 @@ from ...support.dtypes import DTYPES
 from ...support.locks import Lock
 from ..detect_processor import processor_name
 from ..half_precision import wide_products
+from ..machine_load import load_note
 from .derived import derived_profiles
 from .op_times import OpTimes
 from .profile import Profile
@@ -52,7 +53,8 @@ class LoadedProfile:
         profile: the rates.
         source: in words, for reports.
         measured: when it was measured on this machine; None if it was not.
-        is_foreign: whether it is of another machine, and could be scaled to this one.
+        is_foreign: whether it is of another machine, and could be scaled to this one; or scaled
+            again, for other programs disturbed that then and do not now.
     """
 
     profile: Profile
@@ -168,7 +170,8 @@ def register_measure(measure: Measure) -> None:
 def scale_nearest(dtype: str = "float32", device: str = "cpu") -> None:
     """See that the profile that holds is scaled to this machine, before something is planned by it.
 
-    It takes about half a second, once on a machine. Nothing is done where a profile was measured or
+    It takes about half a second, once on a machine; once more where other programs ran beside it,
+    when they do no longer. Nothing is done where a profile was measured or
     given, and for GPUs, of which none ships that was measured.
 
     Raises:
@@ -182,10 +185,16 @@ def scale_nearest(dtype: str = "float32", device: str = "cpu") -> None:
         # One thread: beside a program that takes all cores two would wait for each other.
         reference = _nearest_shipped(ProfileKey(device, processor_name(device), "float32", 1))
         profile = reference if isinstance(reference, Profile) else reference.profile
+        note = load_note()
         factors = _MEASURE[0](profile)
         now = f"{datetime.now():%Y-%m-%d %H:%M}"
         found = ScaledTo(
-            processor_name(device), reference.name, major_minor(torch.__version__), factors, now
+            processor_name(device),
+            reference.name,
+            major_minor(torch.__version__),
+            factors,
+            now,
+            note,
         )
         _SCALED[found.reference] = write_factors(found)
         _load.cache_clear()
@@ -253,7 +262,10 @@ def _nearest(key: ProfileKey) -> LoadedProfile:
     if scaled is None:
         return LoadedProfile(shipped.profile, source, is_foreign=key.device == "cpu")
     source = f"{source}, scaled to this machine on {scaled.measured}"
-    return LoadedProfile(scaled_by(shipped.profile, scaled.factors), source)
+    if scaled.note:
+        source += f" ({scaled.note}; it is done again when it is quiet)"
+    again = bool(scaled.note) and not load_note()
+    return LoadedProfile(scaled_by(shipped.profile, scaled.factors), source, is_foreign=again)
 
 
 def _nearest_shipped(key: ProfileKey) -> Profile | ShippedProfile:

@@ -16,7 +16,7 @@ from .scaling import LEAST, MOST, Factors
 from .stored import major_minor
 
 _STORE = Store("profiles", limit=2**12)
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class ScaledTo:
         torch: version of torch, major.minor.
         factors: measured here.
         measured: when, as YYYY-MM-DD HH:MM in local time.
+        note: what ran beside it; "": nothing.
         schema: of what is stored.
     """
 
@@ -37,6 +38,7 @@ class ScaledTo:
     torch: str
     factors: Factors
     measured: str
+    note: str = ""
     schema: int = SCHEMA
 
 
@@ -62,11 +64,12 @@ def write_factors(scaled: ScaledTo) -> ScaledTo:
     """Store what was measured; what cannot be stored is not.
 
     Returns:
-        what holds from now on: where another process was quicker, what it stored. Plans are found
-        by their profile, so all processes have to have the same.
+        what holds from now on: where another process was quicker, what it stored, unless that was
+        measured beside other programs and this was not. Plans are found by their profile, so all
+        processes have to have the same.
     """
     known = read_factors(scaled.processor, scaled.reference)
-    if known is not None:
+    if known is not None and (scaled.note or not known.note):
         return known
     document = _CODEC.write(ScaledTo, scaled)
     _STORE.write(_entry(scaled.processor, scaled.reference), canonical_json(document).encode())
