@@ -351,6 +351,42 @@ def test_gradients_of_shared_tensors_count() -> None:
     assert peak_beside(Calls(layer(least), nets[0].freeze(), Way("train", batch=4))) <= least
 
 
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_limits_below_the_dense_map_are_kept(dtype: torch.dtype) -> None:
+    """A train of a large bond rebuilds W. Under a limit W is made in tiles, which was left out, or
+    small chunks take an order without W, which was not looked for: the least was said to be W."""
+    net = T.tensor_train((16, 16, 16), (16, 16, 16), rank=32)
+    dense = 4096 * 4096 * dtype.itemsize
+    backends: list[str] = []
+    for limit in (dense // 8, dense * 3 // 4, 2 * dense):
+        layer = tn.Layer(net, batch=64, memory_limit=limit, dtype=dtype, tiers=False, tune=False)
+        (cost,) = layer.costs(64)
+        backends.append(cost.backend)
+        assert f"of {limit:,} bytes" in str(layer.explain(batch=64))
+        kept = cost.lowered.room(64).standing
+        for way in (Way("no_grad", batch=64), Way("train", batch=64), Way("x", batch=64)):
+            calls = Calls(layer, net.freeze(), way)
+            given_ = sum(t.numel() * t.element_size() for t in calls())
+            assert allocator_peak(calls) - given_ + kept <= limit, (way, limit)
+    assert backends[0] == "torch"
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_the_dense_map_in_tiles_keeps_limits() -> None:
+    """It takes a fraction of W's memory, and was left out where a limit was given: then chunks of
+    the samples were let through an order that is six times as slow."""
+    net = T.tensor_train((16, 16, 16), (16, 16, 16), rank=32)
+    found = tn.cost(net, batch=1024, memory_limit="60MB")
+    assert found.backend == "streamed"
+    needed = found.lowered.workspace
+    assert needed <= 60_000_000 < 4 * 4096 * 4096
+    assert tn.cost(net, batch=1024, memory_limit=needed).backend == "streamed"
+    less = tn.cost(net, batch=1024, memory_limit=needed - 1)
+    assert less.backend == "torch"
+    assert less.lowered.room(1024).at_once < needed
+
+
 def test_auto_takes_torch_where_kernels_cannot_keep_the_limit() -> None:
     """A limit that no kernel keeps is kept by torch's calls, which explain() tells."""
     net = T.tensor_train((8, 8), (8, 8), rank=4)

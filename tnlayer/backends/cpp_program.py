@@ -17,21 +17,17 @@ from ..codegen.cpp.printer import print_cpp
 from ..errors import BuildError, SpecError
 from ..graph.graph import Graph
 from ..ir import loops
-from ..ir.backend_names import TORCH
 from ..ir.plan import Plan
-from ..ir.plan_parts import Memory
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import Mask, wanted_names
 from ..lowering.cpu.supported_plans import can_fuse
-from ..planning.memory_limit import LimitRefused, check_limit, keep_limit
 from ..runtime.autograd import profiler_is_on
 from ..runtime.generated_functions import Kernels
 from ..runtime.kernel_arrays import Ready
-from ..runtime.program import GRADIENT, PARTS, Program
+from ..runtime.program import GRADIENT, PARTS
 from ..support.pick_items import picker
 from ..support.told import told
 from ..targets.lowered import Lowered
-from ..targets.lowered_calls import LoweredCalls
 from .cpu_program import CpuProgram, dense
 from .lowered_for_cpu import LoweredForCpu, kernel_of
 from .toolchains.kernel_memory import memory_of
@@ -78,29 +74,6 @@ class CppProgram(CpuProgram):
             return kernel.load()
 
     @cached_property
-    def stand_in(self) -> Program | None:  # pyright: ignore
-        """torch's calls within the memory limit, for modes that want to see each call."""
-        return self.as_calls()
-
-    def as_calls(self, *, adds: bool = False, keeps: bool = True) -> Program | None:
-        """torch's calls within the memory limit; None where there is none, or it cannot be kept.
-
-        Arguments:
-            adds: whether results are added to those of other networks.
-            keeps: whether the forward may keep values for the backward.
-        """
-        limit = self.limit
-        if limit is None:
-            return None
-        plan = replace(self.plan, regions=(), memory=Memory(adds=adds))
-        calls = LoweredCalls(TORCH, plan, self.training_mask(), self.target())
-        try:
-            plan = keep_limit(calls, plan.batch, limit, keeps=keeps).plan
-        except LimitRefused:
-            return None
-        return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)
-
-    @cached_property
     def infer_checked(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         """The same for arrays that were checked: the kernel itself."""
         return self.kernels(self.nothing).checked
@@ -132,20 +105,6 @@ class CppProgram(CpuProgram):
         was found in the store is not looked for twice."""
         found = self._found.pop(mask, None)
         return found or (self.backward_kernel(mask) if any(mask) else self.forward_kernel)
-
-    def _check_limit(self, mask: Mask) -> None:
-        """Refuse a mask whose backward takes more than the memory limit; plans are made for one.
-
-        Raises:
-            PlanError: it does.
-        """
-        if self.limit is None:
-            return
-        batch = self.plan.batch
-        try:
-            check_limit((self.workspace_bytes(mask, batch), 0), self.limit, batch)
-        except LimitRefused as error:
-            raise self.refused(error) from None
 
     def workspace_bytes(self, mask: Mask, batch: int) -> int:
         """The same of compiled kernels: nothing of it is of the size of the batch."""
@@ -197,7 +156,7 @@ class CppProgram(CpuProgram):
         if not any(mask):
             forward = _Forward(self)
             return Kernels(forward, _no_backward, (), "", unchecked=forward.unchecked)
-        self._check_limit(mask)
+        self.check_limit(mask)
         known = self.kernels(self.nothing)
         kernel = self.kernel(mask)
         names = [value.name for value in self.plan.inputs]

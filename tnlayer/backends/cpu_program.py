@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -10,9 +11,14 @@ import torch
 from ..errors import BuildError
 from ..hardware.cpu import Cpu
 from ..hardware.host import cpu_with
+from ..ir.backend_names import TORCH
+from ..ir.plan_parts import Memory
+from ..lowering.calls.training_schedules import Mask
+from ..planning.memory_limit import LimitRefused, check_limit, keep_limit
 from ..runtime.array_checks import PLAIN
 from ..runtime.autograd import functorch_is_active, jit_state, stands_for_many
 from ..runtime.program import Program
+from ..targets.lowered_calls import LoweredCalls
 from ..targets.target import Target, target_for
 from .toolchains.find_cpp_compiler import find_compiler
 
@@ -37,6 +43,43 @@ class CpuProgram(Program):
     def target(self) -> Target:
         """This CPU."""
         return target_for(self.plan.dtype, self.device, self.cpu)
+
+    @cached_property
+    def stand_in(self) -> Program | None:  # pyright: ignore
+        """torch's calls within the memory limit, for modes that want to see each call."""
+        return self.as_calls()
+
+    def as_calls(self, *, adds: bool = False, keeps: bool = True) -> Program | None:
+        """torch's calls within the memory limit; None where there is none, or it cannot be kept.
+
+        Arguments:
+            adds: whether results are added to those of other networks.
+            keeps: whether the forward may keep values for the backward.
+        """
+        limit = self.limit
+        if limit is None:
+            return None
+        plan = replace(self.plan, regions=(), memory=Memory(adds=adds))
+        calls = LoweredCalls(TORCH, plan, self.training_mask(), self.target())
+        try:
+            plan = keep_limit(calls, plan.batch, limit, keeps=keeps).plan
+        except LimitRefused:
+            return None
+        return Program(self.graph, plan, self.tensor_names, limit=limit, device=self.device)
+
+    def check_limit(self, mask: Mask) -> None:
+        """Refuse a mask whose backward takes more than the memory limit; plans are made for one.
+
+        Raises:
+            PlanError: it does.
+        """
+        if self.limit is None:
+            return
+        batch = self.plan.batch
+        try:
+            check_limit((self.workspace_bytes(mask, batch), 0), self.limit, batch)
+        except LimitRefused as error:
+            raise self.refused(error) from None
 
     def infer(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The forward where no gradient is wanted."""

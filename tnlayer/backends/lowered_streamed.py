@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
-from ..hardware.cpu import Cpu
+from ..hardware.cpu import PAGE_BYTES, Cpu
 from ..ir.counts import elements
 from ..ir.plan import Plan
 from ..ir.steps import owner_of
 from ..lowering.streamed.factor_plans import FactorSchedules, factor_schedules
-from ..lowering.streamed.product_form import ProductForm, product_form
-from ..lowering.streamed.tile_sizes import call_entries, tile_sizes
+from ..lowering.streamed.product_form import Legs, ProductForm, product_form
+from ..lowering.streamed.tile_sizes import kernel_entries, tile_sizes
 from ..support.dtypes import DTYPES
 from ..targets.lowered import Lowered, Room, plain
+from ..targets.target import target_for
 from ..time_models.streamed_kernels import streamed_seconds
 from ..time_models.torch_calls import Seconds, schedule_seconds, step_seconds
 
@@ -104,23 +105,64 @@ class LoweredStreamed(Lowered):
         around = self.calls_around
         return around.wants_x, around.wants_left, around.wants_right
 
-    def workspace_at(self, batch: int) -> int:
-        """Bytes that a call takes beside x, y, parameters and their gradients, at most."""
-        arithmetic = DTYPES[DTYPES[self.plan.dtype].arithmetic]
-        rows = elements(self.form.rows, self.plan.sizes).at(batch)
-        threads = max(self.target.profile.threads, torch.get_num_threads())
-        width, sizes = self.cpu.width(arithmetic.name), tile_sizes(self.cpu)
-        found = call_entries(self.form, rows, width, sizes, self.wanted, threads)
-        return found * arithmetic.itemsize
-
     @property
     def workspace(self) -> int:
-        """At the batch size of the plan."""
-        return self.workspace_at(self.plan.batch)
+        """Bytes that a call takes beside x, y, parameters and their gradients, at the batch size of
+        the plan."""
+        room = self.room(self.plan.batch)
+        return room.standing + room.at_once
 
     def room(self, batch: int) -> Room:
-        """Kernels keep the workspace of the largest call."""
-        return Room(standing=self.workspace_at(batch))
+        """Kernels keep the workspace of the largest call; calls of torch make arrays around it."""
+        arithmetic = DTYPES[self.plan.dtype].arithmetic
+        if arithmetic != self.plan.dtype:
+            target = target_for(arithmetic, self.target.device, self.target.cpu)
+            wide = replace(self, plan=replace(self.plan, dtype=arithmetic), target=target)
+            return wide.room_of_copies(batch)
+        rows = elements(self.form.rows, self.plan.sizes).at(batch)
+        threads = max(self.target.profile.threads, torch.get_num_threads())
+        width, sizes = self.cpu.width(arithmetic), tile_sizes(self.cpu)
+        kept = kernel_entries(self.form, rows, width, sizes, self.wanted, threads)
+        pages = PAGE_BYTES * (1 + threads)
+        standing = kept * self.plan.itemsize + pages
+        return Room(at_once=self._arrays_at(batch), standing=standing)
+
+    def room_of_copies(self, batch: int) -> Room:
+        """The same where all that comes and goes has 16 bits: inputs become wider once a call, and
+        y and the gradients are there before they are rounded."""
+        found, plan = self.room(batch), self.plan
+        gradients = zip(plan.inputs, self.mask, strict=True)
+        values = [*plan.inputs, *(value for value, asked in gradients if asked)]
+        values += [plan.outputs[0].operand.value] * 2  # and its gradient
+        copies = sum(plan.bytes_of(value).at(batch) for value in values)
+        return replace(found, at_once=found.at_once + copies)
+
+    def _arrays_at(self, batch: int) -> int:
+        """Bytes of arrays that calls of torch make in a forward or a backward, at most: the factors
+        and what makes them, x, y and their gradients in other orders, the factors' gradients."""
+        form, plan, around = self.form, self.plan, self.calls_around
+
+        def moved(legs: Legs, wanted: Legs) -> int:
+            return self._bytes(legs, batch) if legs != wanted else 0
+
+        made = around.forward.peak_bytes(batch)
+        held = around.forward.saved_bytes.at(batch)
+        x = moved(form.x.legs, form.x_legs)
+        y = moved(plan.outputs[0].legs, form.y_legs)
+        forward = max(made, held + x + y)
+        if not any(self.mask):
+            return forward
+        wants_x, wants_left, wants_right = self.wanted
+        held += x * ((wants_left or wants_right) + wants_x)
+        held += self._bytes(form.left_legs, batch) * wants_left
+        held += self._bytes(form.right_legs, batch) * wants_right
+        if around.backward is not None:
+            held += around.backward.workspace_bytes(batch)
+        return max(forward, y + max(made, held))
+
+    def _bytes(self, legs: Legs, batch: int) -> int:
+        """Of an array with these legs."""
+        return elements(legs, self.plan.sizes).at(batch) * self.plan.itemsize
 
     @property
     def calls(self) -> tuple[int, int]:

@@ -104,12 +104,18 @@ class StreamedProgram(CpuProgram):
             zip(PARTS, (forward, print_torch(back, "gradients") if back else ""), strict=True)
         )
 
+    def workspace_bytes(self, mask: Mask, batch: int) -> int:
+        """The same of the kernels and of the calls around them."""
+        room = self.lowered_for(mask).room(batch)
+        return room.standing + room.at_once
+
     def source(self, mask: Mask | None = None) -> str:
         """The generated code."""
         return "\n\n".join(part for part in self.sources(mask).values() if part)
 
     def build(self, mask: Mask) -> Kernels:
         """The functions for a mask of wanted gradients."""
+        self.check_limit(mask)
         lowered = self.streamed(mask)
         product = _Product(lowered.form, lowered.calls_around, self.load(), self)
         if not any(mask):

@@ -223,6 +223,11 @@ class Loop:
         return value.legs[0] != self.leg
 
 
+# What a thread packs factors of 16 bits into: no less, however small a matrix, and no more; seen
+# for products of 16 to 65,536 rows, columns and summed entries.
+_LEAST_PACKED, _MOST_PACKED = 112 * 2**10, 5 * 2**19
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Calls in order, with what they start from and what they give.
@@ -238,6 +243,7 @@ class Schedule:
             inputs, instead of being returned. In chunks a part is added once it is made.
         wide: whether products of 16 bits are made in float32 and rounded.
         copies_factors: whether torch copies the factors of a batch of products that are no stack.
+        packing_threads: how many threads pack factors for such products, each by itself.
     """
 
     plan: Plan
@@ -249,6 +255,7 @@ class Schedule:
     added: tuple[str, ...] = ()
     wide: bool = False
     copies_factors: bool = False
+    packing_threads: int = 0
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -386,11 +393,18 @@ class Schedule:
             values = (call.left.array, call.right.array, call.result)
             return sum(2 * self._part_bytes(loop, value, batch) for value in values)
         lays_out = self.copies_factors and isinstance(call, MatMul)
-        return sum(
+        copies = sum(
             self._view_bytes(loop, view, batch)
             for view in sources_of(call)
             if view.conj or (lays_out and not view.is_stack)
         )
+        return copies + (self._packed_bytes(loop, call.left, batch) if lays_out else 0)
+
+    def _packed_bytes(self, loop: Loop | None, left: View, batch: int) -> int:
+        """Bytes, at most, in which all threads pack the factors of a product of 16 bits."""
+        legs = tuple(leg for axis in left.axes[-2:] for leg in axis)
+        matrix = self._part_bytes(loop, replace(left.array, legs=legs), batch)
+        return self.packing_threads * min(_MOST_PACKED, _LEAST_PACKED + matrix)
 
     def _view_bytes(self, loop: Loop | None, view: View, batch: int) -> int:
         """Bytes of a view with all repetitions."""

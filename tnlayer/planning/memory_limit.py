@@ -31,7 +31,14 @@ from ..support.wording import counted
 from ..targets.lowered_calls import LoweredCalls
 
 
-def check_limit(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None = None) -> None:
+def check_limit(
+    room: tuple[int, int],
+    limit: int,
+    batch: int,
+    gpu: Gpu | None = None,
+    *,
+    among_calls: bool = False,
+) -> None:
     """Refuse kernels that take more than a memory limit.
 
     Arguments:
@@ -39,6 +46,7 @@ def check_limit(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None =
         limit: bytes.
         batch: samples of a call.
         gpu: the device, if it is one.
+        among_calls: whether torch's calls were considered beside them.
 
     Raises:
         LimitRefused: they do.
@@ -49,11 +57,15 @@ def check_limit(room: tuple[int, int], limit: int, batch: int, gpu: Gpu | None =
         return
     more = ", whatever the batch"
     if passing:
-        more = f", and {passing} at batch {batch} for copies in float32 and for what is added"
+        more = f", and arrays around them {passing} at batch {batch}"
+    ways = [f"allow {needed}"]
+    ways += ["use fewer threads"] if gpu is None else []
+    ways += ["use smaller batches"] if passing else []
+    ways += [] if among_calls else ["take backend='torch'"]
     msg = (
         f"memory_limit={limit} bytes cannot be kept by compiled kernels: their workspace takes "
-        f"{own} bytes {'in all threads' if gpu is None else 'with a full grid'}{more}; allow "
-        f"{needed}, {'use fewer threads, ' if gpu is None else ''}or backend='torch'"
+        f"{own} bytes {'in all threads' if gpu is None else 'with a full grid'}{more}; "
+        f"{', or '.join(ways)}"
     )
     raise LimitRefused(msg, needed, ())
 

@@ -74,8 +74,8 @@ def _rank(
         best = min(ranked, key=lambda r: r.seconds.total, default=None)
         plans = _fused_plans(search, batch, refused, best and best.plan)
         ranked += _predicted(search, batch, plans)
-    if ranked and not search.deadline.passed(_KERNELS):
-        ranked += _predicted(search, batch, _streamed_plans(search, batch, groups))
+    if not (ranked and search.deadline.passed(_KERNELS)):
+        ranked += _predicted(search, batch, _streamed_plans(search, batch, groups, refused))
     if not ranked:
         raise min(refused, key=lambda error: error.needed)
     # Equal predictions keep the order of the objectives: the same in every process.
@@ -161,19 +161,26 @@ def _fused_plans(
     return whole + mixtures[:1]
 
 
-def _streamed_plans(search: Search, batch: int, groups: Sequence[Sequence[Plan]]) -> list[Plan]:
-    """Plans that rebuild W, for backends that need not store it. What these allocate is not
-    counted, so there are none with a memory limit."""
-    if search.request.memory_limit is not None:
-        return []
+def _streamed_plans(
+    search: Search, batch: int, groups: Sequence[Sequence[Plan]], refused: list[LimitRefused]
+) -> list[Plan]:
+    """Plans that rebuild W, for backends that need not store it; what cannot keep the memory limit
+    is noted."""
     plans = [plan for group in groups for plan in group]
     plans += [other for plan in plans if (other := regrouped(plan)) is not None]
-    return [
-        whole_plan(plan, batch, backend)
-        for backend in search.contest.streamed
-        for plan in plans
-        if not search.lowered(plan, backend).why_not
-    ]
+    found: list[Plan] = []
+    for backend in search.contest.streamed:
+        for plan in plans:
+            if search.lowered(plan, backend).why_not:
+                continue
+            whole = whole_plan(plan, batch, backend)
+            try:
+                _check_kernels(search.lowered(whole), batch, search.request)
+            except LimitRefused as error:
+                refused.append(error)
+                continue
+            found.append(whole)
+    return found
 
 
 def left_out(plan: Plan, request: Request) -> str:
@@ -226,15 +233,16 @@ def _fused_trees(search: Search) -> list[Plan]:
 
 
 def kernel_room(lowered: Lowered, batch: int, request: Request) -> tuple[int, int]:
-    """Bytes that the kernels of a plan take: their workspace; and those that pass, what is added to
-    the results of other networks.
+    """Bytes that the kernels of a plan take: their workspace; and those that pass, of arrays around
+    them and of what is added to the results of other networks.
 
     Arguments:
         lowered: a plan that kernels can do.
         batch: samples of a call.
         request: what the plan is for.
     """
-    return lowered.room(batch).standing, _apart(lowered, request).at(batch)
+    room = lowered.room(batch)
+    return room.standing, room.at_once + _apart(lowered, request).at(batch)
 
 
 def _apart(lowered: Lowered, request: Request) -> Amount:
@@ -257,7 +265,9 @@ def _check_kernels(lowered: Lowered, batch: int, request: Request) -> None:
     """
     if request.memory_limit is None:
         return
-    check_limit(kernel_room(lowered, batch, request), request.memory_limit, batch, request.gpu)
+    room = kernel_room(lowered, batch, request)
+    among = request.contest().calls
+    check_limit(room, request.memory_limit, batch, request.gpu, among_calls=among)
 
 
 def _candidates(search: Search, batch: int) -> list[list[Plan]]:
@@ -272,7 +282,13 @@ def _candidates(search: Search, batch: int) -> list[list[Plan]]:
         promising = _promising(plans, batch, times, effort, training=training)
         if is_large(graph) and effort != "high":
             promising = promising[: _SCHEDULED["fast"]]
-        return [promising, [plan for plan in plans if plan not in promising]]
+        groups = [promising, [plan for plan in plans if plan not in promising]]
+        if request.memory_limit is not None and not is_large(graph):
+            # Chunks of few samples want an order for few: one that makes no W, say.
+            few = candidates(graph, 1, request.dtype, "fast", deadline=search.deadline)
+            known = {tree_key(plan) for plan in plans}
+            groups.append([replace(p, batch=batch) for p in few if tree_key(p) not in known])
+        return groups
     plan = make_plan(
         graph,
         batch=batch,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from ..ir.counts import Amount
 from ..ir.cuts import batched_steps
 from ..ir.plan import Plan
-from ..ir.plan_text import amount_text, milliseconds
+from ..ir.plan_text import amount_text, at_batch, milliseconds
 from ..lowering.calls.training_schedules import Mask
 from ..time_models.torch_calls import Seconds, with_autograd
 from .target import Target
@@ -149,7 +149,8 @@ class Lowered(ABC):
         values = zip(self.plan.inputs, self.mask, strict=True)
         gradients = sum(self.plan.bytes_of(value).at(batch) for value, asked in values if asked)
         y = self.plan.bytes_of(self.plan.outputs[0].operand.value).at(batch)
-        return y + gradients + self.room(batch).standing + self.saved.at(batch)
+        room = self.room(batch)
+        return y + gradients + room.standing + room.at_once + self.saved.at(batch)
 
     @property
     def calls(self) -> tuple[int, int]:
@@ -198,9 +199,12 @@ class Lowered(ABC):
 
     def memory_line(self, batch: int, limit: int) -> str:
         """How a memory limit is kept."""
-        del batch
-        used = self.workspace
-        return f"memory: {used:,} of {limit:,} bytes at every batch: the workspace of the kernels"
+        room = self.room(batch)
+        if not room.at_once:
+            used = f"{room.standing:,} of {limit:,} bytes at every batch"
+            return f"memory: {used}: the workspace of the kernels"
+        used = f"{room.standing + room.at_once:,} of {limit:,} bytes{at_batch(self.plan, batch)}"
+        return f"memory: {used}: the workspace of the kernels, and arrays of calls around them"
 
 
 def plain(plan: Plan, batch: int) -> Plan:

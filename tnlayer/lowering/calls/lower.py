@@ -93,6 +93,7 @@ def lower(
         added=adds,
         wide=times.wide,
         copies_factors=times.copies_factors,
+        packing_threads=times.profile.threads if times.copies_factors else 0,
     )
     return loop_over(schedule, parts) if parts else schedule
 

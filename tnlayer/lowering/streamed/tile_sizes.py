@@ -39,7 +39,7 @@ def tile_sizes(cpu: Cpu) -> TileSizes:
     return TileSizes(14, 8) if cpu.registers >= 32 else TileSizes(6, 4)
 
 
-def call_entries(
+def kernel_entries(
     form: ProductForm,
     rows: int,
     width: int,
@@ -47,8 +47,8 @@ def call_entries(
     wanted: tuple[bool, bool, bool],
     threads: int,
 ) -> int:
-    """Entries of all that a call takes beside x, y and gradients, at most: both factors and their
-    gradients, x and the gradient of y in the order of the kernels, tiles.
+    """Entries that the kernels of a forward and a backward keep, at most: x and the gradient of y
+    in the order in which they are read, right likewise, tiles.
 
     Arguments:
         form: the product.
@@ -63,17 +63,18 @@ def call_entries(
     def filled(count: int) -> int:
         return -(-count // width) * width
 
-    def product(a1: int, a2: int, b2: int) -> int:
+    def product(a1: int, a2: int, b2: int) -> tuple[int, int]:
         # A tile has at least one index of each leg, and whole vectors: of legs that are no part of
         # one it takes as many indices of b1 as fill some.
         deep = max(sizes.depth, min(a2, 2 * width))
         inner = min(b2, 2 * width)
         step = width // gcd(inner, width)
         columns = -(-max(sizes.columns * width // inner, 1) // step) * step * inner
-        return rows * a1 * a2 + a2 * filled(b2) * s + threads * (deep * filled(columns) + width)
+        return rows * a1 * a2 + a2 * filled(b2) * s, deep * filled(columns) + width
 
-    factors = a1 * b1 * s + s * a2 * b2
     to_x, to_left, to_right = wanted
+    # Of each call what all threads share, and what each has for itself; both stay as large as the
+    # largest was.
     calls = [product(a1, a2, b2)]
     if to_x:
         calls.append(product(b1, b2, a2))
@@ -81,6 +82,6 @@ def call_entries(
         tile = max(sizes.tile_entries, 2 * width * filled(2 * width))
         turned = a2 * filled(b2) * filled(s)
         own = tile + (s * a2 * filled(b2) if to_right else 0)
-        calls.append(rows * (a1 * a2 + b1 * filled(b2)) + turned + threads * own)
-        factors *= 2
-    return factors + max(calls)
+        calls.append((rows * (a1 * a2 + b1 * filled(b2)) + turned, own))
+    shared, own = zip(*calls, strict=True)
+    return max(shared) + threads * max(own)
