@@ -392,13 +392,12 @@ class Schedule:
         if self.wide and isinstance(call, MatMul):
             values = (call.left.array, call.right.array, call.result)
             return sum(2 * self._part_bytes(loop, value, batch) for value in values)
-        lays_out = self.copies_factors and isinstance(call, MatMul)
-        copies = sum(
-            self._view_bytes(loop, view, batch)
-            for view in sources_of(call)
-            if view.conj or (lays_out and not view.is_stack)
-        )
-        return copies + (self._packed_bytes(loop, call.left, batch) if lays_out else 0)
+        if self.copies_factors and isinstance(call, MatMul):
+            views = [view for view in (call.left, call.right) if view.conj or not view.is_stack]
+            packed = self._packed_bytes(loop, call.left, batch)
+        else:
+            views, packed = [view for view in sources_of(call) if view.conj], 0
+        return packed + sum(self._view_bytes(loop, view, batch) for view in views)
 
     def _packed_bytes(self, loop: Loop | None, left: View, batch: int) -> int:
         """Bytes, at most, in which all threads pack the factors of a product of 16 bits."""
