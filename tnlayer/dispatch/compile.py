@@ -10,11 +10,12 @@ from ..errors import SpecError
 from ..graph.argument_checks import check_flag, check_option, shown
 from ..graph.as_graph import AnyNetwork, dtype_asked_for
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
-from ..planning.planner import DEFAULT_MINIMIZE, plan_graph
+from ..planning.planner import DEFAULT_MINIMIZE, plan_graph, with_path
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
 from ..runtime.program import Program
 from ..support.option_words import (
     Backend,
+    ContractionPath,
     Device,
     Dtype,
     Effort,
@@ -41,6 +42,7 @@ def compile(
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
+    path: ContractionPath | None = ...,
     tensor_cores: TensorCores | None = ...,
     log_scale: Literal[False] = ...,
 ) -> Program: ...
@@ -57,6 +59,7 @@ def compile(
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
+    path: ContractionPath | None = ...,
     tensor_cores: TensorCores | None = ...,
     log_scale: Literal[True],
 ) -> ScaledProgram: ...
@@ -72,6 +75,7 @@ def compile(
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
+    path: ContractionPath | None = None,
     tensor_cores: TensorCores | None = None,
     log_scale: bool = False,
 ) -> Program:
@@ -91,7 +95,8 @@ def compile(
             (near float32) or "bf16" (7 bits, 1e-2); sums are float32. None: float32 arithmetic.
         log_scale: let the program return (mantissa, log_scale) with y = mantissa * exp(log_scale),
             where y itself may lie beyond the range of the dtype; see :class:`tnlayer.Layer`.
-        objective, device, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
+        objective, device, memory_limit, effort, dtype, minimize, path: as for
+            :func:`tnlayer.plan`.
 
     Raises:
         SpecError: an option is unknown.
@@ -111,6 +116,7 @@ def compile(
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     limit = memory_option(memory_limit)
     request = Request(batch, objective, where, limit, effort, own, minimize, backend)
+    request = with_path(request, net, path)
     planned = plan_graph(net, request_for(request, arch))
     if tensor_cores is not None:
         # All steps stay in the kernels: which of them tensor cores can do is decided there.

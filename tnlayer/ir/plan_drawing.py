@@ -22,7 +22,7 @@ from ..graph.drawing.options import (
 )
 from ..support.option_words import Labels
 from ..support.wording import counted
-from .plan_text import milliseconds, search_words
+from .plan_text import how_good, milliseconds, search_words
 from .plan_values import PlanValues
 from .steps import BATCH, Step, Value
 
@@ -399,11 +399,10 @@ def _draw_title(layout: Layout, axes: Axes, left: float, top: float) -> None:
     """What is drawn."""
     plan = layout.plan
     whole = sum(_step_flops(plan, step) for step in plan.steps)
-    proof = "proven optimal" if plan.proven_optimal else "best found"
     where = f" at batch B = {plan.batch:,}" if plan.is_batched else ""
     words = (
         f"{layout.heading}: {counted(len(plan.steps), 'step')}, {_flops_text(whole)}{where}\n"
-        f"{search_words(plan.minimize)} ({proof})"
+        f"{search_words(plan.minimize)} ({how_good(plan)})"
     )
     axes.text(left, top, words, fontsize=10, va="center", weight="bold")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from .counts import Amount
 from .plan_parts import Memory
-from .plan_values import PlanValues
+from .plan_values import GIVEN, PlanValues
 from .steps import BATCH, Contract, Operand, Scatter, Select, Step
 from .table_text import table, with_columns_wrapped, wrapped_lines
 
@@ -35,11 +35,17 @@ def plan_text(plan: PlanValues, seconds: Mapping[str, float] | None = None, batc
 
 def plan_headline(plan: PlanValues) -> str:
     """One line: what the plan is for, and what it was searched for."""
-    proof = "proven optimal" if plan.proven_optimal else "best found"
-    if plan.aborted:
-        proof = "best until planning was cut short"
     made_for = f"for batch {plan.batch}, {plan.dtype}" if plan.is_batched else f"in {plan.dtype}"
-    return f"plan {made_for}, the order of {search_words(plan.minimize)} ({proof})"
+    return f"plan {made_for}, the order of {search_words(plan.minimize)} ({how_good(plan)})"
+
+
+def how_good(plan: PlanValues) -> str:
+    """How near its order is to the best one, in words."""
+    if plan.minimize == GIVEN:
+        return "as given"
+    if plan.aborted:
+        return "best until planning was cut short"
+    return "proven optimal" if plan.proven_optimal else "best found"
 
 
 def plan_rows(
@@ -117,6 +123,8 @@ def search_words(minimize: str) -> str:
             return f"fewest max(FLOPs, {number or 64} x writes)"
         case "rebuild":
             return "the dense map first"
+        case "path":
+            return "your path"
         case _:
             return minimize
 

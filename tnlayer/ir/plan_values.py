@@ -16,6 +16,9 @@ from .counts import Amount, Counts, count_step, elements, total
 from .plan_parts import KEEP_ALL, BackendSpan, Memory, Output
 from .steps import BATCH, Select, Step, Value
 
+# What ``minimize`` says where the order is the user's own.
+GIVEN = "path"
+
 
 @dataclass(frozen=True)
 class PlanValues:
@@ -31,7 +34,7 @@ class PlanValues:
         port_axes: for each port of the network, the legs of each axis that x comes with.
         dtype: name of the dtype of the arithmetic.
         batch: the batch size that the plan was chosen for.
-        minimize: the search objective, as handed to the search.
+        minimize: the search objective, as handed to the search; "path": the order was given.
         proven_optimal: whether the search was exhaustive, so that no tree is cheaper by it.
         aborted: whether planning was cut short by its deadline: this is the best until then.
         memory: what is recomputed, chunked or sliced to keep a memory limit.

@@ -86,6 +86,7 @@ _ELSEWHERE = {
     "minimize": "it is an option of tn.plan and tn.compile; a layer is planned by predicted time",
     "plan": "a layer plans itself, for objective=, batch= and memory_limit=; layer.explain() shows "
     "what it found, and tn.compile(net, minimize=...) runs other orders",
+    "path": "a layer plans itself; tn.compile(net, path=...) runs an order of your own",
     **dict.fromkeys(
         ("rank", "bond", "depth", "legs", "in_shape", "out_shape"),
         "it is an argument of topologies, tn.Layer(tn.topologies.low_rank(256, 256, rank=8))",

@@ -113,7 +113,7 @@ def plan_key(network: str, request: Request, kind: str) -> PlanKey:
         device=request.device,
         memory_limit=request.memory_limit,
         effort=request.effort,
-        minimize=f"{request.minimize}, {kind}{_backend_text(request)}"
+        minimize=f"{request.minimize}{request.path or ''}, {kind}{_backend_text(request)}"
         + ("" if request.keeps else ", nothing kept")
         + (", added" if request.adds else ""),
         profile=_digest(request),

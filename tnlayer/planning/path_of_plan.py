@@ -36,7 +36,7 @@ def path_of(plan: Plan, graph: Graph, form: CanonicalForm) -> LinearPath:
     terms = make_terms(form.graph, is_complex=plan.is_complex)
     if len(terms.terms) == 1:
         return ((0,),)
-    return _linear(_pairs(_postfix(plan), terms), _places(graph, form, len(terms.terms)))
+    return _linear(_pairs(_postfix(plan), terms), places_of_terms(graph, form, len(terms.terms)))
 
 
 def _postfix(plan: Plan) -> _Postfix:
@@ -73,8 +73,14 @@ def _pairs(postfix: _Postfix, terms: Terms) -> SsaPath:
     return tuple(pairs)
 
 
-def _places(graph: Graph, form: CanonicalForm, count: int) -> list[int]:
-    """The place of each term among the user's operands."""
+def places_of_terms(graph: Graph, form: CanonicalForm, count: int) -> list[int]:
+    """The place of each term among the user's operands.
+
+    Arguments:
+        graph: the network as the user declared it.
+        form: its canonical form.
+        count: of terms.
+    """
     names = {canonical: user for user, canonical in form.tensor_names.items()}
     declared = {tensor.name: number for number, tensor in enumerate(graph.tensors)}
     inputs = count - len(graph.tensors)

@@ -9,6 +9,7 @@ from ..graph.graph import Graph
 from ..ir.counts import elements
 from ..ir.plan import Plan
 from ..ir.plan_parts import Output
+from ..ir.plan_values import GIVEN
 from ..ir.steps import BATCH
 from ..passes.lower_graph import Terms, make_terms
 from ..support.dtypes import DTYPES
@@ -16,6 +17,7 @@ from .check_plan import MAX_VALUE_ENTRIES, SizeRefused
 from .contraction_order import Found, search_order
 from .deadline import Deadline, remember_uncut
 from .orders_that_share import better_with_repeats
+from .refine_order import SsaPath
 from .steps_of_order import contract_pairs
 
 # The tree that contracts all tensors before any input: W is rebuilt, then multiplied.
@@ -33,6 +35,7 @@ def make_plan(
     effort: str = "default",
     seeded: bool = False,
     deadline: Deadline | None = None,
+    path: SsaPath = (),
 ) -> Plan:
     """Find a forward plan of a (canonical) graph.
 
@@ -44,6 +47,7 @@ def make_plan(
         effort: how long to search beyond 12 tensors.
         seeded: whether to take seeded trials also where an exhaustive search would be possible.
         deadline: that of all planning; None: none.
+        path: the order, where ``minimize`` says "path".
 
     Raises:
         SpecError: an option is unknown.
@@ -62,7 +66,9 @@ def make_plan(
     kept = tuple(leg for axis in terms.output for leg in axis)
     sizes = {**dict(terms.leg_sizes), BATCH: batch}
     legs = [term.legs for term in terms.terms]
-    if minimize == REBUILD:
+    if minimize == GIVEN:
+        found = Found(path)
+    elif minimize == REBUILD:
         inputs = len(terms.terms) - len(graph.tensors)
         found = _rebuild_order(terms, inputs, sizes, effort, deadline)
     else:

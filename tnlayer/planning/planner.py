@@ -15,15 +15,17 @@ from ..graph.canonical import CanonicalForm, canonicalise
 from ..graph.graph import Graph
 from ..hardware.profile.load import scale_nearest
 from ..ir.plan import Plan
+from ..ir.plan_values import GIVEN
 from ..lowering.calls.training_schedules import Mask
 from ..passes.differentiate import adjoint
 from ..support.debug import debug, debug_level, logger
-from ..support.option_words import Device, Dtype, Effort, Minimize, Objective
+from ..support.option_words import ContractionPath, Device, Dtype, Effort, Minimize, Objective
 from ..support.told import told
 from ..targets.backend import lower
 from ..targets.lowered import Lowered
 from .batch_ranges import Choice, choose, choose_range, known_choice
 from .check_plan import SizeRefused
+from .given_path import given_path
 from .memory_limit import LimitError, LimitRefused
 from .request import (
     BY_TIME,
@@ -98,6 +100,7 @@ def plan(
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
+    path: ContractionPath | None = ...,
 ) -> tuple[Plan, ...]: ...
 @overload
 def plan(
@@ -110,6 +113,7 @@ def plan(
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
+    path: ContractionPath | None = ...,
 ) -> Plan: ...
 def plan(
     net: AnyNetwork | AnySum,
@@ -121,6 +125,7 @@ def plan(
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
+    path: ContractionPath | None = None,
 ) -> Plan | tuple[Plan, ...]:
     """Find a contraction plan of a network; ``backward_plan`` gives the plan of its gradients.
 
@@ -139,6 +144,10 @@ def plan(
             the best tree by one count: "flops", "write" (entries written), "size" (the largest
             value), "combo-N" (FLOPs and N times the entries written) or "limit-N" (the larger of
             the two), as cotengra has them; "rebuild" multiplies all tensors before any input.
+        path: an order of your own, as ``cost.path``, opt_einsum, numpy and cotengra write it:
+            steps of places in a list of operands, those of a step taken out and their product
+            appended. Operands are the inputs, then the tensors as they were declared. It stands in
+            for a search; storage orders, backends and memory limits are chosen as ever.
 
     Raises:
         SpecError: an option is unknown.
@@ -149,13 +158,35 @@ def plan(
     >>> p = tn.plan(net, batch=16)
     >>> p.proven_optimal, len(p.steps), p.counts.flops.per_sample
     (True, 2, 512)
+    >>> own = tn.plan(net, batch=16, path=[(1, 2), (0, 1)])  # both cores first, then x
+    >>> [step.result.name for step in own.steps], own.counts.flops.per_sample
+    (['t0', 't1'], 512)
     """
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     limit = memory_option(memory_limit)
     request = Request(batch, objective, where, limit, effort, own, minimize)
+    request = with_path(request, net, path)
     if is_sum(net):
         return tuple(plan_graph(graph, request).plan for graph in as_sum(net))
     return plan_graph(as_graph(net), request).plan
+
+
+def with_path(request: Request, net: AnyNetwork | AnySum, path: ContractionPath | None) -> Request:
+    """The request with an order of the user's in place of a search.
+
+    Raises:
+        SpecError: it is no path of this network, there are several networks, or ``minimize`` names
+            a search as well.
+    """
+    if path is None:
+        return request
+    if is_sum(net):
+        msg = "path= is the order of one network, and this is a sum; plan one of them, net[0]"
+        raise SpecError(msg)
+    if request.minimize != BY_TIME:
+        msg = f"path= is an order, and minimize={request.minimize!r} asks to search one; give one"
+        raise SpecError(msg)
+    return replace(request, minimize=GIVEN, path=given_path(path, as_graph(net)))
 
 
 def plan_graph(net: AnyNetwork, request: Request, *, whole_range: bool = False) -> PlannedGraph:

@@ -227,6 +227,7 @@ def _fused_trees(search: Search) -> list[Plan]:
                 effort=request.effort,
                 seeded=number > 0 and len(graph.tensors) <= EXHAUSTIVE_TENSORS,
                 deadline=search.deadline,
+                path=request.path,
             )
         )
     return trees
@@ -296,6 +297,7 @@ def _candidates(search: Search, batch: int) -> list[list[Plan]]:
         minimize=request.minimize,
         effort=effort,
         deadline=search.deadline,
+        path=request.path,
     )
     return [[plan]]
 

@@ -21,6 +21,7 @@ from ..support.dtypes import DTYPES, WHOLE_DTYPES
 from ..support.option_words import INFER, TRAIN, Effort, Objective
 from ..targets.backend import Contest, contest_of, is_free
 from ..targets.target import Machine, Target, target_for
+from .refine_order import SsaPath
 
 OBJECTIVES: tuple[Objective, ...] = (TRAIN, INFER)
 
@@ -52,7 +53,8 @@ class Request:
             their gradients; None: no limit. What a user writes as text, "512MiB", becomes a number.
         effort: "fast", "default" or "high".
         dtype: of the arithmetic; "" for the usual one of a network, float32 or complex64.
-        minimize: "time", or one search objective whose tree is taken as it is.
+        minimize: "time", or one search objective whose tree is taken as it is; "path" for that of
+            ``path``.
         backend: the name of the one that was asked for, which says what competes with it, or
             "auto" for the fastest of all and of mixtures.
         cpu, gpu: what kernels are compiled for, one of them at most; None: they are not considered.
@@ -60,6 +62,7 @@ class Request:
             the backwards of several networks stand between.
         adds: whether beside a memory limit y and the gradients of the inputs are those of networks
             that ran before, and what this one gives is added to them.
+        path: an order of the user's, as pairs of the canonical network's terms (given_path.py).
     """
 
     batch: int = field(default=DEFAULT_BATCH, compare=False)
@@ -74,6 +77,7 @@ class Request:
     gpu: Gpu | None = None
     keeps: bool = True
     adds: bool = False
+    path: SsaPath = ()
 
     def checked(self, graph: Graph) -> Request:
         """The request for a network, with a dtype, and without what its device cannot use.

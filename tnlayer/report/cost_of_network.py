@@ -10,10 +10,18 @@ from ..graph.as_graph import AnyNetwork, AnySum, as_graph, as_sum, dtype_asked_f
 from ..ir.counts import Counts
 from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
-from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
+from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph, with_path
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
-from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
+from ..support.option_words import (
+    Backend,
+    ContractionPath,
+    Device,
+    Dtype,
+    Effort,
+    Minimize,
+    Objective,
+)
 from ..targets.backend import option_names
 from .cost import Cost
 from .costs import Costs
@@ -30,6 +38,7 @@ def cost(
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
+    path: ContractionPath | None = ...,
     backend: Backend = ...,
 ) -> Costs: ...
 @overload
@@ -43,6 +52,7 @@ def cost(
     effort: Effort = ...,
     dtype: Dtype | None = ...,
     minimize: Minimize = ...,
+    path: ContractionPath | None = ...,
     backend: Backend = ...,
 ) -> Cost: ...
 def cost(
@@ -55,6 +65,7 @@ def cost(
     effort: Effort = "default",
     dtype: Dtype | None = None,
     minimize: Minimize = DEFAULT_MINIMIZE,
+    path: ContractionPath | None = None,
     backend: Backend = "auto",
 ) -> Cost | Costs:
     """Count and predict what a network costs, without running or allocating anything.
@@ -66,7 +77,8 @@ def cost(
             own options, is in ``layer.costs()``. Of a sum, ``net1 + net2`` or ``tn.energy(...)``,
             the costs of all its networks and their sum; a memory limit is one for each of them.
         batch: samples of one call; nothing is made of it where no input has some.
-        device, objective, memory_limit, effort, dtype, minimize: as for :func:`tnlayer.plan`.
+        device, objective, memory_limit, effort, dtype, minimize, path: as for
+            :func:`tnlayer.plan`.
         backend: "torch", "cpp", "cuda", or "auto", whose choice is predicted here as a Layer makes
             it.
 
@@ -88,7 +100,7 @@ def cost(
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     limit = memory_option(memory_limit)
     request = Request(batch, objective, where, limit, effort, own, minimize, backend)
-    request = foreseen_request(request)
+    request = with_path(foreseen_request(request), net, path)
     if is_sum(net):
         return Costs(cost_of(plan_graph(graph, request), batch) for graph in as_sum(net))
     return cost_of(plan_graph(as_graph(net), request), batch)

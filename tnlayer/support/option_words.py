@@ -6,6 +6,7 @@ string is allowed beside those that are listed, and checked when it is used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import torch
@@ -25,6 +26,9 @@ Dtype = DtypeName | str | torch.dtype
 
 # What a plan is searched by; beside these "combo-N" and "limit-N" with a number.
 Minimize = Literal["time", "flops", "write", "size", "max", "rebuild"] | str
+
+# An order of contraction: steps of places in a list of operands that shrinks.
+ContractionPath = Sequence[Sequence[int]]
 
 TensorCores = Literal["tf32", "3xtf32", "bf16"]
 
