@@ -121,7 +121,10 @@ def test_what_is_no_path_is_told(path: Any, words: str) -> None:
     [
         (lambda net, path: tn.plan(net, path=path, minimize="flops"), "path= is an order, and"),
         (lambda net, path: tn.cost(net + net, path=path), "one network, and this is a sum"),
-        (lambda net, path: tn.Layer(net, **{"path": path}), r"tn.compile\(net, path="),
+        (
+            lambda net, path: tn.Layer(net, path=path),  # pyright: ignore[reportCallIssue]
+            r"tn.compile\(net, path=",
+        ),
     ],
     ids=["minimize", "sum", "layer"],
 )

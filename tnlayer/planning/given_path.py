@@ -1,7 +1,7 @@
 """An order of contraction of the user's, as opt_einsum, numpy and cotengra write paths.
 
-It is the other way round of planning/path_of_plan.py: places in a list of operands, of which those of
-a step are taken out and their product appended, become pairs of the terms of the canonical network.
+The other way round of planning/path_of_plan.py: places in a list of operands, of which those of a
+step are taken out and their product appended, become pairs of the terms of the canonical network.
 """
 
 from __future__ import annotations
