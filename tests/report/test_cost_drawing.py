@@ -36,6 +36,15 @@ def test_steps_have_the_times_that_are_predicted(tmp_path: Path) -> None:
     assert first.x1 == pytest.approx(second.x0) and first.y1 == pytest.approx(second.y1) == 1
 
 
+def test_both_halves_tell_what_runs_once_a_call() -> None:
+    """Also the backward, where W is rebuilt: its steps on what was summed over the samples."""
+    cost = tn.cost(T.peps(2, 2, 2, 2), batch=64, backend="torch", minimize="rebuild")
+    for axes in cost.draw().axes:
+        shown = texts(axes)
+        assert any(text.startswith("once a call") for text in shown)
+        assert any(text.startswith("each sample") for text in shown)
+
+
 def test_kernels_have_one_time_for_both() -> None:
     """It stands with the forward; the backward tells the share of its FLOPs."""
     cost = tn.cost(T.mera(6, 2, 2), batch=64, backend="cpp")
