@@ -18,7 +18,9 @@ from tnlayer.ir.counts import Amount
 from tnlayer.ir.plan import Plan
 from tnlayer.ir.steps import Contract, Operand, Value
 from tnlayer.planning import batch_ranges
+from tnlayer.planning.mixture import whole_plan
 from tnlayer.planning.rank import Ranked
+from tnlayer.targets.backend import backend_of
 from tnlayer.time_models.torch_calls import Seconds
 
 TOPOLOGIES = {
@@ -262,3 +264,19 @@ def test_a_reason_names_each_kind_of_plan_once() -> None:
     assert text.count("next best") == 1
     assert "2 ms" in text
     assert "3 ms" not in text
+
+
+def test_a_reason_names_one_of_two_orders_that_are_mirror_images() -> None:
+    """They count the same on one backend and are as fast; others, however near, are told."""
+    chain = tn.topologies.tensor_train((4, 4, 4), (4, 4, 4), rank=3)
+    plan = tn.plan(chain, minimize="rebuild")
+    mirror, slow = replace(plan, minimize="combo-64"), replace(plan, minimize="flops")
+    elsewhere = whole_plan(replace(plan, minimize="write"), 64, backend_of("cpp"))
+    fewer = replace(tn.plan(chain, minimize="flops"), minimize="size")
+    assert fewer.counts != plan.counts
+    times = ((plan, 1e-3), (mirror, 1.01e-3), (elsewhere, 1.01e-3), (fewer, 1.01e-3), (slow, 2e-3))
+    text = batch_ranges._reason(tuple(Ranked(p, Seconds(t)) for p, t in times))
+    assert text == (
+        "the dense map first: 1 ms predicted; next best: fewest writes in cpp 1.01 ms, smallest "
+        "values 1.01 ms, fewest FLOPs 2 ms"
+    )

@@ -285,17 +285,32 @@ def _overtaking(first: Lowered, second: Lowered, low: int, high: int) -> int:
     return high
 
 
+# Times that differ by less than this are the same to whoever reads them.
+_ALIKE = 1.02
+
+
 def _reason(ranked: tuple[Ranked, ...]) -> str:
     """Why the first one was taken."""
-    # Of plans with one name, of which one is the other in another grouping, the first is told.
-    told: dict[str, str] = {}
+    told: list[Ranked] = []
     for one in ranked:
-        told.setdefault(plan_name(one.plan), _milliseconds(one))
-    (best, seconds), *others = told.items()
+        if not any(_reads_the_same(known, one) for known in told):
+            told.append(one)
+    (best, seconds), *others = ((plan_name(one.plan), _milliseconds(one)) for one in told)
     text = f"{best}: {seconds} predicted"
     if others:
         text += f"; next best: {', '.join(f'{name} {slower}' for name, slower in others)}"
     return text
+
+
+def _reads_the_same(known: Ranked, other: Ranked) -> bool:
+    """Whether a plan that is told stands for another: one of its name, of which one is the other in
+    another grouping; or a mirror image, that counts the same on its backend and is as fast."""
+    if plan_name(known.plan) == plan_name(other.plan):
+        return True
+    if known.plan.backend != other.plan.backend or known.plan.counts != other.plan.counts:
+        return False
+    times = known.seconds.total, other.seconds.total
+    return max(times) <= _ALIKE * min(times)
 
 
 def _milliseconds(ranked: Ranked) -> str:

@@ -24,7 +24,7 @@ from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Obj
 from ..support.wording import counted
 from .cost import LARGEST, Cost
 from .cost_of_network import cost
-from .costs import Costs
+from .costs import Costs, told_remarks
 from .verdict import CLOSE
 
 
@@ -60,7 +60,12 @@ class Comparison:
 
     def __str__(self) -> str:
         title, rows = self._table()
-        return "\n".join((title, *paged_table(rows), *wrapped_lines(self.verdict())))
+        return "\n".join((title, *paged_table(rows), *wrapped_lines(self._below())))
+
+    def _below(self) -> list[str]:
+        """Where counts are not what runs, and which one is fastest."""
+        named = zip(_heads(self.costs), self.costs, strict=True)
+        return [*told_remarks(named), *self.verdict()]
 
     def verdict(self) -> list[str]:
         """Which network is predicted to train fastest, in a line; none for a single network.
@@ -88,7 +93,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         title, rows = self._table()
-        return block(heading(title), html_table(rows), lines(self.verdict()))
+        return block(heading(title), html_table(rows), lines(self._below()))
 
     def _table(self) -> tuple[str, list[tuple[str, ...]]]:
         """What is compared, and a row a count with a cell a network."""

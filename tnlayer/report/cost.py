@@ -351,6 +351,7 @@ class Cost:
             **seconds_by_name(self.predictions),
             "profile": self.profile,
             "reason": self.reason,
+            "remarks": list(self.lowered.remarks),
             **(self._break_even_numbers() if break_even else {}),
         }
 
@@ -381,18 +382,22 @@ class Cost:
         return [f"plan: {self.reason}", *told]
 
     def _repr_html_(self) -> str:
-        title, *_, times = self.table_lines()
         table = html_table(self._table())
         bars = bars_svg(
             [(one.backend, (1e3 * one.forward, 1e3 * one.backward)) for one in self.predictions],
             ("ms forward", "ms backward"),
         )
-        return block(heading(title), bars, table, lines([times, *self._remarks()]))
+        remarks = (*self._below(), *self._remarks())
+        return block(heading(f"cost of {self._title}"), bars, table, lines(remarks))
 
     def table_lines(self) -> list[str]:
-        """The counts and times beside those of dense, and the profile: quick, without a search."""
-        times = f"times: predicted with the profile {self.profile}"
-        return [f"cost of {self._title}", *table(self._table()), times]
+        """The counts and times beside those of dense, and what they rest on: quick, without a
+        search."""
+        return [f"cost of {self._title}", *table(self._table()), *self._below()]
+
+    def _below(self) -> list[str]:
+        """Where counts are not what runs, and the profile."""
+        return [*self.lowered.remarks, f"times: predicted with the profile {self.profile}"]
 
     def steps_text(self) -> str:
         """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from ..graph.describe import sum_label
@@ -306,6 +307,7 @@ class Costs(tuple[Cost, ...]):
         shared = ["parameters that networks share count once in the total"]
         return [
             *(shared if self.parameters != each else []),
+            *told_remarks((cost.label or "network", cost) for cost in self),
             f"peak bytes, at most: {self.forward_peak:,} forward, {self.training_peak:,} training",
             f"times: predicted with the profile {self.profile}",
         ]
@@ -329,6 +331,21 @@ class Costs(tuple[Cost, ...]):
         if dense is not None:
             rows.append(_dense_cells(self, dense))
         return rows
+
+
+def told_remarks(costs: Iterable[tuple[str, Cost | Costs]]) -> list[str]:
+    """Where counts are not what runs, a line a remark, each with the names that it holds for.
+
+    Arguments:
+        costs: with what stands for each in the table.
+    """
+    found: dict[str, list[str]] = {}
+    for name, one in costs:
+        for cost in one if isinstance(one, Costs) else (one,):
+            for remark in cost.lowered.remarks:
+                names = found.setdefault(remark, [])
+                names += [name] if name not in names else []
+    return [f"{', '.join(names)}: {remark}" for remark, names in found.items()]
 
 
 def _cells(name: str, cost: Cost | Costs) -> tuple[str, ...]:
