@@ -23,7 +23,7 @@ from ..support.option_words import Labels
 from ..support.wording import fewer
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
-from .cost_drawing import draw_plans
+from .cost_drawing import DrawnPlans, draw_plans
 from .verdict import kind_of, verdict
 
 if TYPE_CHECKING:
@@ -288,11 +288,19 @@ class Cost:
         >>> len(cost.draw().axes)
         2
         """
+        drawn = DrawnPlans(self.plans, self.step_seconds())
+        return draw_plans([drawn], path, labels=labels, style=style, title=title, legend=legend)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plan and that of its gradients; the first alone where nothing is learned.
+
+        >>> import tnlayer as tn
+        >>> len(tn.cost(tn.topologies.low_rank(64, 64, rank=4), batch=16).plans)
+        2
+        """
         both = self.plan, self.backward_plan
-        plans = both if self.backward_plan is not self.plan else both[:1]
-        return draw_plans(
-            plans, self.step_seconds(), path, labels=labels, style=style, title=title, legend=legend
-        )
+        return both if self.backward_plan is not self.plan else both[:1]
 
     def kernel_bytes(self, mask: Mask | None = None) -> int:
         """Bytes of the workspace of the plan's compiled kernels, by default in training.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..graph.describe import sum_label
+from ..graph.drawing.options import Style
 from ..graph.graph import Graph, count_parameters
 from ..ir.counts import Amount, amount
 from ..ir.plan_text import at_batch, milliseconds
@@ -14,12 +16,19 @@ from ..ir.table_text import table
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction, added, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_of, html_table, lines
+from ..support.option_words import Labels
 from ..support.wording import counted
 from .cost import Cost
+from .cost_drawing import DrawnPlans, draw_plans
 from .verdict import kind_of, verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # So many networks have a row of their own; others are summed up in one.
 _ROWS = 20
+# So many are drawn, as of a sum's networks.
+_DRAWN = 12
 _HEADS = (
     "",
     "parameters",
@@ -241,6 +250,38 @@ class Costs(tuple[Cost, ...]):
         """
         one_plan = all(cost.one_plan for cost in self)
         return find_break_even([cost.planned for cost in self], one_plan=one_plan)
+
+    def draw(
+        self,
+        path: str | Path | None = None,
+        *,
+        labels: Labels = "all",
+        style: Style | None = None,
+        title: bool = True,
+        legend: bool = True,
+    ) -> Figure:
+        """Draw the orders of forward and backward of each network, a row a network, with predicted
+        ms; of more than 12 networks the first ones. ``costs[0].draw()`` draws one.
+
+        Arguments:
+            path, labels, style, title, legend: as for :meth:`tnlayer.Cost.draw`.
+
+        Raises:
+            BuildError: matplotlib is missing.
+            PlanError: a plan has too many steps for a picture.
+            SpecError: a label, a colour, a flag or the format is none.
+
+        >>> import tnlayer as tn
+        >>> T = tn.topologies
+        >>> costs = tn.cost(T.low_rank(16, 16, rank=2) + T.cp((4, 4), (4, 4), rank=2), batch=16)
+        >>> len(costs.draw().axes)
+        4
+        """
+        drawn = [
+            DrawnPlans(cost.plans, cost.step_seconds(), cost.label or "network", f"costs[{number}]")
+            for number, cost in enumerate(self[:_DRAWN])
+        ]
+        return draw_plans(drawn, path, labels=labels, style=style, title=title, legend=legend)
 
     # -- as numbers and text ---------------------------------------------------------------
 
