@@ -9,7 +9,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +20,8 @@ from tnlayer.cli import bench_command, network_commands
 from tnlayer.cli.cache_command import PARTS
 from tnlayer.cli.commands import command_parser, main
 from tnlayer.cli.completion_command import words_of
+from tnlayer.cli.networks import load_network
+from tnlayer.graph.as_graph import as_sum
 from tnlayer.support.json_text import canonical_json
 
 BENCH = ["bench", "--backend", "torch"]
@@ -282,6 +286,91 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{plan}\n"
     assert main(["plan", *words, "--backward"]) == 0
     assert capsys.readouterr().out == f"{tn.backward_plan(plan)}\n"
+
+
+def the_sum() -> tn.SumOfNetworks:
+    """Two networks that share no tensor."""
+    return tn.topologies.low_rank(16, 16, 2) + tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
+
+
+def the_list() -> list[tn.Network]:
+    """What a sum is made from."""
+    return list(map(tn.Network.from_graph, the_sum()))
+
+
+def the_energy() -> tn.SumOfNetworks:
+    """Closed networks of one name each, which share their tensors."""
+    bond = np.kron(np.diag([1.0, -1.0]), np.diag([1.0, -1.0]))
+    return tn.energy(tn.topologies.mps(4, dim=2, bond=2), {(0, 1): bond, (1, 2): bond})
+
+
+def made_by(name: str) -> tn.SumOfNetworks:
+    """What one of these functions returns, frozen."""
+    makers = {"the_sum": the_sum, "the_list": the_list, "the_energy": the_energy}
+    return as_sum(makers[name]())
+
+
+def first_of(name: str) -> tn.Graph:
+    """A frozen network."""
+    return made_by(name)[0]
+
+
+HERE = "tests.cli.test_cli"
+QUICK = ["--batch", "8", "--effort", "fast", "--backend", "torch"]
+QUICK_OPTIONS: dict[str, Any] = {"batch": 8, "effort": "fast", "backend": "torch"}
+
+
+@pytest.mark.parametrize("name", ["the_sum", "the_list", "the_energy"])
+def test_sums_are_taken_as_python_takes_them(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Costs, plans and comparisons are Python's; what shows them has each network."""
+    made = made_by(name)
+    word = f"{HERE}:{name}"
+    costs = tn.cost(made, **QUICK_OPTIONS)
+
+    def told(*words: str) -> str:
+        assert main(list(words)) == 0, capsys.readouterr().err
+        return capsys.readouterr().out.rstrip("\n")
+
+    steps = [str(costs), *(cost.steps_text() for cost in costs)]
+    assert told("cost", word, *QUICK) == str(costs)
+    assert told("cost", word, *QUICK, "--plan") == "\n\n".join(steps)
+    assert told("cost", word, *QUICK, "--json") == canonical_json(costs.numbers(break_even=True))
+    plans = told("plan", word, *QUICK)
+    backward = told("plan", word, *QUICK, "--backward")
+    for number, cost in enumerate(costs):
+        head = f"network {number}, {cost.label}\n"
+        assert f"{head}{cost.plan}" in plans
+        assert f"{head}{tn.backward_plan(cost.plan)}" in backward
+    assert len(json.loads(told("plan", word, *QUICK, "--json"))) == len(made)
+    compared = tn.compare(made, made[0], **QUICK_OPTIONS)
+    assert told("compare", word, f"{HERE}:first_of({name!r})", *QUICK) == str(compared)
+    text = told("show", word)
+    assert text.startswith(f"the sum of {len(made)} networks: ")
+    assert all(str(graph) in text for graph in made)
+    for document, graph in zip(json.loads(told("show", word, "--json")), made, strict=True):
+        assert tn.Network.from_json(json.dumps(document)).freeze() == graph
+    for options in ([], ["--plan"]):
+        told("draw", word, str(tmp_path / "n.svg"), *options, *QUICK)
+        assert "<svg" in (tmp_path / "n.svg").read_text()
+    assert told("code", word, *QUICK, "--part", "forward").count("def forward(") == len(made)
+    told("report", word, str(tmp_path / "page.html"), *QUICK)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<h2>Network ") == len(made)
+
+
+def test_frozen_networks_are_taken_and_one_is_said_to_be_wanted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What takes one network says that of a sum one can be returned, and such a one is taken."""
+    assert load_network(f"{HERE}:first_of('the_sum')").freeze() == the_sum()[0]
+    assert main([*BENCH, f"{HERE}:the_sum"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "gives a sum of 2 networks" in error and "return one of them, such as the_sum[0]" in error
+    )
+    assert error.count("\n") == 1
 
 
 def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
