@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -414,7 +415,11 @@ def test_suggest(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["suggest", "64", "64", "--batch", "32", "--objective", "infer"]
     words += ["--topology", "low_rank", "--topology", "kronecker"]
     assert main([*words, "--compression", "4"]) == 0
-    assert capsys.readouterr().out == f"{found}\n"
+    *lines, python = str(found).splitlines()
+    assert "layer(bias=True)" in python
+    *printed, _, costs, fits = capsys.readouterr().out.splitlines()
+    assert printed == lines
+    assert costs.startswith("  tnlayer cost ") and fits.startswith("  tnlayer fit ")
     assert main([*words, "--compression", "4", "--json"]) == 0
     assert capsys.readouterr().out == canonical_json(found.numbers()) + "\n"
     assert main(words) == 2
@@ -424,6 +429,34 @@ def test_suggest(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main([*words, "--params", "100", "--topology", "tt"]) == 2
     assert "did you mean 'tensor_train'" in capsys.readouterr().err
+
+
+def two_sides(in_features: int, out_features: int, rank: int = 2) -> tn.Network:
+    """A topology of the user's."""
+    return tn.topologies.low_rank(in_features, out_features, rank)
+
+
+@pytest.mark.parametrize("budget", [("--compression", "2.5"), ("--params", "200")])
+def test_suggest_says_what_to_do_in_a_shell(
+    budget: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Commands that run as they are printed, of the network that was suggested; no Python, and
+    nothing of rows that are not in the table."""
+    words = ["suggest", "24", "16", *budget, "--batch", "4", "--topology", f"{HERE}:two_sides"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "layer(" not in out and "low_rank" not in out
+    costs, fits = [shlex.split(line)[1:] for line in out.splitlines()[-2:]]
+    monkeypatch.chdir(tmp_path)
+    assert main(fits) == 0
+    fitted = tn.Network.from_json(tmp_path / "net.json").freeze()
+    assert load_network(costs[1]).freeze() == fitted
+    assert "two_sides" in capsys.readouterr().out
+    assert main(costs) == 0
+    assert f"{fitted.parameter_count:,}" in capsys.readouterr().out
 
 
 def small_model(features: int = 16) -> torch.nn.Module:

@@ -37,6 +37,9 @@ DEFAULT = (
 )
 
 
+_NEAREST = all_topologies.low_rank.__name__
+
+
 @dataclass(frozen=True, slots=True)
 class Suggestion:
     """One topology with the sizes that were chosen; or dense.
@@ -128,21 +131,27 @@ class Suggestions:
         }
 
     def __str__(self) -> str:
-        return "\n".join(
-            (
-                self._title,
-                *self._lines(),
-                *wrapped_lines(self._remarks()),
-            )
-        )
+        return self.text(wrapped_lines(self._in_python()))
 
-    def _lines(self) -> list[str]:
+    def text(self, last: Sequence[str]) -> str:
+        """The table with its remarks, and other lines at the end than what to do in Python.
+
+        Arguments:
+            last: those lines, as they shall stand there.
+        """
         rows = self._table()
-        return table(with_columns_wrapped(rows, (len(rows[0]) - 1,)))
+        body = table(with_columns_wrapped(rows, (len(rows[0]) - 1,)))
+        return "\n".join((self._title, *body, *wrapped_lines(self._remarks()), *last))
+
+    @property
+    def first(self) -> int | None:
+        """The number of the first row that is a network; None where there is dense alone."""
+        return next((n for n, row in enumerate(self.rows) if row.fit is not None), None)
 
     def _repr_html_(self) -> str:
         bars = bars_svg([(row.name, (1e3 * row.cost.seconds,)) for row in self.rows], ("ms",))
-        return block(heading(self._title), bars, html_table(self._table()), lines(self._remarks()))
+        remarks = (*self._remarks(), *self._in_python())
+        return block(heading(self._title), bars, html_table(self._table()), lines(remarks))
 
     @property
     def _title(self) -> str:
@@ -152,13 +161,20 @@ class Suggestions:
         )
 
     def _remarks(self) -> list[str]:
-        first = next((n for n, row in enumerate(self.rows) if row.fit is not None), None)
-        where = "found.best" if first == 0 else f"dense is the fastest; found[{first}]"
+        near = "how near to trained weights each comes"
+        if any(row.name == _NEAREST for row in self.rows):
+            near = f"{_NEAREST} is nearest to trained weights"
         return [
             *(f"left out: {name}: {why}" for name, why in self.left_out),
-            "sorted by predicted time; low_rank is nearest to trained weights: docs/compress.md",
-            *([] if first is None else [f"{where}.layer(bias=True) makes {self.rows[first].call}"]),
+            f"sorted by predicted time; {near}: docs/compress.md",
         ]
+
+    def _in_python(self) -> list[str]:
+        """What one does next."""
+        if self.first is None:
+            return []
+        where = "found.best" if self.first == 0 else f"dense is the fastest; found[{self.first}]"
+        return [f"{where}.layer(bias=True) makes {self.rows[self.first].call}"]
 
     def _table(self) -> list[tuple[str, ...]]:
         """A header and a row a topology."""
