@@ -289,6 +289,32 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{tn.backward_plan(plan)}\n"
 
 
+@pytest.mark.parametrize("backward", [False, True])
+def test_plan_as_json_has_names_and_counts(
+    backward: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user's name of each canonical one, and what each step counts for a sample and a call."""
+    words = ["plan", "peps(2, 2, 2, 2)", "--batch", "64", "--backend", "torch", "--json"]
+    assert main([*words, *(["--backward"] if backward else [])]) == 0
+    found = json.loads(capsys.readouterr().out)
+    plan = tn.cost(tn.topologies.peps(2, 2, 2, 2), batch=64, backend="torch").plan
+    plan = tn.backward_plan(plan) if backward else plan
+    legs = {leg for step in found["steps"] for leg in step["result"][1]} - {"b"}
+    assert found["names"] == dict(plan.names)
+    assert legs <= set(found["names"]) and "site_0_0" in found["names"].values()
+    assert found["counts"] == plan.numbers() and len(plan.numbers()) == len(plan.steps)
+    for row, step, told in zip(plan.numbers(), plan.steps, plan.steps_in_words(), strict=True):
+        counts = plan.counts_of(step)
+        assert row["flops_per_sample"] == counts.flops.per_sample
+        assert row["flops_fixed"] == counts.flops.fixed
+        assert row["elementwise_per_sample"] == counts.elementwise.per_sample
+        assert row["elementwise_fixed"] == counts.elementwise.fixed
+        assert told == f"{row['result']}[{' '.join(row['legs'])}] = {row['operation']}"
+    total = sum(row["flops_per_sample"] for row in plan.numbers())
+    assert total == plan.counts.flops.per_sample > 0
+    assert {row["runs"] for row in plan.numbers()} == {"once a call", "each sample"}
+
+
 def the_sum() -> tn.SumOfNetworks:
     """Two networks that share no tensor."""
     return tn.topologies.low_rank(16, 16, 2) + tn.topologies.tensor_train((4, 4), (4, 4), rank=2)

@@ -13,6 +13,7 @@ from ..graph.drawing.options import adjusted
 from ..graph.drawing.svg import picture_svg
 from ..graph.network import Network
 from ..graph.sum_of_networks import SumOfNetworks
+from ..ir.plan import Plan
 from ..ir.plan_document import document_from_plan
 from ..nn.layer import Layer
 from ..planning.planner import backward_plan
@@ -101,12 +102,17 @@ def run_plan(options: argparse.Namespace) -> str:
     if options.backward:
         several = list(map(backward_plan, several))
     if options.json:
-        documents = list(map(document_from_plan, several))
+        documents = list(map(_plan_document, several))
         return canonical_json(documents if isinstance(found, Costs) else documents[0])
     if not isinstance(found, Costs):
         return str(several[0])
     heads = (f"network {number}, {one.label or 'no label'}" for number, one in enumerate(found))
     return "\n\n".join(f"{head}\n{one}" for head, one in zip(heads, several, strict=True))
+
+
+def _plan_document(plan: Plan) -> dict[str, Any]:
+    """The plan in canonical names, with the user's beside them, and the counts of its steps."""
+    return {**document_from_plan(plan), "names": dict(plan.names), "counts": plan.numbers()}
 
 
 def run_cost(options: argparse.Namespace) -> str:

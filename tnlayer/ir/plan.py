@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError
 from ..graph.drawing.options import Positions, Style
@@ -20,7 +20,14 @@ from ..support.wording import counted
 from .cuts import wrong_regions
 from .plan_picture import draw_plan
 from .plan_svg import plan_svg
-from .plan_text import plan_headline, plan_rows, plan_text, plan_totals, steps_text
+from .plan_text import (
+    plan_headline,
+    plan_numbers,
+    plan_rows,
+    plan_text,
+    plan_totals,
+    steps_text,
+)
 from .plan_values import PlanValues
 from .steps import Contract, Diagonal, Expand, Reduce, Select, Step
 
@@ -66,6 +73,21 @@ class Plan(PlanValues):
         ('t0[b r] = x x V, sum i', 't1[b j] = t0 x U, sum r')
         """
         return steps_text(self)
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """The steps as plain values, for a file or a data frame: with the user's names, and the
+        FLOPs, elementwise operations and bytes of each, for one sample and once a call (fixed).
+
+        ``counts_of(step)`` has them of one step.
+
+        >>> import tnlayer as tn
+        >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), batch=16, minimize="flops")
+        >>> for row in plan.numbers():
+        ...     print(row["result"], row["runs"], row["flops_per_sample"], row["flops_fixed"])
+        t0 each sample 32 0
+        t1 each sample 24 0
+        """
+        return plan_numbers(self)
 
     def with_names(self, names: Mapping[str, str] | None = None) -> Plan:
         """The same plan with the user's names, which are shown in the place of canonical ones.
