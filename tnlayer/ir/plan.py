@@ -30,12 +30,13 @@ from .plan_text import (
 )
 from .plan_values import PlanValues
 from .steps import Contract, Diagonal, Expand, Reduce, Select, Step
+from .written_table import WrittenTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Plan(PlanValues):
+class Plan(PlanValues, WrittenTable):
     """A contraction plan: inputs, steps in order, outputs; its fields are those of PlanValues.
 
     >>> import tnlayer as tn
@@ -110,8 +111,12 @@ class Plan(PlanValues):
         return plan_text(self)
 
     def _repr_html_(self) -> str:
-        table = html_table(plan_rows(self))
+        table = html_table(self._table())
         return block(heading(plan_headline(self)), plan_svg(self), table, lines(plan_totals(self)))
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """A header and a row a step."""
+        return plan_rows(self)
 
     def draw(
         self,

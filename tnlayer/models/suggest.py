@@ -16,6 +16,7 @@ from ..graph.argument_checks import check_option, check_whole
 from ..graph.told_calls import told
 from ..ir.plan_text import milliseconds
 from ..ir.table_text import table, with_columns_wrapped, wrapped_lines
+from ..ir.written_table import WrittenTable
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
 from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.option_words import Effort, Objective
@@ -76,7 +77,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestions:
+class Suggestions(WrittenTable):
     """What :func:`tnlayer.suggest` found, the fastest first: ``print`` it, or take a row by its
     number.
 

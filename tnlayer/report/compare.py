@@ -16,6 +16,7 @@ from ..graph.sum_of_networks import SumOfNetworks
 from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
 from ..ir.table_text import wrapped_lines
+from ..ir.written_table import WrittenTable
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
 from ..planning.request import dtype_option
@@ -29,7 +30,7 @@ from .verdict import CLOSE
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(WrittenTable):
     """The costs of several networks at one batch size; ``print`` puts them side by side.
 
     Arguments:
@@ -59,8 +60,7 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        title, rows = self._table()
-        return "\n".join((title, *paged_table(rows), *wrapped_lines(self._below())))
+        return "\n".join((self._title, *paged_table(self._table()), *wrapped_lines(self._below())))
 
     def _below(self) -> list[str]:
         """Where counts are not what runs, and which one is fastest."""
@@ -92,16 +92,19 @@ class Comparison:
         ]
 
     def _repr_html_(self) -> str:
-        title, rows = self._table()
-        return block(heading(title), html_table(rows), lines(self._below()))
+        return block(heading(self._title), html_table(self._table()), lines(self._below()))
 
-    def _table(self) -> tuple[str, list[tuple[str, ...]]]:
-        """What is compared, and a row a count with a cell a network."""
-        heads = ("", *_heads(self.costs), *((DENSE,) if self._has_dense else ()))
+    @property
+    def _title(self) -> str:
+        """What is compared."""
         dtypes = ", ".join(dict.fromkeys(one.dtype for one in self.costs))
         where = f" at batch {self.batch:,}" if self._is_batched else ""
-        title = f"{counted(len(self.costs), 'network')}{where}, {dtypes}"
-        return title, [heads, *self._rows()]
+        return f"{counted(len(self.costs), 'network')}{where}, {dtypes}"
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """A row a count with a cell a network."""
+        heads = ("", *_heads(self.costs), *((DENSE,) if self._has_dense else ()))
+        return [heads, *self._rows()]
 
     @property
     def _is_batched(self) -> bool:

@@ -13,6 +13,7 @@ from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
 from ..ir.plan_text import at_batch, milliseconds, plan_text
 from ..ir.table_text import table
+from ..ir.written_table import WrittenTable
 from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.path_of_plan import path_of
@@ -33,7 +34,7 @@ LARGEST = "largest intermediate, entries"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Cost:
+class Cost(WrittenTable):
     """Counts of one network at one batch size, beside those of the dense layer it replaces.
 
     A network without inputs, such as a norm or an energy, has no samples and replaces no layer: its

@@ -13,6 +13,7 @@ from ..graph.graph import Graph, count_parameters
 from ..ir.counts import Amount, amount
 from ..ir.plan_text import at_batch, milliseconds
 from ..ir.table_text import table
+from ..ir.written_table import WrittenTable
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction, added, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_of, html_table, lines
@@ -41,7 +42,7 @@ _HEADS = (
 )
 
 
-class Costs(tuple[Cost, ...]):
+class Costs(tuple[Cost, ...], WrittenTable):
     """The costs of networks whose results are added: those of a layer, or of a sum.
 
     Each is a :class:`tnlayer.Cost`; the properties are those of the whole. Printed, of several
@@ -330,7 +331,7 @@ class Costs(tuple[Cost, ...]):
             ("ms forward", "ms backward"),
         )
         remarks = (*self._remarks(), *self._verdict())
-        return block(heading(title), bars, html_table(self._rows()), lines(remarks))
+        return block(heading(title), bars, html_table(self._table()), lines(remarks))
 
     @property
     def _title(self) -> str:
@@ -341,7 +342,7 @@ class Costs(tuple[Cost, ...]):
 
     def table_lines(self) -> list[str]:
         """The table of networks, the total and dense, and what it rests on: without a search."""
-        return [f"cost of {self._title}", *table(self._rows()), *self._remarks()]
+        return [f"cost of {self._title}", *table(self._table()), *self._remarks()]
 
     def _remarks(self) -> list[str]:
         each = sum(cost.parameters for cost in self)
@@ -360,7 +361,7 @@ class Costs(tuple[Cost, ...]):
         told = verdict(self.graph, self.batch, self.fastest, dense, found)
         return told if dense is None else ["the sum against one dense layer:", *told]
 
-    def _rows(self) -> list[tuple[str, ...]]:
+    def _table(self) -> list[tuple[str, ...]]:
         """A header, a row a network, one of those that have none, the total, and dense."""
         shown = self if len(self) <= _ROWS else self[: _ROWS - 1]
         rest = Costs(self[len(shown) :])
