@@ -11,8 +11,9 @@ INTRODUCTION = """# Command line
 
 `tnlayer COMMAND`, or `python -m tnlayer COMMAND`. A network is one word: a topology with its
 arguments, `"mera(12, bond=3)"`; a JSON file; `MODULE:FUNCTION`, with arguments, too; or `-` for
-JSON on stdin. Exit status: 0; 2 where the input is wrong, with one line on stderr that says how;
-130 after Ctrl-C.
+JSON on stdin. Where a function returns a sum, `net1 + net2`, `tn.energy(...)` or a list of
+networks, show, draw, plan, cost, compare, code and report take all of it. Exit status: 0; 2 where
+the input is wrong, with one line on stderr that says how; 130 after Ctrl-C.
 
 What follows is what `--help` prints."""
 

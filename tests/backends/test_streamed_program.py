@@ -17,7 +17,7 @@ from tests.support.cpp_units import has_compiler
 from tests.support.mixed_cases import MixedCase
 from tests.support.series import short_and_full
 from tests.support.strategies import LAYOUTS, LEADS, Case, collect
-from tests.support.streamed_cases import rebuilt, streamed
+from tests.support.streamed_cases import cost_in_tiles, rebuilt, streamed
 from tnlayer import topologies
 from tnlayer.backends.log_scale_program import ScaledProgram
 from tnlayer.backends.streamed_program import StreamedProgram
@@ -29,6 +29,8 @@ from tnlayer.ir.plan import Plan
 from tnlayer.lowering.streamed.product_form import ProductForm, product_form
 from tnlayer.passes.log_scale_spans import spans
 from tnlayer.planning.mixture import whole_plan
+from tnlayer.report.compare import Comparison
+from tnlayer.report.costs import Costs
 from tnlayer.runtime.program import Program
 from tnlayer.runtime.scratch import SCRATCH
 from tnlayer.targets.backend import backend_of
@@ -291,6 +293,40 @@ def fresh() -> Iterator[None]:
     SCRATCH.limit = before
 
 
+def test_tables_say_that_w_is_not_stored() -> None:
+    """Below each table of counts: of one network, of a sum and of several, as text, HTML and JSON;
+    what runs as torch's calls says nothing of it."""
+    net = NETWORKS["train"]()
+    calls = tn.cost(net, batch=64, backend="torch")
+    cost = cost_in_tiles(net, 64)
+    how, counts = cost.lowered.remarks
+    assert how.endswith("neither it nor its gradient is stored")
+    assert counts.startswith("FLOPs, bytes moved and the largest intermediate are the plan's")
+    assert cost.largest_intermediate == cost.dense_parameters  # W, which is not stored
+    table, html = cost.table_lines(), cost._repr_html_()
+    assert table[-3:-1] == [how, counts] and how in html and counts.split(";")[1] in html
+    assert cost.numbers()["remarks"] == [how, counts]
+    assert calls.lowered.remarks == () and calls.numbers()["remarks"] == []
+    assert how not in str(calls)
+    for several in (Costs((calls, cost)), Comparison(64, (calls, Costs((cost, cost))), True)):
+        text, html = str(several).replace("\n  ", " "), several._repr_html_()
+        assert text.count(how) == html.count(how) == 1
+    assert f"\n{cost.label}: {how}" in str(Costs((calls, cost)))
+
+
+@needs_compiler
+def test_explain_says_it_once() -> None:
+    """It prints the counts and the steps, and one remark is of both."""
+    net = NETWORKS["long train"]()
+    layer = tn.Layer(net, backend="torch", batch=16)
+    program = streamed(rebuilt(net, torch.float32))
+    assert program is not None
+    layer._programs_for(torch.float32)[0].replace_range(BatchRange(), program)
+    text = str(layer.explain(16))
+    how, counts = program.lowered_for(program.training_mask()).remarks
+    assert text.count(counts) == 1 and f"\n{how}\n" in text and "region 1, streamed" in text
+
+
 @needs_compiler
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -397,7 +433,9 @@ def test_each_step_has_its_share_of_the_time() -> None:
     assert set(shares) == {step.result.name for step in lowered.plan.steps}
     assert all(share > 0 for share in shares.values())
     assert sum(shares.values()) <= lowered.own_seconds(64).total * 1.001
-    *_, last = lowered.lines(64, lowered.step_seconds(64))
+    *_, region, last = lowered.lines(64, lowered.step_seconds(64))
+    how, counts = lowered.remarks
+    assert how in region and last == counts
     assert "do not move it, and make it again in the backward" in last
     *_, last = lowered.inference.lines(64, lowered.inference.step_seconds(64))
     assert last.endswith("do not move it")

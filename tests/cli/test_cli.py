@@ -6,10 +6,13 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +21,8 @@ from tnlayer.cli import bench_command, network_commands
 from tnlayer.cli.cache_command import PARTS
 from tnlayer.cli.commands import command_parser, main
 from tnlayer.cli.completion_command import words_of
+from tnlayer.cli.networks import load_network
+from tnlayer.graph.as_graph import as_sum
 from tnlayer.support.json_text import canonical_json
 
 BENCH = ["bench", "--backend", "torch"]
@@ -284,6 +289,117 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{tn.backward_plan(plan)}\n"
 
 
+@pytest.mark.parametrize("backward", [False, True])
+def test_plan_as_json_has_names_and_counts(
+    backward: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user's name of each canonical one, and what each step counts for a sample and a call."""
+    words = ["plan", "peps(2, 2, 2, 2)", "--batch", "64", "--backend", "torch", "--json"]
+    assert main([*words, *(["--backward"] if backward else [])]) == 0
+    found = json.loads(capsys.readouterr().out)
+    plan = tn.cost(tn.topologies.peps(2, 2, 2, 2), batch=64, backend="torch").plan
+    plan = tn.backward_plan(plan) if backward else plan
+    legs = {leg for step in found["steps"] for leg in step["result"][1]} - {"b"}
+    assert found["names"] == dict(plan.names)
+    assert legs <= set(found["names"]) and "site_0_0" in found["names"].values()
+    assert found["counts"] == plan.numbers() and len(plan.numbers()) == len(plan.steps)
+    for row, step, told in zip(plan.numbers(), plan.steps, plan.steps_in_words(), strict=True):
+        counts = plan.counts_of(step)
+        assert row["flops_per_sample"] == counts.flops.per_sample
+        assert row["flops_fixed"] == counts.flops.fixed
+        assert row["elementwise_per_sample"] == counts.elementwise.per_sample
+        assert row["elementwise_fixed"] == counts.elementwise.fixed
+        assert told == f"{row['result']}[{' '.join(row['legs'])}] = {row['operation']}"
+    total = sum(row["flops_per_sample"] for row in plan.numbers())
+    assert total == plan.counts.flops.per_sample > 0
+    assert {row["runs"] for row in plan.numbers()} == {"once a call", "each sample"}
+
+
+def the_sum() -> tn.SumOfNetworks:
+    """Two networks that share no tensor."""
+    return tn.topologies.low_rank(16, 16, 2) + tn.topologies.tensor_train((4, 4), (4, 4), rank=2)
+
+
+def the_list() -> list[tn.Network]:
+    """What a sum is made from."""
+    return list(map(tn.Network.from_graph, the_sum()))
+
+
+def the_energy() -> tn.SumOfNetworks:
+    """Closed networks of one name each, which share their tensors."""
+    bond = np.kron(np.diag([1.0, -1.0]), np.diag([1.0, -1.0]))
+    return tn.energy(tn.topologies.mps(4, dim=2, bond=2), {(0, 1): bond, (1, 2): bond})
+
+
+def made_by(name: str) -> tn.SumOfNetworks:
+    """What one of these functions returns, frozen."""
+    makers = {"the_sum": the_sum, "the_list": the_list, "the_energy": the_energy}
+    return as_sum(makers[name]())
+
+
+def first_of(name: str) -> tn.Graph:
+    """A frozen network."""
+    return made_by(name)[0]
+
+
+HERE = "tests.cli.test_cli"
+QUICK = ["--batch", "8", "--effort", "fast", "--backend", "torch"]
+QUICK_OPTIONS: dict[str, Any] = {"batch": 8, "effort": "fast", "backend": "torch"}
+
+
+@pytest.mark.parametrize("name", ["the_sum", "the_list", "the_energy"])
+def test_sums_are_taken_as_python_takes_them(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Costs, plans and comparisons are Python's; what shows them has each network."""
+    made = made_by(name)
+    word = f"{HERE}:{name}"
+    costs = tn.cost(made, **QUICK_OPTIONS)
+
+    def told(*words: str) -> str:
+        assert main(list(words)) == 0, capsys.readouterr().err
+        return capsys.readouterr().out.rstrip("\n")
+
+    steps = [str(costs), *(cost.steps_text() for cost in costs)]
+    assert told("cost", word, *QUICK) == str(costs)
+    assert told("cost", word, *QUICK, "--plan") == "\n\n".join(steps)
+    assert told("cost", word, *QUICK, "--json") == canonical_json(costs.numbers(break_even=True))
+    plans = told("plan", word, *QUICK)
+    backward = told("plan", word, *QUICK, "--backward")
+    for number, cost in enumerate(costs):
+        head = f"network {number}, {cost.label}\n"
+        assert f"{head}{cost.plan}" in plans
+        assert f"{head}{tn.backward_plan(cost.plan)}" in backward
+    assert len(json.loads(told("plan", word, *QUICK, "--json"))) == len(made)
+    compared = tn.compare(made, made[0], **QUICK_OPTIONS)
+    assert told("compare", word, f"{HERE}:first_of({name!r})", *QUICK) == str(compared)
+    text = told("show", word)
+    assert text.startswith(f"the sum of {len(made)} networks: ")
+    assert all(str(graph) in text for graph in made)
+    for document, graph in zip(json.loads(told("show", word, "--json")), made, strict=True):
+        assert tn.Network.from_json(json.dumps(document)).freeze() == graph
+    for options in ([], ["--plan"]):
+        told("draw", word, str(tmp_path / "n.svg"), *options, *QUICK)
+        assert "<svg" in (tmp_path / "n.svg").read_text()
+    assert told("code", word, *QUICK, "--part", "forward").count("def forward(") == len(made)
+    told("report", word, str(tmp_path / "page.html"), *QUICK)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<h2>Network ") == len(made)
+
+
+def test_frozen_networks_are_taken_and_one_is_said_to_be_wanted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What takes one network says that of a sum one can be returned, and such a one is taken."""
+    assert load_network(f"{HERE}:first_of('the_sum')").freeze() == the_sum()[0]
+    assert main([*BENCH, f"{HERE}:the_sum"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "gives a sum of 2 networks" in error and "return one of them, such as the_sum[0]" in error
+    )
+    assert error.count("\n") == 1
+
+
 def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The fit is that of tn.fit_budget, and its network goes to a file."""
     path = tmp_path / "net.json"
@@ -325,7 +441,11 @@ def test_suggest(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["suggest", "64", "64", "--batch", "32", "--objective", "infer"]
     words += ["--topology", "low_rank", "--topology", "kronecker"]
     assert main([*words, "--compression", "4"]) == 0
-    assert capsys.readouterr().out == f"{found}\n"
+    *lines, python = str(found).splitlines()
+    assert "layer(bias=True)" in python
+    *printed, _, costs, fits = capsys.readouterr().out.splitlines()
+    assert printed == lines
+    assert costs.startswith("  tnlayer cost ") and fits.startswith("  tnlayer fit ")
     assert main([*words, "--compression", "4", "--json"]) == 0
     assert capsys.readouterr().out == canonical_json(found.numbers()) + "\n"
     assert main(words) == 2
@@ -335,6 +455,34 @@ def test_suggest(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main([*words, "--params", "100", "--topology", "tt"]) == 2
     assert "did you mean 'tensor_train'" in capsys.readouterr().err
+
+
+def two_sides(in_features: int, out_features: int, rank: int = 2) -> tn.Network:
+    """A topology of the user's."""
+    return tn.topologies.low_rank(in_features, out_features, rank)
+
+
+@pytest.mark.parametrize("budget", [("--compression", "2.5"), ("--params", "200")])
+def test_suggest_says_what_to_do_in_a_shell(
+    budget: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Commands that run as they are printed, of the network that was suggested; no Python, and
+    nothing of rows that are not in the table."""
+    words = ["suggest", "24", "16", *budget, "--batch", "4", "--topology", f"{HERE}:two_sides"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "layer(" not in out and "low_rank" not in out
+    costs, fits = [shlex.split(line)[1:] for line in out.splitlines()[-2:]]
+    monkeypatch.chdir(tmp_path)
+    assert main(fits) == 0
+    fitted = tn.Network.from_json(tmp_path / "net.json").freeze()
+    assert load_network(costs[1]).freeze() == fitted
+    assert "two_sides" in capsys.readouterr().out
+    assert main(costs) == 0
+    assert f"{fitted.parameter_count:,}" in capsys.readouterr().out
 
 
 def small_model(features: int = 16) -> torch.nn.Module:

@@ -423,6 +423,16 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "suggest: a topology is a function, got the text 'tt':",
         "write tn.topologies.tensor_train",
     ),
+    "a topology as the command line names it": (
+        lambda: tn.suggest(64, 64, compression=4, topologies=["my.nets:two_sides"]),  # type: ignore
+        "suggest: a topology is a function, got the text 'my.nets:two_sides':",
+        "write two_sides, the function itself, after `from my.nets import two_sides`",
+    ),
+    "a topology for a model as the command line names it": (
+        lambda: tn.compress(torch.nn.Linear(8, 8), "my_networks:two_sides", compression=2),
+        "compress: rule='my_networks:two_sides' is text;",
+        "write two_sides, the function itself, after `from my_networks import two_sides`",
+    ),
     "a topology in quotes for a linear": (
         lambda: tn.from_linear(torch.nn.Linear(8, 8), "low_rank", compression=2),  # type: ignore
         "from_linear: expected a network, got 'low_rank':",

@@ -11,8 +11,16 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import tnlayer as tn
-from tnlayer.ir.plan_drawing import MAX_DRAWN_STEPS, changed, lay_out, names_text, shape_text
+from tnlayer.ir.plan_drawing import (
+    COLOURS,
+    MAX_DRAWN_STEPS,
+    changed,
+    lay_out,
+    names_text,
+    shape_text,
+)
 from tnlayer.ir.plan_svg import plan_svg
+from tnlayer.ir.plan_text import EACH, ONCE, plan_rows
 
 
 def texts(axes: Axes) -> list[str]:
@@ -44,6 +52,51 @@ def test_backward_plans_are_drawn(tmp_path: Path) -> None:
     assert len(shares) == len(plan.steps)
     results = [text for text in found if text.startswith("d_")]
     assert len(results) == len(plan.outputs)
+
+
+def closed() -> tn.Network:
+    """A norm: no samples at all."""
+    net = tn.Network("norm")
+    net.output()
+    net.bond(a=3, b=3)
+    for name in ("A", "B"):
+        net.tensor(name, "a b")
+    return net
+
+
+PLANS = {
+    "peps": lambda: tn.topologies.peps(2, 2, 2, 2),
+    "tensor train": lambda: tn.topologies.tensor_train((2, 2, 2), (2, 2, 2), rank=2),
+    "mera": lambda: tn.topologies.mera(6, dim=2, bond=2),
+    "closed": closed,
+}
+
+
+@pytest.mark.parametrize("minimize", ["rebuild", "flops"])
+@pytest.mark.parametrize("name", PLANS)
+def test_colours_say_how_often_steps_run_as_the_printed_plan_does(name: str, minimize: str) -> None:
+    """Forward and backward, in all three pictures; the legend has each kind that is shown."""
+    forward = tn.plan(PLANS[name](), batch=8, minimize=minimize)  # type: ignore[arg-type]
+    for plan in (forward, tn.backward_plan(forward)):
+        printed = {result: runs for runs, result, *_ in plan_rows(plan)[1:]}
+        layout = lay_out(plan)
+        words = {"once": ONCE, "each": EACH}
+        drawn = {step: words[layout.kinds[step]] for step in printed}
+        assert drawn == printed
+        shown, svg = texts(plan.draw()), plan_svg(plan)
+        for kind, runs in words.items():
+            count = list(printed.values()).count(runs)
+            assert svg.count(f'r="5.5" fill="{COLOURS[kind]}"') == count
+            assert any(text.startswith(runs) for text in shown) == (count > 0)
+            assert (f">{runs}" in svg) == (count > 0)
+
+
+def test_a_backward_that_rebuilds_w_has_both_kinds_of_steps() -> None:
+    """Only what meets samples runs for each of them: two of its steps, as in each backward."""
+    forward = tn.plan(tn.topologies.peps(2, 2, 2, 2), batch=8, minimize="rebuild")
+    plan = tn.backward_plan(forward)
+    kinds = [lay_out(plan).kinds[step.result.name] for step in plan.steps]
+    assert kinds.count("each") == 2 and kinds.count("once") == len(plan.steps) - 2 > 0
 
 
 def test_sizes_of_legs_are_written_as_powers() -> None:

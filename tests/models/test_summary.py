@@ -136,6 +136,8 @@ def test_suggestions_are_taken_by_number_and_by_what_is_printed() -> None:
     name = "found.best" if first == 0 else f"dense is the fastest; found[{first}]"
     assert f"{name}.layer(bias=True) makes {found[first].call}" in said
     assert " at 0x" not in str(inspect.signature(tn.suggest))
+    others = tn.suggest(96, 64, params=2500, topologies=[T.kronecker], batch=16)
+    assert "low_rank" not in str(others) and "how near to trained weights" in str(others)
 
 
 def test_a_budget_of_time() -> None:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import tnlayer as tn
+from tests.support.cpp_units import has_compiler
 from tests.support.work import work_of
+from tnlayer.backends.builtin.cpp import CppBackend
+from tnlayer.backends.builtin.mixed import MixedBackend
 from tnlayer.ir.counts import Amount
 from tnlayer.ir.plan import Plan
+from tnlayer.ir.plan_parts import BackendSpan
 from tnlayer.ir.steps import Contract, Operand, Value
 from tnlayer.planning import batch_ranges
+from tnlayer.planning.mixture import whole_plan
 from tnlayer.planning.rank import Ranked
+from tnlayer.targets.backend import backend_of, contest_of
+from tnlayer.targets.target import Machine
 from tnlayer.time_models.torch_calls import Seconds
 
 TOPOLOGIES = {
@@ -253,12 +261,69 @@ def test_rebuilding_without_tensors_contracts_the_inputs() -> None:
     assert sorted(operand.value.name for operand in step.operands) == ["x0", "x1"]
 
 
+def equal(backend: str) -> float:
+    """No backend has to win by more than another."""
+    del backend
+    return 1.0
+
+
 def test_a_reason_names_each_kind_of_plan_once() -> None:
     """Of plans with one name the fastest is told: nobody could tell them apart."""
     plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), minimize="flops")
     other = replace(plan, minimize="rebuild")
     ranked = [Ranked(p, Seconds(t)) for p, t in ((plan, 1e-3), (other, 2e-3), (other, 3e-3))]
-    text = batch_ranges._reason(tuple(ranked))
+    text = batch_ranges._reason(tuple(ranked), equal)
     assert text.count("next best") == 1
     assert "2 ms" in text
     assert "3 ms" not in text
+
+
+def test_a_reason_says_why_a_plan_that_is_predicted_to_be_faster_is_not_taken() -> None:
+    """Kernels must win by a tenth, a mixture by more, torch's calls where CUDA was asked for."""
+    plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), minimize="flops")
+    kernels = whole_plan(plan, 64, backend_of("cpp"))
+    parts = (BackendSpan("torch", 1), BackendSpan("cpp", 1))
+    mixture = replace(plan, regions=parts)
+    free = contest_of("auto", "cpu", Machine()).factor
+    asked = contest_of("cuda", "cuda", Machine()).factor
+
+    def told(factor: Callable[[str], float], *times: tuple[Plan, float]) -> str:
+        return batch_ranges._reason(tuple(Ranked(p, Seconds(t)) for p, t in times), factor)
+
+    assert told(free, (plan, 1e-3), (kernels, 0.95e-3), (mixture, 0.9e-3)).split("best: ")[1] == (
+        "fewest FLOPs in cpp 0.95 ms (not taken: what has to be compiled must win by 10%), "
+        "fewest FLOPs in mixed 0.9 ms (not taken: what has to be compiled must win by 15%)"
+    )
+    assert "not taken" not in told(free, (plan, 1e-3), (kernels, 1.05e-3))
+    on_gpu = whole_plan(plan, 64, backend_of("cuda"))
+    text = told(asked, (on_gpu, 1e-3), (plan, 0.9e-3))
+    assert text.endswith("fewest FLOPs 0.9 ms (not taken: torch's calls must win by 50%)")
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_cost_says_which_rule_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the line of the plan. Many small steps are far faster as kernels, whatever the machine."""
+    monkeypatch.setenv("TNLAYER_CACHE", "0")
+    monkeypatch.delenv("TNLAYER_BACKEND", raising=False)
+    monkeypatch.setattr(CppBackend, "handicap", 1e4)
+    monkeypatch.setattr(MixedBackend, "handicap", 1e4)
+    found = tn.cost(tn.topologies.mera(6, 2, 2), batch=64, effort="fast")
+    assert found.backend != "cpp"
+    told = re.search(r"in cpp [0-9.]+ ms \(not taken: what has to be compiled must win", str(found))
+    assert told is not None, str(found)
+
+
+def test_a_reason_names_one_of_two_orders_that_are_mirror_images() -> None:
+    """They count the same on one backend and are as fast; others, however near, are told."""
+    chain = tn.topologies.tensor_train((4, 4, 4), (4, 4, 4), rank=3)
+    plan = tn.plan(chain, minimize="rebuild")
+    mirror, slow = replace(plan, minimize="combo-64"), replace(plan, minimize="flops")
+    elsewhere = whole_plan(replace(plan, minimize="write"), 64, backend_of("cpp"))
+    fewer = replace(tn.plan(chain, minimize="flops"), minimize="size")
+    assert fewer.counts != plan.counts
+    times = ((plan, 1e-3), (mirror, 1.01e-3), (elsewhere, 1.01e-3), (fewer, 1.01e-3), (slow, 2e-3))
+    text = batch_ranges._reason(tuple(Ranked(p, Seconds(t)) for p, t in times), equal)
+    assert text == (
+        "the dense map first: 1 ms predicted; next best: fewest writes in cpp 1.01 ms, smallest "
+        "values 1.01 ms, fewest FLOPs 2 ms"
+    )

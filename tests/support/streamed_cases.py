@@ -9,8 +9,13 @@ import torch
 import tnlayer as tn
 from tnlayer.backends.cpu_program import this_cpu
 from tnlayer.backends.streamed_program import StreamedProgram
+from tnlayer.hardware.cpu import Cpu
 from tnlayer.ir.backend_names import STREAMED
 from tnlayer.planning.mixture import whole_plan
+from tnlayer.planning.planner import plan_graph
+from tnlayer.planning.request import Request
+from tnlayer.report.cost import Cost
+from tnlayer.report.cost_of_network import cost_of
 from tnlayer.runtime.program import Program
 from tnlayer.targets.backend import Build, backend_of
 
@@ -26,6 +31,16 @@ def streamed(program: Program) -> StreamedProgram | None:
     found = backend.program(program.graph, lowered, program.tensor_names, Build())
     assert isinstance(found, StreamedProgram)
     return found
+
+
+def cost_in_tiles(net: tn.Network, batch: int) -> Cost:
+    """What a network costs whose W is made in tiles; nothing is compiled for it."""
+    planned = plan_graph(net, Request(batch, minimize="rebuild", backend="torch"))
+    plan = whole_plan(planned.plan, batch, backend_of(STREAMED))
+    target = replace(planned.lowered.target, cpu=Cpu())
+    lowered = backend_of(STREAMED).lower(plan, planned.training_mask, target)
+    assert not lowered.why_not
+    return cost_of(planned.with_lowered(lowered), batch)
 
 
 def rebuilt(net: tn.Network, dtype: torch.dtype) -> Program:

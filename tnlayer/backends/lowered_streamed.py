@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -173,11 +172,12 @@ class LoweredStreamed(Lowered):
             return ahead, 0
         return ahead, ahead + (0 if around.backward is None else around.backward.kernel_count)
 
-    def lines(self, batch: int, steps: Mapping[str, float]) -> list[str]:
-        """As for all, with what counts of the plan do not say."""
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What counts of the plan do not say."""
         again = ", and make it again in the backward" if any(self.mask) else ""
-        told = f"FLOPs and bytes are the plan's, with W stored; these kernels do not move it{again}"
-        return [*super().lines(batch, steps), told]
+        counts = "FLOPs, bytes moved and the largest intermediate are the plan's, with W stored"
+        return self.how, f"{counts}; these kernels do not move it{again}"
 
     @property
     def how(self) -> str:

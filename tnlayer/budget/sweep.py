@@ -16,6 +16,7 @@ from ..graph.argument_checks import check_flag, check_mapping, shown
 from ..graph.network import Network
 from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
+from ..ir.written_table import WrittenTable
 from ..measure.median_time import median_seconds
 from ..nn.layer import Layer
 from ..planning.predictions import DENSE
@@ -62,7 +63,7 @@ class SweepRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(WrittenTable):
     """What :func:`tnlayer.sweep` found; ``print`` shows a table, ``plot`` a picture.
 
     Arguments:

@@ -14,8 +14,12 @@ from typing import Any
 from .. import topologies
 from ..errors import SpecError
 from ..graph.argument_checks import shown
+from ..graph.as_graph import as_sum, is_sum
+from ..graph.graph import Graph
 from ..graph.network import Network
+from ..graph.sum_of_networks import SumOfNetworks
 from ..graph.topology_names import hint, missing
+from ..support.wording import counted
 
 WAYS = (
     'a topology, "mera(12, bond=3)"; a JSON file; MODULE:FUNCTION, also with arguments; or - for '
@@ -26,14 +30,13 @@ _TOPOLOGIES = "tnlayer.topologies"
 
 
 def load_network(text: str) -> Network:
-    """The network that a word of the command line names.
+    """The one network that a word of the command line names.
 
     Arguments:
-        text: a topology with its arguments; MODULE:FUNCTION, with arguments or without; the name of
-            a JSON file; or "-", for JSON on stdin. Arguments are Python's literals.
+        text: as for :func:`load_networks`.
 
     Raises:
-        SpecError: it names nothing that is there, or what is there gives no Network.
+        SpecError: as there, or it is a sum of networks.
 
     >>> load_network("mera").parameter_count
     304
@@ -41,6 +44,28 @@ def load_network(text: str) -> Network:
     64
     >>> load_network("tnlayer.topologies:mera(6)").parameter_count
     128
+    """
+    found = load_networks(text)
+    if isinstance(found, SumOfNetworks):
+        msg = (
+            f"{shown(text)} gives a sum of {counted(len(found), 'network')}, and this command "
+            "takes one network: return one of them, such as the_sum[0]; show, draw, plan, cost, "
+            "compare, code and report take the whole sum"
+        )
+        raise SpecError(msg)
+    return found
+
+
+def load_networks(text: str) -> Network | SumOfNetworks:
+    """The network that a word of the command line names, or the sum of networks.
+
+    Arguments:
+        text: a topology with its arguments; MODULE:FUNCTION, with arguments or without; the name of
+            a JSON file; or "-", for JSON on stdin. Arguments are Python's literals. A sum is what a
+            function returns, ``net1 + net2``, ``tn.energy(...)`` or a list of networks.
+
+    Raises:
+        SpecError: it names nothing that is there, or what is there gives no network.
     """
     if text == "-":
         return _from_json(sys.stdin.buffer.read(), "stdin")
@@ -112,11 +137,18 @@ def _function(name: str) -> tuple[Any, str]:
     return found, name
 
 
-def _made(function: Any, text: str, given: str) -> Network:
-    """The network that a function returns."""
+def _made(function: Any, text: str, given: str) -> Network | SumOfNetworks:
+    """The network, or the sum of networks, that a function returns."""
     made = called(function, text, given)
+    if is_sum(made):
+        return as_sum(made)
+    if isinstance(made, Graph):
+        return Network.from_graph(made)
     if not isinstance(made, Network):
-        msg = f"{text!r} returned {type(made).__name__}; expected a tnlayer.Network"
+        msg = (
+            f"{text!r} returned {type(made).__name__}; expected a tnlayer.Network, or a sum of "
+            "them, net1 + net2"
+        )
         raise SpecError(msg)
     return made
 

@@ -69,7 +69,13 @@ def as_written(name: str) -> str:
 
     >>> as_written("low_rank"), as_written("tt"), as_written("any text")
     ('tn.topologies.low_rank', 'tn.topologies.tensor_train', 'tn.topologies.low_rank')
+    >>> as_written("my_networks:two_sides")
+    'two_sides, the function itself, after `from my_networks import two_sides`'
     """
+    # As the command line names functions of the user's.
+    module, colon, function = name.partition("(")[0].strip().partition(":")
+    if colon and all(part.isidentifier() for part in (*module.split("."), function)):
+        return f"{function}, the function itself, after `from {module} import {function}`"
     plain = name.partition("(")[0].strip().lower().replace("-", "_")
     found = ALSO_CALLED.get(plain, plain)
     return f"tn.topologies.{found if found.isidentifier() else 'low_rank'}"

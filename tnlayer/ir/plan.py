@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError
 from ..graph.drawing.options import Positions, Style
@@ -20,15 +20,23 @@ from ..support.wording import counted
 from .cuts import wrong_regions
 from .plan_picture import draw_plan
 from .plan_svg import plan_svg
-from .plan_text import plan_headline, plan_rows, plan_text, plan_totals, steps_text
+from .plan_text import (
+    plan_headline,
+    plan_numbers,
+    plan_rows,
+    plan_text,
+    plan_totals,
+    steps_text,
+)
 from .plan_values import PlanValues
 from .steps import Contract, Diagonal, Expand, Reduce, Select, Step
+from .written_table import WrittenTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Plan(PlanValues):
+class Plan(PlanValues, WrittenTable):
     """A contraction plan: inputs, steps in order, outputs; its fields are those of PlanValues.
 
     >>> import tnlayer as tn
@@ -67,6 +75,21 @@ class Plan(PlanValues):
         """
         return steps_text(self)
 
+    def numbers(self) -> list[dict[str, Any]]:
+        """The steps as plain values, for a file or a data frame: with the user's names, and the
+        FLOPs, elementwise operations and bytes of each, for one sample and once a call (fixed).
+
+        ``counts_of(step)`` has them of one step.
+
+        >>> import tnlayer as tn
+        >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), batch=16, minimize="flops")
+        >>> for row in plan.numbers():
+        ...     print(row["result"], row["runs"], row["flops_per_sample"], row["flops_fixed"])
+        t0 each sample 32 0
+        t1 each sample 24 0
+        """
+        return plan_numbers(self)
+
     def with_names(self, names: Mapping[str, str] | None = None) -> Plan:
         """The same plan with the user's names, which are shown in the place of canonical ones.
 
@@ -88,8 +111,12 @@ class Plan(PlanValues):
         return plan_text(self)
 
     def _repr_html_(self) -> str:
-        table = html_table(plan_rows(self))
+        table = html_table(self._table())
         return block(heading(plan_headline(self)), plan_svg(self), table, lines(plan_totals(self)))
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """A header and a row a step."""
+        return plan_rows(self)
 
     def draw(
         self,

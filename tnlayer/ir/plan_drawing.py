@@ -1,7 +1,7 @@
 """Drawing of a plan: its contraction tree, one row a step, with legs, sizes and FLOPs beside it.
 
-The column on the right has what runs for each sample (or the root's longest chain): what joins it
-stands to its left.
+The column on the right has what an input enters (or the root's longest chain): what joins it stands
+to its left. Colours say how often a step runs, as the printed plan does.
 matplotlib and networkx are loaded here only, when a plan is drawn.
 """
 
@@ -22,7 +22,7 @@ from ..graph.drawing.options import (
 )
 from ..support.option_words import Labels
 from ..support.wording import counted
-from .plan_text import how_good, milliseconds, search_words
+from .plan_text import EACH, ONCE, has_samples, how_good, milliseconds, search_words
 from .plan_values import PlanValues
 from .steps import BATCH, Step, Value
 
@@ -36,8 +36,8 @@ COLOURS = {
     "port": "#f4a6a0",
     "parameter": "#a9cbe8",
     "saved": "#d9c3e8",
-    "branch": "#66a182",
-    "stem": "#edae49",
+    "once": "#66a182",
+    "each": "#edae49",
     "output": "#dddddd",
 }
 # What a user calls them where he wants other colours.
@@ -45,16 +45,16 @@ STYLE_OF = {
     "input": "port",
     "parameter": "parameter",
     "kept": "saved",
-    "once": "branch",
-    "each": "stem",
+    "once": "once",
+    "each": "each",
     "output": "output",
 }
 _MEANING = {
     "port": "input",
     "parameter": "parameter",
     "saved": "kept by the forward",
-    "branch": "once a call: parameters only",
-    "stem": "each sample: an input enters",
+    "once": f"{ONCE}, whatever the batch",
+    "each": f"{EACH}: work grows with the batch",
     "output": "result",
 }
 # Coordinates are inches. Each column of the table: its distance from the stem, and its title.
@@ -230,7 +230,7 @@ def _place_step(layout: Layout, step: Step, column: int, *, continues: bool) -> 
             _walk(layout, side, column + 1)
     row = layout.next_row()
     node = step.result.name
-    kind = "branch" if node in layout.plan.branch else "stem"
+    kind = "each" if has_samples(step) else "once"
     layout.place(node, step.result, column, row, kind)
     layout.join(main.name, node, reused=not continues)
     for number, side in enumerate(sides):

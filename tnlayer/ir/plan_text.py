@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .counts import Amount
 from .plan_parts import Memory
@@ -182,6 +183,26 @@ def steps_text(plan: PlanValues) -> tuple[str, ...]:
         f"{_operation(step, names)}"
         for step in plan.steps
     )
+
+
+def plan_numbers(plan: PlanValues) -> list[dict[str, Any]]:
+    """What the printed steps tell as plain values, one dict a step; a count of B samples is
+    ``fixed + per_sample * B``."""
+    names = dict(plan.names)
+    found: list[dict[str, Any]] = []
+    for step in plan.steps:
+        counts = plan.counts_of(step)
+        row: dict[str, Any] = {
+            "result": step.result.name,
+            "runs": EACH if has_samples(step) else ONCE,
+            "legs": [names.get(leg, leg) for leg in step.result.legs],
+            "operation": _operation(step, names),
+        }
+        for kind in ("flops", "elementwise", "bytes_read", "bytes_written"):
+            amount: Amount = getattr(counts, kind)
+            row |= {f"{kind}_per_sample": amount.per_sample, f"{kind}_fixed": amount.fixed}
+        found.append(row)
+    return found
 
 
 def _operation(step: Step, names: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ _LEAST = 20
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as aligned lines; numbers stand right, the first row is the header."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numeric = [all(_is_number(row[c]) for row in rows[1:]) for c in range(len(rows[0]))]
+    numeric = numeric_columns(rows)
     lines = []
     for row in rows:
         cells = (
@@ -23,6 +23,11 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
         )
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def numeric_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
+    """For each column, whether it has numbers, which stand right; the first row is the header."""
+    return [all(_is_number(row[c]) for row in rows[1:]) for c in range(len(rows[0]))]
 
 
 def with_columns_wrapped(

@@ -10,6 +10,7 @@ from torch import nn
 from ..graph.argument_checks import listed
 from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
+from ..ir.written_table import WrittenTable
 from ..support.html import block, heading, html_table, lines
 from .module_cost import ModuleCost
 
@@ -73,7 +74,7 @@ class ModuleRow:
 
 
 @dataclass(frozen=True, slots=True)
-class CompressReport:
+class CompressReport(WrittenTable):
     """What :func:`tnlayer.compress` did, or would do.
 
     Arguments:

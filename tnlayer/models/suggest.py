@@ -16,6 +16,7 @@ from ..graph.argument_checks import check_option, check_whole
 from ..graph.told_calls import told
 from ..ir.plan_text import milliseconds
 from ..ir.table_text import table, with_columns_wrapped, wrapped_lines
+from ..ir.written_table import WrittenTable
 from ..planning.request import DEFAULT_BATCH, OBJECTIVES, device_option, dtype_option
 from ..support.html import bars_svg, block, heading, html_table, lines
 from ..support.option_words import Effort, Objective
@@ -35,6 +36,9 @@ DEFAULT = (
     all_topologies.tree,
     all_topologies.butterfly,
 )
+
+
+_NEAREST = all_topologies.low_rank.__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestions:
+class Suggestions(WrittenTable):
     """What :func:`tnlayer.suggest` found, the fastest first: ``print`` it, or take a row by its
     number.
 
@@ -128,21 +132,27 @@ class Suggestions:
         }
 
     def __str__(self) -> str:
-        return "\n".join(
-            (
-                self._title,
-                *self._lines(),
-                *wrapped_lines(self._remarks()),
-            )
-        )
+        return self.text(wrapped_lines(self._in_python()))
 
-    def _lines(self) -> list[str]:
+    def text(self, last: Sequence[str]) -> str:
+        """The table with its remarks, and other lines at the end than what to do in Python.
+
+        Arguments:
+            last: those lines, as they shall stand there.
+        """
         rows = self._table()
-        return table(with_columns_wrapped(rows, (len(rows[0]) - 1,)))
+        body = table(with_columns_wrapped(rows, (len(rows[0]) - 1,)))
+        return "\n".join((self._title, *body, *wrapped_lines(self._remarks()), *last))
+
+    @property
+    def first(self) -> int | None:
+        """The number of the first row that is a network; None where there is dense alone."""
+        return next((n for n, row in enumerate(self.rows) if row.fit is not None), None)
 
     def _repr_html_(self) -> str:
         bars = bars_svg([(row.name, (1e3 * row.cost.seconds,)) for row in self.rows], ("ms",))
-        return block(heading(self._title), bars, html_table(self._table()), lines(self._remarks()))
+        remarks = (*self._remarks(), *self._in_python())
+        return block(heading(self._title), bars, html_table(self._table()), lines(remarks))
 
     @property
     def _title(self) -> str:
@@ -152,13 +162,20 @@ class Suggestions:
         )
 
     def _remarks(self) -> list[str]:
-        first = next((n for n, row in enumerate(self.rows) if row.fit is not None), None)
-        where = "found.best" if first == 0 else f"dense is the fastest; found[{first}]"
+        near = "how near to trained weights each comes"
+        if any(row.name == _NEAREST for row in self.rows):
+            near = f"{_NEAREST} is nearest to trained weights"
         return [
             *(f"left out: {name}: {why}" for name, why in self.left_out),
-            "sorted by predicted time; low_rank is nearest to trained weights: docs/compress.md",
-            *([] if first is None else [f"{where}.layer(bias=True) makes {self.rows[first].call}"]),
+            f"sorted by predicted time; {near}: docs/compress.md",
         ]
+
+    def _in_python(self) -> list[str]:
+        """What one does next."""
+        if self.first is None:
+            return []
+        where = "found.best" if self.first == 0 else f"dense is the fastest; found[{self.first}]"
+        return [f"{where}.layer(bias=True) makes {self.rows[self.first].call}"]
 
     def _table(self) -> list[tuple[str, ...]]:
         """A header and a row a topology."""

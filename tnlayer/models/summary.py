@@ -13,6 +13,7 @@ from ..graph.describe import sum_label
 from ..graph.told_calls import told
 from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
+from ..ir.written_table import WrittenTable
 from ..nn.dense_modules import LINEAR
 from ..nn.layer import Layer
 from ..planning.request import OBJECTIVES
@@ -53,7 +54,7 @@ class SummaryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(WrittenTable):
     """What :func:`tnlayer.summary` counted; ``print`` it.
 
     Arguments:

@@ -8,7 +8,7 @@ the same whichever batch size asked first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from ..ir.batch_probes import FIRST_PROBE, probes_around
 from ..ir.batch_range import BatchRange
 from ..ir.plan import Plan
 from ..support.debug import debug
-from ..targets.backend import same_code
+from ..targets.backend import backend_of, same_code
 from ..targets.lowered import Lowered
 from ..time_models.torch_calls import Seconds
 from .candidates import tree_key
@@ -219,7 +219,9 @@ def ranked_at(search: Search, batch: int) -> tuple[Ranked, ...]:
 
 def _first(search: Search, ranked: tuple[Ranked, ...], least: int, greatest: int | None) -> Choice:
     best, batches = ranked[0], BatchRange(least, greatest)
-    return Choice(search.lowered(best.plan), batches, best.seconds, _reason(ranked))
+    return Choice(
+        search.lowered(best.plan), batches, best.seconds, _reason(ranked, search.contest.factor)
+    )
 
 
 def _ranged(search: Search, batch: int) -> Choice:
@@ -285,17 +287,50 @@ def _overtaking(first: Lowered, second: Lowered, low: int, high: int) -> int:
     return high
 
 
-def _reason(ranked: tuple[Ranked, ...]) -> str:
-    """Why the first one was taken."""
-    # Of plans with one name, of which one is the other in another grouping, the first is told.
-    told: dict[str, str] = {}
+# Times that differ by less than this are the same to whoever reads them.
+_ALIKE = 1.02
+
+
+def _reason(ranked: tuple[Ranked, ...], factor: Callable[[str], float]) -> str:
+    """Why the first one was taken.
+
+    Arguments:
+        ranked: as they were compared.
+        factor: what times on a backend were multiplied with.
+    """
+    told: list[Ranked] = []
     for one in ranked:
-        told.setdefault(plan_name(one.plan), _milliseconds(one))
-    (best, seconds), *others = told.items()
-    text = f"{best}: {seconds} predicted"
+        if not any(_reads_the_same(known, one) for known in told):
+            told.append(one)
+    best, *others = told
+    text = f"{plan_name(best.plan)}: {_milliseconds(best)} predicted"
     if others:
-        text += f"; next best: {', '.join(f'{name} {slower}' for name, slower in others)}"
+        text += "; next best: " + ", ".join(
+            f"{plan_name(one.plan)} {_milliseconds(one)}{_why_not_taken(one, best, factor)}"
+            for one in others
+        )
     return text
+
+
+def _why_not_taken(other: Ranked, best: Ranked, factor: Callable[[str], float]) -> str:
+    """Which rule decided against a plan that is predicted to be faster than the one taken."""
+    if other.seconds.total >= best.seconds.total:
+        return ""
+    more = factor(other.plan.backend) / factor(best.plan.backend) - 1
+    is_compiled = backend_of(other.plan.backend).is_compiled
+    who = "what has to be compiled" if is_compiled else "torch's calls"
+    return f" (not taken: {who} must win by {more:.0%})"
+
+
+def _reads_the_same(known: Ranked, other: Ranked) -> bool:
+    """Whether a plan that is told stands for another: one of its name, of which one is the other in
+    another grouping; or a mirror image, that counts the same on its backend and is as fast."""
+    if plan_name(known.plan) == plan_name(other.plan):
+        return True
+    if known.plan.backend != other.plan.backend or known.plan.counts != other.plan.counts:
+        return False
+    times = known.seconds.total, other.seconds.total
+    return max(times) <= _ALIKE * min(times)
 
 
 def _milliseconds(ranked: Ranked) -> str:

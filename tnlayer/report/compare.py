@@ -16,6 +16,7 @@ from ..graph.sum_of_networks import SumOfNetworks
 from ..ir.paged_table import paged_table
 from ..ir.plan_text import milliseconds
 from ..ir.table_text import wrapped_lines
+from ..ir.written_table import WrittenTable
 from ..planning.planner import DEFAULT_BATCH, DEFAULT_MINIMIZE
 from ..planning.predictions import DENSE
 from ..planning.request import dtype_option
@@ -24,12 +25,12 @@ from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Obj
 from ..support.wording import counted
 from .cost import LARGEST, Cost
 from .cost_of_network import cost
-from .costs import Costs
+from .costs import Costs, told_remarks
 from .verdict import CLOSE
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(WrittenTable):
     """The costs of several networks at one batch size; ``print`` puts them side by side.
 
     Arguments:
@@ -59,8 +60,12 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        title, rows = self._table()
-        return "\n".join((title, *paged_table(rows), *wrapped_lines(self.verdict())))
+        return "\n".join((self._title, *paged_table(self._table()), *wrapped_lines(self._below())))
+
+    def _below(self) -> list[str]:
+        """Where counts are not what runs, and which one is fastest."""
+        named = zip(_heads(self.costs), self.costs, strict=True)
+        return [*told_remarks(named), *self.verdict()]
 
     def verdict(self) -> list[str]:
         """Which network is predicted to train fastest, in a line; none for a single network.
@@ -87,16 +92,19 @@ class Comparison:
         ]
 
     def _repr_html_(self) -> str:
-        title, rows = self._table()
-        return block(heading(title), html_table(rows), lines(self.verdict()))
+        return block(heading(self._title), html_table(self._table()), lines(self._below()))
 
-    def _table(self) -> tuple[str, list[tuple[str, ...]]]:
-        """What is compared, and a row a count with a cell a network."""
-        heads = ("", *_heads(self.costs), *((DENSE,) if self._has_dense else ()))
+    @property
+    def _title(self) -> str:
+        """What is compared."""
         dtypes = ", ".join(dict.fromkeys(one.dtype for one in self.costs))
         where = f" at batch {self.batch:,}" if self._is_batched else ""
-        title = f"{counted(len(self.costs), 'network')}{where}, {dtypes}"
-        return title, [heads, *self._rows()]
+        return f"{counted(len(self.costs), 'network')}{where}, {dtypes}"
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """A row a count with a cell a network."""
+        heads = ("", *_heads(self.costs), *((DENSE,) if self._has_dense else ()))
+        return [heads, *self._rows()]
 
     @property
     def _is_batched(self) -> bool:

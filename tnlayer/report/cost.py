@@ -13,6 +13,7 @@ from ..ir.counts import Amount, Counts
 from ..ir.plan import Plan
 from ..ir.plan_text import at_batch, milliseconds, plan_text
 from ..ir.table_text import table
+from ..ir.written_table import WrittenTable
 from ..lowering.calls.training_schedules import Mask
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.path_of_plan import path_of
@@ -23,7 +24,7 @@ from ..support.option_words import Labels
 from ..support.wording import fewer
 from ..targets.backend import backend_of
 from ..targets.lowered import Lowered
-from .cost_drawing import draw_plans
+from .cost_drawing import DrawnPlans, draw_plans
 from .verdict import kind_of, verdict
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ LARGEST = "largest intermediate, entries"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Cost:
+class Cost(WrittenTable):
     """Counts of one network at one batch size, beside those of the dense layer it replaces.
 
     A network without inputs, such as a norm or an energy, has no samples and replaces no layer: its
@@ -288,11 +289,19 @@ class Cost:
         >>> len(cost.draw().axes)
         2
         """
+        drawn = DrawnPlans(self.plans, self.step_seconds())
+        return draw_plans([drawn], path, labels=labels, style=style, title=title, legend=legend)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plan and that of its gradients; the first alone where nothing is learned.
+
+        >>> import tnlayer as tn
+        >>> len(tn.cost(tn.topologies.low_rank(64, 64, rank=4), batch=16).plans)
+        2
+        """
         both = self.plan, self.backward_plan
-        plans = both if self.backward_plan is not self.plan else both[:1]
-        return draw_plans(
-            plans, self.step_seconds(), path, labels=labels, style=style, title=title, legend=legend
-        )
+        return both if self.backward_plan is not self.plan else both[:1]
 
     def kernel_bytes(self, mask: Mask | None = None) -> int:
         """Bytes of the workspace of the plan's compiled kernels, by default in training.
@@ -351,6 +360,7 @@ class Cost:
             **seconds_by_name(self.predictions),
             "profile": self.profile,
             "reason": self.reason,
+            "remarks": list(self.lowered.remarks),
             **(self._break_even_numbers() if break_even else {}),
         }
 
@@ -381,18 +391,22 @@ class Cost:
         return [f"plan: {self.reason}", *told]
 
     def _repr_html_(self) -> str:
-        title, *_, times = self.table_lines()
         table = html_table(self._table())
         bars = bars_svg(
             [(one.backend, (1e3 * one.forward, 1e3 * one.backward)) for one in self.predictions],
             ("ms forward", "ms backward"),
         )
-        return block(heading(title), bars, table, lines([times, *self._remarks()]))
+        remarks = (*self._below(), *self._remarks())
+        return block(heading(f"cost of {self._title}"), bars, table, lines(remarks))
 
     def table_lines(self) -> list[str]:
-        """The counts and times beside those of dense, and the profile: quick, without a search."""
-        times = f"times: predicted with the profile {self.profile}"
-        return [f"cost of {self._title}", *table(self._table()), times]
+        """The counts and times beside those of dense, and what they rest on: quick, without a
+        search."""
+        return [f"cost of {self._title}", *table(self._table()), *self._below()]
+
+    def _below(self) -> list[str]:
+        """Where counts are not what runs, and the profile."""
+        return [*self.lowered.remarks, f"times: predicted with the profile {self.profile}"]
 
     def steps_text(self) -> str:
         """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""

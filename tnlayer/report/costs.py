@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..graph.describe import sum_label
+from ..graph.drawing.options import Style
 from ..graph.graph import Graph, count_parameters
 from ..ir.counts import Amount, amount
 from ..ir.plan_text import at_batch, milliseconds
 from ..ir.table_text import table
+from ..ir.written_table import WrittenTable
 from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction, added, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_of, html_table, lines
+from ..support.option_words import Labels
 from ..support.wording import counted
 from .cost import Cost
+from .cost_drawing import DrawnPlans, draw_plans
 from .verdict import kind_of, verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # So many networks have a row of their own; others are summed up in one.
 _ROWS = 20
+# So many are drawn, as of a sum's networks.
+_DRAWN = 12
 _HEADS = (
     "",
     "parameters",
@@ -31,7 +42,7 @@ _HEADS = (
 )
 
 
-class Costs(tuple[Cost, ...]):
+class Costs(tuple[Cost, ...], WrittenTable):
     """The costs of networks whose results are added: those of a layer, or of a sum.
 
     Each is a :class:`tnlayer.Cost`; the properties are those of the whole. Printed, of several
@@ -241,6 +252,38 @@ class Costs(tuple[Cost, ...]):
         one_plan = all(cost.one_plan for cost in self)
         return find_break_even([cost.planned for cost in self], one_plan=one_plan)
 
+    def draw(
+        self,
+        path: str | Path | None = None,
+        *,
+        labels: Labels = "all",
+        style: Style | None = None,
+        title: bool = True,
+        legend: bool = True,
+    ) -> Figure:
+        """Draw the orders of forward and backward of each network, a row a network, with predicted
+        ms; of more than 12 networks the first ones. ``costs[0].draw()`` draws one.
+
+        Arguments:
+            path, labels, style, title, legend: as for :meth:`tnlayer.Cost.draw`.
+
+        Raises:
+            BuildError: matplotlib is missing.
+            PlanError: a plan has too many steps for a picture.
+            SpecError: a label, a colour, a flag or the format is none.
+
+        >>> import tnlayer as tn
+        >>> T = tn.topologies
+        >>> costs = tn.cost(T.low_rank(16, 16, rank=2) + T.cp((4, 4), (4, 4), rank=2), batch=16)
+        >>> len(costs.draw().axes)
+        4
+        """
+        drawn = [
+            DrawnPlans(cost.plans, cost.step_seconds(), cost.label or "network", f"costs[{number}]")
+            for number, cost in enumerate(self[:_DRAWN])
+        ]
+        return draw_plans(drawn, path, labels=labels, style=style, title=title, legend=legend)
+
     # -- as numbers and text ---------------------------------------------------------------
 
     def numbers(self, *, break_even: bool = False) -> dict[str, Any]:
@@ -288,7 +331,7 @@ class Costs(tuple[Cost, ...]):
             ("ms forward", "ms backward"),
         )
         remarks = (*self._remarks(), *self._verdict())
-        return block(heading(title), bars, html_table(self._rows()), lines(remarks))
+        return block(heading(title), bars, html_table(self._table()), lines(remarks))
 
     @property
     def _title(self) -> str:
@@ -299,13 +342,14 @@ class Costs(tuple[Cost, ...]):
 
     def table_lines(self) -> list[str]:
         """The table of networks, the total and dense, and what it rests on: without a search."""
-        return [f"cost of {self._title}", *table(self._rows()), *self._remarks()]
+        return [f"cost of {self._title}", *table(self._table()), *self._remarks()]
 
     def _remarks(self) -> list[str]:
         each = sum(cost.parameters for cost in self)
         shared = ["parameters that networks share count once in the total"]
         return [
             *(shared if self.parameters != each else []),
+            *told_remarks((cost.label or "network", cost) for cost in self),
             f"peak bytes, at most: {self.forward_peak:,} forward, {self.training_peak:,} training",
             f"times: predicted with the profile {self.profile}",
         ]
@@ -317,7 +361,7 @@ class Costs(tuple[Cost, ...]):
         told = verdict(self.graph, self.batch, self.fastest, dense, found)
         return told if dense is None else ["the sum against one dense layer:", *told]
 
-    def _rows(self) -> list[tuple[str, ...]]:
+    def _table(self) -> list[tuple[str, ...]]:
         """A header, a row a network, one of those that have none, the total, and dense."""
         shown = self if len(self) <= _ROWS else self[: _ROWS - 1]
         rest = Costs(self[len(shown) :])
@@ -329,6 +373,21 @@ class Costs(tuple[Cost, ...]):
         if dense is not None:
             rows.append(_dense_cells(self, dense))
         return rows
+
+
+def told_remarks(costs: Iterable[tuple[str, Cost | Costs]]) -> list[str]:
+    """Where counts are not what runs, a line a remark, each with the names that it holds for.
+
+    Arguments:
+        costs: with what stands for each in the table.
+    """
+    found: dict[str, list[str]] = {}
+    for name, one in costs:
+        for cost in one if isinstance(one, Costs) else (one,):
+            for remark in cost.lowered.remarks:
+                names = found.setdefault(remark, [])
+                names += [name] if name not in names else []
+    return [f"{', '.join(names)}: {remark}" for remark, names in found.items()]
 
 
 def _cells(name: str, cost: Cost | Costs) -> tuple[str, ...]:

@@ -137,7 +137,10 @@ class Explanation:
             blocks.append(self._range_lines(cost, ranges))
             if self.memory_limit is not None:
                 blocks[-1].append(_memory_line(cost, self.memory_limit))
-            blocks += [cost.table_lines(), [cost.steps_text(), f"why this plan: {cost.reason}"]]
+            counts = cost.table_lines()
+            # What is told below the counts holds for the steps, too, and is told once.
+            steps = [line for line in cost.steps_text().splitlines() if line not in counts]
+            blocks += [counts, [*steps, f"why this plan: {cost.reason}"]]
         blocks.append(self.verdict())
         return "\n\n".join("\n".join(lines) for lines in blocks)
 

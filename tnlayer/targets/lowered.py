@@ -164,6 +164,13 @@ class Lowered(ABC):
         """How it runs, for reports."""
         return f"{self.backend} runs it"
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Where counts of the plan are not what runs: what stands below each table of them; by
+        default what the spans say."""
+        spans = (span for span in self.spans if span is not self)
+        return tuple(dict.fromkeys(remark for span in spans for remark in span.remarks))
+
     def lines(self, batch: int, steps: Mapping[str, float]) -> list[str]:
         """What stands below a table of the plan's steps.
 
@@ -172,7 +179,10 @@ class Lowered(ABC):
             steps: predicted seconds of the steps, as ``step_seconds`` gives them.
         """
         del steps
-        return ["times of steps have their backward in them", *self._span_lines(batch)]
+        spans = self._span_lines(batch)
+        # What a region says of how it runs is not said again.
+        more = [remark for remark in self.remarks if not any(remark in line for line in spans)]
+        return ["times of steps have their backward in them", *spans, *more]
 
     def _span_lines(self, batch: int) -> list[str]:
         """A line for each span: its steps, its times, how it runs, what its cut keeps."""
