@@ -527,6 +527,56 @@ def test_errors_of_fits_name_the_module() -> None:
         tn.compress(nn.Sequential(nn.LazyLinear(3)), T.low_rank, **OPTIONS)
 
 
+def spoilt(value: float) -> nn.Sequential:
+    """A model whose first matrix has one entry that is not finite."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24))
+    with torch.no_grad():
+        model.get_parameter("0.weight")[0, 0] = value
+    return model
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_budget_says_what_no_fit_can_take(value: float) -> None:
+    """Of a weight that is not finite the report of a budget says that, and not that dense is best;
+    so does the error where the budget cannot be had because of it."""
+    said = "its weight has 1 NaN and 0" if math.isnan(value) else "its weight has 0 NaN and 1"
+    report = tn.compress(spoilt(value), tn.Budget(compression=1.3), **OPTIONS)
+    assert [row.name for row in report.replaced] == ["2"]
+    assert report.rows[0].why.startswith(f"{said} infinite of 576")
+    for budget in (tn.Budget(compression=4), tn.Budget(time=1e-9)):
+        with pytest.raises(tn.SpecError, match=rf"modules that stay: '0' \({said} infinite of 576"):
+            tn.compress(spoilt(value), budget, **OPTIONS)
+    with pytest.raises(tn.SpecError, match=rf"module '0': {said} infinite of 576"):
+        tn.compress(spoilt(value), T.low_rank, **OPTIONS)
+
+
+def test_a_budget_says_why_modules_stay_where_it_cannot_be_had() -> None:
+    """On the meta device nothing can be fitted; modules of one reason are named together. What is
+    too small for all networks, or out of the range of squares, is told as well."""
+    model = nn.Sequential(nn.Linear(24, 24), nn.Linear(24, 24)).to("meta")
+    said = r"modules that stay: '0', '1' \(its weight is on the meta device: load it first\)"
+    for budget in (tn.Budget(compression=1.3), tn.Budget(params=700), tn.Budget(time=0.5)):
+        with pytest.raises(tn.SpecError, match=said):
+            tn.compress(model, budget, **OPTIONS)
+    with pytest.raises(tn.SpecError, match=r"'0' \(no network that was tried is smaller\)"):
+        tn.compress(nn.Sequential(nn.Linear(1, 2)), tn.Budget(compression=2), **OPTIONS)
+    huge = nn.Sequential(nn.Linear(24, 24, dtype=torch.float64), nn.Linear(24, 24))
+    with torch.no_grad():
+        huge.get_parameter("0.weight").fill_(1e200)
+    report = tn.compress(huge, tn.Budget(compression=1.2), **OPTIONS)
+    assert "largest entry is 1e+200" in report.rows[0].why
+
+
+def test_a_loss_that_is_no_number_is_told() -> None:
+    """How much modules matter cannot be measured by it."""
+    data = torch.randn(5, 24)
+    with pytest.raises(tn.SpecError, match="loss= gives nan for the model as it is"):
+        tn.compress(
+            two_kinds(), tn.Budget(compression=1.3), data, loss=lambda *_: torch.nan, **OPTIONS
+        )
+
+
 def test_inputs_by_name_are_seen() -> None:
     """A module that its owner calls with input= is whitened as others are."""
 
