@@ -577,6 +577,26 @@ def test_a_loss_that_is_no_number_is_told() -> None:
         )
 
 
+def test_inputs_that_are_not_finite_are_told_with_the_module() -> None:
+    """The message speaks of the inputs of a module, and counts entries of the data; a budget
+    leaves such a module, and says so."""
+    data = torch.ones(20, 24)
+    data[0, 3], data[1, 2], data[1, 5] = torch.nan, torch.inf, -torch.inf
+    said = "its inputs, on the data, have 1 NaN and 2 infinite of 480 entries of a batch"
+    model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24))
+    with pytest.raises(tn.SpecError, match=f"module '0': {said}"):
+        tn.compress(model, T.low_rank, [data, data.nan_to_num(posinf=0, neginf=0)], **OPTIONS)
+    first = {"filter_fn": lambda module, name: name == "0"}
+    budget = tn.Budget(compression=1.2)
+    with pytest.raises(tn.SpecError, match=r"'0' \(its inputs, on the data, have 1 NaN and 2"):
+        tn.compress(model, budget, data, **first, **OPTIONS)
+    convolution = nn.Conv2d(2, 3, 2, padding=1)
+    with pytest.raises(tn.SpecError, match=r"the model: its inputs.* 1 NaN and 2 infinite of 480"):
+        tn.compress(convolution, T.low_rank, data.reshape(10, 2, 4, 6), compression=1.1, **OPTIONS)
+    with pytest.raises(tn.SpecError, match="data: batch 1 has 1 NaN and 2 infinite of 480"):
+        tn.from_linear(nn.Linear(24, 24), T.low_rank, data=[torch.ones(2, 24), data])
+
+
 def test_inputs_by_name_are_seen() -> None:
     """A module that its owner calls with input= is whitened as others are."""
 

@@ -61,6 +61,9 @@ def _read(target: Target, seen: Seen | None) -> tuple[torch.Tensor, Covariance |
     matrix = as_double(target.dense.matrix(), "its weight")
     if seen is None or seen.covariance is None or not seen.total:
         return matrix, None
+    if seen.spoilt:
+        msg = f"its inputs, on the data, {seen.spoilt}"
+        raise SpecError(msg)
     return matrix, Covariance(seen.covariance / seen.total)
 
 
