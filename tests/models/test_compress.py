@@ -597,6 +597,28 @@ def test_inputs_that_are_not_finite_are_told_with_the_module() -> None:
         tn.from_linear(nn.Linear(24, 24), T.low_rank, data=[torch.ones(2, 24), data])
 
 
+def test_reasons_name_errors_as_columns_do() -> None:
+    """The error of a reason is that of the column, of a network as it was tried: by the weights
+    without data, whitened with them; with a loss it is how much that rises."""
+    torch.manual_seed(0)
+    budget = tn.Budget(compression=1.5, topologies=[T.low_rank])
+    data = torch.randn(60, 24)
+    model = nn.Sequential(nn.Linear(24, 24))
+    for inputs, name in ((None, "error"), (data, "whitened error")):
+        report = tn.compress(model, budget, inputs, dry_run=True, **OPTIONS)
+        found = re.search(rf"for {name} ([\d.]+) as tried", report.rows[0].why)
+        assert found is not None
+        if inputs is None:
+            assert float(found[1]) == pytest.approx(report.rows[0].error, rel=2e-3)
+        else:
+            assert report.rows[0].error <= 1.002 * float(found[1])
+    report = tn.compress(
+        model, budget, data, dry_run=True,
+        loss=lambda model, batch: model(batch).square().mean(), **OPTIONS,
+    )  # fmt: skip
+    assert re.search(r"for a loss higher by [\d.e-]+ as tried$", report.rows[0].why)
+
+
 def test_inputs_by_name_are_seen() -> None:
     """A module that its owner calls with input= is whitened as others are."""
 

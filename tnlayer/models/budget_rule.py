@@ -419,9 +419,15 @@ class Search:
         times = f"saves {saved:,} parameters and {gained:.3g} ms"
         if gained < 0:
             times = f"saves {saved:,} parameters, costs {-gained:.3g} ms"
-        what = "error" if self.loss is None else "loss"
-        why = f"{way.text}: {times} for {way.error:.2g} of {what}"
-        return Choice(way.graphs, why)
+        return Choice(way.graphs, f"{way.text}: {times} for {self._price(target, way)} as tried")
+
+    def _price(self, target: Target, way: Way) -> str:
+        """What a way costs in errors, in the words of the report's columns."""
+        if self.loss is not None:
+            return f"a loss higher by {way.error:.3g}"
+        seen = self.seen.get(id(target.module))
+        name = "error" if seen is None or seen.covariance is None else "whitened error"
+        return f"{name} {math.sqrt(way.error):.3g}"
 
 
 def _stays(targets: Sequence[Target], free: Sequence[Target], ways: Sequence[Sequence[Way]]) -> str:
