@@ -470,6 +470,8 @@ class Layer(ReportedLayer):
         >>> layer.prepare((256, 7)) is layer
         True
         """
+        if isinstance(batches, str | bytes):
+            check_whole(batches, "prepare: a batch")  # or its letters were looked at
         sizes = batches if isinstance(batches, Sequence) else (batches,)
         if any(check_whole(n, "prepare: a batch") < 0 for n in sizes):
             msg = f"prepare: expected batch sizes of at least 0, got {shown(batches)}"
