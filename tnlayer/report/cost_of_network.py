@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import overload
 
 from ..dispatch.available_backends import foreseen_request
-from ..graph.argument_checks import check_option
 from ..graph.as_graph import AnyNetwork, AnySum, as_graph, as_sum, dtype_asked_for, is_sum
 from ..ir.counts import Counts
 from ..lowering.calls.training_schedules import wanted_names
@@ -14,7 +13,7 @@ from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
 from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
-from ..targets.backend import option_names
+from ..targets.backend import check_option_name
 from .cost import Cost
 from .costs import Costs
 
@@ -84,7 +83,7 @@ def cost(
     >>> [one.parameters for one in costs], costs.parameters
     ([32, 32], 64)
     """
-    check_option(backend, "backend", option_names())
+    check_option_name(backend)
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     limit = memory_option(memory_limit)
     request = Request(batch, objective, where, limit, effort, own, minimize, backend)
