@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..graph.argument_checks import listed
 from ..graph.drawing.options import Style
 from ..graph.graph import Graph
 from ..ir.counts import Amount, Counts
@@ -58,6 +60,8 @@ class Cost:
         planned: where the plan comes from.
         lowered: what it was lowered to, for a training step.
         one_plan: whether the plan serves every batch size, as in a Layer with ``batch``.
+        frozen: trainable tensors that the layer keeps frozen now (``requires_grad_(False)``); plans
+            are made, and all is counted, as if they were trained.
 
     >>> import tnlayer as tn
     >>> net = tn.topologies.low_rank(64, 64, rank=4)
@@ -110,6 +114,7 @@ class Cost:
     planned: PlannedGraph = field(repr=False, compare=False)
     lowered: Lowered = field(repr=False, compare=False)
     one_plan: bool = False
+    frozen: tuple[str, ...] = ()
 
     @property
     def compression(self) -> float:
@@ -381,18 +386,21 @@ class Cost:
         return [f"plan: {self.reason}", *told]
 
     def _repr_html_(self) -> str:
-        title, *_, times = self.table_lines()
+        title = f"cost of {self._title}"
         table = html_table(self._table())
         bars = bars_svg(
             [(one.backend, (1e3 * one.forward, 1e3 * one.backward)) for one in self.predictions],
             ("ms forward", "ms backward"),
         )
-        return block(heading(title), bars, table, lines([times, *self._remarks()]))
+        return block(heading(title), bars, table, lines([*self._basis(), *self._remarks()]))
 
     def table_lines(self) -> list[str]:
         """The counts and times beside those of dense, and the profile: quick, without a search."""
-        times = f"times: predicted with the profile {self.profile}"
-        return [f"cost of {self._title}", *table(self._table()), times]
+        return [f"cost of {self._title}", *table(self._table()), *self._basis()]
+
+    def _basis(self) -> list[str]:
+        """What times and counts rest on."""
+        return [f"times: predicted with the profile {self.profile}", *frozen_lines(self.frozen)]
 
     def steps_text(self) -> str:
         """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""
@@ -470,3 +478,17 @@ class Cost:
                 ("inference", "forward without grad"),
             )
         ]
+
+
+def frozen_lines(frozen: Sequence[str]) -> list[str]:
+    """That a step which leaves tensors out costs less than is told; nothing where there are none.
+
+    Arguments:
+        frozen: their names.
+    """
+    if not frozen:
+        return []
+    return [
+        "backward, saved bytes, training peak and times are of a step that trains all tensors; "
+        f"frozen now: {listed(frozen, ', ')}"
+    ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import overload
+
+from torch import nn
 
 from ..dispatch.available_backends import foreseen_request
 from ..graph.as_graph import AnyNetwork, AnySum, as_graph, as_sum, dtype_asked_for, is_sum
@@ -12,6 +15,7 @@ from ..passes.differentiate import adjoint
 from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
+from ..runtime.module_arrays import frozen_names
 from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..targets.backend import check_option_name
 from .cost import Cost
@@ -90,11 +94,19 @@ def cost(
     request = foreseen_request(request)
     if is_sum(net):
         return Costs(cost_of(plan_graph(graph, request), batch) for graph in as_sum(net))
-    return cost_of(plan_graph(as_graph(net), request), batch)
+    frozen = frozen_names(net) if isinstance(net, nn.Module) else frozenset[str]()
+    return cost_of(plan_graph(as_graph(net), request), batch, frozen=frozen)
 
 
-def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:
-    """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost."""
+def cost_of(
+    planned: PlannedGraph,
+    batch: int,
+    *,
+    one_plan: bool = False,
+    frozen: Collection[str] = frozenset(),
+) -> Cost:
+    """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost, and
+    ``frozen`` the arrays of a layer that want no gradient now."""
     graph, plan, request = planned.graph, planned.plan, planned.request
     mask = planned.training_mask
     times = times_of(request)
@@ -128,4 +140,5 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
         planned=planned,
         lowered=lowered,
         one_plan=one_plan,
+        frozen=tuple(p.name for p in graph.parameters if p.node.trainable and p.name in frozen),
     )

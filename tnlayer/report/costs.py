@@ -14,7 +14,7 @@ from ..planning.break_even import BreakEven, find_break_even
 from ..planning.predictions import DENSE, Prediction, added, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_of, html_table, lines
 from ..support.wording import counted
-from .cost import Cost
+from .cost import Cost, frozen_lines
 from .verdict import kind_of, verdict
 
 # So many networks have a row of their own; others are summed up in one.
@@ -308,6 +308,7 @@ class Costs(tuple[Cost, ...]):
             *(shared if self.parameters != each else []),
             f"peak bytes, at most: {self.forward_peak:,} forward, {self.training_peak:,} training",
             f"times: predicted with the profile {self.profile}",
+            *frozen_lines(tuple(dict.fromkeys(name for cost in self for name in cost.frozen))),
         ]
 
     def _verdict(self) -> list[str]:
