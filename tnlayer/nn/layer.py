@@ -369,6 +369,9 @@ class Layer(ReportedLayer):
     def to_dense(self) -> torch.Tensor:
         """The dense matrix of a layer with one batched input, (out_features, in_features).
 
+        It is a call with the identity, of ``in_features`` samples: ``explain()`` lists the batch
+        sizes around that as met, too.
+
         Raises:
             SpecError: the layer has several inputs or a product port, or the matrix is too large.
 
