@@ -64,6 +64,23 @@ def test_grids_that_are_none(grid: Any, options: dict[str, Any], message: str) -
         tn.sweep(T.tensor_train, grid, **options)
 
 
+def test_errors_name_the_point() -> None:
+    """What a topology, a plan or a score refuses is told with the arguments of its point; what is
+    no error of the package stays what it is, with a note."""
+    grid = {"rank": [2, 0], "in_shape": [(4, 4)]}
+    with pytest.raises(tn.SpecError, match=r"^sweep: at rank=0, in_shape=\(4, 4\): .*got 0"):
+        tn.sweep(T.tensor_train, grid, out_shape=(4, 2), backend="torch")
+
+    def failing(layer: tn.Layer) -> float:
+        if layer.parameter_count > 40:
+            raise KeyError("fig")
+        return 1.0
+
+    with pytest.raises(KeyError, match="fig") as caught:
+        tn.sweep(T.tensor_train, {"rank": [1, 2]}, score=failing, backend="torch", **SHAPES)
+    assert caught.value.__notes__ == ["in tn.sweep at rank=2"]
+
+
 def test_a_number_that_is_not_there() -> None:
     """A plot of scores needs some, and says what there is."""
     found = tn.sweep(T.low_rank, {"rank": [1]}, in_features=4, out_features=4, backend="torch")

@@ -499,6 +499,16 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "backend='pytorch' is unknown",
         "expected one of",
     ),
+    "a backend that auto takes": (
+        lambda: tn.Layer(T.low_rank(4, 4, rank=1), backend="streamed"),
+        "backend='streamed' cannot be asked for",
+        "backend='auto' takes it where it is predicted to be the fastest",
+    ),
+    "another that auto takes": (
+        lambda: tn.cost(T.low_rank(4, 4, rank=1), backend="mixed"),
+        "backend='mixed' cannot be asked for",
+        "backend='auto' takes it where it is predicted to be the fastest",
+    ),
 }
 
 

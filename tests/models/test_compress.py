@@ -527,6 +527,98 @@ def test_errors_of_fits_name_the_module() -> None:
         tn.compress(nn.Sequential(nn.LazyLinear(3)), T.low_rank, **OPTIONS)
 
 
+def spoilt(value: float) -> nn.Sequential:
+    """A model whose first matrix has one entry that is not finite."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24))
+    with torch.no_grad():
+        model.get_parameter("0.weight")[0, 0] = value
+    return model
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_budget_says_what_no_fit_can_take(value: float) -> None:
+    """Of a weight that is not finite the report of a budget says that, and not that dense is best;
+    so does the error where the budget cannot be had because of it."""
+    said = "its weight has 1 NaN and 0" if math.isnan(value) else "its weight has 0 NaN and 1"
+    report = tn.compress(spoilt(value), tn.Budget(compression=1.3), **OPTIONS)
+    assert [row.name for row in report.replaced] == ["2"]
+    assert report.rows[0].why.startswith(f"{said} infinite of 576")
+    for budget in (tn.Budget(compression=4), tn.Budget(time=1e-9)):
+        with pytest.raises(tn.SpecError, match=rf"modules that stay: '0' \({said} infinite of 576"):
+            tn.compress(spoilt(value), budget, **OPTIONS)
+    with pytest.raises(tn.SpecError, match=rf"module '0': {said} infinite of 576"):
+        tn.compress(spoilt(value), T.low_rank, **OPTIONS)
+
+
+def test_a_budget_says_why_modules_stay_where_it_cannot_be_had() -> None:
+    """On the meta device nothing can be fitted; modules of one reason are named together. What is
+    too small for all networks, or out of the range of squares, is told as well."""
+    model = nn.Sequential(nn.Linear(24, 24), nn.Linear(24, 24)).to("meta")
+    said = r"modules that stay: '0', '1' \(its weight is on the meta device: load it first\)"
+    for budget in (tn.Budget(compression=1.3), tn.Budget(params=700), tn.Budget(time=0.5)):
+        with pytest.raises(tn.SpecError, match=said):
+            tn.compress(model, budget, **OPTIONS)
+    with pytest.raises(tn.SpecError, match=r"'0' \(no network that was tried is smaller\)"):
+        tn.compress(nn.Sequential(nn.Linear(1, 2)), tn.Budget(compression=2), **OPTIONS)
+    huge = nn.Sequential(nn.Linear(24, 24, dtype=torch.float64), nn.Linear(24, 24))
+    with torch.no_grad():
+        huge.get_parameter("0.weight").fill_(1e200)
+    report = tn.compress(huge, tn.Budget(compression=1.2), **OPTIONS)
+    assert "largest entry is 1e+200" in report.rows[0].why
+
+
+def test_a_loss_that_is_no_number_is_told() -> None:
+    """How much modules matter cannot be measured by it."""
+    data = torch.randn(5, 24)
+    with pytest.raises(tn.SpecError, match="loss= gives nan for the model as it is"):
+        tn.compress(
+            two_kinds(), tn.Budget(compression=1.3), data, loss=lambda *_: torch.nan, **OPTIONS
+        )
+
+
+def test_inputs_that_are_not_finite_are_told_with_the_module() -> None:
+    """The message speaks of the inputs of a module, and counts entries of the data; a budget
+    leaves such a module, and says so."""
+    data = torch.ones(20, 24)
+    data[0, 3], data[1, 2], data[1, 5] = torch.nan, torch.inf, -torch.inf
+    said = "its inputs, on the data, have 1 NaN and 2 infinite of 480 entries of a batch"
+    model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24))
+    with pytest.raises(tn.SpecError, match=f"module '0': {said}"):
+        tn.compress(model, T.low_rank, [data, data.nan_to_num(posinf=0, neginf=0)], **OPTIONS)
+    first = {"filter_fn": lambda module, name: name == "0"}
+    budget = tn.Budget(compression=1.2)
+    with pytest.raises(tn.SpecError, match=r"'0' \(its inputs, on the data, have 1 NaN and 2"):
+        tn.compress(model, budget, data, **first, **OPTIONS)
+    convolution = nn.Conv2d(2, 3, 2, padding=1)
+    with pytest.raises(tn.SpecError, match=r"the model: its inputs.* 1 NaN and 2 infinite of 480"):
+        tn.compress(convolution, T.low_rank, data.reshape(10, 2, 4, 6), compression=1.1, **OPTIONS)
+    with pytest.raises(tn.SpecError, match="data: batch 1 has 1 NaN and 2 infinite of 480"):
+        tn.from_linear(nn.Linear(24, 24), T.low_rank, data=[torch.ones(2, 24), data])
+
+
+def test_reasons_name_errors_as_columns_do() -> None:
+    """The error of a reason is that of the column, of a network as it was tried: by the weights
+    without data, whitened with them; with a loss it is how much that rises."""
+    torch.manual_seed(0)
+    budget = tn.Budget(compression=1.5, topologies=[T.low_rank])
+    data = torch.randn(60, 24)
+    model = nn.Sequential(nn.Linear(24, 24))
+    for inputs, name in ((None, "error"), (data, "whitened error")):
+        report = tn.compress(model, budget, inputs, dry_run=True, **OPTIONS)
+        found = re.search(rf"for {name} ([\d.]+) as tried", report.rows[0].why)
+        assert found is not None
+        if inputs is None:
+            assert float(found[1]) == pytest.approx(report.rows[0].error, rel=2e-3)
+        else:
+            assert report.rows[0].error <= 1.002 * float(found[1])
+    report = tn.compress(
+        model, budget, data, dry_run=True,
+        loss=lambda model, batch: model(batch).square().mean(), **OPTIONS,
+    )  # fmt: skip
+    assert re.search(r"for a loss higher by [\d.e-]+ as tried$", report.rows[0].why)
+
+
 def test_inputs_by_name_are_seen() -> None:
     """A module that its owner calls with input= is whitened as others are."""
 

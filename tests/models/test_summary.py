@@ -76,6 +76,17 @@ def test_a_layer_is_a_model() -> None:
     assert row.dense.parameters == 256
 
 
+def test_the_total_of_memory_is_the_largest_and_says_so() -> None:
+    """Layers run one after the other, each with its own peak, so that the row of sums has no sum of
+    memory."""
+    found = tn.summary(nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 8)), batch=64)
+    assert found.total.memory == max(row.own.memory for row in found.rows)
+    assert found.total.flops == sum(row.own.flops for row in found.rows)
+    last = str(found).splitlines()[-1].split()
+    assert last[0] == "total"
+    assert last[-4:] == ["largest", f"{found.total.memory / 1024:,.0f}"] * 2
+
+
 def test_wrong_arguments() -> None:
     """No model, no batch, no budget."""
     model = nn.Linear(2, 2)

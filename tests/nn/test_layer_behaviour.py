@@ -737,6 +737,9 @@ def test_prepare_builds_and_returns_the_layer() -> None:
     layer = tn.Layer(train_net())
     x = torch.randn(4, 12)
     y = layer(x)
+    for text in ("64", b"64", ["64"]):
+        with pytest.raises(tn.SpecError, match=r"a batch must be a whole number, got b?'64' of"):
+            layer.prepare(text)  # type: ignore[arg-type]
     assert layer.prepare([1, 256]) is layer
     assert layer.prepare(7) is layer
     torch.testing.assert_close(layer(x), y)

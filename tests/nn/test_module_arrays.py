@@ -347,11 +347,16 @@ def test_device_follows_the_arrays(layer: tn.Layer) -> None:
         parametrize.register_parametrization(layer, name, Doubled())
     layer.to("meta")
     assert layer(torch.empty(3, 16, device="meta")).is_meta
-    with pytest.raises(tn.SpecError, match="on cpu, the parameters on meta"):
+    with pytest.raises(tn.SpecError, match="on cpu, the parameters on meta") as caught:
         layer(torch.empty(3, 16))
+    # What it says to do works.
+    fixes = ("layer.to_empty(device='cpu')", "layer.reset_parameters()", "load_state_dict")
+    assert all(fix in str(caught.value) for fix in fixes) and ".to('cpu')" not in str(caught.value)
     layer.to_empty(device="cpu")
     layer.reset_parameters()
     check(layer)
+    with pytest.raises(tn.SpecError, match=r"on meta, the parameters on cpu.*no entries.*on cpu"):
+        layer(torch.empty(3, 16, device="meta"))
 
 
 def test_a_layer_without_arrays_is_moved() -> None:

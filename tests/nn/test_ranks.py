@@ -305,12 +305,22 @@ def test_truncations_that_are_refused(options: dict[str, Any], message: str) -> 
         ({"bb": 9}, "unknown"),
         (0, "at least 1"),
         (2.5, "whole number"),
+        (2, r"grow: bond=2, and all bonds have .* already.*layer\.truncate makes bonds smaller"),
     ],
 )
 def test_growth_that_is_refused(bond: Any, message: str) -> None:
-    """Legs of ports, unknown ones, smaller sizes."""
+    """Legs of ports, unknown ones, smaller sizes, of one leg or of all."""
     with pytest.raises(tn.SpecError, match=message):
         made("train").grow(bond=bond)
+
+
+def test_bonds_that_are_larger_stay_where_others_grow() -> None:
+    """The size is the least that a bond has afterwards; the same size again changes nothing."""
+    layer = made("train").grow(bond={"b0": 9})
+    sizes = dict(layer.graph.leg_sizes)
+    assert sizes["b0"] == 9 > sizes["b1"]
+    again = dict(layer.grow(bond=7).grow(bond=7).graph.leg_sizes)
+    assert again == {**sizes, "b1": 7}
 
 
 def test_layers_that_cannot_change() -> None:

@@ -504,3 +504,27 @@ def test_one_explanation_says_one_thing() -> None:
         found, dense = explained.break_even(), explained.costs[0].predicted("dense")
         assert found is not None and dense is not None
         assert says_one_thing(explained.predicted, dense, found, batch)
+
+
+def test_frozen_tensors_are_told() -> None:
+    """Costs are those of a step that trains all tensors; where a layer has some frozen now, each
+    report of it says so and names them, and numbers stay the network's."""
+    said = "are of a step that trains all tensors; frozen now: "
+    layer = tn.Layer(train(), backend="torch", batch=64, bias=True)
+    both = tn.Layer([T.low_rank(16, 16, rank=1), T.kronecker((4, 4), (4, 4), rank=1)], batch=64)
+    texts = (lambda: str(layer.explain()), lambda: str(tn.cost(layer)), lambda: str(layer.costs()))
+    assert not any(said in text() for text in texts)
+    trained = layer.costs()[0]
+    layer.get_parameter("core_1").requires_grad_(False)
+    layer.get_parameter("bias").requires_grad_(False)
+    for text in texts:
+        assert next(line for line in text().splitlines() if said in line).endswith(" now: core_1")
+    assert layer.costs()[0].numbers() == trained.numbers()
+    html: str = layer.costs()[0]._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    assert said in html
+    for array in both.parameters():
+        array.requires_grad_(False)
+    names = next(line for line in str(both.costs()).splitlines() if said in line).split(said)[1]
+    assert set(names.split(", ")) == {name for name, _ in both.named_parameters()}
+    layer.requires_grad_(True)
+    assert not any(said in text() for text in texts)

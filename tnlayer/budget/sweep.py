@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..dispatch.tune import random_inputs
-from ..errors import BuildError, SpecError
+from ..errors import BuildError, PlanError, SpecError
 from ..graph.argument_checks import check_flag, check_mapping, shown
 from ..graph.network import Network
 from ..ir.paged_table import paged_table
@@ -222,18 +223,37 @@ def sweep(
     points = [dict(zip(lists, one, strict=True)) for one in product(*lists.values())]
     rows: list[SweepRow] = []
     for point in points:
-        net = topology(**arguments, **point)
-        if not isinstance(net, Network):
-            msg = f"sweep: {name_of(topology)} returned {shown(net)}; expected a tnlayer.Network"
-            raise SpecError(msg)
-        counted = cost(net, batch=batch, backend=backend, dtype=dtype, effort=effort)
-        made = None
-        if measure or score is not None:
-            made = Layer(net, batch=batch, backend=backend, dtype=dtype, effort=effort, tiers=False)
-        measured = _measured(made, batch) if made is not None and measure else None
-        given = float(score(made)) if made is not None and score is not None else None
-        rows.append(SweepRow(tuple(point.items()), counted, measured, given))
+        with _told_at(point):
+            net = topology(**arguments, **point)
+            if not isinstance(net, Network):
+                msg = f"{name_of(topology)} returned {shown(net)}; expected a tnlayer.Network"
+                raise SpecError(msg)
+            options: dict[str, Any] = {"backend": backend, "dtype": dtype, "effort": effort}
+            counted = cost(net, batch=batch, **options)
+            made = None
+            if measure or score is not None:
+                made = Layer(net, batch=batch, tiers=False, **options)
+            measured = _measured(made, batch) if made is not None and measure else None
+            given = float(score(made)) if made is not None and score is not None else None
+            rows.append(SweepRow(tuple(point.items()), counted, measured, given))
     return Sweep(name_of(topology), batch, tuple(rows))
+
+
+@contextmanager
+def _told_at(point: Mapping[str, Any]) -> Generator[None]:
+    """Let errors say at which point of the grid they are."""
+    where = ", ".join(f"{name}={shown(value)}" for name, value in point.items())
+    try:
+        yield
+    except (SpecError, PlanError, BuildError) as error:
+        # Not the class itself: some of those within take no message.
+        kind = next(one for one in (SpecError, PlanError, BuildError) if isinstance(error, one))
+        msg = f"sweep: at {where}: {error}"
+        raise kind(msg) from error
+    except Exception as error:
+        # Of a topology or a score of the user's: another class may take other arguments.
+        error.add_note(f"in tn.sweep at {where}")
+        raise
 
 
 def _values(name: str, values: Iterable[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Literal, overload
 
 from ..backends.log_scale_program import ScaledProgram
 from ..errors import SpecError
-from ..graph.argument_checks import check_flag, check_option, shown
+from ..graph.argument_checks import check_flag, shown
 from ..graph.as_graph import AnyNetwork, dtype_asked_for
 from ..lowering.gpu.tensor_cores.matrices import PRECISIONS
 from ..planning.planner import DEFAULT_MINIMIZE, plan_graph, with_path
@@ -23,7 +23,7 @@ from ..support.option_words import (
     Objective,
     TensorCores,
 )
-from ..targets.backend import asked_backend, backend_of, option_names
+from ..targets.backend import asked_backend, backend_of, check_option_name
 from .available_backends import request_for
 from .build_program import program_of
 from .overflow import warn_of_values
@@ -171,7 +171,7 @@ def check_tensor_cores(tensor_cores: str | None, backend: str) -> None:
 def check_backend(backend: str, arch: str | None = None) -> None:
     """Refuse a backend that is unknown, or whose compiler is missing, or an architecture that it
     does not build for."""
-    asked = asked_backend(check_option(backend, "backend", option_names()))
+    asked = asked_backend(check_option_name(backend))
     if asked is not None:
         asked.check()
     if arch is not None:

@@ -15,7 +15,7 @@ from ..budget.topology import Topology, check_topology
 from ..errors import PlanError, SpecError
 from ..fitting.closed_network import close
 from ..fitting.fitted import Fitted
-from ..graph.argument_checks import as_number, shown
+from ..graph.argument_checks import as_number, listed, shown
 from ..graph.graph import Graph, count_parameters
 from ..graph.told_calls import told_class
 from ..nn.dense_modules import replace_module
@@ -27,9 +27,9 @@ from ..topologies.low_rank import low_rank
 from ..topologies.tensor_train import tensor_train
 from .allocate import Option, TooSmallError, allocate, fastest_alike
 from .data import Seen, as_evaluated
-from .matrix_fit import fit_matrix, module_of, parameters_of
+from .matrix_fit import fit_matrix, module_of, parameters_of, why_unfit
 from .module_cost import ModuleCost, Setting, dense_cost, network_cost
-from .rules import Choice
+from .rules import FACTORIZED, Choice
 from .targets import Target
 
 # Topologies and numbers of legs that are tried; more legs rarely win where the error counts.
@@ -136,7 +136,7 @@ class Way:
 
     Arguments:
         graphs: networks; none: as it is.
-        text: what it is, in words.
+        text: what it is, in words; of a module as it is why nothing else can be had.
         cost: predicted; of networks only the parameters where no time is asked for.
         error: square of the relative residual, whitened where there was data, times the module's
             sensitivity.
@@ -186,11 +186,14 @@ class Search:
         except TooSmallError:
             # Sizes near the budget's own do not keep it: the smallest of all topologies are tried.
             smallest = self._all_ways(free, self._smallest_networks)
-            ways = [[*first, *more[1:]] for first, more in zip(ways, smallest, strict=True)]
+            ways = [
+                [more[0], *first[1:], *more[1:]] for first, more in zip(ways, smallest, strict=True)
+            ]
             try:
                 options, chosen = self._allocated(ways, most - fixed)
             except TooSmallError as error:
-                raise SpecError(self._too_small(error.least + fixed, most)) from None
+                stays = _stays(targets, free, ways)
+                raise SpecError(self._too_small(error.least + fixed, most, stays)) from None
         if self.budget.kind != "time":
             dense = [of_one[0].cost.seconds for of_one in ways]
             options, chosen = self._timed(free, ways, options, chosen)
@@ -256,9 +259,10 @@ class Search:
             self.setting,
             bias=dense.has_bias,
         )
-        found = [Way((), "dense", cost, 0.0)]
+        reason = why_unfit(target, self.seen.get(id(target.module)))
+        found: list[Way] = []
         best: tuple[float, tuple[Graph, ...], Fitted] | None = None
-        for graph, text in networks(target):
+        for graph, text in () if reason else networks(target):
             graphs = (graph,)
             try:
                 # Only a budget of time asks what those cost that are not chosen: plans take long.
@@ -267,17 +271,19 @@ class Search:
                 own = self._cost(target, graphs) if timed else ModuleCost(count, 0, 0.0, 0)
                 # A closed form as it is: the one that is chosen is fitted with all care.
                 fitted = fit_matrix(graphs, target, None, steps=1, starts=1, seed=0, quick=True)
-            except (PlanError, SpecError):
+            except (PlanError, SpecError) as error:
+                reason = reason or str(error)
                 continue
             error = residual_on(graphs, target, fitted, self.seen.get(id(target.module))) ** 2
             found.append(Way(graphs, text, own, error))
             # The sensitivity is measured where the error is moderate.
             if best is None or abs(math.log((error + 1e-12) / 0.05)) < best[0]:
                 best = (abs(math.log((error + 1e-12) / 0.05)), graphs, fitted)
-        if self.loss is None or best is None:
-            return found
-        scale = self._sensitivity(target, best[1], best[2])
-        return [Way(one.graphs, one.text, one.cost, one.error * scale) for one in found]
+        scale = 1.0
+        if self.loss is not None and best is not None:
+            scale = self._sensitivity(target, best[1], best[2])
+        found = [replace(one, error=one.error * scale) for one in found]
+        return [Way((), reason or "no network that was tried is smaller", cost, 0.0), *found]
 
     def _cost(self, target: Target, graphs: tuple[Graph, ...]) -> ModuleCost:
         """The predicted cost of networks in place of a module."""
@@ -312,7 +318,7 @@ class Search:
                 yield graph, found.call
 
     def _smallest_networks(self, target: Target) -> Iterator[tuple[Graph, str]]:
-        """The smallest network of each topology for a module."""
+        """The smallest network of each topology for a module, where that is smaller than it."""
         dense = target.dense
         for topology, legs in self.budget.tried:
             sizes = (topology, dense.in_features, dense.out_features)
@@ -321,7 +327,9 @@ class Search:
                 found = fit_budget(*sizes, params=least, batch=self._rows(target), legs=legs)
             except SpecError:  # there is none
                 continue
-            yield found.network().freeze(), found.call
+            graph = found.network().freeze()
+            if graph.parameter_count < dense.in_features * dense.out_features:
+                yield graph, found.call
 
     def _levels(self) -> list[float]:
         budget = self.budget
@@ -343,6 +351,12 @@ class Search:
         new = module_of(graphs, target, fitted, {"backend": "torch", "effort": "fast"})
         with as_evaluated(self.model), torch.no_grad():
             before = float(self.loss(self.model))
+            if not math.isfinite(before):
+                msg = (
+                    f"compress: loss= gives {before:g} for the model as it is, by which no module "
+                    "can be weighed: look at the model's weights and at data, or leave loss= out"
+                )
+                raise SpecError(msg)
             root = replace_module(self.model, target.module, new)
             try:
                 root.eval()
@@ -376,14 +390,14 @@ class Search:
             return total - sum(now), total / budget.amount
         return total - sum(now), budget.amount
 
-    def _too_small(self, least: float, most: float) -> str:
+    def _too_small(self, least: float, most: float, stays: str) -> str:
         budget = self.budget
         advice = "let it replace more of the modules, allow more topologies, or ask for less"
         if budget.kind == "time":
             share = budget.amount * least / most
             return (
                 f"compress: time={budget.amount:g} of what the model's matrices take cannot be "
-                f"had: the fastest choice that was tried takes {share:.3g}; {advice}"
+                f"had: the fastest choice that was tried takes {share:.3g}{stays}; {advice}"
             )
         total = _parameters(self.model)
         # Rounded down: what the message names can be asked for.
@@ -391,22 +405,46 @@ class Search:
         return (
             f"compress: {budget.kind}={budget.amount:g} cannot be had: the smallest choice leaves "
             f"{int(least):,} of {total:,} parameters, a compression of {ratio:,}, for biases and "
-            f"modules that stay count as well; {advice}"
+            f"modules that stay count as well{stays}; {advice}"
         )
 
     def _choice(self, target: Target, ways: Sequence[Way], option: Option) -> Choice:
         way, dense = ways[option.number], ways[0]
         if not way.graphs:
-            return Choice((), "dense is the best use of the budget here")
+            best = "dense is the best use of the budget here"
+            return Choice((), best if len(ways) > 1 else dense.text)
         cost = way.cost if self.budget.kind == "time" else self._cost(target, way.graphs)
         saved = dense.cost.parameters - cost.parameters
         gained = 1e3 * (dense.cost.seconds - cost.seconds)
         times = f"saves {saved:,} parameters and {gained:.3g} ms"
         if gained < 0:
             times = f"saves {saved:,} parameters, costs {-gained:.3g} ms"
-        what = "error" if self.loss is None else "loss"
-        why = f"{way.text}: {times} for {way.error:.2g} of {what}"
-        return Choice(way.graphs, why)
+        return Choice(way.graphs, f"{way.text}: {times} for {self._price(target, way)} as tried")
+
+    def _price(self, target: Target, way: Way) -> str:
+        """What a way costs in errors, in the words of the report's columns."""
+        if self.loss is not None:
+            return f"a loss higher by {way.error:.3g}"
+        seen = self.seen.get(id(target.module))
+        name = "error" if seen is None or seen.covariance is None else "whitened error"
+        return f"{name} {math.sqrt(way.error):.3g}"
+
+
+def _stays(targets: Sequence[Target], free: Sequence[Target], ways: Sequence[Sequence[Way]]) -> str:
+    """Why modules stay as they are whatever the budget is, in words; "" where none does."""
+    reasons: dict[str, list[str]] = {}
+    tried = {id(target): of_one for target, of_one in zip(free, ways, strict=True)}
+    for target in targets:
+        of_one = tried.get(id(target), ())
+        if len(of_one) > 1:
+            continue
+        reason = of_one[0].text if of_one else target.obstacle or FACTORIZED.why
+        name = shown(target.name) if target.name else "the model"
+        reasons.setdefault(reason, []).append(name)
+    if not reasons:
+        return ""
+    told = [f"{listed(names, ', ')} ({reason})" for reason, names in reasons.items()]
+    return f"; modules that stay: {listed(told, ', ')}"
 
 
 def stay_cost(target: Target, rows: int, setting: Setting) -> ModuleCost:

@@ -38,7 +38,7 @@ from .data import Call, Seen, Watched, as_evaluated, batches_of, call_model
 from .matrix_fit import fit_matrix, module_of
 from .module_cost import ModuleCost, Setting
 from .report import CompressReport, ModuleRow
-from .rules import Choice, check_patterns, check_rule, choose
+from .rules import FACTORIZED, Choice, check_patterns, check_rule, choose
 from .targets import Filter, Target, find_targets
 
 # A model has many modules: what a single fit would take a minute for is cut.
@@ -364,7 +364,8 @@ def _fitted(
     try:
         return fit_matrix(graphs, target, seen, **options)
     except SpecError as error:
-        msg = f"compress: module {shown(target.name)}: {error}"
+        where = f"module {shown(target.name)}" if target.name else "the model"
+        msg = f"compress: {where}: {error}"
         raise SpecError(msg) from error
 
 
@@ -389,7 +390,7 @@ def _cost_of(target: Target, new: Layer, rows: int, setting: Setting) -> ModuleC
 
 
 def _choice(choices: Mapping[str, Choice], target: Target) -> Choice:
-    return choices.get(target.name, Choice((), "it is factorized already"))
+    return choices.get(target.name, FACTORIZED)
 
 
 def _step(module: nn.Module, x: torch.Tensor, objective: Objective) -> Callable[[], object]:

@@ -56,11 +56,13 @@ class Seen:
             table, all leading dimensions of others.
         total: samples of all batches.
         covariance: sum of x x^H over them, as columns, or None: not summed, or all were zero.
+        spoilt: what is not finite in the inputs that were summed, in words; "" if nothing is.
     """
 
     rows: int = 0
     total: int = 0
     covariance: torch.Tensor | None = None
+    spoilt: str = ""
 
 
 @dataclass(slots=True)
@@ -116,6 +118,9 @@ class Watched:
                 part = flat.to(torch.float64 if not flat.is_complex() else torch.complex128)
                 # Of x as columns, on which matrices act: conjugates matter where x is complex.
                 moments = (part.mT @ part.conj()).cpu()
+                # Any such entry is in its own square.
+                if not seen.spoilt and not bool(moments.diagonal().isfinite().all()):
+                    seen.spoilt = _not_finite(x)
                 seen.covariance = moments if seen.covariance is None else seen.covariance + moments
 
 
@@ -139,6 +144,17 @@ def _rows(module: nn.Module, x: torch.Tensor) -> int:
         high, wide = _positions(module, x)
         return (x.shape[0] if x.dim() == 4 else 1) * high * wide
     return x.numel() // max(1, x.shape[-1])
+
+
+def _not_finite(x: torch.Tensor) -> str:
+    """How many entries of a batch are not finite, in words."""
+    nan, finite = int(x.isnan().sum()), int(x.isfinite().sum())
+    if finite == x.numel():
+        return "have squares that are not finite: scale them"
+    return (
+        f"have {nan} NaN and {x.numel() - finite - nan} infinite of {x.numel()} entries of a batch:"
+        " mend them, or the module before that makes them"
+    )
 
 
 def _positions(conv: nn.Conv2d, x: torch.Tensor) -> tuple[int, int]:

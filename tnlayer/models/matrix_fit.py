@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from ..errors import SpecError
 from ..fitting.covariance import Covariance
+from ..fitting.doubles import as_double
 from ..fitting.fit import fit_part
 from ..fitting.fitted import Fitted, or_interrupt
 from ..graph.graph import Graph, count_parameters
@@ -32,18 +34,37 @@ def fit_matrix(
         options: of :func:`tnlayer.fit`.
 
     Raises:
+        SpecError: nothing can be fitted to it, or these networks cannot.
         KeyboardInterrupt: Ctrl-C ended the fit, and with it the work on the whole model.
     """
     whole = graphs[0] if len(graphs) == 1 else graphs
-    matrix = target.dense.matrix()
-    return or_interrupt(fit_part(whole, matrix, data=covariance_of(seen), **options))
+    matrix, covariance = _read(target, seen)
+    return or_interrupt(fit_part(whole, matrix, data=covariance, **options))
 
 
-def covariance_of(seen: Seen | None) -> Covariance | None:
-    """The covariance of what a module saw, if it was summed."""
+def why_unfit(target: Target, seen: Seen | None) -> str:
+    """Why no network can be fitted to the matrix of a module, in words; "" where nothing is known.
+
+    Arguments:
+        target: the module.
+        seen: what it saw of data.
+    """
+    try:
+        _read(target, seen)
+    except SpecError as error:
+        return str(error)
+    return ""
+
+
+def _read(target: Target, seen: Seen | None) -> tuple[torch.Tensor, Covariance | None]:
+    """The matrix of a module, and the covariance of what it saw, if it was summed."""
+    matrix = as_double(target.dense.matrix(), "its weight")
     if seen is None or seen.covariance is None or not seen.total:
-        return None
-    return Covariance(seen.covariance / seen.total)
+        return matrix, None
+    if seen.spoilt:
+        msg = f"its inputs, on the data, {seen.spoilt}"
+        raise SpecError(msg)
+    return matrix, Covariance(seen.covariance / seen.total)
 
 
 def module_of(

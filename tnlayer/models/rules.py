@@ -35,6 +35,7 @@ class Choice:
 
 
 STAYS = Choice((), "no rule names it")
+FACTORIZED = Choice((), "it is factorized already")
 
 
 def is_topology(rule: object) -> bool:

@@ -59,7 +59,8 @@ class Summary(WrittenTable):
 
     Arguments:
         rows: one a layer that has parameters of its own.
-        total: of all; seconds and FLOPs are those of matrices and networks only.
+        total: of all; seconds and FLOPs are those of matrices and networks only. Memory is the
+            largest of a layer's own call: what a training step keeps of other layers is not in it.
         dense: the same with dense layers.
         objective: "train" or "infer": what times are of.
         batch: rows where no data told.
@@ -111,7 +112,8 @@ class Summary(WrittenTable):
         rows: list[tuple[str, ...]] = [(*heads, "KiB", "dense")]
         rows += [_cells(row.name or "(the model)", row.kind, row) for row in self.rows]
         whole = SummaryRow("", "", 0, True, self.total, self.dense)
-        rows.append(_cells("total", "", whole))
+        *sums, own, dense = _cells("total", "", whole)
+        rows.append((*sums, f"largest {own}", f"largest {dense}"))
         return rows
 
 

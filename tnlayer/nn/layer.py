@@ -369,6 +369,9 @@ class Layer(ReportedLayer):
     def to_dense(self) -> torch.Tensor:
         """The dense matrix of a layer with one batched input, (out_features, in_features).
 
+        It is a call with the identity, of ``in_features`` samples: ``explain()`` lists the batch
+        sizes around that as met, too.
+
         Raises:
             SpecError: the layer has several inputs or a product port, or the matrix is too large.
 
@@ -470,6 +473,8 @@ class Layer(ReportedLayer):
         >>> layer.prepare((256, 7)) is layer
         True
         """
+        if isinstance(batches, str | bytes):
+            check_whole(batches, "prepare: a batch")  # or its letters were looked at
         sizes = batches if isinstance(batches, Sequence) else (batches,)
         if any(check_whole(n, "prepare: a batch") < 0 for n in sizes):
             msg = f"prepare: expected batch sizes of at least 0, got {shown(batches)}"

@@ -343,10 +343,23 @@ def _check_kind(
         raise SpecError(_of_layer(msg, layer))
     if array is not None and array.device != x.device:
         msg = (
-            f"input {port.name!r} is on {x.device}, the parameters on {array.device}; move one, "
-            f"for example layer.to({str(x.device)!r})"
+            f"input {port.name!r} is on {x.device}, the parameters on {array.device}"
+            f"{_how_to_meet(x, array)}"
         )
         raise SpecError(_of_layer(msg, layer))
+
+
+def _how_to_meet(x: torch.Tensor, array: torch.Tensor) -> str:
+    """What to do where an input and the parameters are on two devices: nothing can be moved off the
+    meta device, where there are no entries."""
+    if array.is_meta:
+        return (
+            f", where they have no entries; write layer.to_empty(device={str(x.device)!r}), and "
+            "then layer.reset_parameters(), or load_state_dict with entries that were saved"
+        )
+    if x.is_meta:
+        return f"; it has no entries: pass one on {array.device}"
+    return f"; move one, for example layer.to({str(x.device)!r})"
 
 
 def _other_way(port: Port, dtype: torch.dtype) -> str:

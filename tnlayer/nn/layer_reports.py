@@ -24,6 +24,7 @@ from ..report.explain import Explanation, explain
 from ..report.page import layer_page
 from ..report.source import SourcePart, source_text
 from ..runtime.module_arrays import (
+    frozen_names,
     has_array,
 )
 from ..support.html import block, heading, html_of
@@ -146,7 +147,8 @@ backend='torch'
         ('torch', 'torch', True)
         """
         size = self._reported(batch)
-        found = explain(repr(self), self._backend, self._programs_at(size), size)
+        programs, frozen = self._programs_at(size), frozen_names(self)
+        found = explain(repr(self), self._backend, programs, size, frozen)
         return replace(found, memory_limit=self._request.memory_limit)
 
     def running(self, batch: int | Sequence[int] | None = None) -> str:

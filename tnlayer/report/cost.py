@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..graph.argument_checks import listed
 from ..graph.drawing.options import Style
 from ..graph.graph import Graph
 from ..ir.counts import Amount, Counts
@@ -59,6 +61,8 @@ class Cost(WrittenTable):
         planned: where the plan comes from.
         lowered: what it was lowered to, for a training step.
         one_plan: whether the plan serves every batch size, as in a Layer with ``batch``.
+        frozen: trainable tensors that the layer keeps frozen now (``requires_grad_(False)``); plans
+            are made, and all is counted, as if they were trained.
 
     >>> import tnlayer as tn
     >>> net = tn.topologies.low_rank(64, 64, rank=4)
@@ -111,6 +115,7 @@ class Cost(WrittenTable):
     planned: PlannedGraph = field(repr=False, compare=False)
     lowered: Lowered = field(repr=False, compare=False)
     one_plan: bool = False
+    frozen: tuple[str, ...] = ()
 
     @property
     def compression(self) -> float:
@@ -405,8 +410,9 @@ class Cost(WrittenTable):
         return [f"cost of {self._title}", *table(self._table()), *self._below()]
 
     def _below(self) -> list[str]:
-        """Where counts are not what runs, and the profile."""
-        return [*self.lowered.remarks, f"times: predicted with the profile {self.profile}"]
+        """Where counts are not what runs, and what times and counts rest on."""
+        times = f"times: predicted with the profile {self.profile}"
+        return [*self.lowered.remarks, times, *frozen_lines(self.frozen)]
 
     def steps_text(self) -> str:
         """The steps of the plan as a table: legs, FLOPs, bytes and predicted times."""
@@ -484,3 +490,17 @@ class Cost(WrittenTable):
                 ("inference", "forward without grad"),
             )
         ]
+
+
+def frozen_lines(frozen: Sequence[str]) -> list[str]:
+    """That a step which leaves tensors out costs less than is told; nothing where there are none.
+
+    Arguments:
+        frozen: their names.
+    """
+    if not frozen:
+        return []
+    return [
+        "backward, saved bytes, training peak and times are of a step that trains all tensors; "
+        f"frozen now: {listed(frozen, ', ')}"
+    ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import overload
 
+from torch import nn
+
 from ..dispatch.available_backends import foreseen_request
-from ..graph.argument_checks import check_option
 from ..graph.as_graph import AnyNetwork, AnySum, as_graph, as_sum, dtype_asked_for, is_sum
 from ..ir.counts import Counts
 from ..lowering.calls.training_schedules import wanted_names
@@ -13,6 +15,7 @@ from ..passes.differentiate import adjoint
 from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph, with_path
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
 from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
+from ..runtime.module_arrays import frozen_names
 from ..support.option_words import (
     Backend,
     ContractionPath,
@@ -22,7 +25,7 @@ from ..support.option_words import (
     Minimize,
     Objective,
 )
-from ..targets.backend import option_names
+from ..targets.backend import check_option_name
 from .cost import Cost
 from .costs import Costs
 
@@ -96,18 +99,26 @@ def cost(
     >>> [one.parameters for one in costs], costs.parameters
     ([32, 32], 64)
     """
-    check_option(backend, "backend", option_names())
+    check_option_name(backend)
     where, own = device_option(device), dtype_option(dtype_asked_for(net, dtype))
     limit = memory_option(memory_limit)
     request = Request(batch, objective, where, limit, effort, own, minimize, backend)
     request = with_path(foreseen_request(request), net, path)
     if is_sum(net):
         return Costs(cost_of(plan_graph(graph, request), batch) for graph in as_sum(net))
-    return cost_of(plan_graph(as_graph(net), request), batch)
+    frozen = frozen_names(net) if isinstance(net, nn.Module) else frozenset[str]()
+    return cost_of(plan_graph(as_graph(net), request), batch, frozen=frozen)
 
 
-def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cost:
-    """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost."""
+def cost_of(
+    planned: PlannedGraph,
+    batch: int,
+    *,
+    one_plan: bool = False,
+    frozen: Collection[str] = frozenset(),
+) -> Cost:
+    """Counts and predictions of a planned graph at a batch size; ``one_plan`` as for Cost, and
+    ``frozen`` the arrays of a layer that want no gradient now."""
     graph, plan, request = planned.graph, planned.plan, planned.request
     mask = planned.training_mask
     times = times_of(request)
@@ -141,4 +152,5 @@ def cost_of(planned: PlannedGraph, batch: int, *, one_plan: bool = False) -> Cos
         planned=planned,
         lowered=lowered,
         one_plan=one_plan,
+        frozen=tuple(p.name for p in graph.parameters if p.node.trainable and p.name in frozen),
     )

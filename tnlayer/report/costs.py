@@ -19,7 +19,7 @@ from ..planning.predictions import DENSE, Prediction, added, seconds_by_name
 from ..support.html import bars_svg, block, heading, html_of, html_table, lines
 from ..support.option_words import Labels
 from ..support.wording import counted
-from .cost import Cost
+from .cost import Cost, frozen_lines
 from .cost_drawing import DrawnPlans, draw_plans
 from .verdict import kind_of, verdict
 
@@ -352,6 +352,7 @@ class Costs(tuple[Cost, ...], WrittenTable):
             *told_remarks((cost.label or "network", cost) for cost in self),
             f"peak bytes, at most: {self.forward_peak:,} forward, {self.training_peak:,} training",
             f"times: predicted with the profile {self.profile}",
+            *frozen_lines(tuple(dict.fromkeys(name for cost in self for name in cost.frozen))),
         ]
 
     def _verdict(self) -> list[str]:

@@ -6,7 +6,7 @@ that no call had so far.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ..dispatch.available_backends import taken_backend
@@ -221,7 +221,13 @@ def _memory_line(cost: Cost, limit: int) -> str:
 # -- what runs, or would run ---------------------------------------------------------------------
 
 
-def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: int) -> Explanation:
+def explain(
+    layer: str,
+    asked: str,
+    programs: Sequence[RangedProgram],
+    batch: int,
+    frozen: Collection[str] = frozenset(),
+) -> Explanation:
     """What a layer runs and why, at a batch size.
 
     Arguments:
@@ -229,6 +235,7 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         asked: the backend that was asked for.
         programs: those of the networks whose results the layer adds.
         batch: samples of one call.
+        frozen: arrays of the layer that want no gradient now.
 
     Raises:
         SpecError: batch is no positive whole number.
@@ -237,7 +244,9 @@ def explain(layer: str, asked: str, programs: Sequence[RangedProgram], batch: in
         msg = f"explain: batch={shown(batch)}, expected a positive number of samples"
         raise SpecError(msg)
     first = programs[0]
-    costs = Costs(cost_of(planned_at(r, batch), batch, one_plan=r.one_plan) for r in programs)
+    costs = Costs(
+        cost_of(planned_at(r, batch), batch, one_plan=r.one_plan, frozen=frozen) for r in programs
+    )
     backends = {cost.backend for cost in costs}
     failure = next((f for ranged in programs if (f := _failure(ranged, batch))), "")
     return Explanation(

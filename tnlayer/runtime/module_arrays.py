@@ -115,6 +115,14 @@ def homes_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[st
     return own["_parameters"], own["_buffers"], own
 
 
+def frozen_names(module: nn.Module) -> frozenset[str]:
+    """Names of a module's own parameters that want no gradient now."""
+    parameters = homes_of(module)[0]
+    return frozenset(
+        name for name, array in parameters.items() if array is not None and not array.requires_grad
+    )
+
+
 def has_array(module: nn.Module, name: str) -> bool:
     """Whether there is one, without making it."""
     return is_made(module, name) or home_of(module, name) is not None

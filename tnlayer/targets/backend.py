@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpecError
-from ..graph.argument_checks import shown
+from ..graph.argument_checks import check_option, shown
 from ..graph.graph import Graph
 from ..ir import backend_names
 from ..ir.backend_names import AUTO, TORCH
@@ -276,6 +276,22 @@ def calls_backend() -> Backend:
 def option_names() -> tuple[str, ...]:
     """What the option ``backend`` may be."""
     return (AUTO, *(name for name, one in _REGISTERED.items() if one.can_be_asked))
+
+
+def check_option_name(name: object) -> str:
+    """What the option ``backend`` is.
+
+    Raises:
+        SpecError: it is unknown, or nobody can ask for it.
+    """
+    known = _REGISTERED.get(name) if isinstance(name, str) else None
+    if known is not None and not known.can_be_asked:
+        msg = (
+            f"backend={shown(name)} cannot be asked for: backend={AUTO!r} takes it where it is "
+            f"predicted to be the fastest; expected one of {', '.join(option_names())}"
+        )
+        raise SpecError(msg)
+    return check_option(name, "backend", option_names())
 
 
 def auto_names() -> tuple[str, ...]:

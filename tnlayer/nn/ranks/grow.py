@@ -63,6 +63,15 @@ def _wanted(
         if size < 1:
             msg = f"grow: bond={shown(size)}, expected at least 1"
             raise SpecError(msg)
+        least = min(free.values(), default=size)
+        if least > size:
+            most = max(free.values())
+            sizes = f"size {least}" if least == most else f"sizes from {least} to {most}"
+            msg = (
+                f"grow: bond={size}, and all bonds have {sizes} already; ask for more, or "
+                "layer.truncate makes bonds smaller"
+            )
+            raise SpecError(msg)
         return {leg: max(size, old) for leg, old in free.items()}
     wanted: dict[str, int] = {}
     for leg, size in bond.items():

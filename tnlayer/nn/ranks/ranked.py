@@ -159,7 +159,7 @@ class Ranked(DenseWeight):
             the layer itself.
 
         Raises:
-            SpecError: a leg cannot grow, or tensors are parametrized.
+            SpecError: a leg cannot grow, all are larger already, or tensors are parametrized.
 
         >>> import torch, tnlayer as tn
         >>> layer = tn.Layer(tn.topologies.low_rank(16, 16, rank=2), dtype=torch.float64)
