@@ -82,6 +82,50 @@ def test_from_quimb() -> None:
         tn.Network.from_quimb(3)
 
 
+def with_exponent(exponent: object, scale: float = 1.0) -> Any:
+    """The same network, whose entries say 10**exponent times less than they mean."""
+    network = quimb_like()
+    for tensor in network.tensors:
+        tensor.data = tensor.data * scale
+    return SimpleNamespace(tensors=network.tensors, exponent=exponent)
+
+
+def dense_of(network: Any) -> Any:
+    """The dense map of the network that from_quimb makes."""
+    graph = tn.Network.from_quimb(network, inputs=["k0", "k1"]).freeze()
+    return oracle.evaluate(graph, [np.eye(4)], oracle.stored_values(graph))
+
+
+@pytest.mark.parametrize("exponent", [9.0, np.float64(-3.5), 0.0])
+def test_quimbs_exponent_is_multiplied_in(exponent: float) -> None:
+    """It is the log10 of a factor of the whole: a part of it goes into each tensor."""
+    expected = dense_of(quimb_like()) * 10.0**exponent
+    np.testing.assert_allclose(dense_of(with_exponent(exponent)), expected, rtol=1e-12)
+
+
+def test_a_large_exponent_is_spread() -> None:
+    """Entries stay in range where a single tensor would have left it, and in single precision."""
+    small = dense_of(with_exponent(500.0, 1e-250))
+    np.testing.assert_allclose(small, dense_of(quimb_like()), rtol=1e-12)
+    single = with_exponent(60.0, 1e-30)
+    for tensor in single.tensors:
+        tensor.data = tensor.data.astype(np.float32)
+    np.testing.assert_allclose(dense_of(single), dense_of(quimb_like()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [700.0, -700.0, -np.inf, np.nan, "much"])
+def test_an_exponent_beyond_all_numbers_is_refused(exponent: object) -> None:
+    """No entry becomes infinite or zero without a word."""
+    with pytest.raises(tn.SpecError, match="from_quimb: the network's exponent is"):
+        dense_of(with_exponent(exponent))
+
+
+def test_an_exponent_needs_a_tensor() -> None:
+    """A factor of nothing is told."""
+    with pytest.raises(tn.SpecError, match=r"exponent is 2\.0, and it has no tensor"):
+        tn.Network.from_quimb(SimpleNamespace(tensors=[], exponent=2.0))
+
+
 def test_quimb_and_back() -> None:
     """quimb contracts the network to the dense map; only where quimb is installed."""
     pytest.importorskip("quimb")

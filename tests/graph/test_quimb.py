@@ -49,6 +49,14 @@ def grid() -> Case:
     return made, [], list(made.site_inds)
 
 
+def equalised() -> Case:
+    """Tensors of norm 1: what they lost is in the network's exponent."""
+    made, inputs, output = chain(quimb.MPO_rand(5, 4, phys_dim=2, dtype="float64", seed=0) * 1e9)
+    made.equalize_norms_(1.0)
+    assert made.exponent > 9
+    return made, inputs, output
+
+
 NETWORKS: dict[str, Callable[[], Case]] = {
     "random operator": lambda: chain(quimb.MPO_rand(5, 4, phys_dim=2, dtype="float64", seed=0)),
     "complex": lambda: chain(quimb.MPO_rand(4, 3, phys_dim=2, dtype="complex128", seed=0)),
@@ -56,6 +64,7 @@ NETWORKS: dict[str, Callable[[], Case]] = {
     "circuit": circuit,
     "hyperedge": hyperedge,
     "grid": grid,
+    "equalised norms": equalised,
 }
 
 

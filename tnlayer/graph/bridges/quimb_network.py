@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,11 @@ import numpy as np
 from ...errors import BuildError, SpecError
 from ..argument_checks import IDENTIFIER, as_array_value, listed, shown
 from ..graph import Graph, Port, TensorNode
+from ..graph_values import ArrayValue
 from .fit_names import leg_names, tensor_names
+
+# Normal numbers of float64 go from 10**-307 to 10**308.
+_DECADES = 300
 
 
 def graph_from_quimb(
@@ -21,13 +26,15 @@ def graph_from_quimb(
     """The network of quimb's TensorNetwork.
 
     Arguments:
-        network: with ``tensors``, each with ``inds``, ``data`` and ``tags``.
+        network: with ``tensors``, each with ``inds``, ``data`` and ``tags``, and maybe with an
+            ``exponent``, the log10 of a factor of the whole.
         inputs: indices that x enters by, in order.
         output: indices of y, in order; None: all other open ones.
         trainable: whether the tensors are parameters, that start with quimb's entries.
 
     Raises:
-        SpecError: it is no such network, or an index is not there.
+        SpecError: it is no such network, an index is not there, or the exponent leads beyond the
+            range of numbers.
     """
     try:
         tensors = [(tuple(t.inds), np.asarray(t.data), list(t.tags)) for t in network.tensors]
@@ -44,14 +51,17 @@ def graph_from_quimb(
             raise SpecError(msg)
     if output is None:
         output = [index for index in open_ones if index not in set(inputs)]
+    values = [
+        as_array_value(array, f"tensor {name!r}").array
+        for name, (_, array, _) in zip(names, tensors, strict=True)
+    ]
+    values = _with_exponent(values, getattr(network, "exponent", 0.0))
     sizes: dict[str, int] = {}
     nodes: list[TensorNode] = []
-    for name, (inds, array, _) in zip(names, tensors, strict=True):
+    for name, (inds, _, _), array in zip(names, tensors, values, strict=True):
         sizes |= {legs[index]: size for index, size in zip(inds, array.shape, strict=True)}
-        value = as_array_value(array, f"tensor {name!r}")
-        nodes.append(
-            TensorNode(name, tuple(legs[index] for index in inds), trainable=trainable, value=value)
-        )
+        own = tuple(legs[index] for index in inds)
+        nodes.append(TensorNode(name, own, trainable=trainable, value=ArrayValue(array)))
     left = set(open_ones) - set(inputs) - set(output)
     return Graph(
         label=type(network).__name__,
@@ -61,6 +71,49 @@ def graph_from_quimb(
         tensors=tuple(nodes),
         summed=frozenset(legs[index] for index in left),
     )
+
+
+def _with_exponent(arrays: Sequence[np.ndarray], exponent: Any) -> list[np.ndarray]:
+    """The arrays times their part each of 10**exponent; in double precision where there is one.
+
+    quimb keeps the factor apart so that entries stay in range; no tensor could take all of it.
+
+    Raises:
+        SpecError: the exponent is no finite number, or an array would leave the range of numbers.
+    """
+    try:
+        whole = float(exponent)
+    except (TypeError, ValueError):
+        whole = math.nan
+    if not math.isfinite(whole):
+        msg = (
+            f"from_quimb: the network's exponent is {shown(exponent)}, expected a finite number, "
+            "log10 of a factor; was a tensor of zeros normalised?"
+        )
+        raise SpecError(msg)
+    if whole == 0:
+        return list(arrays)
+    if not arrays:
+        msg = f"from_quimb: the network's exponent is {shown(whole)}, and it has no tensor"
+        raise SpecError(msg)
+    part = whole / len(arrays)
+    if not all(_stays_in_range(array, part) for array in arrays):
+        msg = (
+            f"from_quimb: the network's exponent is {shown(whole)}; with 10**{part:.4g} multiplied "
+            f"into each of {len(arrays)} tensors entries leave the range of float64. Set "
+            "network.exponent = 0.0 and bring the factor in where results are used"
+        )
+        raise SpecError(msg)
+    # Two steps: 10**part itself may be too large, where the entries are small.
+    half = 10.0 ** (part / 2)
+    return [array.astype(np.result_type(array, np.float64)) * half * half for array in arrays]
+
+
+def _stays_in_range(array: np.ndarray, exponent: float) -> bool:
+    """Whether the largest entry times 10**exponent is a number as precise as any other."""
+    largest = float(np.abs(array).max(initial=0.0))
+    now = math.log10(largest) if largest else 0.0
+    return abs(now + exponent) < _DECADES and abs(exponent) < 2 * _DECADES
 
 
 def _tag(tags: Sequence[str]) -> str:
