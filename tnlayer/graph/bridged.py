@@ -119,7 +119,8 @@ class Bridged(ABC):
     ) -> Self:
         """The network of a quimb TensorNetwork, whose tensors start with its entries.
 
-        quimb's factor of the whole, ``network.exponent``, is multiplied into them.
+        quimb's factor of the whole, ``network.exponent``, is multiplied into them. Tensors whose
+        ``left_inds`` make them isometric, to 1e-5, get ``isometry=`` these.
 
         Arguments:
             network: any quimb TensorNetwork, such as an MPS or an MPO.

@@ -6,18 +6,23 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ...errors import BuildError, SpecError
 from ..argument_checks import IDENTIFIER, as_array_value, listed, shown
+from ..cancel_isometries import off_isometry
 from ..graph import Graph, Port, TensorNode
 from ..graph_values import ArrayValue
 from .fit_names import leg_names, tensor_names
 
 # Normal numbers of float64 go from 10**-307 to 10**308.
 _DECADES = 300
+
+# How far an isometry's W^H W may be from the identity: that of one in single precision is.
+_CLOSE = 1e-5
 
 
 def graph_from_quimb(
@@ -26,8 +31,9 @@ def graph_from_quimb(
     """The network of quimb's TensorNetwork.
 
     Arguments:
-        network: with ``tensors``, each with ``inds``, ``data`` and ``tags``, and maybe with an
-            ``exponent``, the log10 of a factor of the whole.
+        network: with ``tensors``, each with ``inds``, ``data`` and ``tags``, and maybe with
+            ``left_inds``, one side of it as an isometry; and maybe with an ``exponent``, the log10
+            of a factor of the whole.
         inputs: indices that x enters by, in order.
         output: indices of y, in order; None: all other open ones.
         trainable: whether the tensors are parameters, that start with quimb's entries.
@@ -37,13 +43,13 @@ def graph_from_quimb(
             range of numbers.
     """
     try:
-        tensors = [(tuple(t.inds), np.asarray(t.data), list(t.tags)) for t in network.tensors]
+        read = [_read(tensor) for tensor in network.tensors]
     except (AttributeError, TypeError) as error:
         msg = f"from_quimb: expected a quimb TensorNetwork, got {shown(network)}"
         raise SpecError(msg) from error
-    ends = Counter(index for inds, _, _ in tensors for index in inds)
+    ends = Counter(index for tensor in read for index in tensor.inds)
     legs = dict(zip(ends, leg_names([str(i) for i in ends], dots=True), strict=True))
-    names = tensor_names([_tag(tags) for _, _, tags in tensors])
+    names = tensor_names([tensor.tag for tensor in read])
     open_ones = [index for index, count in ends.items() if count == 1]
     for index in (*inputs, *(output or ())):
         if index not in ends:
@@ -51,17 +57,24 @@ def graph_from_quimb(
             raise SpecError(msg)
     if output is None:
         output = [index for index in open_ones if index not in set(inputs)]
-    values = [
-        as_array_value(array, f"tensor {name!r}").array
-        for name, (_, array, _) in zip(names, tensors, strict=True)
+    read = [
+        replace(tensor, array=as_array_value(tensor.array, f"tensor {name!r}").array)
+        for name, tensor in zip(names, read, strict=True)
     ]
-    values = _with_exponent(values, getattr(network, "exponent", 0.0))
+    read = _with_exponent(read, getattr(network, "exponent", 0.0))
     sizes: dict[str, int] = {}
     nodes: list[TensorNode] = []
-    for name, (inds, _, _), array in zip(names, tensors, values, strict=True):
-        sizes |= {legs[index]: size for index, size in zip(inds, array.shape, strict=True)}
-        own = tuple(legs[index] for index in inds)
-        nodes.append(TensorNode(name, own, trainable=trainable, value=ArrayValue(array)))
+    for name, tensor in zip(names, read, strict=True):
+        sizes |= {legs[i]: size for i, size in zip(tensor.inds, tensor.array.shape, strict=True)}
+        nodes.append(
+            TensorNode(
+                name,
+                tuple(legs[index] for index in tensor.inds),
+                trainable=trainable,
+                value=ArrayValue(tensor.array),
+                isometry=tensor.isometry,
+            )
+        )
     left = set(open_ones) - set(inputs) - set(output)
     return Graph(
         label=type(network).__name__,
@@ -73,10 +86,46 @@ def graph_from_quimb(
     )
 
 
-def _with_exponent(arrays: Sequence[np.ndarray], exponent: Any) -> list[np.ndarray]:
-    """The arrays times their part each of 10**exponent; in double precision where there is one.
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A tensor of quimb.
 
-    quimb keeps the factor apart so that entries stay in range; no tensor could take all of it.
+    Arguments:
+        inds: its indices.
+        array: its entries.
+        tag: the first that can be made a name, or "".
+        left: its axes that quimb calls left, those of one side of an isometry; or ().
+    """
+
+    inds: tuple[str, ...]
+    array: np.ndarray
+    tag: str
+    left: tuple[int, ...]
+
+    @property
+    def isometry(self) -> tuple[int, ...]:
+        """The axes on the left, if that makes it an isometry: quimb keeps them as a hint, and many
+        things that it does to the entries leave them there."""
+        return self.left if self.left and off_isometry(self.array, self.left) <= _CLOSE else ()
+
+
+def _read(tensor: Any) -> _Read:
+    inds = tuple(tensor.inds)
+    # A trace has no sides; and other things than quimb's have no left_inds.
+    left = set(getattr(tensor, "left_inds", None) or ()) if len(set(inds)) == len(inds) else ()
+    return _Read(
+        inds,
+        np.asarray(tensor.data),
+        _tag(list(tensor.tags)),
+        tuple(axis for axis, index in enumerate(inds) if index in left),
+    )
+
+
+def _with_exponent(tensors: Sequence[_Read], exponent: Any) -> list[_Read]:
+    """The tensors with their part each of 10**exponent; in double precision where there is one.
+
+    quimb keeps the factor apart so that entries stay in range, so that no single tensor gets it.
+    Isometries get no part where the others can take it, for they would be none then.
 
     Raises:
         SpecError: the exponent is no finite number, or an array would leave the range of numbers.
@@ -92,21 +141,26 @@ def _with_exponent(arrays: Sequence[np.ndarray], exponent: Any) -> list[np.ndarr
         )
         raise SpecError(msg)
     if whole == 0:
-        return list(arrays)
-    if not arrays:
+        return list(tensors)
+    if not tensors:
         msg = f"from_quimb: the network's exponent is {shown(whole)}, and it has no tensor"
         raise SpecError(msg)
-    part = whole / len(arrays)
-    if not all(_stays_in_range(array, part) for array in arrays):
-        msg = (
-            f"from_quimb: the network's exponent is {shown(whole)}; with 10**{part:.4g} multiplied "
-            f"into each of {len(arrays)} tensors entries leave the range of float64. Set "
-            "network.exponent = 0.0 and bring the factor in where results are used"
-        )
-        raise SpecError(msg)
-    # Two steps: 10**part itself may be too large, where the entries are small.
-    half = 10.0 ** (part / 2)
-    return [array.astype(np.result_type(array, np.float64)) * half * half for array in arrays]
+    others = [place for place, tensor in enumerate(tensors) if not tensor.isometry]
+    for places in (others, range(len(tensors))):
+        part = whole / max(len(places), 1)
+        if places and all(_stays_in_range(tensors[place].array, part) for place in places):
+            return [
+                replace(tensor, array=_times_power(tensor.array, part))
+                if place in places
+                else tensor
+                for place, tensor in enumerate(tensors)
+            ]
+    msg = (
+        f"from_quimb: the network's exponent is {shown(whole)}; with 10**{part:.4g} multiplied "
+        f"into each of {len(tensors)} tensors entries leave the range of float64. Set "
+        "network.exponent = 0.0 and bring the factor in where results are used"
+    )
+    raise SpecError(msg)
 
 
 def _stays_in_range(array: np.ndarray, exponent: float) -> bool:
@@ -114,6 +168,12 @@ def _stays_in_range(array: np.ndarray, exponent: float) -> bool:
     largest = float(np.abs(array).max(initial=0.0))
     now = math.log10(largest) if largest else 0.0
     return abs(now + exponent) < _DECADES and abs(exponent) < 2 * _DECADES
+
+
+def _times_power(array: np.ndarray, exponent: float) -> np.ndarray:
+    """An array times 10**exponent, which itself may be too large where the entries are small."""
+    half = 10.0 ** (exponent / 2)
+    return array.astype(np.result_type(array, np.float64)) * half * half
 
 
 def _tag(tags: Sequence[str]) -> str:
