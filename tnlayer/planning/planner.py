@@ -29,6 +29,7 @@ from .request import (
     BY_TIME,
     DEFAULT_BATCH,
     Request,
+    arithmetic_of,
     device_option,
     dtype_option,
     memory_option,
@@ -154,7 +155,9 @@ def plan(
     limit = memory_option(memory_limit)
     request = Request(batch, objective, where, limit, effort, own, minimize)
     if is_sum(net):
-        return tuple(plan_graph(graph, request).plan for graph in as_sum(net))
+        graphs = as_sum(net)
+        request = replace(request, dtype=arithmetic_of(graphs, own))
+        return tuple(plan_graph(graph, request).plan for graph in graphs)
     return plan_graph(as_graph(net), request).plan
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import overload
 
 from ..dispatch.available_backends import foreseen_request
@@ -12,7 +13,14 @@ from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
 from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
-from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
+from ..planning.request import (
+    DEFAULT_BATCH,
+    Request,
+    arithmetic_of,
+    device_option,
+    dtype_option,
+    memory_option,
+)
 from ..support.option_words import Backend, Device, Dtype, Effort, Minimize, Objective
 from ..targets.backend import option_names
 from .cost import Cost
@@ -90,7 +98,9 @@ def cost(
     request = Request(batch, objective, where, limit, effort, own, minimize, backend)
     request = foreseen_request(request)
     if is_sum(net):
-        return Costs(cost_of(plan_graph(graph, request), batch) for graph in as_sum(net))
+        graphs = as_sum(net)
+        request = replace(request, dtype=arithmetic_of(graphs, own))
+        return Costs(cost_of(plan_graph(graph, request), batch) for graph in graphs)
     return cost_of(plan_graph(as_graph(net), request), batch)
 
 
