@@ -16,7 +16,7 @@ from .as_graph import AnyNetwork, as_graph
 from .cancel_isometries import cancel_isometries
 from .graph import Graph, TensorNode
 from .graph_values import SCALED
-from .network import Network
+from .network import Network, freeze_state
 from .sum_of_networks import SumOfNetworks
 
 Sites = int | Sequence[int]
@@ -41,7 +41,9 @@ def energy(
 
     Arguments:
         state: its open legs, those of its inputs and then those of the output, are the sites, in
-            order from 0; what is fixed is no site.
+            order from 0; what is fixed is no site. There may be more than a layer could have
+            features for. The norm of many sites is a number beyond all ranges where nothing keeps
+            it near 1: ``tn.Layer(..., log_scale=True)`` has its logarithm.
         operator: a term by the sites that it acts on, (3, 4) or 3, each a matrix, rows and columns
             row major in these sites, or an array with the legs of the rows and then of the columns.
             () for a number.
@@ -65,7 +67,9 @@ def energy(
     """
     check_flag(isometric, "energy: isometric")
     check_mapping(operator, "energy: operator", "terms by the sites that they act on")
-    graph = _with_start(as_graph(state, "energy"))
+    # What a state has open is joined to its conjugate: nothing has as many entries as it.
+    is_network = isinstance(state, Network)
+    graph = _with_start(freeze_state(state) if is_network else as_graph(state, "energy"))
     sites = _sites(graph)
     if not operator:
         msg = "energy: the operator has no term; pass {(0, 1): matrix, ...}"
