@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import networkx
 import numpy as np
@@ -286,6 +286,26 @@ def test_a_unitary_state_keeps_its_isometries() -> None:
         assert layer.top.norm().item() == pytest.approx(2)
         norm = tn.Layer(tn.energy(T.mera(6, 2, 2), {(): 1.0}), isometries="keep", **options)
         assert norm().item().real == pytest.approx(64)
+
+
+@pytest.mark.parametrize(
+    ("net", "is_state"),
+    [(T.mera(8, 2, 2), True), (T.periodic_mera(8, 2, 4), True), (T.mera(8, 2, 4), False)],
+)
+@pytest.mark.parametrize("isometries", ["free", "keep"])
+def test_isometries_that_grow_from_the_sites_up_make_no_norm(
+    net: tn.Network, is_state: bool, isometries: Literal["free", "keep"]
+) -> None:
+    """The norm is 1 where the larger side of each faces the sites, and far below where not; kept
+    ones stay there."""
+    net = net.copy()
+    net.fix(dict.fromkeys(net.freeze().output, 0))
+    torch.manual_seed(0)
+    layer = tn.Layer(tn.energy(net, {(): 1.0}), isometries=isometries, **OPTIONS)
+    if is_state:
+        assert layer().item() == pytest.approx(1)
+    else:
+        assert layer().item() < 0.1
 
 
 # -- states of many sites --------------------------------------------------------------------------

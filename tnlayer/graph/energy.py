@@ -35,9 +35,9 @@ def energy(
     How the state starts does not depend on the operator: entries that are free are drawn with the
     deviations for which <state|state> is 1 in the mean, and isometries are no multiples. A state of
     isometries has norm 1, kept or at the start, where the side of each that faces the sites is no
-    smaller than the other: in mera(8, 2, 2) and periodic_mera(8, 2, 4), and not in mera(8, 2, 4),
-    whose disentanglers grow from 2 x 2 to 4 x 4 on the way up (0.01 to 0.03 there). An energy is
-    divided by its norm everywhere else.
+    smaller than the other: with their outputs fixed mera(8, 2, 2) and periodic_mera(8, 2, 4), and
+    not mera(8, 2, 4), whose disentanglers grow from 2 x 2 to 4 x 4 on the way up (0.01 to 0.03
+    there). An energy is divided by its norm everywhere else.
 
     Arguments:
         state: its open legs, those of its inputs and then those of the output, are the sites, in
