@@ -150,6 +150,11 @@ def many_legs() -> tn.Network:
     return tn.topologies.tensor_train((2,) * 20, (2,) * 20, rank=1)
 
 
+def turn() -> tn.Network:
+    """A network of complex values."""
+    return tn.Network.from_einsum("i,ij->j", sizes={"i": 1, "j": 1}, values={"t_1": [[1j]]})
+
+
 def broken() -> tn.Network:
     """A function with a mistake of its own, over two lines."""
     msg = "a mistake\nof the user"
@@ -190,6 +195,7 @@ def test_module_and_function() -> None:
         (["show", "os:getcwd"], "expected a tnlayer.Network"),
         (["code", "tnlayer.topologies:mera", "--dtype", "floaty"], "floaty"),
         (["cost", "tnlayer.topologies:mera", "--dtype", "int8"], "int8"),
+        (["cost", "tests.cli.test_cli:turn", "--dtype", "float64"], "use dtype='complex128'"),
         (["code", "tnlayer.topologies:mera", "--batch", "0"], "--batch 0"),
     ],
 )

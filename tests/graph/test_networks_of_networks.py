@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Literal
 
+import networkx
 import numpy as np
 import pytest
 import torch
@@ -283,6 +286,116 @@ def test_a_unitary_state_keeps_its_isometries() -> None:
         assert layer.top.norm().item() == pytest.approx(2)
         norm = tn.Layer(tn.energy(T.mera(6, 2, 2), {(): 1.0}), isometries="keep", **options)
         assert norm().item().real == pytest.approx(64)
+
+
+@pytest.mark.parametrize(
+    ("net", "is_state"),
+    [(T.mera(8, 2, 2), True), (T.periodic_mera(8, 2, 4), True), (T.mera(8, 2, 4), False)],
+)
+@pytest.mark.parametrize("isometries", ["free", "keep"])
+def test_isometries_that_grow_from_the_sites_up_make_no_norm(
+    net: tn.Network, is_state: bool, isometries: Literal["free", "keep"]
+) -> None:
+    """The norm is 1 where the larger side of each faces the sites, and far below where not; kept
+    ones stay there."""
+    net = net.copy()
+    net.fix(dict.fromkeys(net.freeze().output, 0))
+    torch.manual_seed(0)
+    layer = tn.Layer(tn.energy(net, {(): 1.0}), isometries=isometries, **OPTIONS)
+    if is_state:
+        assert layer().item() == pytest.approx(1)
+    else:
+        assert layer().item() < 0.1
+
+
+# -- states of many sites --------------------------------------------------------------------------
+
+
+def entered(sites: int) -> tn.Network:
+    """A chain whose sites are legs of x."""
+    net = tn.Network("entered")
+    net.input({f"j{k}": 2 for k in range(sites)})
+    net.output()
+    net.bond({f"b{k}": 3 for k in range(sites - 1)})
+    for k in range(sites):
+        net.tensor(f"site_{k}", [f"b{n}" for n in (k - 1, k) if 0 <= n < sites - 1] + [f"j{k}"])
+    return net
+
+
+def as_quimb(sites: int) -> Any:
+    """What from_quimb reads of a chain."""
+    generator = np.random.default_rng(0)
+    tensors: list[Any] = []
+    for k in range(sites):
+        bonds = [f"b{n}" for n in (k - 1, k) if 0 <= n < sites - 1]
+        data = generator.standard_normal([3] * len(bonds) + [2]) / 2
+        tensors.append(SimpleNamespace(inds=(*bonds, f"j{k}"), tags=[f"site_{k}"], data=data))
+    return SimpleNamespace(tensors=tensors)
+
+
+# A chain of so many spins and bond 3, by what makes it.
+CHAINS: dict[str, Callable[[int], tn.Network]] = {
+    "mps": lambda sites: T.mps(sites, dim=2, bond=3),
+    "x": entered,
+    "quimb": lambda sites: tn.Network.from_quimb(as_quimb(sites)),
+    "networkx": lambda sites: tn.Network.from_networkx(
+        networkx.path_graph(sites), bond=3, output=2
+    ),
+}
+
+
+def sites_of(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The tensors of a chain as (bond on the left, site, bond on the right)."""
+    found = [np.moveaxis(array, array.shape.index(2), -1) for array in arrays]
+    return [
+        found[0].T[None],
+        *(array.transpose(0, 2, 1) for array in found[1:-1]),
+        found[-1][:, :, None],
+    ]
+
+
+def chain_value(arrays: list[np.ndarray], operators: dict[int, np.ndarray]) -> tuple[float, float]:
+    """<psi|operators|psi> of an MPS, with its logarithm kept apart, from the left to the right."""
+    left, log = np.ones((1, 1)), 0.0
+    for k, array in enumerate(arrays):
+        operator = operators.get(k, np.eye(2))
+        left = np.einsum("ab,aic,ij,bjd->cd", left, array, operator, array)
+        log += float(np.log(np.abs(left).max()))
+        left = left / np.abs(left).max()
+    return left.item(), log
+
+
+@pytest.mark.parametrize("name", sorted(CHAINS))
+def test_states_of_any_number_of_sites(name: str) -> None:
+    """What would be a vector of 2^100 entries has an energy and a norm: those networks are
+    closed."""
+    state = CHAINS[name](100)
+    torch.manual_seed(0)
+    energy = tn.Layer(tn.energy(state, {(4, 5): np.kron(Z, X)}), **OPTIONS)
+    norm = tn.Layer(tn.energy(state, {(): 1.0}), **OPTIONS, log_scale=True)
+    norm.load_state_dict(energy.tensors(), strict=False)
+    arrays = sites_of([array.detach().numpy() for array in energy.tensors().values()])
+    mantissa, log = chain_value(arrays, {4: Z, 5: X})
+    np.testing.assert_allclose(energy().item(), mantissa * np.exp(log), rtol=1e-8)
+    mantissa, log = chain_value(arrays, {})
+    top, scale = norm()
+    np.testing.assert_allclose(np.log(top.item()) + scale.item(), np.log(mantissa) + log, rtol=1e-8)
+
+
+def test_layers_have_a_bound_on_features() -> None:
+    """As before: what would make y or x is refused, and told where such a state can go."""
+    state = T.mps(100, dim=2, bond=3)
+    told = r"the output has 1267650600228229401496703205376 features, at most .* tn\.energy"
+    refused: tuple[Callable[[Any], Any], ...] = (
+        tn.Layer, tn.cost, tn.plan, tn.compile, tn.compare, tn.Network.freeze
+    )  # fmt: skip
+    for make in refused:
+        with pytest.raises(tn.SpecError, match=told):
+            make(state)
+        with pytest.raises(tn.SpecError, match=told):
+            make(CHAINS["networkx"](100))
+    with pytest.raises(tn.SpecError, match=r"input 'x' has 1267650600228229401496703205376"):
+        tn.Layer(entered(100))
 
 
 def test_a_sum_is_no_network() -> None:

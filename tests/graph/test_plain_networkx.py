@@ -82,6 +82,104 @@ def test_from_quimb() -> None:
         tn.Network.from_quimb(3)
 
 
+def with_exponent(exponent: object, scale: float = 1.0) -> Any:
+    """The same network, whose entries say 10**exponent times less than they mean."""
+    network = quimb_like()
+    for tensor in network.tensors:
+        tensor.data = tensor.data * scale
+    return SimpleNamespace(tensors=network.tensors, exponent=exponent)
+
+
+def dense_of(network: Any) -> Any:
+    """The dense map of the network that from_quimb makes."""
+    graph = tn.Network.from_quimb(network, inputs=["k0", "k1"]).freeze()
+    return oracle.evaluate(graph, [np.eye(4)], oracle.stored_values(graph))
+
+
+@pytest.mark.parametrize("exponent", [9.0, np.float64(-3.5), 0.0])
+def test_quimbs_exponent_is_multiplied_in(exponent: float) -> None:
+    """It is the log10 of a factor of the whole: a part of it goes into each tensor."""
+    expected = dense_of(quimb_like()) * 10.0**exponent
+    np.testing.assert_allclose(dense_of(with_exponent(exponent)), expected, rtol=1e-12)
+
+
+def test_a_large_exponent_is_spread() -> None:
+    """Entries stay in range where a single tensor would have left it, and in single precision."""
+    small = dense_of(with_exponent(500.0, 1e-250))
+    np.testing.assert_allclose(small, dense_of(quimb_like()), rtol=1e-12)
+    single = with_exponent(60.0, 1e-30)
+    for tensor in single.tensors:
+        tensor.data = tensor.data.astype(np.float32)
+    np.testing.assert_allclose(dense_of(single), dense_of(quimb_like()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [700.0, -700.0, -np.inf, np.nan, "much"])
+def test_an_exponent_beyond_all_numbers_is_refused(exponent: object) -> None:
+    """No entry becomes infinite or zero without a word."""
+    with pytest.raises(tn.SpecError, match="from_quimb: the network's exponent is"):
+        dense_of(with_exponent(exponent))
+
+
+def test_an_exponent_needs_a_tensor() -> None:
+    """A factor of nothing is told."""
+    with pytest.raises(tn.SpecError, match=r"exponent is 2\.0, and it has no tensor"):
+        tn.Network.from_quimb(SimpleNamespace(tensors=[], exponent=2.0))
+
+
+def isometric_like(*, scale: float = 1.0, left: tuple[str, ...] = ("k0", "k1")) -> Any:
+    """Two tensors that say which of their indices are on the left: an isometry from the two
+    smaller legs up, and a matrix that is none."""
+    generator = np.random.default_rng(2)
+    square = np.linalg.qr(generator.standard_normal((4, 4)))[0]
+    tensors = [
+        SimpleNamespace(
+            inds=("b", "k0", "k1"), tags=["W"], left_inds=left,
+            data=scale * square[:3].reshape(3, 2, 2),
+        ),
+        SimpleNamespace(
+            inds=("b", "top"), tags=["T"], left_inds=("b",), data=generator.random((3, 2))
+        ),
+    ]  # fmt: skip
+    return SimpleNamespace(tensors=tensors, exponent=0.0)
+
+
+def isometries_of(network: Any) -> dict[str, tuple[int, ...]]:
+    """The axes of each tensor's isometry, as from_quimb says."""
+    graph = tn.Network.from_quimb(network, inputs=["k0", "k1"]).freeze()
+    return {tensor.name: tensor.isometry for tensor in graph.tensors}
+
+
+def test_left_inds_are_an_isometry_where_the_entries_are_one() -> None:
+    """quimb keeps them as a hint, also where entries have changed since."""
+    assert isometries_of(isometric_like()) == {"W": (1, 2), "T": ()}
+    assert isometries_of(isometric_like(left=("b",))) == {"W": (0,), "T": ()}
+    assert isometries_of(isometric_like(left=("k0",))) == {"W": (), "T": ()}
+    assert isometries_of(isometric_like(scale=1.001)) == {"W": (), "T": ()}
+    assert isometries_of(isometric_like(scale=0.0)) == {"W": (), "T": ()}
+    single = isometric_like()
+    for tensor in single.tensors:
+        tensor.data = tensor.data.astype(np.float32)
+    assert isometries_of(single) == {"W": (1, 2), "T": ()}
+    net = tn.Network.from_quimb(isometric_like(), inputs=["k0", "k1"])
+    kept = tn.Layer(net, isometries="keep", dtype="float64", backend="torch")
+    first = kept.tensors()["W"].detach().numpy()
+    np.testing.assert_allclose(first, isometric_like().tensors[0].data, atol=1e-12)
+
+
+def test_isometries_take_no_part_of_the_exponent() -> None:
+    """What is no isometry takes all of it; each tensor a part where nothing else is there, or
+    where the entries would leave the range."""
+    network = isometric_like()
+    network.exponent = 2.0
+    assert isometries_of(network) == {"W": (1, 2), "T": ()}
+    values = oracle.stored_values(tn.Network.from_quimb(network, inputs=["k0", "k1"]).freeze())
+    np.testing.assert_allclose(values["T"], 100 * network.tensors[1].data)
+    network.exponent = 400.0
+    assert isometries_of(network) == {"W": (), "T": ()}
+    alone = SimpleNamespace(tensors=isometric_like().tensors[:1], exponent=2.0)
+    assert isometries_of(alone) == {"W": ()}
+
+
 def test_quimb_and_back() -> None:
     """quimb contracts the network to the dense map; only where quimb is installed."""
     pytest.importorskip("quimb")

@@ -49,6 +49,14 @@ def grid() -> Case:
     return made, [], list(made.site_inds)
 
 
+def equalised() -> Case:
+    """Tensors of norm 1: what they lost is in the network's exponent."""
+    made, inputs, output = chain(quimb.MPO_rand(5, 4, phys_dim=2, dtype="float64", seed=0) * 1e9)
+    made.equalize_norms_(1.0)
+    assert made.exponent > 9
+    return made, inputs, output
+
+
 NETWORKS: dict[str, Callable[[], Case]] = {
     "random operator": lambda: chain(quimb.MPO_rand(5, 4, phys_dim=2, dtype="float64", seed=0)),
     "complex": lambda: chain(quimb.MPO_rand(4, 3, phys_dim=2, dtype="complex128", seed=0)),
@@ -56,6 +64,7 @@ NETWORKS: dict[str, Callable[[], Case]] = {
     "circuit": circuit,
     "hyperedge": hyperedge,
     "grid": grid,
+    "equalised norms": equalised,
 }
 
 
@@ -69,6 +78,22 @@ def test_quimbs_networks_are_the_maps_that_quimb_gives(name: str) -> None:
     found = layer().reshape(-1, 1) if not inputs else layer.to_dense()
     expected = whole.reshape(found.shape)
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_mera_brings_its_isometries() -> None:
+    """Each tensor but the top, of which quimb makes a state of norm 2; they can be kept, and
+    cancel in an energy."""
+    made = quimb.MERA.rand(8, max_bond=4, phys_dim=2, dtype="float64", seed=0)
+    net = tn.Network.from_quimb(made, output=[f"k{site}" for site in range(8)])
+    tensors = net.freeze().tensors
+    assert [bool(tensor.isometry) for tensor in tensors] == [True] * 13 + [False]
+    layer = tn.Layer(net, isometries="keep", dtype="float64", bias=False, backend="torch")
+    whole = made.contract(output_inds=[f"k{site}" for site in range(8)]).data.reshape(1, -1)
+    np.testing.assert_allclose(layer().detach().reshape(1, -1), whole, rtol=1e-9, atol=1e-12)
+    one = tn.energy(net, {3: np.eye(2)}, isometric=True)[0]
+    assert len(one.tensors) < len(tn.energy(net, {3: np.eye(2)})[0].tensors) - 10
+    found = tn.Layer(one, dtype="float64", backend="torch", effort="fast")()
+    np.testing.assert_allclose(found.item(), 2.0)
 
 
 @pytest.mark.parametrize(

@@ -469,6 +469,11 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "device='cdua' is unknown:",
         "expected cpu or cuda; did you mean cuda?",
     ),
+    "an unknown search": (
+        lambda: tn.plan(T.low_rank(4, 4, rank=1), minimize="speed"),
+        "minimize='speed' is unknown;",
+        "expected time, rebuild, flops, write, size, max, combo-N or limit-N",
+    ),
     "an unknown dtype": (
         lambda: tn.cost(T.low_rank(4, 4, rank=1), dtype="flaot32"),
         "dtype='flaot32' is not supported (did you mean 'float32'?);",

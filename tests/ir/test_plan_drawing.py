@@ -52,6 +52,10 @@ def test_backward_plans_are_drawn(tmp_path: Path) -> None:
     assert len(shares) == len(plan.steps)
     results = [text for text in found if text.startswith("d_")]
     assert len(results) == len(plan.outputs)
+    assert any(text.split()[0] == "d_top" for text in results)
+    moved = lay_out(plan).steps["d_x0"].result.name
+    by_user = changed(lay_out(plan), {"d_x": (-3.0, 1.5)}, "all", None)
+    assert by_user.places == changed(lay_out(plan), {moved: (-3.0, 1.5)}, "all", None).places
 
 
 def closed() -> tn.Network:

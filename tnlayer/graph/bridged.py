@@ -119,13 +119,17 @@ class Bridged(ABC):
     ) -> Self:
         """The network of a quimb TensorNetwork, whose tensors start with its entries.
 
+        quimb's factor of the whole, ``network.exponent``, is multiplied into them. Tensors whose
+        ``left_inds`` make them isometric, to 1e-5, get ``isometry=`` these.
+
         Arguments:
             network: any quimb TensorNetwork, such as an MPS or an MPO.
             inputs: indices by which x enters, in order.
             output: indices of y, in order; None: all other open ones, as they come.
             trainable: False for constants.
 
-        Raises SpecError for anything else, and for indices that there are not.
+        Raises SpecError for anything else, for indices that there are not, and for an exponent that
+        no entries can take.
 
         >>> from types import SimpleNamespace as Any
         >>> core = Any(inds=("k0", "b0"), data=[[1.0, 2.0], [3.0, 4.0]], tags=["I0"])

@@ -40,15 +40,7 @@ def check_values(graph: Graph) -> None:
     for node in graph.tensors:
         if node.value is None or not can_be_kept(node):
             continue
-        sizes = node.value.array.shape
-        other = [axis for axis in range(len(sizes)) if axis not in node.isometry]
-        rows, columns = sorted(
-            (list(node.isometry), other), key=lambda side: math.prod(sizes[axis] for axis in side)
-        )[::-1]
-        entries = node.value.array.transpose([*rows, *columns])
-        matrix = entries.reshape(math.prod(sizes[axis] for axis in rows), -1).astype(complex)
-        product = matrix.conj().T @ matrix
-        off = float(np.abs(product - np.eye(len(product))).max(initial=0.0))
+        off = off_isometry(node.value.array, node.isometry)
         if not off <= _CLOSE:
             legs = " ".join(node.legs[axis] for axis in node.isometry)
             msg = (
@@ -57,6 +49,25 @@ def check_values(graph: Graph) -> None:
                 "the nearest one, u @ vh of numpy.linalg.svd of the matrix, or leave isometry= out"
             )
             raise SpecError(msg)
+
+
+def off_isometry(array: np.ndarray, isometry: Sequence[int]) -> float:
+    """The largest entry of W^H W - 1; nan where it has no meaning.
+
+    Arguments:
+        array: a tensor's entries.
+        isometry: axes of one side of it as a matrix; the larger side has the rows.
+    """
+    sizes = array.shape
+    other = [axis for axis in range(len(sizes)) if axis not in isometry]
+    rows, columns = sorted(
+        (list(isometry), other), key=lambda side: math.prod(sizes[axis] for axis in side)
+    )[::-1]
+    entries = array.transpose([*rows, *columns])
+    matrix = entries.reshape(math.prod(sizes[axis] for axis in rows), -1).astype(complex)
+    with np.errstate(over="ignore", invalid="ignore"):  # far off is infinite, or nan
+        product = matrix.conj().T @ matrix
+    return float(np.abs(product - np.eye(len(product))).max(initial=0.0))
 
 
 def cancel_isometries(graph: Graph, *, even_scaled: bool = False) -> Graph:

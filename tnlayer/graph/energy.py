@@ -16,7 +16,7 @@ from .as_graph import AnyNetwork, as_graph
 from .cancel_isometries import cancel_isometries
 from .graph import Graph, TensorNode
 from .graph_values import SCALED
-from .network import Network
+from .network import Network, freeze_state
 from .sum_of_networks import SumOfNetworks
 
 Sites = int | Sequence[int]
@@ -32,12 +32,18 @@ def energy(
     sum, and trains the state. It is divided by nothing: <state|state> is
     ``energy(state, {(): 1.0})``.
 
-    The state starts as a state, whatever the operator: entries that are free are drawn with the
-    deviations for which <state|state> is 1 in the mean, and isometries are no multiples.
+    How the state starts does not depend on the operator: entries that are free are drawn with the
+    deviations for which <state|state> is 1 in the mean, and isometries are no multiples. A state of
+    isometries has norm 1, kept or at the start, where the side of each that faces the sites is no
+    smaller than the other: with their outputs fixed mera(8, 2, 2) and periodic_mera(8, 2, 4), and
+    not mera(8, 2, 4), whose disentanglers grow from 2 x 2 to 4 x 4 on the way up (0.01 to 0.03
+    there). An energy is divided by its norm everywhere else.
 
     Arguments:
         state: its open legs, those of its inputs and then those of the output, are the sites, in
-            order from 0; what is fixed is no site.
+            order from 0; what is fixed is no site. There may be more than a layer could have
+            features for. The norm of many sites is a number beyond all ranges where nothing keeps
+            it near 1: ``tn.Layer(..., log_scale=True)`` has its logarithm.
         operator: a term by the sites that it acts on, (3, 4) or 3, each a matrix, rows and columns
             row major in these sites, or an array with the legs of the rows and then of the columns.
             () for a number.
@@ -61,7 +67,9 @@ def energy(
     """
     check_flag(isometric, "energy: isometric")
     check_mapping(operator, "energy: operator", "terms by the sites that they act on")
-    graph = _with_start(as_graph(state, "energy"))
+    # What a state has open is joined to its conjugate: nothing has as many entries as it.
+    is_network = isinstance(state, Network)
+    graph = _with_start(freeze_state(state) if is_network else as_graph(state, "energy"))
     sites = _sites(graph)
     if not operator:
         msg = "energy: the operator has no term; pass {(0, 1): matrix, ...}"

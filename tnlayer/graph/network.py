@@ -409,6 +409,10 @@ class Network(Bridged, Drawable):
         >>> Network.from_einsum("j,jk->k", sizes={"j": 2, "k": 3}).freeze()
         <Graph 'j,jk->k': 2 -> 3, 1 tensor, 6 parameters (as many as dense)>
         """
+        return self._frozen(is_state=False)
+
+    def _frozen(self, *, is_state: bool) -> Graph:
+        """As freeze(); is_state as for validate."""
         if self._output is None:
             msg = (
                 "the network has no output; call net.output(...) with its legs, "
@@ -420,7 +424,7 @@ class Network(Bridged, Drawable):
                 msg = f"port({name!r}): there is no input {name!r}{suggest(name, self._inputs)}"
                 raise SpecError(msg)
         graph = self._said()
-        validate(graph)
+        validate(graph, is_state=is_state)
         # A leg with two ends or more is summed anyway: saying so adds nothing to the content.
         ends = Counter(leg for _, legs in ends_of(graph) for leg in legs)
         return replace(graph, summed=frozenset(leg for leg in graph.summed if ends[leg] == 1))
@@ -570,7 +574,7 @@ class Network(Bridged, Drawable):
                 f"from_graph: expected a tnlayer.Graph (net.freeze() gives one), got {shown(graph)}"
             )
             raise SpecError(msg)
-        validate(graph)
+        validate(graph, is_state=True)  # freeze() bounds the features: legs may be fixed until then
         net = cls(graph.label)
         net._legs = LegTable.of(graph)
         net._inputs = {port.name: port.legs for port in graph.inputs}
@@ -652,6 +656,11 @@ def _both_dims(sizes: Mapping[str, int], dims: Mapping[str, int], where: str) ->
         msg = f"{where}: leg {twice!r} stands in the mapping and by name; give it once"
         raise SpecError(msg)
     return {**sizes, **dims}
+
+
+def freeze_state(net: Network) -> Graph:
+    """As ``net.freeze()``, of a state with any number of sites."""
+    return net._frozen(is_state=True)  # pyright: ignore[reportPrivateUsage]
 
 
 def _isometry_axes(legs: tuple[str, ...], isometry: Legs, where: str) -> tuple[int, ...]:

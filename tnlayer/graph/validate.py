@@ -32,11 +32,13 @@ from .graph import (
 from .near_identity import IDENTITY, NearIdentity
 
 
-def validate(graph: Graph) -> None:
+def validate(graph: Graph, *, is_state: bool = False) -> None:
     """Refuse a graph that has no meaning, before anything is allocated for it.
 
     Arguments:
         graph: with sharers already resolved to their roots.
+        is_state: whether it may become a state of any number of sites: of its energy no array has
+            all features of a port.
 
     Raises SpecError that names the nodes and legs, what was expected and what was found.
     """
@@ -49,6 +51,8 @@ def validate(graph: Graph) -> None:
     _check_shares(graph)
     _check_tensors(graph)
     _check_amounts(graph)
+    if not is_state:
+        _check_all_features(graph)
 
 
 def ends_of(graph: Graph) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -299,7 +303,7 @@ def _check_tensors(graph: Graph) -> None:
 
 
 def _check_amounts(graph: Graph) -> None:
-    """Entries and features within the documented bounds."""
+    """Entries within the documented bounds."""
     total = 0
     for tensor in graph.tensors:
         if tensor.share is not None:
@@ -313,6 +317,10 @@ def _check_amounts(graph: Graph) -> None:
                 "use smaller bonds or more tensors"
             )
             raise SpecError(msg)
+
+
+def _check_all_features(graph: Graph) -> None:
+    """Those of x and y within the documented bounds."""
     for port in graph.inputs:
         _check_features(f"input {port.name!r}", math.prod(graph.input_shape(port)), port)
     _check_features("the output", graph.out_features, None)
@@ -320,8 +328,14 @@ def _check_amounts(graph: Graph) -> None:
 
 def _check_features(node: str, features: int, port: Port | None) -> None:
     if features > MAX_PORT_FEATURES:
-        hint = "" if port is None else "; a product port (product=True) takes one vector a leg"
+        hint = (
+            "a product port (product=True) takes one vector a leg"
+            if port
+            else "fix some of its legs, or pass the network to tn.energy, which takes states of "
+            "any number of sites"
+        )
         msg = (
-            f"{node} has {shown(features)} features, at most {MAX_PORT_FEATURES} are allowed{hint}"
+            f"{node} has {shown(features)} features, at most {MAX_PORT_FEATURES} are allowed; "
+            f"{hint}"
         )
         raise SpecError(msg)

@@ -65,8 +65,8 @@ class Plan(PlanValues, WrittenTable):
     # -- display ---------------------------------------------------------------------------
 
     def steps_in_words(self) -> tuple[str, ...]:
-        """Each of ``steps`` in a line, with the user's names of tensors and legs; the steps
-        themselves have canonical names: n1, e5.
+        """Each of ``steps`` in a line, with the user's names of tensors and legs, and of gradients
+        (``d_U``); the steps themselves have canonical names: n1, e5, d_n1.
 
         >>> import tnlayer as tn
         >>> plan = tn.plan(tn.topologies.low_rank(8, 6, rank=2), batch=16, minimize="flops")

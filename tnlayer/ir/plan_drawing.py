@@ -168,7 +168,10 @@ def changed(
     Raises:
         SpecError: one of them is none.
     """
-    places = check_positions(positions, layout.steps, "step")
+    # A gradient is shown by the user's name of its tensor, and is found by it.
+    own_names = {user: name for name, user in layout.plan.names if name in layout.steps}
+    given = check_positions(positions, (*layout.steps, *own_names), "step")
+    places = {own_names.get(name, name): place for name, place in given.items()}
     colours = check_style(style, STYLE_OF)
     own = {STYLE_OF[word]: colour for word, colour in colours.items()}
     return replace(

@@ -63,7 +63,7 @@ def plan_rows(
         rows.append(
             (
                 EACH if has_samples(step) else ONCE,
-                name,
+                names.get(name, name),
                 " ".join(names.get(leg, leg) for leg in step.result.legs) or "-",
                 _operation(step, names),
                 amount_text(counts.flops + counts.elementwise),
@@ -178,11 +178,12 @@ def amount_text(quantity: Amount) -> str:
 def steps_text(plan: PlanValues) -> tuple[str, ...]:
     """Each step in a line, with the user's names where the plan has them."""
     names = dict(plan.names)
-    return tuple(
-        f"{step.result.name}[{' '.join(names.get(leg, leg) for leg in step.result.legs)}] = "
-        f"{_operation(step, names)}"
-        for step in plan.steps
-    )
+
+    def told(step: Step) -> str:
+        name, *legs = (names.get(one, one) for one in (step.result.name, *step.result.legs))
+        return f"{name}[{' '.join(legs)}] = {_operation(step, names)}"
+
+    return tuple(map(told, plan.steps))
 
 
 def plan_numbers(plan: PlanValues) -> list[dict[str, Any]]:

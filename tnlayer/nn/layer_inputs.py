@@ -14,7 +14,7 @@ from ..graph.argument_checks import listed, shown
 from ..graph.as_graph import AnyNetwork, as_graph
 from ..graph.graph import Graph, Port
 from ..graph.port_differences import check_can_be_added
-from ..planning.request import ALSO_CUDA, dtype_option
+from ..planning.request import ALSO_CUDA, arithmetic_of, dtype_option
 from ..runtime.array_checks import check_storage, is_odd
 from ..runtime.autograd import autocast_is_on, is_traced, shape_of
 from ..support.dtypes import DTYPES, PORT_DTYPES
@@ -127,16 +127,12 @@ def layer_dtype(graphs: tuple[Graph, ...], dtype: object) -> torch.dtype:
     Raises:
         SpecError: no layer has that dtype, or it is real and a network is complex.
     """
-    is_complex = any(graph.is_complex for graph in graphs)
     name = dtype_option(dtype)
+    found = arithmetic_of(graphs, name)
     if not name:
         default = torch.get_default_dtype()
-        return default.to_complex() if is_complex else default
-    found = getattr(torch, name)
-    if is_complex and not found.is_complex:
-        msg = f"dtype={found} is real, but the network holds complex values or ports; use complex64"
-        raise SpecError(msg)
-    return found
+        return default.to_complex() if found else default
+    return getattr(torch, found)
 
 
 def device_of(device: object) -> torch.device:

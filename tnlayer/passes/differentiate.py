@@ -42,7 +42,8 @@ def adjoint(forward: Plan, wanted: Iterable[str], recompute: Collection[str] | N
 
     Its ports are the gradient ``g`` and the forward's ports; of the forward's values only those
     that some wanted gradient needs are among ``saved``. Outputs are named ``d_`` + input, values
-    that are made again ``r_`` + value; what a step comes from is told by its origin.
+    that are made again ``r_`` + value; what a step comes from is told by its origin. Where the
+    forward has the user's names, gradients are shown as ``d_`` and these.
 
     Arguments:
         forward: a plan with one output.
@@ -58,6 +59,8 @@ def adjoint(forward: Plan, wanted: Iterable[str], recompute: Collection[str] | N
     builder.give(output.operand, Operand(gradient))
     for step in reversed(forward.steps):
         builder.differentiate(step)
+    for value in forward.inputs:
+        builder.name(f"d_{value.name}", value)
     outputs = tuple(
         Output(f"d_{value.name}", operand, forward.axes_of(value))
         for value in forward.inputs
@@ -76,6 +79,7 @@ def adjoint(forward: Plan, wanted: Iterable[str], recompute: Collection[str] | N
         steps=steps,
         outputs=outputs,
         regions=(),
+        names=(*forward.names, *builder.shown.items()),
     )
 
 
@@ -93,6 +97,9 @@ class _Builder:
         makers: the forward's steps, by their results.
         made: how many gradients of each value have a name.
         depends: values that a wanted input enters.
+        users: the user's names of the forward's inputs, tensors and legs.
+        taken: those that are taken.
+        shown: the names of gradients that are shown to the user, by their own.
     """
 
     forward: Plan
@@ -104,6 +111,9 @@ class _Builder:
     makers: frozenset[str] = frozenset()
     made: dict[str, int] = field(default_factory=dict)
     depends: frozenset[str] = frozenset()
+    users: dict[str, str] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()
+    shown: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """A value needs a gradient if a wanted input enters it."""
@@ -113,6 +123,8 @@ class _Builder:
                 depends.add(step.result.name)
         self.depends = frozenset(depends)
         self.makers = frozenset(step.result.name for step in self.forward.steps)
+        self.users = dict(self.forward.names)
+        self.taken = frozenset(self.users.values())
 
     def give(self, operand: Operand, gradient: Operand) -> None:
         """Add a gradient of an operand to that of its value (conjugated if the operand was)."""
@@ -128,8 +140,16 @@ class _Builder:
     def fresh(self, of: Value) -> Value:
         """A new value for a gradient of ``of``; the k-th contribution has a suffix."""
         count = self.made[of.name] = self.made.get(of.name, -1) + 1
-        name = f"d_{of.name}_{count}" if count else f"d_{of.name}"
+        suffix = f"_{count}" if count else ""
+        name = f"d_{of.name}{suffix}"
+        self.name(name, of, suffix)
         return Value(name, of.legs)
+
+    def name(self, gradient: str, of: Value, suffix: str = "") -> None:
+        """Note how a gradient is shown; as it is where a name of the user's is the same."""
+        user = self.users.get(of.name)
+        if user is not None and f"d_{user}{suffix}" not in self.taken:
+            self.shown[gradient] = f"d_{user}{suffix}"
 
     def gradient_of(self, value: Value) -> Operand | None:
         """The whole gradient of a value: its terms and scattered parts, summed."""

@@ -98,7 +98,8 @@ def search_order(
     """
     if not _MINIMIZE.fullmatch(minimize):
         msg = (
-            f"minimize={minimize!r} is unknown; expected flops, write, size, max, combo-N, limit-N"
+            f"minimize={minimize!r} is unknown; expected time, rebuild, flops, write, size, max, "
+            "combo-N or limit-N, with a number N as in combo-64"
         )
         raise SpecError(msg)
     if effort != GREEDY and effort not in _TRIALS:

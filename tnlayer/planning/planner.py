@@ -31,6 +31,7 @@ from .request import (
     BY_TIME,
     DEFAULT_BATCH,
     Request,
+    arithmetic_of,
     device_option,
     dtype_option,
     memory_option,
@@ -167,7 +168,9 @@ def plan(
     request = Request(batch, objective, where, limit, effort, own, minimize)
     request = with_path(request, net, path)
     if is_sum(net):
-        return tuple(plan_graph(graph, request).plan for graph in as_sum(net))
+        graphs = as_sum(net)
+        request = replace(request, dtype=arithmetic_of(graphs, own))
+        return tuple(plan_graph(graph, request).plan for graph in graphs)
     return plan_graph(as_graph(net), request).plan
 
 

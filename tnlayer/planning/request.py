@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -83,7 +84,7 @@ class Request:
         """The request for a network, with a dtype, and without what its device cannot use.
 
         Raises:
-            SpecError: an option is unknown.
+            SpecError: an option is unknown, or the dtype is real and the network complex.
         """
         check_option(self.objective, "objective", OBJECTIVES)
         check_option(self.effort, "effort", EFFORTS)
@@ -110,7 +111,7 @@ class Request:
             raise SpecError(msg)
         return replace(
             self,
-            dtype=self.dtype or ("complex64" if graph.is_complex else "float32"),
+            dtype=arithmetic_of((graph,), self.dtype) or "float32",
             cpu=self.cpu if self.device == "cpu" else None,
             gpu=self.gpu if self.device == "cuda" else None,
         )
@@ -173,6 +174,43 @@ def dtype_option(dtype: object) -> str:
         "as a name or as torch has it"
     )
     raise SpecError(msg)
+
+
+def arithmetic_of(graphs: Iterable[Graph], dtype: str) -> str:
+    """The dtype of the arithmetic of networks whose results are added.
+
+    Arguments:
+        graphs: the networks.
+        dtype: the one that is asked for, or "".
+
+    Returns: it; where none is asked for "complex64" if a network is complex, or "".
+
+    Raises:
+        SpecError: it is real and a network is complex: imaginary parts would be dropped.
+    """
+    graph = next((graph for graph in graphs if graph.is_complex), None)
+    if graph is None or (dtype and DTYPES[dtype].is_complex):
+        return dtype
+    if not dtype:
+        return "complex64"
+    wide = (one.name for one in DTYPES.values() if one.is_complex and one.part == dtype)
+    msg = (
+        f"dtype={dtype} is real, but {_what_is_complex(graph)}; use "
+        f"dtype={next(wide, 'complex64')!r}"
+    )
+    raise SpecError(msg)
+
+
+def _what_is_complex(graph: Graph) -> str:
+    where = f"of network {shown(graph.label)}" if graph.label else "of the network"
+    for tensor in graph.tensors:
+        if tensor.value is not None and tensor.value.array.dtype.kind == "c":
+            return f"tensor {tensor.name!r} {where} has complex values"
+    for port in graph.inputs:
+        if port.dtype and port.dtype in DTYPES and DTYPES[port.dtype].is_complex:
+            return f"input {port.name!r} {where} is of {port.dtype}"
+    msg = f"{graph!r} is not complex"
+    raise AssertionError(msg)
 
 
 def device_option(device: object) -> str:

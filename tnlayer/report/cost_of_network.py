@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import overload
 
 from torch import nn
@@ -14,7 +15,14 @@ from ..lowering.calls.training_schedules import wanted_names
 from ..passes.differentiate import adjoint
 from ..planning.planner import DEFAULT_MINIMIZE, PlannedGraph, plan_graph, with_path
 from ..planning.predictions import has_dense, predict, predict_dense, profile_text, times_of
-from ..planning.request import DEFAULT_BATCH, Request, device_option, dtype_option, memory_option
+from ..planning.request import (
+    DEFAULT_BATCH,
+    Request,
+    arithmetic_of,
+    device_option,
+    dtype_option,
+    memory_option,
+)
 from ..runtime.module_arrays import frozen_names
 from ..support.option_words import (
     Backend,
@@ -105,7 +113,9 @@ def cost(
     request = Request(batch, objective, where, limit, effort, own, minimize, backend)
     request = with_path(foreseen_request(request), net, path)
     if is_sum(net):
-        return Costs(cost_of(plan_graph(graph, request), batch) for graph in as_sum(net))
+        graphs = as_sum(net)
+        request = replace(request, dtype=arithmetic_of(graphs, own))
+        return Costs(cost_of(plan_graph(graph, request), batch) for graph in graphs)
     frozen = frozen_names(net) if isinstance(net, nn.Module) else frozenset[str]()
     return cost_of(plan_graph(as_graph(net), request), batch, frozen=frozen)
 

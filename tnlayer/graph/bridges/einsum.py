@@ -107,7 +107,7 @@ def graph_from_einsum(
         ),
         summed=frozenset(legs[letter] for letter in letters if ends[letter] == 1),
     )
-    validate(graph)
+    validate(graph, is_state=True)
     return graph
 
 

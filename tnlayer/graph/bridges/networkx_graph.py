@@ -151,7 +151,7 @@ def graph_from_networkx(drawn: networkx.MultiGraph[Any]) -> Graph:
             for node, data in drawn.nodes(data=True) if kinds[node] == "fix"
         )),
     )  # fmt: skip
-    validate(graph)
+    validate(graph, is_state=True)
     return graph
 
 
