@@ -28,6 +28,7 @@ PICTURES = (
 SHAPE_NOTHING = {
     "tnlayer.errors": "says what cannot be made",
     "tnlayer.support.debug": "shows what was made",
+    "tnlayer.support.markdown": "shows tables",
     **dict.fromkeys(PICTURES, "shows plans"),
 }
 

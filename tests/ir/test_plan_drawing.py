@@ -85,7 +85,9 @@ def test_colours_say_how_often_steps_run_as_the_printed_plan_does(name: str, min
         printed = {result: runs for runs, result, *_ in plan_rows(plan)[1:]}
         layout = lay_out(plan)
         words = {"once": ONCE, "each": EACH}
-        drawn = {step: words[layout.kinds[step]] for step in printed}
+        users = dict(plan.names)
+        results = [step.result.name for step in plan.steps]
+        drawn = {users.get(name, name): words[layout.kinds[name]] for name in results}
         assert drawn == printed
         shown, svg = texts(plan.draw()), plan_svg(plan)
         for kind, runs in words.items():

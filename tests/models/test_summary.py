@@ -82,9 +82,9 @@ def test_the_total_of_memory_is_the_largest_and_says_so() -> None:
     found = tn.summary(nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 8)), batch=64)
     assert found.total.memory == max(row.own.memory for row in found.rows)
     assert found.total.flops == sum(row.own.flops for row in found.rows)
-    last = str(found).splitlines()[-1].split()
-    assert last[0] == "total"
-    assert last[-4:] == ["largest", f"{found.total.memory / 1024:,.0f}"] * 2
+    last = str(found).splitlines()[-1]
+    assert last.startswith("total; KiB: the largest")
+    assert last.split()[-2:] == [f"{found.total.memory / 1024:,.0f}"] * 2
 
 
 def test_wrong_arguments() -> None:

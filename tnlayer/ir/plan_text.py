@@ -194,7 +194,7 @@ def plan_numbers(plan: PlanValues) -> list[dict[str, Any]]:
     for step in plan.steps:
         counts = plan.counts_of(step)
         row: dict[str, Any] = {
-            "result": step.result.name,
+            "result": names.get(step.result.name, step.result.name),
             "runs": EACH if has_samples(step) else ONCE,
             "legs": [names.get(leg, leg) for leg in step.result.legs],
             "operation": _operation(step, names),

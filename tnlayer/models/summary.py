@@ -112,9 +112,7 @@ class Summary(WrittenTable):
         rows: list[tuple[str, ...]] = [(*heads, "KiB", "dense")]
         rows += [_cells(row.name or "(the model)", row.kind, row) for row in self.rows]
         whole = SummaryRow("", "", 0, True, self.total, self.dense)
-        *sums, own, dense = _cells("total", "", whole)
-        rows.append((*sums, f"largest {own}", f"largest {dense}"))
-        return rows
+        return [*rows, _cells("total; KiB: the largest", "", whole)]
 
 
 @told("tn.summary(model, batch=64), or data=x, a batch of the model's inputs")
