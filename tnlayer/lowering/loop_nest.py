@@ -14,7 +14,7 @@ in a turn of the outer one as in all turns of the inner one::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -104,6 +104,33 @@ def runs(items: Iterable[Item], joins: Callable[[Item, Item], bool]) -> list[lis
         else:
             found.append([item])
     return found
+
+
+def strides_in(source: Sequence[str], sizes: Mapping[str, int]) -> dict[str, int]:
+    """By leg, how far an array that is stored in this order moves in a turn; a leg that stands
+    twice is walked along the diagonal.
+
+    >>> strides_in("abc", {"a": 2, "b": 3, "c": 4}), strides_in("aa", {"a": 3})
+    ({'c': 1, 'b': 4, 'a': 12}, {'a': 4})
+    """
+    found: dict[str, int] = {}
+    stride = 1
+    for leg in reversed(source):
+        found[leg] = found.get(leg, 0) + stride
+        stride *= sizes[leg]
+    return found
+
+
+def loops_over(
+    target: Iterable[str], source: Sequence[str], sizes: Mapping[str, int]
+) -> list[tuple[int, int]]:
+    """Size, and stride in the source, of each leg of a target; legs that it lacks are repeated.
+
+    >>> loops_over("cax", "abc", {"a": 2, "b": 3, "c": 4, "x": 5})
+    [(4, 1), (2, 12), (5, 0)]
+    """
+    strides = strides_in(source, sizes)
+    return [(sizes[leg], strides.get(leg, 0)) for leg in target]
 
 
 def offsets(steps: Iterable[tuple[int, int]]) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from ..ir.calls import (
 )
 from ..ir.steps import BATCH
 from ..lowering.calls.training_schedules import TrainingSchedules
+from ..lowering.loop_nest import loops_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +199,7 @@ class _ScheduleModel:
 
     def _loops(self, legs: tuple[str, ...], view: View) -> list[tuple[int, int]]:
         """Size and source stride of each leg of a copy's result."""
-        strides: dict[str, int] = {}
-        stride = 1
-        for leg in reversed(view.array.legs):
-            # A leg that stands twice is walked along the diagonal.
-            strides[leg] = strides.get(leg, 0) + stride
-            stride *= self.sizes[leg]
-        return [(self.sizes[leg], strides.get(leg, 0)) for leg in legs]
+        return loops_over(legs, view.array.legs, self.sizes)
 
     def _matmul(self, call: MatMul) -> float:
         left, right = call.left.axes, call.right.axes

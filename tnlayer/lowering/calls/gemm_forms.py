@@ -24,6 +24,7 @@ from typing import Literal
 
 from ...hardware.profile.op_times import OpTimes
 from ...ir.steps import BATCH, Contract, Operand, Value
+from ..loop_nest import loops_over
 
 StorageOrder = tuple[str, ...]
 
@@ -402,7 +403,7 @@ class FormFinder:
         """What torch's own copy of a factor of bmm takes, whose matrices have some legs."""
         if not self.times.copies_factors or layout[: len(outer)] == outer:
             return 0.0
-        return self.times.factor_copy(_loops(layout, (*outer, *legs), self.sizes))
+        return self.times.factor_copy(loops_over((*outer, *legs), layout, self.sizes))
 
 
 def copy_seconds(
@@ -417,19 +418,7 @@ def copy_seconds(
     """
     if source == target:
         return 0.0
-    return times.copy(_loops(source, target, sizes))
-
-
-def _loops(
-    source: StorageOrder, target: StorageOrder, sizes: Mapping[str, int]
-) -> list[tuple[int, int]]:
-    """Size and stride in the source of each leg of a target; legs that it lacks are repeated."""
-    strides: dict[str, int] = {}
-    stride = 1
-    for leg in reversed(source):
-        strides[leg] = stride
-        stride *= sizes[leg]
-    return [(sizes[leg], strides.get(leg, 0)) for leg in target]
+    return times.copy(loops_over(target, source, sizes))
 
 
 def _stored(layout: StorageOrder, rows: StorageOrder, columns: StorageOrder) -> str:
