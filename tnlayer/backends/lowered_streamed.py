@@ -54,6 +54,15 @@ class LoweredStreamed(Lowered):
         return plain(self.plan, 1)
 
     @cached_property
+    def in_arithmetic(self) -> LoweredStreamed:
+        """The same in the dtype in which kernels compute."""
+        arithmetic = DTYPES[self.plan.dtype].arithmetic
+        if arithmetic == self.plan.dtype:
+            return self
+        target = target_for(arithmetic, self.target.device, self.target.cpu)
+        return replace(self, plan=replace(self.plan, dtype=arithmetic), target=target)
+
+    @cached_property
     def calls_around(self) -> FactorSchedules:
         """The calls that make the factors, and take their gradients further."""
         return factor_schedules(self.plan, self.form, self.mask, self.target.times)
@@ -113,28 +122,25 @@ class LoweredStreamed(Lowered):
 
     def room(self, batch: int) -> Room:
         """Kernels keep the workspace of the largest call; calls of torch make arrays around it."""
-        arithmetic = DTYPES[self.plan.dtype].arithmetic
-        if arithmetic != self.plan.dtype:
-            target = target_for(arithmetic, self.target.device, self.target.cpu)
-            wide = replace(self, plan=replace(self.plan, dtype=arithmetic), target=target)
-            return wide.room_of_copies(batch)
+        if self.in_arithmetic is not self:
+            found = self.in_arithmetic.room(batch)
+            return replace(found, at_once=found.at_once + self._copies_at(batch))
         rows = elements(self.form.rows, self.plan.sizes).at(batch)
         threads = max(self.target.profile.threads, torch.get_num_threads())
-        width, sizes = self.cpu.width(arithmetic), tile_sizes(self.cpu)
+        width, sizes = self.cpu.width(self.plan.dtype), tile_sizes(self.cpu)
         kept = kernel_entries(self.form, rows, width, sizes, self.wanted, threads)
         pages = PAGE_BYTES * (1 + threads)
         standing = kept * self.plan.itemsize + pages
         return Room(at_once=self._arrays_at(batch), standing=standing)
 
-    def room_of_copies(self, batch: int) -> Room:
-        """The same where all that comes and goes has 16 bits: inputs become wider once a call, and
-        y and the gradients are there before they are rounded."""
-        found, plan = self.room(batch), self.plan
+    def _copies_at(self, batch: int) -> int:
+        """Bytes of what comes and goes in 16 bits: inputs become wider once a call, and y and the
+        gradients are there before they are rounded."""
+        plan = self.in_arithmetic.plan
         gradients = zip(plan.inputs, self.mask, strict=True)
         values = [*plan.inputs, *(value for value, asked in gradients if asked)]
         values += [plan.outputs[0].operand.value] * 2  # and its gradient
-        copies = sum(plan.bytes_of(value).at(batch) for value in values)
-        return replace(found, at_once=found.at_once + copies)
+        return sum(plan.bytes_of(value).at(batch) for value in values)
 
     def _arrays_at(self, batch: int) -> int:
         """Bytes of arrays that calls of torch make in a forward or a backward, at most: the factors

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from math import prod
 
@@ -30,7 +29,6 @@ from ..runtime.load_python import REUSING, load_source
 from ..runtime.program import GRADIENT, PARTS
 from ..support.dtypes import DTYPES
 from ..support.told import told
-from ..targets.target import target_for
 from .cpp_program import LoadedEntry
 from .cpu_program import CpuProgram, dense
 from .lowered_streamed import LoweredStreamed
@@ -62,12 +60,10 @@ class StreamedProgram(CpuProgram):
     def streamed(self, mask: Mask) -> LoweredStreamed:
         """The plan as a product, in the dtype of its arithmetic."""
         lowered = self.lowered_for(mask)
-        arithmetic = DTYPES[self.plan.dtype].arithmetic
-        if arithmetic == self.plan.dtype and isinstance(lowered, LoweredStreamed):
-            return lowered
-        # A span of a plan has no regions, by which others know what runs it.
-        target = target_for(arithmetic, self.device, self.cpu)
-        return LoweredStreamed(self.backend, replace(self.plan, dtype=arithmetic), mask, target)
+        if not isinstance(lowered, LoweredStreamed):
+            # A span of a plan has no regions, by which others know what runs it.
+            lowered = LoweredStreamed(self.backend, self.plan, mask, self.target())
+        return lowered.in_arithmetic
 
     @cached_property
     def library_source(self) -> str:
