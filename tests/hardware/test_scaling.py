@@ -255,8 +255,9 @@ def test_shipped_profiles_may_hold_as_they_are(
         lambda record: record["factors"].update(gemm=1e9),
         lambda record: record["factors"].update(gemm="nan"),
         lambda record: record["factors"].update(calls=[["mm", 1.0]]),
+        lambda record: record.update(note="two\nlines"),
     ],
-    ids=["a field less", "foreign", "schema", "zero", "huge", "a word", "calls"],
+    ids=["a field less", "foreign", "schema", "zero", "huge", "a word", "calls", "note"],
 )
 def test_damaged_factors_are_a_miss(measured: Measured, damage: object) -> None:
     """What cannot be of this machine is measured again."""

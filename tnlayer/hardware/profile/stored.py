@@ -156,7 +156,16 @@ def _checked(document: object, key: ProfileKey) -> MeasuredProfile:
         msg = f"measured: {measured!r} is no time"
         raise ValueError(msg)
     note = record.get(_NOTE, "")
+    return MeasuredProfile(profile, measured, checked_note(note))
+
+
+def checked_note(note: object) -> str:
+    """What is to be told of a measurement, as it was stored.
+
+    Raises:
+        ValueError: it is no line of text.
+    """
     if not isinstance(note, str) or not re.fullmatch(r"[ -~]{0,200}", note):
         msg = f"note: {note!r} is no line of text"
         raise ValueError(msg)
-    return MeasuredProfile(profile, measured, note)
+    return note

@@ -13,7 +13,7 @@ from ...support.file_store import Store
 from ...support.json_text import canonical_json, parse_json
 from .profile import CALLS
 from .scaling import LEAST, MOST, Factors
-from .stored import major_minor
+from .stored import checked_note, major_minor
 
 _STORE = Store("profiles", limit=2**12)
 SCHEMA = 3
@@ -52,6 +52,7 @@ def read_factors(processor: str, reference: str) -> ScaledTo | None:
         found = _CODEC.read(ScaledTo, parse_json(payload), "factors")
         if _entry(found.processor, found.reference, found.torch, found.schema) != entry:
             raise CodecError("factors", "those of this machine")
+        checked_note(found.note)
         if {kind for kind, _ in found.factors.calls} != set(CALLS):
             raise CodecError("factors.calls", f"each of {', '.join(CALLS)}")
     except ValueError as error:
