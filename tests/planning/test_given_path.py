@@ -81,6 +81,17 @@ def test_costs_are_those_of_the_order() -> None:
     assert flops[str(bad)] > flops[str(good)]
 
 
+def test_paths_of_numpy_are_taken() -> None:
+    """With the word before the steps, and with numpy's integers."""
+    net = topologies.low_rank(6, 4, rank=2)
+    path = np.einsum_path("zi,ri,rj->zj", np.ones((8, 6)), np.ones((2, 6)), np.ones((2, 4)))[0]
+    assert path[0] == "einsum_path"
+    steps = [tuple(step) for step in path[1:]]
+    asked: list[Any] = [path, np.array(steps), [np.array(step) for step in steps]]
+    for given in asked:
+        assert tn.cost(net, batch=8, path=given).path == tuple(steps)
+
+
 @pytest.mark.parametrize("backend", ["torch", "auto"])
 def test_other_batch_sizes_limits_and_kernels_keep_the_order(backend: str) -> None:
     """The order stands in for a search; all else is chosen as ever."""

@@ -6,7 +6,8 @@ step are taken out and their product appended, become pairs of the terms of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 from ..errors import SpecError
@@ -60,13 +61,16 @@ def _steps(path: object) -> list[Any]:
             "[(0, 1), (0, 1)]; of cotengra's tree it is tree.get_path()"
         )
         raise SpecError(msg)
-    return list(path)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    steps: list[Any] = list(path)  # pyright: ignore[reportUnknownArgumentType]
+    # numpy writes this word before the steps.
+    has_word = bool(steps) and isinstance(steps[0], str) and steps[0] == "einsum_path"
+    return steps[1:] if has_word else steps
 
 
 def _operands(step: object, number: int, count: int) -> list[int]:
     """The places that a step names, checked."""
-    named = list(step) if isinstance(step, Sequence) and not isinstance(step, str | bytes) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    is_whole = all(isinstance(one, int) and not isinstance(one, bool) for one in named)
+    named = list(step) if isinstance(step, Iterable) and not isinstance(step, str | bytes) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    is_whole = all(isinstance(one, Integral) and not isinstance(one, bool) for one in named)
     if not named or not is_whole or len(set(named)) < len(named):
         msg = f"path: step {number} is {shown(step)}; expected different places, such as (0, 1)"
         raise SpecError(msg)
@@ -77,7 +81,7 @@ def _operands(step: object, number: int, count: int) -> list[int]:
                 f"0 to {count - 1}: those of a step are taken out, and their product is appended"
             )
             raise SpecError(msg)
-    return named
+    return [int(place) for place in named]
 
 
 def _operands_of(graph: Graph, count: int) -> str:
