@@ -57,10 +57,10 @@ def widened(array: torch.Tensor) -> torch.Tensor:
     """
     if array.dim() == 3 and array.shape[0] > 1 and not array.stride(0):
         return widened(array[:1]).expand(array.shape)
-    order = sorted(range(array.dim()), key=array.stride, reverse=True)
-    stored = array.permute(order)
-    kept = scratch.SCRATCH.take(tuple(stored.shape), _FLOAT) if array.is_cpu else None
+    kept = scratch.SCRATCH.take((array.numel(),), _FLOAT) if array.is_cpu else None
     if kept is None:
         return array.float()
+    order = sorted(range(array.dim()), key=array.stride, reverse=True)
+    stored = array.permute(order)
     places = [order.index(axis) for axis in range(array.dim())]
-    return kept.copy_(stored).permute(places)
+    return kept.view(stored.shape).copy_(stored).permute(places)
